@@ -1,0 +1,163 @@
+"""ExtractSpec: everything that decides a feature's value, and nothing else.
+
+Engine, device, batch size and worker count are left out on purpose: they must not change a value beyond the
+tolerance of the precision class.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from featx.blocks import BLOCK_NUMBERS, MIN_SIZE, POOLS, feature_name, feature_width, parse_blocks
+from featx.errors import SpecError, SpecMismatch
+
+RESIZES = ("squash", "crop", "pad")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+TOLERANCES = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 4.5e-2}
+"""By precision class: the largest relative error, |a - b| / |b| over one row of one feature, between two ways of
+computing it. A relative error of 0.045 is a cosine of 0.999."""
+PRECISIONS = tuple(TOLERANCES)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a trunk expects of its input: RGB values of 0 to 255, less ``mean``, divided by ``std``."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+PREPROCESSINGS = {
+    "oxford": Preprocessing((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
+    "imagenet1k_v1": Preprocessing((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)),
+    "imagenet1k_features": Preprocessing((0.48235 * 255, 0.45882 * 255, 0.40784 * 255), (1.0, 1.0, 1.0)),
+}
+
+
+@dataclass(frozen=True)
+class ExtractSpec:
+    """All that decides a feature's value.
+
+    Parameters
+    ----------
+    trunk, trunk_digest : str
+        Name of the weights and the sha256 of their 26 tensors (see ``featx.weights``).
+    preprocessing : str
+        Which of ``PREPROCESSINGS`` the trunk's input goes through.
+    blocks, pools : tuple
+        Which blocks are tapped (1 to 5) and how each is pooled (``avg``, ``max``, ``gem``, ``flat``).
+    size : int
+        Image side in pixels, 32 or more.
+    resize, interpolation : str
+        How a picture becomes size × size pixels (``squash``, ``crop``, ``pad``), by which filter.
+    precision : str
+        Precision class of the trunk's arithmetic: ``fp32``, ``bf16`` or ``fp16``. Pooling sums in float32.
+
+    Raises
+    ------
+    SpecError
+        If a value is out of range; the message names it.
+    """
+
+    trunk: str = "oxford"
+    trunk_digest: str = ""
+    preprocessing: str = "oxford"
+    blocks: tuple[int, ...] = BLOCK_NUMBERS
+    pools: tuple[str, ...] = ("avg",)
+    size: int = 224
+    resize: str = "squash"
+    interpolation: str = "bilinear"
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "blocks", parse_blocks(self.blocks))
+        except ValueError as error:
+            raise SpecError(f"blocks of the spec: {error}") from None
+        # In the table's order and once each, so that equal specs have equal digests.
+        object.__setattr__(self, "pools", tuple(dict.fromkeys(self.pools)))
+        if not self.pools:
+            raise SpecError(f"pools of the spec must name at least one of {', '.join(POOLS)}, got none")
+        for pool in self.pools:
+            _check_choice("pools", pool, POOLS)
+        object.__setattr__(self, "pools", tuple(pool for pool in POOLS if pool in self.pools))
+        _check_choice("resize", self.resize, RESIZES)
+        _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        _check_choice("precision", self.precision, PRECISIONS)
+        _check_choice("preprocessing", self.preprocessing, tuple(PREPROCESSINGS))
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < MIN_SIZE:
+            raise SpecError(f"size of the spec must be a whole number of at least {MIN_SIZE} pixels, got {self.size!r}")
+
+    @property
+    def features(self) -> tuple[tuple[int, str], ...]:
+        """The (block, pool) pairs in column order: by block, then by pool."""
+        return tuple((block, pool) for block in self.blocks for pool in self.pools)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Columns of each feature by name (``block3_avg``), in column order."""
+        return {feature_name(block, pool): feature_width(block, pool, self.size) for block, pool in self.features}
+
+    @property
+    def tolerance(self) -> float:
+        """The largest relative error between two ways of computing a row of one feature."""
+        return TOLERANCES[self.precision]
+
+    def to_json(self) -> str:
+        """The spec as one line of JSON with sorted keys: equal specs give equal text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ExtractSpec":
+        """Read what `to_json` wrote; ``SpecError`` if it is not a spec, or one of a later featx."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+            unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        except (ValueError, TypeError):
+            raise SpecError(f"the spec must be a JSON object, got {text[:60]!r}") from None
+        if unknown:
+            raise SpecError(f"the spec has fields that this featx does not know: {', '.join(unknown)}; update featx")
+        try:
+            values.update({name: tuple(values[name]) for name in ("blocks", "pools") if name in values})
+            return cls(**values)
+        except TypeError:
+            raise SpecError(f"the spec's values have wrong types: {text[:200]}") from None
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the spec's JSON, as hex."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def select(self, blocks: Sequence[int] | None = None, pools: Sequence[str] | None = None) -> "ExtractSpec":
+        """The same spec for some of its blocks and pools; ``SpecError`` if one of them is not in it."""
+        chosen = dataclasses.replace(
+            self,
+            blocks=self.blocks if blocks is None else tuple(blocks),
+            pools=self.pools if pools is None else tuple(pools),
+        )
+        for name in ("blocks", "pools"):
+            has, wants = getattr(self, name), getattr(chosen, name)
+            if missing := [value for value in wants if value not in has]:
+                raise SpecError(f"{name} must be among {_listed(has)}, which were extracted, got {_listed(missing)}")
+        return chosen
+
+    def check_same(self, other: "ExtractSpec", *, this: str, that: str, remedy: str) -> None:
+        """Raise ``SpecMismatch`` naming the first field in which ``other`` differs, both values and the remedy."""
+        for field in dataclasses.fields(self):
+            mine, others = getattr(self, field.name), getattr(other, field.name)
+            if mine != others:
+                raise SpecMismatch(
+                    f"{field.name} is {_listed(mine)} in {this} but {_listed(others)} in {that}; {remedy}"
+                )
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise SpecError(f"{name} of the spec must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
