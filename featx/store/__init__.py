@@ -1,1 +1,7 @@
+"""The store: part files while images are extracted, one HDF5 file afterwards, and its reader."""
 
+from featx.store.assemble import RowTable, assemble
+from featx.store.parts import Part, PartFolder
+from featx.store.reader import Store
+
+__all__ = ["Part", "PartFolder", "RowTable", "Store", "assemble"]

@@ -1,0 +1,107 @@
+"""The torch engine: the trunk with taps and pooling on CPU, CUDA or MPS."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from featx.engines.trunk import Normalize, Trunk, pool_taps
+from featx.errors import EngineError
+from featx.spec import PREPROCESSINGS, ExtractSpec
+from featx.weights import TrunkWeights
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+BATCH_SIZES = {"cpu": 16, "mps": 32, "cuda": 64}
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """The device of that name; ``auto`` is CUDA, else MPS, else the CPU. ``EngineError`` if it is not there."""
+    there = ["cpu"]
+    if torch.backends.mps.is_available():
+        there.insert(0, "mps")
+    if torch.cuda.is_available():
+        there.insert(0, "cuda")
+    kind = there[0] if name == "auto" else name
+    if kind.partition(":")[0] not in there:
+        raise EngineError(f"--device must be auto or one of {', '.join(there)}, which this machine has; got {name}")
+    return torch.device(kind)
+
+
+class TorchEngine:
+    """Turns batches of images into features.
+
+    Parameters
+    ----------
+    weights : TrunkWeights
+        The trunk's 26 tensors.
+    spec : ExtractSpec
+        What to tap and pool, at which size and precision.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    batch_size : int or None
+        Images a pass; None takes what suits the device. It halves itself when memory runs out.
+
+    Raises
+    ------
+    EngineError
+        If the device is not there, if not even one image fits in memory, or if a feature is not finite.
+    """
+
+    def __init__(
+        self, weights: TrunkWeights, spec: ExtractSpec, device: str = "auto", batch_size: int | None = None
+    ) -> None:
+        self.spec = spec
+        self.device = find_device(device)
+        self.batch_size = batch_size or BATCH_SIZES[self.device.type]
+        preprocessing = PREPROCESSINGS[spec.preprocessing]
+        self._dtype = DTYPES[spec.precision]
+        self._normalize = Normalize(preprocessing.mean, preprocessing.std).to(self.device)
+        trunk = Trunk.from_tensors(weights.tensors, spec.blocks).eval()
+        self._trunk = trunk.to(self.device, self._dtype, memory_format=torch.channels_last)
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Features of images: uint8 (n, size, size, 3) RGB to float32 (n, width) by name, in column order."""
+        batches = list(self._batches(images))
+        features = {name: np.concatenate([batch[name] for batch in batches]) for name in self.spec.widths}
+        for name, values in features.items():
+            if not np.isfinite(values).all():
+                raise EngineError(
+                    f"{name} is not finite at precision {self.spec.precision}: the trunk's values leave its range; "
+                    "use --precision bf16 or fp32"
+                )
+        return features
+
+    def _batches(self, images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        start = 0
+        while start < len(images):
+            try:
+                batch = self._forward(torch.from_numpy(images[start : start + self.batch_size]))
+            except RuntimeError as error:
+                self._halve(error)
+                continue
+            yield {name: values.cpu().numpy() for name, values in batch.items()}
+            start += len(next(iter(batch.values())))
+
+    @torch.inference_mode()
+    def _forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        # NHWC bytes seen as NCHW are already in the channels_last order that convolutions are fastest in.
+        x = self._normalize(pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)).to(self._dtype)
+        return pool_taps(self._trunk(x), self.spec)
+
+    def _halve(self, error: RuntimeError) -> None:
+        if not _out_of_memory(error):
+            raise error
+        if self.batch_size == 1:
+            raise EngineError(
+                f"one image of {self.spec.size} pixels does not fit in the memory of {self.device}; "
+                "use a smaller --size, fewer --blocks or another --device"
+            ) from error
+        self.batch_size //= 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    # The CPU's allocator raises a plain RuntimeError; only its text tells.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,86 @@
+"""VGG16's trunk as a torch module: taps and pooling, shared by extraction and fine-tuning."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from featx.blocks import BLOCKS, feature_name
+from featx.spec import ExtractSpec
+
+GEM_POWER = 3.0
+GEM_FLOOR = 1e-6
+
+
+class Trunk(nn.Module):
+    """The convolutions up to the last block that a spec taps; ``features.{i}`` are torchvision's names.
+
+    Forward takes preprocessed images, float (n, 3, size, size), and gives the tapped blocks' outputs by number.
+    Nothing after the last tapped block is built or run.
+    """
+
+    def __init__(self, blocks: tuple[int, ...]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        self.taps = {BLOCKS[number - 1].stop: number for number in blocks}
+        for block in BLOCKS[: max(blocks)]:
+            for _ in block.convolutions:
+                layers += [nn.Conv2d(inputs, block.channels, 3, padding=1), nn.ReLU(inplace=True)]
+                inputs = block.channels
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        """Outputs of the tapped blocks, (n, channels, size / stride, size / stride) each."""
+        tapped, start = {}, 0
+        for stop, number in self.taps.items():
+            x = self.features[start:stop](x)
+            tapped[number], start = x, stop
+        return tapped
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray], blocks: tuple[int, ...]) -> "Trunk":
+        """A trunk with the given weights, named as in torchvision's state dict."""
+        with torch.device("meta"):
+            trunk = cls(blocks)
+        needed = {name: torch.from_numpy(tensors[name]) for name in trunk.state_dict()}
+        trunk.load_state_dict(needed, assign=True)
+        return trunk
+
+
+class Normalize(nn.Module):
+    """RGB bytes, uint8 (n, 3, size, size), to what the trunk expects, float32."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(pixels - mean) / std."""
+        return (pixels.float() - self.mean) / self.std
+
+
+def pool(x: Tensor, how: str) -> Tensor:
+    """Pool one block's output (n, channels, height, width) to float32 (n, width of the feature).
+
+    ``gem`` is the generalised mean with p = 3 (Radenović, Tolias & Chum 2018, "Fine-tuning CNN image retrieval
+    with no human annotation").
+    """
+    if how == "avg":
+        return x.mean((2, 3), dtype=torch.float32)
+    if how == "max":
+        return x.amax((2, 3)).float()
+    if how == "gem":
+        return x.float().clamp(min=GEM_FLOOR).pow(GEM_POWER).mean((2, 3)).pow(1 / GEM_POWER)
+    return x.float().flatten(1)
+
+
+def pool_taps(tapped: Mapping[int, Tensor], spec: ExtractSpec) -> dict[str, Tensor]:
+    """Every feature of the spec by name (``block3_avg``), in column order."""
+    return {feature_name(block, how): pool(tapped[block], how) for block, how in spec.features}

@@ -1,0 +1,57 @@
+"""Images to features, part by part: decoding runs ahead in threads while the trunk computes."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from featx.engines import Engine
+from featx.images import MAX_PIXELS
+from featx.images.loading import Loaded, load_images
+from featx.spec import ExtractSpec
+from featx.store import Part
+
+PART_ROWS = 128
+PART_BYTES = 1 << 26
+
+
+def rows_per_part(spec: ExtractSpec) -> int:
+    """Images in one part: a matter of the spec alone, so that a resumed run makes the same parts and batches."""
+    return max(1, min(PART_ROWS, PART_BYTES // (4 * sum(spec.widths.values()))))
+
+
+def feature_parts(
+    engine: Engine,
+    paths: Sequence[str],
+    root: Path,
+    workers: int,
+    max_pixels: int = MAX_PIXELS,
+    advance: Callable[[int], object] = int,
+) -> Iterator[Part]:
+    """Extract images in order, one part at a time; bad images become failures of their part.
+
+    ``advance`` is called with the number of images that have just been done; the default does nothing with it.
+    """
+    with closing(load_images(paths, root, engine.spec, workers, max_pixels)) as images:
+        for first in range(0, len(paths), rows_per_part(engine.spec)):
+            rows = min(rows_per_part(engine.spec), len(paths) - first)
+            yield _compute(engine, itertools.islice(images, rows), advance)
+
+
+def _compute(engine: Engine, images: Iterable[Loaded], advance: Callable[[int], object]) -> Part:
+    part, batches = Part(), []
+    images = iter(images)
+    while batch := list(itertools.islice(images, engine.batch_size)):
+        good = [image for image in batch if image.pixels is not None]
+        if good:
+            batches.append(engine(np.stack([image.pixels for image in good if image.pixels is not None])))
+        part.paths += [image.path for image in good]
+        part.digests += [image.digest for image in good]
+        part.turned += [image.turned for image in good]
+        part.failures += [(image.path, image.reason) for image in batch if image.pixels is None]
+        advance(len(batch))
+    for name, width in engine.spec.widths.items():
+        part.features[name] = np.concatenate([np.empty((0, width), np.float32), *(batch[name] for batch in batches)])
+    return part

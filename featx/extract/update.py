@@ -1,0 +1,103 @@
+"""Bringing a store up to date: what of it still holds, and the rows that it shall have."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from featx.images import Listing
+from featx.images.loading import file_digest
+from featx.spec import ExtractSpec
+from featx.store import PartFolder, RowTable, Store, layout
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of a row without any feature: its class name, None for no label, and its split values."""
+
+    label: str | None
+    splits: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class OldStore:
+    """The store that was there: digests and rows by path, and its golden features. Empty if there was none."""
+
+    digests: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    golden: Mapping[str, np.ndarray] = field(default_factory=dict)
+    failures: Sequence[tuple[str, str]] = ()
+
+    @classmethod
+    def read(cls, path: Path, spec: ExtractSpec) -> "OldStore":
+        """Read a store of the same spec; ``SpecMismatch`` if it holds another, ``StoreError`` if it is none."""
+        with Store(path) as store:
+            store.spec.check_same(
+                spec,
+                this=str(path),
+                that="this extraction",
+                remedy="extract with the same options, give --overwrite to start anew, or another --output",
+            )
+            paths, classes, splits = store.paths, store.classes, store.splits
+            labels = [classes[label] if label >= 0 else None for label in store.labels.tolist()]
+            rows = {
+                path: Row(label, {name: values[row] for name, values in splits.items()})
+                for row, (path, label) in enumerate(zip(paths, labels, strict=True))
+            }
+            return cls(dict(zip(paths, store.digests, strict=True)), rows, store.golden, store.failures)
+
+
+def listed_rows(listing: Listing) -> dict[str, Row]:
+    """The rows that a listing asks for, by path, in its order."""
+    labels = [listing.classes[label] if label >= 0 else None for label in listing.labels.tolist()]
+    return {
+        path: Row(label, {name: values[row] for name, values in listing.splits.items()})
+        for row, (path, label) in enumerate(zip(listing.paths, labels, strict=True))
+    }
+
+
+def still_valid(known: Mapping[str, str], paths: Sequence[str], root: Path, workers: int) -> dict[str, str]:
+    """Digests of those of ``paths`` whose file still has the digest that is known of it."""
+
+    def unchanged(path: str) -> bool:
+        try:
+            return file_digest(root / path) == known[path]
+        except OSError:
+            return False
+
+    candidates = [path for path in paths if path in known]
+    with ThreadPoolExecutor(workers) as pool:
+        return {
+            path: known[path] for path, same in zip(candidates, pool.map(unchanged, candidates), strict=True) if same
+        }
+
+
+def read_parts(folder: PartFolder) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Digests by path, and the failures, of all finished parts."""
+    digests: dict[str, str] = {}
+    failures: list[tuple[str, str]] = []
+    for path in folder.part_files():
+        with h5py.File(path) as file:
+            rows = file["rows"]
+            digests.update(zip(layout.read_strings(rows["path"]), layout.read_strings(rows["digest"]), strict=True))
+            failures += layout.read_failures(file)
+    return digests, failures
+
+
+def row_table(rows: Mapping[str, Row], digests: Mapping[str, str], failures: Sequence[tuple[str, str]]) -> RowTable:
+    """The table of those rows that have a digest, and so features; the order of ``rows`` is kept."""
+    kept = {path: row for path, row in rows.items() if path in digests}
+    classes = sorted({row.label for row in kept.values() if row.label is not None})
+    code_of: dict[str | None, int] = {None: -1, **{name: code for code, name in enumerate(classes)}}
+    columns = sorted({name for row in kept.values() for name in row.splits})
+    return RowTable(
+        paths=list(kept),
+        digests=[digests[path] for path in kept],
+        labels=np.array([code_of[row.label] for row in kept.values()], int),
+        classes=classes,
+        splits={name: [row.splits.get(name, "") for row in kept.values()] for name in columns},
+        failures=sorted(failures),
+    )

@@ -1,0 +1,75 @@
+"""From file names to pixels: read, digest, decode and prepare images in threads, in order, ahead of their use."""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from featx.errors import ImageError
+from featx.images.decoding import MAX_PIXELS, decode
+from featx.images.preprocessing import prepare
+from featx.spec import ExtractSpec
+
+AHEAD = 64
+"""Images decoded before they are asked for: enough for the next batch, few enough to keep memory flat."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One image, ready for the trunk, or the reason why it is not.
+
+    ``pixels`` is uint8 (size, size, 3); ``digest`` the sha256 of the file's bytes as hex; ``turned`` says that an
+    EXIF orientation was applied. With a ``reason``, pixels are None.
+    """
+
+    path: str
+    digest: str = ""
+    pixels: np.ndarray | None = None
+    turned: bool = False
+    reason: str = ""
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_image(path: str, root: Path, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> Loaded:
+    """Load one image; what goes wrong is its ``reason``, never an exception."""
+    try:
+        data = (root / path).read_bytes()
+    except (OSError, ValueError) as error:
+        return Loaded(path, reason=f"cannot be read: {getattr(error, 'strerror', None) or error}")
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        picture = decode(data, max_pixels)
+        return Loaded(path, digest, prepare(picture.image, spec), picture.turned)
+    except ImageError as error:
+        return Loaded(path, digest, reason=str(error))
+
+
+def load_images(
+    paths: Iterable[str], root: Path, spec: ExtractSpec, workers: int, max_pixels: int = MAX_PIXELS
+) -> Iterator[Loaded]:
+    """Load images in ``workers`` threads and give them in the order of ``paths``.
+
+    Pillow and hashlib release the interpreter's lock, so threads decode side by side and beside the trunk.
+    """
+    load = partial(load_image, root=root, spec=spec, max_pixels=max_pixels)
+    waiting: deque[Future[Loaded]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="featx-decode")
+    try:
+        for path in paths:
+            waiting.append(pool.submit(load, path))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,97 @@
+"""How rows lie in HDF5, in a part file as in a store.
+
+``/features/<name>`` float32 (rows, width), chunked by rows; ``/rows/path``, ``/rows/digest``, ``/rows/turned``;
+``/failures/path``, ``/failures/reason``; ``/golden/<name>`` and the attribute ``spec``. Every dataset with rows
+carries a checksum a chunk (Fletcher32), and the file format is the one that checksums its own metadata, so that
+changed bytes are noticed when they are read. Strings have a fixed length for the same reason: HDF5 keeps those of
+variable length where no checksum reaches.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+import h5py
+import numpy as np
+
+from featx.spec import ExtractSpec
+
+SCHEMA = 1
+LIBVER = ("v110", "v110")
+CHUNK_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 24
+
+
+def create_feature(group: h5py.Group, name: str, rows: int, width: int) -> h5py.Dataset:
+    """An empty float32 (rows, width) dataset, chunked by rows and checksummed."""
+    chunk_rows = min(max(1, CHUNK_BYTES // (4 * width)), max(1, rows))
+    return group.create_dataset(name, (rows, width), "f4", **_filters(rows, (chunk_rows, width)))
+
+
+def write_column(group: h5py.Group, name: str, values: np.ndarray) -> None:
+    """A whole column, one value a row."""
+    group.create_dataset(name, data=values, **_filters(len(values), (min(len(values), CHUNK_BYTES // 64),)))
+
+
+def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
+    """A column of strings as UTF-8; bytes of file names that are not UTF-8 stay as they are."""
+    encoded = [value.encode("utf-8", "surrogateescape") for value in values]
+    length = max((len(value) for value in encoded), default=1) or 1
+    dtype = h5py.string_dtype("utf-8", length)
+    # Fixed length costs nothing on disk: deflate takes the padding.
+    filters = _filters(len(values), (max(1, min(len(values), CHUNK_BYTES // length)),))
+    if filters:
+        filters["compression"] = 1
+    group.create_dataset(name, data=np.array(encoded, dtype=f"S{length}").astype(dtype), **filters)
+
+
+def read_strings(dataset: h5py.Dataset) -> list[str]:
+    """What `write_strings` wrote."""
+    return [value.decode("utf-8", "surrogateescape") for value in dataset[:].tolist()]
+
+
+def write_failures(file: h5py.File, failures: Sequence[tuple[str, str]]) -> None:
+    """The images that failed, and why."""
+    group = file.create_group("failures")
+    write_strings(group, "path", [path for path, _ in failures])
+    write_strings(group, "reason", [reason for _, reason in failures])
+
+
+def read_failures(file: h5py.File) -> list[tuple[str, str]]:
+    """What `write_failures` wrote."""
+    group = file["failures"]
+    return list(zip(read_strings(group["path"]), read_strings(group["reason"]), strict=True))
+
+
+def write_identity(file: h5py.File, spec: ExtractSpec, golden: Mapping[str, np.ndarray]) -> None:
+    """What is extracted here: the spec and its golden features."""
+    file.attrs["spec"] = spec.to_json()
+    for name, values in golden.items():
+        create_feature(file.require_group("golden"), name, *values.shape)[:] = values
+
+
+def read_identity(file: h5py.File) -> tuple[ExtractSpec, dict[str, np.ndarray]]:
+    """What `write_identity` wrote."""
+    golden = {name: dataset[:] for name, dataset in file["golden"].items()}
+    return ExtractSpec.from_json(file.attrs["spec"]), golden
+
+
+def _filters(rows: int, chunks: tuple[int, ...]) -> dict[str, object]:
+    # HDF5 allows no chunks, and so no checksum, on a dataset of no rows.
+    return {"chunks": chunks, "fletcher32": True} if rows else {}
+
+
+def copy_rows(source: h5py.Dataset, target: h5py.Dataset, from_rows: np.ndarray, to_rows: np.ndarray) -> None:
+    """Copy rows between datasets of one width, run by run, a bounded block at a time."""
+    block = max(1, BLOCK_BYTES // (4 * source.shape[1]))
+    for first, last in _runs(from_rows, to_rows):
+        for start in range(first, last, block):
+            count = min(block, last - start)
+            begin, end = from_rows[start], to_rows[start]
+            target[end : end + count] = source[begin : begin + count]
+
+
+def _runs(from_rows: np.ndarray, to_rows: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Where both sides go on row after row: (first, last) positions, last excluded."""
+    breaks = np.flatnonzero((np.diff(from_rows) != 1) | (np.diff(to_rows) != 1)) + 1
+    edges = [0, *breaks.tolist(), len(from_rows)]
+    return itertools.pairwise(edges)

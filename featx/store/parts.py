@@ -1,0 +1,162 @@
+"""Part files: the only unit of writing while images are extracted.
+
+Beside ``photos.h5`` lies ``photos.h5.parts/`` until the run is done: ``run.h5`` says what is extracted, each
+``<name>.part.h5`` holds some rows, whole. A part is written in memory, then under a temporary name, fsynced and
+renamed. Its name is a digest of its rows' paths, so that the same rows always make the same file.
+"""
+
+import hashlib
+import io
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import filelock
+import h5py
+import numpy as np
+
+from featx.atomic import replacing
+from featx.errors import StoreCorrupt, StoreError, StoreLocked
+from featx.spec import ExtractSpec
+from featx.store import layout
+
+SUFFIX = ".part.h5"
+
+
+@dataclass
+class Part:
+    """Rows of one group of images: features (rows, width) by name, and the images that failed."""
+
+    paths: list[str] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    turned: list[bool] = field(default_factory=list)
+    features: dict[str, np.ndarray] = field(default_factory=dict)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The file's name: a digest of all paths, failed ones too."""
+        paths = sorted([*self.paths, *(path for path, _ in self.failures)])
+        return hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest()[:16] + SUFFIX
+
+
+class PartFolder:
+    """The folder of a run that is not finished yet; entering it takes the store's lock.
+
+    Raises
+    ------
+    StoreLocked
+        If another process has the lock.
+    StoreError
+        If the folder cannot be made or written.
+    """
+
+    def __init__(self, store: Path, *, wait: bool = False) -> None:
+        self.store = store
+        self.path = store.with_name(store.name + ".parts")
+        self._lock = filelock.FileLock(self.path / "lock", blocking=wait)
+
+    def __enter__(self) -> "PartFolder":
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise StoreLocked(
+                f"{self.store} is being written by another featx; wait until it is done, or give another --output"
+            ) from None
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lock.release()
+        # What is left to resume keeps the folder; a run that failed before its first part leaves nothing.
+        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {"lock"}:
+            self.discard()
+
+    def begin(self, spec: ExtractSpec, *, overwrite: bool = False) -> dict[str, np.ndarray] | None:
+        """Check that parts left here are of this spec; give their golden features, or None if there are none.
+
+        Parts of another spec are a ``SpecMismatch``; with ``overwrite`` they are removed.
+        """
+        try:
+            with h5py.File(self.path / "run.h5") as file:
+                found, golden = layout.read_identity(file)
+        except FileNotFoundError:
+            return None
+        except (OSError, KeyError) as error:
+            raise StoreCorrupt(f"{self.path}/run.h5 is damaged ({error}); remove {self.path} to start anew") from error
+        if found != spec and overwrite:
+            self._clear()
+            return None
+        found.check_same(
+            spec,
+            this=f"the unfinished run in {self.path}",
+            that="this one",
+            remedy="go on with the same options, or give --overwrite to start anew",
+        )
+        return golden
+
+    def start(self, spec: ExtractSpec, golden: Mapping[str, np.ndarray]) -> None:
+        """Write down what this run extracts."""
+        self._write("run.h5", lambda file: layout.write_identity(file, spec, golden))
+
+    def write(self, part: Part) -> None:
+        """Write a part, whole; ``StoreError`` if the disk does not take it."""
+        self._write(part.name, lambda file: _fill_part(file, part))
+
+    def part_files(self) -> list[Path]:
+        """The finished parts; a damaged one is removed with a warning, so that its rows are extracted again."""
+        return [path for path in sorted(self.path.glob(f"*{SUFFIX}")) if _sound(path)]
+
+    def discard(self) -> None:
+        """Remove the folder and all in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _clear(self) -> None:
+        for path in self.path.glob("*.h5"):
+            path.unlink()
+
+    def _write(self, name: str, fill: Callable[[h5py.File], None]) -> None:
+        # HDF5 recovers badly from a full disk, so it writes to memory and plain file calls do the rest.
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w", libver=layout.LIBVER) as file:
+            fill(file)
+        try:
+            with replacing(self.path / name) as temporary:
+                temporary.write_bytes(buffer.getbuffer())
+        except OSError as error:
+            raise _unwritable(self.path / name, error) from error
+
+
+def _fill_part(file: h5py.File, part: Part) -> None:
+    for name, values in part.features.items():
+        layout.create_feature(file.require_group("features"), name, *values.shape)[:] = values
+    rows = file.create_group("rows")
+    layout.write_strings(rows, "path", part.paths)
+    layout.write_strings(rows, "digest", part.digests)
+    layout.write_column(rows, "turned", np.array(part.turned, dtype=bool))
+    layout.write_failures(file, part.failures)
+
+
+def _sound(path: Path) -> bool:
+    try:
+        with h5py.File(path) as file:
+            file.visititems(lambda _, item: item[()] is None if isinstance(item, h5py.Dataset) else None)
+    except (OSError, RuntimeError) as error:
+        warnings.warn(f"{path} is damaged ({error}): removed, its images are extracted again", stacklevel=3)
+        path.unlink()
+        return False
+    return True
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{path} cannot be written: {error.strerror or error}; what is finished is kept: "
+        "mend that and run the same command again"
+    )

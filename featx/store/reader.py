@@ -1,0 +1,178 @@
+"""Reading a store: what it is first, rows and features only when asked for."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from featx.errors import DataError, FeatxError, StoreCorrupt, StoreError
+from featx.spec import ExtractSpec
+from featx.store import layout
+
+
+class Store:
+    """An open store; use it as a context manager.
+
+    Opening reads the spec and checks schema and row counts; each property and `read` loads only what it names.
+
+    Parameters
+    ----------
+    path : str or Path
+        The store's file.
+
+    Raises
+    ------
+    StoreError
+        If there is no such file, it is no store, or a later featx wrote it.
+    StoreCorrupt
+        If it is cut short or its bytes have changed; from any reading.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise StoreError(f"{self.path} is not there; make it with: featx extract IMAGES --output {self.path}")
+        if not h5py.is_hdf5(self.path):
+            raise StoreError(f"{self.path} is no featx store: it is not an HDF5 file")
+        with self._reading():
+            self._file = h5py.File(self.path)
+        try:
+            with self._reading():
+                self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        schema = self._file.attrs.get("schema")
+        if schema is None:
+            raise StoreError(f"{self.path} is no featx store: it has no schema attribute")
+        if schema > layout.SCHEMA:
+            raise StoreError(f"{self.path} has schema {schema}, this featx reads up to {layout.SCHEMA}; update featx")
+        self.spec = ExtractSpec.from_json(self._file.attrs["spec"])
+        self.version = str(self._file.attrs["featx"])
+        self.rows = int(self._file["rows/path"].shape[0])
+        for name, width in self.spec.widths.items():
+            shape = self._file[f"features/{name}"].shape
+            if shape != (self.rows, width):
+                raise StoreCorrupt(f"{name} of {self.path} must have shape {(self.rows, width)}, got {shape}")
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def paths(self) -> list[str]:
+        """The rows' image files, relative to the folder that was extracted."""
+        return self._strings("rows/path")
+
+    @property
+    def digests(self) -> list[str]:
+        """sha256 of each row's file, as hex."""
+        return self._strings("rows/digest")
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 (rows,): index into ``classes``, -1 for no label."""
+        return self._column("rows/label")
+
+    @property
+    def turned(self) -> np.ndarray:
+        """bool (rows,): whether an EXIF orientation was applied."""
+        return self._column("rows/turned")
+
+    @property
+    def classes(self) -> list[str]:
+        """The class names, sorted."""
+        return self._strings("classes")
+
+    @property
+    def splits(self) -> dict[str, list[str]]:
+        """One value a row for each split column of the manifest."""
+        with self._reading():
+            return {name: layout.read_strings(column) for name, column in self._file.get("splits", {}).items()}
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """(path, reason) of the images that could not be read."""
+        with self._reading():
+            return layout.read_failures(self._file)
+
+    @property
+    def golden(self) -> dict[str, np.ndarray]:
+        """Features of the golden images, float32 (3, width) by name."""
+        with self._reading():
+            return layout.read_identity(self._file)[1]
+
+    def rows_of(self, split: str | None, column: str = "split") -> np.ndarray:
+        """int64 indices of the rows whose value in a split column is ``split``; of all rows for None."""
+        if split is None:
+            return np.arange(self.rows)
+        splits = self.splits
+        if column not in splits:
+            known = ", ".join(splits) or "none: extract a manifest that has one"
+            raise DataError(f"the split column of {self.path} must be one of those it has ({known}), got {column}")
+        rows = np.flatnonzero(np.array(splits[column]) == split)
+        if not len(rows):
+            values = ", ".join(sorted(set(splits[column])))
+            raise DataError(f"{column} of {self.path} has no row {split!r}; it has {values}")
+        return rows
+
+    def read(self, names: Iterable[str], rows: np.ndarray | None = None) -> np.ndarray:
+        """Features side by side, float32 (rows, sum of widths), for all rows or for those of sorted indices.
+
+        Only the chunks that hold those rows and features are read.
+        """
+        names = list(names)
+        count = self.rows if rows is None else len(rows)
+        widths = [self.spec.widths[name] for name in names]
+        values = np.empty((count, sum(widths)), np.float32)
+        start = 0
+        for name, width in zip(names, widths, strict=True):
+            with self._reading():
+                self._read_into(values[:, start : start + width], name, rows)
+            start += width
+        return values
+
+    def _read_into(self, target: np.ndarray, name: str, rows: np.ndarray | None) -> None:
+        dataset = self._file[f"features/{name}"]
+        if rows is None:
+            rows = np.arange(self.rows)
+        block = max(1, layout.BLOCK_BYTES // (4 * target.shape[1]))
+        for first in range(0, self.rows, block):
+            start, stop = np.searchsorted(rows, (first, first + block))
+            if start < stop:
+                low, high = rows[start], rows[stop - 1] + 1
+                target[start:stop] = dataset[low:high][rows[start:stop] - low]
+
+    def _strings(self, name: str) -> list[str]:
+        with self._reading():
+            return layout.read_strings(self._file[name])
+
+    def _column(self, name: str) -> np.ndarray:
+        with self._reading():
+            values: np.ndarray = self._file[name][:]
+        return values
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn what HDF5 raises on damaged bytes into ``StoreCorrupt``."""
+        try:
+            yield
+        except FeatxError:
+            raise
+        except (OSError, KeyError, RuntimeError, ValueError, AttributeError, TypeError) as error:
+            raise StoreCorrupt(
+                f"{self.path} is cut short or damaged ({error}); extract it anew with --overwrite"
+            ) from error
