@@ -6,6 +6,7 @@ tolerance of the precision class.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,6 +103,12 @@ class ExtractSpec:
         return {feature_name(block, pool): feature_width(block, pool, self.size) for block, pool in self.features}
 
     @property
+    def slices(self) -> dict[str, slice]:
+        """Where each feature's columns lie when all stand side by side."""
+        edges = itertools.accumulate(self.widths.values(), initial=0)
+        return {name: slice(*edge) for name, edge in zip(self.widths, itertools.pairwise(edges), strict=True)}
+
+    @property
     def tolerance(self) -> float:
         """The largest relative error between two ways of computing a row of one feature."""
         return TOLERANCES[self.precision]
@@ -143,6 +150,10 @@ class ExtractSpec:
             if missing := [value for value in wants if value not in has]:
                 raise SpecError(f"{name} must be among {_listed(has)}, which were extracted, got {_listed(missing)}")
         return chosen
+
+    def with_trunk(self, name: str, digest: str, preprocessing: str) -> "ExtractSpec":
+        """The same spec for other weights."""
+        return dataclasses.replace(self, trunk=name, trunk_digest=digest, preprocessing=preprocessing)
 
     def check_same(self, other: "ExtractSpec", *, this: str, that: str, remedy: str) -> None:
         """Raise ``SpecMismatch`` naming the first field in which ``other`` differs, both values and the remedy."""

@@ -1,1 +1,62 @@
+"""The command line. A command is imported when it is run, so that ``featx --help`` imports none."""
 
+from importlib import import_module
+from typing import Any
+
+import click
+
+from featx.errors import FeatxError
+from featx.version import __version__
+
+COMMANDS = {
+    "extract": "Turn a folder of images into a store of features.",
+    "info": "Say what a store or a model holds.",
+    "fit": "Fit a linear head on a store and save the model.",
+    "evaluate": "Score a model on rows that it was not fitted on.",
+    "predict": "Classify images, folders or stores.",
+    "weights": "Get, add and verify the trunk's weights.",
+    "completion": "Print the shell's completion script.",
+}
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order in which they are used."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command's module and give its ``command``."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"featx.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an error that featx raises on purpose ends it with its message and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except FeatxError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("\nStopped. Finished parts are kept: run the same command again to go on.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="featx")
+def main() -> None:
+    """From a folder of images to a trained classifier, in minutes.
+
+    \b
+    featx extract photos -o photos.h5            # once: VGG16 features of every image
+    featx fit photos.h5 -o photos.featx          # seconds: the best linear head
+    featx predict photos.featx new -o new.csv    # class and probability a file
+    """

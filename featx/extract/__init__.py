@@ -1,6 +1,5 @@
 """Extract: images to a store of pooled features, going on from what is there."""
 
-import dataclasses
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -108,7 +107,7 @@ def extract(
     listing = list_images(source, root)
     spec = spec or ExtractSpec()
     trunk = load_trunk(spec.trunk, weights)
-    spec = dataclasses.replace(spec, trunk_digest=trunk.digest, preprocessing=trunk.preprocessing)
+    spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
     workers = workers or os.cpu_count() or 1
     with PartFolder(output, wait=wait) as folder:
         old = OldStore() if overwrite or not output.exists() else OldStore.read(output, spec)

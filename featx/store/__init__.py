@@ -2,6 +2,6 @@
 
 from featx.store.assemble import RowTable, assemble
 from featx.store.parts import Part, PartFolder
-from featx.store.reader import Store
+from featx.store.reader import Store, is_store
 
-__all__ = ["Part", "PartFolder", "RowTable", "Store", "assemble"]
+__all__ = ["Part", "PartFolder", "RowTable", "Store", "assemble", "is_store"]

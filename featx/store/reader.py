@@ -13,6 +13,11 @@ from featx.spec import ExtractSpec
 from featx.store import layout
 
 
+def is_store(path: str | Path) -> bool:
+    """Whether a path is an HDF5 file, and so a store rather than an image."""
+    return Path(path).is_file() and bool(h5py.is_hdf5(path))
+
+
 class Store:
     """An open store; use it as a context manager.
 
@@ -128,6 +133,15 @@ class Store:
             values = ", ".join(sorted(set(splits[column])))
             raise DataError(f"{column} of {self.path} has no row {split!r}; it has {values}")
         return rows
+
+    def check_has(self, spec: ExtractSpec, whose: str) -> None:
+        """Raise ``SpecMismatch`` or ``SpecError`` if the features of ``spec`` are not among the store's."""
+        spec.check_same(
+            self.spec.select(spec.blocks, spec.pools),
+            this=whose,
+            that=str(self.path),
+            remedy=f"extract the images with the options of {whose}",
+        )
 
     def read(self, names: Iterable[str], rows: np.ndarray | None = None) -> np.ndarray:
         """Features side by side, float32 (rows, sum of widths), for all rows or for those of sorted indices.

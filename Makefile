@@ -1,0 +1,37 @@
+# A newcomer starts here: `make demo` shows featx at work, `make test` runs its tests. Both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: help install demo test check lint types coverage clean
+
+help: ## List what there is
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(READY) ## Make .venv and install featx with all extras
+
+$(READY): setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(READY) ## Handwritten digits: images to accuracy a block and a head, in two minutes
+	$(BIN)/python examples/demo.py demo
+
+test: $(READY) ## Run the tests
+	$(BIN)/python -m pytest
+
+check: lint types coverage ## One gate: lint, format, types, layers, tests with coverage
+
+lint: $(READY) ## Ruff, lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## Mypy, strict on the package
+	$(BIN)/mypy
+
+coverage: $(READY) ## The tests, with at least 95 % of the package covered
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+clean: ## Remove what the targets made
+	rm -rf .venv demo build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache

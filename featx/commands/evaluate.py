@@ -1,0 +1,34 @@
+"""``featx evaluate``."""
+
+import click
+
+from featx.commands.options import echo_json, json_option
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.argument("store", type=click.Path())
+@click.option("--split", metavar="VALUE", help="Score the rows of this value (default: those that fit left out).")
+@click.option("--split-column", "column", metavar="NAME", help="The split column that --split means.")
+@json_option
+def command(model: str, store: str, split: str | None, column: str | None, as_json: bool) -> None:
+    """Score MODEL on rows of STORE that it was not fitted on.
+
+    Accuracy, balanced accuracy, macro F1, top-5 accuracy, calibration error, a table a class, what is confused.
+
+    \b
+    Examples:
+      featx evaluate photos.featx photos.h5
+      featx evaluate photos.featx other.h5 --json
+    """
+    from featx.evaluate import evaluate
+    from featx.heads.metrics import format_report
+    from featx.model import load_model
+
+    report = evaluate(load_model(model), store, split=split, column=column)
+    if as_json:
+        echo_json(report)
+        return
+    click.echo(format_report(report))
+    if report["unknown"]:
+        click.echo(f"{report['unknown']} rows have no label, or one that the model does not know", err=True)

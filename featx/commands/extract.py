@@ -1,0 +1,85 @@
+"""``featx extract``."""
+
+import dataclasses
+from typing import Any
+
+import click
+
+from featx.blocks import BLOCK_NUMBERS, MIN_SIZE
+from featx.commands.options import Blocks, Pools, device_options, echo_json, json_option, printable, quiet_option
+from featx.spec import INTERPOLATIONS, PRECISIONS, RESIZES, ExtractSpec
+
+WITH_FAILURES = 3
+SHOWN = 10
+
+
+@click.command()
+@click.argument("images", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The store to write, photos.h5.")
+@click.option("--root", type=click.Path(file_okay=False), help="Folder that a manifest's paths are relative to.")
+@click.option("--blocks", type=Blocks(), default=BLOCK_NUMBERS, help="Blocks to tap: 3-5 or 1,4 (default: all).")
+@click.option("--pools", type=Pools(), default="avg", show_default=True, help="How to pool: avg, max, gem, flat.")
+@click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True, help="Image side, pixels.")
+@click.option("--resize", type=click.Choice(RESIZES), default="squash", show_default=True, help="How to get there.")
+@click.option("--interpolation", type=click.Choice(INTERPOLATIONS), default="bilinear", show_default=True)
+@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True)
+@click.option("--trunk", default="oxford", show_default=True, help="Name of the weights; see: featx weights list.")
+@click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
+@click.option("--missing", type=click.Choice(("error", "drop", "keep")), default="error", show_default=True,
+              help="What to do with the store's rows whose images have gone.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Start anew whatever the output holds.")
+@click.option("--strict", is_flag=True, help="Stop at the first bad image instead of recording it.")
+@device_options
+@quiet_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context, images: str, output: str, quiet: bool, as_json: bool, max_pixels: int | None, **options: Any
+) -> None:
+    """Turn IMAGES into a store of VGG16 features.
+
+    IMAGES is a folder with one sub-folder a class, a flat folder, a CSV manifest (path,label[,split]) or one image.
+    Run again after adding images, and only those are extracted; stop it, and the same command goes on.
+    Exit code 3 says that some images could not be read: they are in the store's failures.
+
+    \b
+    Examples:
+      featx extract photos -o photos.h5
+      featx extract photos -o photos.h5 --size 384 --pools avg,max --precision bf16
+      featx extract manifest.csv --root /data/photos -o photos.h5
+    """
+    from featx.extract import extract
+
+    fields = {field.name for field in dataclasses.fields(ExtractSpec)}
+    spec = ExtractSpec(**{name: options.pop(name) for name in fields & options.keys()})
+    if max_pixels is not None:
+        options["max_pixels"] = max_pixels
+    report = extract(images, output, spec, progress=not quiet, **options)
+    for path, reason in report.failures[:SHOWN]:
+        click.echo(f"warning: {printable(path)}: {reason}", err=True)
+    if len(report.failures) > SHOWN:
+        click.echo(f"warning: {len(report.failures) - SHOWN} more; see: featx info {output}", err=True)
+    for first, second in report.conflicts[:SHOWN]:
+        click.echo(
+            f"warning: {printable(first)} and {printable(second)} have the same bytes but different classes", err=True
+        )
+    if as_json:
+        echo_json(dataclasses.asdict(report))
+    elif not quiet:
+        click.echo(_summary(report))
+    if report.failures:
+        ctx.exit(WITH_FAILURES)
+
+
+def _summary(report: Any) -> str:
+    rate = report.extracted / report.seconds
+    lines = [
+        f"{report.store}: {report.rows} rows, {report.extracted} extracted in {report.seconds:.1f} s ({rate:.1f}/s)"
+    ]
+    if report.turned:
+        lines.append(f"{report.turned} images were turned upright by their EXIF orientation")
+    if report.dropped:
+        lines.append(f"{report.dropped} rows dropped, whose images have gone")
+    if report.failures:
+        lines.append(f"{len(report.failures)} images failed and are recorded in the store")
+    return "\n".join(lines)

@@ -1,0 +1,69 @@
+"""``featx fit``."""
+
+from typing import Any
+
+import click
+
+from featx.commands.options import Blocks, Pools, echo_json, json_option, quiet_option
+
+HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
+
+
+@click.command()
+@click.argument("store", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The model, photos.featx.")
+@click.option("--head", type=click.Choice(HEADS), default="best", show_default=True, help="Which linear head.")
+@click.option("--blocks", type=Blocks(), help="Blocks to use: 3-5 or 1,4 (default: the best run of neighbors).")
+@click.option("--pools", type=Pools(), help="Pools to use (default: all that the store has).")
+@click.option(
+    "--C", "C", type=click.FloatRange(min=0, min_open=True), help="Inverse penalty (default: best of a grid)."
+)
+@click.option("--normalize", type=click.Choice(("power", "standard", "none")), default="power", show_default=True)
+@click.option("--split-column", "column", metavar="NAME", help="Fit the rows that this column marks train.")
+@click.option("--test-size", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
+              help="Hold out this share of the rows for: featx evaluate.")  # fmt: skip
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of the cross-validation.")
+@click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Of the cross-validation.")
+@click.option("--scoring", default="accuracy", show_default=True, help="Any scorer of scikit-learn, by name.")
+@click.option("--rule", type=click.Choice(("best", "one-se")), default="best", show_default=True,
+              help="The best mean, or the simplest within one standard error of it.")  # fmt: skip
+@click.option("--class-weight", type=click.Choice(("balanced",)), help="Weigh classes by how rare they are.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of folds and hold-out.")
+@click.option("--overwrite", is_flag=True, help="Replace a model that is there.")
+@quiet_option
+@json_option
+def command(store: str, output: str, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Fit a linear head on STORE and save the model.
+
+    Head, C and blocks that are not given are chosen by cross-validation, in which files of equal bytes stay
+    together; the saved model is fitted by scikit-learn on all training rows.
+
+    \b
+    Examples:
+      featx fit photos.h5 -o photos.featx
+      featx fit photos.h5 -o photos.featx --test-size 0.2
+      featx fit photos.h5 -o photos.featx --head softmax --blocks 5 --C 0.1 --normalize none
+    """
+    from featx.fit import fit
+
+    model = fit(store, output, **options)
+    if as_json:
+        echo_json({"model": output, "head": model.head, **model.info})
+    elif not quiet:
+        click.echo(_summary(model.info["search"]))
+        click.echo(
+            f"{output}: {model.head}, C = {model.info['C']:g}, {len(model.classes)} classes, {model.info['rows']} rows"
+        )
+
+
+def _summary(search: dict[str, Any]) -> str:
+    """The best of each head, best first."""
+    lines = [f"{'head':<14}{'blocks':<10}{'C':>10}  {search['scoring']} (standard error)"]
+    best: dict[str, Any] = {}
+    for row in sorted(search["table"], key=lambda row: -row["mean"]):
+        best.setdefault(row["head"], row)
+    lines += [
+        f"{row['head']:<14}{row['features']:<10}{row['C']:>10g}  {row['mean']:.4f} ({row['standard_error']:.4f})"
+        for row in best.values()
+    ]
+    return "\n".join(lines)

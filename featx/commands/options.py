@@ -1,0 +1,90 @@
+"""Options and types that several commands share."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from featx.blocks import POOLS, parse_blocks
+
+
+class Blocks(click.ParamType):
+    """Block numbers: ``3-5``, ``1,3,5``."""
+
+    name = "blocks"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Parse; what is wrong names the option and the command."""
+        try:
+            return parse_blocks(value)
+        except ValueError as error:
+            raise click.UsageError(f"{_whose(param, ctx)} {error}", ctx) from None
+
+
+class Pools(click.ParamType):
+    """Pool names: ``avg``, ``avg,max``."""
+
+    name = "pools"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Parse; what is wrong names the option and the command."""
+        pools = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
+        if wrong := [pool for pool in pools if pool not in POOLS]:
+            raise click.UsageError(f"{_whose(param, ctx)} must be among {', '.join(POOLS)}, got {wrong[0]!r}", ctx)
+        return pools
+
+
+def _whose(param: click.Parameter | None, ctx: click.Context | None) -> str:
+    option = param.opts[0] if param else "the option"
+    return f"{option} of {ctx.command.name}" if ctx else option
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--json``: the result as JSON on standard output."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def quiet_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--quiet``: no progress bar and no summary."""
+    return click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")(command)
+
+
+def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where and how the trunk runs: nothing that changes a feature's value."""
+    for option in (
+        click.option("--max-pixels", type=click.IntRange(min=1), default=None, metavar="N",
+                     help="Refuse images of more pixels (default: Pillow's own limit, 179 million)."),
+        click.option("--workers", type=click.IntRange(min=1), metavar="N",
+                     help="Threads that decode images (default: one a core)."),
+        click.option("--batch-size", type=BatchSize(), default="auto", show_default=True,
+                     help="Images a pass; halves itself when memory runs out."),
+        click.option("--device", default="auto", show_default=True, metavar="NAME",
+                     help="auto, cpu, cuda, cuda:1 or mps."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+class BatchSize(click.ParamType):
+    """A whole number from 1, or ``auto``, which is None."""
+
+    name = "batch size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Parse; what is wrong names the option and the command."""
+        if value == "auto" or value is None:
+            return None
+        if not str(value).isdecimal() or int(value) < 1:
+            raise click.UsageError(f"{_whose(param, ctx)} must be auto or a whole number from 1, got {value!r}", ctx)
+        return int(value)
+
+
+def echo_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def printable(text: str) -> str:
+    """A file's name as a terminal can show it: one line, and bytes that are no UTF-8 escaped."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")

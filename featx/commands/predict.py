@@ -1,0 +1,74 @@
+"""``featx predict``."""
+
+import csv
+import json
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+import click
+
+from featx.commands.options import device_options, quiet_option
+
+WITH_FAILURES = 3
+HEADER = ("path", "class", "probability", "decision", "reason")
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.argument("images", nargs=-1, required=True, type=click.Path())
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="File to write (default: standard output).")
+@click.option("--format", "form", type=click.Choice(("csv", "jsonl")), default="csv", show_default=True)
+@click.option("--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes an image, best first.")
+@click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
+@device_options
+@quiet_option
+@click.pass_context
+def command(
+    ctx: click.Context, model: str, images: tuple[str, ...], output: str | None, form: str, quiet: bool,
+    max_pixels: int | None, **options: Any,
+) -> None:  # fmt: skip
+    """Classify IMAGES (files, folders, manifests or stores) by MODEL.
+
+    The CSV has the columns path, class, probability, decision, reason; with --top K, K rows an image. A bad image
+    gets a row with its reason, and the exit code is 3.
+
+    \b
+    Examples:
+      featx predict photos.featx new/ -o predictions.csv
+      featx predict photos.featx one.jpg --top 5 --format jsonl
+    """
+    from featx.model import load_model
+    from featx.predict import predict
+
+    if max_pixels is not None:
+        options["max_pixels"] = max_pixels
+    predictions = predict(load_model(model), images, progress=not quiet, **options)
+    # Names of files that are not UTF-8 go out as the bytes they are.
+    with click.open_file(output or "-", "w", encoding="utf-8", errors="surrogateescape") as file:
+        failed = (_write_csv if form == "csv" else _write_jsonl)(predictions, file)
+    if failed:
+        click.echo(f"warning: {failed} images could not be read; their rows say why", err=True)
+        ctx.exit(WITH_FAILURES)
+
+
+def _write_csv(predictions: Iterable[Any], file: TextIO) -> int:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(HEADER)
+    failed = 0
+    for found in predictions:
+        if found.reason:
+            failed += 1
+            writer.writerow((found.path, "", "", "", found.reason))
+        probabilities = found.probabilities or ("",) * len(found.classes)
+        for row in zip(found.classes, probabilities, found.decisions, strict=True):
+            writer.writerow((found.path, *row, ""))
+    return failed
+
+
+def _write_jsonl(predictions: Iterable[Any], file: TextIO) -> int:
+    failed = 0
+    for found in predictions:
+        failed += bool(found.reason)
+        line = {name: value for name, value in vars(found).items() if value not in ((), "", None)}
+        file.write(json.dumps(line) + "\n")
+    return failed

@@ -1,0 +1,203 @@
+"""`VGG16Features`: the trunk as a scikit-learn transformer."""
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from featx.blocks import BLOCK_NUMBERS
+from featx.engines import Engine, make_engine
+from featx.errors import DataError, ImageError
+from featx.extract import extract
+from featx.extract.features import feature_parts
+from featx.images import from_array, prepare, to_rgb
+from featx.spec import ExtractSpec
+from featx.store import Store
+from featx.weights import load_trunk
+
+CACHED_POOLS = ("avg", "max", "gem")
+
+
+class VGG16Features(TransformerMixin, BaseEstimator):
+    """Pooled features of VGG16's blocks (Simonyan & Zisserman 2015), for scikit-learn pipelines.
+
+    The transformer learns nothing: ``fit`` only checks the parameters. The trunk is loaded at the first
+    ``transform`` and shared by all instances of equal parameters.
+
+    Parameters
+    ----------
+    blocks : sequence of int or str
+        Blocks to tap, 1 to 5, such as ``(3, 4, 5)`` or ``"3-5"``.
+    pools : sequence of str
+        How each block is pooled: ``avg``, ``max``, ``gem``, ``flat``.
+    size, resize, interpolation, precision, trunk
+        As in `ExtractSpec`.
+    weights : path, optional
+        A weights file to use instead of the known sources of ``trunk``.
+    device, batch_size, workers
+        Where the trunk runs, images a pass, decoding threads; by default what suits the machine.
+    cache : path, optional
+        A store that is read, and filled with what it lacks, so that a grid search extracts once. It holds all
+        blocks and the pools avg, max and gem, whatever is asked for here; with ``flat``, just what is asked for.
+
+    Attributes
+    ----------
+    spec_ : ExtractSpec
+        What is extracted.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.svm import LinearSVC
+    >>> from featx import BlockNormalizer, VGG16Features
+    >>> model = make_pipeline(VGG16Features(blocks=(3, 4, 5)), BlockNormalizer(), LinearSVC())
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[int] | str = (3, 4, 5),
+        pools: Sequence[str] = ("avg",),
+        size: int = 224,
+        resize: str = "squash",
+        interpolation: str = "bilinear",
+        precision: str = "fp32",
+        trunk: str = "oxford",
+        weights: str | Path | None = None,
+        device: str = "auto",
+        batch_size: int | None = None,
+        workers: int | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        self.blocks = blocks
+        self.pools = pools
+        self.size = size
+        self.resize = resize
+        self.interpolation = interpolation
+        self.precision = precision
+        self.trunk = trunk
+        self.weights = weights
+        self.device = device
+        self.batch_size = batch_size
+        self.workers = workers
+        self.cache = cache
+
+    def fit(self, X: Any, y: Any = None) -> "VGG16Features":
+        """Check the parameters; ``SpecError`` names the one that is wrong."""
+        self.spec_ = self._spec()
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Features of images, float32 (n, columns), by block, then by pool.
+
+        Parameters
+        ----------
+        X : array-like of n paths, or of n images
+            Paths as str or Path; images as uint8 arrays (height, width), (height, width, 1, 3 or 4), or PIL images.
+
+        Raises
+        ------
+        ImageError
+            If one of them cannot be read: rows must stay aligned with labels, so none is passed over.
+        DataError
+            If ``cache`` is given and X holds images, which have no file to be known by.
+        """
+        items = _items(X)
+        if not items:
+            raise DataError("X of VGG16Features must hold at least one path or image, got none")
+        if isinstance(items[0], str):
+            return self._of_cached(items) if self.cache is not None else _of_paths(self._engine(), items, self._workers)
+        if self.cache is not None:
+            raise DataError("cache of VGG16Features needs paths of files, got images: leave cache out, or give paths")
+        return _of_images(self._engine(), items)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Column names, ``block3_avg_0`` and so on."""
+        widths = self._spec().widths.items()
+        return np.array([f"{name}_{column}" for name, width in widths for column in range(width)], object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    @property
+    def _workers(self) -> int:
+        return self.workers or os.cpu_count() or 1
+
+    def _spec(self) -> ExtractSpec:
+        names = {field.name for field in dataclasses.fields(ExtractSpec)} & self.get_params().keys()
+        return ExtractSpec(**{name: getattr(self, name) for name in names})
+
+    def _engine(self) -> Engine:
+        return _shared_engine(self._spec(), self.weights, self.device, self.batch_size)
+
+    def _of_cached(self, paths: Sequence[str]) -> np.ndarray:
+        spec = self._spec()
+        if "flat" not in spec.pools:
+            spec = dataclasses.replace(spec, blocks=BLOCK_NUMBERS, pools=CACHED_POOLS)
+        extract(
+            list(dict.fromkeys(paths)), str(self.cache), spec, weights=self.weights, device=self.device,
+            batch_size=self.batch_size, workers=self.workers, missing="keep", strict=True, wait=True,
+        )  # fmt: skip
+        with Store(str(self.cache)) as store:
+            row_of = {path: row for row, path in enumerate(store.paths)}
+            rows, inverse = np.unique([row_of[path] for path in paths], return_inverse=True)
+            return store.read(self._spec().widths, rows)[inverse]
+
+
+@lru_cache(maxsize=1)
+def _shared_engine(spec: ExtractSpec, weights: str | Path | None, device: str, batch_size: int | None) -> Engine:
+    trunk = load_trunk(spec.trunk, weights)
+    spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
+    return make_engine(trunk, spec, device, batch_size)
+
+
+def _items(X: Any) -> list[Any]:
+    """Paths as str, images as they are; a column of paths, as a data frame gives it, is taken as a list."""
+    if hasattr(X, "to_numpy"):
+        X = X.to_numpy()
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:
+        X = X[:, 0]
+    items = [os.fspath(item) if isinstance(item, str | os.PathLike) else item for item in X]
+    if len({isinstance(item, str) for item in items}) > 1:
+        raise DataError("X of VGG16Features must hold either paths or images, got both")
+    return items
+
+
+def _of_paths(engine: Engine, paths: Sequence[str], workers: int) -> np.ndarray:
+    rows = []
+    for part in feature_parts(engine, paths, Path(), workers):
+        if part.failures:
+            raise ImageError(f"{': '.join(part.failures[0])}; rows must match labels, so leave it out of X")
+        rows.append(np.hstack(list(part.features.values())))
+    return np.concatenate(rows)
+
+
+def _of_images(engine: Engine, images: Iterable[Any]) -> np.ndarray:
+    rows = []
+    for batch in _batched(images, engine.batch_size):
+        features = engine(np.stack([prepare(_rgb(image), engine.spec) for image in batch]))
+        rows.append(np.hstack(list(features.values())))
+    return np.concatenate(rows)
+
+
+def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    items = iter(items)
+    while batch := list(itertools.islice(items, size)):
+        yield batch
+
+
+def _rgb(image: Any) -> Image.Image:
+    return to_rgb(image) if isinstance(image, Image.Image) else from_array(np.asarray(image))

@@ -1,0 +1,175 @@
+"""Fit: a store to a saved model, whose head, C and blocks are given or chosen by cross-validation."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+
+from featx.blocks import feature_name
+from featx.errors import DataError, ModelError
+from featx.heads.pipelines import HEADS, make_head
+from featx.heads.rows import fingerprint, holdout
+from featx.heads.search import search
+from featx.model import Model
+from featx.spec import ExtractSpec
+from featx.store import Store
+from featx.version import __version__
+
+
+@dataclass(frozen=True)
+class Training:
+    """The rows to fit on: features (rows, columns) of ``spec``, class names a row, and groups that stay together."""
+
+    spec: ExtractSpec
+    X: np.ndarray
+    y: np.ndarray
+    groups: np.ndarray
+    selection: dict[str, Any]
+    store: str
+
+
+def fit(
+    store: str | Path,
+    output: str | Path | None = None,
+    *,
+    head: str = "best",
+    blocks: Sequence[int] | None = None,
+    pools: Sequence[str] | None = None,
+    C: float | None = None,
+    normalize: str = "power",
+    column: str | None = None,
+    test_size: float | None = None,
+    folds: int = 5,
+    repeats: int = 1,
+    scoring: str = "accuracy",
+    rule: str = "best",
+    class_weight: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Model:
+    """Fit a linear head on a store's features; what is not given is chosen by cross-validation.
+
+    Folds are stratified by class and keep files of equal bytes together. The model that is saved is fitted by
+    scikit-learn on all training rows.
+
+    Parameters
+    ----------
+    store : path
+        A store with labels.
+    output : path, optional
+        Where to save the model, ``photos.featx``.
+    head : str
+        ``linear-svc``, ``softmax``, ``ovr-logistic``, or ``best`` of the three.
+    blocks : sequence of int, optional
+        Blocks to use; by default the best run of neighboring blocks.
+    pools : sequence of str, optional
+        Pools to use; by default all that the store has.
+    C : float, optional
+        Inverse strength of the L2 penalty; by default the best of a grid.
+    normalize : str
+        ``power`` (signed square root, then unit norm a block), ``standard`` or ``none``.
+    column : str, optional
+        Split column: rows marked ``train`` are fitted. By default ``split``, if the store has it.
+    test_size : float, optional
+        Share of the rows to hold out for ``evaluate``, stratified, instead of a split column.
+    folds, repeats, scoring, rule, class_weight, seed
+        Of the cross-validation: see `featx.heads.search.search`.
+    overwrite : bool
+        Replace a model that is there.
+
+    Raises
+    ------
+    StoreError, SpecError
+        If the store cannot be read, or lacks a block or pool.
+    DataError
+        If there are no labels, fewer than two classes, or a class with fewer images than folds.
+    ModelError
+        If the model's file is there already, or cannot be written.
+    """
+    if head != "best" and head not in HEADS:
+        raise DataError(f"--head of fit must be best or one of {', '.join(HEADS)}, got {head!r}")
+    if output is not None and Path(output).exists() and not overwrite:
+        raise ModelError(f"{output} exists; give --overwrite to replace it, or another --output")
+    rows = read_training(store, blocks=blocks, pools=pools, column=column, test_size=test_size, seed=seed)
+    runs = block_runs(rows.spec.blocks) if blocks is None else {_run_name(rows.spec.blocks): rows.spec.blocks}
+    sets = {name: tuple(feature_name(b, p) for b in run for p in rows.spec.pools) for name, run in runs.items()}
+    found = search(
+        rows.X, rows.y, features=rows.spec.slices, feature_sets=sets, groups=rows.groups,
+        heads=tuple(HEADS) if head == "best" else (head,), Cs=None if C is None else (C,), normalize=normalize,
+        folds=folds, repeats=repeats, scoring=scoring, rule=rule, class_weight=class_weight, seed=seed,
+    )  # fmt: skip
+    best = found.best
+    spec = rows.spec.select(blocks=runs[best.features])
+    widths = tuple(spec.widths.values())
+    columns = np.concatenate([np.arange(rows.X.shape[1])[rows.spec.slices[name]] for name in spec.widths])
+    pipeline = make_head(best.head, best.C, normalize=normalize, widths=widths, class_weight=class_weight)
+    pipeline.fit(rows.X[:, columns], rows.y)
+    with Store(store) as opened:
+        golden = {name: values for name, values in opened.golden.items() if name in spec.widths}
+    info = {
+        "C": best.C,
+        "rows": len(rows.y),
+        "search": found.to_dict(),
+        "selection": rows.selection,
+        "store": rows.store,
+        "versions": {"featx": __version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__,
+                     "python": platform.python_version()},
+    }  # fmt: skip
+    model = Model(spec, tuple(pipeline.classes_.tolist()), best.head, pipeline, golden, info)
+    if output is not None:
+        model.save(output, overwrite=overwrite)
+    return model
+
+
+def block_runs(blocks: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Every run of neighbors among some blocks, by name: ``3``, ``3-5``."""
+    count = len(blocks)
+    runs = [tuple(blocks[start:stop]) for start in range(count) for stop in range(start + 1, count + 1)]
+    return {_run_name(run): run for run in runs}
+
+
+def _run_name(run: Sequence[int]) -> str:
+    consecutive = len(run) > 1 and list(run) == list(range(run[0], run[-1] + 1))
+    return f"{run[0]}-{run[-1]}" if consecutive else ",".join(map(str, run))
+
+
+def read_training(
+    path: str | Path,
+    *,
+    blocks: Sequence[int] | None = None,
+    pools: Sequence[str] | None = None,
+    column: str | None = None,
+    test_size: float | None = None,
+    seed: int = 0,
+) -> Training:
+    """Read a store's training rows; see `fit` for the parameters and errors."""
+    with Store(path) as store:
+        labels, digests, classes = store.labels, store.digests, np.array(store.classes)
+        if not (labels >= 0).any():
+            raise DataError(f"{path} has no labels; extract a folder with one sub-folder a class, or a manifest")
+        selection = _selection(store, column, test_size, seed)
+        if "test_size" in selection:
+            rows = holdout(labels, digests, selection["test_size"], seed)[0]
+        else:
+            rows = store.rows_of("train" if "column" in selection else None, selection.get("column", ""))
+            rows = rows[labels[rows] >= 0]
+        spec = store.spec.select(blocks, pools)
+        _, groups = np.unique(np.array(digests)[rows], return_inverse=True)
+        X = store.read(spec.widths, rows)
+        return Training(spec, X, classes[labels[rows]], groups, selection, fingerprint(digests))
+
+
+def _selection(store: Store, column: str | None, test_size: float | None, seed: int) -> dict[str, Any]:
+    """How the training rows are told from the others; a model keeps it, so that `evaluate` finds the others."""
+    if test_size is not None:
+        return {"test_size": test_size, "seed": seed}
+    columns = list(store.splits)
+    if column is None and not columns:
+        return {}
+    if column is None and "split" not in columns:
+        raise DataError(f"{store.path} has several split columns; give --split-column, one of {', '.join(columns)}")
+    return {"column": column or "split"}

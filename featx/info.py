@@ -1,0 +1,53 @@
+"""Info: what a store or a model holds, in a few facts."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx.model import load_model
+from featx.store import Store, is_store
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """The facts of a store or a model as a JSON-able dictionary.
+
+    Raises
+    ------
+    StoreError, ModelError
+        If the file is neither or is damaged.
+    """
+    facts = _describe_store(Path(path)) if is_store(path) else _describe_model(Path(path))
+    return {**facts, "bytes": Path(path).stat().st_size}
+
+
+def _describe_store(path: Path) -> dict[str, Any]:
+    with Store(path) as store:
+        labels, classes = store.labels, store.classes
+        counts = np.bincount(labels[labels >= 0], minlength=len(classes))
+        return {
+            "kind": "store",
+            "featx": store.version,
+            "rows": store.rows,
+            "classes": dict(zip(classes, counts.tolist(), strict=True)),
+            "unlabeled": int((labels < 0).sum()),
+            "turned": int(store.turned.sum()),
+            "splits": {name: dict(Counter(values)) for name, values in store.splits.items()},
+            "failures": [f"{path}: {reason}" for path, reason in store.failures],
+            "features": store.spec.widths,
+            "spec": dataclasses.asdict(store.spec),
+        }
+
+
+def _describe_model(path: Path) -> dict[str, Any]:
+    model = load_model(path)
+    return {
+        "kind": "model",
+        "head": model.head,
+        "classes": list(model.classes),
+        "features": model.spec.widths,
+        "spec": dataclasses.asdict(model.spec),
+        **model.info,
+    }

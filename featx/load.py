@@ -1,0 +1,65 @@
+"""`load_features`: a store as scikit-learn's own ``load_*`` functions give their data sets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from featx.store import Store
+
+
+def load_features(
+    path: str | Path,
+    blocks: Sequence[int] | int | None = None,
+    pool: Sequence[str] | str | None = None,
+    split: str | None = None,
+    split_column: str = "split",
+) -> Bunch:
+    """Load features from a store, and nothing that is not asked for.
+
+    Parameters
+    ----------
+    path : str or Path
+        The store.
+    blocks, pool : sequence or single, optional
+        Which blocks and pools to load; all that the store has by default.
+    split : str, optional
+        Only rows whose value in ``split_column`` is this one.
+    split_column : str
+        Which of the manifest's split columns ``split`` means.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        ``data`` float32 (rows, columns), by block, then by pool; ``target`` int64 (rows,), indices into
+        ``target_names``, or None if nothing has a label; ``target_names``; ``feature_names`` (``block3_avg_0``);
+        ``features``, a dictionary from ``block3_avg`` to its slice of columns; ``filenames``; ``groups`` int64
+        (rows,), equal for files of equal bytes; ``spec``.
+
+    Raises
+    ------
+    StoreError
+        If the file is no store, or is damaged.
+    SpecError
+        If a block or pool was not extracted.
+    DataError
+        If the split column is not there or no row has that value.
+    """
+    blocks = (blocks,) if isinstance(blocks, int) else blocks
+    pools = (pool,) if isinstance(pool, str) else pool
+    with Store(path) as store:
+        spec = store.spec.select(blocks, pools)
+        rows = store.rows_of(split, split_column)
+        labels = store.labels[rows].astype(np.int64)
+        _, groups = np.unique(np.array(store.digests)[rows], return_inverse=True)
+        return Bunch(
+            data=store.read(spec.widths, rows),
+            target=labels if (labels >= 0).any() else None,
+            target_names=np.array(store.classes, object),
+            feature_names=[f"{name}_{column}" for name, width in spec.widths.items() for column in range(width)],
+            features=spec.slices,
+            filenames=np.array(store.paths, object)[rows],
+            groups=groups,
+            spec=spec,
+        )
