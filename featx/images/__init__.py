@@ -1,1 +1,19 @@
+"""Images: which there are, their pixels as RGB, and the pixels that a trunk sees."""
 
+from featx.images.colors import from_array, to_rgb
+from featx.images.decoding import MAX_PIXELS, Picture, decode
+from featx.images.golden import draw_golden
+from featx.images.listing import Listing, list_images
+from featx.images.preprocessing import prepare
+
+__all__ = [
+    "MAX_PIXELS",
+    "Listing",
+    "Picture",
+    "decode",
+    "draw_golden",
+    "from_array",
+    "list_images",
+    "prepare",
+    "to_rgb",
+]

@@ -1,0 +1,119 @@
+"""Every mode of a Pillow image, and arrays, to RGB as a person would see them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from featx.errors import ImageError
+
+WHITE = (255, 255, 255)
+MAX_16_BIT = 65535
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image to mode RGB.
+
+    Transparency is laid on white. 16-bit gray is scaled to 8 bits, not clipped. 32-bit integers are taken for
+    16-bit gray if all lie in 0 to 65535, as in a 16-bit PGM; floats for 0 (black) to 1 (white) if all lie there.
+    Other integers and floats are stretched from their least value (black) to their greatest (white); what is not
+    finite is black. Lab goes through sRGB's color profile; embedded profiles of other modes are not applied.
+
+    Raises
+    ------
+    ImageError
+        If the image has no pixels.
+    """
+    if not image.width or not image.height:
+        raise ImageError(f"{image.width} × {image.height} pixels: there is nothing to see")
+    if convert := CONVERTERS.get(image.mode):
+        return convert(image)
+    if image.has_transparency_data:
+        return _on_white(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def from_array(array: NDArray[Any]) -> Image.Image:
+    """An RGB image from a uint8 array of shape (height, width) or (height, width, 1, 3 or 4).
+
+    Raises
+    ------
+    ImageError
+        If the dtype or the shape is another; the message says how to convert.
+    """
+    if array.dtype != np.uint8:
+        raise ImageError(
+            f"an image array must be uint8, got {array.dtype}; floats of 0 to 1 become that by "
+            "(array * 255).round().astype('uint8')"
+        )
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ImageError(
+            "an image array must have shape (height, width) or (height, width, 1, 3 or 4), "
+            f"got {array.shape}; array.transpose(1, 2, 0) moves channels from first to last"
+        )
+    if not array.size:
+        raise ImageError(f"an image array must have pixels, got shape {array.shape}")
+    flat = array[:, :, 0] if array.shape[2:] == (1,) else array
+    return to_rgb(Image.fromarray(np.ascontiguousarray(flat)))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Lay a transparent image on white."""
+    # Pillow has no direct way from La to RGBA.
+    straight = image.convert("LA") if image.mode == "La" else image
+    layer = straight.convert("RGBA")
+    canvas = Image.new("RGB", image.size, WHITE)
+    canvas.paste(layer, mask=layer)
+    return canvas
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit gray by 1/257, which takes 65535 to 255."""
+    return _gray((np.asarray(image).astype(np.uint32) + 128) // 257)
+
+
+def _from_integers(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if values.min() >= 0 and values.max() <= MAX_16_BIT:
+        return _from_16_bit(image)
+    return _gray(_stretched(values.astype(np.float64)))
+
+
+def _from_floats(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    finite = np.isfinite(values)
+    values[~finite] = values[finite].min(initial=np.inf) if finite.any() else 0.0
+    if values.min() >= 0 and values.max() <= 1:
+        return _gray(np.rint(values * 255))
+    return _gray(_stretched(values))
+
+
+def _stretched(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values from 0 for the least to 255 for the greatest; all 0 if they are equal."""
+    low, high = float(values.min()), float(values.max())
+    stretched: NDArray[np.float64] = np.rint((values - low) / ((high - low) or 1.0) * 255)
+    return stretched
+
+
+def _gray(values: NDArray[Any]) -> Image.Image:
+    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    return converted if converted is not None else image.convert("RGB")
+
+
+CONVERTERS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "I;16": _from_16_bit,
+    "I;16B": _from_16_bit,
+    "I;16L": _from_16_bit,
+    "I;16N": _from_16_bit,
+    "I": _from_integers,
+    "F": _from_floats,
+    "LAB": _from_lab,
+}
+"""Modes that ``Image.convert`` clips or refuses."""

@@ -1,0 +1,116 @@
+"""From a file's bytes to an upright RGB picture, or to one plain reason why not."""
+
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image, ImageFile
+
+from featx.errors import ImageError
+from featx.images.colors import to_rgb
+from featx.images.formats import picture_formats
+from featx.images.quiet import pillow_quiet
+
+MAX_PIXELS = 178_956_970
+"""Pixels of the largest picture that is decoded unless told otherwise; Pillow's own limit."""
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its EXIF orientation; 1 and any other value mean that it is."""
+SHOWN_BYTES = 9
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded image: ``image`` is upright and of mode RGB; ``turned`` says that its EXIF orientation was not 1."""
+
+    image: Image.Image
+    turned: bool
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode the bytes of an image file; of an animation, the first frame.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file, in any raster format that Pillow opens.
+    max_pixels : int
+        The most pixels (width × height) that a picture may have; its header is asked before it is decoded.
+
+    Raises
+    ------
+    ImageError
+        If the bytes are no picture, are damaged or cut short, or have too many pixels. Nothing else is raised, and
+        no warning of Pillow's gets out.
+    """
+    with pillow_quiet():
+        image = _open(data)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ImageError(f"{width} × {height} pixels, more than the {max_pixels} allowed (--max-pixels)")
+        try:
+            return _upright(image)
+        except Exception as error:
+            raise ImageError(_reason(error, str(image.format))) from error
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
+    """Read the header by the first format that takes it.
+
+    ``Image.open`` does the same, but tries formats in an order that depends on earlier imports and applies a limit
+    on pixels that is one for the whole process.
+    """
+    if not data:
+        raise ImageError("empty file")
+    reasons = []
+    for name in picture_formats():
+        factory, accepts = Image.OPEN[name]
+        try:
+            accepted = accepts is None or accepts(data[:16])
+            if accepted and not isinstance(accepted, str):
+                return factory(BytesIO(data), "")
+        except Exception as error:
+            if accepts is not None:
+                reasons.append(_reason(error, name))
+        else:
+            if accepted:
+                reasons.append(str(accepted))
+    start = data[:SHOWN_BYTES].decode("latin-1") + "…" * (len(data) > SHOWN_BYTES)
+    raise ImageError(reasons[0] if reasons else f"no image format that Pillow knows: starts with {start!r}")
+
+
+def _upright(image: ImageFile.ImageFile) -> Picture:
+    """Decode the pixels, convert them to RGB and turn them."""
+    # Asked twice: a TIFF is turned by Pillow as it loads, a PNG may hold its EXIF after the pixels.
+    before = _orientation(image)
+    image.load()
+    after = _orientation(image)
+    rgb = to_rgb(image)
+    return Picture(rgb.transpose(TURNS[after]) if after in TURNS else rgb, before in TURNS or after in TURNS)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1 if there is none, or none that can be read."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:
+        # Damaged EXIF says nothing about the pixels.
+        return 1
+
+
+def _reason(error: Exception, name: str) -> str:
+    """One line for what Pillow raised on a file that has the signature of format ``name``."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory to decode this {name}"
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, EOFError | IndexError | struct.error) or "truncated" in text.lower():
+        return f"cut short: {name}, {text}"
+    return f"damaged: {name}, {text}"

@@ -1,0 +1,39 @@
+"""Keep Pillow's warnings from showing while images are decoded, in any number of threads."""
+
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+_PILLOW = re.compile(r"PIL\.")
+_lock = threading.Lock()
+_inside: list[int] = []
+
+
+@contextmanager
+def pillow_quiet() -> Iterator[None]:
+    """Ignore warnings that Pillow's modules raise, until the last thread has left.
+
+    ``warnings.catch_warnings`` puts back a whole list of filters, so of two threads inside it the later one
+    restores what the earlier one had set. Here one entry is added at the first entry and taken away at the last
+    exit, and no one else's filters are touched.
+    """
+    with _lock:
+        _inside.append(threading.get_ident())
+        if not any(map(_is_ours, warnings.filters[:1])):
+            warnings.filterwarnings("ignore", module=_PILLOW.pattern)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside.remove(threading.get_ident())
+            if not _inside:
+                filters = cast(list[Any], warnings.filters)
+                filters[:] = [entry for entry in filters if not _is_ours(entry)]
+
+
+def _is_ours(entry: tuple[Any, ...]) -> bool:
+    """Whether a filter is the one added here."""
+    return entry == ("ignore", None, Warning, _PILLOW, 0)
