@@ -9,10 +9,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from featx.atomic import replacing
 from featx.errors import StoreError
 from featx.spec import ExtractSpec
 from featx.store import layout
+from featx.store.writing import writing
 from featx.version import __version__
 
 
@@ -46,14 +46,14 @@ def assemble(
     """
     _check_room(target, len(table.paths) * 4 * sum(spec.widths.values()))
     try:
-        with replacing(target) as temporary, ExitStack() as stack:
+        with ExitStack() as stack:
             files = [stack.enter_context(h5py.File(path)) for path in sources]
-            with h5py.File(temporary, "w", libver=layout.LIBVER) as store:
-                store.attrs["schema"] = layout.SCHEMA
-                store.attrs["featx"] = __version__
-                layout.write_identity(store, spec, golden)
-                _write_table(store, table)
-                _copy(store, table, spec, files)
+            store = stack.enter_context(writing(target))
+            store.attrs["schema"] = layout.SCHEMA
+            store.attrs["featx"] = __version__
+            layout.write_identity(store, spec, golden)
+            _write_table(store, table)
+            _copy(store, table, spec, files)
     except (OSError, RuntimeError) as error:
         raise StoreError(
             f"{target} cannot be assembled: {error}; its parts are kept: mend that and run the same command again"

@@ -16,7 +16,6 @@ import numpy as np
 from featx.spec import ExtractSpec
 
 SCHEMA = 1
-LIBVER = ("v110", "v110")
 CHUNK_BYTES = 1 << 18
 BLOCK_BYTES = 1 << 24
 

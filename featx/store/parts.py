@@ -1,12 +1,11 @@
 """Part files: the only unit of writing while images are extracted.
 
 Beside ``photos.h5`` lies ``photos.h5.parts/`` until the run is done: ``run.h5`` says what is extracted, each
-``<name>.part.h5`` holds some rows, whole. A part is written in memory, then under a temporary name, fsynced and
-renamed. Its name is a digest of its rows' paths, so that the same rows always make the same file.
+``<name>.part.h5`` holds some rows. A part is written under a temporary name, fsynced and renamed. Its name is a
+digest of its rows' paths, so that the same rows always make the same file.
 """
 
 import hashlib
-import io
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,10 +17,10 @@ import filelock
 import h5py
 import numpy as np
 
-from featx.atomic import replacing
 from featx.errors import StoreCorrupt, StoreError, StoreLocked
 from featx.spec import ExtractSpec
 from featx.store import layout
+from featx.store.writing import writing
 
 SUFFIX = ".part.h5"
 
@@ -123,13 +122,9 @@ class PartFolder:
             path.unlink()
 
     def _write(self, name: str, fill: Callable[[h5py.File], None]) -> None:
-        # HDF5 recovers badly from a full disk, so it writes to memory and plain file calls do the rest.
-        buffer = io.BytesIO()
-        with h5py.File(buffer, "w", libver=layout.LIBVER) as file:
-            fill(file)
         try:
-            with replacing(self.path / name) as temporary:
-                temporary.write_bytes(buffer.getbuffer())
+            with writing(self.path / name) as file:
+                fill(file)
         except OSError as error:
             raise _unwritable(self.path / name, error) from error
 

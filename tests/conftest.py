@@ -1,0 +1,76 @@
+"""Shared fixtures: made pictures, the real weights, and the photographs where they are at hand."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featx.extract import extract
+from featx.spec import ExtractSpec
+from featx.weights import TrunkWeights, load_trunk
+
+CLASSES = ("blue", "green", "red")
+SPEC = ExtractSpec(size=32, pools=("avg", "max"))
+
+
+@pytest.fixture(scope="session")
+def oxford() -> TrunkWeights:
+    """The real weights; fetched once into the user's cache."""
+    return load_trunk("oxford")
+
+
+def draw(color: int, seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
+    """A noisy picture whose channel ``color`` (2 blue, 1 green, 0 red) is brightest."""
+    pixels = np.random.default_rng(seed).integers(0, 100, (*size, 3), dtype=np.uint8)
+    pixels[..., color] += 120
+    return Image.fromarray(pixels)
+
+
+def fill(folder: Path, each: int = 8) -> Path:
+    """Write a folder of pictures, one sub-folder a class."""
+    for code, name in enumerate(CLASSES):
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            draw(2 - code, 100 * code + number).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three classes with eight pictures each."""
+    return fill(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def shared_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same folder once for the whole session; not to be changed."""
+    return fill(tmp_path_factory.mktemp("shared") / "photos", each=12)
+
+
+@pytest.fixture(scope="session")
+def shared_store(shared_photos: Path, oxford: TrunkWeights) -> Path:
+    """A store of the shared pictures: all blocks, avg and max, 32 pixels; not to be changed."""
+    path = shared_photos.parent / "photos.h5"
+    extract(shared_photos, path, SPEC)
+    return path
+
+
+@pytest.fixture(scope="session")
+def flowers() -> Path:
+    """The folder of Flowers-17: ``jpg/`` and ``splits.csv``."""
+    beside = Path(__file__).parents[2] / "shared" / "data" / "flowers17"
+    folder = Path(os.environ.get("FEATX_FLOWERS17", beside))
+    if not (folder / "splits.csv").is_file():
+        pytest.skip("Flowers-17 is not here: set FEATX_FLOWERS17 to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def flower_paths(flowers: Path) -> list[str]:
+    """Thirty-two of its photographs, from all classes."""
+    with (flowers / "splits.csv").open() as file:
+        paths = [str(flowers / "jpg" / row["path"]) for row in csv.DictReader(file)]
+    return paths[:: len(paths) // 32][:32]

@@ -1,0 +1,54 @@
+import pytest
+
+from featx import blocks
+
+
+def test_the_table_has_the_trunk_of_configuration_d():
+    shapes = blocks.tensor_shapes()
+    assert len(shapes) == 26
+    assert shapes["features.0.weight"] == (64, 3, 3, 3)
+    assert shapes["features.28.weight"] == (512, 512, 3, 3)
+    assert sum(block.channels for block in blocks.BLOCKS) == 1472
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("3-5", (3, 4, 5)), ("1,4", (1, 4)), ("5,1-2", (1, 2, 5)), ((5, 3), (3, 5)), ("2", (2,))]
+)
+def test_parse_blocks(text, numbers):
+    assert blocks.parse_blocks(text) == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("7", "must be 1 to 5, got 7"), ("0-2", "got 0"), ("x", "'x' is no block number"), ("5-3", "names no block"),
+     ("1-", "'1-' is no block number"), ((), "names no block")],
+)  # fmt: skip
+def test_parse_blocks_says_what_is_wrong(text, message):
+    with pytest.raises(ValueError, match=message):
+        blocks.parse_blocks(text)
+
+
+@pytest.mark.parametrize(
+    ("columns", "widths"),
+    [
+        (1280, (256, 512, 512)),
+        (640, (128, 512)),
+        (1472, (64, 128, 256, 512, 512)),
+        (2560, (256, 256, 512, 512, 512, 512)),
+        (100, (100,)),
+        (64 * 24, (256, 256, 512, 512)),
+    ],
+)
+def test_the_number_of_columns_names_the_blocks(columns, widths):
+    assert blocks.widths_of(columns) == widths
+
+
+def test_flops_follow_the_published_shares():
+    flops = blocks.trunk_flops(224)
+    assert flops[5] == pytest.approx(30.7e9, rel=0.01)
+    assert [round(100 * value / flops[5], 1) for value in flops.values()] == [12.6, 30.7, 60.8, 91.0, 100.0]
+
+
+def test_flat_width_counts_positions():
+    assert blocks.feature_width(5, "flat", 224) == 25088
+    assert blocks.feature_width(1, "avg", 224) == 64

@@ -1,0 +1,89 @@
+import dataclasses
+import json
+
+import pytest
+
+from featx.errors import SpecError, SpecMismatch
+from featx.spec import PRECISIONS, ExtractSpec
+
+
+def test_json_goes_there_and_back():
+    spec = ExtractSpec(blocks=(5, 3), pools=("max", "avg"), size=384, resize="crop", precision="bf16")
+    assert ExtractSpec.from_json(spec.to_json()) == spec
+    assert spec.blocks == (3, 5)
+    assert spec.pools == ("avg", "max")
+
+
+def test_equal_specs_have_equal_digests():
+    assert ExtractSpec(pools=("max", "avg", "max")).digest == ExtractSpec(pools=("avg", "max")).digest
+    assert ExtractSpec(size=225).digest != ExtractSpec().digest
+
+
+def test_columns_go_by_block_then_by_pool():
+    spec = ExtractSpec(blocks=(1, 5), pools=("max", "avg"))
+    assert list(spec.widths.items()) == [
+        ("block1_avg", 64),
+        ("block1_max", 64),
+        ("block5_avg", 512),
+        ("block5_max", 512),
+    ]
+    assert spec.slices["block5_avg"] == slice(128, 640)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"blocks": (7,)}, "blocks of the spec: must be 1 to 5, got 7"),
+        ({"pools": ()}, "pools of the spec must name at least one"),
+        ({"pools": ("mean",)}, "pools of the spec must be one of avg, max, gem, flat, got 'mean'"),
+        ({"size": 31}, "size of the spec must be a whole number of at least 32 pixels, got 31"),
+        ({"size": 224.0}, "got 224.0"),
+        ({"size": True}, "got True"),
+        ({"resize": "stretch"}, "resize of the spec must be one of squash, crop, pad, got 'stretch'"),
+        ({"interpolation": "cubic"}, "interpolation of the spec must be one of"),
+        ({"precision": "fp8"}, "precision of the spec must be one of fp32, fp16, bf16, got 'fp8'"),
+        ({"preprocessing": "tf"}, "preprocessing of the spec must be one of oxford"),
+    ],
+)
+def test_a_value_out_of_range_is_named(values, message):
+    with pytest.raises(SpecError, match=message):
+        ExtractSpec(**values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "must be a JSON object"),
+        ("3", "must be a JSON object"),
+        ('{"depth": 3}', "fields that this featx does not know: depth; update featx"),
+        ('{"blocks": 3}', "wrong types"),
+        ('{"pools": [["avg"]]}', "wrong types"),
+    ],
+)
+def test_what_is_no_spec_is_refused(text, message):
+    with pytest.raises(SpecError, match=message):
+        ExtractSpec.from_json(text)
+
+
+def test_select_takes_some_of_what_there_is():
+    spec = ExtractSpec(blocks=(3, 4, 5), pools=("avg", "max"))
+    assert spec.select(blocks=(5,)).widths == {"block5_avg": 512, "block5_max": 512}
+    with pytest.raises(SpecError, match=r"blocks must be among 3, 4, 5, which were extracted, got 1"):
+        spec.select(blocks=(1, 5))
+    with pytest.raises(SpecError, match="pools must be among avg, max, which were extracted, got flat"):
+        spec.select(pools=("flat",))
+
+
+def test_a_mismatch_names_field_values_and_remedy():
+    with pytest.raises(SpecMismatch, match=r"size is 224 in a\.h5 but 384 in b\.h5; do this"):
+        ExtractSpec().check_same(ExtractSpec(size=384), this="a.h5", that="b.h5", remedy="do this")
+    ExtractSpec().check_same(ExtractSpec(), this="a", that="b", remedy="")
+
+
+def test_every_precision_has_a_tolerance():
+    assert all(0 < ExtractSpec(precision=precision).tolerance < 0.05 for precision in PRECISIONS)
+
+
+def test_engine_device_and_batch_size_are_not_in_it():
+    assert {field.name for field in dataclasses.fields(ExtractSpec)} == set(json.loads(ExtractSpec().to_json()))
+    assert not {"engine", "device", "batch_size", "workers"} & set(json.loads(ExtractSpec().to_json()))

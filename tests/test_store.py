@@ -1,0 +1,334 @@
+import hashlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from featx.errors import DataError, SpecError, SpecMismatch, StoreCorrupt, StoreError, StoreLocked
+from featx.spec import ExtractSpec
+from featx.store import Part, PartFolder, RowTable, Store, assemble, is_store, layout
+
+SPEC = ExtractSpec(blocks=(1, 2), pools=("avg", "max"), size=32)
+GOLDEN = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}
+
+
+def make_part(paths, seed=0, failures=()):
+    rng = np.random.default_rng(seed)
+    features = {name: rng.random((len(paths), width), np.float32) for name, width in SPEC.widths.items()}
+    return Part(
+        list(paths),
+        [hashlib.sha256(os.fsencode(path)).hexdigest() for path in paths],
+        [False] * len(paths),
+        features,
+        list(failures),
+    )
+
+
+def make_table(parts, splits=None):
+    paths = sorted(path for part in parts for path in part.paths)
+    digest_of = {path: digest for part in parts for path, digest in zip(part.paths, part.digests, strict=True)}
+    labels = np.arange(len(paths)) % 2
+    failures = [failure for part in parts for failure in part.failures]
+    return RowTable(paths, [digest_of[path] for path in paths], labels, ("cat", "dog"), splits or {}, failures)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store of two interleaved parts and one failure, and the parts that went in."""
+    parts = [make_part("aceg", 1), make_part("bdfh", 2, [("bad.jpg", "empty file")])]
+    target = tmp_path / "rows.h5"
+    with PartFolder(target) as folder:
+        folder.start(SPEC, GOLDEN)
+        for part in parts:
+            folder.write(part)
+        splits = {"split": ["train", "test"] * 4}
+        assemble(target, make_table(parts, splits), SPEC, GOLDEN, folder.part_files())
+        folder.discard()
+    return target, parts
+
+
+def test_rows_come_back_in_the_tables_order(store):
+    path, parts = store
+    with Store(path) as opened:
+        assert opened.paths == list("abcdefgh")
+        assert opened.spec == SPEC
+        expected = np.empty((8, 64), np.float32)
+        expected[0::2], expected[1::2] = (part.features["block1_avg"] for part in parts)
+        np.testing.assert_array_equal(opened.read(["block1_avg"]), expected)
+        assert opened.failures == [("bad.jpg", "empty file")]
+        assert opened.classes == ["cat", "dog"]
+        np.testing.assert_array_equal(opened.golden["block2_max"], GOLDEN["block2_max"])
+        assert opened.turned.tolist() == [False] * 8
+
+
+def test_reading_some_rows_and_features_equals_indexing_all_of_them(store, monkeypatch):
+    path, _ = store
+    monkeypatch.setattr(layout, "BLOCK_BYTES", 4 * 64 * 3)  # three rows a block
+    with Store(path) as opened:
+        everything = opened.read(SPEC.widths)
+        for rows in ([0], [7], [1, 2, 6], range(8), []):
+            rows = np.array(rows, int)
+            np.testing.assert_array_equal(opened.read(SPEC.widths, rows), everything[rows])
+        columns = np.r_[SPEC.slices["block2_max"]]
+        np.testing.assert_array_equal(opened.read(["block2_max"]), everything[:, columns])
+
+
+def test_only_the_chunks_asked_for_are_read(store):
+    path, _ = store
+    with h5py.File(path, "r+") as file:
+        offset = file["features/block1_max"].id.get_chunk_info(0).byte_offset
+    damage(path, offset + 5)
+    with Store(path) as opened:
+        opened.read(["block1_avg", "block2_avg"])
+        with pytest.raises(StoreCorrupt, match=r"rows\.h5 is cut short or damaged"):
+            opened.read(["block1_max"])
+
+
+def damage(path, offset):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0x40
+    path.write_bytes(data)
+
+
+def read_everything(path):
+    with Store(path) as opened:
+        return (
+            opened.spec, opened.paths, opened.digests, opened.labels.tolist(), opened.classes, opened.splits,
+            opened.failures, opened.turned.tolist(), opened.read(SPEC.widths).tobytes(),
+            {name: values.tobytes() for name, values in opened.golden.items()},
+        )  # fmt: skip
+
+
+def test_a_flipped_byte_is_noticed_or_changes_nothing(store, tmp_path):
+    path, _ = store
+    whole = read_everything(path)
+    copy = tmp_path / "copy.h5"
+    rng = random.Random(0)
+    noticed = 0
+    for _ in range(150):
+        shutil.copy(path, copy)
+        damage(copy, rng.randrange(path.stat().st_size))
+        try:
+            assert read_everything(copy) == whole
+        except (StoreError, SpecError):
+            noticed += 1
+    assert noticed > 50
+
+
+def test_a_store_cut_short_is_refused(store, tmp_path):
+    path, _ = store
+    data = path.read_bytes()
+    copy = tmp_path / "copy.h5"
+    for length in (9, 100, len(data) // 2, len(data) - 1):
+        copy.write_bytes(data[:length])
+        with pytest.raises(StoreError, match=r"copy\.h5 is (cut short or damaged|no featx store)"):
+            read_everything(copy)
+
+
+def test_what_is_no_store_is_refused(tmp_path):
+    with pytest.raises(StoreError, match=r"is not there; make it with: featx extract"):
+        Store(tmp_path / "none.h5")
+    (tmp_path / "text.h5").write_text("hello")
+    assert not is_store(tmp_path / "text.h5")
+    with pytest.raises(StoreError, match="is no featx store: it is not an HDF5 file"):
+        Store(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "other.h5", "w"):
+        pass
+    with pytest.raises(StoreError, match="is no featx store: it has no schema attribute"):
+        Store(tmp_path / "other.h5")
+
+
+def test_a_later_schema_asks_for_an_update(store):
+    path, _ = store
+    with h5py.File(path, "r+") as file:
+        file.attrs["schema"] = 99
+    with pytest.raises(StoreError, match="has schema 99, this featx reads up to 1; update featx"):
+        Store(path)
+
+
+def test_a_wrong_shape_is_refused_before_anything_is_read(store):
+    path, _ = store
+    with h5py.File(path, "r+") as file:
+        del file["features/block1_avg"]
+        file["features/block1_avg"] = np.zeros((7, 64), "f4")
+    with pytest.raises(StoreCorrupt, match=r"block1_avg of .* must have shape \(8, 64\), got \(7, 64\)"):
+        Store(path)
+
+
+def test_splits_choose_rows(store):
+    path, _ = store
+    with Store(path) as opened:
+        assert opened.rows_of("train").tolist() == [0, 2, 4, 6]
+        assert opened.rows_of(None).tolist() == list(range(8))
+        with pytest.raises(DataError, match=r"has no row 'val'; it has test, train"):
+            opened.rows_of("val")
+        with pytest.raises(DataError, match=r"the split column of .* must be one of those it has \(split\), got fold"):
+            opened.rows_of("train", "fold")
+
+
+def test_features_of_another_spec_are_refused(store):
+    path, _ = store
+    with Store(path) as opened:
+        opened.check_has(SPEC.select(blocks=(2,)), "the model")
+        with pytest.raises(SpecMismatch, match=r"size is 64 in the model but 32 in .*rows\.h5; extract the images"):
+            opened.check_has(ExtractSpec(blocks=(1,), pools=("avg", "max"), size=64), "the model")
+        with pytest.raises(SpecError, match="blocks must be among 1, 2"):
+            opened.check_has(ExtractSpec(blocks=(5,), size=32), "the model")
+
+
+NAMES = [
+    "plain.png",
+    "with space.png",
+    "emoji 🌻.png",
+    "new\nline.png",
+    b"not-utf8-\xff.png".decode("utf-8", "surrogateescape"),
+]
+
+
+def test_names_of_any_kind_come_back(tmp_path):
+    part = make_part(sorted(NAMES, key=os.fsencode))
+    target = tmp_path / "rows.h5"
+    with PartFolder(target) as folder:
+        folder.write(part)
+        assemble(target, table_of(part), SPEC, GOLDEN, folder.part_files())
+    with Store(target) as opened:
+        assert opened.paths == part.paths
+
+
+def table_of(part):
+    return RowTable(part.paths, part.digests, np.full(len(part.paths), -1), (), {}, ())
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    with (
+        PartFolder(tmp_path / "rows.h5"),
+        pytest.raises(StoreLocked, match=r"rows\.h5 is being written by another featx; wait until it is done"),
+        PartFolder(tmp_path / "rows.h5"),
+    ):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from featx.store import PartFolder\n"
+        "with PartFolder(Path(sys.argv[1])): os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "rows.h5")], check=False).returncode == 9
+    with PartFolder(tmp_path / "rows.h5"):
+        pass
+
+
+def test_a_folder_without_parts_goes_away(tmp_path):
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        pass
+    assert not folder.path.exists()
+
+
+def test_an_unfinished_run_of_another_spec_is_refused_or_cleared(tmp_path):
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        assert folder.begin(SPEC) is None
+        folder.start(SPEC, GOLDEN)
+        folder.write(make_part("ab"))
+    other = ExtractSpec(size=64)
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        assert folder.begin(SPEC)["block1_avg"].shape == (3, 64)
+        with pytest.raises(
+            SpecMismatch, match=r"blocks is 1, 2 in the unfinished run in .*; go on with the same options"
+        ):
+            folder.begin(other)
+        assert len(folder.part_files()) == 1
+        assert folder.begin(other, overwrite=True) is None
+        assert folder.part_files() == []
+
+
+def test_a_damaged_part_is_removed_with_a_warning(tmp_path):
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        folder.write(make_part("ab"))
+        folder.write(make_part("cd"))
+        victim = folder.part_files()[0]
+        victim.write_bytes(victim.read_bytes()[:-100])
+        with pytest.warns(UserWarning, match="is damaged .*: removed, its images are extracted again"):
+            assert len(folder.part_files()) == 1
+        assert not victim.exists()
+
+
+def test_a_damaged_run_file_says_what_to_do(tmp_path):
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        folder.start(SPEC, GOLDEN)
+        (folder.path / "run.h5").write_bytes(b"nonsense")
+        with pytest.raises(StoreCorrupt, match=r"run\.h5 is damaged .*; remove .* to start anew"):
+            folder.begin(SPEC)
+
+
+def test_the_same_rows_make_the_same_file(tmp_path):
+    written = []
+    for name in ("one.h5", "two.h5"):
+        with PartFolder(tmp_path / name) as folder:
+            folder.start(SPEC, GOLDEN)
+            folder.write(make_part("abc", failures=[("d", "empty file")]))
+            written.append([(path.name, path.read_bytes()) for path in sorted(folder.path.glob("*.h5"))])
+    assert written[0] == written[1]
+
+
+def test_a_disk_without_room_is_refused_before_writing(store, monkeypatch):
+    path, parts = store
+    usage = shutil.disk_usage(path.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
+    with pytest.raises(StoreError, match=r"needs 0 MB and 0 MB are free on its disk; its parts are kept"):
+        assemble(path, make_table(parts), SPEC, GOLDEN, [path])
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(StoreError, match=r"rows\.h5\.parts cannot be written: Not a directory"),
+        PartFolder(tmp_path / "file" / "rows.h5"),
+    ):
+        pass
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, sys.argv[2])
+from test_store import make_part, make_table, SPEC, GOLDEN
+from featx.errors import StoreError
+from featx.store import PartFolder, assemble
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with PartFolder(Path(sys.argv[1])) as folder:
+    folder.start(SPEC, GOLDEN)
+    part = make_part([f"{i:03d}" for i in range(40)])
+    folder.write(part)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    for task in (lambda: folder.write(make_part([f"x{i}" for i in range(40)])),
+                 lambda: assemble(Path(sys.argv[1]), make_table([part]), SPEC, GOLDEN, folder.part_files())):
+        try:
+            task()
+        except StoreError as error:
+            print(error)
+    print(sorted(path.name for path in Path(sys.argv[1]).parent.rglob("*.*")))
+"""
+
+
+def test_a_disk_that_takes_no_more_loses_nothing(tmp_path):
+    """A file-size limit makes writes fail inside a part and inside assembling, as a full disk does."""
+    run = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path / "rows.h5"), str(Path(__file__).parent)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    assert "cannot be written: File too large; what is finished is kept" in lines[0]
+    assert "cannot be assembled:" in lines[1]
+    assert "its parts are kept" in lines[1]
+    kept = lines[2]
+    assert kept.count(".part.h5") == 1
+    assert ".tmp" not in kept
+    assert "'rows.h5'" not in kept
