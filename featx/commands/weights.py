@@ -29,7 +29,7 @@ def list_command(as_json: bool) -> None:
         return
     for entry in entries:
         where = entry.path if entry.cached else "not in the cache"
-        click.echo(f"{entry.name:<20} {entry.digest[:12] or '-':<12}  {entry.licence or '-':<12}  {where}")
+        click.echo(f"{entry.name:<20} {entry.digest[:12] or '-':<12}  {entry.license or '-':<12}  {where}")
 
 
 @command.command("get")

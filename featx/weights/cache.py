@@ -21,12 +21,14 @@ def cache_folder() -> Path:
     """``$FEATX_CACHE``, or ``featx`` in the platform's folder for a user's caches; it need not exist."""
     if chosen := os.environ.get("FEATX_CACHE"):
         return Path(chosen).expanduser()
-    if platform.system() == "Darwin":
-        return Path.home() / "Library" / "Caches" / "featx"
-    variable, default = (
-        ("LOCALAPPDATA", "AppData/Local") if platform.system() == "Windows" else ("XDG_CACHE_HOME", ".cache")
-    )
-    return Path(os.environ.get(variable) or Path.home() / default) / "featx"
+    match platform.system():
+        case "Darwin":
+            folder = Path.home() / "Library" / "Caches"
+        case "Windows":
+            folder = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        case _:
+            folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return folder / "featx"
 
 
 def cached_file(name: str) -> Path:

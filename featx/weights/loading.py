@@ -19,13 +19,13 @@ DEFAULT_PREPROCESSING = "oxford"
 
 @dataclass(frozen=True)
 class TrunkEntry:
-    """One line of the list of trunks; ``digest`` and ``licence`` are empty where featx does not know them."""
+    """One line of the list of trunks; ``digest`` and ``license`` are empty where featx does not know them."""
 
     name: str
     cached: bool
     digest: str
     preprocessing: str
-    licence: str
+    license: str
     path: str
 
 
@@ -164,7 +164,7 @@ def _entry(name: str) -> TrunkEntry:
         cached=cached,
         digest=(trunk.digest if trunk else "") or noted.get("digest", ""),
         preprocessing=noted.get("preprocessing") or (trunk.preprocessing if trunk else ""),
-        licence=trunk.licence if trunk else "",
+        license=trunk.license if trunk else "",
         path=str(cached_file(name)),
     )
 

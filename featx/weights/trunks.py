@@ -37,7 +37,7 @@ class Trunk:
 
     name: str
     preprocessing: str
-    licence: str
+    license: str
     url: str
     digest: str = ""
     file_digest: str = ""
@@ -64,7 +64,7 @@ TRUNKS = {
         Trunk(
             name="oxford",
             preprocessing="oxford",
-            licence="CC BY 4.0",
+            license="CC BY 4.0",
             url="https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
             "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
             digest="25d244c5fdb86c278c3442bce00783954c822e6564e34bea523f31bddfdcc4d1",
@@ -74,14 +74,14 @@ TRUNKS = {
         Trunk(
             name="imagenet1k_v1",
             preprocessing="imagenet1k_v1",
-            licence="BSD 3-Clause",
+            license="BSD 3-Clause",
             url="https://download.pytorch.org/models/vgg16-397923af.pth",
             file_digest="397923af",
         ),
         Trunk(
             name="imagenet1k_features",
             preprocessing="imagenet1k_features",
-            licence="CC BY 4.0",
+            license="CC BY 4.0",
             url="https://download.pytorch.org/models/vgg16_features-amdegroot-88682ab5.pth",
             file_digest="88682ab5",
         ),

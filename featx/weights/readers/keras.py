@@ -19,7 +19,7 @@ from featx.errors import WeightsError
 from featx.weights.digest import check_shape
 
 MEMBER = "model.weights.h5"
-LARGEST_MEMBER = 4 << 30
+LARGEST_MEMBER = 3 << 30
 """Bytes; a whole VGG16 with its optimizer's state is 1.6 GB."""
 
 

