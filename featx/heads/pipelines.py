@@ -1,0 +1,187 @@
+"""The three linear heads as plain sklearn pipelines, and the weights inside them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import LabelBinarizer, StandardScaler
+from sklearn.svm import LinearSVC
+
+from featx.errors import SpecError
+from featx.heads.normalizer import BlockNormalizer
+
+MAX_ITER = 10_000
+"""Far above what any of the solvers took on VGG16's features, so that one that stops there has a reason to warn."""
+ClassWeight = Mapping[Any, float] | str | None
+
+
+def _linear_svc(C: float, class_weight: ClassWeight, random_state: int | None) -> BaseEstimator:
+    return LinearSVC(C=C, dual="auto", class_weight=class_weight, max_iter=MAX_ITER, random_state=random_state)
+
+
+def _softmax(C: float, class_weight: ClassWeight, random_state: int | None) -> BaseEstimator:
+    return LogisticRegression(C=C, class_weight=class_weight, max_iter=MAX_ITER, random_state=random_state)
+
+
+def _ovr_logistic(C: float, class_weight: ClassWeight, random_state: int | None) -> BaseEstimator:
+    return OneVsRestClassifier(_softmax(C, class_weight, random_state))
+
+
+HEADS: dict[str, Callable[[float, ClassWeight, int | None], BaseEstimator]] = {
+    "linear-svc": _linear_svc,
+    "softmax": _softmax,
+    "ovr-logistic": _ovr_logistic,
+}
+"""Factories by name, called with (C, class_weight, random_state)."""
+NORMALIZERS = ("power", "standard", "none")
+
+
+def make_head(
+    head: str,
+    C: float = 1.0,
+    *,
+    normalize: str = "power",
+    widths: Sequence[int] | str | None = "auto",
+    class_weight: ClassWeight = None,
+    random_state: int | None = 0,
+) -> Pipeline:
+    """An unfitted pipeline of a ``normalizer`` and a linear ``head``.
+
+    Parameters
+    ----------
+    head : str
+        A key of ``HEADS``: ``linear-svc`` (squared hinge), ``softmax`` (multinomial logistic regression) or
+        ``ovr-logistic`` (one logistic regression a class).
+    C : float
+        Inverse strength of the L2 penalty, above 0.
+    normalize : str
+        ``power`` (`BlockNormalizer`), ``standard`` (zero mean, unit variance a column) or ``none``.
+    widths : tuple of int, "auto" or None
+        Columns of each block, for ``power``.
+    class_weight : dict, "balanced" or None
+        As in sklearn.
+    random_state : int or None
+        Seed of LinearSVC's coordinate descent; the other heads draw nothing.
+
+    Raises
+    ------
+    SpecError
+        If head, C or normalize is out of range.
+    """
+    if head not in HEADS:
+        raise SpecError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
+    if not C > 0:
+        raise SpecError(f"C of {head} must be above 0, got {C}")
+    steps = [
+        ("normalizer", _make_normalizer(normalize, widths)),
+        ("head", HEADS[head](C, class_weight, random_state)),
+    ]
+    return Pipeline(steps)
+
+
+def _make_normalizer(normalize: str, widths: Sequence[int] | str | None) -> BaseEstimator | str:
+    if normalize == "power":
+        return BlockNormalizer(widths)
+    if normalize == "standard":
+        return StandardScaler()
+    if normalize == "none":
+        return "passthrough"
+    raise SpecError(f"normalize must be one of {', '.join(NORMALIZERS)}, got {normalize!r}")
+
+
+def linear_parts(pipeline: Pipeline, dtype: DTypeLike | None = np.float64) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Weights and intercepts of a fitted pipeline's head.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        From `make_head` or `from_linear_parts`, fitted.
+    dtype : dtype or None
+        Of the result. None keeps that of the fit: float32 for a logistic head that was fitted on float32.
+
+    Returns
+    -------
+    W : array (classes, columns); (1, columns) for two classes
+    b : array (classes,); (1,) for two classes
+    """
+    head = pipeline.named_steps["head"]
+    parts = head.estimators_ if isinstance(head, OneVsRestClassifier) else [head]
+    W = np.vstack([part.coef_ for part in parts])
+    b = np.concatenate([part.intercept_ for part in parts])
+    return W.astype(dtype or W.dtype), b.astype(dtype or b.dtype)
+
+
+def from_linear_parts(
+    head: str,
+    W: NDArray[Any],
+    b: NDArray[Any],
+    classes: ArrayLike,
+    normalizer: BaseEstimator | str,
+    *,
+    C: float = 1.0,
+    class_weight: ClassWeight = None,
+    random_state: int | None = 0,
+) -> Pipeline:
+    """A fitted pipeline from the weights of one: the inverse of `linear_parts`.
+
+    Given weights in the dtype of the fit (``linear_parts(pipeline, None)``), all that it computes is equal to the
+    bit to what the original computes.
+
+    Parameters
+    ----------
+    head : str
+        A key of ``HEADS``.
+    W : array (classes, columns), or (1, columns) for two classes
+    b : array (classes,), or (1,) for two classes
+    classes : array (classes,)
+        Labels in sorted order, as a fit leaves them.
+    normalizer : transformer or "passthrough"
+        Fitted.
+    C, class_weight, random_state
+        As in `make_head`: parameters of the estimator, which decide nothing that it computes.
+
+    Raises
+    ------
+    SpecError
+        If the head is not known, the classes are not sorted, or the shapes do not fit them.
+    """
+    labels = np.asarray(classes)
+    _check_parts(W, b, labels)
+    pipeline = make_head(head, C, class_weight=class_weight, random_state=random_state)
+    pipeline.set_params(normalizer=normalizer)
+    estimator = pipeline.named_steps["head"]
+    estimator.classes_ = labels
+    estimator.n_features_in_ = W.shape[1]
+    if isinstance(estimator, OneVsRestClassifier):
+        estimator.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(labels)
+        estimator.estimators_ = [
+            _set_linear(clone(estimator.estimator), row, b[index : index + 1], np.arange(2))
+            for index, row in enumerate(W)
+        ]
+    else:
+        _set_linear(estimator, W, b, labels)
+    return pipeline
+
+
+def _set_linear(estimator: Any, W: NDArray[Any], b: NDArray[Any], labels: NDArray[Any]) -> Any:
+    # Column order is what both solvers leave: BLAS adds up in another order for another layout.
+    estimator.coef_ = np.array(np.atleast_2d(W), order="F")
+    estimator.intercept_ = np.array(b)
+    estimator.classes_ = labels
+    estimator.n_features_in_ = estimator.coef_.shape[1]
+    return estimator
+
+
+def _check_parts(W: NDArray[Any], b: NDArray[Any], labels: NDArray[Any]) -> None:
+    if len(labels) < 2 or not (labels[1:] > labels[:-1]).all():
+        raise SpecError(f"classes of a head must be two or more, sorted and distinct, got {labels.tolist()}")
+    rows = 1 if len(labels) == 2 else len(labels)
+    if W.ndim != 2 or len(W) != rows or b.shape != (rows,):
+        raise SpecError(
+            f"weights and intercepts of {len(labels)} classes must have {rows} rows, got shapes {W.shape} and {b.shape}"
+        )
