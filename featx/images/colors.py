@@ -76,25 +76,21 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 
 def _from_integers(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
-    if values.min() >= 0 and values.max() <= MAX_16_BIT:
-        return _from_16_bit(image)
-    return _gray(_stretched(values.astype(np.float64)))
+    low, high = int(values.min()), int(values.max())
+    return _from_16_bit(image) if low >= 0 and high <= MAX_16_BIT else _stretched(values, low, high)
 
 
 def _from_floats(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.float64)
-    finite = np.isfinite(values)
-    values[~finite] = values[finite].min(initial=np.inf) if finite.any() else 0.0
-    if values.min() >= 0 and values.max() <= 1:
-        return _gray(np.rint(values * 255))
-    return _gray(_stretched(values))
+    values = np.asarray(image)
+    finite = values[np.isfinite(values)]
+    low, high = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
+    return _stretched(values, 0, 1) if low >= 0 and high <= 1 else _stretched(values, low, high)
 
 
-def _stretched(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values from 0 for the least to 255 for the greatest; all 0 if they are equal."""
-    low, high = float(values.min()), float(values.max())
-    stretched: NDArray[np.float64] = np.rint((values - low) / ((high - low) or 1.0) * 255)
-    return stretched
+def _stretched(values: NDArray[Any], low: float, high: float) -> Image.Image:
+    """Gray from black for ``low``, and for what is not finite, to white for ``high``."""
+    known = np.where(np.isfinite(values), values, low).astype(np.float64)
+    return _gray(np.rint((known - low) / ((high - low) or 1.0) * 255))
 
 
 def _gray(values: NDArray[Any]) -> Image.Image:

@@ -1,5 +1,6 @@
 """From a file's bytes to an upright RGB picture, or to one plain reason why not."""
 
+import re
 import struct
 from dataclasses import dataclass
 from io import BytesIO
@@ -24,6 +25,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes a picture upright, by its EXIF orientation; 1 and any other value mean that it is."""
+CUT_SHORT = re.compile(r"truncated|too early|EOF|not enough|only got", re.IGNORECASE)
+"""What Pillow says when a file ends before it should."""
 SHOWN_BYTES = 9
 
 
@@ -72,19 +75,28 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         raise ImageError("empty file")
     reasons = []
     for name in picture_formats():
-        factory, accepts = Image.OPEN[name]
-        try:
-            accepted = accepts is None or accepts(data[:16])
-            if accepted and not isinstance(accepted, str):
-                return factory(BytesIO(data), "")
-        except Exception as error:
-            if accepts is not None:
-                reasons.append(_reason(error, name))
-        else:
-            if accepted:
-                reasons.append(str(accepted))
-    start = data[:SHOWN_BYTES].decode("latin-1") + "…" * (len(data) > SHOWN_BYTES)
-    raise ImageError(reasons[0] if reasons else f"no image format that Pillow knows: starts with {start!r}")
+        accepted = _accepts(name, data)
+        if isinstance(accepted, str):
+            reasons.append(accepted)
+        elif accepted:
+            try:
+                return Image.OPEN[name][0](BytesIO(data), "")
+            except Exception as error:
+                # Without a signature nothing says that the bytes were meant to be of this format.
+                if Image.OPEN[name][1]:
+                    reasons.append(_reason(error, name))
+    start = ascii(data[:SHOWN_BYTES].decode("latin-1"))[1:-1] + "…" * (len(data) > SHOWN_BYTES)
+    raise ImageError(reasons[0] if reasons else f"no image format that Pillow knows: starts with '{start}'")
+
+
+def _accepts(name: str, data: bytes) -> bool | str:
+    """Whether data may be of a format by its first bytes, or why this Pillow cannot open it."""
+    accepts = Image.OPEN[name][1]
+    try:
+        return accepts is None or accepts(data[:16])
+    except (IndexError, struct.error):
+        # Fewer bytes than its signature has.
+        return False
 
 
 def _upright(image: ImageFile.ImageFile) -> Picture:
@@ -111,6 +123,9 @@ def _reason(error: Exception, name: str) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory to decode this {name}"
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, EOFError | IndexError | struct.error) or "truncated" in text.lower():
-        return f"cut short: {name}, {text}"
-    return f"damaged: {name}, {text}"
+    if "unpack" in text or "index out of range" in text:
+        text = "its header ends too early"
+    elif "not identified" in text:
+        text = "its header is not complete"
+    verdict = "cut short" if CUT_SHORT.search(text) else "damaged or cut short"
+    return f"{verdict}: {name}, {text}"

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-_PILLOW = re.compile(r"PIL\.")
+# Pillow blames some of its deprecations on its caller, which is a module of this package.
+_PILLOW = re.compile(r"(PIL|featx\.images)\.")
 _lock = threading.Lock()
 _inside: list[int] = []
 

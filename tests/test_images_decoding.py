@@ -1,0 +1,351 @@
+import io
+import re
+import struct
+import threading
+import warnings
+import zlib
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+
+from featx.errors import ImageError
+from featx.images import MAX_PIXELS, decode, draw_golden
+from featx.images.decoding import ORIENTATION, TURNS
+from featx.images.formats import picture_formats, picture_suffixes
+
+SMOOTH = draw_golden()[0]
+CORNERS = np.array([[(250, 10, 10), (10, 250, 10)], [(10, 10, 250), (240, 240, 20)]], dtype=np.uint8)
+BLOCKS = Image.fromarray(CORNERS.repeat(16, axis=0).repeat(24, axis=1))
+
+
+def encode(image, format_, **options):
+    file = io.BytesIO()
+    image.save(file, format_, **options)
+    return file.getvalue()
+
+
+def decoded(data):
+    return np.asarray(decode(data).image).astype(int)
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width, height, depth, color, rows, *extra):
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + b"".join(extra)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+LOSSLESS = ("PNG", "TIFF", "BMP", "DIB", "PPM", "TGA", "PCX", "SGI", "QOI", "DDS", "JPEG2000")
+
+
+@pytest.mark.parametrize("format_", LOSSLESS)
+def test_lossless_formats_keep_every_pixel(format_):
+    picture = decode(encode(SMOOTH, format_))
+    assert picture.image.mode == "RGB"
+    assert not picture.turned
+    np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(SMOOTH))
+
+
+def test_lossless_webp_keeps_every_pixel():
+    np.testing.assert_array_equal(decoded(encode(SMOOTH, "WEBP", lossless=True)), np.asarray(SMOOTH))
+
+
+@pytest.mark.parametrize(
+    ("format_", "options"),
+    [
+        ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
+        ("JPEG", {"quality": 95, "subsampling": "4:4:4", "progressive": True}),
+        ("WEBP", {"quality": 95}),
+        ("AVIF", {"quality": 95, "subsampling": "4:4:4"}),
+        ("GIF", {}),
+    ],
+)
+def test_lossy_formats_keep_the_picture(format_, options):
+    if Image.init() and format_ not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {format_}")
+    error = np.abs(decoded(encode(BLOCKS, format_, **options)) - np.asarray(BLOCKS))
+    assert error.mean() < 5
+
+
+@pytest.mark.parametrize("format_", ["XBM", "MSP"])
+def test_bitmaps_are_black_and_white(format_):
+    bits = BLOCKS.convert("L").point(lambda value: 255 * (value > 100)).convert("1")
+    np.testing.assert_array_equal(decoded(encode(bits, format_)), np.asarray(bits.convert("RGB")))
+
+
+@pytest.mark.parametrize(("format_", "size"), [("ICO", (48, 32)), ("ICNS", (1024, 1024))])
+def test_icons_open(format_, size):
+    assert decode(encode(BLOCKS, format_, sizes=[(48, 32)])).image.size == size
+
+
+def test_portable_float_map_of_white_is_white():
+    assert decoded(encode(Image.new("F", (4, 3), 1.0), "PPM")).min() == 255
+
+
+def test_a_deprecated_format_raises_no_warning():
+    header = b"Image type: Greyscale image\r\nImage size (x*y): 4*2\r\n"
+    data = header.ljust(511, b"\0") + b"\x1a" + bytes(range(8))
+    np.testing.assert_array_equal(decoded(data)[..., 0], [[4, 5, 6, 7], [0, 1, 2, 3]])
+
+
+@pytest.mark.parametrize("format_", ["GIF", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_an_animation_gives_its_first_frame(format_):
+    frames = [Image.new("RGB", (16, 16), color) for color in ((200, 30, 60), (0, 0, 255), (0, 255, 0))]
+    data = encode(frames[0], format_, save_all=True, append_images=frames[1:])
+    assert np.abs(decoded(data) - (200, 30, 60)).max() <= 6
+
+
+# Turning the upright picture by the inverse gives what a camera held that way would have stored.
+INVERSE = {**TURNS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("format_", "options"),
+    [
+        ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("WEBP", {"lossless": True}),
+        ("AVIF", {"quality": 95, "subsampling": "4:4:4"}),
+    ],
+)
+def test_every_orientation_gives_the_same_upright_picture(format_, options, orientation):
+    stored = BLOCKS.transpose(INVERSE[orientation]) if orientation > 1 else BLOCKS
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    picture = decode(encode(stored, format_, exif=exif, **options))
+    assert picture.turned == (orientation > 1)
+    assert picture.image.size == BLOCKS.size
+    assert np.abs(np.asarray(picture.image).astype(int) - np.asarray(BLOCKS)).mean() < 3
+
+
+def test_orientation_after_the_pixels_of_a_png_counts():
+    exif = Image.Exif()
+    exif[ORIENTATION] = 3
+    data = encode(BLOCKS, "PNG")
+    end = data.index(b"IEND") - 4
+    late = data[:end] + chunk(b"eXIf", exif.tobytes()[6:]) + data[end:]
+    picture = decode(late)
+    assert picture.turned
+    np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(BLOCKS.transpose(TURNS[3])))
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0garbage",
+        b"Exif\0\0",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff",
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x02\0\0\0x\0\0\0\0\0\0\0",
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0\0\0\0\0",
+    ],
+)
+def test_damaged_exif_does_not_fail_the_image(exif):
+    picture = decode(encode(BLOCKS, "JPEG", quality=95, exif=exif))
+    assert not picture.turned
+    assert picture.image.size == BLOCKS.size
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "^empty file$"),
+        (b"This is text, not a picture\n", "^no image format that Pillow knows: starts with 'This is t…'$"),
+        (b"\xff\xd8", r"^no image format that Pillow knows: starts with '\\xff\\xd8'$"),
+        (b"%PDF-1.4\n%\xe2", "^no image format that Pillow knows"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "^no image format that Pillow knows"),
+        (b"\0" * 5000, "^no image format that Pillow knows"),
+        (b"\xff\xd8\xff", "^damaged or cut short: JPEG, its header is not complete$"),
+        (b"\xff\xd8\xff\xe0", "^cut short: JPEG, its header ends too early$"),
+        (b"GIF89a", "^cut short: GIF, its header ends too early$"),
+        (b"RIFF\x10\0\0\0WEBPVP8 \x04\0\0\0\0\0\0\0", "^damaged or cut short: WEBP, could not create decoder object$"),
+    ],
+)
+def test_what_is_no_picture_says_so(data, message):
+    with pytest.raises(ImageError, match=message):
+        decode(data)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.05, 0.3, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_truncated_jpeg_is_cut_short(share, progressive):
+    data = encode(draw_golden()[2], "JPEG", progressive=progressive)
+    with pytest.raises(ImageError, match="cut short: JPEG"):
+        decode(data[: max(5, int(len(data) * share))])
+
+
+@pytest.mark.parametrize("format_", ["PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "PPM", "JPEG2000"])
+def test_half_a_file_is_cut_short(format_):
+    data = encode(draw_golden()[2], format_)
+    with pytest.raises(ImageError, match=f"cut short: {format_}"):
+        decode(data[: len(data) // 2])
+
+
+def test_a_decompression_bomb_is_refused_by_its_header():
+    bomb = png(50_000, 50_000, 8, 2, bytes(1000))
+    with pytest.raises(ImageError, match=r"^50000 × 50000 pixels, more than the 178956970 allowed \(--max-pixels\)$"):
+        decode(bomb)
+
+
+def test_max_pixels_is_inclusive():
+    data = encode(BLOCKS, "PNG")
+    assert decode(data, max_pixels=BLOCKS.width * BLOCKS.height).image.size == BLOCKS.size
+    with pytest.raises(ImageError, match=f"more than the {BLOCKS.width * BLOCKS.height - 1} allowed"):
+        decode(data, max_pixels=BLOCKS.width * BLOCKS.height - 1)
+
+
+def test_max_pixels_above_pillows_own_limit_holds(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert decode(encode(BLOCKS, "PNG"), MAX_PIXELS).image.size == BLOCKS.size
+
+
+def test_memory_that_runs_out_is_said(monkeypatch):
+    def no_memory(self):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", no_memory)
+    with pytest.raises(ImageError, match=r"^not enough memory to decode this BMP$"):
+        decode(encode(BLOCKS, "BMP"))
+
+
+def test_a_format_that_this_pillow_cannot_open_is_named(monkeypatch):
+    picture_formats()
+    factory, _ = Image.OPEN["BMP"]
+    monkeypatch.setitem(Image.OPEN, "BMP", (factory, lambda prefix: "BMP support is not built in"))
+    with pytest.raises(ImageError, match=r"^BMP support is not built in$"):
+        decode(encode(BLOCKS, "BMP"))
+
+
+def test_sixteen_bit_color_keeps_its_high_bytes():
+    rows = b"\0" + struct.pack(">6H", 0, 65535, 257 * 100, 257 * 7, 257 * 200, 257 * 254)
+    np.testing.assert_array_equal(decoded(png(2, 1, 16, 2, rows)), [[(0, 255, 100), (7, 200, 254)]])
+
+
+def test_sixteen_bit_gray_is_scaled_not_clipped():
+    rows = b"\0" + struct.pack(">4H", 0, 257, 32768, 65535)
+    np.testing.assert_array_equal(decoded(png(4, 1, 16, 0, rows))[0, :, 0], [0, 1, 128, 255])
+
+
+def test_one_bit_gray_is_black_and_white():
+    np.testing.assert_array_equal(decoded(png(2, 1, 1, 0, b"\0\x40"))[0, :, 0], [0, 255])
+
+
+@pytest.mark.parametrize(
+    ("color", "rows", "transparent"),
+    [
+        (0, b"\0\x0a\xc8", struct.pack(">H", 10)),
+        (2, b"\0\x0a\x0a\x0a\xc8\xc8\xc8", struct.pack(">3H", 10, 10, 10)),
+    ],
+)
+def test_the_transparent_color_of_a_png_becomes_white(color, rows, transparent):
+    pixels = decoded(png(2, 1, 8, color, rows, chunk(b"tRNS", transparent)))
+    np.testing.assert_array_equal(pixels, [[(255, 255, 255), (200, 200, 200)]])
+
+
+def test_palette_transparency_is_laid_on_white():
+    palette = chunk(b"PLTE", bytes([200, 0, 0, 0, 100, 0])), chunk(b"tRNS", bytes([0, 255]))
+    np.testing.assert_array_equal(decoded(png(2, 1, 8, 3, b"\0\0\1", *palette)), [[(255, 255, 255), (0, 100, 0)]])
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "TIFF"])
+def test_cmyk_keeps_its_colors(format_):
+    ink = Image.new("RGB", (16, 16), (200, 30, 60)).convert("CMYK")
+    assert np.abs(decoded(encode(ink, format_)) - (200, 30, 60)).max() <= 2
+
+
+def shared_pixels(data):
+    return np.asarray(decode(data).image).tobytes()
+
+
+def test_threads_and_processes_decode_the_same_pixels():
+    files = [encode(image, format_) for image in draw_golden() for format_ in ("JPEG", "PNG", "WEBP", "GIF")] * 3
+    alone = [shared_pixels(data) for data in files]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(shared_pixels, files)) == alone
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
+        assert list(processes.map(shared_pixels, files[:4])) == alone[:4]
+
+
+def noisy_file():
+    """A TIFF that makes Pillow warn: one of its tags points beyond the end."""
+    data = bytearray(encode(BLOCKS, "TIFF", software="x" * 40))
+    start = data.index(struct.pack("<HHI", 305, 2, 41))
+    data[start + 8 : start + 12] = struct.pack("<I", len(data) + 1000)
+    return bytes(data)
+
+
+def test_pillows_warnings_stay_inside_in_many_threads():
+    data, filters = noisy_file(), list(warnings.filters)
+    with pytest.warns(UserWarning, match="Truncated|offset|larger"), Image.open(io.BytesIO(data)) as image:
+        image.load()
+    start = threading.Barrier(4)
+
+    def work(_):
+        start.wait()
+        return [decode(data).image.size for _ in range(25)]
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(work, range(4))) == [[BLOCKS.size] * 25] * 4
+    assert list(warnings.filters) == filters
+
+
+def test_a_program_that_makes_warnings_errors_still_decodes():
+    data = noisy_file()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode(data).image.size == BLOCKS.size
+        with pytest.raises(UserWarning):
+            Image.open(io.BytesIO(data)).load()
+
+
+SEEDS = [encode(BLOCKS, format_) for format_ in (*LOSSLESS, "JPEG", "GIF", "WEBP", "ICO")] + [noisy_file()]
+
+
+@st.composite
+def damaged_files(draw):
+    data = bytearray(draw(st.sampled_from(SEEDS)))
+    for _ in range(draw(st.integers(1, 6))):
+        # Most of a format's structure is in its first bytes.
+        position = draw(st.integers(0, 120) | st.integers(0, len(data) - 1)) % len(data)
+        data[position] = draw(st.integers(0, 255))
+    return bytes(data[: draw(st.integers(1, len(data)) | st.just(len(data)))])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200) | damaged_files())
+@example(b"P6 0 5 255\n")
+def test_any_bytes_give_a_picture_or_an_image_error(data):
+    try:
+        picture = decode(data, max_pixels=1_000_000)
+    except ImageError as error:
+        reason = str(error)
+    else:
+        reason = f"{picture.image.mode} {min(picture.image.size)}"
+    assert re.fullmatch(r"empty file|RGB [1-9]\d*|.*(pixels|short|memory|knows).*", reason)
+
+
+def test_suffixes_are_those_of_raster_formats():
+    wanted = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".ppm", ".mpo", ".jp2"}
+    assert wanted <= picture_suffixes()
+    assert not picture_suffixes() & {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".h5", ".hdf", ".wmf", ".emf", ".flc"}
+
+
+def test_formats_without_a_signature_are_tried_last():
+    formats = picture_formats()
+    unsigned = [Image.OPEN[name][1] is None for name in formats]
+    assert unsigned == sorted(unsigned)
+    assert "EPS" not in formats

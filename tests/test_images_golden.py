@@ -1,0 +1,24 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from featx.images import draw_golden
+
+DIGESTS = [
+    (0, (320, 240), "21e4e0266e34e089e14ec554995974f16d40fa0fd65924c63ed0c8d813166b5b"),
+    (1, (256, 256), "765969c7470bf6919b258c8083a1a1c452055da82b67d43ba771ce4899608e77"),
+    (2, (200, 300), "d99e57a96d8ee3d8f7dfd0c9029684c969dd24d802485fb7e2ef821546d45bc1"),
+]
+
+
+@pytest.mark.parametrize(("number", "size", "digest"), DIGESTS)
+def test_golden_pictures_never_change(number, size, digest):
+    image = draw_golden()[number]
+    assert (image.mode, image.size) == ("RGB", size)
+    assert hashlib.sha256(image.tobytes()).hexdigest() == digest
+
+
+def test_golden_pictures_are_not_flat():
+    for image in draw_golden():
+        assert np.asarray(image).std(axis=(0, 1)).min() > 25

@@ -1,0 +1,193 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featx.errors import ListingError
+from featx.images import list_images
+from featx.images.listing import LOOSE
+
+
+def touch(root, *names):
+    for name in names:
+        path = Path(root) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def rows(listing):
+    """Each path with its class name and its splits."""
+    names = [*listing.classes, ""]
+    columns = zip(*listing.splits.values(), strict=True) if listing.splits else [()] * len(listing.paths)
+    return [
+        (path, names[label], *splits)
+        for path, label, splits in zip(listing.paths, listing.labels, columns, strict=True)
+    ]
+
+
+def test_a_folder_a_class(tmp_path):
+    touch(tmp_path, "tulip/2.jpg", "rose/deep/er/1.png", "rose/1.jpg", "rose/notes.txt", "empty/readme.md", "all.csv")
+    listing = list_images(tmp_path)
+    assert rows(listing) == [("rose/1.jpg", "rose"), ("rose/deep/er/1.png", "rose"), ("tulip/2.jpg", "tulip")]
+    assert listing.root == tmp_path
+    assert listing.labels.dtype == np.int64
+    assert listing.classes == ("rose", "tulip")
+    assert listing.splits == {}
+    assert listing.failures == ()
+
+
+def test_paths_are_sorted_by_their_bytes(tmp_path):
+    names = [
+        "c/a.jpg",
+        "c/B.jpg",
+        "c/ä.jpg",
+        "c/\U0001f33b.jpg",
+        "c/\uffee.jpg",
+        os.fsdecode(b"c/\xff.jpg"),
+        "b/z.jpg",
+        "b-/z.jpg",
+    ]
+    touch(tmp_path, *names)
+    paths = list_images(str(tmp_path)).paths
+    assert [os.fsencode(path) for path in paths] == sorted(os.fsencode(name) for name in names)
+
+
+def test_a_flat_folder_has_no_labels(tmp_path):
+    touch(tmp_path, "b.jpg", "a.jpg", "sub/readme.txt")
+    listing = list_images(tmp_path)
+    assert rows(listing) == [("a.jpg", ""), ("b.jpg", "")]
+    assert listing.labels.tolist() == [-1, -1]
+    assert listing.classes == ()
+
+
+def test_images_beside_class_folders_are_failures(tmp_path):
+    touch(tmp_path, "rose/a.jpg", "loose.jpg", "astray.png")
+    listing = list_images(tmp_path)
+    assert listing.paths == ("rose/a.jpg",)
+    assert listing.failures == (("astray.png", LOOSE), ("loose.jpg", LOOSE))
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_split_folders(tmp_path, name):
+    touch(tmp_path, "train/rose/b.jpg", "train/tulip/c.jpg", f"{name}/rose/deep/a.jpg", "test/iris/d.jpg", "readme.txt")
+    listing = list_images(tmp_path)
+    assert sorted(rows(listing)) == sorted(
+        [
+            ("test/iris/d.jpg", "iris", "test"),
+            ("train/rose/b.jpg", "rose", "train"),
+            ("train/tulip/c.jpg", "tulip", "train"),
+            (f"{name}/rose/deep/a.jpg", "rose", "val"),
+        ]
+    )
+    assert list(listing.paths) == sorted(listing.paths, key=os.fsencode)
+    assert listing.classes == ("iris", "rose", "tulip")
+
+
+def test_a_test_folder_without_classes_has_no_labels(tmp_path):
+    touch(tmp_path, "train/rose/b.jpg", "train/loose.jpg", "test/1.jpg", "test/2.jpg", "lost.jpg")
+    listing = list_images(tmp_path)
+    assert rows(listing) == [
+        ("test/1.jpg", "", "test"),
+        ("test/2.jpg", "", "test"),
+        ("train/rose/b.jpg", "rose", "train"),
+    ]
+    assert listing.failures == (
+        ("lost.jpg", "lies beside the split folders, in none of them"),
+        ("train/loose.jpg", LOOSE),
+    )
+
+
+@pytest.mark.parametrize("names", [("train/a.jpg", "bus/b.jpg"), ("test/a.jpg", "val/b.jpg")])
+def test_split_names_among_others_are_classes(tmp_path, names):
+    touch(tmp_path, *names)
+    listing = list_images(tmp_path)
+    assert listing.splits == {}
+    assert listing.classes == tuple(sorted(name.split("/")[0] for name in names))
+
+
+def test_a_manifest(tmp_path):
+    touch(tmp_path, "x/b.jpg", "x/a.jpg", "c.jpg")
+    (tmp_path / "rows.CSV").write_text(
+        "path,label,split_0,split_1\nx/b.jpg,rose,train,test\nc.jpg,,test,\nx/a.jpg,iris,val,train\n"
+    )
+    listing = list_images(tmp_path / "rows.CSV")
+    assert listing.root == tmp_path
+    assert rows(listing) == [
+        ("c.jpg", "", "test", ""),
+        ("x/a.jpg", "iris", "val", "train"),
+        ("x/b.jpg", "rose", "train", "test"),
+    ]
+    assert listing.classes == ("iris", "rose")
+    assert list(listing.splits) == ["split_0", "split_1"]
+
+
+def test_a_manifest_with_another_root_and_no_labels(tmp_path):
+    touch(tmp_path / "photos", "a.jpg")
+    (tmp_path / "rows.csv").write_text("path\na.jpg\n")
+    listing = list_images(tmp_path / "rows.csv", root=str(tmp_path / "photos"))
+    assert listing.root == tmp_path / "photos"
+    assert rows(listing) == [("a.jpg", "")]
+    assert listing.classes == ()
+
+
+def test_manifest_rows_without_a_file_are_failures(tmp_path):
+    touch(tmp_path, "a.jpg", "folder/b.jpg")
+    (tmp_path / "rows.csv").write_text("path,label\nz.jpg,only_missing\na.jpg,rose\nfolder,rose\nnul\0.jpg,x\n")
+    listing = list_images(tmp_path / "rows.csv")
+    assert rows(listing) == [("a.jpg", "rose")]
+    assert listing.classes == ("rose",)
+    assert listing.failures == (
+        ("folder", "is no regular file"),
+        ("nul\0.jpg", "does not exist"),
+        ("z.jpg", "does not exist"),
+    )
+
+
+def test_one_file(tmp_path):
+    touch(tmp_path, "a.JPG")
+    listing = list_images(tmp_path / "a.JPG")
+    assert (listing.root, rows(listing)) == (tmp_path, [("a.JPG", "")])
+
+
+def test_a_sequence_keeps_its_order_and_repetitions():
+    listing = list_images(["z.jpg", Path("a/b.png"), "/c.jpg", "z.jpg"])
+    assert listing.root == Path()
+    assert listing.paths == ("z.jpg", "a/b.png", "/c.jpg", "z.jpg")
+    assert listing.labels.tolist() == [-1] * 4
+    assert list_images(["z.jpg"], root="photos").root == Path("photos")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "nowhere",
+            "nowhere must be a folder, a .csv manifest or an image file, but is none: No such file or directory",
+        ),
+        ("nul\0", "must be a folder, a .csv manifest or an image file, but is none: embedded null byte"),
+        ("notes.txt", "notes.txt must be a folder, .* but its name ends like none of them"),
+        ("empty", r"empty must hold images that Pillow opens \(.jpg, .png, …\), but has none$"),
+        ("texts", r"texts must hold images .*, but has none; files of other kinds there: .heic \(2\), .txt \(1\)$"),
+        ("broken", "broken must hold images .* has none; 'gone.jpg' no regular file, or a symlink to nothing"),
+        ("no_rows.csv", "no_rows.csv must name at least one image, but it has no rows$"),
+        (
+            "missing.csv",
+            "must name at least one image, but none of its 2 rows names a file under .*; 'a.jpg' does not exist",
+        ),
+    ],
+)
+def test_what_lists_nothing_says_why(tmp_path, name, message):
+    touch(tmp_path, "notes.txt", "texts/a.txt", "texts/x/b.HEIC", "texts/c.heic")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/gone.jpg").symlink_to("nothing")
+    (tmp_path / "no_rows.csv").write_text("path,label\n")
+    (tmp_path / "missing.csv").write_text("path\nb.jpg\na.jpg\n")
+    with pytest.raises(ListingError, match=message):
+        list_images(tmp_path / name)
+
+
+def test_an_empty_sequence_is_refused():
+    with pytest.raises(ListingError, match="a sequence of images must name at least one path, got none"):
+        list_images([])

@@ -1,0 +1,102 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from featx.errors import ImageError
+from featx.images import draw_golden, prepare
+from featx.spec import INTERPOLATIONS, PREPROCESSINGS, RESIZES, ExtractSpec
+
+SPEC = ExtractSpec(size=64)
+SMOOTH, SHARP, ROUGH = draw_golden()
+
+
+def spec(**changes):
+    return dataclasses.replace(SPEC, **changes)
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 30_000), (30_000, 1), (64, 64), (65, 63), (200, 300)])
+def test_any_shape_becomes_square_bytes(resize, interpolation, size):
+    pixels = prepare(Image.new("RGB", size, (9, 8, 7)), spec(resize=resize, interpolation=interpolation))
+    assert pixels.shape == (64, 64, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+    assert pixels.flags.writeable
+    np.testing.assert_array_equal(pixels[31, 31], (9, 8, 7))
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_an_image_of_the_right_size_is_untouched(resize, interpolation):
+    pixels = prepare(SHARP, spec(size=256, resize=resize, interpolation=interpolation))
+    np.testing.assert_array_equal(pixels, np.asarray(SHARP))
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_squash_is_pillows_resize(interpolation):
+    filter_ = getattr(Image.Resampling, interpolation.upper())
+    pixels = prepare(ROUGH, spec(interpolation=interpolation))
+    np.testing.assert_array_equal(pixels, np.asarray(ROUGH.resize((64, 64), filter_)))
+
+
+@pytest.mark.parametrize("image", [SMOOTH, ROUGH], ids=["wide", "high"])
+def test_crop_keeps_the_center_of_the_short_sides_resize(image):
+    pixels = prepare(image, spec(size=100, resize="crop"))
+    scale = 100 / min(image.size)
+    width, height = (round(side * scale) for side in image.size)
+    whole = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)).astype(int)
+    top, left = (height - 100) // 2, (width - 100) // 2
+    expected = whole[top : top + 100, left : left + 100]
+    # The same up to the half pixel by which a rounded width shifts the center.
+    assert np.abs(pixels - expected).mean() < 3
+
+
+@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+def test_pad_surrounds_the_whole_picture_with_the_mean_color(preprocessing):
+    mean = PREPROCESSINGS[preprocessing].mean
+    pixels = prepare(Image.new("RGB", (100, 50), (1, 2, 3)), spec(resize="pad", preprocessing=preprocessing))
+    assert (pixels[16:48] == (1, 2, 3)).all()
+    for border in (pixels[:16], pixels[48:]):
+        assert np.abs(border - mean).max() <= 0.5
+
+
+def test_pad_of_a_high_picture_fills_the_sides():
+    pixels = prepare(Image.new("RGB", (50, 100), (1, 2, 3)), spec(resize="pad"))
+    assert (pixels[:, 16:48] == (1, 2, 3)).all()
+    assert (pixels[:, :16] == (124, 117, 104)).all()
+
+
+def test_shrinking_averages_instead_of_picking():
+    # Stripes of one pixel are even gray when 16 of them make a pixel.
+    stripes = np.zeros((1024, 1024, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(prepare(Image.fromarray(stripes), SPEC).astype(int) - 127.5).max() < 3
+
+
+def test_other_modes_are_converted():
+    np.testing.assert_array_equal(prepare(Image.new("LA", (90, 70), (0, 0)), SPEC), np.full((64, 64, 3), 255))
+
+
+def test_an_image_without_pixels_is_refused():
+    with pytest.raises(ImageError, match="nothing to see"):
+        prepare(Image.new("RGB", (0, 3)), SPEC)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 700),
+    st.integers(1, 700),
+    st.integers(32, 96),
+    st.sampled_from(RESIZES),
+    st.sampled_from(INTERPOLATIONS),
+)
+def test_one_color_stays_that_color(width, height, size, resize, interpolation):
+    pixels = prepare(
+        Image.new("RGB", (width, height), (124, 117, 104)), spec(size=size, resize=resize, interpolation=interpolation)
+    )
+    assert (pixels == (124, 117, 104)).all()

@@ -1,0 +1,140 @@
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from featx.images.walk import LOOP, walk
+
+
+def touch(root, *names):
+    for name in names:
+        path = Path(root) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def test_only_image_suffixes_in_any_case_are_found(tmp_path):
+    touch(tmp_path, "a.jpg", "B.JPEG", "c.Png", "d.txt", "e.csv", "Thumbs.db", "no_suffix", "f.pdf", "g.mp4", "jpg")
+    found = walk(tmp_path)
+    assert sorted(found.paths) == ["B.JPEG", "a.jpg", "c.Png"]
+    assert found.passed_over == {".txt": 1, ".csv": 1, ".db": 1, "no suffix": 2, ".pdf": 1, ".mp4": 1}
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path):
+    touch(tmp_path, ".hidden.jpg", "._a.jpg", ".cache/b.jpg", "x/.git/c.jpg", "x/d.jpg", ".jpg")
+    assert walk(tmp_path).paths == ["x/d.jpg"]
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+NAMES = [
+    "with space.jpg",
+    "🌻.png",
+    "new\nline.jpg",
+    "ünï.jpg",
+    os.fsdecode(b"bad\xff\xfe.jpg"),
+    "quote'\".jpg",
+    "-.jpg",
+]
+
+
+def test_any_name_is_kept_as_it_is(tmp_path):
+    touch(tmp_path, *(f"{os.fsdecode(b'dir' + bytes([255]))}/{name}" for name in NAMES))
+    paths = walk(tmp_path).paths
+    assert sorted(path.split("/")[1] for path in paths) == sorted(NAMES)
+    assert all((tmp_path / path).read_bytes() == b"x" for path in paths)
+
+
+def test_symlinks_to_folders_are_followed(tmp_path):
+    touch(tmp_path, "real/a.jpg", "photos/own/b.jpg")
+    (tmp_path / "photos/linked").symlink_to(tmp_path / "real")
+    found = walk(tmp_path / "photos")
+    assert sorted(found.paths) == ["linked/a.jpg", "own/b.jpg"]
+    assert found.failures == []
+
+
+def test_symlink_loops_are_cut(tmp_path):
+    touch(tmp_path, "a/b/c.jpg")
+    (tmp_path / "a/b/up").symlink_to("..")
+    (tmp_path / "a/top").symlink_to(tmp_path)
+    (tmp_path / "a/itself").symlink_to("itself")
+    found = walk(tmp_path)
+    assert found.paths == ["a/b/c.jpg"]
+    failures = dict(found.failures)
+    assert failures["a/b/up"] == failures["a/top"] == LOOP
+    assert "symbolic links" in failures.get("a/itself", "symbolic links")
+
+
+def test_what_only_looks_like_an_image_file_is_recorded(tmp_path):
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "round.jpg").symlink_to("round.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    found = walk(tmp_path)
+    assert found.paths == []
+    failures = dict(found.failures)
+    assert failures["gone.jpg"] == failures["pipe.png"] == "no regular file, or a symlink to nothing"
+    assert failures["round.jpg"].startswith("cannot be read: ")
+    assert len(failures) == 3
+
+
+def test_a_folder_that_cannot_be_read_is_recorded(tmp_path, monkeypatch):
+    touch(tmp_path, "open/a.jpg", "closed/b.jpg")
+    scandir = os.scandir
+
+    def guarded(folder):
+        if Path(folder).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    found = walk(tmp_path)
+    assert found.paths == ["open/a.jpg"]
+    assert found.failures == [("closed", "cannot be read: Permission denied")]
+
+
+def test_a_folder_without_permission_is_recorded_for_a_common_user(tmp_path):
+    """The same with real permissions; root, whom they do not stop, becomes another user first."""
+    touch(tmp_path, "open/a.jpg", "closed/b.jpg")
+    (tmp_path / "closed").chmod(0)
+    tmp_path.chmod(0o755)
+    # The other user may not reach this folder by its path, nor the interpreter's modules.
+    code = (
+        "import os; from featx.images.walk import walk; walk('.'); "
+        "os.getuid() or os.setuid(65534); print(walk('.').failures)"
+    )
+    command = [sys.executable, "-c", code]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=ENVIRONMENT)
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+    assert run.stdout.strip() == "[('closed', 'cannot be read: Permission denied')]"
+
+
+def test_a_root_that_cannot_be_read_is_recorded(tmp_path):
+    found = walk(tmp_path / "missing")
+    assert found.failures == [(".", "cannot be read: No such file or directory")]
+
+
+def test_folders_may_be_deeper_than_the_interpreters_stack(tmp_path):
+    touch(tmp_path, "d/" * 150 + "a.jpg")
+    # From here on, fewer frames are left than there are folders.
+    depth = len(inspect.stack(0))
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(depth + 100)
+    try:
+        found = walk(tmp_path)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert found.paths == ["d/" * 150 + "a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.txt"])
+def test_a_file_costs_no_stat(tmp_path, monkeypatch, name):
+    touch(tmp_path, *(f"{number}{name}" for number in range(50)))
+    stat, calls = os.stat, []
+    monkeypatch.setattr(os, "stat", lambda *args, **options: calls.append(args) or stat(*args, **options))
+    walk(tmp_path)
+    assert len(calls) == 1
