@@ -85,10 +85,10 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
         np.copysign(out, values, out=out)
         for columns in self._slices():
             block = out[:, columns]
-            # In float64, where no float32 can overflow or vanish when squared.
+            # Norms in float64, where no float32 overflows or vanishes when it is squared.
             norms = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
             norms[norms == 0] = 1
-            block /= norms[:, np.newaxis].astype(out.dtype)
+            np.divide(block, norms[:, np.newaxis], out=block, casting="same_kind")
 
     def _slices(self) -> Iterator[slice]:
         edges = itertools.accumulate(self.widths_, initial=0)

@@ -21,7 +21,9 @@ ClassWeight = Mapping[Any, float] | str | None
 
 
 def _linear_svc(C: float, class_weight: ClassWeight, random_state: int | None) -> BaseEstimator:
-    return LinearSVC(C=C, dual="auto", class_weight=class_weight, max_iter=MAX_ITER, random_state=random_state)
+    # The primal problem even where columns outnumber rows: its Newton steps reach the optimum of VGG16's features in
+    # seconds where coordinate descent on the dual took minutes, or stopped short of it.
+    return LinearSVC(C=C, dual=False, class_weight=class_weight, max_iter=MAX_ITER, random_state=random_state)
 
 
 def _softmax(C: float, class_weight: ClassWeight, random_state: int | None) -> BaseEstimator:
@@ -66,7 +68,7 @@ def make_head(
     class_weight : dict, "balanced" or None
         As in sklearn.
     random_state : int or None
-        Seed of LinearSVC's coordinate descent; the other heads draw nothing.
+        Handed on to sklearn. The solvers that are used here draw nothing, so that fits repeat whatever it is.
 
     Raises
     ------

@@ -1,0 +1,248 @@
+"""The saved model: a linear head's weights, its normalizer, and the spec of the features that it takes.
+
+A ``.featx`` file is a safetensors file: arrays, and one JSON text in its metadata under ``featx``. Opening one runs
+no code from it. Its last 32 bytes, the tensor ``sha256``, are the digest of all bytes before them, so that any
+changed byte is noticed.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from sklearn.base import BaseEstimator
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from featx.atomic import replacing
+from featx.errors import FeatxError, ModelError
+from featx.heads import HEADS, BlockNormalizer, from_linear_parts, linear_parts
+from featx.spec import ExtractSpec
+
+SCHEMA = 1
+MAX_HEADER_BYTES = 100_000_000
+"""The most that safetensors itself takes."""
+GOLDEN_ROWS = 3
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_SCALER_ARRAYS = ("mean", "scale", "var")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A fitted head and all that is needed to use it on images.
+
+    Parameters
+    ----------
+    spec : ExtractSpec
+        Of the features that the head takes, and of no others.
+    classes : tuple of str
+        Class names, sorted: those that the estimator was fitted on.
+    head : str
+        A key of ``featx.heads.HEADS``.
+    estimator : sklearn.pipeline.Pipeline
+        From `featx.heads.make_head`, fitted on rows of ``spec``'s columns and on class names.
+    golden : dict of str to array
+        Features of the golden images, float32 (3, width) by name, from where the head's own were extracted.
+    info : dict
+        What else is known of the model; must go into JSON.
+
+    Raises
+    ------
+    ModelError
+        If the parts do not fit together; the message names the part.
+    """
+
+    spec: ExtractSpec
+    classes: tuple[str, ...]
+    head: str
+    estimator: Pipeline
+    golden: dict[str, NDArray[np.float32]]
+    info: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise ModelError(f"head of the model must be one of {', '.join(HEADS)}, got {self.head!r}")
+        fitted = tuple(getattr(self.estimator, "classes_", ()))
+        if fitted != self.classes:
+            raise ModelError(f"classes of the model must be those of its estimator's fit, {fitted}, got {self.classes}")
+        weights, bias = linear_parts(self.estimator)
+        columns, normalizer = sum(self.spec.widths.values()), self.estimator.named_steps["normalizer"]
+        takes = (getattr(normalizer, "n_features_in_", weights.shape[1]), weights.shape[1])
+        if takes != (columns, columns):
+            raise ModelError(f"estimator of the model must take the {columns} columns of its spec, got {takes}")
+        if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+            raise ModelError("weights of the model must be finite, got NaN or infinity; look for them in the features")
+        wanted = {name: f"float32 ({GOLDEN_ROWS}, {width})" for name, width in self.spec.widths.items()}
+        got = {name: f"{values.dtype} {values.shape}" for name, values in self.golden.items()}
+        if got != wanted:
+            raise ModelError(f"golden features of the model must be {wanted}, got {got}")
+
+    def predict(self, X: ArrayLike) -> NDArray[np.str_]:
+        """Class names (rows,) for features (rows, columns) in the order of ``spec.widths``."""
+        names: NDArray[np.str_] = self.estimator.predict(X)
+        return names
+
+    def decision(self, X: ArrayLike) -> NDArray[np.floating]:
+        """The head's decisions, (rows, classes) or, for two classes, (rows,) with those above 0 for the second."""
+        values: NDArray[np.floating] = self.estimator.decision_function(X)
+        return values
+
+    def probabilities(self, X: ArrayLike) -> NDArray[np.floating] | None:
+        """Probabilities (rows, classes); None from ``linear-svc``, which has none."""
+        if not hasattr(self.estimator, "predict_proba"):
+            return None
+        values: NDArray[np.floating] = self.estimator.predict_proba(X)
+        return values
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model, whole or not at all; equal models give equal bytes.
+
+        Raises
+        ------
+        ModelError
+            If ``path`` is there and ``overwrite`` is not set, if it cannot be written, or if ``info`` is not JSON.
+        """
+        path = Path(path)
+        if path.exists() and not overwrite:
+            raise ModelError(f"{path} is there already; choose another name, or replace it with --overwrite")
+        data = _to_bytes(self)
+        try:
+            with replacing(path) as temporary:
+                temporary.write_bytes(data)
+        except OSError as error:
+            raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def load_model(path: str | Path) -> Model:
+    """Read what `Model.save` wrote; its estimator computes the same, to the bit.
+
+    Raises
+    ------
+    ModelError
+        If there is no such file, it is no featx model, it is cut short or a byte has changed, or a later featx
+        wrote it.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            document = _read_document(file, path)
+            file.seek(0)
+            data = file.read()
+    except FileNotFoundError:
+        raise ModelError(f"{path} is not there; make it with: featx fit STORE --output {path}") from None
+    except FeatxError:
+        raise
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    if hashlib.sha256(data[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
+        raise ModelError(f"{path} is cut short or has changed bytes: its digest does not match; copy or fit it anew")
+    try:
+        return _build(document, load(data))
+    except (FeatxError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path} is no model that this featx can use: {error}") from error
+
+
+def _read_document(file: BinaryIO, path: Path) -> dict[str, Any]:
+    """The JSON in a model's header, read with no trust in any length that the file claims."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    start = file.read(8)
+    if start == _HDF5_MAGIC:
+        raise ModelError(f"{path} is an HDF5 file, perhaps a store, and no model; featx fit makes a model from a store")
+    length = int.from_bytes(start, "little")
+    if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+        raise ModelError(f"{path} is no featx model, or is cut short: its header does not fit in the file")
+    try:
+        document = json.loads(json.loads(file.read(length))["__metadata__"]["featx"])
+        schema = int(document["schema"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ModelError(f"{path} is no featx model, or is damaged: its header is not one of featx") from None
+    if schema > SCHEMA:
+        raise ModelError(f"{path} has schema {schema}, this featx reads up to {SCHEMA}; update featx")
+    checked: dict[str, Any] = document
+    return checked
+
+
+def _to_bytes(model: Model) -> bytes:
+    kind, parameters, arrays = _take_normalizer(model.estimator.named_steps["normalizer"])
+    document = {
+        "schema": SCHEMA,
+        "spec": model.spec.to_json(),
+        "classes": list(model.classes),
+        "head": model.head,
+        "head_parameters": _head_parameters(model.estimator.named_steps["head"]),
+        "normalizer": kind,
+        "normalizer_parameters": parameters,
+        "info": model.info,
+    }
+    try:
+        text = json.dumps(document, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"info of the model must go into JSON: {error}") from None
+    weight, bias = linear_parts(model.estimator, None)
+    golden = {f"golden.{name}": values for name, values in model.golden.items()}
+    tensors = {"weight": weight, "bias": bias, **arrays, **golden}
+    contiguous = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
+    # The only tensor of bytes: safetensors puts the narrowest type last, so that it ends the file.
+    contiguous["sha256"] = np.zeros(_DIGEST_BYTES, np.uint8)
+    body = save(contiguous, {"featx": text})[:-_DIGEST_BYTES]
+    return body + hashlib.sha256(body).digest()
+
+
+def _build(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Model:
+    normalizer = _give_normalizer(document["normalizer"], document["normalizer_parameters"], tensors)
+    classes = tuple(document["classes"])
+    parts, parameters = (tensors["weight"], tensors["bias"]), document["head_parameters"]
+    estimator = from_linear_parts(document["head"], *parts, np.array(classes), normalizer, **parameters)
+    spec = ExtractSpec.from_json(document["spec"])
+    golden = {name: tensors[f"golden.{name}"].copy() for name in spec.widths}
+    return Model(spec, classes, document["head"], estimator, golden, document["info"])
+
+
+def _head_parameters(head: BaseEstimator) -> dict[str, Any]:
+    inner = head.estimator if isinstance(head, OneVsRestClassifier) else head
+    return {name: getattr(inner, name) for name in ("C", "class_weight", "random_state")}
+
+
+def _take_normalizer(normalizer: BaseEstimator | str) -> tuple[str, dict[str, Any], dict[str, NDArray[Any]]]:
+    """A fitted normalizer as its kind, what of it goes into JSON, and its arrays."""
+    if isinstance(normalizer, BlockNormalizer):
+        return "power", {**normalizer.get_params(), "widths_": normalizer.widths_}, {}
+    if isinstance(normalizer, StandardScaler):
+        arrays = {f"normalizer.{name}": getattr(normalizer, f"{name}_") for name in _SCALER_ARRAYS}
+        return "standard", {"n_samples_seen": int(normalizer.n_samples_seen_)}, arrays
+    if normalizer == "passthrough":
+        return "none", {}, {}
+    raise ModelError(
+        f"normalizer of the model must be BlockNormalizer, StandardScaler or 'passthrough', got {normalizer!r}"
+    )
+
+
+def _give_normalizer(
+    kind: str, parameters: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
+) -> BaseEstimator | str:
+    """The fitted normalizer of what `_take_normalizer` gave."""
+    if kind == "none":
+        return "passthrough"
+    if kind == "standard":
+        scaler = StandardScaler()
+        for name in _SCALER_ARRAYS:
+            setattr(scaler, f"{name}_", tensors[f"normalizer.{name}"].copy())
+        scaler.n_samples_seen_ = np.int64(parameters["n_samples_seen"])
+        scaler.n_features_in_ = len(scaler.mean_)
+        return scaler
+    if kind != "power":
+        raise ModelError(f"normalizer must be power, standard or none, got {kind!r}")
+    widths = parameters["widths"]
+    normalizer = BlockNormalizer(tuple(widths) if isinstance(widths, list) else widths, parameters["power"])
+    normalizer.widths_ = tuple(parameters["widths_"])
+    normalizer.n_features_in_ = sum(normalizer.widths_)
+    return normalizer
