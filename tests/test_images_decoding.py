@@ -201,6 +201,14 @@ def test_a_decompression_bomb_is_refused_by_its_header():
         decode(bomb)
 
 
+def test_a_bomb_inside_a_small_header_is_refused():
+    data = encode(BLOCKS, "GIF")
+    frame = struct.pack("<c4H", b",", 0, 0, *BLOCKS.size)
+    assert frame in data
+    with pytest.raises(ImageError, match="^too large: GIF, Image size"):
+        decode(data.replace(frame, struct.pack("<c4H", b",", 0, 0, 65535, 65535)))
+
+
 def test_max_pixels_is_inclusive():
     data = encode(BLOCKS, "PNG")
     assert decode(data, max_pixels=BLOCKS.width * BLOCKS.height).image.size == BLOCKS.size
@@ -335,7 +343,7 @@ def test_any_bytes_give_a_picture_or_an_image_error(data):
         reason = str(error)
     else:
         reason = f"{picture.image.mode} {min(picture.image.size)}"
-    assert re.fullmatch(r"empty file|RGB [1-9]\d*|.*(pixels|short|memory|knows).*", reason)
+    assert re.fullmatch(r"empty file|RGB [1-9]\d*|.*(pixels|short|memory|knows|large).*", reason)
 
 
 def test_suffixes_are_those_of_raster_formats():

@@ -123,6 +123,8 @@ def _reason(error: Exception, name: str) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory to decode this {name}"
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too large: {name}, {text}"
     if "unpack" in text or "index out of range" in text:
         text = "its header ends too early"
     elif "not identified" in text:
