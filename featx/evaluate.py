@@ -48,7 +48,7 @@ def evaluate(model: Model, path: str | Path, *, split: str | None = None, column
         if not known.any():
             raise DataError(f"{path} has no row with a label of the model's classes ({', '.join(model.classes[:5])} …)")
         X = store.read(model.spec.widths, rows[known])
-    report = score_report(truth[known], model.decisions(X), model.classes, model.probabilities(X))
+    report = score_report(truth[known], model.decision(X), model.classes, model.probabilities(X))
     return {"store": str(path), "unknown": int((~known).sum()), **report}
 
 

@@ -14,9 +14,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from featx.blocks import BLOCK_NUMBERS
 from featx.engines import Engine, make_engine
+from featx.engines.streaming import feature_parts
 from featx.errors import DataError, ImageError
 from featx.extract import extract
-from featx.extract.features import feature_parts
 from featx.images import from_array, prepare, to_rgb
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -25,7 +25,7 @@ from featx.weights import load_trunk
 CACHED_POOLS = ("avg", "max", "gem")
 
 
-class VGG16Features(TransformerMixin, BaseEstimator):
+class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Pooled features of VGG16's blocks (Simonyan & Zisserman 2015), for scikit-learn pipelines.
 
     The transformer learns nothing: ``fit`` only checks the parameters. The trunk is loaded at the first

@@ -9,7 +9,7 @@ import numpy as np
 
 from featx.engines import make_engine
 from featx.engines.golden import check_golden
-from featx.extract.features import feature_parts
+from featx.engines.streaming import feature_parts
 from featx.images import MAX_PIXELS, list_images
 from featx.model import Model
 from featx.progress import progress_bar
@@ -116,7 +116,9 @@ def _of_store(model: Model, path: Path, top: int) -> Iterator[Prediction]:
 def _decide(model: Model, paths: Sequence[str], X: np.ndarray, top: int) -> Iterator[Prediction]:
     if not paths:
         return
-    decisions, probabilities = model.decisions(X), model.probabilities(X)
+    decisions, probabilities = model.decision(X), model.probabilities(X)
+    if decisions.ndim == 1:  # Two classes have one decision: above 0 for the second.
+        decisions = np.column_stack((-decisions, decisions))
     for row, path in enumerate(paths):
         best = np.argsort(-decisions[row], kind="stable")[:top]
         yield Prediction(

@@ -34,7 +34,7 @@ SHOWN = 10
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, images: str, output: str, quiet: bool, as_json: bool, max_pixels: int | None, **options: Any
+    ctx: click.Context, /, images: str, output: str, quiet: bool, as_json: bool, max_pixels: int | None, **options: Any
 ) -> None:
     """Turn IMAGES into a store of VGG16 features.
 

@@ -9,7 +9,7 @@ import click
 from featx.blocks import POOLS, parse_blocks
 
 
-class Blocks(click.ParamType):
+class Blocks(click.ParamType):  # type: ignore[type-arg]
     """Block numbers: ``3-5``, ``1,3,5``."""
 
     name = "blocks"
@@ -22,7 +22,7 @@ class Blocks(click.ParamType):
             raise click.UsageError(f"{_whose(param, ctx)} {error}", ctx) from None
 
 
-class Pools(click.ParamType):
+class Pools(click.ParamType):  # type: ignore[type-arg]
     """Pool names: ``avg``, ``avg,max``."""
 
     name = "pools"
@@ -66,7 +66,7 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-class BatchSize(click.ParamType):
+class BatchSize(click.ParamType):  # type: ignore[type-arg]
     """A whole number from 1, or ``auto``, which is None."""
 
     name = "batch size"

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable
-from typing import Any, TextIO
+from typing import IO, Any
 
 import click
 
@@ -24,7 +24,7 @@ HEADER = ("path", "class", "probability", "decision", "reason")
 @quiet_option
 @click.pass_context
 def command(
-    ctx: click.Context, model: str, images: tuple[str, ...], output: str | None, form: str, quiet: bool,
+    ctx: click.Context, /, model: str, images: tuple[str, ...], output: str | None, form: str, quiet: bool,
     max_pixels: int | None, **options: Any,
 ) -> None:  # fmt: skip
     """Classify IMAGES (files, folders, manifests or stores) by MODEL.
@@ -51,7 +51,7 @@ def command(
         ctx.exit(WITH_FAILURES)
 
 
-def _write_csv(predictions: Iterable[Any], file: TextIO) -> int:
+def _write_csv(predictions: Iterable[Any], file: IO[str]) -> int:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(HEADER)
     failed = 0
@@ -65,7 +65,7 @@ def _write_csv(predictions: Iterable[Any], file: TextIO) -> int:
     return failed
 
 
-def _write_jsonl(predictions: Iterable[Any], file: TextIO) -> int:
+def _write_jsonl(predictions: Iterable[Any], file: IO[str]) -> int:
     failed = 0
     for found in predictions:
         failed += bool(found.reason)

@@ -58,7 +58,7 @@ class TorchEngine:
         self._dtype = DTYPES[spec.precision]
         self._normalize = Normalize(preprocessing.mean, preprocessing.std).to(self.device)
         trunk = Trunk.from_tensors(weights.tensors, spec.blocks).eval()
-        self._trunk = trunk.to(self.device, self._dtype, memory_format=torch.channels_last)
+        self._trunk = trunk.to(self.device, self._dtype).to(memory_format=torch.channels_last)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Features of images: uint8 (n, size, size, 3) RGB to float32 (n, width) by name, in column order."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from featx.engines import Engine, make_engine
 from featx.engines.golden import check_golden, compute_golden
+from featx.engines.streaming import feature_parts
 from featx.errors import ImageError, SpecError, StoreExists
-from featx.extract.features import feature_parts
 from featx.extract.update import OldStore, Row, listed_rows, read_parts, row_table, still_valid
 from featx.images import MAX_PIXELS, list_images
 from featx.progress import progress_bar
@@ -113,15 +113,18 @@ def extract(
         old = OldStore() if overwrite or not output.exists() else OldStore.read(output, spec)
         rows = listed_rows(listing)
         dropped = _missing_rows(output, old, rows, missing)
-        engine = make_engine(trunk, spec, device, batch_size)
-        golden = _begin(folder, engine, old, overwrite=overwrite)
+        golden = folder.begin(spec, overwrite=overwrite)
         done, failed = read_parts(folder)
         valid = still_valid({**old.digests, **done}, listing.paths, listing.root, workers)
         tried = set(valid).union(path for path, _ in failed)
         pending = [path for path in listing.paths if path not in tried]
-        with progress_bar(len(pending), "image", "extract", shown=progress) as bar:
-            parts = feature_parts(engine, pending, listing.root, workers, max_pixels, bar.update)
-            new = _write_parts(folder, parts, strict=strict)
+        new = _New()
+        if pending:
+            engine = make_engine(trunk, spec, device, batch_size)
+            golden = _begin(folder, engine, golden, old)
+            with progress_bar(len(pending), "image", "extract", shown=progress) as bar:
+                parts = feature_parts(engine, pending, listing.root, workers, max_pixels, bar.update)
+                new = _write_parts(folder, parts, strict=strict)
         digests, failures = {**valid, **new.digests}, [*listing.failures, *failed, *new.failures]
         if missing == "keep":
             rows, digests = {**old.rows, **rows}, {**old.digests, **digests}
@@ -129,7 +132,8 @@ def extract(
         if not digests:
             raise ImageError(f"none of the {len(rows)} images of {source} could be read; {': '.join(failures[0])}")
         table = row_table(rows, digests, failures)
-        assemble(output, table, spec, golden, [*([output] if old.rows else []), *folder.part_files()])
+        sources = [*([output] if old.rows else []), *folder.part_files()]
+        assemble(output, table, spec, golden or dict(old.golden), sources, scratch=folder.path)
         folder.discard()
     return _report(output, len(new.digests) + len(done), dropped, time.monotonic() - began)
 
@@ -145,15 +149,17 @@ def _missing_rows(output: Path, old: OldStore, rows: dict[str, Row], missing: st
     return len(gone) if missing == "drop" else 0
 
 
-def _begin(folder: PartFolder, engine: Engine, old: OldStore, *, overwrite: bool) -> dict[str, np.ndarray]:
+def _begin(
+    folder: PartFolder, engine: Engine, golden: dict[str, np.ndarray] | None, old: OldStore
+) -> dict[str, np.ndarray]:
     """The golden features of this run; those of a run or store that it goes on from must agree with this machine."""
-    golden = folder.begin(engine.spec, overwrite=overwrite)
-    known = golden or old.golden
-    if known:
-        check_golden(engine, known, f"{folder.path if golden else folder.store}")
-    if not golden:
-        golden = dict(known) or compute_golden(engine)
-        folder.start(engine.spec, golden)
+    if golden:
+        check_golden(engine, golden, str(folder.path))
+        return golden
+    if old.golden:
+        check_golden(engine, old.golden, str(folder.store))
+    golden = dict(old.golden) or compute_golden(engine)
+    folder.start(engine.spec, golden)
     return golden
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -56,7 +56,7 @@ def load_image(path: str, root: Path, spec: ExtractSpec, max_pixels: int = MAX_P
 
 def load_images(
     paths: Iterable[str], root: Path, spec: ExtractSpec, workers: int, max_pixels: int = MAX_PIXELS
-) -> Iterator[Loaded]:
+) -> Generator[Loaded]:
     """Load images in ``workers`` threads and give them in the order of ``paths``.
 
     Pillow and hashlib release the interpreter's lock, so threads decode side by side and beside the trunk.

@@ -33,11 +33,17 @@ class RowTable:
 
 
 def assemble(
-    target: Path, table: RowTable, spec: ExtractSpec, golden: Mapping[str, np.ndarray], sources: Sequence[Path]
+    target: Path,
+    table: RowTable,
+    spec: ExtractSpec,
+    golden: Mapping[str, np.ndarray],
+    sources: Sequence[Path],
+    scratch: Path | None = None,
 ) -> None:
     """Gather the table's rows from ``sources`` (part files or stores) into a store at ``target``.
 
-    The store appears whole, by renaming, or not at all. A row is found by path and digest.
+    The store appears whole, by renaming, or not at all; what a killed process leaves half-written lies in the folder
+    ``scratch``, by default beside it. A row is found by path and digest.
 
     Raises
     ------
@@ -48,7 +54,7 @@ def assemble(
     try:
         with ExitStack() as stack:
             files = [stack.enter_context(h5py.File(path)) for path in sources]
-            store = stack.enter_context(writing(target))
+            store = stack.enter_context(writing(target, scratch))
             store.attrs["schema"] = layout.SCHEMA
             store.attrs["featx"] = __version__
             layout.write_identity(store, spec, golden)
