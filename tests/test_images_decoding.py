@@ -205,7 +205,7 @@ def test_a_bomb_inside_a_small_header_is_refused():
     data = encode(BLOCKS, "GIF")
     frame = struct.pack("<c4H", b",", 0, 0, *BLOCKS.size)
     assert frame in data
-    with pytest.raises(ImageError, match="^too large: GIF, Image size"):
+    with pytest.raises(ImageError, match=r"^too large: GIF, Image size"):
         decode(data.replace(frame, struct.pack("<c4H", b",", 0, 0, 65535, 65535)))
 
 

@@ -101,8 +101,8 @@ def _accepts(name: str, data: bytes) -> bool | str:
 
 def _upright(image: ImageFile.ImageFile) -> Picture:
     """Decode the pixels, convert them to RGB and turn them."""
-    # Asked twice: a TIFF is turned by Pillow as it loads, a PNG may hold its EXIF after the pixels.
-    before = _orientation(image)
+    # Pillow turns a TIFF itself as it loads; elsewhere EXIF may lie behind the pixels, as in a PNG.
+    before = _orientation(image) if image.format == "TIFF" else 1
     image.load()
     after = _orientation(image)
     rgb = to_rgb(image)
