@@ -1,0 +1,303 @@
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import draw, fill
+from PIL import Image
+
+from featx.engines import streaming
+from featx.engines.golden import relative_error
+from featx.errors import ImageError, ListingError, SpecError, SpecMismatch, StoreError, StoreExists
+from featx.extract import extract
+from featx.images.loading import load_images
+from featx.spec import ExtractSpec
+from featx.store import PartFolder, Store
+
+SPEC = ExtractSpec(size=32, blocks=(1, 3))
+
+
+def read(path):
+    with Store(path) as store:
+        return store.paths, store.read(store.spec.widths)
+
+
+def leftovers(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name not in {"photos", "photos.h5", "manifest.csv"})
+
+
+@pytest.fixture
+def store(photos, oxford):
+    path = photos.parent / "photos.h5"
+    extract(photos, path, SPEC)
+    return path
+
+
+def test_a_folder_becomes_a_store(photos, store, oxford):
+    with Store(store) as opened:
+        assert opened.rows == 24
+        assert opened.paths[:9] == [*(f"blue/{n}.png" for n in range(8)), "green/0.png"]
+        assert opened.classes == ["blue", "green", "red"]
+        assert opened.labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+        assert opened.spec.trunk_digest == oxford.digest
+        blue = opened.read(["block1_avg"])[:8]
+    assert not np.allclose(blue[0], blue[1])
+    assert leftovers(store.parent) == []
+
+
+def test_running_again_extracts_nothing(photos, store, monkeypatch):
+    monkeypatch.setattr("featx.extract.make_engine", None)
+    before = store.read_bytes()
+    assert extract(photos, store, SPEC).extracted == 0
+    assert store.read_bytes() == before
+
+
+def test_new_and_changed_images_alone_are_extracted(photos, store):
+    paths, before = read(store)
+    draw(0, 999).save(photos / "red" / "a new one.png")
+    draw(0, 998).save(photos / "red" / "7.png")
+    report = extract(photos, store, SPEC)
+    assert (report.rows, report.extracted, report.dropped) == (25, 2, 0)
+    new_paths, after = read(store)
+    assert new_paths == sorted([*paths, "red/a new one.png"])
+    for path, row in zip(new_paths, after, strict=True):
+        same = path in paths and np.array_equal(row, before[paths.index(path)])
+        assert same == (path not in {"red/a new one.png", "red/7.png"})
+
+
+def test_rows_whose_images_have_gone_are_not_dropped_silently(photos, store):
+    (photos / "red" / "0.png").unlink()
+    with pytest.raises(
+        StoreExists, match=r"1 rows whose images are no longer .* 'red/0\.png' first; give --missing drop"
+    ):
+        extract(photos, store, SPEC)
+    assert extract(photos, store, SPEC, missing="keep").rows == 24
+    report = extract(photos, store, SPEC, missing="drop")
+    assert (report.rows, report.dropped, report.extracted) == (23, 1, 0)
+    assert "red/0.png" not in read(store)[0]
+
+
+def test_a_store_of_other_images_can_be_added_to(photos, store, tmp_path):
+    fill(tmp_path / "more", each=2)
+    shutil.move(tmp_path / "more" / "red", tmp_path / "more" / "pink")
+    (tmp_path / "more" / "green" / "1.png").write_bytes(b"")
+    report = extract(tmp_path / "more", store, SPEC, missing="keep")
+    with Store(store) as opened:
+        assert opened.classes == ["blue", "green", "pink", "red"]
+        assert report.rows == opened.rows == 26
+        assert [path for path in opened.paths if path.startswith("pink")] == ["pink/0.png", "pink/1.png"]
+
+
+def test_another_spec_is_refused_unless_overwritten(photos, store):
+    other = ExtractSpec(size=48, blocks=(1, 3))
+    with pytest.raises(SpecMismatch, match=r"size is 32 in .*photos\.h5 but 48 in this extraction; .* --overwrite"):
+        extract(photos, store, other)
+    extract(photos, store, other, overwrite=True)
+    with Store(store) as opened:
+        assert opened.spec.size == 48
+
+
+def test_a_file_that_is_no_store_is_not_overwritten(photos, store):
+    store.write_text("my notes")
+    with pytest.raises(StoreError, match=r"photos\.h5 is no featx store"):
+        extract(photos, store, SPEC)
+    assert store.read_text() == "my notes"
+
+
+def test_bad_images_become_failures_and_are_tried_again(photos, tmp_path):
+    (photos / "red" / "text.jpg").write_text("not a picture")
+    (photos / "red" / "empty.png").touch()
+    report = extract(photos, tmp_path / "photos.h5", SPEC)
+    assert report.rows == 24
+    assert [path for path, _ in report.failures] == ["red/empty.png", "red/text.jpg"]
+    assert "starts with 'not a pic…'" in dict(report.failures)["red/text.jpg"]
+    draw(0, 5).save(photos / "red" / "empty.png")
+    report = extract(photos, tmp_path / "photos.h5", SPEC)
+    assert (report.rows, report.extracted, len(report.failures)) == (25, 1, 1)
+
+
+def test_strict_stops_at_the_first_bad_image_and_resumes(photos, tmp_path):
+    (photos / "red" / "x.png").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"red/x\.png: empty file.*; without --strict it is recorded and passed over"):
+        extract(photos, tmp_path / "photos.h5", SPEC, strict=True)
+    assert not (tmp_path / "photos.h5").exists()
+    (photos / "red" / "x.png").unlink()
+    assert extract(photos, tmp_path / "photos.h5", SPEC).rows == 24
+
+
+def test_nothing_but_bad_images_is_an_error(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"none of the 1 images of .*photos could be read; a\.jpg: empty"):
+        extract(tmp_path / "photos", tmp_path / "photos.h5", SPEC)
+
+
+def test_an_empty_folder_is_an_error(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ListingError, match="no image"):
+        extract(tmp_path / "photos", tmp_path / "photos.h5", SPEC)
+    assert leftovers(tmp_path) == []
+
+
+def test_an_unknown_way_with_missing_rows_is_refused(photos, tmp_path):
+    with pytest.raises(SpecError, match="missing of extract must be one of error, drop, keep, got 'ask'"):
+        extract(photos, tmp_path / "photos.h5", SPEC, missing="ask")
+
+
+def test_equal_files_in_different_classes_are_named(photos, tmp_path):
+    shutil.copy(photos / "red" / "0.png", photos / "blue" / "copy.png")
+    shutil.copy(photos / "red" / "1.png", photos / "red" / "copy.png")
+    report = extract(photos, tmp_path / "photos.h5", SPEC)
+    assert report.conflicts == [("blue/copy.png", "red/0.png")]
+
+
+def test_turned_images_are_counted_and_upright(photos, tmp_path):
+    upright = draw(0, 1, (64, 48))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(photos / "red" / "turned.png", exif=exif)
+    upright.save(photos / "red" / "upright.png")
+    assert extract(photos, tmp_path / "photos.h5", SPEC).turned == 1
+    paths, features = read(tmp_path / "photos.h5")
+    turned, upright = (features[paths.index(f"red/{name}.png")] for name in ("turned", "upright"))
+    np.testing.assert_array_equal(turned, upright)
+
+
+def test_a_manifest_brings_labels_and_splits(photos, tmp_path):
+    lines = [
+        "path,label,split,split_0",
+        *(f"red/{n}.png,warm,train,test" for n in range(3)),
+        "blue/0.png,cold,test,train",
+    ]
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(lines))
+    extract(manifest, tmp_path / "photos.h5", SPEC, root=photos)
+    with Store(tmp_path / "photos.h5") as store:
+        assert store.paths == ["blue/0.png", "red/0.png", "red/1.png", "red/2.png"]
+        assert store.classes == ["cold", "warm"]
+        assert store.splits == {
+            "split": ["test", "train", "train", "train"],
+            "split_0": ["train", "test", "test", "test"],
+        }
+    manifest.write_text("\n".join(lines).replace("warm", "hot"))
+    assert extract(manifest, tmp_path / "photos.h5", SPEC, root=photos).extracted == 0
+    with Store(tmp_path / "photos.h5") as store:
+        assert store.classes == ["cold", "hot"]
+
+
+def test_workers_and_batch_size_change_no_value(photos, store, tmp_path):
+    extract(photos, tmp_path / "other.h5", SPEC, workers=5, batch_size=3)
+    (paths, one), (other_paths, other) = read(store), read(tmp_path / "other.h5")
+    assert paths == other_paths
+    assert relative_error(other, one) < SPEC.tolerance / 10
+    extract(photos, tmp_path / "same.h5", SPEC, workers=1)
+    np.testing.assert_array_equal(read(tmp_path / "same.h5")[1], one)
+
+
+def test_golden_rows_of_another_machine_refuse_to_mix(photos, store):
+    with h5py.File(store, "r+") as file:
+        file["golden/block3_avg"][...] *= 1.1
+    draw(0, 999).save(photos / "red" / "new.png")
+    with pytest.raises(SpecMismatch, match=r"block3_avg of the golden images is .* away from that in .*photos\.h5"):
+        extract(photos, store, SPEC)
+
+
+def test_golden_rows_of_the_unfinished_run_are_checked_too(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "PART_ROWS", 8)
+    stop_after(1, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        extract(photos, tmp_path / "photos.h5", SPEC)
+    monkeypatch.undo()
+    with h5py.File(tmp_path / "photos.h5.parts" / "run.h5", "r+") as file:
+        file["golden/block1_avg"][...] *= 1.1
+    with pytest.raises(SpecMismatch, match=r"away from that in .*photos\.h5\.parts"):
+        extract(photos, tmp_path / "photos.h5", SPEC)
+
+
+def stop_after(parts, monkeypatch):
+    """Interrupt the run when it wants to write one more part."""
+    written = []
+    write = PartFolder.write
+
+    def writing(folder, part):
+        if len(written) == parts:
+            raise KeyboardInterrupt
+        written.append(part)
+        write(folder, part)
+
+    monkeypatch.setattr(PartFolder, "write", writing)
+
+
+@pytest.mark.parametrize("parts", [0, 1, 2])
+def test_a_stopped_run_goes_on_from_its_parts(photos, tmp_path, monkeypatch, parts):
+    (photos / "blue" / "bad.png").write_bytes(b"")
+    monkeypatch.setattr(streaming, "PART_ROWS", 8)
+    extract(photos, tmp_path / "whole.h5", SPEC)
+    stop_after(parts, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        extract(photos, tmp_path / "photos.h5", SPEC)
+    assert len(list((tmp_path / "photos.h5.parts").glob("*.part.h5"))) == parts
+    monkeypatch.undo()
+    monkeypatch.setattr(streaming, "PART_ROWS", 8)
+    counted = []
+    monkeypatch.setattr(
+        streaming, "load_images", lambda paths, *args: counted.extend(paths) or load_images(paths, *args)
+    )
+    extract(photos, tmp_path / "photos.h5", SPEC)
+    assert len(counted) == 25 - 8 * parts
+    assert (tmp_path / "photos.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+SLOW = """
+import sys, time
+from featx.engines import streaming
+from featx.engines.torch_engine import TorchEngine
+from featx.extract import extract
+from featx.spec import ExtractSpec
+streaming.PART_ROWS = 2
+forward = TorchEngine._forward
+def slowly(engine, pixels):
+    time.sleep(0.1)
+    return forward(engine, pixels)
+TorchEngine._forward = slowly
+print("ready", flush=True)
+extract(sys.argv[1], sys.argv[2], ExtractSpec(size=32, blocks=(1, 3)))
+"""
+
+
+def test_kill_nine_loses_at_most_the_part_in_hand(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "PART_ROWS", 2)
+    extract(photos, tmp_path / "whole.h5", SPEC)
+    target = tmp_path / "killed.h5"
+    command = [sys.executable, "-c", SLOW, str(photos), str(target)]
+    rng = random.Random(1)
+    for _ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(rng.uniform(0.5, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    extract(photos, target, SPEC)
+    assert target.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    assert not (tmp_path / "killed.h5.parts").exists()
+
+
+def test_names_of_any_kind(tmp_path):
+    names = ["with space.png", "emoji 🌻.png", "new\nline.png", os.fsdecode(b"not-utf8-\xff.png")]
+    for folder in ("a class", os.fsdecode(b"\xe4-class")):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        for number, name in enumerate(names):
+            draw(0, number).save(tmp_path / "photos" / folder / "plain.png")
+            (tmp_path / "photos" / folder / "plain.png").rename(tmp_path / "photos" / folder / name)
+    extract(tmp_path / "photos", tmp_path / "photos.h5", SPEC)
+    with Store(tmp_path / "photos.h5") as store:
+        assert {Path(path).name for path in store.paths} == set(names)
+        assert store.classes == ["a class", os.fsdecode(b"\xe4-class")]
