@@ -1,8 +1,7 @@
 """The saved model: a linear head's weights, its normalizer, and the spec of the features that it takes.
 
-A ``.featx`` file is a safetensors file: arrays, and one JSON text in its metadata under ``featx``. Opening one runs
-no code from it. Its last 32 bytes, the tensor ``sha256``, are the digest of all bytes before them, so that any
-changed byte is noticed.
+A ``.featx`` file is a safetensors file: arrays, and one JSON text in its metadata under ``featx``. Opening it runs no
+code. Its last 32 bytes, the tensor ``sha256``, digest all bytes before them, so that any changed byte is noticed.
 """
 
 import hashlib
@@ -29,7 +28,7 @@ from featx.spec import ExtractSpec
 SCHEMA = 1
 MAX_HEADER_BYTES = 100_000_000
 """The most that safetensors itself takes."""
-GOLDEN_ROWS = 3
+_GOLDEN_ROWS = 3
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _SCALER_ARRAYS = ("mean", "scale", "var")
@@ -70,7 +69,7 @@ class Model:
     def __post_init__(self) -> None:
         if self.head not in HEADS:
             raise ModelError(f"head of the model must be one of {', '.join(HEADS)}, got {self.head!r}")
-        fitted = tuple(getattr(self.estimator, "classes_", ()))
+        fitted = tuple(np.asarray(getattr(self.estimator, "classes_", ())).tolist())
         if fitted != self.classes:
             raise ModelError(f"classes of the model must be those of its estimator's fit, {fitted}, got {self.classes}")
         weights, bias = linear_parts(self.estimator)
@@ -80,7 +79,7 @@ class Model:
             raise ModelError(f"estimator of the model must take the {columns} columns of its spec, got {takes}")
         if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
             raise ModelError("weights of the model must be finite, got NaN or infinity; look for them in the features")
-        wanted = {name: f"float32 ({GOLDEN_ROWS}, {width})" for name, width in self.spec.widths.items()}
+        wanted = {name: f"float32 ({_GOLDEN_ROWS}, {width})" for name, width in self.spec.widths.items()}
         got = {name: f"{values.dtype} {values.shape}" for name, values in self.golden.items()}
         if got != wanted:
             raise ModelError(f"golden features of the model must be {wanted}, got {got}")
@@ -161,14 +160,13 @@ def _read_document(file: BinaryIO, path: Path) -> dict[str, Any]:
     if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
         raise ModelError(f"{path} is no featx model, or is cut short: its header does not fit in the file")
     try:
-        document = json.loads(json.loads(file.read(length))["__metadata__"]["featx"])
+        document: dict[str, Any] = json.loads(json.loads(file.read(length))["__metadata__"]["featx"])
         schema = int(document["schema"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ModelError(f"{path} is no featx model, or is damaged: its header is not one of featx") from None
     if schema > SCHEMA:
         raise ModelError(f"{path} has schema {schema}, this featx reads up to {SCHEMA}; update featx")
-    checked: dict[str, Any] = document
-    return checked
+    return document
 
 
 def _to_bytes(model: Model) -> bytes:
@@ -201,6 +199,8 @@ def _build(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> 
     normalizer = _give_normalizer(document["normalizer"], document["normalizer_parameters"], tensors)
     classes = tuple(document["classes"])
     parts, parameters = (tensors["weight"], tensors["bias"]), document["head_parameters"]
+    if isinstance(weights := parameters["class_weight"], list):
+        parameters = {**parameters, "class_weight": dict(weights)}
     estimator = from_linear_parts(document["head"], *parts, np.array(classes), normalizer, **parameters)
     spec = ExtractSpec.from_json(document["spec"])
     golden = {name: tensors[f"golden.{name}"].copy() for name in spec.widths}
@@ -209,7 +209,10 @@ def _build(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> 
 
 def _head_parameters(head: BaseEstimator) -> dict[str, Any]:
     inner = head.estimator if isinstance(head, OneVsRestClassifier) else head
-    return {name: getattr(inner, name) for name in ("C", "class_weight", "random_state")}
+    parameters = {name: getattr(inner, name) for name in ("C", "class_weight", "random_state")}
+    if isinstance(inner.class_weight, Mapping):  # As pairs: the keys of JSON's objects are strings, these need not be.
+        parameters["class_weight"] = list(inner.class_weight.items())
+    return parameters
 
 
 def _take_normalizer(normalizer: BaseEstimator | str) -> tuple[str, dict[str, Any], dict[str, NDArray[Any]]]:

@@ -84,12 +84,12 @@ def test_weights_put_back_can_be_cloned_and_fitted_anew(head):
     [("linear-svc", LinearSVC), ("softmax", LogisticRegression), ("ovr-logistic", OneVsRestClassifier)],
 )
 def test_heads_are_those_of_sklearn(head, kind):
-    pipeline = make_head(head, 3.0, class_weight={"a": 2.0}, random_state=7)
+    pipeline = make_head(head, 3.0, class_weight={1: 2.0}, random_state=7)
     assert list(pipeline.named_steps) == ["normalizer", "head"]
     step = pipeline.named_steps["head"]
     assert type(step) is kind
     inner = getattr(step, "estimator", step)
-    assert (inner.C, inner.class_weight, inner.random_state) == (3.0, {"a": 2.0}, 7)
+    assert (inner.C, inner.class_weight, inner.random_state) == (3.0, {1: 2.0}, 7)
 
 
 def test_normalizers_are_those_named():
@@ -122,6 +122,7 @@ def test_a_grid_search_reaches_into_both_steps():
         ("svm", {}, "head must be one of linear-svc, softmax, ovr-logistic, got 'svm'"),
         ("softmax", {"C": 0}, "C of softmax must be above 0, got 0"),
         ("softmax", {"C": float("nan")}, "C of softmax must be above 0, got nan"),
+        ("ovr-logistic", {"class_weight": {"a": 2}}, "class_weight of ovr-logistic must be 'balanced', None or for 0"),
         ("softmax", {"normalize": "l2"}, "normalize must be one of power, standard, none, got 'l2'"),
     ],
 )

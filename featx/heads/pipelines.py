@@ -66,19 +66,23 @@ def make_head(
     widths : tuple of int, "auto" or None
         Columns of each block, for ``power``.
     class_weight : dict, "balanced" or None
-        As in sklearn.
+        As in sklearn: for ``ovr-logistic`` within each class's own problem, whose classes are 0 (the rest) and 1.
     random_state : int or None
         Handed on to sklearn. The solvers that are used here draw nothing, so that fits repeat whatever it is.
 
     Raises
     ------
     SpecError
-        If head, C or normalize is out of range.
+        If head, C, normalize or class_weight is out of range.
     """
     if head not in HEADS:
         raise SpecError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
     if not C > 0:
         raise SpecError(f"C of {head} must be above 0, got {C}")
+    if head == "ovr-logistic" and isinstance(class_weight, Mapping) and not class_weight.keys() <= {0, 1}:
+        raise SpecError(
+            f"class_weight of {head} must be 'balanced', None or for 0 (the rest) and 1, got {class_weight}"
+        )
     steps = [
         ("normalizer", _make_normalizer(normalize, widths)),
         ("head", HEADS[head](C, class_weight, random_state)),
