@@ -107,7 +107,7 @@ class Model:
         Raises
         ------
         ModelError
-            If ``path`` is there and ``overwrite`` is not set, if it cannot be written, or if ``info`` is not JSON.
+            If ``path`` is there without ``overwrite``, if it cannot be written, or if ``info`` is not JSON.
         """
         path = Path(path)
         if path.exists() and not overwrite:
@@ -126,8 +126,7 @@ def load_model(path: str | Path) -> Model:
     Raises
     ------
     ModelError
-        If there is no such file, it is no featx model, it is cut short or a byte has changed, or a later featx
-        wrote it.
+        If it is not there, is no featx model, is cut short or has a changed byte, or if a later featx wrote it.
     """
     path = Path(path)
     try:
