@@ -92,6 +92,15 @@ def test_heads_are_those_of_sklearn(head, kind):
     assert (inner.C, inner.class_weight, inner.random_state) == (3.0, {1: 2.0}, 7)
 
 
+@pytest.mark.parametrize(("columns", "C"), [(30, 1.0), (192, 100.0)], ids=["more rows", "more columns"])
+def test_linear_svc_comes_close_to_the_optimum(columns, C):
+    X, y = _data(3, columns=columns)
+    pipeline = make_head("linear-svc", C, widths=None).fit(X, y)
+    rows = pipeline[:-1].transform(X)
+    optimum = LinearSVC(C=C, tol=1e-8, max_iter=10**6, random_state=1).fit(rows, y).decision_function(rows)
+    np.testing.assert_allclose(pipeline.decision_function(X), optimum, atol=1e-3)
+
+
 def test_normalizers_are_those_named():
     steps = {
         name: make_head("softmax", normalize=name, widths=(3, 4)).named_steps["normalizer"] for name in NORMALIZERS
