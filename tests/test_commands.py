@@ -1,0 +1,233 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from conftest import draw
+
+from featx.commands import COMMANDS, main
+from featx.version import __version__
+
+
+def run(*arguments, code=0):
+    """Run a command in this process and give its result; the exit code must be as expected."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return result
+
+
+@pytest.fixture
+def model(shared_store, tmp_path):
+    path = tmp_path / "photos.featx"
+    run("fit", shared_store, "-o", path, "--head", "softmax", "--blocks", "1,3", "--C", "1", "--folds", "3", "-q")
+    return path
+
+
+def test_the_whole_way(photos, tmp_path):
+    store, saved, output = tmp_path / "p.h5", tmp_path / "p.featx", tmp_path / "p.csv"
+    said = run("extract", photos, "-o", store, "--size", "32", "--blocks", "1-3").output
+    assert "p.h5: 24 rows, 24 extracted in" in said
+    said = run("fit", store, "-o", saved, "--test-size", "0.25", "--folds", "3").output
+    assert said.startswith("head")
+    assert "p.featx: " in said
+    assert "3 classes, 18 rows" in said
+    said = run("evaluate", saved, store).output
+    assert "accuracy" in said
+    run("predict", saved, photos, "-o", output)
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "class", "probability", "decision", "reason"]
+    assert len(rows) == 24
+    assert all(row["class"] == Path(row["path"]).parent.name for row in rows)
+
+
+def test_json_is_one_document(photos, tmp_path, model, shared_store):
+    report = json.loads(run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--json").stdout)
+    assert report["rows"] == 24
+    fitted = json.loads(run("fit", shared_store, "-o", tmp_path / "m.featx", "--folds", "3", "--json").stdout)
+    assert fitted["head"] in {"linear-svc", "softmax", "ovr-logistic"}
+    facts = json.loads(run("info", shared_store, "--json").stdout)
+    assert facts["classes"] == {"blue": 12, "green": 12, "red": 12}
+    assert facts["spec"]["size"] == 32
+    assert json.loads(run("info", model, "--json").stdout)["kind"] == "model"
+    assert json.loads(run("evaluate", model, tmp_path / "p.h5", "--json").stdout)["accuracy"] == 1.0
+
+
+def test_info_in_words(shared_store, model):
+    said = run("info", shared_store).output
+    assert "rows: 36" in said
+    assert "failures: none" in said
+    assert "  blue: 12" in said
+    assert "head: softmax" in run("info", model).output
+
+
+def test_failures_are_warned_of_and_end_with_three(photos, tmp_path, model):
+    for number in range(12):
+        (photos / "red" / f"bad {number}.png").write_bytes(b"")
+    result = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", code=3)
+    assert "warning: red/bad 0.png: empty file" in result.stderr
+    assert "warning: 2 more; see: featx info" in result.stderr
+    assert "12 images failed and are recorded" in result.stdout
+    assert "  red/bad 3.png: empty file" in run("info", tmp_path / "p.h5").output
+    result = run("predict", model, photos, code=3)
+    assert "12 images could not be read" in result.stderr
+    rows = list(csv.DictReader(result.stdout.splitlines()))
+    assert [row["reason"] != "" for row in rows].count(True) == 12
+
+
+def test_what_else_extract_reports(photos, tmp_path):
+    (photos / "blue" / "copy.png").write_bytes((photos / "red" / "0.png").read_bytes())
+    exif = draw(0, 1).getexif()
+    exif[0x0112] = 3
+    draw(0, 1).save(photos / "red" / "turned.png", exif=exif)
+    result = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--max-pixels", "100000")
+    assert "blue/copy.png and red/0.png have the same bytes but different classes" in result.stderr
+    assert "1 images were turned upright" in result.stdout
+    (photos / "red" / "turned.png").unlink()
+    said = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--missing", "drop").output
+    assert "1 rows dropped" in said
+
+
+def test_too_many_pixels_is_a_failure_that_names_the_option(photos, tmp_path, model):
+    draw(0, 1, (100, 100)).save(photos / "red" / "large.png")
+    result = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--max-pixels", "5000", code=3)
+    assert "red/large.png: 100 × 100 pixels" in result.stderr
+    assert "--max-pixels" in result.stderr
+    result = run("predict", model, photos, "--max-pixels", "5000", code=3)
+    assert "100 × 100 pixels" in result.stdout
+
+
+def test_predictions_as_json_lines(model, shared_photos, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"")
+    said = run(
+        "predict", model, shared_photos / "red" / "1.png", tmp_path, "--format", "jsonl", "--top", "2", code=3
+    ).stdout
+    good, bad = map(json.loads, said.splitlines())
+    assert good["classes"][0] == "red"
+    assert len(good["probabilities"]) == 2
+    assert set(bad) == {"path", "reason"}
+
+
+def test_names_that_are_no_utf8_go_out_as_they_are(model, tmp_path):
+    name = os.fsdecode(b"odd-\xff.png")
+    draw(0, 1).save(tmp_path / "x.png")
+    (tmp_path / "x.png").rename(tmp_path / name)
+    run("predict", model, tmp_path / name, "-o", tmp_path / "out.csv")
+    assert b"odd-\xff.png,red," in (tmp_path / "out.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("extract", "x", "-o", "y", "--blocks", "7"), "--blocks of extract must be 1 to 5, got 7"),
+        (
+            ("extract", "x", "-o", "y", "--pools", "mean"),
+            "--pools of extract must be among avg, max, gem, flat, got 'mean'",
+        ),
+        (
+            ("extract", "x", "-o", "y", "--batch-size", "0"),
+            "--batch-size of extract must be auto or a whole number from 1",
+        ),
+        (("extract", "x", "-o", "y", "--size", "16"), "16 is not in the range x>=32"),
+        (
+            ("fit", "x", "-o", "y", "--head", "svm"),
+            "'svm' is not one of 'best', 'linear-svc', 'softmax', 'ovr-logistic'",
+        ),
+        (("fit", "x", "-o", "y", "--test-size", "1"), "1.0 is not in the range 0<x<1"),
+        (("paint",), "No such command 'paint'"),
+    ],
+)
+def test_wrong_usage_is_two(arguments, message):
+    assert message in run(*arguments, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("extract", "none", "-o", "y.h5"), "none"),
+        (("fit", "none.h5", "-o", "y.featx"), "none.h5 is not there; make it with: featx extract"),
+        (("predict", "none.featx", "x"), "none.featx is not there; make it with: featx fit"),
+        (("info", "none.h5"), "none.h5 is not there"),
+    ],
+)
+def test_errors_are_one(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments, code=1)
+    assert result.stderr.startswith("Error: ")
+    assert message in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(photos, tmp_path):
+    (tmp_path / "file").touch()
+    assert "cannot be written" in run("extract", photos, "-o", tmp_path / "file" / "p.h5", code=1).stderr
+
+
+def test_quiet_says_nothing(photos, tmp_path):
+    assert run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--quiet").output == ""
+
+
+def test_ctrl_c_says_how_to_go_on(photos, tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("featx.extract.extract", interrupted)
+    result = run("extract", photos, "-o", tmp_path / "p.h5", code=130)
+    assert "run the same command again to go on" in result.stderr
+
+
+def test_every_command_is_listed_and_has_an_example():
+    said = run("--help").output
+    for name, line in COMMANDS.items():
+        assert f"  {name} " in said
+        assert line in said
+        if name != "weights":
+            assert f"featx {name}" in run(name, "--help").output.partition("Examples:")[2]
+    assert __version__ in run("--version").output
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell):
+    assert "_FEATX_COMPLETE" in run("completion", shell).output
+
+
+HEAVY = "import sys; heavy = {'torch', 'h5py', 'sklearn', 'numpy', 'PIL', 'onnx'} & set(sys.modules); assert not heavy, heavy"
+
+
+@pytest.mark.parametrize(
+    "code", ["import featx; dir(featx)", "from featx.commands import main; main(['--help'], standalone_mode=False)"]
+)
+def test_help_and_import_load_nothing_heavy(code):
+    subprocess.run([sys.executable, "-c", f"{code}\n{HEAVY}"], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    "module", ["featx.heads", "featx.model", "featx.fit", "featx.evaluate", "featx.load", "featx.store"]
+)
+def test_heads_load_no_torch(module):
+    code = f"import sys, {module}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_takes_under_half_a_second():
+    launcher = Path(__file__).parents[1] / "cli.py"
+    seconds = []
+    for _ in range(5):
+        began = time.monotonic()
+        subprocess.run([sys.executable, str(launcher), "--help"], check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.monotonic() - began)
+    assert min(seconds) < 0.4
+
+
+def test_public_names_are_there():
+    import featx
+
+    for name in featx.__all__:
+        assert getattr(featx, name) is not None
+    with pytest.raises(AttributeError, match="module 'featx' has no attribute 'nothing'"):
+        _ = featx.nothing

@@ -1,0 +1,165 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import SPEC
+from sklearn.svm import LinearSVC
+
+from featx.errors import DataError, ModelError, SpecError
+from featx.evaluate import evaluate
+from featx.extract import extract
+from featx.fit import block_runs, fit, read_training
+from featx.heads import BlockNormalizer, linear_parts
+from featx.heads.rows import fingerprint, holdout
+from featx.load import load_features
+from featx.model import load_model
+
+
+def test_the_model_is_what_sklearn_fits(shared_store):
+    model = fit(shared_store, head="linear-svc", blocks=(3, 4), pools=("avg",), C=0.5, folds=3)
+    data = load_features(shared_store, blocks=(3, 4), pool="avg")
+    X = BlockNormalizer((256, 512)).fit_transform(data.data)
+    expected = LinearSVC(C=0.5, random_state=0, max_iter=10_000).fit(X, data.target_names[data.target].astype(str))
+    np.testing.assert_array_equal(linear_parts(model.estimator)[0], expected.coef_)
+    assert model.classes == ("blue", "green", "red")
+    assert model.spec == data.spec
+
+
+def test_everything_not_given_is_chosen(shared_store, tmp_path):
+    model = fit(shared_store, tmp_path / "photos.featx", folds=3)
+    search = model.info["search"]
+    assert {row["head"] for row in search["table"]} == {"linear-svc", "softmax", "ovr-logistic"}
+    assert {row["features"] for row in search["table"]} == set(block_runs((1, 2, 3, 4, 5)))
+    assert len({row["C"] for row in search["table"]}) >= 3
+    reopened = load_model(tmp_path / "photos.featx")
+    data = load_features(shared_store, blocks=reopened.spec.blocks)
+    np.testing.assert_array_equal(reopened.estimator.predict(data.data), model.estimator.predict(data.data))
+    assert reopened.info == model.info
+
+
+def test_runs_of_blocks():
+    assert list(block_runs((3, 4, 5))) == ["3", "3-4", "3-5", "4", "4-5", "5"]
+    assert block_runs((1, 4)) == {"1": (1,), "1,4": (1, 4), "4": (4,)}
+
+
+def test_a_model_is_not_overwritten_unless_asked(shared_store, tmp_path):
+    path = tmp_path / "photos.featx"
+    path.write_text("my notes")
+    options = {"head": "softmax", "blocks": (1,), "C": 1.0, "folds": 2}
+    with pytest.raises(ModelError, match=r"photos\.featx exists; give --overwrite to replace it"):
+        fit(shared_store, path, **options)
+    assert path.read_text() == "my notes"
+    fit(shared_store, path, overwrite=True, **options)
+    load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"head": "svm"},
+            DataError,
+            "--head of fit must be best or one of linear-svc, softmax, ovr-logistic, got 'svm'",
+        ),
+        ({"blocks": (7,)}, SpecError, "must be 1 to 5, got 7"),
+        ({"pools": ("flat",)}, SpecError, "pools must be among avg, max, which were extracted, got flat"),
+        ({"column": "fold"}, DataError, "the split column of .* must be one of those it has"),
+        ({"folds": 30}, DataError, "30"),
+        ({"test_size": 0.999}, DataError, "--test-size 0.999 does not split these rows by class"),
+    ],
+)
+def test_what_cannot_be_fitted_is_named(shared_store, options, error, message):
+    with pytest.raises(error, match=message):
+        fit(shared_store, **options)
+
+
+def test_a_store_without_labels_says_so(shared_photos, tmp_path):
+    extract(shared_photos / "red", tmp_path / "flat.h5", SPEC)
+    with pytest.raises(DataError, match=r"flat\.h5 has no labels; extract a folder with one sub-folder a class"):
+        fit(tmp_path / "flat.h5")
+
+
+def test_one_class_only_says_so(shared_photos, tmp_path):
+    manifest = tmp_path / "one.csv"
+    manifest.write_text("path,label\n" + "".join(f"red/{n}.png,red\n" for n in range(6)))
+    extract(manifest, tmp_path / "one.h5", SPEC, root=shared_photos)
+    with pytest.raises(DataError, match="class"):
+        fit(tmp_path / "one.h5")
+
+
+def test_the_held_out_part_is_found_again_by_evaluate(shared_store, shared_photos, tmp_path):
+    model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, folds=3, test_size=0.25)
+    assert model.info["rows"] == 27
+    assert evaluate(model, shared_store)["n"] == 9
+    extract(shared_photos, tmp_path / "again.h5", SPEC)
+    assert evaluate(model, tmp_path / "again.h5")["n"] == 9
+
+
+def test_evaluating_the_training_rows_is_refused(shared_store):
+    model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, folds=3)
+    with pytest.raises(
+        DataError, match=r"was fitted on all rows of .*photos\.h5, so a score on them would be flattered"
+    ):
+        evaluate(model, shared_store)
+
+
+def test_holdout_keeps_copies_together_and_classes_in_proportion():
+    labels = np.array([0, 0, 1, 1] * 10 + [-1])
+    digests = [f"{row // 2}" for row in range(41)]
+    train, test = holdout(labels, digests, 0.25, seed=3)
+    assert len(train) + len(test) == 40
+    assert not {digests[row] for row in train} & {digests[row] for row in test}
+    assert abs(np.bincount(labels[test]) - 5).max() <= 1
+    np.testing.assert_array_equal(holdout(labels, digests, 0.25, seed=3)[1], test)
+    assert fingerprint(digests) == fingerprint(digests[::-1]) != fingerprint(digests[1:])
+
+
+@pytest.fixture
+def split_store(shared_photos, tmp_path):
+    """A store with two split columns, a row without a label and a class that only the test part has."""
+    lines = ["path,label,split,split_0"]
+    for name in ("red", "blue"):
+        lines += [
+            f"{name}/{n}.png,{name},{'test' if n < 4 else 'train'},{'train' if n < 6 else 'test'}" for n in range(12)
+        ]
+    lines += ["green/0.png,,train,train", "green/1.png,green,test,test"]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    extract(tmp_path / "manifest.csv", tmp_path / "split.h5", SPEC, root=shared_photos)
+    return tmp_path / "split.h5"
+
+
+def test_split_columns_choose_training_and_test_rows(split_store):
+    options = {"head": "softmax", "blocks": (1, 2), "C": 1.0, "folds": 2}
+    model = fit(split_store, **options)
+    assert (model.info["rows"], model.classes) == (16, ("blue", "red"))
+    report = evaluate(model, split_store)
+    assert (report["n"], report["unknown"], report["accuracy"]) == (8, 1, 1.0)
+    other = fit(split_store, column="split_0", **options)
+    assert other.info["rows"] == 12
+    assert evaluate(other, split_store)["n"] == 12
+    assert evaluate(model, split_store, split="train", column="split_0")["n"] == 12
+
+
+def test_rows_of_unknown_classes_alone_cannot_be_scored(split_store, shared_photos, tmp_path):
+    model = fit(split_store, head="softmax", blocks=(1,), C=1.0, folds=2)
+    (tmp_path / "green.csv").write_text("path,label\ngreen/0.png,green\n")
+    extract(tmp_path / "green.csv", tmp_path / "green.h5", SPEC, root=shared_photos)
+    with pytest.raises(DataError, match=r"green\.h5 has no row with a label of the model's classes \(blue, red"):
+        evaluate(model, tmp_path / "green.h5")
+
+
+def test_several_split_columns_need_a_choice(shared_photos, tmp_path):
+    lines = ["path,label,split_0,split_1", *(f"red/{n}.png,red,train,test" for n in range(4))]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    extract(tmp_path / "manifest.csv", tmp_path / "split.h5", SPEC, root=shared_photos)
+    with pytest.raises(DataError, match=r"has several split columns; give --split-column, one of split_0, split_1"):
+        fit(tmp_path / "split.h5")
+
+
+def test_equal_files_share_a_group(photos, tmp_path):
+    (photos / "red" / "copy.png").write_bytes((photos / "red" / "0.png").read_bytes())
+    extract(photos, tmp_path / "photos.h5", SPEC)
+    rows = read_training(tmp_path / "photos.h5", blocks=(1,))
+    assert len(rows.groups) == 25
+    assert len(set(rows.groups.tolist())) == 24
+    assert dataclasses.asdict(rows)["selection"] == {}

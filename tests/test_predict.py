@@ -1,0 +1,114 @@
+import shutil
+
+import numpy as np
+import pytest
+from conftest import SPEC, draw, fill
+
+from featx.errors import SpecMismatch, StoreError, WeightsError
+from featx.evaluate import evaluate
+from featx.extract import extract
+from featx.fit import fit
+from featx.predict import predict
+from featx.store import Store
+
+
+@pytest.fixture(scope="module")
+def model(shared_store):
+    return fit(shared_store, head="softmax", blocks=(1, 3), C=1.0, folds=3)
+
+
+def test_files_folders_and_stores_get_the_same_answer(model, shared_store, shared_photos):
+    from_store = list(predict(model, [shared_store]))
+    from_folder = list(predict(model, [shared_photos]))
+    assert [p.classes for p in from_store] == [p.classes for p in from_folder]
+    assert [str(shared_photos / p.path) for p in from_store] == [p.path for p in from_folder]
+    np.testing.assert_allclose([p.probabilities for p in from_store], [p.probabilities for p in from_folder], atol=1e-4)
+    one = next(predict(model, [shared_photos / "red" / "3.png"]))
+    assert one.classes == ("red",)
+    assert one.path == str(shared_photos / "red" / "3.png")
+
+
+def test_top_gives_classes_best_first(model, shared_photos):
+    found = next(predict(model, [shared_photos / "red" / "3.png"], top=9))
+    assert found.classes[0] == "red"
+    assert sorted(found.classes) == ["blue", "green", "red"]
+    assert list(found.probabilities) == sorted(found.probabilities, reverse=True)
+    assert sum(found.probabilities) == pytest.approx(1)
+    assert list(found.decisions) == sorted(found.decisions, reverse=True)
+
+
+def test_two_classes_and_a_head_without_probabilities(shared_photos, tmp_path):
+    shutil.copytree(shared_photos / "red", tmp_path / "two" / "red")
+    shutil.copytree(shared_photos / "blue", tmp_path / "two" / "blue")
+    extract(tmp_path / "two", tmp_path / "two.h5", SPEC)
+    model = fit(tmp_path / "two.h5", head="linear-svc", blocks=(2,), C=1.0, folds=3)
+    found = {p.path.split("/")[-2]: p for p in predict(model, [tmp_path / "two"], top=2)}
+    assert found["red"].classes == ("red", "blue")
+    assert found["blue"].classes == ("blue", "red")
+    assert found["red"].probabilities is None
+    assert found["red"].decisions[0] == -found["red"].decisions[1] > 0
+
+
+def test_a_bad_image_has_its_reason(model, tmp_path):
+    draw(0, 1).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"")
+    good, bad = sorted(predict(model, [tmp_path]), key=lambda p: p.reason)
+    assert (good.classes, good.reason) == (("red",), "")
+    assert bad.classes == ()
+    assert "empty" in bad.reason
+
+
+def test_failures_of_a_store_are_reported_too(model, tmp_path):
+    fill(tmp_path / "photos", each=1)
+    (tmp_path / "photos" / "red" / "bad.png").write_text("text")
+    extract(tmp_path / "photos", tmp_path / "photos.h5", SPEC)
+    found = list(predict(model, [tmp_path / "photos.h5"]))
+    assert [p.path for p in found if p.reason] == ["red/bad.png"]
+    assert len(found) == 4
+
+
+def test_a_store_of_another_spec_is_refused(model, photos, tmp_path):
+    import dataclasses
+
+    extract(photos, tmp_path / "other.h5", dataclasses.replace(SPEC, size=48))
+    with pytest.raises(SpecMismatch, match=r"size is 32 in the model but 48 in .*other\.h5"):
+        list(predict(model, [tmp_path / "other.h5"]))
+    with pytest.raises(SpecMismatch, match="size is 32 in the model but 48"):
+        evaluate(model, tmp_path / "other.h5")
+
+
+def test_other_weights_are_refused(model, shared_photos, oxford, tmp_path):
+    from safetensors.numpy import save_file
+
+    tensors = {name: values.copy() for name, values in oxford.tensors.items()}
+    tensors["features.0.bias"][0] += 1
+    save_file(tensors, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match=oxford.digest):
+        list(predict(model, [shared_photos], weights=tmp_path / "other.safetensors"))
+
+
+def test_a_machine_that_computes_something_else_is_refused(model, shared_photos):
+    import dataclasses
+
+    changed = dataclasses.replace(
+        model, golden={name: values * np.float32(1.1) for name, values in model.golden.items()}
+    )
+    with pytest.raises(SpecMismatch, match=r"of the golden images is .* away from that in the model"):
+        list(predict(changed, [shared_photos]))
+
+
+def test_a_damaged_store_is_an_error(model, shared_store, tmp_path):
+    copy = tmp_path / "copy.h5"
+    copy.write_bytes(shared_store.read_bytes()[:-200])
+    with pytest.raises(StoreError, match="cut short or damaged"):
+        list(predict(model, [copy]))
+
+
+def test_rows_come_in_blocks(model, shared_store, monkeypatch):
+    import featx.predict as module
+
+    whole = list(predict(model, [shared_store]))
+    monkeypatch.setattr(module, "BLOCK_ROWS", 5)
+    assert [p.classes for p in predict(model, [shared_store])] == [p.classes for p in whole]
+    with Store(shared_store) as store:
+        assert len(whole) == store.rows

@@ -1,0 +1,241 @@
+"""The batched solver against sklearn, fit by fit."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import LinearSVC
+
+from featx.errors import DataError, SpecError
+from featx.heads.solver import LOSSES, fit_batch, row_weights
+
+CS = (10.0, 0.1)
+
+
+def make_data(n, d, classes, seed=0):
+    rng = np.random.default_rng(seed)
+    codes = np.concatenate([np.arange(classes), rng.integers(0, classes, n - classes)])
+    return rng.normal(size=(classes, d))[codes] + 2 * rng.normal(size=(n, d)) + 0.5, codes
+
+
+def sklearn_fit(loss, C, X, codes, class_weight=None, sample_weight=None):
+    """Coefficients and intercepts of sklearn's estimator, run as far as it goes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if loss == "linear-svc":
+            model = LinearSVC(C=C, tol=1e-8, dual=False, max_iter=100_000, class_weight=class_weight)
+            model.fit(X, codes, sample_weight)
+            return model.coef_, model.intercept_
+        model = LogisticRegression(C=C, tol=1e-8, max_iter=100_000, class_weight=class_weight)
+        if loss == "softmax":
+            model.fit(X, codes, sample_weight)
+            return model.coef_, model.intercept_
+        parts = OneVsRestClassifier(model).fit(X, codes).estimators_
+        return np.vstack([part.coef_ for part in parts]), np.concatenate([part.intercept_ for part in parts])
+
+
+def objective(loss, C, W, b, X, codes, weights):
+    """sklearn's objective, written out; the weights are (rows,) or (rows of W, rows)."""
+    Z = W @ X.T + b[:, np.newaxis]
+    penalty = (W**2).sum() / 2
+    if loss == "softmax" and len(W) > 1:
+        top = Z.max(axis=0)
+        losses = np.log(np.exp(Z - top).sum(axis=0)) + top - Z[codes, np.arange(len(codes))]
+        return C * (weights * losses).sum() + penalty
+    signs = np.where(codes == (np.arange(len(W))[:, np.newaxis] if len(W) > 1 else 1), 1, -1)
+    if loss == "linear-svc":
+        return C * (weights * np.maximum(0, 1 - signs * Z) ** 2).sum() + penalty + (b**2).sum() / 2
+    return C * (weights * np.logaddexp(0, -signs * Z)).sum() + penalty
+
+
+def constant(X):
+    X[:, 3] = 0
+    X[:, 4] = 7
+
+
+def zero_rows(X):
+    X[5:9] = 0
+
+
+def duplicates(X):
+    X[1::2] = X[::2]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("n", "d", "classes", "change"),
+    [
+        (80, 12, 2, None),
+        (40, 90, 2, None),
+        (120, 15, 5, None),
+        (60, 150, 5, None),
+        (50, 50, 3, None),
+        (150, 30, 50, None),
+        (12, 30, 12, None),
+        (60, 10, 3, constant),
+        (20, 40, 3, constant),
+        (60, 10, 3, zero_rows),
+        (30, 60, 3, zero_rows),
+        (30, 60, 3, duplicates),
+    ],
+)
+def test_minimum_is_that_of_sklearn(loss, n, d, classes, change):
+    X, codes = make_data(n, d, classes)
+    if change:
+        change(X)
+    fit = fit_batch(X, codes, np.ones((1, n)), CS, loss, classes, tol=1e-9)
+    assert fit.converged.all()
+    for index, C in enumerate(CS):
+        W, b = fit.coefs[0, index], fit.intercepts[0, index]
+        found = objective(loss, C, W, b, X, codes, 1)
+        W_sk, b_sk = sklearn_fit(loss, C, X, codes)
+        expected = objective(loss, C, W_sk, b_sk, X, codes, 1)
+        assert W.shape == W_sk.shape
+        assert fit.objective[0, index].sum() == pytest.approx(found, rel=1e-9)
+        assert found == pytest.approx(expected, rel=1e-6)
+        assert expected >= found - fit.gap[0, index].sum() - 1e-9 * found
+        assert np.abs(W - W_sk).max() <= 2e-3 * np.abs(W_sk).max()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_one_to_a_thousand(loss):
+    X, codes = make_data(2002, 8, 2)
+    codes[:] = 0
+    codes[:2] = 1
+    fit = fit_batch(X, codes, np.ones((1, 2002)), [1.0], loss, 2, tol=1e-9)
+    expected = objective(loss, 1.0, *sklearn_fit(loss, 1.0, X, codes), X, codes, 1)
+    assert fit.converged.all()
+    assert fit.objective.sum() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_no_column_says_anything(loss):
+    X, codes = np.full((12, 3), 2.0), np.repeat([0, 1, 2], 4)
+    fit = fit_batch(X, codes, np.ones((1, 12)), [1.0], loss, 3, tol=1e-9)
+    assert fit.converged.all()
+    expected = objective(loss, 1.0, *sklearn_fit(loss, 1.0, X, codes), X, codes, 1)
+    assert fit.objective.sum() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0, 1: 0.5}])
+def test_weights_and_folds(loss, classes, class_weight):
+    if loss == "ovr-logistic" and class_weight not in (None, "balanced"):
+        return
+    X, codes = make_data(90, 20, classes)
+    rng = np.random.default_rng(1)
+    # sklearn's one-vs-rest hands sample weights on only where metadata routing is switched on.
+    sample = np.ones(90) if loss == "ovr-logistic" else rng.uniform(0.2, 2, 90)
+    trained = sample * (rng.integers(0, 3, 90) != np.arange(3)[:, np.newaxis])
+    weights = row_weights(codes, trained, loss, classes, class_weight)
+    fit = fit_batch(X, codes, weights, CS, loss, classes, tol=1e-9)
+    for fold, index in np.ndindex(3, 2):
+        rows = trained[fold] > 0
+        W_sk, b_sk = sklearn_fit(loss, CS[index], X[rows], codes[rows], class_weight, sample[rows])
+        expected = objective(loss, CS[index], W_sk, b_sk, X, codes, weights[fold])
+        assert fit.objective[fold, index].sum() == pytest.approx(expected, rel=1e-6)
+        assert np.abs(fit.coefs[fold, index] - W_sk).max() <= 2e-3 * np.abs(W_sk).max()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("shape", [(300, 40), (60, 200)])
+def test_single_precision_is_certified_in_double(loss, shape):
+    X, codes = make_data(*shape, 6)
+    X = X.astype(np.float32)
+    fit = fit_batch(X, codes, np.ones((2, len(X))), (0.01, 100.0), loss, 6)
+    assert fit.converged.all()
+    for index, C in enumerate((0.01, 100.0)):
+        expected = objective(loss, C, *sklearn_fit(loss, C, X.astype(float), codes), X, codes, 1)
+        assert fit.objective[0, index].sum() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_norm_is_that_of_the_objective(loss):
+    X, codes = make_data(60, 10, 2)
+    fit = fit_batch(X, codes, np.ones((1, 60)), [1.0], loss, 2, tol=0.1)
+    at = np.append(fit.coefs[0, 0, 0], fit.intercepts[0, 0])
+
+    def value(w):
+        return objective(loss, 1.0, w[np.newaxis, :-1], w[-1:], X - X.mean(axis=0) * (loss != "linear-svc"), codes, 1)
+
+    # The free intercept is measured where the columns have no mean.
+    at[-1] += at[:-1] @ X.mean(axis=0) * (loss != "linear-svc")
+    slopes = [(value(at + step) - value(at - step)) / 2e-5 for step in np.eye(11) * 1e-5]
+    assert fit.gradient_norm.item() == pytest.approx(np.linalg.norm(slopes), rel=1e-4)
+    assert fit.gap.item() <= 0.1 * fit.objective.item()
+
+
+def test_an_unfinished_fit_says_so():
+    X, codes = make_data(60, 10, 3)
+    fit = fit_batch(X, codes, np.ones((1, 60)), [100.0], "softmax", 3, tol=1e-12, max_iter=1)
+    assert not fit.converged.any()
+    assert fit.gap.item() > 1e-12 * fit.objective.item()
+
+
+def test_small_batches_give_the_same(monkeypatch):
+    X, codes = make_data(60, 10, 3)
+    whole = [fit_batch(X, codes, np.ones((3, 60)), CS, loss, 3, tol=1e-9) for loss in LOSSES]
+    monkeypatch.setattr("featx.heads.solver.batch.CELLS", 2 * 60)
+    for loss, expected in zip(LOSSES, whole, strict=True):
+        fit = fit_batch(X, codes, np.ones((3, 60)), CS, loss, 3, tol=1e-9)
+        np.testing.assert_allclose(fit.coefs, expected.coefs, atol=1e-5)
+
+
+def test_many_rows_are_solved_by_conjugate_gradients_alone(monkeypatch):
+    X, codes = make_data(80, 10, 3)
+    expected = fit_batch(X, codes, np.ones((1, 80)), CS, "linear-svc", 3, tol=1e-9)
+    monkeypatch.setattr("featx.heads.solver.pivoting.MAX_ROWS", 10)
+    fit = fit_batch(X, codes, np.ones((1, 80)), CS, "linear-svc", 3, tol=1e-9)
+    np.testing.assert_allclose(fit.coefs, expected.coefs, atol=1e-5)
+
+
+def test_large_margins_are_solved_by_conjugate_gradients_first(monkeypatch):
+    X, codes = make_data(80, 10, 3)
+    expected = fit_batch(X, codes, np.ones((1, 80)), CS, "linear-svc", 3, tol=1e-9)
+    monkeypatch.setattr("featx.heads.solver.pivoting.MIN_LIMIT", 20)
+    monkeypatch.setattr("featx.heads.solver.pivoting.COST", 0)
+    fit = fit_batch(X, codes, np.ones((1, 80)), CS, "linear-svc", 3, tol=1e-9)
+    np.testing.assert_allclose(fit.coefs, expected.coefs, atol=1e-5)
+
+
+def good(**changes):
+    X, codes = make_data(20, 4, 2)
+    values = {"X": X, "codes": codes, "weights": np.ones((1, 20)), "Cs": [1.0], "loss": "softmax", "n_classes": 2}
+    return values | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"loss": "hinge"}, SpecError, "loss must be one of linear-svc, softmax, ovr-logistic, got 'hinge'"),
+        ({"Cs": []}, SpecError, r"Cs must be one or more finite numbers above 0, got \[\]"),
+        ({"Cs": [0.0, 1.0]}, SpecError, r"above 0, got \[0.0, 1.0\]"),
+        ({"Cs": [np.inf]}, SpecError, r"above 0, got \[inf\]"),
+        ({"X": np.ones(20)}, DataError, r"got shapes \(20,\) and \(20,\)"),
+        ({"codes": np.zeros(3, int)}, DataError, r"got shapes \(20, 4\) and \(3,\)"),
+        ({"n_classes": 1}, DataError, "classes must be two or more, 0 to 0"),
+        ({"codes": np.arange(20)}, DataError, "classes must be two or more, 0 to 1, got"),
+        ({"X": np.full((20, 4), np.nan)}, DataError, "must be finite, got NaN or infinity; extract these rows again"),
+        ({"weights": np.ones((1, 3))}, DataError, r"weights must be \(folds, 20\) or .* got shape \(1, 3\)"),
+        ({"weights": np.full((1, 20), -1.0)}, DataError, "weights of rows must be 0 or more, got -1.0"),
+    ],
+)
+def test_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        fit_batch(**good(**changes))
+
+
+@pytest.mark.parametrize(
+    ("loss", "class_weight", "message"),
+    [
+        ("softmax", "equal", "class_weight of softmax must be balanced, a dict or none, got 'equal'"),
+        ("ovr-logistic", {0: 2.0}, r"class_weight of ovr-logistic must be balanced or none, got \{0: 2.0\}"),
+    ],
+)
+def test_class_weight_refused(loss, class_weight, message):
+    with pytest.raises(SpecError, match=message):
+        row_weights(np.array([0, 1]), np.ones((1, 2)), loss, 2, class_weight)
