@@ -196,7 +196,7 @@ def test_completion_scripts(shell):
     assert "_FEATX_COMPLETE" in run("completion", shell).output
 
 
-HEAVY = "import sys; heavy = {'torch', 'h5py', 'sklearn', 'numpy', 'PIL', 'onnx'} & set(sys.modules); assert not heavy, heavy"
+HEAVY = "import sys; heavy = {'torch', 'h5py', 'sklearn', 'numpy', 'PIL'} & set(sys.modules); assert not heavy, heavy"
 
 
 @pytest.mark.parametrize(
