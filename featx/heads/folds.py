@@ -1,0 +1,97 @@
+"""Folds for cross-validation: stratified by class, with every group whole on one side."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from featx.errors import DataError, SpecError
+
+MAX_UNEVEN_GROUPS = 5000
+"""Up to this many groups of unequal size StratifiedGroupKFold balances rows: it takes a minute for 100,000 groups."""
+
+Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+def make_folds(
+    y: ArrayLike, groups: ArrayLike | None = None, n_splits: int = 5, n_repeats: int = 1, seed: int = 0
+) -> list[Fold]:
+    """Sorted (training rows, test rows) of each fold, ``n_splits`` for each of ``n_repeats`` shuffles.
+
+    Folds hold as equal shares of each class as whole groups allow. Groups of one size each are dealt out as
+    sklearn's StratifiedKFold deals rows; up to 5,000 groups of unequal sizes by StratifiedGroupKFold. A group with
+    several classes counts for that of its first row.
+
+    Parameters
+    ----------
+    y : array (rows,)
+        Class of each row.
+    groups : int array (rows,), optional
+        Rows with equal numbers never straddle a fold: views of one image, exact duplicates. By default each row is
+        a group of its own.
+    n_splits, n_repeats : int
+        At least 2 and 1.
+    seed : int
+
+    Raises
+    ------
+    SpecError
+        If n_splits or n_repeats is out of range.
+    DataError
+        If shapes do not fit, there is one class only, or a class has fewer groups than there are folds.
+    """
+    labels = np.asarray(y)
+    owners = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    _check(labels, owners, n_splits, n_repeats)
+    _, first, group, sizes = np.unique(owners, return_index=True, return_inverse=True, return_counts=True)
+    _check_classes(labels, first, n_splits)
+    deal = _deal_rows if len(set(sizes)) > 1 and len(first) <= MAX_UNEVEN_GROUPS else _deal_groups
+    return [
+        (np.flatnonzero(~tested), np.flatnonzero(tested))
+        for repeat in range(n_repeats)
+        for tested in deal(labels[first][group], group, first, n_splits, seed + repeat)
+    ]
+
+
+def _deal_groups(
+    labels: NDArray[np.generic], group: NDArray[np.intp], first: NDArray[np.intp], n_splits: int, seed: int
+) -> list[NDArray[np.bool_]]:
+    """Which rows each fold tests, with as many groups of each class in one as in another."""
+    splits = StratifiedKFold(n_splits, shuffle=True, random_state=seed).split(first, labels[first])
+    masks = np.zeros((n_splits, len(first)), bool)
+    for mask, (_, tested) in zip(masks, splits, strict=True):
+        mask[tested] = True
+    return [mask[group] for mask in masks]
+
+
+def _deal_rows(
+    labels: NDArray[np.generic], group: NDArray[np.intp], first: NDArray[np.intp], n_splits: int, seed: int
+) -> list[NDArray[np.bool_]]:
+    """Which rows each fold tests, with about as many rows of each class in one as in another."""
+    splits = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed).split(labels, labels, group)
+    tested = [np.bincount(rows, minlength=len(labels)) > 0 for _, rows in splits]
+    classes = len(np.unique(labels))
+    whole = all(len(np.unique(labels[~rows])) == classes for rows in tested)
+    # Very unequal groups may leave a fold without a class to train on.
+    return tested if whole else _deal_groups(labels, group, first, n_splits, seed)
+
+
+def _check(labels: NDArray[np.generic], owners: NDArray[np.generic], n_splits: int, n_repeats: int) -> None:
+    if n_splits < 2:
+        raise SpecError(f"folds must be 2 or more, got {n_splits}")
+    if n_repeats < 1:
+        raise SpecError(f"repeats of the folds must be 1 or more, got {n_repeats}")
+    if labels.ndim != 1 or owners.shape != labels.shape:
+        raise DataError(f"classes and groups must be one a row, got shapes {labels.shape} and {owners.shape}")
+
+
+def _check_classes(labels: NDArray[np.generic], first: NDArray[np.intp], n_splits: int) -> None:
+    classes, codes = np.unique(labels, return_inverse=True)
+    counts = np.bincount(codes[first], minlength=len(classes))
+    if len(classes) < 2:
+        raise DataError(f"cross-validation needs two classes or more, got {len(classes)}; add images of another class")
+    if counts.min() < n_splits:
+        fewest = counts.argmin()
+        raise DataError(
+            f"class {classes[fewest]} has {counts[fewest]} different image(s), too few for {n_splits} folds; "
+            "add images, leave the class out, or ask for fewer folds"
+        )

@@ -1,0 +1,28 @@
+"""All folds, C and classes of a linear head in one batch: the exact minima of sklearn's objectives, certified."""
+
+from featx.heads.solver.batch import (
+    LOSSES,
+    TOLERANCE,
+    BatchFit,
+    Fits,
+    check_rows,
+    fit_batch,
+    fit_path,
+    penalizes_intercept,
+)
+from featx.heads.solver.rotation import Rotated, rotate
+from featx.heads.solver.row_weights import row_weights
+
+__all__ = [
+    "LOSSES",
+    "TOLERANCE",
+    "BatchFit",
+    "Fits",
+    "Rotated",
+    "check_rows",
+    "fit_batch",
+    "fit_path",
+    "penalizes_intercept",
+    "rotate",
+    "row_weights",
+]

@@ -1,0 +1,89 @@
+"""The exact change of coordinates in which the batch is solved.
+
+An L2 penalty does not change under rotation, so the data may be turned onto its own principal axes. That leaves no
+more columns than rows (25,088 columns of 1,088 rows become 1,088), and gives the solver its preconditioner: on these
+axes X'X is diagonal.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import linalg
+
+from featx.heads.solver.losses import Array
+
+RANK_TOLERANCE = 1e-14
+"""Smallest share of the largest eigenvalue that is kept: what float64 tells from nothing."""
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """Data on its principal axes.
+
+    ``data`` is (n, r); ``penalty`` (r,) is 1, or 0 for an intercept, which then is the last column, all ones;
+    ``spectrum`` (r,) is the squared norm of each column. ``back`` are matrices that turn weights back, one after
+    the other; ``center`` (d,) was taken from every row.
+    """
+
+    data: Array
+    penalty: Array
+    spectrum: Array
+    back: tuple[Array, ...]
+    center: Array
+
+    def astype(self, dtype: type[Any]) -> "Rotated":
+        """The same in another precision, but for the way back."""
+        data, penalty, spectrum = (
+            values.astype(dtype, copy=False) for values in (self.data, self.penalty, self.spectrum)
+        )
+        return Rotated(data, penalty, spectrum, self.back, self.center)
+
+    def restore(self, U: Array) -> tuple[Array, Array]:
+        """Coefficients (…, d) and intercepts (…,) of the original columns, from weights (…, r) on the axes."""
+        free = self.penalty[-1] == 0
+        W = U[..., :-1] if free else U
+        for matrix in self.back:
+            W = W @ matrix
+        return (W, U[..., -1] - W @ self.center) if free else (W[..., :-1], W[..., -1])
+
+
+def rotate(X: Array, penalize_intercept: bool) -> Rotated:
+    """Turn X (n, d) onto its principal axes, in its own dtype; the axes are found in float64.
+
+    A penalized intercept is one more column of ones, turned with the rest. An unpenalized one stays a column of its
+    own, and takes up the mean of X, which is subtracted.
+    """
+    n = len(X)
+    if penalize_intercept:
+        center = np.zeros(X.shape[1] + 1)
+        X = np.hstack([X, np.ones((n, 1), X.dtype)])
+    else:
+        center = X.mean(axis=0, dtype=np.float64)
+        X = X - center.astype(X.dtype)
+    data, spectrum, back = _turn(X)
+    if penalize_intercept:
+        return Rotated(data, np.ones(len(spectrum)), spectrum, back, center)
+    data = np.hstack([data, np.ones((n, 1), X.dtype)])
+    penalty = np.append(np.ones(len(spectrum)), 0.0)
+    # As it was rounded when it was taken off.
+    return Rotated(data, penalty, np.append(spectrum, n), back, center.astype(X.dtype).astype(np.float64))
+
+
+def _turn(X: Array) -> tuple[Array, Array, tuple[Array, ...]]:
+    """X (n, d) on its axes (n, r), the squared norm of each column, and the way back."""
+    n, d = X.shape
+    side = 1 if n <= d else 0
+    gram = np.zeros((min(n, d), min(n, d)))
+    for start in range(0, X.shape[side], CHUNK):
+        part = X[:, start : start + CHUNK].T if side else X[start : start + CHUNK]
+        part = part.astype(np.float64)
+        gram += part.T @ part
+    spectrum, vectors = linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
+    kept = np.flatnonzero(spectrum > RANK_TOLERANCE * max(spectrum[-1], np.finfo(float).tiny))[::-1]
+    spectrum, vectors = spectrum[kept], vectors[:, kept]
+    if side:
+        scale = np.sqrt(spectrum)
+        return (vectors * scale).astype(X.dtype), spectrum, ((vectors / scale).T, X)
+    return X @ vectors.astype(X.dtype), spectrum, (vectors.T,)
