@@ -34,6 +34,8 @@ BLOCKS = (
 BLOCK_NUMBERS = tuple(block.number for block in BLOCKS)
 POOLS = ("avg", "max", "gem", "flat")
 """Global average, global maximum, generalised mean (p = 3; Radenović et al. 2018), all positions (C, H, W)."""
+GEM_POWER = 3.0
+GEM_FLOOR = 1e-6
 MIN_SIZE = BLOCKS[-1].stride
 """The smallest image side of which the last block still has one position."""
 

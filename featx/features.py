@@ -41,8 +41,8 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         As in `ExtractSpec`.
     weights : path, optional
         A weights file to use instead of the known sources of ``trunk``.
-    device, batch_size, workers
-        Where the trunk runs, images a pass, decoding threads; by default what suits the machine.
+    engine, device, batch_size, workers
+        What runs the trunk, where, images a pass, decoding threads; by default what suits the machine.
     cache : path, optional
         A store that is read, and filled with what it lacks, so that a grid search extracts once. It holds all
         blocks and the pools avg, max and gem, whatever is asked for here; with ``flat``, just what is asked for.
@@ -70,6 +70,7 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         precision: str = "fp32",
         trunk: str = "oxford",
         weights: str | Path | None = None,
+        engine: str = "auto",
         device: str = "auto",
         batch_size: int | None = None,
         workers: int | None = None,
@@ -83,13 +84,15 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.precision = precision
         self.trunk = trunk
         self.weights = weights
+        self.engine = engine
         self.device = device
         self.batch_size = batch_size
         self.workers = workers
         self.cache = cache
 
     def fit(self, X: Any, y: Any = None) -> "VGG16Features":
-        """Check the parameters; ``SpecError`` names the one that is wrong."""
+        """Check the parameters, ``SpecError`` names the one that is wrong, and that there is something in X."""
+        _items(X)
         self.spec_ = self._spec()
         return self
 
@@ -109,8 +112,6 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             If ``cache`` is given and X holds images, which have no file to be known by.
         """
         items = _items(X)
-        if not items:
-            raise DataError("X of VGG16Features must hold at least one path or image, got none")
         if isinstance(items[0], str):
             return self._of_cached(items) if self.cache is not None else _of_paths(self._engine(), items, self._workers)
         if self.cache is not None:
@@ -141,15 +142,16 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return ExtractSpec(**{name: getattr(self, name) for name in names})
 
     def _engine(self) -> Engine:
-        return _shared_engine(self._spec(), self.weights, self.device, self.batch_size)
+        return _shared_engine(self._spec(), self.weights, self.device, self.batch_size, self.engine)
 
     def _of_cached(self, paths: Sequence[str]) -> np.ndarray:
         spec = self._spec()
         if "flat" not in spec.pools:
             spec = dataclasses.replace(spec, blocks=BLOCK_NUMBERS, pools=CACHED_POOLS)
         extract(
-            list(dict.fromkeys(paths)), str(self.cache), spec, weights=self.weights, device=self.device,
-            batch_size=self.batch_size, workers=self.workers, missing="keep", strict=True, wait=True,
+            list(dict.fromkeys(paths)), str(self.cache), spec, weights=self.weights, engine=self.engine,
+            device=self.device, batch_size=self.batch_size, workers=self.workers,
+            missing="keep", strict=True, wait=True,
         )  # fmt: skip
         with Store(str(self.cache)) as store:
             row_of = {path: row for row, path in enumerate(store.paths)}
@@ -158,10 +160,12 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 @lru_cache(maxsize=1)
-def _shared_engine(spec: ExtractSpec, weights: str | Path | None, device: str, batch_size: int | None) -> Engine:
+def _shared_engine(
+    spec: ExtractSpec, weights: str | Path | None, device: str, batch_size: int | None, engine: str
+) -> Engine:
     trunk = load_trunk(spec.trunk, weights)
     spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
-    return make_engine(trunk, spec, device, batch_size)
+    return make_engine(trunk, spec, device, batch_size, engine)
 
 
 def _items(X: Any) -> list[Any]:
@@ -170,6 +174,8 @@ def _items(X: Any) -> list[Any]:
         X = X.to_numpy()
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:
         X = X[:, 0]
+    if not len(X):
+        raise DataError("X of VGG16Features must hold at least one path or image, got none")
     items = [os.fspath(item) if isinstance(item, str | os.PathLike) else item for item in X]
     if len({isinstance(item, str) for item in items}) > 1:
         raise DataError("X of VGG16Features must hold either paths or images, got both")

@@ -39,6 +39,7 @@ def predict(
     *,
     top: int = 1,
     weights: str | Path | None = None,
+    engine: str = "auto",
     device: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
@@ -55,7 +56,7 @@ def predict(
         Image files, folders, manifests, or stores, in this order.
     top : int
         How many classes to give for each image, best first.
-    weights, device, batch_size, workers, max_pixels, progress
+    weights, engine, device, batch_size, workers, max_pixels, progress
         As in `featx.extract.extract`.
 
     Yields
@@ -85,14 +86,14 @@ def predict(
         that=f"the weights from {trunk.source}",
         remedy="give the weights that it was fitted with, by --weights",
     )
-    engine = make_engine(trunk, model.spec, device, batch_size)
-    check_golden(engine, model.golden, "the model")
+    runner = make_engine(trunk, model.spec, device, batch_size, engine)
+    check_golden(runner, model.golden, "the model")
     for source in images:
         listing = list_images(source)
         yield from (_failed(listing.root, *failure) for failure in listing.failures)
         with progress_bar(len(listing.paths), "image", f"predict {source}", shown=progress) as bar:
             for part in feature_parts(
-                engine, listing.paths, listing.root, workers or os.cpu_count() or 1, max_pixels, bar.update
+                runner, listing.paths, listing.root, workers or os.cpu_count() or 1, max_pixels, bar.update
             ):
                 paths = [str(listing.root / path) for path in part.paths]
                 yield from _decide(model, paths, np.hstack(list(part.features.values())), top)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from featx.blocks import BLOCKS
 from featx.engines import make_engine, torch_engine
 from featx.engines.golden import check_golden, compute_golden, relative_error
+from featx.engines.openvino_engine import OpenVINOEngine
 from featx.engines.torch_engine import TorchEngine, find_device
 from featx.engines.trunk import Trunk, pool
 from featx.errors import EngineError, SpecMismatch
@@ -115,10 +117,10 @@ class Scarce(TorchEngine):
     fits = 3
     error = torch.OutOfMemoryError("CUDA out of memory")
 
-    def _forward(self, pixels):
-        if len(pixels) > self.fits:
+    def _forward(self, images):
+        if len(images) > self.fits:
             raise self.error
-        return super()._forward(pixels)
+        return super()._forward(images)
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(oxford):
@@ -142,9 +144,7 @@ def test_the_cpu_allocators_plain_error_counts_as_out_of_memory(oxford):
 def test_no_memory_for_one_image_says_what_to_do(oxford):
     engine = Scarce(oxford, ExtractSpec(size=32), "cpu", batch_size=2)
     engine.fits = 0
-    with pytest.raises(
-        EngineError, match="one image of 32 pixels does not fit in the memory of cpu; use a smaller --size"
-    ):
+    with pytest.raises(EngineError, match="one image of 32 pixels does not fit in memory; use a smaller --size"):
         engine(random_images(2, 32))
 
 
@@ -170,7 +170,7 @@ def test_a_device_that_is_not_there_is_named():
 
 
 def test_golden_rows_recognize_the_same_and_another_network(oxford):
-    engine = make_engine(oxford, ExtractSpec(size=32), "cpu")
+    engine = make_engine(oxford, ExtractSpec(size=32), "cpu", engine="torch")
     golden = compute_golden(engine)
     assert {name: values.shape for name, values in golden.items()} == {
         name: (3, width) for name, width in engine.spec.widths.items()
@@ -189,3 +189,58 @@ def test_cuda_agrees_with_the_cpu(oxford):
     cpu, cuda = (TorchEngine(oxford, SPEC, device)(images) for device in ("cpu", "cuda"))
     for name in SPEC.widths:
         assert relative_error(cuda[name], cpu[name]) < SPEC.tolerance
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_openvino_agrees_with_torch(oxford, precision):
+    images = random_images(5, 64)
+    pools = ("avg", "max", "gem", "flat")
+    reference = TorchEngine(oxford, ExtractSpec(size=64, pools=pools), "cpu")(images)
+    spec = ExtractSpec(size=64, pools=pools, precision=precision)
+    features = OpenVINOEngine(oxford, spec)(images)
+    assert list(features) == list(reference)
+    for name, values in features.items():
+        assert values.dtype == np.float32
+        assert relative_error(values, reference[name]) < spec.tolerance / 2
+
+
+def test_openvino_taps_what_is_asked_for(oxford):
+    features = OpenVINOEngine(oxford, ExtractSpec(size=32, blocks=(2, 4), pools=("max",)), batch_size=2)(
+        random_images(5, 32)
+    )
+    assert {name: values.shape for name, values in features.items()} == {"block2_max": (5, 128), "block4_max": (5, 512)}
+
+
+def test_openvino_out_of_memory_halves_the_batch(oxford, monkeypatch):
+    engine = OpenVINOEngine(oxford, ExtractSpec(size=32), batch_size=4)
+    model = OpenVINOEngine._model
+
+    def scarce(engine, rows):
+        if rows > 2:
+            raise RuntimeError("std::bad_alloc")
+        return model(engine, rows)
+
+    monkeypatch.setattr(OpenVINOEngine, "_model", scarce)
+    assert engine(random_images(4, 32))["block1_avg"].shape == (4, 64)
+    assert engine.batch_size == 2
+
+
+def test_the_engine_is_chosen_by_device_and_by_what_is_installed(oxford, monkeypatch):
+    spec = ExtractSpec(size=32, blocks=(1,))
+    assert isinstance(make_engine(oxford, spec, "cpu"), OpenVINOEngine)
+    assert isinstance(make_engine(oxford, spec, "cpu", engine="torch"), TorchEngine)
+    auto = make_engine(oxford, spec)
+    assert isinstance(auto, TorchEngine if find_device().type != "cpu" else OpenVINOEngine)
+    monkeypatch.setattr("featx.engines.find_spec", lambda name: None)
+    assert isinstance(make_engine(oxford, spec, "cpu"), TorchEngine)
+
+
+def test_engines_that_cannot_be_say_so(oxford, monkeypatch):
+    spec = ExtractSpec(size=32)
+    with pytest.raises(EngineError, match="--engine must be one of auto, torch, openvino, got 'tf'"):
+        make_engine(oxford, spec, engine="tf")
+    with pytest.raises(EngineError, match="--device of the openvino engine must be cpu, got cuda; give --engine torch"):
+        make_engine(oxford, spec, "cuda", engine="openvino")
+    monkeypatch.setitem(sys.modules, "featx.engines.openvino_engine", None)
+    with pytest.raises(EngineError, match=r"--engine openvino needs a package: pip install 'featx\[openvino\]'"):
+        make_engine(oxford, spec, engine="openvino")

@@ -141,7 +141,7 @@ def test_nothing_but_bad_images_is_an_error(tmp_path):
 
 def test_an_empty_folder_is_an_error(tmp_path):
     (tmp_path / "photos").mkdir()
-    with pytest.raises(ListingError, match="no image"):
+    with pytest.raises(ListingError, match=r"must hold images that Pillow opens .* but has none"):
         extract(tmp_path / "photos", tmp_path / "photos.h5", SPEC)
     assert leftovers(tmp_path) == []
 
@@ -258,15 +258,15 @@ def test_a_stopped_run_goes_on_from_its_parts(photos, tmp_path, monkeypatch, par
 SLOW = """
 import sys, time
 from featx.engines import streaming
-from featx.engines.torch_engine import TorchEngine
+from featx.engines.openvino_engine import OpenVINOEngine
 from featx.extract import extract
 from featx.spec import ExtractSpec
 streaming.PART_ROWS = 2
-forward = TorchEngine._forward
-def slowly(engine, pixels):
+forward = OpenVINOEngine._forward
+def slowly(engine, images):
     time.sleep(0.1)
-    return forward(engine, pixels)
-TorchEngine._forward = slowly
+    return forward(engine, images)
+OpenVINOEngine._forward = slowly
 print("ready", flush=True)
 extract(sys.argv[1], sys.argv[2], ExtractSpec(size=32, blocks=(1, 3)))
 """

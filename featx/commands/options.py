@@ -59,6 +59,8 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Threads that decode images (default: one a core)."),
         click.option("--batch-size", type=BatchSize(), default="auto", show_default=True,
                      help="Images a pass; halves itself when memory runs out."),
+        click.option("--engine", type=click.Choice(("auto", "torch", "openvino")), default="auto", show_default=True,
+                     help="What runs the trunk; auto is OpenVINO on a CPU where it is installed."),
         click.option("--device", default="auto", show_default=True, metavar="NAME",
                      help="auto, cpu, cuda, cuda:1 or mps."),
     ):  # fmt: skip

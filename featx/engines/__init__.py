@@ -1,15 +1,22 @@
-"""Engines run the trunk: images in, pooled features of every tapped block out."""
+"""Engines run the trunk: images in, pooled features of every tapped block out.
 
+torch and OpenVINO are imported when an engine is made, and not before.
+"""
+
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 
+from featx.errors import EngineError
 from featx.spec import ExtractSpec
 from featx.weights import TrunkWeights
 
+ENGINES = ("auto", "torch", "openvino")
+
 
 class Engine(Protocol):
-    """What every engine offers; see `featx.engines.torch_engine.TorchEngine`."""
+    """What every engine offers; see `featx.engines.batching.BatchedEngine`."""
 
     spec: ExtractSpec
     batch_size: int
@@ -19,9 +26,50 @@ class Engine(Protocol):
 
 
 def make_engine(
-    weights: TrunkWeights, spec: ExtractSpec, device: str = "auto", batch_size: int | None = None
+    weights: TrunkWeights,
+    spec: ExtractSpec,
+    device: str = "auto",
+    batch_size: int | None = None,
+    engine: str = "auto",
 ) -> Engine:
-    """The engine for a device; torch is imported here and not before."""
+    """The engine for a device: on a CPU OpenVINO where it is installed, torch everywhere else.
+
+    Parameters
+    ----------
+    weights, spec
+        The trunk's tensors, and what to tap and pool.
+    device, batch_size
+        As `featx.engines.torch_engine.TorchEngine` takes them.
+    engine : str
+        ``auto``, ``torch`` or ``openvino``. It changes no value beyond the tolerance of the precision class.
+
+    Raises
+    ------
+    EngineError
+        If the engine is not installed, or the device is not there or not one of the engine's.
+    """
+    if engine not in ENGINES:
+        raise EngineError(f"--engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if engine == "openvino" or (engine == "auto" and find_spec("openvino") and _is_cpu(device)):
+        return _make_openvino(weights, spec, device, batch_size)
     from featx.engines.torch_engine import TorchEngine
 
     return TorchEngine(weights, spec, device, batch_size)
+
+
+def _make_openvino(weights: TrunkWeights, spec: ExtractSpec, device: str, batch_size: int | None) -> Engine:
+    if device not in ("auto", "cpu"):
+        raise EngineError(f"--device of the openvino engine must be cpu, got {device}; give --engine torch")
+    try:
+        from featx.engines.openvino_engine import OpenVINOEngine
+    except ModuleNotFoundError as error:
+        raise EngineError(f"--engine openvino needs a package: pip install 'featx[openvino]' ({error})") from error
+    return OpenVINOEngine(weights, spec, batch_size)
+
+
+def _is_cpu(device: str) -> bool:
+    if device != "auto":
+        return device == "cpu"
+    from featx.engines.torch_engine import find_device
+
+    return find_device().type == "cpu"

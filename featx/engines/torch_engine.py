@@ -1,11 +1,9 @@
 """The torch engine: the trunk with taps and pooling on CPU, CUDA or MPS."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
-from torch import Tensor
 
+from featx.engines.batching import BatchedEngine
 from featx.engines.trunk import Normalize, Trunk, pool_taps
 from featx.errors import EngineError
 from featx.spec import PREPROCESSINGS, ExtractSpec
@@ -28,8 +26,8 @@ def find_device(name: str = "auto") -> torch.device:
     return torch.device(kind)
 
 
-class TorchEngine:
-    """Turns batches of images into features.
+class TorchEngine(BatchedEngine):
+    """Turns batches of images into features with torch.
 
     Parameters
     ----------
@@ -40,12 +38,12 @@ class TorchEngine:
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     batch_size : int or None
-        Images a pass; None takes what suits the device. It halves itself when memory runs out.
+        Images a pass; None takes what suits the device.
 
     Raises
     ------
     EngineError
-        If the device is not there, if not even one image fits in memory, or if a feature is not finite.
+        If the device is not there.
     """
 
     def __init__(
@@ -60,48 +58,18 @@ class TorchEngine:
         trunk = Trunk.from_tensors(weights.tensors, spec.blocks).eval()
         self._trunk = trunk.to(self.device, self._dtype).to(memory_format=torch.channels_last)
 
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Features of images: uint8 (n, size, size, 3) RGB to float32 (n, width) by name, in column order."""
-        batches = list(self._batches(images))
-        features = {name: np.concatenate([batch[name] for batch in batches]) for name in self.spec.widths}
-        for name, values in features.items():
-            if not np.isfinite(values).all():
-                raise EngineError(
-                    f"{name} is not finite at precision {self.spec.precision}: the trunk's values leave its range; "
-                    "use --precision bf16 or fp32"
-                )
-        return features
-
-    def _batches(self, images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-        start = 0
-        while start < len(images):
-            try:
-                batch = self._forward(torch.from_numpy(images[start : start + self.batch_size]))
-            except RuntimeError as error:
-                self._halve(error)
-                continue
-            yield {name: values.cpu().numpy() for name, values in batch.items()}
-            start += len(next(iter(batch.values())))
-
     @torch.inference_mode()
-    def _forward(self, pixels: Tensor) -> dict[str, Tensor]:
+    def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        pixels = torch.from_numpy(images).to(self.device, non_blocking=True)
         # NHWC bytes seen as NCHW are already in the channels_last order that convolutions are fastest in.
-        x = self._normalize(pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)).to(self._dtype)
-        return pool_taps(self._trunk(x), self.spec)
+        x = self._normalize(pixels.permute(0, 3, 1, 2)).to(self._dtype)
+        return {name: values.cpu().numpy() for name, values in pool_taps(self._trunk(x), self.spec).items()}
+
+    def _out_of_memory(self, error: RuntimeError) -> bool:
+        # The CPU's allocator raises a plain RuntimeError; only its text tells.
+        return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
     def _halve(self, error: RuntimeError) -> None:
-        if not _out_of_memory(error):
-            raise error
-        if self.batch_size == 1:
-            raise EngineError(
-                f"one image of {self.spec.size} pixels does not fit in the memory of {self.device}; "
-                "use a smaller --size, fewer --blocks or another --device"
-            ) from error
-        self.batch_size //= 2
+        super()._halve(error)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    # The CPU's allocator raises a plain RuntimeError; only its text tells.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

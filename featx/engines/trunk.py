@@ -6,11 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from featx.blocks import BLOCKS, feature_name
+from featx.blocks import BLOCKS, GEM_FLOOR, GEM_POWER, feature_name
 from featx.spec import ExtractSpec
-
-GEM_POWER = 3.0
-GEM_FLOOR = 1e-6
 
 
 class Trunk(nn.Module):
@@ -45,7 +42,8 @@ class Trunk(nn.Module):
         """A trunk with the given weights, named as in torchvision's state dict."""
         with torch.device("meta"):
             trunk = cls(blocks)
-        needed = {name: torch.from_numpy(tensors[name]) for name in trunk.state_dict()}
+        # A copy: what a file gave may be read-only, and a trunk may be trained.
+        needed = {name: torch.tensor(tensors[name]) for name in trunk.state_dict()}
         trunk.load_state_dict(needed, assign=True)
         return trunk
 

@@ -49,6 +49,7 @@ def extract(
     *,
     root: str | Path | None = None,
     weights: str | Path | None = None,
+    engine: str = "auto",
     device: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
@@ -76,8 +77,9 @@ def extract(
         The folder that a manifest's paths are relative to; by default the manifest's own.
     weights : path, optional
         A weights file to use instead of the known sources of ``spec.trunk``.
-    device, batch_size, workers
-        Where the trunk runs, images a pass, decoding threads; by default what suits the machine.
+    engine, device, batch_size, workers
+        What runs the trunk (``torch`` or ``openvino``), where, images a pass, decoding threads; by default what suits
+        the machine.
     max_pixels : int
         Images of more pixels are recorded as failures, before they are decoded.
     missing : str
@@ -120,10 +122,10 @@ def extract(
         pending = [path for path in listing.paths if path not in tried]
         new = _New()
         if pending:
-            engine = make_engine(trunk, spec, device, batch_size)
-            golden = _begin(folder, engine, golden, old)
+            runner = make_engine(trunk, spec, device, batch_size, engine)
+            golden = _begin(folder, runner, golden, old)
             with progress_bar(len(pending), "image", "extract", shown=progress) as bar:
-                parts = feature_parts(engine, pending, listing.root, workers, max_pixels, bar.update)
+                parts = feature_parts(runner, pending, listing.root, workers, max_pixels, bar.update)
                 new = _write_parts(folder, parts, strict=strict)
         digests, failures = {**valid, **new.digests}, [*listing.failures, *failed, *new.failures]
         if missing == "keep":

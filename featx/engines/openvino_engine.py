@@ -1,0 +1,88 @@
+"""The OpenVINO engine: the same trunk, taps and pools, on the CPU, about half as fast again as torch there."""
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+
+from featx.blocks import BLOCKS, GEM_FLOOR, GEM_POWER, feature_name
+from featx.engines.batching import BatchedEngine
+from featx.spec import PREPROCESSINGS, ExtractSpec
+from featx.weights import TrunkWeights
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+BATCH_SIZE = 16
+SPATIAL = np.array([2, 3])
+
+
+class OpenVINOEngine(BatchedEngine):
+    """Turns batches of images into features with OpenVINO, on the CPU.
+
+    Parameters
+    ----------
+    weights : TrunkWeights
+        The trunk's 26 tensors.
+    spec : ExtractSpec
+        What to tap and pool, at which size and precision.
+    batch_size : int or None
+        Images a pass; None is 16.
+    """
+
+    def __init__(self, weights: TrunkWeights, spec: ExtractSpec, batch_size: int | None = None) -> None:
+        self.spec = spec
+        self.batch_size = batch_size or BATCH_SIZE
+        self._weights = weights
+        self._compiled: dict[int, ov.CompiledModel] = {}
+
+    def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        # A fixed shape is nearly twice as fast as a free one, so a batch is filled up to a power of two.
+        rows = 1 << (len(images) - 1).bit_length()
+        filler = np.zeros((rows - len(images), *images.shape[1:]), np.uint8)
+        outputs = self._model(rows)(np.concatenate([images, filler]) if len(filler) else images)
+        names = self.spec.widths
+        return {name: values[: len(images)].copy() for name, values in zip(names, outputs.values(), strict=True)}
+
+    def _model(self, rows: int) -> ov.CompiledModel:
+        if rows not in self._compiled:
+            options = {"INFERENCE_PRECISION_HINT": PRECISIONS[self.spec.precision], "PERFORMANCE_HINT": "LATENCY"}
+            model = build_model(self._weights, self.spec, rows)
+            self._compiled[rows] = ov.Core().compile_model(model, "CPU", options)
+        return self._compiled[rows]
+
+    def _out_of_memory(self, error: RuntimeError) -> bool:
+        return "bad_alloc" in str(error) or "allocate" in str(error)
+
+
+def build_model(weights: TrunkWeights, spec: ExtractSpec, rows: int) -> ov.Model:
+    """The graph from uint8 (rows, size, size, 3) to every feature of the spec, in column order."""
+    preprocessing = PREPROCESSINGS[spec.preprocessing]
+    images = ops.parameter([rows, spec.size, spec.size, 3], ov.Type.u8, name="images")
+    x = ops.subtract(ops.convert(images, "f32"), np.array(preprocessing.mean, np.float32))
+    x = ops.transpose(ops.divide(x, np.array(preprocessing.std, np.float32)), np.array([0, 3, 1, 2]))
+    outputs = []
+    for block in BLOCKS[: max(spec.blocks)]:
+        for layer in block.convolutions:
+            kernel, bias = (weights.tensors[f"features.{layer}.{part}"] for part in ("weight", "bias"))
+            x = ops.convolution(x, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
+            x = ops.relu(ops.add(x, bias.reshape(1, -1, 1, 1)))
+        x = ops.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
+        if block.number in spec.blocks:
+            outputs += [_pool(x, how, feature_name(block.number, how)) for how in spec.pools]
+    return ov.Model(outputs, [images], "vgg16")
+
+
+def _pool(x: ov.Output, how: str, name: str) -> ov.Node:
+    if how == "avg":
+        pooled = ops.reduce_mean(x, SPATIAL)
+    elif how == "max":
+        pooled = ops.reduce_max(x, SPATIAL)
+    elif how == "gem":
+        # Relative to the largest value, since fp16 would overflow on a cube.
+        x = ops.maximum(x, np.float32(GEM_FLOOR))
+        powers = ops.power(ops.divide(x, ops.reduce_max(x, SPATIAL, keep_dims=True)), np.float32(GEM_POWER))
+        mean = ops.power(ops.reduce_mean(powers, SPATIAL), np.float32(1 / GEM_POWER))
+        pooled = ops.multiply(mean, ops.reduce_max(x, SPATIAL))
+    else:
+        pooled = ops.reshape(x, np.array([0, -1]), special_zero=True)
+    result = ops.result(pooled)
+    result.set_friendly_name(name)
+    return result
