@@ -1,0 +1,164 @@
+"""Measure what featx claims, on real weights and the photographs of Flowers-17; each claim is one sub-command.
+
+    python benchmarks/evidence.py classic FLOWERS17 WORK
+
+FLOWERS17 holds ``jpg/`` and ``splits.csv``; WORK keeps stores between the commands. Prints one line a figure.
+"""
+
+import csv
+import itertools
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from featx.evaluate import evaluate
+from featx.extract import extract
+from featx.fit import fit
+from featx.heads import HEADS
+from featx.spec import ExtractSpec
+from featx.store import Store
+
+SPLITS = [f"split_{number}" for number in range(5)]
+
+
+def say(text: str) -> None:
+    """One line, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def store_of(flowers: Path, work: Path, name: str, spec: ExtractSpec) -> Path:
+    """The store of all photographs by that name, extracted if it is not there."""
+    report = extract(flowers / "splits.csv", work / f"{name}.h5", spec, root=flowers / "jpg", progress=True)
+    say(f"{name}: {report.extracted} of {report.rows} extracted in {report.seconds:.0f} s")
+    return work / f"{name}.h5"
+
+
+def accuracies(store: Path, columns: list[str], **options: object) -> np.ndarray:
+    """Test accuracy on each split, of a model fitted on its training rows."""
+    scores = []
+    for column in columns:
+        model = fit(store, column=column, **options)  # type: ignore[arg-type]
+        scores.append(evaluate(model, store)["accuracy"])
+        chosen = f"{model.head} blocks {','.join(map(str, model.spec.blocks))} C={model.info['C']:g}"
+        say(f"  {column}: {scores[-1]:.4f} ({chosen})")
+    return np.array(scores)
+
+
+def classic(flowers: Path, work: Path) -> None:
+    """Block 5, flat, raw, LogisticRegression with C = 0.1."""
+    store = store_of(flowers, work, "flat224", ExtractSpec(blocks=(5,), pools=("flat",)))
+    options = {"head": "softmax", "C": 0.1, "normalize": "none", "folds": 2}
+    scores = accuracies(store, [*SPLITS, "split_folder"], **options)
+    say(f"classic recipe: mean {scores[:5].mean():.4f} over split_0 … split_4, {scores[5]:.4f} on split_folder")
+
+
+def default(flowers: Path, work: Path, size: int = 224) -> None:
+    """Nothing but defaults, then each head."""
+    store = store_of(flowers, work, f"default{size}", ExtractSpec(size=size))
+    for head in ("best", *HEADS):
+        scores = accuracies(store, SPLITS, head=head)
+        say(f"{size} px, --head {head}: mean {scores.mean():.4f}, standard deviation {scores.std(ddof=1):.4f}")
+
+
+def depth(flowers: Path, work: Path) -> None:
+    """Cost of block 2 alone against all five, side by side, medians of three."""
+    paths = sorted((flowers / "jpg").rglob("*.jpg"))[::10]
+    seconds: dict[str, list[float]] = {"2": [], "1-5": []}
+    for turn, (blocks, times) in itertools.product(range(3), seconds.items()):
+        spec = ExtractSpec(blocks=(2,) if blocks == "2" else (1, 2, 3, 4, 5))
+        report = extract(paths, work / f"depth-{blocks}-{turn}.h5", spec, overwrite=True)
+        times.append(report.seconds)
+    two, five = (float(np.median(times)) for times in seconds.values())
+    say(f"block 2 alone {two:.2f} s, blocks 1 to 5 {five:.2f} s, {len(paths)} images: {100 * two / five:.0f} %")
+
+
+def memory(flowers: Path, work: Path) -> None:
+    """Peak memory of extracting 200 and all images, each in a process of its own."""
+    peaks = []
+    with (flowers / "splits.csv").open() as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    for count in (200, len(paths)):
+        manifest = work / f"memory-{count}.csv"
+        manifest.write_text("\n".join(["path", *paths[:count]]))
+        target = work / f"memory-{count}.h5"
+        target.unlink(missing_ok=True)
+        code = (
+            "import sys, resource; from featx.extract import extract; from featx.spec import ExtractSpec\n"
+            "extract(sys.argv[1], sys.argv[2], ExtractSpec(size=96), root=sys.argv[3])\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        )
+        command = [sys.executable, "-c", code, str(manifest), str(target), str(flowers / "jpg")]
+        peaks.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        say(f"{count} images: peak {peaks[-1]:.0f} MB")
+    say(f"ratio {peaks[1] / peaks[0]:.3f}")
+
+
+def survives(flowers: Path, work: Path, kills: int = 20) -> None:
+    """SIGKILL at random instants, resumed each time; the arrays against an undisturbed run's."""
+    paths = sorted((flowers / "jpg").rglob("*.jpg"))
+    manifest = work / "survives.csv"
+    manifest.write_text("\n".join(["path", *(str(path.relative_to(flowers / "jpg")) for path in paths)]))
+    options = ["--root", str(flowers / "jpg"), "--size", "64", "--quiet"]
+
+    def run(target: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "featx.commands", "extract", str(manifest), "-o", str(target), *options]
+        return subprocess.Popen(command)
+
+    whole, killed = work / "whole.h5", work / "killed.h5"
+    whole.unlink(missing_ok=True)
+    killed.unlink(missing_ok=True)
+    began = time.monotonic()
+    run(whole).wait()
+    seconds = time.monotonic() - began
+    rng = random.Random(0)
+    done = 0
+    while done < kills:
+        process = run(killed)
+        time.sleep(rng.uniform(0.5, 1.0) * seconds / 3)
+        done += process.poll() is None
+        if killed.exists():
+            killed.unlink()  # finished between two kills: begin again
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    run(killed).wait()
+    with Store(whole) as one, Store(killed) as other:
+        same = one.read(one.spec.widths).tobytes() == other.read(other.spec.widths).tobytes()
+    left = [path.name for path in work.iterdir() if "killed" in path.name and path != killed]
+    same_file = whole.read_bytes() == killed.read_bytes()
+    say(f"{done} kills: arrays identical {same}, files identical {same_file}, left over {left or 'nothing'}")
+
+
+def light(_flowers: Path, _work: Path) -> None:
+    """Seconds of ``featx --help`` and ``import featx``, medians of nine, in this environment's interpreter."""
+    launcher = str(Path(sys.executable).with_name("featx"))
+    for command in ([launcher, "--help"], [sys.executable, "-c", "import featx"], [sys.executable, "-c", ""]):
+        seconds = []
+        for _ in range(9):
+            began = time.monotonic()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            seconds.append(time.monotonic() - began)
+        say(f"{' '.join([Path(command[0]).name, *command[1:]])}: {np.median(seconds):.3f} s")
+
+
+CLAIMS: dict[str, Callable[..., None]] = {
+    "classic": classic,
+    "default": default,
+    "default384": lambda flowers, work: default(flowers, work, 384),
+    "depth": depth,
+    "memory": memory,
+    "survives": survives,
+    "light": light,
+}
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4 or sys.argv[1] not in CLAIMS:
+        sys.exit(f"usage: evidence.py {'|'.join(CLAIMS)} FLOWERS17 WORK")
+    Path(sys.argv[3]).mkdir(parents=True, exist_ok=True)
+    CLAIMS[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
