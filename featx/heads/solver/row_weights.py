@@ -44,10 +44,10 @@ def row_weights(codes: Array, trained: Array, loss: str, n_classes: int, class_w
     if loss == "ovr-logistic" and n_classes > 2:
         everything = totals.sum(axis=1, keepdims=True)
         own, rest = everything / (2 * totals), everything / (2 * (everything - totals))
-        return trained[:, np.newaxis] * np.where(member > 0, own[..., np.newaxis], rest[..., np.newaxis])
+        return np.asarray(trained[:, np.newaxis] * np.where(member > 0, own[..., np.newaxis], rest[..., np.newaxis]))
     factors = _factors(class_weight, totals)
     if loss == "linear-svc" and n_classes > 2:
-        return trained[:, np.newaxis] * np.where(member > 0, factors[..., np.newaxis], 1)
+        return np.asarray(trained[:, np.newaxis] * np.where(member > 0, factors[..., np.newaxis], 1))
     return np.asarray(trained * factors[:, codes])
 
 

@@ -1,0 +1,79 @@
+"""What a search is worth: an estimate that its selection has not flattered."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from featx.heads.cross_validate import SearchRow, cross_validate, make_grids, make_problem
+from featx.heads.feature_sets import Range, make_feature_sets
+from featx.heads.folds import make_folds
+from featx.heads.pipelines import ClassWeight
+from featx.heads.search import search
+from featx.heads.solver import TOLERANCE
+
+
+@dataclass(frozen=True)
+class NestedEstimate:
+    """Scores on the outer folds, their mean and standard error, and what the search chose in each."""
+
+    mean: float
+    standard_error: float
+    scores: tuple[float, ...]
+    choices: tuple[SearchRow, ...]
+
+
+def nested(
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    features: Mapping[str, Range],
+    groups: ArrayLike | None = None,
+    feature_sets: Mapping[str, Sequence[str]] | None = None,
+    normalize: str = "power",
+    scoring: str = "accuracy",
+    class_weight: ClassWeight = None,
+    sample_weight: ArrayLike | None = None,
+    tol: float = TOLERANCE,
+    outer: int = 5,
+    seed: int = 0,
+    **options: Any,
+) -> NestedEstimate:
+    """Nested cross-validation of the whole search.
+
+    The highest of many cross-validated means is optimistic, as it was chosen for being high (Cawley & Talbot 2010,
+    "On over-fitting in model selection"). Here each outer fold's training rows are searched by themselves, and what
+    they choose is scored on rows that no choice has seen: the mean is what the procedure, not its luckiest
+    candidate, gives on new images.
+
+    Parameters
+    ----------
+    X, y, features, groups, feature_sets, normalize, scoring, class_weight, sample_weight, tol, seed
+        As in `search`.
+    outer : int
+        Outer folds.
+    options
+        Any other option of `search`; its ``folds`` and ``repeats`` are those within each outer fold.
+
+    Raises
+    ------
+    SpecError, DataError
+        As `search` does; a class needs a group for each inner fold in the rows of all outer folds but one.
+    """
+    problem = make_problem(X, y, sample_weight, normalize, class_weight, scoring, tol)
+    owners = np.arange(len(problem.y)) if groups is None else np.asarray(groups)
+    sets = {chosen.name: chosen for chosen in make_feature_sets(features, feature_sets, problem.X.shape[1])}
+    options |= {"features": features, "feature_sets": feature_sets, "normalize": normalize, "scoring": scoring}
+    options |= {"class_weight": class_weight, "seed": seed, "tol": tol}
+    choices, scores = [], []
+    for train, test in make_folds(problem.y, owners, outer, seed=seed):
+        weight = problem.sample_weight[train]
+        best = search(problem.X[train], problem.y[train], groups=owners[train], sample_weight=weight, **options).best
+        grid = make_grids([best.head], [best.C])
+        row, *_ = cross_validate(problem, sets[best.feature_set], grid, [(train, test)], outer)
+        choices.append(best)
+        scores.append(row.mean)
+    error = float(np.std(scores, ddof=1) / np.sqrt(outer))
+    return NestedEstimate(float(np.mean(scores)), error, tuple(scores), tuple(choices))

@@ -1,0 +1,67 @@
+"""Scores of decisions that are already made, by any of sklearn's scorers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import get_scorer
+from sklearn.utils.metaestimators import available_if
+
+from featx.errors import DataError, SpecError
+
+Score = Callable[[str, NDArray[Any], NDArray[Any], NDArray[Any]], float]
+
+
+class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A fitted head whose input is its own decisions: (rows, classes), or (rows,) for two classes."""
+
+    def __init__(self, head: str, classes: NDArray[Any]) -> None:
+        self.head = head
+        self.classes_ = classes
+
+    def decision_function(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The decisions themselves."""
+        return X
+
+    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The class that wins each row."""
+        return np.asarray(self.classes_[(X > 0).astype(int) if X.ndim == 1 else X.argmax(axis=1)])
+
+    @available_if(lambda self: self.head != "linear-svc")  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Probabilities (rows, classes) as the head's own estimator has them."""
+        if X.ndim == 1:
+            positive = expit(X)
+            return np.column_stack([1 - positive, positive])
+        if self.head == "softmax":
+            return np.asarray(softmax(X, axis=1))
+        shares = expit(X)
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+
+def make_score(scoring: str) -> Score:
+    """A function from head, decisions (rows, rows of weights), labels and classes to the score sklearn would give.
+
+    Raises
+    ------
+    SpecError
+        At once, if sklearn has no scorer of that name.
+    DataError
+        From the function, if the scorer cannot score that head or those labels.
+    """
+    try:
+        scorer = get_scorer(scoring)
+    except ValueError:
+        raise SpecError(f"scoring must be the name of one of sklearn's scorers, got {scoring!r}") from None
+
+    def score(head: str, decisions: NDArray[Any], y: NDArray[Any], classes: NDArray[Any]) -> float:
+        made = decisions[:, 0] if decisions.shape[1] == 1 else decisions
+        try:
+            return float(scorer(Decided(head, classes), made, y))
+        except (ValueError, AttributeError) as error:
+            raise DataError(f"scoring {scoring} cannot score {head} on these classes: {error}") from error
+
+    return score

@@ -1,0 +1,135 @@
+"""The best head, C and features by cross-validation, all folds and C of a head solved as one batch."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from featx.errors import SpecError
+from featx.heads.cross_validate import SearchRow, cross_validate, make_grids, make_problem
+from featx.heads.feature_sets import Range, make_feature_sets
+from featx.heads.folds import make_folds
+from featx.heads.pipelines import HEADS, ClassWeight
+from featx.heads.solver import TOLERANCE
+
+RULES = ("best", "one-se")
+TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """All candidates in the order tried, and the best by ``rule``. ``feature_sets`` are the features of each set."""
+
+    rows: tuple[SearchRow, ...]
+    best: SearchRow
+    rule: str
+    scoring: str
+    normalize: str
+    folds: int
+    repeats: int
+    seed: int
+    feature_sets: dict[str, tuple[str, ...]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as values that JSON holds."""
+        plain = dataclasses.asdict(self)
+        plain["rows"] = [row | {"scores": list(row["scores"])} for row in plain["rows"]]
+        plain["best"] = plain["best"] | {"scores": list(plain["best"]["scores"])}
+        plain["feature_sets"] = {name: list(members) for name, members in self.feature_sets.items()}
+        return plain
+
+
+def search(
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    features: Mapping[str, Range],
+    groups: ArrayLike | None = None,
+    heads: Sequence[str] = tuple(HEADS),
+    Cs: Mapping[str, Sequence[float]] | Sequence[float] | None = None,
+    feature_sets: Mapping[str, Sequence[str]] | None = None,
+    normalize: str = "power",
+    folds: int = 5,
+    repeats: int = 1,
+    scoring: str = "accuracy",
+    class_weight: ClassWeight = None,
+    sample_weight: ArrayLike | None = None,
+    seed: int = 0,
+    rule: str = "best",
+    tol: float = TOLERANCE,
+) -> SearchResult:
+    """Cross-validate every head, C and feature set.
+
+    Scores are those that sklearn's estimators, run to convergence on the same folds, would get (see
+    `featx.heads.solver.fit_batch`); each row of the result carries the certificate of its fits. The winner is to be
+    refit on all rows by `make_head`.
+
+    Parameters
+    ----------
+    X : float array (rows, columns)
+        Features as extracted, float32 or float64.
+    y : array (rows,)
+        Labels.
+    features : mapping of name to slice or (start, stop)
+        The columns of each feature, ``block3_avg``.
+    groups : int array (rows,), optional
+        Rows of one group stay on one side of every fold.
+    heads : sequence of str
+        Keys of ``HEADS``.
+    Cs : sequence of float, or mapping of head to sequence, optional
+        By default ``DEFAULT_CS`` × the power of ten that suits the variance of the normalized features.
+    feature_sets : mapping of name to feature names, optional
+        By default each block alone and the runs of blocks that end at the last.
+    normalize : str
+        As in `make_head`. ``standard`` is fitted anew on each fold, one fold after the other.
+    folds, repeats, seed : int
+        As in `make_folds`.
+    scoring : str
+        Name of any of sklearn's scorers.
+    class_weight : dict, "balanced" or None
+        As in sklearn; ``ovr-logistic`` takes no dict.
+    sample_weight : float array (rows,), optional
+        What a row counts in the fits; scores count rows alike.
+    rule : str
+        ``best``: the highest mean; of equals the smaller C in its head's grid, then fewer columns. ``one-se``: of
+        the candidates within one standard error of that mean the one with the fewest columns, then the smallest C.
+    tol : float
+        Largest duality gap of a fit as a share of its objective.
+
+    Raises
+    ------
+    SpecError
+        If an option is out of range.
+    DataError
+        If rows, labels or groups do not allow the folds, or the scorer does not suit them.
+    """
+    if rule not in RULES:
+        raise SpecError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
+    problem = make_problem(X, y, sample_weight, normalize, class_weight, scoring, tol)
+    sets = make_feature_sets(features, feature_sets, problem.X.shape[1])
+    grids = make_grids(heads, Cs)
+    dealt = make_folds(problem.y, groups, folds, repeats, seed)
+    rows = [row for chosen in sets for row in cross_validate(problem, chosen, grids, dealt, folds)]
+    return SearchResult(
+        rows=tuple(rows),
+        best=choose(rows, rule),
+        rule=rule,
+        scoring=scoring,
+        normalize=normalize,
+        folds=folds,
+        repeats=repeats,
+        seed=seed,
+        feature_sets={chosen.name: chosen.features for chosen in sets},
+    )
+
+
+def choose(rows: Sequence[SearchRow], rule: str) -> SearchRow:
+    """The row that ``rule`` picks, as in `search`."""
+    highest = max(rows, key=lambda row: row.mean)
+    if rule == "best":
+        tied = [row for row in rows if row.mean >= highest.mean - TIE]
+        return min(tied, key=lambda row: (row.rank, row.columns))
+    near = [row for row in rows if row.mean >= highest.mean - highest.standard_error - TIE]
+    return min(near, key=lambda row: (row.columns, row.rank, -row.mean))
