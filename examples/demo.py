@@ -28,7 +28,7 @@ def write_digits(folder: Path) -> None:
 
 def best_of(model: Model) -> float:
     """Cross-validated accuracy of a model's C."""
-    return max(row["mean"] for row in model.info["search"]["table"])
+    return max(row["mean"] for row in model.info["search"]["rows"])
 
 
 def main(folder: Path) -> None:

@@ -103,7 +103,7 @@ def fit(
         folds=folds, repeats=repeats, scoring=scoring, rule=rule, class_weight=class_weight, seed=seed,
     )  # fmt: skip
     best = found.best
-    spec = rows.spec.select(blocks=runs[best.features])
+    spec = rows.spec.select(blocks=runs[best.feature_set])
     widths = tuple(spec.widths.values())
     columns = np.concatenate([np.arange(rows.X.shape[1])[rows.spec.slices[name]] for name in spec.widths])
     pipeline = make_head(best.head, best.C, normalize=normalize, widths=widths, class_weight=class_weight)

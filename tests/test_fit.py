@@ -28,9 +28,9 @@ def test_the_model_is_what_sklearn_fits(shared_store):
 def test_everything_not_given_is_chosen(shared_store, tmp_path):
     model = fit(shared_store, tmp_path / "photos.featx", folds=3)
     search = model.info["search"]
-    assert {row["head"] for row in search["table"]} == {"linear-svc", "softmax", "ovr-logistic"}
-    assert {row["features"] for row in search["table"]} == set(block_runs((1, 2, 3, 4, 5)))
-    assert len({row["C"] for row in search["table"]}) >= 3
+    assert {row["head"] for row in search["rows"]} == {"linear-svc", "softmax", "ovr-logistic"}
+    assert {row["feature_set"] for row in search["rows"]} == set(block_runs((1, 2, 3, 4, 5)))
+    assert len({row["C"] for row in search["rows"]}) >= 3
     reopened = load_model(tmp_path / "photos.featx")
     data = load_features(shared_store, blocks=reopened.spec.blocks)
     np.testing.assert_array_equal(reopened.estimator.predict(data.data), model.estimator.predict(data.data))

@@ -60,10 +60,10 @@ def _summary(search: dict[str, Any]) -> str:
     """The best of each head, best first."""
     lines = [f"{'head':<14}{'blocks':<10}{'C':>10}  {search['scoring']} (standard error)"]
     best: dict[str, Any] = {}
-    for row in sorted(search["table"], key=lambda row: -row["mean"]):
+    for row in sorted(search["rows"], key=lambda row: -row["mean"]):
         best.setdefault(row["head"], row)
     lines += [
-        f"{row['head']:<14}{row['features']:<10}{row['C']:>10g}  {row['mean']:.4f} ({row['standard_error']:.4f})"
+        f"{row['head']:<14}{row['feature_set']:<10}{row['C']:>10g}  {row['mean']:.4f} ({row['standard_error']:.4f})"
         for row in best.values()
     ]
     return "\n".join(lines)

@@ -37,7 +37,7 @@ class Pools(click.ParamType):  # type: ignore[type-arg]
 
 def _whose(param: click.Parameter | None, ctx: click.Context | None) -> str:
     option = param.opts[0] if param else "the option"
-    return f"{option} of {ctx.command.name}" if ctx else option
+    return f"{option} of {ctx.info_name}" if ctx else option
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
