@@ -47,7 +47,9 @@ def test_the_whole_way(photos, tmp_path):
 
 
 def test_json_is_one_document(photos, tmp_path, model, shared_store):
-    report = json.loads(run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--pools", "avg,max", "--json").stdout)
+    report = json.loads(
+        run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--pools", "avg,max", "--json").stdout
+    )
     assert report["rows"] == 24
     fitted = json.loads(run("fit", shared_store, "-o", tmp_path / "m.featx", "--folds", "3", "--json").stdout)
     assert fitted["head"] in {"linear-svc", "softmax", "ovr-logistic"}

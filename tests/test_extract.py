@@ -301,3 +301,31 @@ def test_names_of_any_kind(tmp_path):
     with Store(tmp_path / "photos.h5") as store:
         assert {Path(path).name for path in store.paths} == set(names)
         assert store.classes == ["a class", os.fsdecode(b"\xe4-class")]
+
+
+FULL = """
+import resource, signal, sys
+from featx.commands import main
+from featx.engines import streaming
+streaming.PART_ROWS = 8
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+main(["extract", sys.argv[2], "-o", sys.argv[3], "--size", "32", "--blocks", "1,3"])
+"""
+
+
+@pytest.mark.parametrize(("limit", "message"), [(12_000, "cannot be written"), (30_000, "cannot be assembled")])
+def test_a_full_disk_ends_with_a_message_and_the_same_command_goes_on(photos, tmp_path, monkeypatch, limit, message):
+    """The limit on a file's size lets the golden rows through, then also the parts, but never the store."""
+    monkeypatch.setattr(streaming, "PART_ROWS", 8)
+    extract(photos, tmp_path / "whole.h5", SPEC)
+    target = tmp_path / "photos.h5"
+    command = [sys.executable, "-c", FULL, str(limit), str(photos), str(target)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1, run.stderr
+    assert message in run.stderr
+    assert "run the same command again" in run.stderr
+    assert not target.exists()
+    extract(photos, target, SPEC)
+    assert target.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    assert not (tmp_path / "photos.h5.parts").exists()

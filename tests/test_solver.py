@@ -243,3 +243,17 @@ def test_refused(changes, error, message):
 def test_class_weight_refused(loss, class_weight, message):
     with pytest.raises(SpecError, match=message):
         row_weights(np.array([0, 1]), np.ones((1, 2)), loss, 2, class_weight)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_raw_features_overflow_nothing(loss):
+    """Rows far outside the margin, where problems that are done must not run away beside those that are not."""
+    rng = np.random.default_rng(2)
+    codes = np.arange(120) % 6
+    shares = 0.03 + 0.3 * (rng.random((6, 3000)) < 0.05)[codes]
+    X = (rng.random((120, 3000)) < shares) * rng.gamma(1, 60, (120, 3000))
+    weights = np.ones((2, 120))
+    weights[0, ::3] = weights[1, 1::3] = 0
+    fit = fit_batch(X.astype(np.float32), codes, weights, [1e-4, 0.1, 10], loss, 6)
+    assert np.isfinite(fit.coefs).all()
+    assert fit.gap.max() < 1e-8

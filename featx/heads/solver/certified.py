@@ -40,8 +40,9 @@ class Solver:
             U[many], iterations[many] = minimize(
                 self.single, rough, U[many].astype(np.float32), self.tol / 2, self.max_iter
             )
+        U[~np.isfinite(U).all(axis=(1, 2))] = 0  # What left float32's range begins anew.
         state = evaluate(self.double, loss, U)
-        left = state.gaps() > self.tol * state.objective
+        left = ~(state.gaps() <= self.tol * state.objective)
         if not left.any():
             return state, iterations
         U[left], more = self._finish(state.take(left))

@@ -58,7 +58,8 @@ class State:
         intercept is that of a Newton step along it.
         """
         curvature = np.where(self.rotated.penalty > 0, 1, self.at.bends[..., np.newaxis] * self.Z.shape[2])
-        return dot(self.gradient, self.gradient / np.maximum(curvature, np.finfo(curvature.dtype).tiny)) / 2
+        with np.errstate(over="ignore"):  # Infinite where nothing bends: then nothing is certified.
+            return dot(self.gradient, self.gradient / np.maximum(curvature, np.finfo(curvature.dtype).tiny)) / 2
 
 
 def evaluate(rotated: Rotated, loss: Loss, U: Array, Z: Array | None = None, at: Expansion | None = None) -> State:
@@ -84,7 +85,7 @@ def minimize(rotated: Rotated, loss: Loss, U: Array, tolerance: float, max_iter:
     gaps = state.gaps()
     best, lowest, idle = gaps, state.objective, 0 * iterations
     for _ in range(max_iter):
-        going = (idle < PATIENCE) & (gaps > tolerance * state.objective)
+        going = (idle < PATIENCE) & ~(gaps <= tolerance * state.objective)
         if not going.all():
             U[active[~going]] = state.U[~going]
             active, state, best, lowest, idle = (
@@ -109,25 +110,30 @@ def minimize(rotated: Rotated, loss: Loss, U: Array, tolerance: float, max_iter:
 def conjugate_gradients(state: State) -> Array:
     """Rough Newton steps (P, k, r), preconditioned by the second derivative as if all rows bent alike."""
     rotated = state.rotated
-    scale = rotated.penalty + state.at.bends[..., np.newaxis] * rotated.spectrum
-    inverse = 1 / np.maximum(scale, np.finfo(scale.dtype).tiny)
+    # Where all rows are far from the margin nothing bends along a free intercept, and a step would have no length.
+    damping = np.maximum(rotated.penalty, ROUNDING * np.finfo(state.U.dtype).eps)
+    scale = damping + state.at.bends[..., np.newaxis] * rotated.spectrum
+    tiny = np.finfo(scale.dtype).tiny
+    inverse = 1 / scale
     steps = np.zeros_like(state.U)
     active: Array = np.arange(len(steps))
     step, residual, factors = steps.copy(), -state.gradient, state.at.factors
     guess = inverse * residual
     power = dot(residual, guess)
     goal: Array = FORCING**2 * power
+    going = np.ones(len(power), bool)
     for _ in range(MAX_CG):
         curved = multiply(state.at.product(multiply(guess, rotated.data.T), factors), rotated.data)
-        curved += rotated.penalty * guess
-        length = _column(power / np.maximum(dot(guess, curved), np.finfo(power.dtype).tiny))
+        curved += damping * guess
+        # A finished problem stays where it is: of what is left of its residual, only rounding would grow.
+        length = _column(np.where(going, power / np.maximum(dot(guess, curved), tiny), 0))
         step += length * guess
         residual -= length * curved
         fresh = inverse * residual
         power, before = dot(residual, fresh), power
-        guess *= _column(power / np.maximum(before, np.finfo(power.dtype).tiny))
+        going &= power > goal
+        guess *= _column(np.where(going, power / np.maximum(before, tiny), 0))
         guess += fresh
-        going = power > goal
         if going.all():
             continue
         # Copies cost as much as a product: finished problems go along until they are many.
@@ -139,6 +145,7 @@ def conjugate_gradients(state: State) -> Array:
                 values[going] for values in (active, step, residual, guess, power, goal, inverse)
             )
             factors = tuple(factor[going] for factor in factors)
+            going = going[going]
     steps[active] = step
     return steps
 
