@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -257,3 +258,15 @@ def test_raw_features_overflow_nothing(loss):
     fit = fit_batch(X.astype(np.float32), codes, weights, [1e-4, 0.1, 10], loss, 6)
     assert np.isfinite(fit.coefs).all()
     assert fit.gap.max() < 1e-8
+
+
+@pytest.mark.parametrize("scale", [1 / 160, 1.0, 16.0])
+@pytest.mark.parametrize("loss", ["softmax", "ovr-logistic"])
+def test_large_c_on_few_columns_overflows_nothing(loss, scale):
+    """Directions along which rounding bends more than the problem does, down to almost no variance."""
+    digits = load_digits()
+    X, codes = (scale * digits.data[:600] + 3).astype(np.float32), digits.target[:600]
+    weights = np.array([np.arange(600) % 3 != fold for fold in range(3)], float)
+    fit = fit_batch(X, codes, weights, [1e3, 1e5, 1e6], loss, 10)
+    assert np.isfinite(fit.coefs).all()
+    assert fit.converged.mean() > 0.9

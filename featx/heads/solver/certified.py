@@ -37,9 +37,10 @@ class Solver:
         if many.any():
             rough = loss.take(many).astype(np.float32)
             # Half the tolerance, so that rounding does not send what float32 has solved to float64.
-            U[many], iterations[many] = minimize(
-                self.single, rough, U[many].astype(np.float32), self.tol / 2, self.max_iter
-            )
+            with np.errstate(over="ignore", invalid="ignore"):
+                U[many], iterations[many] = minimize(
+                    self.single, rough, U[many].astype(np.float32), self.tol / 2, self.max_iter
+                )
         U[~np.isfinite(U).all(axis=(1, 2))] = 0  # What left float32's range begins anew.
         state = evaluate(self.double, loss, U)
         left = ~(state.gaps() <= self.tol * state.objective)

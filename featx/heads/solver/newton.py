@@ -16,6 +16,8 @@ from featx.heads.solver.rotation import Rotated
 FORCING = 0.25
 """How far conjugate gradients reduce the preconditioned norm of a Newton system's residual."""
 MAX_CG = 200
+FLATTEST = 1e-12
+"""Least second derivative along a preconditioned direction, where it is about 1."""
 MAX_TRIALS = 30
 PATIENCE = 2
 """Steps without progress after which a problem is taken to have reached what its precision can tell."""
@@ -113,7 +115,6 @@ def conjugate_gradients(state: State) -> Array:
     # Where all rows are far from the margin nothing bends along a free intercept, and a step would have no length.
     damping = np.maximum(rotated.penalty, ROUNDING * np.finfo(state.U.dtype).eps)
     scale = damping + state.at.bends[..., np.newaxis] * rotated.spectrum
-    tiny = np.finfo(scale.dtype).tiny
     inverse = 1 / scale
     steps = np.zeros_like(state.U)
     active: Array = np.arange(len(steps))
@@ -125,14 +126,17 @@ def conjugate_gradients(state: State) -> Array:
     for _ in range(MAX_CG):
         curved = multiply(state.at.product(multiply(guess, rotated.data.T), factors), rotated.data)
         curved += damping * guess
-        # A finished problem stays where it is: of what is left of its residual, only rounding would grow.
-        length = _column(np.where(going, power / np.maximum(dot(guess, curved), tiny), 0))
+        # A finished problem stays where it is: of what is left of its residual, only rounding would grow. So does one
+        # whose direction bends no more than rounding does.
+        bend = dot(guess, curved)
+        going &= bend > FLATTEST * power
+        length = _column(np.divide(power, bend, out=np.zeros_like(power), where=going))
         step += length * guess
         residual -= length * curved
         fresh = inverse * residual
         power, before = dot(residual, fresh), power
         going &= power > goal
-        guess *= _column(np.where(going, power / np.maximum(before, tiny), 0))
+        guess *= _column(np.divide(power, before, out=np.zeros_like(power), where=going))
         guess += fresh
         if going.all():
             continue
