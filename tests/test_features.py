@@ -196,7 +196,7 @@ def test_every_check_of_sklearn_that_applies_to_images_passes():
     results = check_estimator(SaysItIsTabular(size=32), on_fail=None, on_skip=None)
     failed = {result["check_name"] for result in results if result["status"] == "failed"}
     assert failed == set(NOT_FOR_IMAGES)
-    assert sum(result["status"] == "passed" for result in results) >= 19
+    assert sum(result["status"] == "passed" for result in results) >= 18
 
 
 def test_order_subset_and_repetition_change_nothing(paths):
