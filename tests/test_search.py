@@ -199,3 +199,13 @@ def test_refused(changes, error, message):
     options = {"X": X, "y": y, "features": FEATURES} | changes
     with pytest.raises(error, match=message):
         search(options.pop("X"), options.pop("y"), **options)
+
+
+def test_sets_at_once_or_one_by_one_are_the_same(monkeypatch):
+    X, y = make_rows()
+    at_once = search(X, y, features=FEATURES, folds=3, Cs=[1.0], tol=1e-9)
+    monkeypatch.setattr("featx.heads.search.MAX_CELLS", 1)
+    by_one = search(X, y, features=FEATURES, folds=3, Cs=[1.0], tol=1e-9)
+    assert [(row.feature_set, row.head, row.scores) for row in at_once.rows] == [
+        (row.feature_set, row.head, row.scores) for row in by_one.rows
+    ]

@@ -2,20 +2,26 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from joblib import cpu_count
 from numpy.typing import ArrayLike
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from featx.errors import SpecError
-from featx.heads.cross_validate import SearchRow, cross_validate, make_grids, make_problem
-from featx.heads.feature_sets import Range, make_feature_sets
-from featx.heads.folds import make_folds
+from featx.heads.cross_validate import OpenGrids, Problem, SearchRow, cross_validate, make_grids, make_problem
+from featx.heads.feature_sets import FeatureSet, Range, make_feature_sets
+from featx.heads.folds import Fold, make_folds
 from featx.heads.pipelines import HEADS, ClassWeight
 from featx.heads.solver import TOLERANCE
 
 RULES = ("best", "one-se")
 TIE = 1e-9
+MAX_CELLS = 1 << 27
+"""Feature sets that are solved at once hold at most this many values between them: 0.5 GB in float32, of which some
+four copies are needed."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def search(
     sets = make_feature_sets(features, feature_sets, problem.X.shape[1])
     grids = make_grids(heads, Cs)
     dealt = make_folds(problem.y, groups, folds, repeats, seed)
-    rows = [row for chosen in sets for row in cross_validate(problem, chosen, grids, dealt, folds)]
+    rows = _cross_validate_sets(problem, sets, grids, dealt, folds)
     return SearchResult(
         rows=tuple(rows),
         best=choose(rows, rule),
@@ -123,6 +129,20 @@ def search(
         seed=seed,
         feature_sets={chosen.name: chosen.features for chosen in sets},
     )
+
+
+def _cross_validate_sets(
+    problem: Problem, sets: Sequence[FeatureSet], grids: OpenGrids, folds: Sequence[Fold], n_splits: int
+) -> list[SearchRow]:
+    """The rows of all sets in their order."""
+    cells = len(problem.y) * max(chosen.columns for chosen in sets)
+    workers = min(len(sets), cpu_count(), max(1, MAX_CELLS // cells))
+    if workers == 1:
+        return [row for chosen in sets for row in cross_validate(problem, chosen, grids, folds, n_splits)]
+    # One set a core: threads that share one product wait for one another, most of all beside other programs.
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        parts = pool.map(lambda chosen: cross_validate(problem, chosen, grids, folds, n_splits), sets)
+        return [row for part in parts for row in part]
 
 
 def choose(rows: Sequence[SearchRow], rule: str) -> SearchRow:
