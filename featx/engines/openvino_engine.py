@@ -11,6 +11,8 @@ from featx.weights import TrunkWeights
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 BATCH_SIZE = 16
+FEW = 4
+"""Images that do not wait for a whole batch: the golden ones, or a single one to predict."""
 SPATIAL = np.array([2, 3])
 
 
@@ -34,8 +36,8 @@ class OpenVINOEngine(BatchedEngine):
         self._compiled: dict[int, ov.CompiledModel] = {}
 
     def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        # A fixed shape is nearly twice as fast as a free one, so a batch is filled up to a power of two.
-        rows = 1 << (len(images) - 1).bit_length()
+        # A compiled model has one fixed shape and 150 MB, so there are two: a batch is filled up to either.
+        rows = min(FEW, self.batch_size) if len(images) <= FEW else self.batch_size
         filler = np.zeros((rows - len(images), *images.shape[1:]), np.uint8)
         outputs = self._model(rows)(np.concatenate([images, filler]) if len(filler) else images)
         names = self.spec.widths
