@@ -11,7 +11,9 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from featx.errors import DataError, SpecError
-from featx.heads.solver import LOSSES, fit_batch, row_weights
+from featx.heads.solver import LOSSES, fit_batch, rotate, row_weights
+from featx.heads.solver.losses import SquaredHinge
+from featx.heads.solver.pivoting import make_pivot
 
 CS = (10.0, 0.1)
 
@@ -270,3 +272,26 @@ def test_large_c_on_few_columns_overflows_nothing(loss, scale):
     fit = fit_batch(X, codes, weights, [1e3, 1e5, 1e6], loss, 10)
     assert np.isfinite(fit.coefs).all()
     assert fit.converged.mean() > 0.9
+
+
+def test_what_newton_leaves_is_finished_by_pivoting(monkeypatch):
+    # More columns than rows and a large C: conjugate gradients zigzag for thousands of steps.
+    X, codes = make_data(60, 200, 6)
+    expected = fit_batch(X, codes, np.ones((1, 60)), [100.0], "linear-svc", 6, tol=1e-9)
+    monkeypatch.setattr("featx.heads.solver.pivoting.MIN_LIMIT", 1)
+    monkeypatch.setattr("featx.heads.solver.pivoting.COST", 0)
+    fit = fit_batch(X, codes, np.ones((1, 60)), [100.0], "linear-svc", 6, tol=1e-9, max_iter=3)
+    assert fit.converged.all()
+    assert (fit.iterations > 3).all()
+    np.testing.assert_allclose(fit.coefs, expected.coefs, atol=1e-7)
+
+
+def test_pivoting_needs_no_guess():
+    X, codes = make_data(60, 10, 2)
+    rotated = rotate(X, penalize_intercept=True)
+    signs = np.where(codes == 1, 1.0, -1.0)[np.newaxis, np.newaxis]
+    U, exchanges = make_pivot(rotated)(SquaredHinge(signs, np.ones_like(signs)), np.zeros((1, 60), bool))
+    W, b = rotated.restore(U[:, 0])
+    expected = objective("linear-svc", 1.0, *sklearn_fit("linear-svc", 1.0, X, codes), X, codes, 1)
+    assert objective("linear-svc", 1.0, W, b, X, codes, 1) == pytest.approx(expected, rel=1e-6)
+    assert exchanges.item() > 1
