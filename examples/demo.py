@@ -13,7 +13,9 @@ from featx.evaluate import evaluate
 from featx.extract import extract
 from featx.fit import fit
 from featx.heads import HEADS
-from featx.model import Model, load_model
+from featx.heads.search import search
+from featx.load import load_features
+from featx.model import load_model
 from featx.predict import predict
 from featx.spec import ExtractSpec
 
@@ -26,9 +28,15 @@ def write_digits(folder: Path) -> None:
         Image.fromarray((pixels * 255 / 16).astype("uint8")).save(folder / str(digit) / f"{number:04d}.png")
 
 
-def best_of(model: Model) -> float:
-    """Cross-validated accuracy of a model's C."""
-    return max(row["mean"] for row in model.info["search"]["rows"])
+def score_blocks(store: Path) -> dict[str, dict[str, float]]:
+    """Cross-validated accuracy of each block alone and each head, at its best C."""
+    data = load_features(store)
+    alone = {name.removeprefix("block").removesuffix("_avg"): (name,) for name in data.features}
+    found = search(data.data, data.target, features=data.features, feature_sets=alone, groups=data.groups)
+    scores: dict[str, dict[str, float]] = {block: {} for block in alone}
+    for row in sorted(found.rows, key=lambda row: row.mean):
+        scores[row.feature_set][row.head] = row.mean
+    return scores
 
 
 def main(folder: Path) -> None:
@@ -42,13 +50,13 @@ def main(folder: Path) -> None:
     say(f"{report.rows} rows, {report.extracted} extracted in {report.seconds:.1f} s\n")
     say("\nCross-validated accuracy of each block and head\n")
     say(f"{'block':<7}" + "".join(f"{head:>14}" for head in HEADS) + "\n")
-    for block in range(1, 6):
-        scores = [best_of(fit(store, head=head, blocks=(block,))) for head in HEADS]
-        say(f"{block:<7}" + "".join(f"{score:>14.4f}" for score in scores) + "\n")
+    for block, scores in score_blocks(store).items():
+        say(f"{block:<7}" + "".join(f"{scores[head]:>14.4f}" for head in HEADS) + "\n")
     say(f"\n$ featx fit {store} -o {saved} --test-size 0.2\n")
     model = fit(store, saved, test_size=0.2, overwrite=True)
     blocks = ", ".join(map(str, model.spec.blocks))
-    say(f"chosen: {model.head} on blocks {blocks} with C = {model.info['C']:g}, {best_of(model):.4f} cross-validated\n")
+    score = model.info["search"]["best"]["mean"]
+    say(f"chosen: {model.head} on blocks {blocks} with C = {model.info['C']:g}, {score:.4f} cross-validated\n")
     say(f"\n$ featx evaluate {saved} {store}\n")
     say(f"accuracy on the fifth that was held out: {evaluate(load_model(saved), store)['accuracy']:.4f}\n")
     say(f"\n$ featx predict {saved} {images / '7'} -o {folder / 'predictions.csv'}\n")
