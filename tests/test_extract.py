@@ -91,8 +91,16 @@ def test_a_store_of_other_images_can_be_added_to(photos, store, tmp_path):
     report = extract(tmp_path / "more", store, SPEC, missing="keep")
     with Store(store) as opened:
         assert opened.classes == ["blue", "green", "pink", "red"]
-        assert report.rows == opened.rows == 26
+        assert report.rows == opened.rows == 25  # green/1.png is a bad image now
+        assert [path for path, _ in opened.failures] == ["green/1.png"]
         assert [path for path in opened.paths if path.startswith("pink")] == ["pink/0.png", "pink/1.png"]
+
+
+def test_an_image_that_has_gone_bad_is_a_failure_and_no_row(photos, store):
+    (photos / "red" / "0.png").write_bytes(b"")
+    for missing in ("keep", "drop"):
+        report = extract(photos, store, SPEC, missing=missing)
+        assert (report.rows, [path for path, _ in report.failures]) == (23, ["red/0.png"])
 
 
 def test_another_spec_is_refused_unless_overwritten(photos, store):

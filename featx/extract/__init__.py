@@ -129,7 +129,9 @@ def extract(
                 new = _write_parts(folder, parts, strict=strict)
         digests, failures = {**valid, **new.digests}, [*listing.failures, *failed, *new.failures]
         if missing == "keep":
-            rows, digests = {**old.rows, **rows}, {**old.digests, **digests}
+            # An image that is listed still, but can no longer be read, is a failure and not a row.
+            digests |= {path: digest for path, digest in old.digests.items() if path not in rows}
+            rows = {**old.rows, **rows}
             failures += [failure for failure in old.failures if failure[0] not in rows]
         if not digests:
             raise ImageError(f"none of the {len(rows)} images of {source} could be read; {': '.join(failures[0])}")
