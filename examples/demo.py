@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from featx.commands import main as featx
 from featx.evaluate import evaluate
 from featx.extract import extract
 from featx.fit import fit
@@ -16,7 +17,6 @@ from featx.heads import HEADS
 from featx.heads.search import search
 from featx.load import load_features
 from featx.model import load_model
-from featx.predict import predict
 from featx.spec import ExtractSpec
 
 
@@ -59,11 +59,11 @@ def main(folder: Path) -> None:
     say(f"chosen: {model.head} on blocks {blocks} with C = {model.info['C']:g}, {score:.4f} cross-validated\n")
     say(f"\n$ featx evaluate {saved} {store}\n")
     say(f"accuracy on the fifth that was held out: {evaluate(load_model(saved), store)['accuracy']:.4f}\n")
-    say(f"\n$ featx predict {saved} {images / '7'} -o {folder / 'predictions.csv'}\n")
-    found = list(predict(load_model(saved), [images / "7"]))
-    lines = [f"{prediction.path},{prediction.classes[0]}" for prediction in found]
-    (folder / "predictions.csv").write_text("\n".join(["path,class", *lines, ""]))
-    say("\n".join([*lines[:3], f"… {len(lines)} predictions in {folder / 'predictions.csv'}\n"]))
+    command = ["predict", str(saved), str(images / "7"), "-o", str(folder / "predictions.csv")]
+    say(f"\n$ featx {' '.join(command)}\n")
+    featx(command, standalone_mode=False)
+    header, *lines = (folder / "predictions.csv").read_text().splitlines()
+    say("\n".join([header, *lines[:3], f"… {len(lines)} predictions in {folder / 'predictions.csv'}\n"]))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 from conftest import draw
 
-from featx.commands import COMMANDS, main
+from featx.commands import COMMANDS, extract, fit, main, predict
+from featx.extract import MISSING
+from featx.heads import HEADS
 from featx.version import __version__
 
 
@@ -181,6 +183,13 @@ def test_ctrl_c_says_how_to_go_on(photos, tmp_path, monkeypatch):
     monkeypatch.setattr("featx.extract.extract", interrupted)
     result = run("extract", photos, "-o", tmp_path / "p.h5", code=130)
     assert "run the same command again to go on" in result.stderr
+
+
+def test_choices_that_are_written_down_twice_to_keep_help_light_agree():
+    assert ("best", *HEADS) == fit.HEADS
+    (missing,) = (option for option in extract.command.params if option.name == "missing")
+    assert tuple(missing.type.choices) == MISSING
+    assert predict.WITH_FAILURES == extract.WITH_FAILURES == 3
 
 
 def test_every_command_is_listed_and_has_an_example():
