@@ -8,19 +8,21 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from featx.blocks import BLOCK_NUMBERS, MIN_SIZE, POOLS, feature_name, feature_width, parse_blocks
+from featx.blocks import BLOCK_NUMBERS, BLOCKS, MIN_SIZE, POOLS, feature_name, feature_width, parse_blocks
 from featx.errors import SpecError, SpecMismatch
 
 RESIZES = ("squash", "crop", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
-TOLERANCES = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 4.5e-2}
+TOLERANCES = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 4.5e-2, "int8": 4.5e-2}
 """By precision class: the largest relative error, |a - b| / |b| over one row of one feature, between two ways of
-computing it. A relative error of 0.045 is a cosine of 0.999."""
+computing it. A relative error of 0.045 is a cosine of 0.999. For int8, between two of the same calibration."""
 PRECISIONS = tuple(TOLERANCES)
+CONVOLUTIONS = sum(len(block.convolutions) for block in BLOCKS)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,10 @@ class ExtractSpec:
     resize, interpolation : str
         How a picture becomes size × size pixels (``squash``, ``crop``, ``pad``), by which filter.
     precision : str
-        Precision class of the trunk's arithmetic: ``fp32``, ``bf16`` or ``fp16``. Pooling sums in float32.
+        Precision class of the trunk's arithmetic: ``fp32``, ``fp16``, ``bf16`` or ``int8``. Pooling sums in float32.
+    calibration : tuple of float
+        For ``int8``: the largest input of each convolution that is told apart, in the trunk's order (see
+        `featx.engines.calibration`). Empty before the calibration, and for the other classes.
 
     Raises
     ------
@@ -72,6 +77,7 @@ class ExtractSpec:
     resize: str = "squash"
     interpolation: str = "bilinear"
     precision: str = "fp32"
+    calibration: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -91,6 +97,18 @@ class ExtractSpec:
         _check_choice("preprocessing", self.preprocessing, tuple(PREPROCESSINGS))
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < MIN_SIZE:
             raise SpecError(f"size of the spec must be a whole number of at least {MIN_SIZE} pixels, got {self.size!r}")
+        self._check_calibration()
+
+    def _check_calibration(self) -> None:
+        if not self.calibration:
+            return
+        if self.precision != "int8":
+            raise SpecError(
+                f"calibration of the spec is for precision int8, got one with {self.precision}; leave it out"
+            )
+        if len(self.calibration) != CONVOLUTIONS or not all(0 < bound < math.inf for bound in self.calibration):
+            listed = _listed(self.calibration)
+            raise SpecError(f"calibration of the spec must be {CONVOLUTIONS} positive numbers, got {listed}")
 
     @property
     def features(self) -> tuple[tuple[int, str], ...]:
@@ -114,8 +132,9 @@ class ExtractSpec:
         return TOLERANCES[self.precision]
 
     def to_json(self) -> str:
-        """The spec as one line of JSON with sorted keys: equal specs give equal text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """The spec as one line of JSON with sorted keys: equal specs give equal text, in every later version."""
+        values = {name: value for name, value in dataclasses.asdict(self).items() if not _is_later_default(name, value)}
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "ExtractSpec":
@@ -128,7 +147,7 @@ class ExtractSpec:
         if unknown:
             raise SpecError(f"the spec has fields that this featx does not know: {', '.join(unknown)}; update featx")
         try:
-            values.update({name: tuple(values[name]) for name in ("blocks", "pools") if name in values})
+            values.update({name: tuple(values[name]) for name in ("blocks", "pools", "calibration") if name in values})
             return cls(**values)
         except TypeError:
             raise SpecError(f"the spec's values have wrong types: {text[:200]}") from None
@@ -163,6 +182,14 @@ class ExtractSpec:
                 raise SpecMismatch(
                     f"{field.name} is {_listed(mine)} in {this} but {_listed(others)} in {that}; {remedy}"
                 )
+
+
+LATER: dict[str, object] = {"calibration": ()}
+"""Fields that came after the first version. Their defaults are not written, so that older specs keep their digests."""
+
+
+def _is_later_default(name: str, value: object) -> bool:
+    return name in LATER and value == LATER[name]
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from featx.errors import SpecError, SpecMismatch
-from featx.spec import PRECISIONS, ExtractSpec
+from featx.spec import LATER, PRECISIONS, ExtractSpec
 
 
 def test_json_goes_there_and_back():
@@ -41,7 +41,7 @@ def test_columns_go_by_block_then_by_pool():
         ({"size": True}, "got True"),
         ({"resize": "stretch"}, "resize of the spec must be one of squash, crop, pad, got 'stretch'"),
         ({"interpolation": "cubic"}, "interpolation of the spec must be one of"),
-        ({"precision": "fp8"}, "precision of the spec must be one of fp32, fp16, bf16, got 'fp8'"),
+        ({"precision": "fp8"}, "precision of the spec must be one of fp32, fp16, bf16, int8, got 'fp8'"),
         ({"preprocessing": "tf"}, "preprocessing of the spec must be one of oxford"),
     ],
 )
@@ -85,5 +85,37 @@ def test_every_precision_has_a_tolerance():
 
 
 def test_engine_device_and_batch_size_are_not_in_it():
-    assert {field.name for field in dataclasses.fields(ExtractSpec)} == set(json.loads(ExtractSpec().to_json()))
+    assert {field.name for field in dataclasses.fields(ExtractSpec)} == set(json.loads(ExtractSpec().to_json())) | set(
+        LATER
+    )
     assert not {"engine", "device", "batch_size", "workers"} & set(json.loads(ExtractSpec().to_json()))
+
+
+def test_a_field_that_came_later_leaves_the_digests_of_older_specs():
+    fields = {field.name: field.default for field in dataclasses.fields(ExtractSpec)}
+    assert {name: fields[name] for name in LATER} == LATER
+    assert ExtractSpec().digest == "dde78e2544840daffe596a485811f5e5ac1807ad914616bc103183fb7a186fa0"
+    calibrated = ExtractSpec(precision="int8", calibration=(1.0,) * 13)
+    assert ExtractSpec.from_json(calibrated.to_json()) == calibrated
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"calibration": (1.0,) * 13},
+            "calibration of the spec is for precision int8, got one with fp32; leave it out",
+        ),
+        (
+            {"precision": "int8", "calibration": (1.0,) * 12},
+            "calibration of the spec must be 13 positive numbers, got 1.0",
+        ),
+        (
+            {"precision": "int8", "calibration": (0.0,) * 13},
+            "calibration of the spec must be 13 positive numbers, got 0.0",
+        ),
+    ],
+)
+def test_a_calibration_fits_its_precision(values, message):
+    with pytest.raises(SpecError, match=message):
+        ExtractSpec(**values)

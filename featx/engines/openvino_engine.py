@@ -6,10 +6,12 @@ import openvino.opset13 as ops
 
 from featx.blocks import BLOCKS, GEM_FLOOR, GEM_POWER, feature_name
 from featx.engines.batching import BatchedEngine
+from featx.engines.quantization import INPUT_LEVELS, KERNEL_LEVELS, input_range, kernel_bounds
 from featx.spec import PREPROCESSINGS, ExtractSpec
 from featx.weights import TrunkWeights
 
-PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+"""Of what is computed in floats; int8 leaves pooling in float32."""
 BATCH_SIZE = 16
 FEW = 4
 """Images that do not wait for a whole batch: the golden ones, or a single one to predict."""
@@ -60,16 +62,28 @@ def build_model(weights: TrunkWeights, spec: ExtractSpec, rows: int) -> ov.Model
     images = ops.parameter([rows, spec.size, spec.size, 3], ov.Type.u8, name="images")
     x = ops.subtract(ops.convert(images, "f32"), np.array(preprocessing.mean, np.float32))
     x = ops.transpose(ops.divide(x, np.array(preprocessing.std, np.float32)), np.array([0, 3, 1, 2]))
-    outputs = []
+    outputs, bounds = [], iter(spec.calibration)
     for block in BLOCKS[: max(spec.blocks)]:
         for layer in block.convolutions:
             kernel, bias = (weights.tensors[f"features.{layer}.{part}"] for part in ("weight", "bias"))
+            if spec.precision == "int8":
+                x, kernel = _quantize(x, kernel, input_range(next(bounds), signed=layer == 0))
             x = ops.convolution(x, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
             x = ops.relu(ops.add(x, bias.reshape(1, -1, 1, 1)))
         x = ops.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
         if block.number in spec.blocks:
             outputs += [_pool(x, how, feature_name(block.number, how)) for how in spec.pools]
     return ov.Model(outputs, [images], "vgg16")
+
+
+def _quantize(x: ov.Output, kernel: np.ndarray, ends: tuple[float, float]) -> tuple[ov.Node, ov.Node]:
+    """A convolution's inputs and weights in steps; between two such nodes OpenVINO computes in 8 bits."""
+    low, high = (np.float32(end) for end in ends)
+    bounds = kernel_bounds(kernel)
+    return (
+        ops.fake_quantize(x, low, high, low, high, INPUT_LEVELS),
+        ops.fake_quantize(ops.constant(kernel), -bounds, bounds, -bounds, bounds, KERNEL_LEVELS),
+    )
 
 
 def _pool(x: ov.Output, how: str, name: str) -> ov.Node:

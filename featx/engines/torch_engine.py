@@ -4,12 +4,13 @@ import numpy as np
 import torch
 
 from featx.engines.batching import BatchedEngine
-from featx.engines.trunk import Normalize, Trunk, pool_taps
+from featx.engines.trunk import Normalize, Trunk, pool_taps, quantize_trunk
 from featx.errors import EngineError
 from featx.spec import PREPROCESSINGS, ExtractSpec
 from featx.weights import TrunkWeights
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
+"""What the trunk computes in; int8 is computed on its steps, in floats: the same values, not faster."""
 BATCH_SIZES = {"cpu": 16, "mps": 32, "cuda": 64}
 
 
@@ -56,6 +57,8 @@ class TorchEngine(BatchedEngine):
         self._dtype = DTYPES[spec.precision]
         self._normalize = Normalize(preprocessing.mean, preprocessing.std).to(self.device)
         trunk = Trunk.from_tensors(weights.tensors, spec.blocks).eval()
+        if spec.precision == "int8":
+            quantize_trunk(trunk, spec.calibration)
         self._trunk = trunk.to(self.device, self._dtype).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()

@@ -1,12 +1,13 @@
 """VGG16's trunk as a torch module: taps and pooling, shared by extraction and fine-tuning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from featx.blocks import BLOCKS, GEM_FLOOR, GEM_POWER, feature_name
+from featx.engines.quantization import INPUT_LEVELS, KERNEL_LEVELS, input_range, kernel_bounds
 from featx.spec import ExtractSpec
 
 
@@ -62,6 +63,34 @@ class Normalize(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """(pixels - mean) / std."""
         return (pixels.float() - self.mean) / self.std
+
+
+class Quantize(nn.Module):
+    """Round to evenly spaced ``levels`` from ``low`` to ``high``; what lies beyond is cut off."""
+
+    low: Tensor
+    step: Tensor
+
+    def __init__(self, low: Tensor, high: Tensor, levels: int) -> None:
+        super().__init__()
+        self.levels = levels
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("step", (high - low) / (levels - 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The nearest level of each value, same shape and dtype."""
+        return ((x - self.low) / self.step).round().clamp(0, self.levels - 1) * self.step + self.low
+
+
+def quantize_trunk(trunk: Trunk, bounds: Sequence[float]) -> None:
+    """Make a trunk compute on the steps of int8, in floats: each convolution's inputs and weights are rounded."""
+    numbered = [(i, layer) for i, layer in enumerate(trunk.features) if isinstance(layer, nn.Conv2d)]
+    for (i, layer), bound in zip(numbered, bounds, strict=False):  # a trunk that stops early has fewer
+        ends = torch.from_numpy(kernel_bounds(layer.weight.detach().numpy()))
+        layer.weight = nn.Parameter(Quantize(-ends, ends, KERNEL_LEVELS)(layer.weight.detach()))
+        trunk.features[i] = nn.Sequential(
+            Quantize(*torch.tensor(input_range(bound, signed=i == 0)), INPUT_LEVELS), layer
+        )
 
 
 def pool(x: Tensor, how: str) -> Tensor:
