@@ -88,9 +88,8 @@ def quantize_trunk(trunk: Trunk, bounds: Sequence[float]) -> None:
     for (i, layer), bound in zip(numbered, bounds, strict=False):  # a trunk that stops early has fewer
         ends = torch.from_numpy(kernel_bounds(layer.weight.detach().numpy()))
         layer.weight = nn.Parameter(Quantize(-ends, ends, KERNEL_LEVELS)(layer.weight.detach()))
-        trunk.features[i] = nn.Sequential(
-            Quantize(*torch.tensor(input_range(bound, signed=i == 0)), INPUT_LEVELS), layer
-        )
+        low, high = (torch.tensor(end) for end in input_range(bound, signed=i == 0))
+        trunk.features[i] = nn.Sequential(Quantize(low, high, INPUT_LEVELS), layer)
 
 
 def pool(x: Tensor, how: str) -> Tensor:
