@@ -15,14 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
-from sklearn.base import BaseEstimator
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
 from featx.atomic import replacing
 from featx.errors import FeatxError, ModelError
-from featx.heads import HEADS, BlockNormalizer, from_linear_parts, linear_parts
+from featx.heads import HEADS, linear_parts
+from featx.heads.state import give_state, take_state
 from featx.spec import ExtractSpec
 
 SCHEMA = 1
@@ -31,7 +29,6 @@ MAX_HEADER_BYTES = 100_000_000
 _GOLDEN_ROWS = 3
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_SCALER_ARRAYS = ("mean", "scale", "var")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,24 +166,20 @@ def _read_document(file: BinaryIO, path: Path) -> dict[str, Any]:
 
 
 def _to_bytes(model: Model) -> bytes:
-    kind, parameters, arrays = _take_normalizer(model.estimator.named_steps["normalizer"])
+    state, arrays = take_state(model.estimator)
     document = {
         "schema": SCHEMA,
         "spec": model.spec.to_json(),
         "classes": list(model.classes),
         "head": model.head,
-        "head_parameters": _head_parameters(model.estimator.named_steps["head"]),
-        "normalizer": kind,
-        "normalizer_parameters": parameters,
+        **state,
         "info": model.info,
     }
     try:
         text = json.dumps(document, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ModelError(f"info of the model must go into JSON: {error}") from None
-    weight, bias = linear_parts(model.estimator, None)
-    golden = {f"golden.{name}": values for name, values in model.golden.items()}
-    tensors = {"weight": weight, "bias": bias, **arrays, **golden}
+    tensors = {**arrays, **{f"golden.{name}": values for name, values in model.golden.items()}}
     contiguous = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     # The only tensor of bytes: safetensors puts the narrowest type last, so that it ends the file.
     contiguous["sha256"] = np.zeros(_DIGEST_BYTES, np.uint8)
@@ -195,56 +188,8 @@ def _to_bytes(model: Model) -> bytes:
 
 
 def _build(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Model:
-    normalizer = _give_normalizer(document["normalizer"], document["normalizer_parameters"], tensors)
-    classes = tuple(document["classes"])
-    parts, parameters = (tensors["weight"], tensors["bias"]), document["head_parameters"]
-    if isinstance(weights := parameters["class_weight"], list):
-        parameters = {**parameters, "class_weight": dict(weights)}
-    estimator = from_linear_parts(document["head"], *parts, np.array(classes), normalizer, **parameters)
+    classes, head = tuple(document["classes"]), document["head"]
+    estimator = give_state(head, classes, document, tensors)
     spec = ExtractSpec.from_json(document["spec"])
     golden = {name: tensors[f"golden.{name}"].copy() for name in spec.widths}
-    return Model(spec, classes, document["head"], estimator, golden, document["info"])
-
-
-def _head_parameters(head: BaseEstimator) -> dict[str, Any]:
-    inner = head.estimator if isinstance(head, OneVsRestClassifier) else head
-    parameters = {name: getattr(inner, name) for name in ("C", "class_weight", "random_state")}
-    if isinstance(inner.class_weight, Mapping):  # As pairs: the keys of JSON's objects are strings, these need not be.
-        parameters["class_weight"] = list(inner.class_weight.items())
-    return parameters
-
-
-def _take_normalizer(normalizer: BaseEstimator | str) -> tuple[str, dict[str, Any], dict[str, NDArray[Any]]]:
-    """A fitted normalizer as its kind, what of it goes into JSON, and its arrays."""
-    if isinstance(normalizer, BlockNormalizer):
-        return "power", {**normalizer.get_params(), "widths_": normalizer.widths_}, {}
-    if isinstance(normalizer, StandardScaler):
-        arrays = {f"normalizer.{name}": getattr(normalizer, f"{name}_") for name in _SCALER_ARRAYS}
-        return "standard", {"n_samples_seen": int(normalizer.n_samples_seen_)}, arrays
-    if normalizer == "passthrough":
-        return "none", {}, {}
-    raise ModelError(
-        f"normalizer of the model must be BlockNormalizer, StandardScaler or 'passthrough', got {normalizer!r}"
-    )
-
-
-def _give_normalizer(
-    kind: str, parameters: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
-) -> BaseEstimator | str:
-    """The fitted normalizer of what `_take_normalizer` gave."""
-    if kind == "none":
-        return "passthrough"
-    if kind == "standard":
-        scaler = StandardScaler()
-        for name in _SCALER_ARRAYS:
-            setattr(scaler, f"{name}_", tensors[f"normalizer.{name}"].copy())
-        scaler.n_samples_seen_ = np.int64(parameters["n_samples_seen"])
-        scaler.n_features_in_ = len(scaler.mean_)
-        return scaler
-    if kind != "power":
-        raise ModelError(f"normalizer must be power, standard or none, got {kind!r}")
-    widths = parameters["widths"]
-    normalizer = BlockNormalizer(tuple(widths) if isinstance(widths, list) else widths, parameters["power"])
-    normalizer.widths_ = tuple(parameters["widths_"])
-    normalizer.n_features_in_ = sum(normalizer.widths_)
-    return normalizer
+    return Model(spec, classes, head, estimator, golden, document["info"])

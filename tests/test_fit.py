@@ -8,7 +8,8 @@ from sklearn.svm import LinearSVC
 from featx.errors import DataError, ModelError, SpecError
 from featx.evaluate import evaluate
 from featx.extract import extract
-from featx.fit import block_runs, fit, read_training
+from featx.fit import block_runs, fit
+from featx.fit.training import read_training
 from featx.heads import BlockNormalizer, linear_parts
 from featx.heads.rows import fingerprint, holdout
 from featx.load import load_features
