@@ -62,6 +62,12 @@ def test_json_is_one_document(photos, tmp_path, model, shared_store):
     assert json.loads(run("evaluate", model, tmp_path / "p.h5", "--json").stdout)["accuracy"] == 1.0
 
 
+def test_an_estimate_that_is_not_flattered(shared_store, tmp_path):
+    options = ("--head", "softmax", "--blocks", "1", "--C", "1", "--folds", "3")
+    said = run("fit", shared_store, "-o", tmp_path / "m.featx", *options, "--nested").output
+    assert "estimate not flattered by selection: 1.000 ± 0.000\n" in said
+
+
 def test_info_in_words(shared_store, model):
     said = run("info", shared_store).output
     assert "rows: 36" in said

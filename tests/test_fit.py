@@ -11,6 +11,7 @@ from featx.extract import extract
 from featx.fit import block_runs, fit
 from featx.fit.training import read_training
 from featx.heads import BlockNormalizer, linear_parts
+from featx.heads.nested import nested
 from featx.heads.rows import fingerprint, holdout
 from featx.load import load_features
 from featx.model import load_model
@@ -164,3 +165,16 @@ def test_equal_files_share_a_group(photos, tmp_path):
     assert len(rows.groups) == 25
     assert len(set(rows.groups.tolist())) == 24
     assert dataclasses.asdict(rows)["selection"] == {}
+
+
+def test_the_nested_estimate_is_that_of_the_rows_and_is_kept(shared_store, tmp_path):
+    options = {"head": "softmax", "blocks": (1, 3), "folds": 3}
+    model = fit(shared_store, tmp_path / "photos.featx", C=1.0, nested=True, **options)
+    rows = read_training(shared_store, blocks=(1, 3))
+    sets = {"1,3": tuple(rows.spec.widths)}
+    expected = nested(
+        rows.X, rows.y, features=rows.spec.slices, feature_sets=sets, groups=rows.groups, heads=["softmax"], Cs=[1.0],
+        outer=3, folds=3,
+    )  # fmt: skip
+    assert load_model(tmp_path / "photos.featx").info["nested"] == model.info["nested"] == expected.to_dict()
+    assert "nested" not in fit(shared_store, C=1.0, **options).info

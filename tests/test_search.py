@@ -209,3 +209,13 @@ def test_sets_at_once_or_one_by_one_are_the_same(monkeypatch):
     assert [(row.feature_set, row.head, row.scores) for row in at_once.rows] == [
         (row.feature_set, row.head, row.scores) for row in by_one.rows
     ]
+
+
+def test_nested_is_the_same_for_any_number_of_processes():
+    X, y = make_rows()
+    common = {"features": FEATURES, "heads": ["softmax"], "Cs": [0.1, 1.0], "outer": 3, "folds": 2}
+    one, two = nested(X, y, **common), nested(X, y, **common, jobs=2)
+    assert one.to_dict() == two.to_dict() == json.loads(json.dumps(one.to_dict()))
+    assert [row.gap for row in one.choices] == [row.gap for row in two.choices]
+    with pytest.raises(SpecError, match="jobs of nested must be 1 or more, got 0"):
+        nested(X, y, **common, jobs=0)

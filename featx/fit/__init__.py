@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sklearn
@@ -10,6 +11,7 @@ import sklearn
 from featx.blocks import feature_name
 from featx.errors import DataError, ModelError
 from featx.fit.training import read_training
+from featx.heads.nested import nested as estimate_nested
 from featx.heads.pipelines import HEADS, make_head
 from featx.heads.search import search
 from featx.model import Model
@@ -34,6 +36,8 @@ def fit(
     rule: str = "best",
     class_weight: str | None = None,
     seed: int = 0,
+    nested: bool = False,
+    jobs: int = 1,
     overwrite: bool = False,
 ) -> Model:
     """Fit a linear head on a store's features; what is not given is chosen by cross-validation.
@@ -63,6 +67,11 @@ def fit(
         Share of the rows to hold out for ``evaluate``, stratified, instead of a split column.
     folds, repeats, scoring, rule, class_weight, seed
         Of the cross-validation: see `featx.heads.search.search`.
+    nested : bool
+        Estimate by nested cross-validation what the whole choice is worth, not flattered by its having chosen the
+        best; kept in ``info["nested"]``: see `featx.heads.nested.nested`.
+    jobs : int
+        Processes for the nested cross-validation; the model is the same for any number.
     overwrite : bool
         Replace a model that is there.
 
@@ -82,11 +91,14 @@ def fit(
     rows = read_training(store, blocks=blocks, pools=pools, column=column, test_size=test_size, seed=seed)
     runs = block_runs(rows.spec.blocks) if blocks is None else {_run_name(rows.spec.blocks): rows.spec.blocks}
     sets = {name: tuple(feature_name(b, p) for b in run for p in rows.spec.pools) for name, run in runs.items()}
-    found = search(
-        rows.X, rows.y, features=rows.spec.slices, feature_sets=sets, groups=rows.groups,
-        heads=tuple(HEADS) if head == "best" else (head,), Cs=None if C is None else (C,), normalize=normalize,
-        folds=folds, repeats=repeats, scoring=scoring, rule=rule, class_weight=class_weight, seed=seed,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "features": rows.spec.slices, "feature_sets": sets, "groups": rows.groups,
+        "heads": tuple(HEADS) if head == "best" else (head,), "Cs": None if C is None else (C,),
+        "normalize": normalize, "folds": folds, "repeats": repeats, "scoring": scoring, "rule": rule,
+        "class_weight": class_weight, "seed": seed,
+    }  # fmt: skip
+    found = search(rows.X, rows.y, **options)
+    estimate = estimate_nested(rows.X, rows.y, outer=folds, jobs=jobs, **options) if nested else None
     best = found.best
     spec = rows.spec.select(blocks=runs[best.feature_set])
     widths = tuple(spec.widths.values())
@@ -104,6 +116,8 @@ def fit(
         "versions": {"featx": __version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__,
                      "python": platform.python_version()},
     }  # fmt: skip
+    if estimate:
+        info["nested"] = estimate.to_dict()
     model = Model(spec, tuple(pipeline.classes_.tolist()), best.head, pipeline, golden, info)
     if output is not None:
         model.save(output, overwrite=overwrite)

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from joblib import Parallel, cpu_count, delayed
+from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from featx.heads.cross_validate import SearchRow, cross_validate, make_grids, make_problem
-from featx.heads.feature_sets import Range, make_feature_sets
-from featx.heads.folds import make_folds
+from featx.errors import SpecError
+from featx.heads.cross_validate import Problem, SearchRow, cross_validate, make_grids, make_problem
+from featx.heads.feature_sets import FeatureSet, Range, make_feature_sets
+from featx.heads.folds import Fold, make_folds
 from featx.heads.pipelines import ClassWeight
 from featx.heads.search import search
 from featx.heads.solver import TOLERANCE
@@ -23,6 +26,16 @@ class NestedEstimate:
     standard_error: float
     scores: tuple[float, ...]
     choices: tuple[SearchRow, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as values that JSON holds; of a choice its head, C and feature set."""
+        choices = [{"head": row.head, "C": row.C, "feature_set": row.feature_set} for row in self.choices]
+        return {
+            "mean": self.mean,
+            "standard_error": self.standard_error,
+            "scores": list(self.scores),
+            "choices": choices,
+        }
 
 
 def nested(
@@ -39,6 +52,7 @@ def nested(
     tol: float = TOLERANCE,
     outer: int = 5,
     seed: int = 0,
+    jobs: int = 1,
     **options: Any,
 ) -> NestedEstimate:
     """Nested cross-validation of the whole search.
@@ -54,6 +68,8 @@ def nested(
         As in `search`.
     outer : int
         Outer folds.
+    jobs : int
+        Processes among which the outer folds are shared out; the result is the same for any number.
     options
         Any other option of `search`; its ``folds`` and ``repeats`` are those within each outer fold.
 
@@ -62,18 +78,34 @@ def nested(
     SpecError, DataError
         As `search` does; a class needs a group for each inner fold in the rows of all outer folds but one.
     """
+    if jobs < 1:
+        raise SpecError(f"jobs of nested must be 1 or more, got {jobs}")
     problem = make_problem(X, y, sample_weight, normalize, class_weight, scoring, tol)
     owners = np.arange(len(problem.y)) if groups is None else np.asarray(groups)
     sets = {chosen.name: chosen for chosen in make_feature_sets(features, feature_sets, problem.X.shape[1])}
     options |= {"features": features, "feature_sets": feature_sets, "normalize": normalize, "scoring": scoring}
-    options |= {"class_weight": class_weight, "seed": seed, "tol": tol}
-    choices, scores = [], []
-    for train, test in make_folds(problem.y, owners, outer, seed=seed):
-        weight = problem.sample_weight[train]
+    options |= {"class_weight": class_weight, "seed": seed, "tol": tol, "jobs": max(1, cpu_count() // jobs)}
+    folds = make_folds(problem.y, owners, outer, seed=seed)
+    found = Parallel(jobs)(delayed(_try_fold)(problem, owners, sets, fold, outer, options) for fold in folds)
+    choices, scores = zip(*found, strict=True)
+    error = float(np.std(scores, ddof=1) / np.sqrt(outer))
+    return NestedEstimate(float(np.mean(scores)), error, scores, choices)
+
+
+def _try_fold(
+    problem: Problem,
+    owners: NDArray[Any],
+    sets: Mapping[str, FeatureSet],
+    fold: Fold,
+    outer: int,
+    options: Mapping[str, Any],
+) -> tuple[SearchRow, float]:
+    """What a search of an outer fold's training rows chooses, and its score on the others."""
+    train, test = fold
+    weight = problem.sample_weight[train]
+    # Products are summed in another order by another number of threads, so there is one, here as in a process.
+    with threadpool_limits(limits=1, user_api="blas"):
         best = search(problem.X[train], problem.y[train], groups=owners[train], sample_weight=weight, **options).best
         grid = make_grids([best.head], [best.C])
         row, *_ = cross_validate(problem, sets[best.feature_set], grid, [(train, test)], outer)
-        choices.append(best)
-        scores.append(row.mean)
-    error = float(np.std(scores, ddof=1) / np.sqrt(outer))
-    return NestedEstimate(float(np.mean(scores)), error, tuple(scores), tuple(choices))
+    return best, row.mean

@@ -65,6 +65,7 @@ def search(
     seed: int = 0,
     rule: str = "best",
     tol: float = TOLERANCE,
+    jobs: int | None = None,
 ) -> SearchResult:
     """Cross-validate every head, C and feature set.
 
@@ -103,6 +104,8 @@ def search(
         the candidates within one standard error of that mean the one with the fewest columns, then the smallest C.
     tol : float
         Largest duality gap of a fit as a share of its objective.
+    jobs : int, optional
+        Feature sets that are solved at once, as far as memory allows; by default one a core.
 
     Raises
     ------
@@ -117,7 +120,7 @@ def search(
     sets = make_feature_sets(features, feature_sets, problem.X.shape[1])
     grids = make_grids(heads, Cs)
     dealt = make_folds(problem.y, groups, folds, repeats, seed)
-    rows = _cross_validate_sets(problem, sets, grids, dealt, folds)
+    rows = _cross_validate_sets(problem, sets, grids, dealt, folds, jobs or cpu_count())
     return SearchResult(
         rows=tuple(rows),
         best=choose(rows, rule),
@@ -132,11 +135,11 @@ def search(
 
 
 def _cross_validate_sets(
-    problem: Problem, sets: Sequence[FeatureSet], grids: OpenGrids, folds: Sequence[Fold], n_splits: int
+    problem: Problem, sets: Sequence[FeatureSet], grids: OpenGrids, folds: Sequence[Fold], n_splits: int, jobs: int
 ) -> list[SearchRow]:
     """The rows of all sets in their order."""
     cells = len(problem.y) * max(chosen.columns for chosen in sets)
-    workers = min(len(sets), cpu_count(), max(1, MAX_CELLS // cells))
+    workers = min(len(sets), jobs, max(1, MAX_CELLS // cells))
     if workers == 1:
         return [row for chosen in sets for row in cross_validate(problem, chosen, grids, folds, n_splits)]
     # One set a core: threads that share one product wait for one another, most of all beside other programs.
