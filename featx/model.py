@@ -2,6 +2,10 @@
 
 A ``.featx`` file is a safetensors file: arrays, and one JSON text in its metadata under ``featx``. Opening it runs no
 code. Its last 32 bytes, the tensor ``sha256``, digest all bytes before them, so that any changed byte is noticed.
+
+Schema 1 has ``weight``, ``bias``, a normalizer's arrays and ``golden.<name>``. Schema 2 may have a calibration, the
+tensors ``calibration.slope`` and ``calibration.intercept``. A file claims the lowest schema that holds its model, so
+that an older featx opens all that it can use.
 """
 
 import hashlib
@@ -20,10 +24,11 @@ from sklearn.pipeline import Pipeline
 from featx.atomic import replacing
 from featx.errors import FeatxError, ModelError
 from featx.heads import HEADS, linear_parts
+from featx.heads.calibration import METHOD, Calibration
 from featx.heads.state import give_state, take_state
 from featx.spec import ExtractSpec
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_HEADER_BYTES = 100_000_000
 """The most that safetensors itself takes."""
 _GOLDEN_ROWS = 3
@@ -49,6 +54,8 @@ class Model:
         Features of the golden images, float32 (3, width) by name, from where the head's own were extracted.
     info : dict
         What else is known of the model; must go into JSON.
+    calibration : Calibration, optional
+        From decisions to probabilities, for a head that has none of its own.
 
     Raises
     ------
@@ -62,6 +69,7 @@ class Model:
     estimator: Pipeline
     golden: dict[str, NDArray[np.float32]]
     info: dict[str, Any]
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         if self.head not in HEADS:
@@ -76,6 +84,11 @@ class Model:
             raise ModelError(f"estimator of the model must take the {columns} columns of its spec, got {takes}")
         if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
             raise ModelError("weights of the model must be finite, got NaN or infinity; look for them in the features")
+        if self.calibration and self.calibration.slope.shape != bias.shape:
+            shape = self.calibration.slope.shape
+            raise ModelError(
+                f"calibration of the model must have {bias.shape} slopes, as its head has rows, got {shape}"
+            )
         wanted = {name: f"float32 ({_GOLDEN_ROWS}, {width})" for name, width in self.spec.widths.items()}
         got = {name: f"{values.dtype} {values.shape}" for name, values in self.golden.items()}
         if got != wanted:
@@ -92,7 +105,9 @@ class Model:
         return values
 
     def probabilities(self, X: ArrayLike) -> NDArray[np.floating] | None:
-        """Probabilities (rows, classes); None from ``linear-svc``, which has none."""
+        """Probabilities (rows, classes); None from ``linear-svc`` that was not calibrated, which has none."""
+        if self.calibration:
+            return self.calibration.probabilities(self.decision(X))
         if not hasattr(self.estimator, "predict_proba"):
             return None
         values: NDArray[np.floating] = self.estimator.predict_proba(X)
@@ -167,14 +182,18 @@ def _read_document(file: BinaryIO, path: Path) -> dict[str, Any]:
 
 def _to_bytes(model: Model) -> bytes:
     state, arrays = take_state(model.estimator)
+    calibration = model.calibration
     document = {
-        "schema": SCHEMA,
+        "schema": 2 if calibration else 1,
         "spec": model.spec.to_json(),
         "classes": list(model.classes),
         "head": model.head,
         **state,
         "info": model.info,
     }
+    if calibration:
+        document["calibration"] = METHOD
+        arrays |= {"calibration.slope": calibration.slope, "calibration.intercept": calibration.intercept}
     try:
         text = json.dumps(document, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -192,4 +211,9 @@ def _build(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> 
     estimator = give_state(head, classes, document, tensors)
     spec = ExtractSpec.from_json(document["spec"])
     golden = {name: tensors[f"golden.{name}"].copy() for name in spec.widths}
-    return Model(spec, classes, head, estimator, golden, document["info"])
+    calibration = None
+    if (method := document.get("calibration")) is not None:
+        if method != METHOD:
+            raise ModelError(f"calibration must be {METHOD}, got {method!r}")
+        calibration = Calibration(tensors["calibration.slope"].copy(), tensors["calibration.intercept"].copy())
+    return Model(spec, classes, head, estimator, golden, document["info"], calibration)

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 from conftest import SPEC
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.svm import LinearSVC
 
 from featx.errors import DataError, ModelError, SpecError
@@ -10,11 +11,13 @@ from featx.evaluate import evaluate
 from featx.extract import extract
 from featx.fit import block_runs, fit
 from featx.fit.training import read_training
-from featx.heads import BlockNormalizer, linear_parts
+from featx.heads import BlockNormalizer, linear_parts, make_head
+from featx.heads.folds import make_folds
 from featx.heads.nested import nested
 from featx.heads.rows import fingerprint, holdout
 from featx.load import load_features
 from featx.model import load_model
+from featx.predict import predict
 
 
 def test_the_model_is_what_sklearn_fits(shared_store):
@@ -95,6 +98,12 @@ def test_the_held_out_part_is_found_again_by_evaluate(shared_store, shared_photo
     assert evaluate(model, shared_store)["n"] == 9
     extract(shared_photos, tmp_path / "again.h5", SPEC)
     assert evaluate(model, tmp_path / "again.h5")["n"] == 9
+
+
+def test_the_calibration_error_of_a_calibrated_model(shared_store):
+    options = {"head": "linear-svc", "blocks": (1,), "C": 1.0, "folds": 3, "test_size": 0.25}
+    assert evaluate(fit(shared_store, **options), shared_store)["calibration_error"] is None
+    assert 0 < evaluate(fit(shared_store, calibrate=True, **options), shared_store)["calibration_error"] < 0.5
 
 
 def test_evaluating_the_training_rows_is_refused(shared_store):
@@ -178,3 +187,29 @@ def test_the_nested_estimate_is_that_of_the_rows_and_is_kept(shared_store, tmp_p
     )  # fmt: skip
     assert load_model(tmp_path / "photos.featx").info["nested"] == model.info["nested"] == expected.to_dict()
     assert "nested" not in fit(shared_store, C=1.0, **options).info
+
+
+def test_a_calibrated_model_has_the_probabilities_of_sklearn(shared_store, tmp_path):
+    options = {"blocks": (1, 3), "C": 1.0, "folds": 3}
+    model = fit(shared_store, tmp_path / "photos.featx", head="linear-svc", calibrate=True, **options)
+    plain = fit(shared_store, head="linear-svc", **options)
+    rows = read_training(shared_store, blocks=(1, 3))
+    head = make_head("linear-svc", widths=tuple(rows.spec.widths.values()))
+    folds = make_folds(rows.y, rows.groups, 3)
+    expected = CalibratedClassifierCV(head, cv=folds, ensemble=False).fit(rows.X, rows.y).predict_proba(rows.X)
+    reopened = load_model(tmp_path / "photos.featx")
+    np.testing.assert_allclose(reopened.probabilities(rows.X), expected, atol=1e-6)
+    np.testing.assert_array_equal(reopened.decision(rows.X), plain.decision(rows.X))
+    assert reopened.info["calibration"] == {"method": "sigmoid", "folds": 3}
+    found = list(predict(reopened, [shared_store], top=3))
+    order = [[model.classes.index(name) for name in row.classes] for row in found]
+    np.testing.assert_allclose(
+        [row.probabilities for row in found], np.take_along_axis(expected, np.array(order), 1), atol=1e-6
+    )
+
+
+def test_what_has_probabilities_is_not_calibrated(shared_store):
+    with pytest.raises(DataError, match="--calibrate of fit is for linear-svc; softmax has probabilities of its own"):
+        fit(shared_store, head="softmax", calibrate=True)
+    model = fit(shared_store, calibrate=True, blocks=(1,), C=1.0, folds=3)
+    assert (model.calibration is not None) == (model.head == "linear-svc")

@@ -19,6 +19,7 @@ from sklearn.datasets import make_blobs
 import featx.model
 from featx.errors import ModelError
 from featx.heads import HEADS, NORMALIZERS, make_head
+from featx.heads.calibration import Calibration
 from featx.model import Model, load_model
 from featx.spec import ExtractSpec
 
@@ -218,7 +219,7 @@ def _safetensors(metadata):
         (struct.pack("<Q", 90_000) + b"[" * 90_000, "its header is not one of featx"),
         (_safetensors({"format": "pt"}), "its header is not one of featx"),
         (_safetensors({"featx": "{}"}), "its header is not one of featx"),
-        (_safetensors({"featx": '{"schema": 2}'}), "has schema 2, this featx reads up to 1; update featx"),
+        (_safetensors({"featx": '{"schema": 3}'}), "has schema 3, this featx reads up to 2; update featx"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path, data, message):
@@ -307,6 +308,35 @@ def test_a_normalizer_of_another_kind_is_refused(tmp_path):
         model.save(tmp_path / "a.featx")
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_calibration_is_kept(tmp_path, count):
+    X, _ = _rows(classes=count)
+    rows = 1 if count == 2 else count
+    calibration = Calibration(np.linspace(-2.0, -1.0, rows), np.linspace(0.1, 0.3, rows))
+    model = _model("linear-svc", count=count, calibration=calibration)
+    model.save(tmp_path / "a.featx")
+    again = load_model(tmp_path / "a.featx")
+    np.testing.assert_array_equal(again.probabilities(X), model.probabilities(X))
+    np.testing.assert_array_equal(model.probabilities(X), calibration.probabilities(model.decision(X)))
+    again.save(tmp_path / "b.featx")
+    assert (tmp_path / "a.featx").read_bytes() == (tmp_path / "b.featx").read_bytes()
+
+
+def _header(path):
+    with path.open("rb") as file:
+        return json.loads(json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))["__metadata__"]["featx"])
+
+
+def test_a_file_claims_the_schema_that_it_needs(saved, tmp_path):
+    assert _header(saved)["schema"] == 1
+    assert "calibration" not in _header(saved)
+    _model("linear-svc", calibration=Calibration(-np.ones(3), np.zeros(3))).save(tmp_path / "b.featx")
+    assert (_header(tmp_path / "b.featx")["schema"], _header(tmp_path / "b.featx")["calibration"]) == (2, "sigmoid")
+    _resealed(tmp_path / "b.featx", lambda document, tensors: document.update(calibration="isotonic"))
+    with pytest.raises(ModelError, match="calibration must be sigmoid, got 'isotonic'"):
+        load_model(tmp_path / "b.featx")
+
+
 def _with_weights(value):
     model = _model()
     model.estimator.named_steps["head"].coef_[0, 0] = value
@@ -320,6 +350,7 @@ def _with_weights(value):
         ({"estimator": make_head("softmax")}, r"those of its estimator's fit, \(\), got"),
         ({"spec": SPEC.select(blocks=(1,))}, r"must take the 64 columns of its spec, got \(192, 192\)"),
         ({"estimator": _with_weights(np.nan)}, "weights of the model must be finite, got NaN or infinity"),
+        ({"calibration": Calibration(np.ones(2), np.ones(2))}, r"must have \(3,\) slopes, as its head has, got \(2,\)"),
         ({"golden": {}}, r"golden features of the model must be .*block1_avg.*float32 \(3, 64\).* got \{\}"),
         ({"golden": {name: np.zeros((3, width)) for name, width in SPEC.widths.items()}}, r"got .*float64 \(3, 64\)"),
     ],

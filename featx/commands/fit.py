@@ -29,10 +29,11 @@ HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
               help="The best mean, or the simplest within one standard error of it.")  # fmt: skip
 @click.option("--class-weight", type=click.Choice(("balanced",)), help="Weigh classes by how rare they are.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of folds and hold-out.")
+@click.option("--calibrate", is_flag=True, help="Give linear-svc probabilities; the other heads have their own.")
 @click.option("--nested", is_flag=True,
               help="Also estimate, by nested cross-validation, what the choice is worth on new images.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
-              help="Processes for --nested; the result is the same for any N.")  # fmt: skip
+              help="Processes for --nested and what scikit-learn fits; the same result for any N.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace a model that is there.")
 @quiet_option
 @json_option
@@ -47,6 +48,7 @@ def command(store: str, output: str, quiet: bool, as_json: bool, **options: Any)
       featx fit photos.h5 -o photos.featx
       featx fit photos.h5 -o photos.featx --test-size 0.2
       featx fit photos.h5 -o photos.featx --nested --jobs 2
+      featx fit photos.h5 -o photos.featx --head linear-svc --calibrate
       featx fit photos.h5 -o photos.featx --head softmax --blocks 5 --C 0.1 --normalize none
     """
     from featx.fit import fit
@@ -58,8 +60,10 @@ def command(store: str, output: str, quiet: bool, as_json: bool, **options: Any)
         click.echo(_summary(model.info["search"]))
         if nested := model.info.get("nested"):
             click.echo(f"estimate not flattered by selection: {nested['mean']:.3f} ± {nested['standard_error']:.3f}")
+        calibrated = ", calibrated" if model.calibration else ""
         click.echo(
             f"{output}: {model.head}, C = {model.info['C']:g}, {len(model.classes)} classes, {model.info['rows']} rows"
+            + calibrated
         )
 
 

@@ -11,8 +11,11 @@ import sklearn
 from featx.blocks import feature_name
 from featx.errors import DataError, ModelError
 from featx.fit.training import read_training
+from featx.heads.calibration import METHOD
+from featx.heads.folds import make_folds
 from featx.heads.nested import nested as estimate_nested
 from featx.heads.pipelines import HEADS, make_head
+from featx.heads.refit import refit, refit_calibrated
 from featx.heads.search import search
 from featx.model import Model
 from featx.store import Store
@@ -36,6 +39,7 @@ def fit(
     rule: str = "best",
     class_weight: str | None = None,
     seed: int = 0,
+    calibrate: bool = False,
     nested: bool = False,
     jobs: int = 1,
     overwrite: bool = False,
@@ -67,11 +71,13 @@ def fit(
         Share of the rows to hold out for ``evaluate``, stratified, instead of a split column.
     folds, repeats, scoring, rule, class_weight, seed
         Of the cross-validation: see `featx.heads.search.search`.
+    calibrate : bool
+        Give ``linear-svc`` probabilities, by `featx.heads.refit.refit_calibrated`; the other heads have their own.
     nested : bool
         Estimate by nested cross-validation what the whole choice is worth, not flattered by its having chosen the
         best; kept in ``info["nested"]``: see `featx.heads.nested.nested`.
     jobs : int
-        Processes for the nested cross-validation; the model is the same for any number.
+        Processes for what scikit-learn fits and for the nested cross-validation; the model is the same for any number.
     overwrite : bool
         Replace a model that is there.
 
@@ -86,6 +92,8 @@ def fit(
     """
     if head != "best" and head not in HEADS:
         raise DataError(f"--head of fit must be best or one of {', '.join(HEADS)}, got {head!r}")
+    if calibrate and head not in ("best", "linear-svc"):
+        raise DataError(f"--calibrate of fit is for linear-svc; {head} has probabilities of its own: leave it out")
     if output is not None and Path(output).exists() and not overwrite:
         raise ModelError(f"{output} exists; give --overwrite to replace it, or another --output")
     rows = read_training(store, blocks=blocks, pools=pools, column=column, test_size=test_size, seed=seed)
@@ -104,7 +112,12 @@ def fit(
     widths = tuple(spec.widths.values())
     columns = np.concatenate([np.arange(rows.X.shape[1])[rows.spec.slices[name]] for name in spec.widths])
     pipeline = make_head(best.head, best.C, normalize=normalize, widths=widths, class_weight=class_weight)
-    pipeline.fit(rows.X[:, columns], rows.y)
+    calibration = None
+    if calibrate and best.head == "linear-svc":
+        dealt = make_folds(rows.y, rows.groups, folds, seed=seed)
+        pipeline, calibration = refit_calibrated(pipeline, rows.X[:, columns], rows.y, dealt, jobs=jobs)
+    else:
+        refit(pipeline, rows.X[:, columns], rows.y, jobs=jobs)
     with Store(store) as opened:
         golden = {name: values for name, values in opened.golden.items() if name in spec.widths}
     info = {
@@ -116,9 +129,11 @@ def fit(
         "versions": {"featx": __version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__,
                      "python": platform.python_version()},
     }  # fmt: skip
+    if calibration:
+        info["calibration"] = {"method": METHOD, "folds": folds}
     if estimate:
         info["nested"] = estimate.to_dict()
-    model = Model(spec, tuple(pipeline.classes_.tolist()), best.head, pipeline, golden, info)
+    model = Model(spec, tuple(pipeline.classes_.tolist()), best.head, pipeline, golden, info, calibration)
     if output is not None:
         model.save(output, overwrite=overwrite)
     return model

@@ -1,0 +1,113 @@
+"""Fits by sklearn itself, weighted and calibrated if asked, in several processes with the same result."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from joblib import parallel_config
+from numpy.typing import ArrayLike, NDArray
+from sklearn import config_context
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from featx.errors import SpecError
+from featx.heads.calibration import METHOD, Calibration
+from featx.heads.folds import Fold
+
+
+def refit(
+    pipeline: Pipeline,
+    X: NDArray[np.floating],
+    y: NDArray[Any],
+    *,
+    sample_weight: ArrayLike | None = None,
+    jobs: int = 1,
+) -> Pipeline:
+    """Fit a pipeline of `make_head`, in place.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    X : float array (rows, columns)
+    y : array (rows,)
+    sample_weight : float array (rows,), optional
+        For the head; the normalizer counts rows alike.
+    jobs : int
+        Processes for one-vs-rest; the result is the same for any number.
+
+    Raises
+    ------
+    SpecError
+        If jobs is out of range.
+    """
+    head = pipeline.named_steps["head"]
+    if not isinstance(head, OneVsRestClassifier):
+        with _weighing(pipeline, sample_weight) as weights:
+            return pipeline.fit(X, y, **weights)
+    with _weighing(pipeline, sample_weight) as weights, _sharing(jobs):
+        head.set_params(n_jobs=jobs)
+        pipeline.fit(X, y, **weights)
+    head.set_params(n_jobs=None)
+    return pipeline
+
+
+def refit_calibrated(
+    pipeline: Pipeline,
+    X: NDArray[np.floating],
+    y: NDArray[Any],
+    folds: Sequence[Fold],
+    *,
+    sample_weight: ArrayLike | None = None,
+    jobs: int = 1,
+) -> tuple[Pipeline, Calibration]:
+    """Fit a clone of a pipeline, and sigmoids to its decisions on rows held out.
+
+    Done by sklearn's CalibratedClassifierCV without ensemble: one head, fitted on all rows, whose decisions stay as
+    they are, so that what it adds is two numbers a class.
+
+    Parameters
+    ----------
+    pipeline, X, y, sample_weight, jobs
+        As in `refit`; the weights count for the sigmoids too.
+    folds : sequence of (train, test)
+        From `make_folds`, of one shuffle: every row is tested once.
+
+    Raises
+    ------
+    SpecError
+        If jobs is out of range.
+    """
+    calibrated = CalibratedClassifierCV(pipeline, method=METHOD, cv=folds, n_jobs=jobs, ensemble=False)
+    with _weighing(pipeline, sample_weight) as weights, _sharing(jobs):
+        if weights:
+            calibrated.set_fit_request(sample_weight=True)
+        calibrated.fit(X, y, **weights)
+    (found,) = calibrated.calibrated_classifiers_
+    slope, intercept = np.array([(part.a_, part.b_) for part in found.calibrators], np.float64).T
+    return found.estimator, Calibration(slope, intercept)
+
+
+@contextmanager
+def _weighing(pipeline: Pipeline, sample_weight: ArrayLike | None) -> Iterator[dict[str, ArrayLike]]:
+    """The keywords that make ``fit`` weigh rows in the head alone, while sklearn routes them there."""
+    if sample_weight is None:
+        yield {}
+        return
+    with config_context(enable_metadata_routing=True):
+        for step in pipeline.named_steps.values():
+            inner = step.estimator if isinstance(step, OneVsRestClassifier) else step
+            if hasattr(inner, "set_fit_request"):
+                inner.set_fit_request(sample_weight=step is pipeline.named_steps["head"])
+        yield {"sample_weight": sample_weight}
+
+
+@contextmanager
+def _sharing(jobs: int) -> Iterator[None]:
+    """Several processes, with one thread each, so that sums are added up in the same order for any number of them."""
+    if jobs < 1:
+        raise SpecError(f"jobs of a fit must be 1 or more, got {jobs}")
+    with threadpool_limits(limits=1, user_api="blas"), parallel_config("loky", inner_max_num_threads=1):
+        yield

@@ -1,0 +1,105 @@
+"""Weighted, calibrated and parallel fits are those of sklearn."""
+
+import numpy as np
+import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+from featx.errors import ModelError, SpecError
+from featx.heads import HEADS, NORMALIZERS, linear_parts, make_head
+from featx.heads.calibration import Calibration
+from featx.heads.folds import make_folds
+from featx.heads.refit import refit, refit_calibrated
+
+
+def make_rows(classes=3, n=90, seed=0):
+    rng = np.random.default_rng(seed)
+    codes = np.arange(n) % classes
+    X = np.abs(rng.normal(size=(classes, 12))[codes] + 1.5 * rng.normal(size=(n, 12)))
+    return X.astype(np.float32), np.array(["ant", "bee", "cat", "dog"])[codes], rng.integers(1, 4, n)
+
+
+@pytest.mark.parametrize("normalize", NORMALIZERS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_calibrated_probabilities_are_those_of_sklearn(normalize, classes):
+    X, y, _ = make_rows(classes)
+    folds = make_folds(y, n_splits=3)
+    head = make_head("linear-svc", normalize=normalize)
+    pipeline, calibration = refit_calibrated(head, X, y, folds)
+    expected = CalibratedClassifierCV(head, cv=folds, ensemble=False).fit(X, y)
+    np.testing.assert_allclose(
+        calibration.probabilities(pipeline.decision_function(X)), expected.predict_proba(X), atol=1e-12
+    )
+    np.testing.assert_array_equal(pipeline.decision_function(X), refit(head, X, y).decision_function(X))
+
+
+@pytest.mark.parametrize("normalize", ["power", "standard"])
+def test_calibration_counts_weights_as_sklearn_does(normalize):
+    X, y, weight = make_rows()
+    folds = make_folds(y, n_splits=3)
+    pipeline, calibration = refit_calibrated(
+        make_head("linear-svc", normalize=normalize), X, y, folds, sample_weight=weight
+    )
+    if normalize == "power":
+        normalized = pipeline.named_steps["normalizer"].transform(X)
+        svc = LinearSVC(random_state=0, max_iter=10_000)
+        expected = CalibratedClassifierCV(svc, cv=folds, ensemble=False).fit(normalized, y, sample_weight=weight)
+        np.testing.assert_allclose(
+            calibration.probabilities(pipeline.decision_function(X)), expected.predict_proba(normalized), atol=1e-12
+        )
+    unweighted = refit_calibrated(make_head("linear-svc", normalize=normalize), X, y, folds)[1]
+    assert abs(calibration.slope - unweighted.slope).max() > 1e-3
+
+
+def test_sigmoids_that_are_all_zero_say_nothing():
+    calibration = Calibration(np.full(3, -1.0), np.zeros(3))
+    np.testing.assert_array_equal(calibration.probabilities([[-1e4, -1e4, -1e4]]), np.full((1, 3), 1 / 3))
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept"), [([1.0, 2.0], [1.0]), ([[1.0]], [[1.0]]), ([np.nan], [0.0]), ([1.0], [np.inf])]
+)
+def test_a_calibration_that_does_not_fit_is_refused(slope, intercept):
+    with pytest.raises(ModelError, match="slope and intercept of a calibration must be finite, one a class, got"):
+        Calibration(np.array(slope), np.array(intercept))
+
+
+@pytest.mark.parametrize("normalize", NORMALIZERS)
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("head", HEADS)
+def test_weights_are_those_of_sklearn(head, classes, normalize):
+    X, y, weight = make_rows(classes)
+    pipeline = refit(make_head(head, normalize=normalize), X, y, sample_weight=weight)
+    step = make_head("softmax", normalize=normalize).named_steps["normalizer"]
+    rows = X if step == "passthrough" else step.fit_transform(X)
+    W, b = linear_parts(pipeline)
+    for code, name in enumerate(np.unique(y)[-len(W) :]):
+        if head == "softmax":
+            expected = LogisticRegression(max_iter=10_000).fit(rows, y, sample_weight=weight)
+        elif head == "ovr-logistic":
+            expected = LogisticRegression(max_iter=10_000).fit(rows, y == name, sample_weight=weight)
+        else:
+            expected = LinearSVC(random_state=0, max_iter=10_000).fit(rows, y, sample_weight=weight)
+        row = code if len(expected.coef_) > 1 else 0
+        np.testing.assert_allclose(W[code], expected.coef_[row], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(b[code], expected.intercept_[row], rtol=1e-5, atol=1e-6)
+    assert abs(W - linear_parts(refit(make_head(head, normalize=normalize), X, y))[0]).max() > 1e-3
+
+
+def test_the_same_for_any_number_of_processes():
+    X, y, weight = make_rows()
+    one, two = (refit(make_head("ovr-logistic"), X, y, sample_weight=weight, jobs=jobs) for jobs in (1, 2))
+    np.testing.assert_array_equal(linear_parts(one)[0], linear_parts(two)[0])
+    assert two.named_steps["head"].n_jobs is None
+    folds = make_folds(y, n_splits=3)
+    one, two = (refit_calibrated(make_head("linear-svc"), X, y, folds, jobs=jobs) for jobs in (1, 2))
+    np.testing.assert_array_equal(linear_parts(one[0])[0], linear_parts(two[0])[0])
+    np.testing.assert_array_equal(one[1].slope, two[1].slope)
+    np.testing.assert_array_equal(one[1].intercept, two[1].intercept)
+
+
+def test_no_processes_are_refused():
+    X, y, _ = make_rows()
+    with pytest.raises(SpecError, match="jobs of a fit must be 1 or more, got 0"):
+        refit(make_head("ovr-logistic"), X, y, jobs=0)
