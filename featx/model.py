@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,10 @@ from featx.heads import HEADS, linear_parts
 from featx.heads.calibration import METHOD, Calibration
 from featx.heads.state import give_state, take_state
 from featx.spec import ExtractSpec
+from featx.weights import TrunkWeights
+
+if TYPE_CHECKING:
+    from featx.bridge import ImageClassifier
 
 SCHEMA = 2
 MAX_HEADER_BYTES = 100_000_000
@@ -56,6 +60,8 @@ class Model:
         What else is known of the model; must go into JSON.
     calibration : Calibration, optional
         From decisions to probabilities, for a head that has none of its own.
+    path : Path, optional
+        The file that it was read from, beside which a fine-tuned trunk's weights lie; not part of what is saved.
 
     Raises
     ------
@@ -70,6 +76,7 @@ class Model:
     golden: dict[str, NDArray[np.float32]]
     info: dict[str, Any]
     calibration: Calibration | None = None
+    path: Path | None = None
 
     def __post_init__(self) -> None:
         if self.head not in HEADS:
@@ -113,6 +120,12 @@ class Model:
         values: NDArray[np.floating] = self.estimator.predict_proba(X)
         return values
 
+    def to_torch(self, weights: TrunkWeights | str | Path | None = None) -> "ImageClassifier":
+        """The model as a torch module from images to the head's decisions: `featx.bridge.to_torch`."""
+        from featx.bridge import to_torch
+
+        return to_torch(self, weights)
+
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model, whole or not at all; equal models give equal bytes.
 
@@ -155,7 +168,7 @@ def load_model(path: str | Path) -> Model:
     if hashlib.sha256(data[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
         raise ModelError(f"{path} is cut short or has changed bytes: its digest does not match; copy or fit it anew")
     try:
-        return _build(document, load(data))
+        return _build(document, load(data), path)
     except (FeatxError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{path} is no model that this featx can use: {error}") from error
 
@@ -206,7 +219,7 @@ def _to_bytes(model: Model) -> bytes:
     return body + hashlib.sha256(body).digest()
 
 
-def _build(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Model:
+def _build(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], path: Path) -> Model:
     classes, head = tuple(document["classes"]), document["head"]
     estimator = give_state(head, classes, document, tensors)
     spec = ExtractSpec.from_json(document["spec"])
@@ -216,4 +229,4 @@ def _build(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> 
         if method != METHOD:
             raise ModelError(f"calibration must be {METHOD}, got {method!r}")
         calibration = Calibration(tensors["calibration.slope"].copy(), tensors["calibration.intercept"].copy())
-    return Model(spec, classes, head, estimator, golden, document["info"], calibration)
+    return Model(spec, classes, head, estimator, golden, document["info"], calibration, path)

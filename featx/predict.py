@@ -14,7 +14,7 @@ from featx.images import MAX_PIXELS, list_images
 from featx.model import Model
 from featx.progress import progress_bar
 from featx.store import Store, is_store
-from featx.weights import load_trunk
+from featx.weights import load_for
 
 BLOCK_ROWS = 4096
 
@@ -79,13 +79,7 @@ def predict(
             images.append(source)
     if not images:
         return
-    trunk = load_trunk(model.spec.trunk, weights)
-    model.spec.check_same(
-        model.spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing),
-        this="the model",
-        that=f"the weights from {trunk.source}",
-        remedy="give the weights that it was fitted with, by --weights",
-    )
+    trunk = load_for(model.spec, weights, model.path)
     runner = make_engine(trunk, model.spec, device, batch_size, engine)
     check_golden(runner, model.golden, "the model")
     for source in images:

@@ -1,0 +1,192 @@
+"""The bridge to torch: a saved model as a torch module, and a trained module as a saved model.
+
+What a model is, is asked by attributes alone (`Fitted`), so that ``featx.model`` can offer the way over itself.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from featx.bridge.modules import BlockPower, ImageClassifier, Standardize
+from featx.engines.golden import compute_golden
+from featx.engines.torch_engine import TorchEngine
+from featx.engines.trunk import Trunk
+from featx.errors import ModelError
+from featx.heads import BlockNormalizer, from_linear_parts, linear_parts
+from featx.spec import ExtractSpec
+from featx.weights import TrunkWeights, load_for, trunk_digest
+
+__all__ = ["BlockPower", "Fitted", "ImageClassifier", "Standardize", "from_torch", "to_torch"]
+TRANSPARENT = (nn.Dropout, nn.Identity, nn.Sequential)
+"""Layers that leave a head linear when it is not trained."""
+
+
+class Fitted(Protocol):
+    """What the bridge asks of a model; `featx.model.Model` is one."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @property
+    def spec(self) -> ExtractSpec:
+        """Of the features that the head takes."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, sorted."""
+
+    @property
+    def head(self) -> str:
+        """A key of ``featx.heads.HEADS``."""
+
+    @property
+    def estimator(self) -> Pipeline:
+        """A fitted normalizer and linear head."""
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What else is known of the model."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file that it was read from."""
+
+
+M = TypeVar("M", bound=Fitted)
+
+
+def to_torch(model: Fitted, weights: TrunkWeights | str | Path | None = None) -> ImageClassifier:
+    """A model as a torch module, whose logits are the head's decisions.
+
+    Parameters
+    ----------
+    model : Model
+        With any head, blocks, pools and normalizer.
+    weights : TrunkWeights or path, optional
+        The trunk's weights; by default those beside the model's file, or those known by the spec's name.
+
+    Returns
+    -------
+    ImageClassifier
+        From uint8 or preprocessed images (n, 3, size, size) to logits (n, classes), or (n, 1) for two classes; on the
+        CPU, in float32, ready to be trained.
+
+    Raises
+    ------
+    SpecMismatch, WeightsError
+        If the weights are not those that the model was fitted with, or are not to be had.
+    """
+    trunk = Trunk.from_tensors(_weights_of(model, weights).tensors, model.spec.blocks)
+    normalizer = _normalizer_module(model.estimator.named_steps["normalizer"])
+    W, b = linear_parts(model.estimator, np.float32)
+    head = nn.Linear(W.shape[1], len(W))
+    head.load_state_dict({"weight": torch.from_numpy(W), "bias": torch.from_numpy(b)})
+    return ImageClassifier(model.spec, model.classes, trunk, normalizer, head)
+
+
+def from_torch(
+    module: ImageClassifier,
+    model: M,
+    weights: TrunkWeights | str | Path | None = None,
+    *,
+    head: str | None = None,
+    trunk: str = "finetuned",
+    info: Mapping[str, Any] | None = None,
+) -> tuple[M, TrunkWeights]:
+    """A trained module as a model again, and the weights of its trunk.
+
+    Parameters
+    ----------
+    module : ImageClassifier
+        From `to_torch`, trained or not; its head must be linear, with dropout or not, and its normalizer untouched.
+    model : Model
+        What the module was made of.
+    weights : TrunkWeights or path, optional
+        As in `to_torch`: the layers that the module does not run are taken from there.
+    head : str, optional
+        What the logits mean, a key of ``featx.heads.HEADS``; by default as in ``model``. After training with
+        cross-entropy it is ``softmax``. Two logits for two classes become one, their difference.
+    trunk : str
+        Name of the trunk's weights if they have changed.
+    info : mapping, optional
+        Replaces the model's own.
+
+    Returns
+    -------
+    model : Model
+        With the module's weights; its spec has the new trunk's digest, and precision fp32 if the trunk has changed.
+    weights : TrunkWeights
+        To be saved beside the model by `featx.weights.save_beside`, if ``digest`` has changed.
+
+    Raises
+    ------
+    ModelError
+        If the head is not linear, or a weight is not finite.
+    SpecError
+        If the head's shape does not fit the classes.
+    """
+    before = _weights_of(model, weights)
+    W, b = _linear_of(module, model.classes)
+    kind, normalizer = head or model.head, model.estimator.named_steps["normalizer"]
+    changes: dict[str, Any] = {
+        "head": kind,
+        "estimator": from_linear_parts(kind, W, b, np.array(model.classes), normalizer),
+        "info": dict(model.info if info is None else info),
+        "path": None,
+    }
+    after = _trunk_of(module, before, trunk)
+    if after.digest != before.digest:
+        # The module computes in fp32, and a calibration holds for one trunk.
+        named = model.spec.with_trunk(after.name, after.digest, after.preprocessing)
+        spec = dataclasses.replace(named, precision="fp32", calibration=())
+        changes |= {"spec": spec, "golden": compute_golden(TorchEngine(after, spec, "cpu"))}
+    return dataclasses.replace(model, **changes), after
+
+
+def _weights_of(model: Fitted, weights: TrunkWeights | str | Path | None) -> TrunkWeights:
+    if not isinstance(weights, TrunkWeights):
+        return load_for(model.spec, weights, model.path)
+    model.spec.check_same(
+        dataclasses.replace(model.spec, trunk_digest=weights.digest),
+        this="the model",
+        that=f"the weights from {weights.source}",
+        remedy="give the weights that it was fitted with",
+    )
+    return weights
+
+
+def _normalizer_module(normalizer: BaseEstimator | str) -> nn.Module:
+    if isinstance(normalizer, BlockNormalizer):
+        return BlockPower(normalizer.widths_, normalizer.power)
+    if isinstance(normalizer, StandardScaler):
+        return Standardize(normalizer.mean_, normalizer.scale_)
+    return nn.Identity()
+
+
+def _linear_of(module: ImageClassifier, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    layers = [layer for layer in module.head.modules() if not isinstance(layer, TRANSPARENT)]
+    if len(layers) != 1 or not isinstance(layer := layers[0], nn.Linear):
+        got = ", ".join(type(layer).__name__ for layer in layers) or "none"
+        raise ModelError(f"head of the module must be one linear layer to become a model, got {got}")
+    W = layer.weight.detach().float().cpu().numpy()
+    b = np.zeros(len(W), np.float32) if layer.bias is None else layer.bias.detach().float().cpu().numpy()
+    return (W[1:] - W[:1], b[1:] - b[:1]) if len(classes) == len(W) == 2 else (W.copy(), b.copy())
+
+
+def _trunk_of(module: ImageClassifier, before: TrunkWeights, name: str) -> TrunkWeights:
+    trained = {
+        key: np.ascontiguousarray(values.detach().float().cpu().numpy())
+        for key, values in module.trunk.state_dict().items()
+    }
+    tensors = {**before.tensors, **trained}
+    digest = trunk_digest(tensors)
+    if digest == before.digest:
+        return before
+    return TrunkWeights(name, digest, before.preprocessing, f"{before.name}, fine-tuned", tensors)

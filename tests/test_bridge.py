@@ -1,0 +1,244 @@
+"""The bridge to torch and back, on real weights: the same decisions, gradients that are finite, and no mixed trunks."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from featx.bridge import BlockPower, Standardize, from_torch, to_torch
+from featx.engines.golden import compute_golden
+from featx.engines.torch_engine import TorchEngine
+from featx.errors import ModelError, SpecError, SpecMismatch, WeightsError, WeightsNotFound
+from featx.heads import HEADS, BlockNormalizer, make_head
+from featx.images import draw_golden, prepare
+from featx.model import Model, load_model
+from featx.predict import predict
+from featx.spec import ExtractSpec
+from featx.weights import beside, load_for, save_beside
+
+NAMES = np.array(["daisy", "iris", "lily"])
+FEATURES = {
+    "block 5 avg": {"blocks": (5,)},
+    "blocks 3-5 avg": {"blocks": (3, 4, 5)},
+    "avg and max": {"blocks": (4, 5), "pools": ("avg", "max")},
+    "gem": {"blocks": (2, 5), "pools": ("gem",)},
+    "flat": {"blocks": (5,), "pools": ("flat",)},
+}
+
+
+def pictures(count=12, size=64):
+    """Golden pictures, plain, flipped, turned and darkened: uint8 (count, size, size, 3)."""
+    spec = ExtractSpec(size=size)
+    plain = [prepare(image, spec) for image in draw_golden()]
+    changed = [change(p) for change in (np.fliplr, np.flipud, lambda p: p // 3) for p in plain]
+    return np.stack((plain + changed)[:count])
+
+
+def as_tensor(images):
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+def fitted(oxford, head="softmax", normalize="power", classes=3, spec=None):
+    """A model fitted on the pictures' features, and those features."""
+    spec = dataclasses.replace(spec or ExtractSpec(size=64, blocks=(1, 2)), trunk_digest=oxford.digest)
+    engine = TorchEngine(oxford, spec, "cpu")
+    X = np.hstack(list(engine(pictures(size=spec.size)).values()))
+    C = 1e-7 if normalize == "none" else 10.0  # raw features are in the thousands
+    estimator = make_head(head, C, normalize=normalize, widths=tuple(spec.widths.values()))
+    estimator.fit(X, NAMES[np.arange(len(X)) % classes])
+    names = tuple(NAMES[:classes].tolist())
+    return Model(spec, names, head, estimator, compute_golden(engine), {"C": C}), X
+
+
+@pytest.fixture(scope="module")
+def model(oxford):
+    return fitted(oxford)[0]
+
+
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("head", HEADS)
+def test_logits_are_the_heads_decisions(oxford, head, features):
+    model, X = fitted(oxford, head, spec=ExtractSpec(size=64, **FEATURES[features]))
+    with torch.no_grad():
+        logits = model.to_torch(oxford)(as_tensor(pictures())).numpy()
+    assert logits.shape == (12, 3)
+    assert np.abs(logits - model.decision(X)).max() < 1e-4
+
+
+@pytest.mark.parametrize("normalize", ["power", "standard", "none"])
+@pytest.mark.parametrize("head", HEADS)
+def test_every_normalizer_and_two_classes(oxford, head, normalize):
+    model, X = fitted(oxford, head, normalize, classes=2)
+    with torch.no_grad():
+        logits = to_torch(model, oxford)(as_tensor(pictures())).numpy()
+    expected = model.decision(X)
+    assert logits.shape == (12, 1)
+    assert np.abs(logits[:, 0] - expected).max() < 1e-4 * max(1, np.abs(expected).max())
+
+
+def test_preprocessed_images_and_features_are_taken_too(oxford, model):
+    module, images = to_torch(model, oxford), as_tensor(pictures(3))
+    with torch.no_grad():
+        logits = module(images)
+        assert torch.equal(module(module.preprocess(images)), logits)
+        assert torch.equal(module.classify(module.features(images)), logits)
+        stored = torch.from_numpy(np.hstack(list(model.golden.values())))
+        torch.testing.assert_close(module.classify(stored), logits, atol=1e-4, rtol=0)
+
+
+def test_a_power_other_than_one_half_is_kept(oxford):
+    X = np.abs(np.random.default_rng(0).normal(size=(4, 6))).astype(np.float32) * [1, -1, 1, -1, 1, 1]
+    expected = BlockNormalizer((4, 2), 0.25).fit_transform(X)
+    np.testing.assert_allclose(BlockPower((4, 2), 0.25)(torch.tensor(X)), expected, atol=1e-6)
+    assert repr(BlockPower((4, 2), 0.25)) == "BlockPower(widths=[4, 2], power=0.25)"
+
+
+def test_gradients_at_zero_are_finite():
+    x = torch.zeros(3, 6, requires_grad=True)
+    with torch.no_grad():
+        x[1, 2], x[2, :] = 4.0, 1e-30
+    BlockPower((4, 2), 0.5)(x).square().sum().backward()
+    assert torch.isfinite(x.grad).all()
+    normalized = BlockPower((4, 2), 0.5)(x)
+    assert normalized[0].tolist() == [0] * 6
+    assert normalized[1].tolist() == [0, 0, 1, 0, 0, 0]
+
+
+def test_trunk_and_head_are_trained_and_a_black_image_does_no_harm(oxford, model):
+    module = to_torch(model, oxford)
+    images = as_tensor(pictures(3))
+    images[0] = 0
+    loss = nn.functional.cross_entropy(module(images), torch.tensor([0, 1, 2]))
+    loss.backward()
+    names = dict(module.named_parameters())
+    assert set(names) == {f"trunk.features.{i}.{part}" for i in (0, 2, 5, 7) for part in ("weight", "bias")} | {
+        "head.weight",
+        "head.bias",
+    }
+    for name, parameter in names.items():
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_a_scaler_is_part_of_the_state():
+    assert set(Standardize(np.zeros(2), np.ones(2)).state_dict()) == {"mean", "scale"}
+
+
+def test_there_and_back_is_the_same_model(oxford, model):
+    images = as_tensor(pictures(3))
+    back, weights = from_torch(to_torch(model, oxford), model, oxford)
+    assert (back.spec, back.head, back.classes, back.info) == (model.spec, model.head, model.classes, model.info)
+    assert weights is oxford
+    assert torch.equal(to_torch(back, weights)(images), to_torch(model, oxford)(images))
+
+
+def tuned(oxford, model, **options):
+    """A module whose trunk and head have made a step, and the model of it."""
+    module = to_torch(model, oxford)
+    with torch.no_grad():
+        module.trunk.features[5].weight += 1e-3
+        module.head.bias += 0.5
+    return module, *from_torch(module, model, oxford, **options)
+
+
+def test_a_fine_tuned_module_is_a_model_that_predict_takes(oxford, model, tmp_path):
+    module, changed, weights = tuned(oxford, model, info={"note": "tuned"})
+    assert changed.spec.trunk == "finetuned"
+    assert changed.spec.trunk_digest == weights.digest != oxford.digest
+    assert changed.info == {"note": "tuned"}
+    for name, values in weights.tensors.items():  # the last layers are not run by blocks 1 and 2
+        assert np.array_equal(values, oxford.tensors[name]) == (name != "features.5.weight")
+    changed.save(tmp_path / "tuned.featx")
+    assert save_beside(weights, tmp_path / "tuned.featx") == tmp_path / "tuned.trunk.safetensors"
+
+    reopened = load_model(tmp_path / "tuned.featx")
+    for number, image in enumerate(draw_golden()):
+        image.save(tmp_path / f"{number}.png")
+    found = [next(predict(reopened, [tmp_path / f"{number}.png"], top=3)) for number in range(3)]
+    with torch.no_grad():
+        expected = module(as_tensor(pictures(3))).softmax(1).numpy()
+    np.testing.assert_allclose([p.probabilities for p in found], -np.sort(-expected, axis=1), atol=1e-4)
+    with torch.no_grad():
+        assert torch.equal(reopened.to_torch()(as_tensor(pictures(3))), module(as_tensor(pictures(3))))
+
+
+def test_another_trunk_beside_a_model_is_not_taken(oxford, model, tmp_path):
+    _, changed, weights = tuned(oxford, model)
+    changed.save(tmp_path / "tuned.featx")
+    reopened = load_model(tmp_path / "tuned.featx")
+    wanted = rf"the trunk finetuned of .*tuned\.featx must be .*tuned\.trunk\.safetensors \(digest {weights.digest}\)"
+    with pytest.raises(WeightsNotFound, match=wanted):
+        reopened.to_torch()
+    save_beside(dataclasses.replace(oxford, name="finetuned"), tmp_path / "tuned.featx")
+    with pytest.raises(WeightsNotFound, match="or be given by --weights, got neither"):
+        reopened.to_torch()
+    with pytest.raises(SpecMismatch, match=r"trunk_digest is .* in the model but .* in the weights from"):
+        reopened.to_torch(beside(tmp_path / "tuned.featx"))
+    save_beside(weights, tmp_path / "elsewhere.featx")
+    assert load_for(reopened.spec, beside(tmp_path / "elsewhere.featx")).digest == weights.digest
+    with pytest.raises(WeightsNotFound, match="--trunk must be one of"):
+        load_for(reopened.spec)
+
+
+def test_a_file_says_nothing_of_its_preprocessing(oxford, model, tmp_path):
+    _, changed, weights = tuned(oxford, model)
+    spec = dataclasses.replace(changed.spec, preprocessing="imagenet1k_v1")
+    file = save_beside(weights, tmp_path / "other.featx")
+    assert load_for(spec, file).preprocessing == "imagenet1k_v1"
+    assert load_for(spec, model=tmp_path / "other.featx").preprocessing == "imagenet1k_v1"
+
+
+def test_a_trunk_that_cannot_be_written(oxford, tmp_path):
+    with pytest.raises(WeightsError, match=r"gone/m\.trunk\.safetensors cannot be written: "):
+        save_beside(oxford, tmp_path / "gone" / "m.featx")
+
+
+def test_a_trained_trunk_is_fp32_and_has_no_calibration(oxford, model):
+    spec = dataclasses.replace(model.spec, precision="int8", calibration=(100.0,) * 13)
+    quantized = dataclasses.replace(model, spec=spec)
+    same, _ = from_torch(to_torch(quantized, oxford), quantized, oxford)
+    assert same.spec == spec
+    _, changed, _ = tuned(oxford, quantized)
+    assert (changed.spec.precision, changed.spec.calibration) == ("fp32", ())
+
+
+def test_a_head_with_dropout_and_two_logits_for_two_classes(oxford):
+    model, X = fitted(oxford, "linear-svc", classes=2)
+    module = to_torch(model, oxford)
+    module.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(sum(model.spec.widths.values()), 2, bias=False)).eval()
+    back, _ = from_torch(module, model, oxford, head="softmax")
+    with torch.no_grad():
+        expected = module(as_tensor(pictures())).softmax(1).numpy()
+    np.testing.assert_allclose(back.probabilities(X), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("head", "got"),
+    [
+        (nn.Sequential(nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 3)), "Linear, ReLU, Linear"),
+        (nn.Identity(), "none"),
+        (nn.Sequential(nn.ReLU()), "ReLU"),
+    ],
+)
+def test_a_head_that_is_not_linear_is_no_model(oxford, model, head, got):
+    module = to_torch(model, oxford)
+    module.head = head
+    message = f"head of the module must be one linear layer to become a model, got {got}"
+    with pytest.raises(ModelError, match=re.escape(message)):
+        from_torch(module, model, oxford)
+
+
+def test_a_head_of_other_classes_is_no_model(oxford, model):
+    module = to_torch(model, oxford)
+    module.head = nn.Linear(192, 5)
+    with pytest.raises(SpecError, match="weights and intercepts of 3 classes must have 3 rows"):
+        from_torch(module, model, oxford)
+
+
+def test_weights_of_another_digest_are_refused(oxford, model):
+    other = dataclasses.replace(oxford, digest="0" * 64)
+    with pytest.raises(SpecMismatch, match=r"trunk_digest is 25d2.* in the model but 0000"):
+        to_torch(model, other)
