@@ -17,6 +17,7 @@ from featx.blocks import BLOCK_NUMBERS, BLOCKS, MIN_SIZE, POOLS, feature_name, f
 from featx.errors import SpecError, SpecMismatch
 
 RESIZES = ("squash", "crop", "pad")
+DECODES = ("full", "scaled")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 TOLERANCES = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 4.5e-2, "int8": 4.5e-2}
 """By precision class: the largest relative error, |a - b| / |b| over one row of one feature, between two ways of
@@ -56,6 +57,9 @@ class ExtractSpec:
         Image side in pixels, 32 or more.
     resize, interpolation : str
         How a picture becomes size × size pixels (``squash``, ``crop``, ``pad``), by which filter.
+    decode : str
+        ``scaled`` decodes a JPEG at the smallest of its own scales, 1/2, 1/4 and 1/8, that is no smaller than size × size;
+        it is faster, and another picture. ``full`` decodes all of it.
     precision : str
         Precision class of the trunk's arithmetic: ``fp32``, ``fp16``, ``bf16`` or ``int8``. Pooling sums in float32.
     calibration : tuple of float
@@ -78,6 +82,7 @@ class ExtractSpec:
     interpolation: str = "bilinear"
     precision: str = "fp32"
     calibration: tuple[float, ...] = ()
+    decode: str = "full"
 
     def __post_init__(self) -> None:
         try:
@@ -92,6 +97,7 @@ class ExtractSpec:
             _check_choice("pools", pool, POOLS)
         object.__setattr__(self, "pools", tuple(pool for pool in POOLS if pool in self.pools))
         _check_choice("resize", self.resize, RESIZES)
+        _check_choice("decode", self.decode, DECODES)
         _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
         _check_choice("precision", self.precision, PRECISIONS)
         _check_choice("preprocessing", self.preprocessing, tuple(PREPROCESSINGS))
@@ -184,7 +190,7 @@ class ExtractSpec:
                 )
 
 
-LATER: dict[str, object] = {"calibration": ()}
+LATER: dict[str, object] = {"calibration": (), "decode": "full"}
 """Fields that came after the first version. Their defaults are not written, so that older specs keep their digests."""
 
 

@@ -1,6 +1,7 @@
 """Images to features, part by part: decoding runs ahead in threads while the trunk computes."""
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.engines import Engine
+from featx.engines.timings import Timings
 from featx.images import MAX_PIXELS
 from featx.images.loading import Loaded, load_images
 from featx.spec import ExtractSpec
@@ -29,21 +31,28 @@ def feature_parts(
     workers: int,
     max_pixels: int = MAX_PIXELS,
     advance: Callable[[int], object] = int,
+    timings: Timings | None = None,
 ) -> Iterator[Part]:
     """Extract images in order, one part at a time; bad images become failures of their part.
 
     ``advance`` is called with the number of images that have just been done; the default does nothing with it.
+    ``timings`` takes down where the time goes.
     """
+    timings = timings or Timings(workers)
     with closing(load_images(paths, root, engine.spec, workers, max_pixels)) as images:
         for first in range(0, len(paths), rows_per_part(engine.spec)):
             rows = min(rows_per_part(engine.spec), len(paths) - first)
-            yield _compute(engine, itertools.islice(images, rows), advance)
+            yield _compute(engine, itertools.islice(images, rows), advance, timings)
 
 
-def _compute(engine: Engine, images: Iterable[Loaded], advance: Callable[[int], object]) -> Part:
+def _compute(
+    engine: Engine, images: Iterable[Loaded], advance: Callable[[int], object], timings: Timings
+) -> Part:
     part, batches = Part(), []
     images = iter(images)
     while batch := list(itertools.islice(images, engine.batch_size)):
+        timings.loaded(batch)
+        began = time.perf_counter()
         good = [image for image in batch if image.pixels is not None]
         if good:
             batches.append(engine(np.stack([image.pixels for image in good if image.pixels is not None])))
@@ -51,6 +60,7 @@ def _compute(engine: Engine, images: Iterable[Loaded], advance: Callable[[int], 
         part.digests += [image.digest for image in good]
         part.turned += [image.turned for image in good]
         part.failures += [(image.path, image.reason) for image in batch if image.pixels is None]
+        timings.seconds["computing"] += time.perf_counter() - began
         advance(len(batch))
     for name, width in engine.spec.widths.items():
         part.features[name] = np.concatenate([np.empty((0, width), np.float32), *(batch[name] for batch in batches)])

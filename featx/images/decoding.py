@@ -38,7 +38,7 @@ class Picture:
     turned: bool
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Picture:
     """Decode the bytes of an image file; of an animation, the first frame.
 
     Parameters
@@ -47,6 +47,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         The whole file, in any raster format that Pillow opens.
     max_pixels : int
         The most pixels (width × height) that a picture may have; its header is asked before it is decoded.
+    side : int, optional
+        Decode a JPEG at the smallest of its own scales (1/2, 1/4, 1/8) of which both sides are no smaller.
 
     Raises
     ------
@@ -60,6 +62,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         if width * height > max_pixels:
             raise ImageError(f"{width} × {height} pixels, more than the {max_pixels} allowed (--max-pixels)")
         try:
+            if side is not None:
+                image.draft("RGB", (side, side))
             return _upright(image)
         except Exception as error:
             raise ImageError(_reason(error, str(image.format))) from error
