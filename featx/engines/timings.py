@@ -1,0 +1,54 @@
+"""Where the time of an extraction goes: what each stage could do alone, and which of them holds up the others."""
+
+import os
+from dataclasses import dataclass, field
+
+from featx.images.loading import Loaded
+
+ADVICE = {
+    "reading": "reading the files holds it up: put them on a faster disk, or read more at a time with --workers",
+    "decoding": "decoding holds it up: give more --workers where there are more cores, or --decode scaled",
+    "resizing": "resizing holds it up: give more --workers where there are more cores, or --decode scaled",
+    "computing": "the trunk holds it up: a GPU, --precision auto, fewer --blocks or a smaller --size would make it faster",
+    "writing": "writing the store holds it up: put --output on a faster disk, or take fewer --pools",
+}
+"""For each stage, what makes a run faster that this stage holds up."""
+
+
+@dataclass
+class Timings:
+    """Seconds of each stage, summed over images, while stages run side by side.
+
+    ``workers`` threads share reading, decoding and resizing; the last two also share the processor's cores.
+    """
+
+    workers: int = 1
+    images: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ADVICE, 0.0))
+
+    def loaded(self, images: list[Loaded]) -> None:
+        """Add what the loading of some images took."""
+        self.images += len(images)
+        for image in images:
+            for stage, seconds in zip(("reading", "decoding", "resizing"), image.seconds, strict=True):
+                self.seconds[stage] += seconds
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Images a second that each stage could do were it alone, of those that took any time."""
+        side_by_side = min(self.workers, os.cpu_count() or 1)
+        lanes = {"reading": self.workers, "decoding": side_by_side, "resizing": side_by_side}
+        return {
+            stage: lanes.get(stage, 1) * self.images / seconds for stage, seconds in self.seconds.items() if seconds > 0
+        }
+
+    @property
+    def bottleneck(self) -> str:
+        """The stage of the lowest rate; empty if nothing was timed."""
+        rates = self.rates
+        return min(rates, key=rates.__getitem__) if self.images and rates else ""
+
+    @property
+    def advice(self) -> str:
+        """One sentence: what would make it faster."""
+        return ADVICE.get(self.bottleneck, "")
