@@ -25,7 +25,7 @@ def describe(path: str | Path) -> dict[str, Any]:
 
 def _describe_store(path: Path) -> dict[str, Any]:
     with Store(path) as store:
-        labels, classes = store.labels, store.classes
+        labels, classes, splits = store.labels, store.classes, store.splits
         counts = np.bincount(labels[labels >= 0], minlength=len(classes))
         return {
             "kind": "store",
@@ -34,7 +34,7 @@ def _describe_store(path: Path) -> dict[str, Any]:
             "classes": dict(zip(classes, counts.tolist(), strict=True)),
             "unlabeled": int((labels < 0).sum()),
             "turned": int(store.turned.sum()),
-            "splits": {name: dict(Counter(values)) for name, values in store.splits.items()},
+            "splits": {name: dict(Counter(values)) for name, values in splits.items() if name.startswith("split")},
             "failures": [f"{path}: {reason}" for path, reason in store.failures],
             "features": store.spec.widths,
             "spec": dataclasses.asdict(store.spec),

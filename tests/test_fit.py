@@ -11,13 +11,15 @@ from featx.evaluate import evaluate
 from featx.extract import extract
 from featx.fit import block_runs, fit
 from featx.fit.training import read_training
-from featx.heads import BlockNormalizer, linear_parts, make_head
+from featx.heads import HEADS, BlockNormalizer, linear_parts, make_head
 from featx.heads.folds import make_folds
 from featx.heads.nested import nested
+from featx.heads.refit import refit
 from featx.heads.rows import fingerprint, holdout
 from featx.load import load_features
 from featx.model import load_model
 from featx.predict import predict
+from featx.store import Store
 
 
 def test_the_model_is_what_sklearn_fits(shared_store):
@@ -213,3 +215,58 @@ def test_what_has_probabilities_is_not_calibrated(shared_store):
         fit(shared_store, head="softmax", calibrate=True)
     model = fit(shared_store, calibrate=True, blocks=(1,), C=1.0, folds=3)
     assert (model.calibration is not None) == (model.head == "linear-svc")
+
+
+@pytest.fixture
+def weighted_store(shared_photos, tmp_path):
+    """A store with a column of weights, good but for one row, which ``split_1`` leaves out."""
+    lines = ["path,label,weight,split_0,split_1"]
+    for name in ("red", "blue"):
+        lines += [f"{name}/{n}.png,{name},{1 + n % 3},train,train" for n in range(11)]
+        lines += [f"{name}/11.png,{name},{'heavy' if name == 'red' else 0},train,test"]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    extract(tmp_path / "manifest.csv", tmp_path / "weighted.h5", SPEC, root=shared_photos)
+    return tmp_path / "weighted.h5"
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_weights_of_a_column_or_an_array_go_into_search_and_refit(weighted_store, head):
+    options = {"head": head, "blocks": (1,), "C": 1.0, "folds": 3, "column": "split_1"}
+    model = fit(weighted_store, weight_column="weight", **options)
+    with Store(weighted_store) as store:
+        weights = np.array([float(text) if text != "heavy" else 9.0 for text in store.splits["weight"]])
+    given = fit(weighted_store, sample_weight=weights, **options)
+    np.testing.assert_array_equal(linear_parts(given.estimator)[0], linear_parts(model.estimator)[0])
+    plain = fit(weighted_store, **options)
+    assert abs(linear_parts(plain.estimator)[0] - linear_parts(model.estimator)[0]).max() > 1e-4
+    rows = read_training(weighted_store, blocks=(1,), column="split_1", weight_column="weight")
+    assert sorted(rows.sample_weight) == sorted([1.0 + n % 3 for n in range(11)] * 2)
+    expected = refit(
+        make_head(head, widths=tuple(rows.spec.widths.values())), rows.X, rows.y, sample_weight=rows.sample_weight
+    )
+    np.testing.assert_array_equal(linear_parts(expected)[0], linear_parts(model.estimator)[0])
+    assert model.info["search"]["rows"][0]["gap"] != plain.info["search"]["rows"][0]["gap"]
+    assert (model.info["sample_weight"], given.info["sample_weight"]) == ("weight", "given")
+    assert "sample_weight" not in plain.info
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_column": "weight"}, r"above 0, but 2 are not, the first that of 'blue/11.png'; mend them"),
+        ({"weight_column": "worth"}, r"--weight-column of fit must be among the columns of .* \(split_0.*got worth"),
+        ({"sample_weight": [1.0, 2.0]}, r"must be one number a row of .*weighted.h5, 24, got shape \(2,\)"),
+        ({"sample_weight": np.ones(24), "weight_column": "weight"}, "sample_weight or weight_column, got both"),
+        ({"sample_weight": np.full(24, np.inf)}, "above 0, but 24 are not"),
+    ],
+)
+def test_weights_that_are_none_are_named(weighted_store, options, message):
+    with pytest.raises(DataError, match=message):
+        fit(weighted_store, column="split_0", **options)
+
+
+def test_a_column_of_weights_is_no_split_column(shared_photos, tmp_path):
+    lines = ["path,label,weight", *(f"{name}/{n}.png,{name},2" for name in ("red", "blue") for n in range(4))]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    extract(tmp_path / "manifest.csv", tmp_path / "weighted.h5", SPEC, root=shared_photos)
+    assert fit(tmp_path / "weighted.h5", head="softmax", blocks=(1,), C=1.0, folds=2).info["rows"] == 8

@@ -19,6 +19,11 @@ def test_columns_may_come_in_any_order_with_others_between(tmp_path):
     assert entries == [Entry("a.jpg", "rose", ("train", "test")), Entry("b.jpg", "", ("", ""))]
 
 
+def test_columns_of_weights_are_kept(tmp_path):
+    file = manifest(tmp_path, "path,weight,split,weigh,weight_2\na.jpg,0.5,train,x,3\n")
+    assert read_manifest(file) == (("weight", "split", "weight_2"), [Entry("a.jpg", "", ("0.5", "train", "3"))])
+
+
 @pytest.mark.parametrize(
     ("content", "paths"),
     [

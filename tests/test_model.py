@@ -350,7 +350,7 @@ def _with_weights(value):
         ({"estimator": make_head("softmax")}, r"those of its estimator's fit, \(\), got"),
         ({"spec": SPEC.select(blocks=(1,))}, r"must take the 64 columns of its spec, got \(192, 192\)"),
         ({"estimator": _with_weights(np.nan)}, "weights of the model must be finite, got NaN or infinity"),
-        ({"calibration": Calibration(np.ones(2), np.ones(2))}, r"must have \(3,\) slopes, as its head has, got \(2,\)"),
+        ({"calibration": Calibration(np.ones(2), np.ones(2))}, r"must have \(3,\) slopes, as its head has rows, got"),
         ({"golden": {}}, r"golden features of the model must be .*block1_avg.*float32 \(3, 64\).* got \{\}"),
         ({"golden": {name: np.zeros((3, width)) for name, width in SPEC.widths.items()}}, r"got .*float64 \(3, 64\)"),
     ],

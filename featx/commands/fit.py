@@ -28,6 +28,7 @@ HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
 @click.option("--rule", type=click.Choice(("best", "one-se")), default="best", show_default=True,
               help="The best mean, or the simplest within one standard error of it.")  # fmt: skip
 @click.option("--class-weight", type=click.Choice(("balanced",)), help="Weigh classes by how rare they are.")
+@click.option("--weight-column", metavar="NAME", help="Weigh rows by this column of the manifest, weight….")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of folds and hold-out.")
 @click.option("--calibrate", is_flag=True, help="Give linear-svc probabilities; the other heads have their own.")
 @click.option("--nested", is_flag=True,

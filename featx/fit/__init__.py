@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import sklearn
+from numpy.typing import ArrayLike
 
 from featx.blocks import feature_name
 from featx.errors import DataError, ModelError
@@ -38,6 +39,8 @@ def fit(
     scoring: str = "accuracy",
     rule: str = "best",
     class_weight: str | None = None,
+    sample_weight: ArrayLike | None = None,
+    weight_column: str | None = None,
     seed: int = 0,
     calibrate: bool = False,
     nested: bool = False,
@@ -71,6 +74,10 @@ def fit(
         Share of the rows to hold out for ``evaluate``, stratified, instead of a split column.
     folds, repeats, scoring, rule, class_weight, seed
         Of the cross-validation: see `featx.heads.search.search`.
+    sample_weight : float array (rows of the store,), optional
+        What each row counts in the fits, above 0; scores count rows alike.
+    weight_column : str, optional
+        Column of the manifest, ``weight…``, that has these numbers.
     calibrate : bool
         Give ``linear-svc`` probabilities, by `featx.heads.refit.refit_calibrated`; the other heads have their own.
     nested : bool
@@ -96,14 +103,17 @@ def fit(
         raise DataError(f"--calibrate of fit is for linear-svc; {head} has probabilities of its own: leave it out")
     if output is not None and Path(output).exists() and not overwrite:
         raise ModelError(f"{output} exists; give --overwrite to replace it, or another --output")
-    rows = read_training(store, blocks=blocks, pools=pools, column=column, test_size=test_size, seed=seed)
+    rows = read_training(
+        store, blocks=blocks, pools=pools, column=column, test_size=test_size, seed=seed,
+        sample_weight=sample_weight, weight_column=weight_column,
+    )  # fmt: skip
     runs = block_runs(rows.spec.blocks) if blocks is None else {_run_name(rows.spec.blocks): rows.spec.blocks}
     sets = {name: tuple(feature_name(b, p) for b in run for p in rows.spec.pools) for name, run in runs.items()}
     options: dict[str, Any] = {
         "features": rows.spec.slices, "feature_sets": sets, "groups": rows.groups,
         "heads": tuple(HEADS) if head == "best" else (head,), "Cs": None if C is None else (C,),
         "normalize": normalize, "folds": folds, "repeats": repeats, "scoring": scoring, "rule": rule,
-        "class_weight": class_weight, "seed": seed,
+        "class_weight": class_weight, "sample_weight": rows.sample_weight, "seed": seed,
     }  # fmt: skip
     found = search(rows.X, rows.y, **options)
     estimate = estimate_nested(rows.X, rows.y, outer=folds, jobs=jobs, **options) if nested else None
@@ -113,11 +123,12 @@ def fit(
     columns = np.concatenate([np.arange(rows.X.shape[1])[rows.spec.slices[name]] for name in spec.widths])
     pipeline = make_head(best.head, best.C, normalize=normalize, widths=widths, class_weight=class_weight)
     calibration = None
+    weighing: dict[str, Any] = {"sample_weight": rows.sample_weight, "jobs": jobs}
     if calibrate and best.head == "linear-svc":
         dealt = make_folds(rows.y, rows.groups, folds, seed=seed)
-        pipeline, calibration = refit_calibrated(pipeline, rows.X[:, columns], rows.y, dealt, jobs=jobs)
+        pipeline, calibration = refit_calibrated(pipeline, rows.X[:, columns], rows.y, dealt, **weighing)
     else:
-        refit(pipeline, rows.X[:, columns], rows.y, jobs=jobs)
+        refit(pipeline, rows.X[:, columns], rows.y, **weighing)
     with Store(store) as opened:
         golden = {name: values for name, values in opened.golden.items() if name in spec.widths}
     info = {
@@ -129,6 +140,8 @@ def fit(
         "versions": {"featx": __version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__,
                      "python": platform.python_version()},
     }  # fmt: skip
+    if rows.sample_weight is not None:
+        info["sample_weight"] = weight_column or "given"
     if calibration:
         info["calibration"] = {"method": METHOD, "folds": folds}
     if estimate:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from featx.errors import DataError
 from featx.heads.rows import fingerprint, holdout
@@ -15,12 +16,17 @@ from featx.store import Store
 
 @dataclass(frozen=True)
 class Training:
-    """The rows to fit on: features (rows, columns) of ``spec``, class names a row, and groups that stay together."""
+    """The rows to fit on.
+
+    Features (rows, columns) of ``spec``, class names a row, groups that stay together, and what each row counts, None
+    for all alike.
+    """
 
     spec: ExtractSpec
     X: np.ndarray
     y: np.ndarray
     groups: np.ndarray
+    sample_weight: np.ndarray | None
     selection: dict[str, Any]
     store: str
 
@@ -33,6 +39,8 @@ def read_training(
     column: str | None = None,
     test_size: float | None = None,
     seed: int = 0,
+    sample_weight: ArrayLike | None = None,
+    weight_column: str | None = None,
 ) -> Training:
     """Read a store's training rows; see `featx.fit.fit` for the parameters and errors."""
     with Store(path) as store:
@@ -47,15 +55,53 @@ def read_training(
             rows = rows[labels[rows] >= 0]
         spec = store.spec.select(blocks, pools)
         _, groups = np.unique(np.array(digests)[rows], return_inverse=True)
+        weight = _weights(store, sample_weight, weight_column)
+        weight = None if weight is None else _check_weights(store, weight[rows], rows)
         X = store.read(spec.widths, rows)
-        return Training(spec, X, classes[labels[rows]], groups, selection, fingerprint(digests))
+        return Training(spec, X, classes[labels[rows]], groups, weight, selection, fingerprint(digests))
+
+
+def _weights(store: Store, given: ArrayLike | None, column: str | None) -> np.ndarray | None:
+    """What each row of the store counts: None for all alike, NaN where a column has no number."""
+    if column is None:
+        weights = None if given is None else np.asarray(given, dtype=np.float64)
+        if weights is not None and weights.shape != (store.rows,):
+            raise DataError(f"sample_weight of fit must be one number a row of {store.path}, {store.rows}, got shape "
+                            f"{weights.shape}")  # fmt: skip
+        return weights
+    if given is not None:
+        raise DataError("fit takes sample_weight or weight_column, got both; leave one out")
+    columns = store.splits
+    if column not in columns:
+        known = ", ".join(columns) or "none"
+        raise DataError(
+            f"--weight-column of fit must be among the columns of {store.path} ({known}), got {column}; "
+            "extract keeps a manifest's columns that begin with weight"
+        )
+    return np.array([_number(text) for text in columns[column]])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
+
+
+def _check_weights(store: Store, weight: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    wrong = np.flatnonzero(~((weight > 0) & np.isfinite(weight)))
+    if len(wrong):
+        path = store.paths[rows[wrong[0]]]
+        raise DataError(f"weights of the rows to fit must be finite numbers above 0, but {len(wrong)} are not, the "
+                        f"first that of {path!r}; mend them, or leave those rows out by a split column")  # fmt: skip
+    return weight
 
 
 def _selection(store: Store, column: str | None, test_size: float | None, seed: int) -> dict[str, Any]:
     """How the training rows are told from the others; a model keeps it, so that `evaluate` finds the others."""
     if test_size is not None:
         return {"test_size": test_size, "seed": seed}
-    columns = list(store.splits)
+    columns = [name for name in store.splits if name.startswith("split")]
     if column is None and not columns:
         return {}
     if column is None and "split" not in columns:

@@ -48,8 +48,8 @@ def list_images(source: str | Path | Sequence[str | Path], root: str | Path | No
         A folder with one sub-folder a class (files deeper down belong to it); a folder of such folders named
         ``train`` and ``val`` (or ``valid``, ``validation``) or ``test``, which become the column ``split``; a
         folder of images without labels; a ``.csv`` manifest with the columns ``path``, and if wanted ``label`` and
-        any that begin with ``split``; an image file; or a sequence of paths, which keep their order and are not
-        looked up.
+        any that begin with ``split`` or ``weight``; an image file; or a sequence of paths, which keep their order and
+        are not looked up.
     root
         What the paths of a manifest or of a sequence are relative to: the manifest's own folder, or the current
         folder, unless given.

@@ -1,4 +1,4 @@
-"""Read a CSV manifest: ``path[,label][,split…]``, one image a row."""
+"""Read a CSV manifest: ``path[,label][,split…][,weight…]``, one image a row."""
 
 import csv
 import os
@@ -9,10 +9,13 @@ from pathlib import Path
 
 from featx.errors import ListingError
 
+KEPT = ("split", "weight")
+"""How the names of further columns begin that are kept."""
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of a manifest: a relative path, a label (``""`` for none), and the values of the split columns."""
+    """One row of a manifest: a relative path, a label (``""`` for none), and the values of the columns ``KEPT``."""
 
     path: str
     label: str
@@ -30,7 +33,7 @@ class Columns:
 
 
 def read_manifest(file: Path) -> tuple[tuple[str, ...], list[Entry]]:
-    """The names of a manifest's split columns, and its rows.
+    """The names of a manifest's columns that are kept (``KEPT``), and its rows.
 
     Raises
     ------
@@ -73,7 +76,7 @@ def _columns(file: Path, header: list[str]) -> Columns:
         len(names),
         names.index("path"),
         names.index("label") if "label" in names else None,
-        {name: number for number, name in enumerate(names) if name.startswith("split")},
+        {name: number for number, name in enumerate(names) if name.startswith(KEPT)},
     )
 
 

@@ -104,7 +104,7 @@ class Store:
 
     @property
     def splits(self) -> dict[str, list[str]]:
-        """One value a row for each split column of the manifest."""
+        """One value a row for each column of the manifest that begins with ``split`` or ``weight``."""
         with self._reading():
             return {name: layout.read_strings(column) for name, column in self._file.get("splits", {}).items()}
 
