@@ -58,8 +58,8 @@ class ExtractSpec:
     resize, interpolation : str
         How a picture becomes size × size pixels (``squash``, ``crop``, ``pad``), by which filter.
     decode : str
-        ``scaled`` decodes a JPEG at the smallest of its own scales, 1/2, 1/4 and 1/8, that is no smaller than size × size;
-        it is faster, and another picture. ``full`` decodes all of it.
+        ``scaled`` decodes a JPEG at the smallest of its own scales, 1/2, 1/4 and 1/8, that is no smaller than size ×
+        size; it is faster, and another picture. ``full`` decodes all of it.
     precision : str
         Precision class of the trunk's arithmetic: ``fp32``, ``fp16``, ``bf16`` or ``int8``. Pooling sums in float32.
     calibration : tuple of float

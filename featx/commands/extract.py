@@ -7,7 +7,7 @@ import click
 
 from featx.blocks import BLOCK_NUMBERS, MIN_SIZE
 from featx.commands.options import Blocks, Pools, device_options, echo_json, json_option, printable, quiet_option
-from featx.spec import INTERPOLATIONS, PRECISIONS, RESIZES, ExtractSpec
+from featx.spec import DECODES, INTERPOLATIONS, PRECISIONS, RESIZES, ExtractSpec
 
 WITH_FAILURES = 3
 SHOWN = 10
@@ -22,7 +22,10 @@ SHOWN = 10
 @click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True, help="Image side, pixels.")
 @click.option("--resize", type=click.Choice(RESIZES), default="squash", show_default=True, help="How to get there.")
 @click.option("--interpolation", type=click.Choice(INTERPOLATIONS), default="bilinear", show_default=True)
-@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True)
+@click.option("--precision", type=click.Choice(("auto", *PRECISIONS)), default="fp32", show_default=True,
+              help="Of the arithmetic; auto: the store's, else the fastest here that agrees with fp32.")  # fmt: skip
+@click.option("--decode", type=click.Choice(DECODES), default="full", show_default=True,
+              help="scaled: decode large JPEGs at half, a quarter or an eighth; faster, and other pixels.")  # fmt: skip
 @click.option("--trunk", default="oxford", show_default=True, help="Name of the weights; see: featx weights list.")
 @click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
 @click.option("--missing", type=click.Choice(("error", "drop", "keep")), default="error", show_default=True,
@@ -51,7 +54,8 @@ def command(
     from featx.extract import extract
 
     fields = {field.name for field in dataclasses.fields(ExtractSpec)}
-    spec = ExtractSpec(**{name: options.pop(name) for name in fields & options.keys()})
+    # The precision may be auto, which no spec holds.
+    spec = ExtractSpec(**{name: options.pop(name) for name in (fields - {"precision"}) & options.keys()})
     if max_pixels is not None:
         options["max_pixels"] = max_pixels
     report = extract(images, output, spec, progress=not quiet, **options)
@@ -76,6 +80,13 @@ def _summary(report: Any) -> str:
     lines = [
         f"{report.store}: {report.rows} rows, {report.extracted} extracted in {report.seconds:.1f} s ({rate:.1f}/s)"
     ]
+    if report.agreement:
+        cosines = ", ".join(f"{name} {cosine:.5f}" for name, cosine in report.agreement.items())
+        lines.append(f"int8 calibrated on a sample; mean cosine to fp32: {cosines}")
+    if report.rates:
+        rates = ", ".join(f"{stage} {rate:.0f}" for stage, rate in report.rates.items())
+        lines.append(f"{report.precision}; each stage alone, images/s: {rates}")
+        lines.append(report.advice)
     if report.turned:
         lines.append(f"{report.turned} images were turned upright by their EXIF orientation")
     if report.dropped:

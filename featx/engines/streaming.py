@@ -45,9 +45,7 @@ def feature_parts(
             yield _compute(engine, itertools.islice(images, rows), advance, timings)
 
 
-def _compute(
-    engine: Engine, images: Iterable[Loaded], advance: Callable[[int], object], timings: Timings
-) -> Part:
+def _compute(engine: Engine, images: Iterable[Loaded], advance: Callable[[int], object], timings: Timings) -> Part:
     part, batches = Part(), []
     images = iter(images)
     while batch := list(itertools.islice(images, engine.batch_size)):

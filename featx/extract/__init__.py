@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ import numpy as np
 from featx.engines import Engine, make_engine
 from featx.engines.golden import check_golden, compute_golden
 from featx.engines.streaming import feature_parts
+from featx.engines.timings import Timings
 from featx.errors import ImageError, SpecError, StoreExists
+from featx.extract.precision import draw_sample, settle_precision
+from featx.extract.report import ExtractReport, make_report
 from featx.extract.update import OldStore, Row, listed_rows, read_parts, row_table, still_valid
 from featx.images import MAX_PIXELS, list_images
 from featx.progress import progress_bar
@@ -21,25 +25,6 @@ from featx.store import Part, PartFolder, Store, assemble
 from featx.weights import load_trunk
 
 MISSING = ("error", "drop", "keep")
-
-
-@dataclass(frozen=True)
-class ExtractReport:
-    """What an extraction did.
-
-    ``rows`` are in the store now, of which ``extracted`` are new; ``dropped`` were there and have gone;
-    ``turned`` had an EXIF orientation applied; ``failures`` are (path, reason); ``conflicts`` are pairs of files
-    with the same bytes in different classes.
-    """
-
-    store: str
-    rows: int
-    extracted: int
-    dropped: int
-    turned: int
-    failures: list[tuple[str, str]]
-    conflicts: list[tuple[str, str]]
-    seconds: float
 
 
 def extract(
@@ -58,6 +43,7 @@ def extract(
     overwrite: bool = False,
     strict: bool = False,
     wait: bool = False,
+    precision: str | None = None,
     progress: bool = False,
 ) -> ExtractReport:
     """Run the trunk over images and keep the pooled features of its blocks in a store.
@@ -90,13 +76,17 @@ def extract(
         Raise on the first bad image instead of recording it.
     wait : bool
         Wait for another process that writes the store, instead of raising ``StoreLocked``.
+    precision : str, optional
+        Instead of ``spec.precision``. ``auto`` takes that of the store or unfinished run, else the fastest class of
+        this machine whose features agree with fp32 to its tolerance, by a measurement. ``int8`` without a calibration
+        takes theirs, else it calibrates on images of the source.
     progress : bool
         Show a progress bar when at a terminal.
 
     Raises
     ------
     ListingError, WeightsError, EngineError, StoreError
-        As their names say.
+        As their names say; ``EngineError`` also if int8 is too far from fp32.
     SpecMismatch
         If the store, or the unfinished run beside it, holds another spec.
     ImageError
@@ -111,7 +101,17 @@ def extract(
     trunk = load_trunk(spec.trunk, weights)
     spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
     workers = workers or os.cpu_count() or 1
+    timings = Timings(workers)
+
+    def make(spec: ExtractSpec) -> Engine:
+        return make_engine(trunk, spec, device, batch_size, engine)
+
     with PartFolder(output, wait=wait) as folder:
+        settled = settle_precision(
+            precision or spec.precision, spec, _found(folder, output, overwrite=overwrite), make,
+            partial(draw_sample, listing, workers=workers, max_pixels=max_pixels), trunk,
+        )  # fmt: skip
+        spec = settled.spec
         old = OldStore() if overwrite or not output.exists() else OldStore.read(output, spec)
         rows = listed_rows(listing)
         dropped = _missing_rows(output, old, rows, missing)
@@ -122,11 +122,11 @@ def extract(
         pending = [path for path in listing.paths if path not in tried]
         new = _New()
         if pending:
-            runner = make_engine(trunk, spec, device, batch_size, engine)
+            runner = make(spec)
             golden = _begin(folder, runner, golden, old)
             with progress_bar(len(pending), "image", "extract", shown=progress) as bar:
-                parts = feature_parts(runner, pending, listing.root, workers, max_pixels, bar.update)
-                new = _write_parts(folder, parts, strict=strict)
+                parts = feature_parts(runner, pending, listing.root, workers, max_pixels, bar.update, timings)
+                new = _write_parts(folder, parts, timings, strict=strict)
         digests, failures = {**valid, **new.digests}, [*listing.failures, *failed, *new.failures]
         if missing == "keep":
             # An image that is listed still, but can no longer be read, is a failure and not a row.
@@ -139,7 +139,16 @@ def extract(
         sources = [*([output] if old.rows else []), *folder.part_files()]
         assemble(output, table, spec, golden or dict(old.golden), sources, scratch=folder.path)
         folder.discard()
-    return _report(output, len(new.digests) + len(done), dropped, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return make_report(output, len(new.digests) + len(done), dropped, seconds, settled.agreement, timings)
+
+
+def _found(folder: PartFolder, output: Path, *, overwrite: bool) -> ExtractSpec | None:
+    """The spec of the unfinished run, else of the store, that this extraction goes on from."""
+    if folder.spec or overwrite or not output.exists():
+        return folder.spec
+    with Store(output) as store:
+        return store.spec
 
 
 def _missing_rows(output: Path, old: OldStore, rows: dict[str, Row], missing: str) -> int:
@@ -173,7 +182,7 @@ class _New:
     failures: list[tuple[str, str]] = field(default_factory=list)
 
 
-def _write_parts(folder: PartFolder, parts: Iterable[Part], *, strict: bool) -> _New:
+def _write_parts(folder: PartFolder, parts: Iterable[Part], timings: Timings, *, strict: bool) -> _New:
     """Write parts beside the computing of the next; give the digests of the rows that are new, and the failures."""
     new = _New()
     written: Future[None] | None = None
@@ -183,7 +192,7 @@ def _write_parts(folder: PartFolder, parts: Iterable[Part], *, strict: bool) -> 
                 raise ImageError(f"{': '.join(part.failures[0])}; without --strict it is recorded and passed over")
             if written:
                 written.result()
-            written = writer.submit(folder.write, part)
+            written = writer.submit(_write, folder, part, timings)
             new.digests.update(zip(part.paths, part.digests, strict=True))
             new.failures += part.failures
         if written:
@@ -191,26 +200,7 @@ def _write_parts(folder: PartFolder, parts: Iterable[Part], *, strict: bool) -> 
     return new
 
 
-def _report(output: Path, extracted: int, dropped: int, seconds: float) -> ExtractReport:
-    with Store(output) as store:
-        return ExtractReport(
-            store=str(output),
-            rows=store.rows,
-            extracted=extracted,
-            dropped=dropped,
-            turned=int(store.turned.sum()),
-            failures=store.failures,
-            conflicts=_conflicts(store),
-            seconds=seconds,
-        )
-
-
-def _conflicts(store: Store) -> list[tuple[str, str]]:
-    """Pairs of files with equal bytes in different classes."""
-    first: dict[str, tuple[str, int]] = {}
-    pairs = []
-    for path, digest, label in zip(store.paths, store.digests, store.labels.tolist(), strict=True):
-        other, other_label = first.setdefault(digest, (path, label))
-        if label != other_label:
-            pairs.append((other, path))
-    return pairs
+def _write(folder: PartFolder, part: Part, timings: Timings) -> None:
+    began = time.perf_counter()
+    folder.write(part)
+    timings.seconds["writing"] += time.perf_counter() - began

@@ -25,8 +25,8 @@ class Loaded:
     """One image, ready for the trunk, or the reason why it is not.
 
     ``pixels`` is uint8 (size, size, 3); ``digest`` the sha256 of the file's bytes as hex; ``turned`` says that an
-    EXIF orientation was applied. With a ``reason``, pixels are None. ``seconds`` are those of reading by the clock, and of
-    decoding and of resizing by the processor's time in this thread.
+    EXIF orientation was applied. With a ``reason``, pixels are None. ``seconds`` are those of reading by the clock, and
+    of decoding and of resizing by the processor's time in this thread.
     """
 
     path: str

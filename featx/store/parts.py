@@ -83,13 +83,10 @@ class PartFolder:
 
         Parts of another spec are a ``SpecMismatch``; with ``overwrite`` they are removed.
         """
-        try:
-            with h5py.File(self.path / "run.h5") as file:
-                found, golden = layout.read_identity(file)
-        except FileNotFoundError:
+        identity = self._identity()
+        if identity is None:
             return None
-        except (OSError, KeyError) as error:
-            raise StoreCorrupt(f"{self.path}/run.h5 is damaged ({error}); remove {self.path} to start anew") from error
+        found, golden = identity
         if found != spec and overwrite:
             self._clear()
             return None
@@ -100,6 +97,21 @@ class PartFolder:
             remedy="go on with the same options, or give --overwrite to start anew",
         )
         return golden
+
+    @property
+    def spec(self) -> ExtractSpec | None:
+        """The spec of parts that were left here; None if there are none."""
+        identity = self._identity()
+        return identity[0] if identity else None
+
+    def _identity(self) -> tuple[ExtractSpec, dict[str, np.ndarray]] | None:
+        try:
+            with h5py.File(self.path / "run.h5") as file:
+                return layout.read_identity(file)
+        except FileNotFoundError:
+            return None
+        except (OSError, KeyError) as error:
+            raise StoreCorrupt(f"{self.path}/run.h5 is damaged ({error}); remove {self.path} to start anew") from error
 
     def start(self, spec: ExtractSpec, golden: Mapping[str, np.ndarray]) -> None:
         """Write down what this run extracts."""

@@ -1,0 +1,72 @@
+"""The precision of an extraction: that of what it goes on from, the fastest of the machine, or int8 by calibration."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from featx.engines import Engine
+from featx.engines.calibration import calibrate, check_agreement
+from featx.engines.choice import fastest_precision
+from featx.errors import ImageError
+from featx.images import Listing
+from featx.images.loading import load_images
+from featx.spec import ExtractSpec
+from featx.weights import TrunkWeights
+
+SAMPLE = 32
+"""Images, drawn evenly from the listing, on which int8 is calibrated."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The spec with its precision and calibration; for a new calibration, mean cosine to fp32 by feature."""
+
+    spec: ExtractSpec
+    agreement: dict[str, float] = field(default_factory=dict)
+
+
+def settle_precision(
+    precision: str,
+    spec: ExtractSpec,
+    found: ExtractSpec | None,
+    make: Callable[[ExtractSpec], Engine],
+    sample: Callable[[ExtractSpec], np.ndarray],
+    trunk: TrunkWeights,
+) -> Settled:
+    """Settle ``auto``, and the calibration of int8; what a store or run ``found`` there has is taken over.
+
+    ``make`` gives the engine of a spec, ``sample`` its images, uint8 (n, size, size, 3).
+
+    Raises
+    ------
+    EngineError
+        If int8 is too far from fp32 on the sample.
+    ImageError
+        If no image of the sample can be read.
+    """
+    if precision == "auto":
+        spec = dataclasses.replace(spec, precision=found.precision) if found else fastest_precision(make, spec)
+    elif precision != spec.precision:
+        spec = dataclasses.replace(spec, precision=precision, calibration=())
+    if spec.precision != "int8" or spec.calibration:
+        return Settled(spec)
+    if found and found.calibration:
+        return Settled(dataclasses.replace(spec, calibration=found.calibration))
+    images = sample(spec)
+    calibration = calibrate(trunk, spec, images)
+    spec = dataclasses.replace(spec, calibration=calibration.bounds)
+    return Settled(spec, check_agreement(make(spec), images, calibration.features))
+
+
+def draw_sample(listing: Listing, spec: ExtractSpec, workers: int, max_pixels: int) -> np.ndarray:
+    """Images drawn evenly from a listing, uint8 (n, size, size, 3); those that cannot be read are left out."""
+    rows = np.unique(np.linspace(0, len(listing.paths) - 1, SAMPLE).astype(int))
+    loaded = list(load_images([listing.paths[row] for row in rows], listing.root, spec, workers, max_pixels))
+    pixels = [image.pixels for image in loaded if image.pixels is not None]
+    if not pixels:
+        raise ImageError(
+            f"none of the {len(loaded)} images drawn to calibrate can be read; {loaded[0].path}: {loaded[0].reason}"
+        )
+    return np.stack(pixels)

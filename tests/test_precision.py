@@ -1,0 +1,185 @@
+"""int8 and its calibration, and the choice of the fastest precision."""
+
+import dataclasses
+import json
+
+import numpy as np
+import openvino as ov
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import draw
+from test_engine import random_images
+
+from featx.commands import main
+from featx.engines import calibration, choice, make_engine
+from featx.engines.calibration import calibrate, check_agreement
+from featx.engines.choice import fastest_precision
+from featx.engines.golden import relative_error
+from featx.engines.openvino_engine import OpenVINOEngine
+from featx.engines.torch_engine import TorchEngine
+from featx.engines.trunk import Normalize, Trunk
+from featx.errors import EngineError, ImageError, SpecMismatch
+from featx.extract import extract
+from featx.fit import fit
+from featx.images.loading import load_images
+from featx.predict import predict
+from featx.spec import PREPROCESSINGS, ExtractSpec
+from featx.store import PartFolder, Store
+
+SPEC = ExtractSpec(size=32, blocks=(1, 3), precision="int8")
+FP32 = dataclasses.replace(SPEC, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def int8(oxford):
+    return dataclasses.replace(SPEC, calibration=calibrate(oxford, SPEC, random_images(6, 32)).bounds)
+
+
+def test_bounds_are_the_largest_inputs_and_features_those_of_fp32(oxford):
+    found = calibrate(oxford, SPEC, random_images(6, 32))
+    preprocessing = PREPROCESSINGS["oxford"]
+    x = Normalize(preprocessing.mean, preprocessing.std)(torch.from_numpy(random_images(6, 32)).permute(0, 3, 1, 2))
+    largest = []
+    with torch.inference_mode():
+        for layer in Trunk.from_tensors(oxford.tensors, (1, 2, 3, 4, 5)).features:
+            if isinstance(layer, torch.nn.Conv2d):
+                largest.append(float(x.abs().max()))
+            x = layer(x)
+    np.testing.assert_allclose(found.bounds, largest, rtol=1e-4)
+    plain = TorchEngine(oxford, FP32, "cpu")(random_images(6, 32))
+    assert list(found.features) == ["block1_avg", "block3_avg"]
+    for name, values in found.features.items():
+        assert relative_error(values, plain[name]) < 1e-4
+
+
+def test_an_input_of_zeros_has_a_bound_all_the_same(oxford, monkeypatch):
+    monkeypatch.setattr(calibration, "_watch", lambda trunk, x: ([0.0] * 13, {1: x, 3: x}))
+    assert calibrate(oxford, SPEC, random_images(1, 32)).bounds == (1.0,) * 13
+
+
+def test_both_engines_round_to_the_same_steps(oxford, int8):
+    images = random_images(5, 32)
+    ours, theirs = OpenVINOEngine(oxford, int8)(images), TorchEngine(oxford, int8, "cpu")(images)
+    plain = TorchEngine(oxford, FP32, "cpu")(images)
+    for name, values in ours.items():
+        assert relative_error(values, theirs[name]) < int8.tolerance / 4
+        assert relative_error(theirs[name], plain[name]) > 1e-5
+
+
+def test_both_engines_agree_on_photographs(oxford, flower_paths, flowers):
+    pixels = [image.pixels for image in load_images(flower_paths[:4], flowers / "jpg", ExtractSpec(), 2)]
+    images = np.stack(pixels)
+    found = calibrate(oxford, ExtractSpec(), images)
+    spec = ExtractSpec(precision="int8", calibration=found.bounds)
+    ours, theirs = OpenVINOEngine(oxford, spec)(images), TorchEngine(oxford, spec, "cpu")(images)
+    assert all(relative_error(values, theirs[name]) <= spec.tolerance for name, values in ours.items())
+    assert min(check_agreement(make_engine(oxford, spec, "cpu"), images, found.features).values()) > 0.999
+
+
+def test_convolutions_do_run_in_int8(oxford, int8):
+    nodes = [node.get_rt_info() for node in OpenVINOEngine(oxford, int8)._model(4).get_runtime_model().get_ops()]
+    assert "INT8" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    kinds = [node["runtimePrecision"].astype(str) for node in nodes if node["layerType"].astype(str) == "Convolution"]
+    assert len(kinds) == 7
+    assert set(kinds) <= {"u8", "i8"}
+
+
+def test_int8_too_far_from_fp32_is_an_error(oxford, int8):
+    images = random_images(4, 32)
+    reference = calibrate(oxford, SPEC, images).features
+    clipped = dataclasses.replace(int8, calibration=(1.0,) * 13)
+    with pytest.raises(EngineError, match=r"block\d_avg at --precision int8 must have a cosine of at least 0\.99"):
+        check_agreement(OpenVINOEngine(oxford, clipped), images, reference)
+
+
+def test_extract_calibrates_once_and_takes_it_along(photos, tmp_path, monkeypatch):
+    output = tmp_path / "photos.h5"
+    report = extract(photos, output, SPEC)
+    assert report.precision == "int8"
+    assert list(report.agreement) == ["block1_avg", "block3_avg"]
+    assert all(0.999 < cosine <= 1.000001 for cosine in report.agreement.values())
+    with Store(output) as store:
+        bounds = store.spec.calibration
+    assert len(bounds) == 13
+    model = fit(output, head="softmax", C=1.0)
+    assert model.spec.calibration == bounds
+    assert next(predict(model, [photos / "red" / "0.png"])).classes == ("red",)
+    # What is there is taken over, and nothing is calibrated anew.
+    monkeypatch.setattr("featx.extract.precision.calibrate", None)
+    draw(0, 99).save(photos / "red" / "new.png")
+    for precision in ("auto", "int8"):
+        report = extract(photos, output, FP32, precision=precision)
+        assert (report.precision, report.agreement) == ("int8", {})
+    with Store(output) as store:
+        assert (store.rows, store.spec.calibration) == (25, bounds)
+    with pytest.raises(SpecMismatch, match=r"precision is int8 in .* but fp32 in this extraction"):
+        extract(photos, output, FP32)
+
+
+def test_an_unfinished_run_goes_on_with_its_calibration(photos, tmp_path, int8, oxford, monkeypatch):
+    output = tmp_path / "photos.h5"
+    spec = int8.with_trunk(oxford.name, oxford.digest, oxford.preprocessing)
+    with PartFolder(output) as folder:
+        golden = make_engine(oxford, spec, "cpu")(np.stack([np.zeros((32, 32, 3), np.uint8)] * 3))
+        folder.start(spec, golden)
+        assert folder.spec == spec
+    monkeypatch.setattr("featx.extract.check_golden", lambda *parts: None)
+    extract(photos, output, SPEC)
+    with Store(output) as store:
+        assert store.spec.calibration == int8.calibration
+
+
+def test_a_source_of_bad_images_cannot_calibrate(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"none of the 1 images drawn to calibrate can be read; bad\.png: no image"):
+        extract(tmp_path / "photos", tmp_path / "photos.h5", SPEC)
+
+
+class Slow:
+    """An engine whose features and speed are made."""
+
+    def __init__(self, spec, value, seconds):
+        self.spec, self.value, self.seconds = spec, value, seconds
+
+    def __call__(self, images):
+        if self.value is None:
+            raise EngineError("not finite")
+        return {"block1_avg": np.full((len(images), 64), self.value, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("engines", "chosen"),
+    [
+        ({"fp32": (1.0, 1.0), "bf16": (1.01, 0.5), "fp16": (1.001, 0.6)}, "bf16"),
+        ({"fp32": (1.0, 1.0), "bf16": (1.01, 0.5), "fp16": (1.001, 0.4)}, "fp16"),
+        ({"fp32": (1.0, 1.0), "bf16": (1.01, 0.9), "fp16": (1.001, 2.0)}, "fp32"),
+        ({"fp32": (1.0, 1.0), "bf16": (1.1, 0.1), "fp16": (None, 0.1)}, "fp32"),
+    ],
+    ids=["faster", "fastest", "no gain", "no agreement"],
+)
+def test_the_fastest_class_that_agrees_is_chosen(engines, chosen, monkeypatch):
+    monkeypatch.setattr(choice, "_timed", lambda engine, images: (engine(images), engine.seconds))
+    spec = fastest_precision(lambda spec: Slow(spec, *engines[spec.precision]), SPEC)
+    assert spec == dataclasses.replace(SPEC, precision=chosen)
+
+
+def test_auto_takes_what_is_fastest_here(photos, tmp_path):
+    report = extract(photos, tmp_path / "photos.h5", FP32, precision="auto")
+    assert report.precision in {"fp32", "bf16", "fp16"}
+    again = extract(photos, tmp_path / "photos.h5", FP32, precision="auto")
+    assert (again.precision, again.extracted) == (report.precision, 0)
+
+
+def test_the_command_says_how_far_int8_is_and_what_holds_it_up(photos, tmp_path):
+    arguments = ["extract", str(photos), "-o", str(tmp_path / "p.h5"), "--size", "32", "--precision", "int8"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "int8 calibrated on a sample; mean cosine to fp32: block1_avg " in result.output
+    assert "int8; each stage alone, images/s: reading " in result.output
+    assert "holds it up: " in result.output
+    result = CliRunner().invoke(main, [*arguments, "--overwrite", "--json"])
+    document = json.loads(result.stdout)
+    assert set(document["rates"]) == {"reading", "decoding", "resizing", "computing", "writing"}
+    assert set(document["agreement"]) == {f"block{block}_avg" for block in range(1, 6)}
