@@ -33,7 +33,8 @@ def load_features(
     -------
     sklearn.utils.Bunch
         ``data`` float32 (rows, columns), by block, then by pool; ``target`` int64 (rows,), indices into
-        ``target_names``, or None if nothing has a label; ``target_names``; ``feature_names`` (``block3_avg_0``);
+        ``target_names``, or None if nothing has a label; where an image has several labels, ``target`` is an
+        indicator int64 (rows, classes); ``target_names``; ``feature_names`` (``block3_avg_0``);
         ``features``, a dictionary from ``block3_avg`` to its slice of columns; ``filenames``; ``groups`` int64
         (rows,), equal for files of equal bytes; ``spec``.
 
@@ -51,11 +52,12 @@ def load_features(
     with Store(path) as store:
         spec = store.spec.select(blocks, pools)
         rows = store.rows_of(split, split_column)
-        labels = store.labels[rows].astype(np.int64)
+        several, labels = store.indicator, store.labels[rows].astype(np.int64)
+        target = labels if several is None else several[rows].astype(np.int64)
         _, groups = np.unique(np.array(store.digests)[rows], return_inverse=True)
         return Bunch(
             data=store.read(spec.widths, rows),
-            target=labels if (labels >= 0).any() else None,
+            target=target if (labels >= 0).any() else None,
             target_names=np.array(store.classes, object),
             feature_names=[f"{name}_{column}" for name, width in spec.widths.items() for column in range(width)],
             features=spec.slices,

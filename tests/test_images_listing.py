@@ -61,6 +61,23 @@ def test_a_flat_folder_has_no_labels(tmp_path):
     assert listing.classes == ()
 
 
+def test_a_manifest_with_several_labels(tmp_path):
+    touch(tmp_path, *"abcd", "x|y/e.jpg")
+    (tmp_path / "m.csv").write_text("path,label\na,rose|ant\nb,rose\nc,\nd,bee | rose\n")
+    listing = list_images(tmp_path / "m.csv")
+    assert listing.classes == ("ant", "bee", "rose")
+    assert listing.label_sets == ((0, 2), (2,), (), (1, 2))
+    assert listing.labels.tolist() == [0, 2, -1, 1]
+    (tmp_path / "m.csv").write_text("path,label\na,rose\nb,ant\n")
+    assert list_images(tmp_path / "m.csv").label_sets is None
+    assert list_images(tmp_path / "x|y").label_sets is None
+
+
+def test_the_name_of_a_folder_is_one_label(tmp_path):
+    touch(tmp_path, "x|y/e.jpg")
+    assert (list_images(tmp_path).classes, list_images(tmp_path).label_sets) == (("x|y",), None)
+
+
 def test_images_beside_class_folders_are_failures(tmp_path):
     touch(tmp_path, "rose/a.jpg", "loose.jpg", "astray.png")
     listing = list_images(tmp_path)

@@ -24,6 +24,11 @@ def test_columns_of_weights_are_kept(tmp_path):
     assert read_manifest(file) == (("weight", "split", "weight_2"), [Entry("a.jpg", "", ("0.5", "train", "3"))])
 
 
+def test_several_labels_stand_once_each_and_sorted(tmp_path):
+    file = manifest(tmp_path, "path,label\na.jpg, rose | ant|rose\nb.jpg,ant\nc.jpg,\n")
+    assert [entry.label for entry in read_manifest(file)[1]] == ["ant|rose", "ant", ""]
+
+
 @pytest.mark.parametrize(
     ("content", "paths"),
     [
@@ -54,6 +59,7 @@ def test_paths(tmp_path, content, paths):
         ("path\n../a.jpg\n", r"got '\.\./a.jpg'"),
         ("path\nx/../../a.jpg\n", r"got 'x/\.\./\.\./a.jpg'"),
         ("path,label\n,rose\n", "line 2 .* must name a file below the root by a relative path, got ''"),
+        ("path,label\na.jpg,rose|\n", r"line 2 of manifest .* must have a label on each side of \|, got 'rose\|'"),
         (b"path,label\na.jpg,ros\xe9\n", "line 2 of manifest .* is not UTF-8; save the file as UTF-8"),
         ('path\n"a.jpg\n', "rows.csv is no valid CSV: unexpected end of data"),
         ("path\n" + "x" * 200_000, "rows.csv is no valid CSV: field larger"),

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import os
 import random
@@ -148,7 +149,7 @@ def test_a_later_schema_asks_for_an_update(store):
     path, _ = store
     with h5py.File(path, "r+") as file:
         file.attrs["schema"] = 99
-    with pytest.raises(StoreError, match="has schema 99, this featx reads up to 1; update featx"):
+    with pytest.raises(StoreError, match="has schema 99, this featx reads up to 2; update featx"):
         Store(path)
 
 
@@ -332,3 +333,25 @@ def test_a_disk_that_takes_no_more_loses_nothing(tmp_path):
     assert kept.count(".part.h5") == 1
     assert ".tmp" not in kept
     assert "'rows.h5'" not in kept
+
+
+def test_several_labels_a_row(tmp_path):
+    parts = [make_part("abcd", 1)]
+    table = dataclasses.replace(make_table(parts), label_sets=[(0, 1), (1,), (), (0,)], labels=np.array([0, 1, -1, 0]))
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        folder.write(parts[0])
+        assemble(tmp_path / "rows.h5", table, SPEC, GOLDEN, folder.part_files())
+    with Store(tmp_path / "rows.h5") as opened:
+        np.testing.assert_array_equal(opened.indicator, np.array([[1, 1], [0, 1], [0, 0], [1, 0]], bool))
+        assert opened.labels.tolist() == [0, 1, -1, 0]
+    with h5py.File(tmp_path / "rows.h5") as file:
+        assert file.attrs["schema"] == 2
+        assert file["rows/labels_multi"].fletcher32
+
+
+def test_a_store_of_one_label_a_row_is_as_it_was(store):
+    with Store(store[0]) as opened:
+        assert opened.indicator is None
+    with h5py.File(store[0]) as file:
+        assert file.attrs["schema"] == 1
+        assert set(file["rows"]) == {"path", "digest", "label", "view", "turned"}

@@ -16,9 +16,9 @@ from featx.store import PartFolder, RowTable, Store, layout
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of a row without any feature: its class name, None for no label, and its split values."""
+    """What is known of a row without any feature: the names of its classes, and its split values."""
 
-    label: str | None
+    labels: tuple[str, ...]
     splits: Mapping[str, str]
 
 
@@ -42,7 +42,9 @@ class OldStore:
                 remedy="extract with the same options, give --overwrite to start anew, or another --output",
             )
             paths, classes, splits = store.paths, store.classes, store.splits
-            labels = [classes[label] if label >= 0 else None for label in store.labels.tolist()]
+            codes, indicator = store.labels.tolist(), store.indicator
+            sets = None if indicator is None else [np.flatnonzero(row).tolist() for row in indicator]
+            labels = _names(classes, codes, sets)
             rows = {
                 path: Row(label, {name: values[row] for name, values in splits.items()})
                 for row, (path, label) in enumerate(zip(paths, labels, strict=True))
@@ -52,11 +54,18 @@ class OldStore:
 
 def listed_rows(listing: Listing) -> dict[str, Row]:
     """The rows that a listing asks for, by path, in its order."""
-    labels = [listing.classes[label] if label >= 0 else None for label in listing.labels.tolist()]
+    labels = _names(listing.classes, listing.labels.tolist(), listing.label_sets)
     return {
         path: Row(label, {name: values[row] for name, values in listing.splits.items()})
         for row, (path, label) in enumerate(zip(listing.paths, labels, strict=True))
     }
+
+
+def _names(classes: Sequence[str], codes: Sequence[int], sets: Sequence[Sequence[int]] | None) -> list[tuple[str, ...]]:
+    """The names of each row's classes, from its one code, -1 for none, or from all where rows have several."""
+    if sets is None:
+        return [(classes[code],) if code >= 0 else () for code in codes]
+    return [tuple(classes[code] for code in row) for row in sets]
 
 
 def still_valid(known: Mapping[str, str], paths: Sequence[str], root: Path, workers: int) -> dict[str, str]:
@@ -90,14 +99,16 @@ def read_parts(folder: PartFolder) -> tuple[dict[str, str], list[tuple[str, str]
 def row_table(rows: Mapping[str, Row], digests: Mapping[str, str], failures: Sequence[tuple[str, str]]) -> RowTable:
     """The table of those rows that have a digest, and so features; the order of ``rows`` is kept."""
     kept = {path: row for path, row in rows.items() if path in digests}
-    classes = sorted({row.label for row in kept.values() if row.label is not None})
-    code_of: dict[str | None, int] = {None: -1, **{name: code for code, name in enumerate(classes)}}
+    classes = sorted({name for row in kept.values() for name in row.labels})
+    code_of = {name: code for code, name in enumerate(classes)}
+    sets = [sorted(code_of[name] for name in row.labels) for row in kept.values()]
     columns = sorted({name for row in kept.values() for name in row.splits})
     return RowTable(
         paths=list(kept),
         digests=[digests[path] for path in kept],
-        labels=np.array([code_of[row.label] for row in kept.values()], int),
+        labels=np.array([row[0] if row else -1 for row in sets], int),
         classes=classes,
         splits={name: [row.splits.get(name, "") for row in kept.values()] for name in columns},
         failures=sorted(failures),
+        label_sets=sets if any(len(row) > 1 for row in sets) else None,
     )

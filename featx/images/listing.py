@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from featx.errors import ListingError
 from featx.images.formats import picture_suffixes, suffix_of
-from featx.images.manifest import read_manifest
+from featx.images.manifest import SEPARATOR, read_manifest
 from featx.images.walk import Found, walk
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -28,7 +28,8 @@ class Listing:
     ``paths`` are relative to ``root`` with ``/`` separators, sorted by their bytes, and keep bytes that are not
     UTF-8 as surrogate escapes. ``labels`` (int64, one a path) are indices into the sorted ``classes``, -1 for
     none. ``splits`` gives, by column name, one value a path. ``failures`` are (path, reason) of what was there
-    but could not be listed.
+    but could not be listed. Where an image has several labels, ``label_sets`` gives the sorted indices of all labels
+    of each path, and ``labels`` the first.
     """
 
     root: Path
@@ -37,6 +38,7 @@ class Listing:
     classes: tuple[str, ...]
     splits: dict[str, tuple[str, ...]]
     failures: Failures
+    label_sets: tuple[tuple[int, ...], ...] | None = None
 
 
 def list_images(source: str | Path | Sequence[str | Path], root: str | Path | None = None) -> Listing:
@@ -48,8 +50,8 @@ def list_images(source: str | Path | Sequence[str | Path], root: str | Path | No
         A folder with one sub-folder a class (files deeper down belong to it); a folder of such folders named
         ``train`` and ``val`` (or ``valid``, ``validation``) or ``test``, which become the column ``split``; a
         folder of images without labels; a ``.csv`` manifest with the columns ``path``, and if wanted ``label`` and
-        any that begin with ``split`` or ``weight``; an image file; or a sequence of paths, which keep their order and
-        are not looked up.
+        any that begin with ``split`` or ``weight`` (a label ``a|b`` is two); an image file; or a sequence of paths,
+        which keep their order and are not looked up.
     root
         What the paths of a manifest or of a sequence are relative to: the manifest's own folder, or the current
         folder, unless given.
@@ -101,7 +103,8 @@ def _list_manifest(file: Path, root: Path) -> Listing:
         detail = f"none of its {len(entries)} rows names a file under {root}" if entries else "it has no rows"
         raise ListingError(f"manifest {file} must name at least one image, but {detail}{_first(failures)}")
     splits = {name: tuple(entry.splits[column] for entry in there) for column, name in enumerate(names)}
-    return _labeled(root, [entry.path for entry in there], [entry.label for entry in there], splits, failures)
+    labels = [tuple(entry.label.split(SEPARATOR)) for entry in there]
+    return _labeled(root, [entry.path for entry in there], labels, splits, failures)
 
 
 def _missing(root: Path, path: str) -> str:
@@ -147,13 +150,21 @@ def _classes_of(paths: list[str], prefix: str, found: Found) -> tuple[list[str],
 
 
 def _labeled(
-    root: Path, paths: Sequence[str], names: Sequence[str], splits: dict[str, tuple[str, ...]], failures: Failures
+    root: Path,
+    paths: Sequence[str],
+    names: Sequence[str | tuple[str, ...]],
+    splits: dict[str, tuple[str, ...]],
+    failures: Failures,
 ) -> Listing:
-    """A listing whose classes are the names that occur; ``""`` is none."""
-    classes = sorted(set(names) - {""}, key=os.fsencode)
-    index = {"": NO_LABEL} | {name: number for number, name in enumerate(classes)}
-    labels = np.fromiter((index[name] for name in names), np.int64, len(names))
-    return Listing(root, tuple(paths), labels, tuple(classes), splits, tuple(sorted(failures, key=_failure_key)))
+    """A listing whose classes are the names that occur, one or several a path; ``""`` is none."""
+    several = [(name,) if isinstance(name, str) else name for name in names]
+    classes = sorted({name for row in several for name in row} - {""}, key=os.fsencode)
+    index = {name: number for number, name in enumerate(classes)}
+    sets = tuple(tuple(sorted(index[name] for name in row if name)) for row in several)
+    labels = np.fromiter((row[0] if row else NO_LABEL for row in sets), np.int64, len(sets))
+    failures = tuple(sorted(failures, key=_failure_key))
+    label_sets = sets if any(len(row) > 1 for row in sets) else None
+    return Listing(root, tuple(paths), labels, tuple(classes), splits, failures, label_sets)
 
 
 def _failure_key(failure: tuple[str, str]) -> bytes:

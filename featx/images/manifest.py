@@ -11,11 +11,16 @@ from featx.errors import ListingError
 
 KEPT = ("split", "weight")
 """How the names of further columns begin that are kept."""
+SEPARATOR = "|"
+"""Between the labels of an image that has several."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of a manifest: a relative path, a label (``""`` for none), and the values of the columns ``KEPT``."""
+    """One row of a manifest: a relative path, a label, and the values of the columns ``KEPT``.
+
+    The label is ``""`` for none; several stand once each, sorted, with a ``|`` between them.
+    """
 
     path: str
     label: str
@@ -91,7 +96,7 @@ def _entries(file: Path, rows: Iterator[tuple[int, list[str]]], columns: Columns
         if path in lines:
             raise ListingError(f"manifest {file} names {path!r} twice, in lines {lines[path]} and {line}; remove one")
         lines[path] = line
-        label = "" if columns.label is None else row[columns.label].strip()
+        label = "" if columns.label is None else _label(row[columns.label], line, file)
         splits = tuple(row[number].strip() for number in columns.splits.values())
         _check_text((label, *splits), line, file)
         entries.append(Entry(path, label, splits))
@@ -108,6 +113,13 @@ def _relative(text: str, line: int, file: Path) -> str:
             "move the root (--root) or the file"
         )
     return path
+
+
+def _label(text: str, line: int, file: Path) -> str:
+    labels = {label.strip() for label in text.split(SEPARATOR)}
+    if len(labels) > 1 and "" in labels:
+        raise ListingError(f"line {line} of manifest {file} must have a label on each side of |, got {text!r}")
+    return SEPARATOR.join(sorted(labels, key=os.fsencode))
 
 
 def _check_text(values: tuple[str, ...], line: int, file: Path) -> None:

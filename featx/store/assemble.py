@@ -21,7 +21,7 @@ class RowTable:
     """The rows that a store shall have, in order, and what is known of them without any feature.
 
     ``labels`` are indices into ``classes``, -1 for none; ``splits`` hold one value a row by column name;
-    ``failures`` are the images that have no row.
+    ``failures`` are the images that have no row. ``label_sets`` are all labels of each row, where one has several.
     """
 
     paths: Sequence[str]
@@ -30,6 +30,7 @@ class RowTable:
     classes: Sequence[str]
     splits: Mapping[str, Sequence[str]]
     failures: Sequence[tuple[str, str]]
+    label_sets: Sequence[Sequence[int]] | None = None
 
 
 def assemble(
@@ -55,7 +56,7 @@ def assemble(
         with ExitStack() as stack:
             files = [stack.enter_context(h5py.File(path)) for path in sources]
             store = stack.enter_context(writing(target, scratch))
-            store.attrs["schema"] = layout.SCHEMA
+            store.attrs["schema"] = 1 if table.label_sets is None else 2
             store.attrs["featx"] = __version__
             layout.write_identity(store, spec, golden)
             _write_table(store, table)
@@ -80,6 +81,8 @@ def _write_table(store: h5py.File, table: RowTable) -> None:
     layout.write_strings(rows, "path", table.paths)
     layout.write_strings(rows, "digest", table.digests)
     layout.write_column(rows, "label", table.labels.astype("i4"))
+    if table.label_sets is not None:
+        layout.write_indicator(rows, "labels_multi", table.label_sets, len(table.classes))
     layout.write_column(rows, "view", np.zeros(len(table.paths), "i4"))
     layout.write_strings(store, "classes", table.classes)
     for column, values in table.splits.items():

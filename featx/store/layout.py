@@ -1,7 +1,8 @@
 """How rows lie in HDF5, in a part file as in a store.
 
 ``/features/<name>`` float32 (rows, width), chunked by rows; ``/rows/path``, ``/rows/digest``, ``/rows/turned``;
-``/failures/path``, ``/failures/reason``; ``/golden/<name>`` and the attribute ``spec``. Every dataset with rows
+``/rows/labels_multi``, only where an image has several labels, bool (rows, classes), of which ``/rows/label`` has the
+first; ``/failures/path``, ``/failures/reason``; ``/golden/<name>`` and the attribute ``spec``. Every dataset with rows
 carries a checksum a chunk (Fletcher32), and the file format is the one that checksums its own metadata, so that
 changed bytes are noticed when they are read. Strings have a fixed length for the same reason: HDF5 keeps those of
 variable length where no checksum reaches.
@@ -15,7 +16,8 @@ import numpy as np
 
 from featx.spec import ExtractSpec
 
-SCHEMA = 1
+SCHEMA = 2
+"""The latest. Schema 2 is 1 with ``/rows/labels_multi``: a store claims it only if an image has several labels."""
 CHUNK_BYTES = 1 << 18
 BLOCK_BYTES = 1 << 24
 
@@ -29,6 +31,15 @@ def create_feature(group: h5py.Group, name: str, rows: int, width: int) -> h5py.
 def write_column(group: h5py.Group, name: str, values: np.ndarray) -> None:
     """A whole column, one value a row."""
     group.create_dataset(name, data=values, **_filters(len(values), (min(len(values), CHUNK_BYTES // 64),)))
+
+
+def write_indicator(group: h5py.Group, name: str, sets: Sequence[Sequence[int]], classes: int) -> None:
+    """The classes of each row as a bool (rows, classes)."""
+    values = np.zeros((len(sets), classes), bool)
+    for row, codes in zip(values, sets, strict=True):
+        row[list(codes)] = True
+    chunks = (min(len(sets), max(1, CHUNK_BYTES // classes)), classes)
+    group.create_dataset(name, data=values, compression=1, **_filters(len(sets), chunks))
 
 
 def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:

@@ -89,8 +89,13 @@ class Store:
 
     @property
     def labels(self) -> np.ndarray:
-        """int32 (rows,): index into ``classes``, -1 for no label."""
+        """int32 (rows,): index into ``classes``, -1 for no label; the first where an image has several."""
         return self._column("rows/label")
+
+    @property
+    def indicator(self) -> np.ndarray | None:
+        """bool (rows, classes): all labels of each row; None where no image has several."""
+        return self._column("rows/labels_multi") if "labels_multi" in self._file["rows"] else None
 
     @property
     def turned(self) -> np.ndarray:
