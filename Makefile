@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+FLOWERS17 ?= ../shared/data/flowers17
 
-.PHONY: help install demo test check lint types coverage clean
+.PHONY: help install demo test check lint types coverage bench-extract clean
 
 help: ## List what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,5 +34,13 @@ types: $(READY) ## Mypy, strict on the package
 coverage: $(READY) ## The tests, with at least 95 % of the package covered
 	$(BIN)/python -m pytest --cov --cov-report=term
 
+bench-extract: $(READY) .venv-peers/ready ## Extraction against torchvision and Keras (FLOWERS17=folder)
+	$(BIN)/python benchmarks/extract.py "$(FLOWERS17)" bench
+
+.venv-peers/ready:
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet tensorflow-cpu h5py
+	touch $@
+
 clean: ## Remove what the targets made
-	rm -rf .venv demo build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-peers demo bench build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,69 @@
+"""What benchmarks do alike: say on which machine and when, keep results as JSON, put them in docs/benchmarks.md."""
+
+import datetime
+import json
+import os
+import platform
+import re
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "benchmarks.md"
+
+
+def say(text: str) -> None:
+    """One line, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def machine() -> dict[str, object]:
+    """Processor, cores, versions and date."""
+    names = re.findall(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+    flags = Path("/proc/cpuinfo").read_text()
+    wanted = ("avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "extensions": [name for name in wanted if f" {name} " in flags],
+        "cores": os.cpu_count(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": {name: version(name) for name in ("featx", "torch", "openvino", "scikit-learn", "numpy")},
+    }
+
+
+def described(where: dict[str, object]) -> str:
+    """A machine in one line."""
+    versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())  # type: ignore[attr-defined]
+    extensions = ", ".join(where["extensions"])  # type: ignore[arg-type]
+    return f"{where['date']}; {where['cores']} cores of {where['processor']} ({extensions}); {versions}."
+
+
+def keep(name: str, results: dict[str, object]) -> None:
+    """Write ``docs/benchmarks/NAME.json``."""
+    path = DOCS / "benchmarks" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def publish(name: str, text: str) -> None:
+    """Replace a section of docs/benchmarks.md, which stands between two marks of its name."""
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    page = PAGE.read_text()
+    before, rest = page.split(begin)
+    PAGE.write_text(before + f"{begin}\n{text.strip()}\n" + end + rest.split(end)[1])
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown, the first column to the left and numbers to the right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
+
+
+def spread(values: list[float], digits: int = 1) -> str:
+    """The median, and the range if there are several."""
+    if len(values) < 2:
+        return f"{values[0]:.{digits}f}"
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
