@@ -90,6 +90,37 @@ def default(flowers: Path, work: Path, size: int = 224) -> None:
         say(f"{size} px, --head {head}: mean {scores.mean():.4f}, standard deviation {scores.std(ddof=1):.4f}")
 
 
+def precisions(flowers: Path, work: Path) -> None:
+    """The same head at each precision class: what rounding costs in accuracy."""
+    means = {}
+    for precision in ("fp32", "bf16", "int8"):
+        name = "default224" if precision == "fp32" else f"{precision}224"
+        store = store_of(flowers, work, name, ExtractSpec(precision=precision))
+        means[precision] = accuracies(store, SPLITS, head="linear-svc").mean()
+        say(f"{precision}: mean {means[precision]:.4f}, {100 * (means[precision] - means['fp32']):+.2f} points to fp32")
+
+
+def steady(flowers: Path, work: Path) -> None:
+    """Rate and peak memory for 200 and for 20,000 images: the photographs again and again, by links."""
+    photographs = sorted((flowers / "jpg").resolve().rglob("*.jpg"))
+    folder = work / "links"
+    folder.mkdir(exist_ok=True)
+    for number in range(20_000):
+        link = folder / f"{number:05}.jpg"
+        if not link.is_symlink():
+            link.symlink_to(photographs[number % len(photographs)])
+    code = (
+        "import sys, json, resource; from featx.extract import extract; from featx.spec import ExtractSpec\n"
+        "paths = [f'{sys.argv[1]}/{number:05}.jpg' for number in range(int(sys.argv[3]))]\n"
+        "report = extract(paths, sys.argv[2], ExtractSpec(size=96, precision='fp32'), overwrite=True)\n"
+        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        "print(f'{len(paths)} images: {report.extracted / report.seconds:.1f} images/s, peak {peak} MB')"
+    )
+    for count in (200, 20_000, 200):
+        command = [sys.executable, "-c", code, str(folder), str(work / "steady.h5"), str(count)]
+        say(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+
+
 def depth(flowers: Path, work: Path) -> None:
     """Cost of block 2 alone against all five, side by side, medians of three."""
     paths = sorted((flowers / "jpg").rglob("*.jpg"))[::10]
@@ -175,6 +206,8 @@ CLAIMS: dict[str, Callable[..., None]] = {
     "classic": classic,
     "default": default,
     "default384": lambda flowers, work: default(flowers, work, 384),
+    "precisions": precisions,
+    "steady": steady,
     "depth": depth,
     "memory": memory,
     "survives": survives,

@@ -17,6 +17,8 @@ from featx.errors import ImageError
 from featx.images import MAX_PIXELS, decode, draw_golden
 from featx.images.decoding import ORIENTATION, TURNS
 from featx.images.formats import picture_formats, picture_suffixes
+from featx.images.loading import load_image
+from featx.spec import ExtractSpec
 
 SMOOTH = draw_golden()[0]
 CORNERS = np.array([[(250, 10, 10), (10, 250, 10)], [(10, 10, 250), (240, 240, 20)]], dtype=np.uint8)
@@ -357,3 +359,28 @@ def test_formats_without_a_signature_are_tried_last():
     unsigned = [Image.OPEN[name][1] is None for name in formats]
     assert unsigned == sorted(unsigned)
     assert "EPS" not in formats
+
+
+def test_a_jpeg_is_decoded_at_its_own_scale_and_nothing_else_is():
+    picture = SMOOTH.resize((400, 304))
+    assert decode(encode(picture, "JPEG"), side=64).image.size == (100, 76)
+    assert decode(encode(picture, "JPEG"), side=77).image.size == (200, 152)
+    assert decode(encode(picture, "JPEG"), side=310).image.size == (400, 304)
+    assert decode(encode(picture, "PNG"), side=64).image.size == (400, 304)
+
+
+def test_a_scaled_picture_is_turned_all_the_same():
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    picture = decode(encode(SMOOTH.resize((400, 304)), "JPEG", exif=exif), side=64)
+    assert (picture.image.size, picture.turned) == ((76, 100), True)
+
+
+def test_scaled_decoding_looks_the_same(tmp_path):
+    SMOOTH.resize((800, 640)).save(tmp_path / "large.jpg", quality=95)
+    full, scaled = (
+        load_image("large.jpg", tmp_path, ExtractSpec(size=64, decode=decode)).pixels for decode in ("full", "scaled")
+    )
+    difference = np.abs(full.astype(int) - scaled.astype(int))
+    assert difference.max() > 0
+    assert difference.mean() < 4
