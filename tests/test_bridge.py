@@ -13,6 +13,7 @@ from featx.engines.golden import compute_golden
 from featx.engines.torch_engine import TorchEngine
 from featx.errors import ModelError, SpecError, SpecMismatch, WeightsError, WeightsNotFound
 from featx.heads import HEADS, BlockNormalizer, make_head
+from featx.heads.calibration import Calibration
 from featx.images import draw_golden, prepare
 from featx.model import Model, load_model
 from featx.predict import predict
@@ -133,6 +134,13 @@ def test_there_and_back_is_the_same_model(oxford, model):
     assert (back.spec, back.head, back.classes, back.info) == (model.spec, model.head, model.classes, model.info)
     assert weights is oxford
     assert torch.equal(to_torch(back, weights)(images), to_torch(model, oxford)(images))
+
+
+def test_a_calibration_does_not_outlive_its_decisions(oxford):
+    model, _ = fitted(oxford, "linear-svc")
+    calibrated = dataclasses.replace(model, calibration=Calibration(np.full(3, -1.0), np.zeros(3)))
+    back, _ = from_torch(to_torch(calibrated, oxford), calibrated, oxford)
+    assert back.calibration is None
 
 
 def tuned(oxford, model, **options):

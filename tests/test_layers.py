@@ -9,13 +9,13 @@ import featx
 
 PACKAGE = Path(featx.__file__).parent
 LAYERS = [
-    {"version", "errors", "blocks", "atomic", "progress"},
+    {"version", "errors", "blocks", "augment", "atomic", "progress"},
     {"spec"},
     {"weights", "images", "store", "heads"},
     {"engines"},
     {"bridge"},
     {"model"},
-    {"load", "extract", "fit", "evaluate", "predict", "info"},
+    {"load", "extract", "fit", "evaluate", "predict", "info", "export"},
     {"features"},
     {"commands", "__init__"},
 ]

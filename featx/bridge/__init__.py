@@ -121,7 +121,8 @@ def from_torch(
     Returns
     -------
     model : Model
-        With the module's weights; its spec has the new trunk's digest, and precision fp32 if the trunk has changed.
+        With the module's weights; its spec has the new trunk's digest, and precision fp32 if the trunk has changed. A
+        calibration of its probabilities, which was that of other decisions, is dropped.
     weights : TrunkWeights
         To be saved beside the model by `featx.weights.save_beside`, if ``digest`` has changed.
 
@@ -139,6 +140,7 @@ def from_torch(
         "head": kind,
         "estimator": from_linear_parts(kind, W, b, np.array(model.classes), normalizer),
         "info": dict(model.info if info is None else info),
+        "calibration": None,
         "path": None,
     }
     after = _trunk_of(module, before, trunk)

@@ -14,6 +14,7 @@ COMMANDS = {
     "fit": "Fit a linear head on a store and save the model.",
     "evaluate": "Score a model on rows that it was not fitted on.",
     "predict": "Classify images, folders or stores.",
+    "export": "Write a model as an ONNX, safetensors or torch.export file.",
     "weights": "Get, add and verify the trunk's weights.",
     "completion": "Print the shell's completion script.",
 }

@@ -1,0 +1,43 @@
+"""``featx export``."""
+
+from pathlib import Path
+
+import click
+
+from featx.commands.options import echo_json, json_option
+
+SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt2"}
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.option("--format", "form", type=click.Choice(tuple(SUFFIXES)), default="onnx", show_default=True)
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="File to write (default: MODEL with its suffix).")
+@click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@json_option
+def command(model: str, form: str, output: str | None, weights: str | None, overwrite: bool, as_json: bool) -> None:
+    """Write MODEL as one file that runs without featx, checked against featx.
+
+    \b
+    onnx         images, uint8 (n, height, width, 3) RGB of any size, to probabilities (n, classes)
+    safetensors  the trunk's and the head's weights under torchvision's names
+    torch        a torch.export program, uint8 (n, 3, size, size) to logits
+
+    \b
+    Examples:
+      featx export photos.featx
+      featx export photos.featx --format torch -o photos.pt2
+    """
+    from featx.export import export
+    from featx.model import load_model
+
+    target = output or Path(model).with_suffix(SUFFIXES[form])
+    exported = export(load_model(model), target, form, weights=weights, overwrite=overwrite)
+    if as_json:
+        echo_json({**vars(exported), "path": str(exported.path)})
+    else:
+        click.echo(
+            f"{exported.path}: {exported.bytes / 1e6:.1f} MB; its {exported.answers} are within "
+            f"{exported.difference:.1e} of featx's on three drawn pictures"
+        )

@@ -1,0 +1,283 @@
+"""Exported files against featx: pixels to the bit, answers to rounding, and nothing left behind that is wrong."""
+
+import dataclasses
+import json
+import re
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import PIL
+import pytest
+import torch
+from click.testing import CliRunner
+from onnx import TensorProto, helper
+from PIL import Image
+from safetensors import safe_open
+from test_bridge import as_tensor, fitted, pictures
+
+import featx.commands.export
+from featx.bridge import from_torch
+from featx.commands import main
+from featx.errors import EngineError, ModelError, SpecError, SpecMismatch
+from featx.export import SUFFIXES, export
+from featx.export.graph import Graph
+from featx.export.onnx_file import OnnxFile
+from featx.export.resizing import Resizer
+from featx.heads import HEADS
+from featx.heads.calibration import Calibration
+from featx.images import draw_golden, prepare
+from featx.spec import INTERPOLATIONS, PREPROCESSINGS, RESIZES, ExtractSpec
+from featx.weights import save_beside
+
+SHAPES = [(64, 64), (1, 1), (1, 90), (90, 2), (40, 50), (64, 100), (200, 100), (130, 301), (301, 130), (97, 63)]
+"""Heights and widths: the input's own, hardly any, enlarged, tall, wide and odd."""
+
+
+def noise(height, width):
+    return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def resizer(spec):
+    """What an exported file does to pictures before the network, as a session."""
+    graph = Graph()
+    value = Resizer(graph, spec)("images")
+    source = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", "height", "width", 3])
+    target = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, spec.size, spec.size])
+    proto = graph.finish(value, source, target)
+    onnx.checker.check_model(proto, full_check=True)
+    return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def answers(path, images):
+    """What the ONNX file says of arrays (height, width, 3), one by one."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, {"images": image[None]})[0] for image in images])
+
+
+@pytest.fixture(scope="module")
+def model(oxford):
+    return fitted(oxford)[0]
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("resize", RESIZES)
+def test_pixels_are_pillows_to_the_bit(resize, interpolation):
+    spec = ExtractSpec(size=64, resize=resize, interpolation=interpolation)
+    session = resizer(spec)
+    for shape in SHAPES:
+        image = noise(*shape)
+        (pixels,) = session.run(None, {"images": image[None]})
+        expected = prepare(Image.fromarray(image), spec).transpose(2, 0, 1)
+        assert np.array_equal(pixels[0], expected), shape
+
+
+def test_sides_that_an_order_of_sums_decides():
+    spec = ExtractSpec(size=96, interpolation="nearest")
+    session = resizer(spec)
+    for side in (64, 128, 192, 320):
+        image = noise(side, side)
+        (pixels,) = session.run(None, {"images": image[None]})
+        assert np.array_equal(pixels[0], prepare(Image.fromarray(image), spec).transpose(2, 0, 1)), side
+
+
+def test_padding_has_the_preprocessings_color():
+    for name, preprocessing in PREPROCESSINGS.items():
+        spec = ExtractSpec(size=32, resize="pad", preprocessing=name)
+        (pixels,) = resizer(spec).run(None, {"images": noise(10, 20)[None]})
+        assert pixels[0, :, 0, 0].tolist() == [round(value) for value in preprocessing.mean]
+
+
+def test_an_older_pillows_order_of_passes_is_kept(monkeypatch):
+    image = Image.fromarray(noise(301, 130))
+    across_first = np.asarray(
+        image.resize((64, 301), Image.Resampling.BILINEAR).resize((64, 64), Image.Resampling.BILINEAR)
+    )
+    down_first = np.asarray(
+        image.resize((130, 64), Image.Resampling.BILINEAR).resize((64, 64), Image.Resampling.BILINEAR)
+    )
+    assert not np.array_equal(across_first, down_first)
+    for version, expected in (("12.3.0", across_first), ("13.0.0", down_first)):
+        monkeypatch.setattr(PIL, "__version__", version)
+        (pixels,) = resizer(ExtractSpec(size=64)).run(None, {"images": np.asarray(image)[None]})
+        assert np.array_equal(pixels[0].transpose(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("normalize", ["power", "standard", "none"])
+@pytest.mark.parametrize("head", HEADS)
+def test_onnx_says_what_featx_says(oxford, tmp_path, head, normalize, classes):
+    model, X = fitted(oxford, head, normalize, classes)
+    exported = export(model, tmp_path / "m.onnx")
+    got = answers(exported.path, pictures())
+    assert got.shape == (12, classes)
+    if head == "linear-svc":
+        assert exported.answers == "decisions"
+        decisions = model.decision(X)
+        expected = np.column_stack((-decisions, decisions)) if classes == 2 else decisions
+    else:
+        assert exported.answers == "probabilities"
+        expected = model.probabilities(X)
+    assert np.abs(got - expected).max() < 1e-4
+    assert exported.difference < 1e-4
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_onnx_with_every_pool_on_pictures_of_any_size(oxford, tmp_path, resize):
+    spec = ExtractSpec(size=64, blocks=(2, 4), pools=("avg", "max", "gem", "flat"), resize=resize)
+    model, _ = fitted(oxford, spec=spec)
+    path = export(model, tmp_path / "m.onnx").path
+    images = [noise(*shape) for shape in ((40, 50), (200, 100), (130, 301))]
+    pixels = np.stack([prepare(Image.fromarray(image), spec) for image in images])
+    with torch.no_grad():
+        logits = model.to_torch(oxford)(as_tensor(pixels))
+    assert np.abs(answers(path, images) - logits.softmax(1).numpy()).max() < 1e-4
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (batch,) = session.run(["probabilities"], {"images": np.stack([images[1]] * 3)})
+    np.testing.assert_allclose(batch, np.repeat(answers(path, images[1:2]), 3, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_calibrated_probabilities_are_exported(oxford, tmp_path, classes):
+    model, X = fitted(oxford, "linear-svc", classes=classes)
+    rows = 1 if classes == 2 else classes
+    calibration = Calibration(np.linspace(-2, -1, rows), np.linspace(-0.5, 0.5, rows))
+    model = dataclasses.replace(model, calibration=calibration)
+    exported = export(model, tmp_path / "m.onnx")
+    assert exported.answers == "probabilities"
+    assert np.abs(answers(exported.path, pictures()) - model.probabilities(X)).max() < 1e-5
+
+
+def test_sigmoids_that_all_vanish_say_nothing(oxford, tmp_path):
+    model, _ = fitted(oxford, "linear-svc")
+    model = dataclasses.replace(model, calibration=Calibration(np.full(3, -1.0), np.full(3, 800.0)))
+    np.testing.assert_allclose(answers(export(model, tmp_path / "m.onnx").path, pictures(1)), 1 / 3)
+
+
+def test_the_onnx_file_says_what_it_is(model, tmp_path):
+    proto = onnx.load(export(model, tmp_path / "m.onnx").path)
+    onnx.checker.check_model(proto, full_check=True)
+    facts = {entry.key: entry.value for entry in proto.metadata_props}
+    assert json.loads(facts["classes"]) == list(model.classes)
+    assert ExtractSpec.from_json(facts["spec"]) == model.spec
+    assert json.loads(facts["normalizer"]) == {"kind": "BlockNormalizer", "widths": [64, 128], "power": 0.5}
+    assert json.loads(facts["preprocessing"])["mean"] == [123.68, 116.779, 103.939]
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    (source,), (target,) = session.get_inputs(), session.get_outputs()
+    assert (source.name, source.type, source.shape) == ("images", "tensor(uint8)", ["n", "height", "width", 3])
+    assert (target.name, target.type, target.shape) == ("probabilities", "tensor(float)", ["n", 3])
+
+
+def test_equal_models_give_equal_onnx_files(model, tmp_path):
+    one, other = (export(model, tmp_path / f"{number}.onnx").path.read_bytes() for number in range(2))
+    assert one == other
+
+
+def test_weights_go_by_torchvisions_names(oxford, tmp_path):
+    model, _ = fitted(oxford, normalize="standard")
+    exported = export(model, tmp_path / "m.safetensors", "safetensors")
+    assert exported.answers == "logits"
+    with safe_open(exported.path, framework="numpy") as file:
+        names, facts = set(file.keys()), file.metadata()
+        trunk = {f"features.{i}.{part}" for i in (0, 2, 5, 7) for part in ("weight", "bias")}
+        others = {"classifier.weight", "classifier.bias", "normalizer.mean", "normalizer.scale"}
+        assert names == trunk | others
+        for name in trunk:
+            assert np.array_equal(file.get_tensor(name), oxford.tensors[name])
+        assert np.array_equal(file.get_tensor("classifier.bias"), model.estimator[-1].intercept_.astype(np.float32))
+    assert json.loads(facts["classes"]) == list(model.classes)
+    assert json.loads(facts["normalizer"]) == {"kind": "StandardScaler"}
+
+
+@pytest.mark.parametrize("normalize", ["power", "none"])
+def test_a_program_takes_any_batch(oxford, tmp_path, normalize):
+    model, X = fitted(oxford, normalize=normalize)
+    exported = export(model, tmp_path / "m.pt2", "torch")
+    extra = {"featx.json": ""}
+    module = torch.export.load(exported.path, extra_files=extra).module()
+    for count in (1, 2, 5):
+        logits = module(as_tensor(pictures(count)))
+        assert np.abs(logits.detach().numpy() - model.decision(X)[:count]).max() < 1e-4
+    assert json.loads(json.loads(extra["featx.json"])["classes"]) == list(model.classes)
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_a_fine_tuned_model_is_exported_with_its_own_trunk(oxford, model, tmp_path, form):
+    from featx.model import load_model
+
+    module = model.to_torch(oxford)
+    with torch.no_grad():
+        module.trunk.features[0].bias += 1
+    tuned, weights = from_torch(module, model, oxford)
+    tuned.save(tmp_path / "tuned.featx")
+    save_beside(weights, tmp_path / "tuned.featx")
+    assert export(load_model(tmp_path / "tuned.featx"), tmp_path / "m", form).difference < 1e-4
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_a_file_that_says_something_else_is_not_left_behind(model, tmp_path, monkeypatch, form):
+    # Features of other pictures than those that the file is run on.
+    monkeypatch.setattr("featx.export.draw_golden", lambda: draw_golden()[::-1])
+    with pytest.raises(EngineError, match=r"of the exported file must be within 0[.]001\d? of featx's, got \d"):
+        export(model, tmp_path / "m", form)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_that_is_no_number_is_refused(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(OnnxFile, "run", lambda *_: np.full((3, 3), np.nan))
+    with pytest.raises(EngineError, match="got nan on the golden pictures"):
+        export(model, tmp_path / "m.onnx")
+
+
+def test_what_is_there_is_kept(model, tmp_path):
+    (tmp_path / "m.onnx").write_text("mine")
+    with pytest.raises(ModelError, match=r"m\.onnx is there already; choose another name, or replace it"):
+        export(model, tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx").read_text() == "mine"
+    assert export(model, tmp_path / "m.onnx", overwrite=True).bytes == (tmp_path / "m.onnx").stat().st_size
+
+
+def test_a_folder_that_is_not_there(model, tmp_path):
+    with pytest.raises(ModelError, match=re.escape("gone/m.onnx cannot be written: No such file or directory")):
+        export(model, tmp_path / "gone" / "m.onnx")
+
+
+def test_a_format_that_is_not_known(model, tmp_path):
+    with pytest.raises(SpecError, match="--format of export must be one of onnx, safetensors, torch, got 'caffe'"):
+        export(model, tmp_path / "m", "caffe")
+
+
+def test_without_onnxruntime(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineError, match=re.escape("pip install 'featx[export]'")):
+        export(model, tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_weights_are_refused(oxford, model, tmp_path):
+    other = {name: values + np.float32(name == "features.0.bias") for name, values in oxford.tensors.items()}
+    file = save_beside(dataclasses.replace(oxford, tensors=other), tmp_path / "other.featx")
+    spec = dataclasses.replace(model.spec, trunk="mine")
+    with pytest.raises(SpecMismatch, match="give the weights that it was fitted with, by --weights"):
+        export(dataclasses.replace(model, spec=spec), tmp_path / "m.onnx", weights=file)
+
+
+def test_the_command(model, tmp_path):
+    saved = tmp_path / "photos.featx"
+    model.save(saved)
+    said = CliRunner().invoke(main, ["export", str(saved)])
+    assert said.exit_code == 0, said.output
+    assert re.search(r"photos\.onnx: 1\.\d MB; its probabilities are within \d\.\de-\d+ of featx's", said.output)
+    assert (tmp_path / "photos.onnx").is_file()
+    said = CliRunner().invoke(
+        main, ["export", str(saved), "--format", "safetensors", "-o", str(tmp_path / "w"), "--json"]
+    )
+    report = json.loads(said.output)
+    assert report["path"] == str(tmp_path / "w")
+    assert report["answers"] == "logits"
+    assert report["bytes"] == (tmp_path / "w").stat().st_size
+    again = CliRunner().invoke(main, ["export", str(saved)])
+    assert again.exit_code == 1
+    assert "--overwrite" in again.output
+    assert featx.commands.export.SUFFIXES == SUFFIXES
