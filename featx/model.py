@@ -4,8 +4,8 @@ A ``.featx`` file is a safetensors file: arrays, and one JSON text in its metada
 code. Its last 32 bytes, the tensor ``sha256``, digest all bytes before them, so that any changed byte is noticed.
 
 Schema 1 has ``weight``, ``bias``, a normalizer's arrays and ``golden.<name>``. Schema 2 may have a calibration, the
-tensors ``calibration.slope`` and ``calibration.intercept``. A file claims the lowest schema that holds its model, so
-that an older featx opens all that it can use.
+tensors ``calibration.slope`` and ``calibration.intercept``, or a head of several labels an image, the parameter
+``multilabel``. A file claims the lowest schema that holds its model, so that an older featx opens all that it can use.
 """
 
 import hashlib
@@ -24,7 +24,8 @@ from sklearn.pipeline import Pipeline
 from featx.atomic import replacing
 from featx.errors import FeatxError, ModelError
 from featx.heads import HEADS, linear_parts
-from featx.heads.calibration import METHOD, Calibration
+from featx.heads.calibration import Calibration
+from featx.heads.pipelines import is_multilabel
 from featx.heads.state import give_state, take_state
 from featx.spec import ExtractSpec
 from featx.weights import TrunkWeights
@@ -49,11 +50,12 @@ class Model:
     spec : ExtractSpec
         Of the features that the head takes, and of no others.
     classes : tuple of str
-        Class names, sorted: those that the estimator was fitted on.
+        Class names, sorted: those that the estimator was fitted on, or of the columns of its indicator.
     head : str
         A key of ``featx.heads.HEADS``.
     estimator : sklearn.pipeline.Pipeline
-        From `featx.heads.make_head`, fitted on rows of ``spec``'s columns and on class names.
+        From `featx.heads.make_head`, fitted on rows of ``spec``'s columns and on class names, or, for several labels
+        an image, on an indicator.
     golden : dict of str to array
         Features of the golden images, float32 (3, width) by name, from where the head's own were extracted.
     info : dict
@@ -82,7 +84,7 @@ class Model:
         if self.head not in HEADS:
             raise ModelError(f"head of the model must be one of {', '.join(HEADS)}, got {self.head!r}")
         fitted = tuple(np.asarray(getattr(self.estimator, "classes_", ())).tolist())
-        if fitted != self.classes:
+        if fitted != (tuple(range(len(self.classes))) if self.multilabel else self.classes):
             raise ModelError(f"classes of the model must be those of its estimator's fit, {fitted}, got {self.classes}")
         weights, bias = linear_parts(self.estimator)
         columns, normalizer = sum(self.spec.widths.values()), self.estimator.named_steps["normalizer"]
@@ -101,18 +103,29 @@ class Model:
         if got != wanted:
             raise ModelError(f"golden features of the model must be {wanted}, got {got}")
 
-    def predict(self, X: ArrayLike) -> NDArray[np.str_]:
-        """Class names (rows,) for features (rows, columns) in the order of ``spec.widths``."""
-        names: NDArray[np.str_] = self.estimator.predict(X)
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image may have several labels, or none: each class is decided by itself."""
+        return is_multilabel(self.estimator)
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Class names (rows,) for features (rows, columns) in the order of ``spec.widths``.
+
+        Of several labels an image an indicator (rows, classes), 1 where a decision is above 0.
+        """
+        names: NDArray[Any] = self.estimator.predict(X)
         return names
 
     def decision(self, X: ArrayLike) -> NDArray[np.floating]:
-        """The head's decisions, (rows, classes) or, for two classes, (rows,) with those above 0 for the second."""
+        """The head's decisions, (rows, classes) or, for one of two classes, (rows,), above 0 for the second."""
         values: NDArray[np.floating] = self.estimator.decision_function(X)
         return values
 
     def probabilities(self, X: ArrayLike) -> NDArray[np.floating] | None:
-        """Probabilities (rows, classes); None from ``linear-svc`` that was not calibrated, which has none."""
+        """Probabilities (rows, classes), which add up to 1 unless an image may have several labels.
+
+        None from ``linear-svc`` that was not calibrated, which has none.
+        """
         if self.calibration:
             return self.calibration.probabilities(self.decision(X))
         if not hasattr(self.estimator, "predict_proba"):
@@ -194,19 +207,15 @@ def _read_document(file: BinaryIO, path: Path) -> dict[str, Any]:
 
 
 def _to_bytes(model: Model) -> bytes:
-    state, arrays = take_state(model.estimator)
-    calibration = model.calibration
+    state, arrays = take_state(model.estimator, model.calibration)
     document = {
-        "schema": 2 if calibration else 1,
+        "schema": 2 if model.calibration or model.multilabel else 1,
         "spec": model.spec.to_json(),
         "classes": list(model.classes),
         "head": model.head,
         **state,
         "info": model.info,
     }
-    if calibration:
-        document["calibration"] = METHOD
-        arrays |= {"calibration.slope": calibration.slope, "calibration.intercept": calibration.intercept}
     try:
         text = json.dumps(document, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -221,12 +230,7 @@ def _to_bytes(model: Model) -> bytes:
 
 def _build(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], path: Path) -> Model:
     classes, head = tuple(document["classes"]), document["head"]
-    estimator = give_state(head, classes, document, tensors)
+    estimator, calibration = give_state(head, classes, document, tensors)
     spec = ExtractSpec.from_json(document["spec"])
     golden = {name: tensors[f"golden.{name}"].copy() for name in spec.widths}
-    calibration = None
-    if (method := document.get("calibration")) is not None:
-        if method != METHOD:
-            raise ModelError(f"calibration must be {METHOD}, got {method!r}")
-        calibration = Calibration(tensors["calibration.slope"].copy(), tensors["calibration.intercept"].copy())
     return Model(spec, classes, head, estimator, golden, document["info"], calibration, path)

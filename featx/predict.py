@@ -23,7 +23,8 @@ BLOCK_ROWS = 4096
 class Prediction:
     """What a model says of one image: classes best first, or the ``reason`` why it says nothing.
 
-    ``probabilities`` is None for a head that has none; ``decisions`` are the head's raw values.
+    ``probabilities`` is None for a head that has none; ``decisions`` are the head's raw values. Of several labels an
+    image there may be no class.
     """
 
     path: str
@@ -37,7 +38,7 @@ def predict(
     model: Model,
     sources: Sequence[str | Path],
     *,
-    top: int = 1,
+    top: int | None = None,
     weights: str | Path | None = None,
     engine: str = "auto",
     device: str = "auto",
@@ -54,8 +55,9 @@ def predict(
         As `featx.load_model` gives it.
     sources : sequence of paths
         Image files, folders, manifests, or stores, in this order.
-    top : int
-        How many classes to give for each image, best first.
+    top : int, optional
+        How many classes to give for each image, best first; by default one, or, of a model that gives several labels
+        an image, all whose decision is above 0.
     weights, engine, device, batch_size, workers, max_pixels, progress
         As in `featx.extract.extract`.
 
@@ -98,7 +100,7 @@ def _failed(root: Path, path: str, reason: str) -> Prediction:
     return Prediction(str(root / path), reason=reason)
 
 
-def _of_store(model: Model, path: Path, top: int) -> Iterator[Prediction]:
+def _of_store(model: Model, path: Path, top: int | None) -> Iterator[Prediction]:
     with Store(path) as store:
         store.check_has(model.spec, "the model")
         paths = store.paths
@@ -108,14 +110,15 @@ def _of_store(model: Model, path: Path, top: int) -> Iterator[Prediction]:
         yield from (Prediction(path, reason=reason) for path, reason in store.failures)
 
 
-def _decide(model: Model, paths: Sequence[str], X: np.ndarray, top: int) -> Iterator[Prediction]:
+def _decide(model: Model, paths: Sequence[str], X: np.ndarray, top: int | None) -> Iterator[Prediction]:
     if not paths:
         return
     decisions, probabilities = model.decision(X), model.probabilities(X)
     if decisions.ndim == 1:  # Two classes have one decision: above 0 for the second.
         decisions = np.column_stack((-decisions, decisions))
     for row, path in enumerate(paths):
-        best = np.argsort(-decisions[row], kind="stable")[:top]
+        best = np.argsort(-decisions[row], kind="stable")
+        best = best[decisions[row, best] > 0] if top is None and model.multilabel else best[: top or 1]
         yield Prediction(
             path,
             tuple(model.classes[code] for code in best),

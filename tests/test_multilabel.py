@@ -1,13 +1,28 @@
 """Images with several labels, from the manifest to the prediction."""
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import SPEC, draw
 from PIL import Image
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import LinearSVC
 
+from featx.commands import main
+from featx.errors import DataError
+from featx.evaluate import evaluate
 from featx.extract import extract
+from featx.fit import fit
+from featx.fit.training import read_training
+from featx.heads import BlockNormalizer
+from featx.heads.pipelines import MULTILABEL_HEADS
 from featx.info import describe
 from featx.load import load_features
+from featx.model import load_model
+from featx.predict import predict
 from featx.store import Store
 
 
@@ -64,3 +79,99 @@ def test_labels_change_with_the_manifest(manifest, tmp_path):
     extract(tmp_path / "m.csv", tmp_path / "p.h5", SPEC, root=manifest.parent, missing="drop")
     with Store(tmp_path / "p.h5") as store:
         assert (store.indicator, store.labels.tolist()) == (None, [1, 0])
+
+
+@pytest.mark.parametrize("head", MULTILABEL_HEADS)
+def test_fit_save_evaluate_and_predict(several_store, manifest, tmp_path, head):
+    fit(several_store, tmp_path / "m.featx", head=head, blocks=(1, 2), folds=3)
+    model = load_model(tmp_path / "m.featx")
+    assert (model.multilabel, model.classes, model.info["rows"]) == (True, ("blue", "red"), 25)
+    assert model.info["search"]["scoring"] == "average_precision_macro"
+    report = evaluate(model, several_store)
+    assert (report["n"], report["unknown"]) == (6, 0)
+    assert report["micro_average_precision"] == report["macro_average_precision"] == 1
+    assert (report["calibration_error"] is None) == (head == "linear-svc")
+    found = {Path(row.path).name: row for row in predict(model, [manifest])}
+    assert {name: set(row.classes) for name, row in found.items() if name < "30"} == {
+        f"{number:02}.png": set(label_of(number).split("|")) for number in range(30)
+    }
+    assert all(decision > 0 for row in found.values() for decision in row.decisions)
+    assert [len(row.classes) for row in predict(model, [several_store], top=2)] == [2] * 32
+    again = tmp_path / "again.featx"
+    model.save(again)
+    assert again.read_bytes() == (tmp_path / "m.featx").read_bytes()
+
+
+def test_the_saved_head_is_that_of_sklearn(several_store):
+    model = fit(several_store, head="linear-svc", blocks=(1,), C=0.5, folds=3)
+    rows = read_training(several_store, blocks=(1,))
+    X = BlockNormalizer((64, 64)).fit_transform(rows.X)
+    expected = OneVsRestClassifier(LinearSVC(C=0.5, random_state=0, max_iter=10_000)).fit(X, rows.y)
+    np.testing.assert_array_equal(model.decision(rows.X), expected.decision_function(X))
+    np.testing.assert_array_equal(model.predict(rows.X), expected.predict(X))
+
+
+def test_the_part_held_out_is_found_again(several_store):
+    model = fit(several_store, blocks=(1,), C=1.0, folds=3, test_size=0.2, jobs=2)
+    assert model.head in MULTILABEL_HEADS
+    report = evaluate(model, several_store)
+    assert report["n"] + model.info["rows"] == 31
+
+
+def test_other_stores(several_store, manifest, tmp_path):
+    (tmp_path / "one.csv").write_text("path,label\n00.png,red\n01.png,blue\n02.png,ant\n03.png,red\n04.png,blue\n")
+    extract(tmp_path / "one.csv", tmp_path / "one.h5", SPEC, root=manifest.parent)
+    several = fit(several_store, head="ovr-logistic", blocks=(1, 2), folds=3)
+    report = evaluate(several, tmp_path / "one.h5")
+    assert (report["n"], report["unknown"], report["subset_accuracy"]) == (4, 1, 1.0)
+    (tmp_path / "one.csv").write_text("path,label\n00.png,red\n01.png,blue\n03.png,red\n04.png,blue\n")
+    extract(tmp_path / "one.csv", tmp_path / "one.h5", SPEC, root=manifest.parent, missing="drop")
+    one = fit(tmp_path / "one.h5", head="ovr-logistic", blocks=(1,), C=1.0, folds=2)
+    assert not one.multilabel
+    with pytest.raises(DataError, match=r"images of .*several.h5 have several labels, but the model gives one; fit a"):
+        evaluate(one, several_store)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"head": "softmax"}, r"--head softmax of fit takes one label an image, but images of .* have several; give"),
+        ({"head": "linear-svc", "calibrate": True}, "--calibrate of fit takes one label an image"),
+        ({"calibrate": True}, "give --head ovr-logistic, which has probabilities, or linear-svc"),
+        ({"folds": 9}, "label blue is that of 16 of 24 different images, but 9 folds need 9 with it and 9 without"),
+    ],
+)
+def test_what_several_labels_do_not_take(several_store, options, message):
+    with pytest.raises(DataError, match=message):
+        fit(several_store, **options)
+
+
+def test_the_commands(several_store, manifest, tmp_path):
+    saved = str(tmp_path / "m.featx")
+
+    def run(*arguments):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    said = run("fit", several_store, "-o", saved, "--head", "ovr-logistic", "--blocks", "1,2", "--folds", "3")
+    assert "average_precision_macro (standard error)" in said
+    assert "2 classes, 25 rows, several labels an image" in said
+    assert "macro average precision   1.0000" in run("evaluate", saved, several_store)
+    rows = list(csv.DictReader(run("predict", saved, several_store, "-q").splitlines()))
+    by_path = {}
+    for row in rows:
+        by_path.setdefault(row["path"], []).append(row["class"])
+    assert sorted(by_path["02.png"]) == ["blue", "red"]
+    assert all((row["class"] == "") == (row["decision"] == "") for row in rows)
+
+
+def test_an_image_may_have_no_label(several_store, tmp_path):
+    model = fit(several_store, tmp_path / "m.featx", head="linear-svc", blocks=(1,), C=1.0, folds=3)
+    model.estimator.named_steps["head"].estimators_[0].intercept_ -= 100
+    model.estimator.named_steps["head"].estimators_[1].intercept_ -= 100
+    model.save(tmp_path / "none.featx")
+    assert {row.classes for row in predict(model, [several_store])} == {()}
+    result = CliRunner().invoke(main, ["predict", str(tmp_path / "none.featx"), str(several_store), "-q"])
+    assert result.stdout.splitlines()[1] == "00.png,,,,"
+    assert len(result.stdout.splitlines()) == 33

@@ -14,7 +14,8 @@ from featx.commands.options import echo_json, json_option
 def command(model: str, store: str, split: str | None, column: str | None, as_json: bool) -> None:
     """Score MODEL on rows of STORE that it was not fitted on.
 
-    Accuracy, balanced accuracy, macro F1, top-5 accuracy, calibration error, a table a class, what is confused.
+    Accuracy, balanced accuracy, macro F1, top-5 accuracy, expected calibration error, a table a class, what is
+    confused; for several labels an image micro and macro average precision and F1.
 
     \b
     Examples:

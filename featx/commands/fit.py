@@ -24,7 +24,8 @@ HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
               help="Hold out this share of the rows for: featx evaluate.")  # fmt: skip
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of the cross-validation.")
 @click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Of the cross-validation.")
-@click.option("--scoring", default="accuracy", show_default=True, help="Any scorer of scikit-learn, by name.")
+@click.option("--scoring", metavar="NAME", help="Any scorer of scikit-learn (default: accuracy), or, where images have "
+              "several labels, average_precision_macro (then the default) or average_precision_micro.")  # fmt: skip
 @click.option("--rule", type=click.Choice(("best", "one-se")), default="best", show_default=True,
               help="The best mean, or the simplest within one standard error of it.")  # fmt: skip
 @click.option("--class-weight", type=click.Choice(("balanced",)), help="Weigh classes by how rare they are.")
@@ -61,10 +62,10 @@ def command(store: str, output: str, quiet: bool, as_json: bool, **options: Any)
         click.echo(_summary(model.info["search"]))
         if nested := model.info.get("nested"):
             click.echo(f"estimate not flattered by selection: {nested['mean']:.3f} ± {nested['standard_error']:.3f}")
-        calibrated = ", calibrated" if model.calibration else ""
+        more = ", calibrated" if model.calibration else ", several labels an image" if model.multilabel else ""
         click.echo(
             f"{output}: {model.head}, C = {model.info['C']:g}, {len(model.classes)} classes, {model.info['rows']} rows"
-            + calibrated
+            + more
         )
 
 

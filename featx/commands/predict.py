@@ -18,7 +18,8 @@ HEADER = ("path", "class", "probability", "decision", "reason")
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="File to write (default: standard output).")
 @click.option("--format", "form", type=click.Choice(("csv", "jsonl")), default="csv", show_default=True)
-@click.option("--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes an image, best first.")
+@click.option("--top", type=click.IntRange(min=1), metavar="K",
+              help="Classes an image, best first (default: 1, or all above 0 where images have several).")  # fmt: skip
 @click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
 @device_options
 @quiet_option
@@ -30,7 +31,8 @@ def command(
     """Classify IMAGES (files, folders, manifests or stores) by MODEL.
 
     The CSV has the columns path, class, probability, decision, reason; with --top K, K rows an image. A bad image
-    gets a row with its reason, and the exit code is 3.
+    gets a row with its reason, and the exit code is 3. A model of several labels an image gives a row a label, or one
+    without a class.
 
     \b
     Examples:
@@ -56,8 +58,8 @@ def _write_csv(predictions: Iterable[Any], file: IO[str]) -> int:
     writer.writerow(HEADER)
     failed = 0
     for found in predictions:
-        if found.reason:
-            failed += 1
+        failed += bool(found.reason)
+        if not found.classes:
             writer.writerow((found.path, "", "", "", found.reason))
         probabilities = found.probabilities or ("",) * len(found.classes)
         for row in zip(found.classes, probabilities, found.decisions, strict=True):

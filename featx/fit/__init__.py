@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 import sklearn
 from numpy.typing import ArrayLike
+from sklearn.pipeline import Pipeline
 
 from featx.blocks import feature_name
 from featx.errors import DataError, ModelError
-from featx.fit.training import read_training
-from featx.heads.calibration import METHOD
-from featx.heads.folds import make_folds
+from featx.fit.training import Training, read_training
+from featx.heads.calibration import METHOD, Calibration
+from featx.heads.folds import check_labels, make_folds
 from featx.heads.nested import nested as estimate_nested
-from featx.heads.pipelines import HEADS, make_head
+from featx.heads.pipelines import HEADS, MULTILABEL_HEADS, make_head
 from featx.heads.refit import refit, refit_calibrated
-from featx.heads.search import search
+from featx.heads.search import SearchResult, search
 from featx.model import Model
+from featx.spec import ExtractSpec
 from featx.store import Store
 from featx.version import __version__
 
@@ -36,7 +38,7 @@ def fit(
     test_size: float | None = None,
     folds: int = 5,
     repeats: int = 1,
-    scoring: str = "accuracy",
+    scoring: str | None = None,
     rule: str = "best",
     class_weight: str | None = None,
     sample_weight: ArrayLike | None = None,
@@ -59,7 +61,8 @@ def fit(
     output : path, optional
         Where to save the model, ``photos.featx``.
     head : str
-        ``linear-svc``, ``softmax``, ``ovr-logistic``, or ``best`` of the three.
+        ``linear-svc``, ``softmax``, ``ovr-logistic``, or ``best`` of the three. Where images have several labels,
+        ``softmax`` is none of them.
     blocks : sequence of int, optional
         Blocks to use; by default the best run of neighboring blocks.
     pools : sequence of str, optional
@@ -97,42 +100,24 @@ def fit(
     ModelError
         If the model's file is there already, or cannot be written.
     """
-    if head != "best" and head not in HEADS:
-        raise DataError(f"--head of fit must be best or one of {', '.join(HEADS)}, got {head!r}")
-    if calibrate and head not in ("best", "linear-svc"):
-        raise DataError(f"--calibrate of fit is for linear-svc; {head} has probabilities of its own: leave it out")
-    if output is not None and Path(output).exists() and not overwrite:
-        raise ModelError(f"{output} exists; give --overwrite to replace it, or another --output")
+    _check_options(head, output, calibrate, overwrite)
     rows = read_training(
         store, blocks=blocks, pools=pools, column=column, test_size=test_size, seed=seed,
         sample_weight=sample_weight, weight_column=weight_column,
     )  # fmt: skip
+    if rows.y.ndim == 2:
+        _check_several(store, rows, head, calibrate, folds)
     runs = block_runs(rows.spec.blocks) if blocks is None else {_run_name(rows.spec.blocks): rows.spec.blocks}
     sets = {name: tuple(feature_name(b, p) for b in run for p in rows.spec.pools) for name, run in runs.items()}
     options: dict[str, Any] = {
         "features": rows.spec.slices, "feature_sets": sets, "groups": rows.groups,
-        "heads": tuple(HEADS) if head == "best" else (head,), "Cs": None if C is None else (C,),
+        "heads": None if head == "best" else (head,), "Cs": None if C is None else (C,),
         "normalize": normalize, "folds": folds, "repeats": repeats, "scoring": scoring, "rule": rule,
         "class_weight": class_weight, "sample_weight": rows.sample_weight, "seed": seed,
     }  # fmt: skip
     found = search(rows.X, rows.y, **options)
-    estimate = estimate_nested(rows.X, rows.y, outer=folds, jobs=jobs, **options) if nested else None
-    best = found.best
-    spec = rows.spec.select(blocks=runs[best.feature_set])
-    widths = tuple(spec.widths.values())
-    columns = np.concatenate([np.arange(rows.X.shape[1])[rows.spec.slices[name]] for name in spec.widths])
-    pipeline = make_head(best.head, best.C, normalize=normalize, widths=widths, class_weight=class_weight)
-    calibration = None
-    weighing: dict[str, Any] = {"sample_weight": rows.sample_weight, "jobs": jobs}
-    if calibrate and best.head == "linear-svc":
-        dealt = make_folds(rows.y, rows.groups, folds, seed=seed)
-        pipeline, calibration = refit_calibrated(pipeline, rows.X[:, columns], rows.y, dealt, **weighing)
-    else:
-        refit(pipeline, rows.X[:, columns], rows.y, **weighing)
-    with Store(store) as opened:
-        golden = {name: values for name, values in opened.golden.items() if name in spec.widths}
     info = {
-        "C": best.C,
+        "C": found.best.C,
         "rows": len(rows.y),
         "search": found.to_dict(),
         "selection": rows.selection,
@@ -142,14 +127,54 @@ def fit(
     }  # fmt: skip
     if rows.sample_weight is not None:
         info["sample_weight"] = weight_column or "given"
+    if nested:
+        info["nested"] = estimate_nested(rows.X, rows.y, outer=folds, jobs=jobs, **options).to_dict()
+    spec = rows.spec.select(blocks=runs[found.best.feature_set])
+    pipeline, calibration = _refit(rows, spec, found, class_weight, calibrate, jobs)
     if calibration:
         info["calibration"] = {"method": METHOD, "folds": folds}
-    if estimate:
-        info["nested"] = estimate.to_dict()
-    model = Model(spec, tuple(pipeline.classes_.tolist()), best.head, pipeline, golden, info, calibration)
+    with Store(store) as opened:
+        golden = {name: values for name, values in opened.golden.items() if name in spec.widths}
+    model = Model(spec, rows.classes, found.best.head, pipeline, golden, info, calibration)
     if output is not None:
         model.save(output, overwrite=overwrite)
     return model
+
+
+def _check_options(head: str, output: str | Path | None, calibrate: bool, overwrite: bool) -> None:
+    if head != "best" and head not in HEADS:
+        raise DataError(f"--head of fit must be best or one of {', '.join(HEADS)}, got {head!r}")
+    if calibrate and head not in ("best", "linear-svc"):
+        raise DataError(f"--calibrate of fit is for linear-svc; {head} has probabilities of its own: leave it out")
+    if output is not None and Path(output).exists() and not overwrite:
+        raise ModelError(f"{output} exists; give --overwrite to replace it, or another --output")
+
+
+def _check_several(store: str | Path, rows: Training, head: str, calibrate: bool, folds: int) -> None:
+    if calibrate or head not in ("best", *MULTILABEL_HEADS):
+        raise DataError(
+            f"{'--calibrate' if calibrate else f'--head {head}'} of fit takes one label an image, but images of {store}"
+            " have several; give --head ovr-logistic, which has probabilities, or linear-svc"
+        )
+    check_labels(rows.y, rows.groups, folds, rows.classes)
+
+
+def _refit(
+    rows: Training, spec: ExtractSpec, found: SearchResult, class_weight: str | None, calibrate: bool, jobs: int
+) -> tuple[Pipeline, Calibration | None]:
+    """The best of a search fitted on all rows, and its calibration if it is to have one."""
+    best = found.best
+    pipeline = make_head(
+        best.head, best.C, normalize=found.normalize, widths=tuple(spec.widths.values()), class_weight=class_weight,
+        multilabel=rows.y.ndim == 2,
+    )  # fmt: skip
+    columns = np.concatenate([np.arange(rows.X.shape[1])[rows.spec.slices[name]] for name in spec.widths])
+    X = rows.X[:, columns]
+    options: dict[str, Any] = {"sample_weight": rows.sample_weight, "jobs": jobs}
+    if calibrate and best.head == "linear-svc":
+        dealt = make_folds(rows.y, rows.groups, found.folds, seed=found.seed)
+        return refit_calibrated(pipeline, X, rows.y, dealt, **options)
+    return refit(pipeline, X, rows.y, **options), None
 
 
 def block_runs(blocks: Sequence[int]) -> dict[str, tuple[int, ...]]:

@@ -18,13 +18,15 @@ from featx.store import Store
 class Training:
     """The rows to fit on.
 
-    Features (rows, columns) of ``spec``, class names a row, groups that stay together, and what each row counts, None
-    for all alike.
+    Features (rows, columns) of ``spec``; the class name of each row, or, of a store whose images have several labels,
+    an indicator int64 (rows, classes); the names of the classes; groups that stay together; and what each row counts,
+    None for all alike.
     """
 
     spec: ExtractSpec
     X: np.ndarray
     y: np.ndarray
+    classes: tuple[str, ...]
     groups: np.ndarray
     sample_weight: np.ndarray | None
     selection: dict[str, Any]
@@ -44,12 +46,12 @@ def read_training(
 ) -> Training:
     """Read a store's training rows; see `featx.fit.fit` for the parameters and errors."""
     with Store(path) as store:
-        labels, digests, classes = store.labels, store.digests, np.array(store.classes)
+        labels, digests = store.labels, store.digests
         if not (labels >= 0).any():
             raise DataError(f"{path} has no labels; extract a folder with one sub-folder a class, or a manifest")
         selection = _selection(store, column, test_size, seed)
         if "test_size" in selection:
-            rows = holdout(labels, digests, selection["test_size"], seed)[0]
+            rows = holdout(store.targets, digests, selection["test_size"], seed)[0]
         else:
             rows = store.rows_of("train" if "column" in selection else None, selection.get("column", ""))
             rows = rows[labels[rows] >= 0]
@@ -58,7 +60,18 @@ def read_training(
         weight = _weights(store, sample_weight, weight_column)
         weight = None if weight is None else _check_weights(store, weight[rows], rows)
         X = store.read(spec.widths, rows)
-        return Training(spec, X, classes[labels[rows]], groups, weight, selection, fingerprint(digests))
+        y, classes = _targets(store, rows)
+        return Training(spec, X, y, classes, groups, weight, selection, fingerprint(digests))
+
+
+def _targets(store: Store, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class names a row, or an indicator, and the names of the classes that the rows have."""
+    targets, names = store.targets[rows], np.array(store.classes)
+    if targets.ndim == 1:
+        y = names[targets]
+        return y, tuple(np.unique(y).tolist())
+    used = targets.any(axis=0)
+    return targets[:, used].astype(np.int64), tuple(names[used].tolist())
 
 
 def _weights(store: Store, given: ArrayLike | None, column: str | None) -> np.ndarray | None:

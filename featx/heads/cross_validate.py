@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator
 from featx.errors import DataError, SpecError
 from featx.heads.feature_sets import FeatureSet
 from featx.heads.folds import Fold
-from featx.heads.pipelines import HEADS, ClassWeight, make_head
-from featx.heads.scoring import Score, make_score
+from featx.heads.pipelines import HEADS, MULTILABEL_HEADS, ClassWeight, make_head
+from featx.heads.scoring import Score, default_scoring, make_score
 from featx.heads.solver import Fits, check_rows, fit_path, penalizes_intercept, rotate, row_weights
 
 DEFAULT_CS = {
@@ -56,12 +56,15 @@ class SearchRow:
 
 @dataclass(frozen=True)
 class Problem:
-    """What all candidates share: features, labels, options, and how decisions are scored."""
+    """What all candidates share: features, labels, options, and how decisions are scored.
+
+    Of rows with several labels ``y`` is an indicator (rows, classes), and ``codes`` the same as bool.
+    """
 
     X: NDArray[Any]
     y: NDArray[Any]
     classes: NDArray[Any]
-    codes: NDArray[np.intp]
+    codes: NDArray[Any]
     sample_weight: NDArray[Any]
     normalize: str
     class_weight: ClassWeight
@@ -85,24 +88,40 @@ def make_problem(
     sample_weight: ArrayLike | None,
     normalize: str,
     class_weight: ClassWeight,
-    scoring: str,
+    scoring: str | None,
     tol: float,
 ) -> Problem:
     """The rows and options in the forms that the solver takes, checked; errors as in `search`."""
     values, labels = np.asarray(X), np.asarray(y)
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
-    classes, codes = np.unique(labels, return_inverse=True)
+    classes, codes = _encode(labels, class_weight)
     check_rows(values, codes, max(2, len(classes)))
     weight = np.ones(len(values)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    if weight.shape != labels.shape or not (weight > 0).all():
+    if weight.shape != labels.shape[:1] or not (weight > 0).all():
         raise DataError(f"sample_weight must be {len(labels)} numbers above 0, got shape {weight.shape}")
     if isinstance(class_weight, Mapping):
         places = {label: code for code, label in enumerate(classes.tolist())}
         if unknown := [label for label in class_weight if label not in places]:
             raise DataError(f"class_weight must name classes of the rows, got {unknown[0]!r}")
         class_weight = {places[label]: value for label, value in class_weight.items()}
-    return Problem(values, labels, classes, codes, weight, normalize, class_weight, make_score(scoring), tol)
+    score = make_score(scoring or default_scoring(labels))
+    return Problem(values, labels, classes, codes, weight, normalize, class_weight, score, tol)
+
+
+def _encode(labels: NDArray[Any], class_weight: ClassWeight) -> tuple[NDArray[Any], NDArray[Any]]:
+    if labels.ndim != 2:
+        return np.unique(labels, return_inverse=True)
+    if not np.isin(labels, (0, 1)).all():
+        raise DataError("labels of rows that have several must be an indicator of 0 and 1, (rows, classes)")
+    if isinstance(class_weight, Mapping):
+        raise SpecError(f"class_weight of rows with several labels must be 'balanced' or None, got {class_weight}")
+    return np.arange(labels.shape[1]), labels > 0
+
+
+def default_heads(y: NDArray[Any]) -> tuple[str, ...]:
+    """The heads that take these labels: all, or those that solve one problem a label where rows have several."""
+    return tuple(HEADS) if y.ndim == 1 else MULTILABEL_HEADS
 
 
 def make_grids(heads: Sequence[str], Cs: Mapping[str, Sequence[float]] | Sequence[float] | None) -> OpenGrids:

@@ -14,6 +14,18 @@ MAX_TABLE_ROWS = 30
 MAX_MATRIX_CLASSES = 20
 MAX_PAIRS = 10
 NAME_WIDTH = 30
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "subset_accuracy": "all labels right",
+    "micro_average_precision": "micro average precision",
+    "macro_average_precision": "macro average precision",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "top5_accuracy": "top-5 accuracy",
+    "calibration_error": "calibration error",
+}
+COLUMNS = {"precision": "precision", "recall": "recall", "f1": "F1", "average_precision": "AP"}
 
 
 def score_report(
@@ -54,8 +66,8 @@ def score_report(
     return {
         "n": len(truth),
         "accuracy": float(np.trace(confusion) / len(truth)),
-        "balanced_accuracy": _mean(row["recall"] for row in table),
-        "macro_f1": _mean(row["f1"] for row in table),
+        "balanced_accuracy": mean_of(row["recall"] for row in table),
+        "macro_f1": mean_of(row["f1"] for row in table),
         "top5_accuracy": _top_accuracy(truth, scores) if count > TOP else None,
         "calibration_error": None if probability is None else _calibration_error(truth, probability, count),
         "classes": table,
@@ -80,17 +92,19 @@ def _class_scores(name: str, confusion: NDArray[np.intp], index: int) -> dict[st
     return {
         "class": name,
         "n": int(n),
-        "precision": _ratio(hits, guesses),
-        "recall": _ratio(hits, n),
-        "f1": _ratio(2 * hits, n + guesses),
+        "precision": ratio(hits, guesses),
+        "recall": ratio(hits, n),
+        "f1": ratio(2 * hits, n + guesses),
     }
 
 
-def _ratio(part: int, whole: int) -> float | None:
+def ratio(part: int, whole: int) -> float | None:
+    """A share; None of nothing."""
     return float(part / whole) if whole else None
 
 
-def _mean(values: Iterator[float | None]) -> float:
+def mean_of(values: Iterator[float | None]) -> float:
+    """Mean of the values that there are."""
     return float(np.mean([value for value in values if value is not None]))
 
 
@@ -101,34 +115,40 @@ def _top_accuracy(truth: NDArray[Any], scores: NDArray[Any]) -> float:
 
 
 def _calibration_error(truth: NDArray[Any], probability: ArrayLike, count: int) -> float:
-    """Mean gap between confidence and accuracy over bins, each weighted by its rows."""
+    """Mean gap between the confidence in the most probable class and how often it is right."""
     shares = np.asarray(probability, dtype=np.float64)
     if shares.shape != (len(truth), count):
         raise DataError(f"probabilities to score must have shape {(len(truth), count)}, got {shares.shape}")
-    confidence = shares.max(axis=1)
-    gaps = (shares.argmax(axis=1) == truth) - confidence
+    return binned_error(shares.argmax(axis=1) == truth, shares.max(axis=1))
+
+
+def binned_error(right: NDArray[np.bool_], confidence: NDArray[np.float64]) -> float:
+    """Mean gap between confidence and how often it was right over bins of equal width, each weighted by its rows."""
     bins = np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
-    return float(np.abs(np.bincount(bins, weights=gaps)).sum() / len(truth))
+    return float(np.abs(np.bincount(bins, weights=right - confidence)).sum() / len(right))
 
 
 def format_report(report: Mapping[str, Any]) -> str:
-    """What `score_report` found as text: a summary, the classes, and what was taken for what.
+    """What `score_report` or `featx.heads.multilabel.multilabel_report` found as text.
+
+    A summary, the classes, and, where each row has one, what was taken for what.
 
     Of more than 30 classes the 30 with the lowest F1 are shown, and for more than 20 the pairs that were confused
     most often stand in for the matrix.
     """
-    sections = [_summary(report), _class_table(report["classes"]), _confusions(report)]
+    sections = [_summary(report), _class_table(report["classes"])]
+    if "confusion" in report:
+        sections.append(_confusions(report))
     return "\n\n".join("\n".join(section) for section in sections if section)
 
 
 def _summary(report: Mapping[str, Any]) -> list[str]:
-    lines = [f"{'rows':<20}{report['n']}"]
-    names = ("accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy", "calibration_error")
-    titles = ("accuracy", "balanced accuracy", "macro F1", "top-5 accuracy", "calibration error")
-    for name, title in zip(names, titles, strict=True):
-        if report[name] is not None:
-            lines.append(f"{title:<20}{report[name]:.4f}")
-    return lines
+    titles = {name: title for name, title in TITLES.items() if report.get(name) is not None}
+    width = 3 + max(map(len, titles.values()))
+    return [
+        f"{'rows':<{width}}{report['n']}",
+        *(f"{title:<{width}}{report[name]:.4f}" for name, title in titles.items()),
+    ]
 
 
 def _class_table(table: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -140,9 +160,10 @@ def _class_table(table: Sequence[Mapping[str, Any]]) -> list[str]:
         title = f"class ({len(rows)} worst of {len(table)})"
     names = [_shown(row["class"]) for row in rows]
     width = max(map(len, [title, *names]))
-    lines = [f"{title:<{width}} {'n':>6} {'precision':>9} {'recall':>9} {'F1':>9}"]
+    keys = [key for key in COLUMNS if key in table[0]]
+    lines = [f"{title:<{width}} {'n':>6} " + " ".join(f"{COLUMNS[key]:>9}" for key in keys)]
     for name, row in zip(names, rows, strict=True):
-        scores = " ".join(f"{_decimal(row[key]):>9}" for key in ("precision", "recall", "f1"))
+        scores = " ".join(f"{_decimal(row[key]):>9}" for key in keys)
         lines.append(f"{name:<{width}} {row['n']:>6} {scores}")
     return lines
 

@@ -46,7 +46,7 @@ def nested(
     groups: ArrayLike | None = None,
     feature_sets: Mapping[str, Sequence[str]] | None = None,
     normalize: str = "power",
-    scoring: str = "accuracy",
+    scoring: str | None = None,
     class_weight: ClassWeight = None,
     sample_weight: ArrayLike | None = None,
     tol: float = TOLERANCE,

@@ -40,6 +40,8 @@ HEADS: dict[str, Callable[[float, ClassWeight, int | None], BaseEstimator]] = {
     "ovr-logistic": _ovr_logistic,
 }
 """Factories by name, called with (C, class_weight, random_state)."""
+MULTILABEL_HEADS = ("linear-svc", "ovr-logistic")
+"""Those that solve one problem a class, and so take rows with several labels."""
 NORMALIZERS = ("power", "standard", "none")
 
 
@@ -51,6 +53,7 @@ def make_head(
     widths: Sequence[int] | str | None = "auto",
     class_weight: ClassWeight = None,
     random_state: int | None = 0,
+    multilabel: bool = False,
 ) -> Pipeline:
     """An unfitted pipeline of a ``normalizer`` and a linear ``head``.
 
@@ -69,6 +72,8 @@ def make_head(
         As in sklearn: for ``ovr-logistic`` within each class's own problem, whose classes are 0 (the rest) and 1.
     random_state : int or None
         Seed of LinearSVC's passes where columns outnumber rows; the other solvers draw nothing.
+    multilabel : bool
+        To be fitted on an indicator (rows, classes): any number of labels a row, each class a problem of its own.
 
     Raises
     ------
@@ -79,15 +84,20 @@ def make_head(
         raise SpecError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
     if not C > 0:
         raise SpecError(f"C of {head} must be above 0, got {C}")
-    if head == "ovr-logistic" and isinstance(class_weight, Mapping) and not class_weight.keys() <= {0, 1}:
+    if multilabel and head not in MULTILABEL_HEADS:
+        raise SpecError(f"head for several labels a row must be one of {', '.join(MULTILABEL_HEADS)}, got {head!r}")
+    if (
+        (multilabel or head == "ovr-logistic")
+        and isinstance(class_weight, Mapping)
+        and not class_weight.keys() <= {0, 1}
+    ):
         raise SpecError(
             f"class_weight of {head} must be 'balanced', None or for 0 (the rest) and 1, got {class_weight}"
         )
-    steps = [
-        ("normalizer", _make_normalizer(normalize, widths)),
-        ("head", HEADS[head](C, class_weight, random_state)),
-    ]
-    return Pipeline(steps)
+    estimator = HEADS[head](C, class_weight, random_state)
+    if multilabel and not isinstance(estimator, OneVsRestClassifier):
+        estimator = OneVsRestClassifier(estimator)
+    return Pipeline([("normalizer", _make_normalizer(normalize, widths)), ("head", estimator)])
 
 
 def _make_normalizer(normalize: str, widths: Sequence[int] | str | None) -> BaseEstimator | str:
@@ -98,6 +108,12 @@ def _make_normalizer(normalize: str, widths: Sequence[int] | str | None) -> Base
     if normalize == "none":
         return "passthrough"
     raise SpecError(f"normalize must be one of {', '.join(NORMALIZERS)}, got {normalize!r}")
+
+
+def is_multilabel(pipeline: Pipeline) -> bool:
+    """Whether a pipeline was fitted on an indicator, and so decides each class by itself."""
+    head = pipeline.named_steps["head"]
+    return hasattr(head, "label_binarizer_") and bool(head.multilabel_)
 
 
 def linear_parts(pipeline: Pipeline, dtype: DTypeLike | None = np.float64) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -112,8 +128,8 @@ def linear_parts(pipeline: Pipeline, dtype: DTypeLike | None = np.float64) -> tu
 
     Returns
     -------
-    W : array (classes, columns); (1, columns) for two classes
-    b : array (classes,); (1,) for two classes
+    W : array (classes, columns); (1, columns) for two classes, of which each row has one
+    b : array (classes,); (1,) for two such classes
     """
     head = pipeline.named_steps["head"]
     parts = head.estimators_ if isinstance(head, OneVsRestClassifier) else [head]
@@ -132,6 +148,7 @@ def from_linear_parts(
     C: float = 1.0,
     class_weight: ClassWeight = None,
     random_state: int | None = 0,
+    multilabel: bool = False,
 ) -> Pipeline:
     """A fitted pipeline from the weights of one: the inverse of `linear_parts`.
 
@@ -142,13 +159,13 @@ def from_linear_parts(
     ----------
     head : str
         A key of ``HEADS``.
-    W : array (classes, columns), or (1, columns) for two classes
-    b : array (classes,), or (1,) for two classes
+    W : array (classes, columns), or (1, columns) for two classes, of which each row has one
+    b : array (classes,), or (1,) for two such classes
     classes : array (classes,)
-        Labels in sorted order, as a fit leaves them.
+        Labels in sorted order, as a fit leaves them. One that was ``multilabel`` knows only their number.
     normalizer : transformer or "passthrough"
         Fitted.
-    C, class_weight, random_state
+    C, class_weight, random_state, multilabel
         As in `make_head`: parameters of the estimator, which decide nothing that it computes.
 
     Raises
@@ -157,14 +174,16 @@ def from_linear_parts(
         If the head is not known, the classes are not sorted, or the shapes do not fit them.
     """
     labels = np.asarray(classes)
-    _check_parts(W, b, labels)
-    pipeline = make_head(head, C, class_weight=class_weight, random_state=random_state)
+    _check_parts(W, b, labels, multilabel)
+    pipeline = make_head(head, C, class_weight=class_weight, random_state=random_state, multilabel=multilabel)
     pipeline.set_params(normalizer=normalizer)
     estimator = pipeline.named_steps["head"]
     estimator.classes_ = labels
     estimator.n_features_in_ = W.shape[1]
     if isinstance(estimator, OneVsRestClassifier):
-        estimator.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(labels)
+        known = np.eye(len(labels), dtype=int) if multilabel else labels
+        estimator.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(known)
+        estimator.classes_ = estimator.label_binarizer_.classes_
         estimator.estimators_ = [
             _set_linear(clone(estimator.estimator), row, b[index : index + 1], np.arange(2))
             for index, row in enumerate(W)
@@ -183,10 +202,10 @@ def _set_linear(estimator: Any, W: NDArray[Any], b: NDArray[Any], labels: NDArra
     return estimator
 
 
-def _check_parts(W: NDArray[Any], b: NDArray[Any], labels: NDArray[Any]) -> None:
+def _check_parts(W: NDArray[Any], b: NDArray[Any], labels: NDArray[Any], multilabel: bool) -> None:
     if len(labels) < 2 or not (labels[1:] > labels[:-1]).all():
         raise SpecError(f"classes of a head must be two or more, sorted and distinct, got {labels.tolist()}")
-    rows = 1 if len(labels) == 2 else len(labels)
+    rows = 1 if len(labels) == 2 and not multilabel else len(labels)
     if W.ndim != 2 or len(W) != rows or b.shape != (rows,):
         raise SpecError(
             f"weights and intercepts of {len(labels)} classes must have {rows} rows, got shapes {W.shape} and {b.shape}"

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from featx.errors import DataError
+from featx.heads.deal import deal
 
 
 def fingerprint(digests: Sequence[str]) -> str:
@@ -17,13 +18,16 @@ def fingerprint(digests: Sequence[str]) -> str:
 def holdout(labels: np.ndarray, digests: Sequence[str], test_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Sorted indices of the labeled rows to fit on and of those held out, stratified by label.
 
-    Rows of equal digest stay together, so that no copy of a training image is ever tested.
+    Rows of equal digest stay together, so that no copy of a training image is ever tested. ``labels`` are (rows,)
+    class numbers, -1 for none, or a bool (rows, classes).
 
     Raises
     ------
     DataError
         If a class has fewer than two different images, or too few are held out to have one a class.
     """
+    if labels.ndim == 2:
+        return _holdout_labels(labels, digests, test_size, seed)
     labeled = np.flatnonzero(labels >= 0)
     _, first, group = np.unique(np.array(digests)[labeled], return_index=True, return_inverse=True)
     try:
@@ -34,3 +38,21 @@ def holdout(labels: np.ndarray, digests: Sequence[str], test_size: float, seed: 
         raise DataError(f"--test-size {test_size} does not split these rows by class: {error}") from error
     held = np.isin(group, tested)
     return labeled[~held], labeled[held]
+
+
+def _holdout_labels(
+    labels: np.ndarray, digests: Sequence[str], test_size: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    labeled = np.flatnonzero(labels.any(axis=1))
+    _, group = np.unique(np.array(digests)[labeled], return_inverse=True)
+    members = np.zeros((group.max(initial=-1) + 1, labels.shape[1]), bool)
+    np.logical_or.at(members, group, labels[labeled])
+    held = deal(members, (1 - test_size, test_size), seed) == 1
+    used = members.any(axis=0)
+    lacking = used & ~(members[held].any(axis=0) & members[~held].any(axis=0))
+    if lacking.any():
+        raise DataError(
+            f"--test-size {test_size} does not split these rows by class: {lacking.sum()} of {used.sum()} labels would "
+            "be on one side only; give another share, or add images"
+        )
+    return labeled[~held[group]], labeled[held[group]]

@@ -11,15 +11,20 @@ from sklearn.metrics import get_scorer
 from sklearn.utils.metaestimators import available_if
 
 from featx.errors import DataError, SpecError
+from featx.heads.multilabel import AVERAGES, average_precision
 
 Score = Callable[[str, NDArray[Any], NDArray[Any], NDArray[Any]], float]
 
 
 class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A fitted head whose input is its own decisions: (rows, classes), or (rows,) for two classes."""
+    """A fitted head whose input is its own decisions: (rows, classes), or (rows,) for two classes.
 
-    def __init__(self, head: str, classes: NDArray[Any]) -> None:
+    With ``several`` labels a row each class is decided by itself.
+    """
+
+    def __init__(self, head: str, classes: NDArray[Any], several: bool = False) -> None:
         self.head = head
+        self.several = several
         self.classes_ = classes
 
     def decision_function(self, X: NDArray[Any]) -> NDArray[Any]:
@@ -27,7 +32,9 @@ class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return X
 
     def predict(self, X: NDArray[Any]) -> NDArray[Any]:
-        """The class that wins each row."""
+        """The class that wins each row, or which classes each row has."""
+        if self.several:
+            return (X > 0).astype(int)
         return np.asarray(self.classes_[(X > 0).astype(int) if X.ndim == 1 else X.argmax(axis=1)])
 
     @available_if(lambda self: self.head != "linear-svc")  # type: ignore[untyped-decorator]
@@ -39,7 +46,14 @@ class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.head == "softmax":
             return np.asarray(softmax(X, axis=1))
         shares = expit(X)
+        if self.several:
+            return np.asarray(shares)
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+
+def default_scoring(y: NDArray[Any]) -> str:
+    """What labels (rows,), or an indicator (rows, classes), are scored by unless told."""
+    return "accuracy" if y.ndim == 1 else "average_precision_macro"
 
 
 def make_score(scoring: str) -> Score:
@@ -48,10 +62,12 @@ def make_score(scoring: str) -> Score:
     Raises
     ------
     SpecError
-        At once, if sklearn has no scorer of that name.
+        At once, if sklearn has no scorer of that name, and featx none for several labels.
     DataError
         From the function, if the scorer cannot score that head or those labels.
     """
+    if scoring in AVERAGES:
+        return lambda _head, decisions, y, _classes: average_precision(y, decisions, AVERAGES[scoring])
     try:
         scorer = get_scorer(scoring)
     except ValueError:
@@ -60,7 +76,7 @@ def make_score(scoring: str) -> Score:
     def score(head: str, decisions: NDArray[Any], y: NDArray[Any], classes: NDArray[Any]) -> float:
         made = decisions[:, 0] if decisions.shape[1] == 1 else decisions
         try:
-            return float(scorer(Decided(head, classes), made, y))
+            return float(scorer(Decided(head, classes, y.ndim == 2), made, y))
         except (ValueError, AttributeError) as error:
             raise DataError(f"scoring {scoring} cannot score {head} on these classes: {error}") from error
 

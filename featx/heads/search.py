@@ -11,10 +11,19 @@ from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from featx.errors import SpecError
-from featx.heads.cross_validate import OpenGrids, Problem, SearchRow, cross_validate, make_grids, make_problem
+from featx.heads.cross_validate import (
+    OpenGrids,
+    Problem,
+    SearchRow,
+    cross_validate,
+    default_heads,
+    make_grids,
+    make_problem,
+)
 from featx.heads.feature_sets import FeatureSet, Range, make_feature_sets
 from featx.heads.folds import Fold, make_folds
-from featx.heads.pipelines import HEADS, ClassWeight
+from featx.heads.pipelines import MULTILABEL_HEADS, ClassWeight
+from featx.heads.scoring import default_scoring
 from featx.heads.solver import TOLERANCE
 
 RULES = ("best", "one-se")
@@ -53,13 +62,13 @@ def search(
     *,
     features: Mapping[str, Range],
     groups: ArrayLike | None = None,
-    heads: Sequence[str] = tuple(HEADS),
+    heads: Sequence[str] | None = None,
     Cs: Mapping[str, Sequence[float]] | Sequence[float] | None = None,
     feature_sets: Mapping[str, Sequence[str]] | None = None,
     normalize: str = "power",
     folds: int = 5,
     repeats: int = 1,
-    scoring: str = "accuracy",
+    scoring: str | None = None,
     class_weight: ClassWeight = None,
     sample_weight: ArrayLike | None = None,
     seed: int = 0,
@@ -77,14 +86,14 @@ def search(
     ----------
     X : float array (rows, columns)
         Features as extracted, float32 or float64.
-    y : array (rows,)
-        Labels.
+    y : array (rows,), or int array (rows, classes)
+        Labels; or an indicator, 1 for each label that a row has.
     features : mapping of name to slice or (start, stop)
         The columns of each feature, ``block3_avg``.
     groups : int array (rows,), optional
         Rows of one group stay on one side of every fold.
-    heads : sequence of str
-        Keys of ``HEADS``.
+    heads : sequence of str, optional
+        Keys of ``HEADS``; by default all that take these labels (``softmax`` takes one a row).
     Cs : sequence of float, or mapping of head to sequence, optional
         By default ``DEFAULT_CS`` × the power of ten that suits the variance of the normalized features.
     feature_sets : mapping of name to feature names, optional
@@ -93,10 +102,11 @@ def search(
         As in `make_head`. ``standard`` is fitted anew on each fold, one fold after the other.
     folds, repeats, seed : int
         As in `make_folds`.
-    scoring : str
-        Name of any of sklearn's scorers.
+    scoring : str, optional
+        Name of any of sklearn's scorers, or for several labels a row ``average_precision_macro`` or ``…_micro``. By
+        default ``accuracy``, or the former.
     class_weight : dict, "balanced" or None
-        As in sklearn; ``ovr-logistic`` takes no dict.
+        As in sklearn; ``ovr-logistic``, and several labels a row, take no dict.
     sample_weight : float array (rows,), optional
         What a row counts in the fits; scores count rows alike.
     rule : str
@@ -118,14 +128,16 @@ def search(
         raise SpecError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
     problem = make_problem(X, y, sample_weight, normalize, class_weight, scoring, tol)
     sets = make_feature_sets(features, feature_sets, problem.X.shape[1])
-    grids = make_grids(heads, Cs)
+    grids = make_grids(default_heads(problem.y) if heads is None else heads, Cs)
+    if problem.y.ndim == 2 and "softmax" in grids:
+        raise SpecError(f"heads for several labels a row must be among {', '.join(MULTILABEL_HEADS)}, got softmax")
     dealt = make_folds(problem.y, groups, folds, repeats, seed)
     rows = _cross_validate_sets(problem, sets, grids, dealt, folds, jobs or cpu_count())
     return SearchResult(
         rows=tuple(rows),
         best=choose(rows, rule),
         rule=rule,
-        scoring=scoring,
+        scoring=scoring or default_scoring(problem.y),
         normalize=normalize,
         folds=folds,
         repeats=repeats,

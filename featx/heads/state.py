@@ -1,4 +1,4 @@
-"""A fitted pipeline as JSON and arrays, from which an equal one is made: what a saved model holds of its head."""
+"""A fitted head as JSON and arrays, from which an equal one is made: what a saved model holds of its head."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,28 +11,36 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from featx.errors import ModelError
+from featx.heads.calibration import METHOD, Calibration
 from featx.heads.normalizer import BlockNormalizer
-from featx.heads.pipelines import from_linear_parts, linear_parts
+from featx.heads.pipelines import from_linear_parts, is_multilabel, linear_parts
 
 _SCALER_ARRAYS = ("mean", "scale", "var")
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def take_state(pipeline: Pipeline) -> tuple[dict[str, Any], Arrays]:
+def take_state(pipeline: Pipeline, calibration: Calibration | None) -> tuple[dict[str, Any], Arrays]:
     """What of a fitted pipeline goes into JSON, and its arrays by name; ``ModelError`` for another normalizer."""
     kind, parameters, arrays = _take_normalizer(pipeline.named_steps["normalizer"])
-    document = {
+    document: dict[str, Any] = {
         "head_parameters": _head_parameters(pipeline.named_steps["head"]),
         "normalizer": kind,
         "normalizer_parameters": parameters,
     }
+    if is_multilabel(pipeline):
+        document["head_parameters"]["multilabel"] = True
+    if calibration:
+        document["calibration"] = METHOD
+        arrays |= {"calibration.slope": calibration.slope, "calibration.intercept": calibration.intercept}
     weight, bias = linear_parts(pipeline, None)
     return document, {"weight": weight, "bias": bias, **arrays}
 
 
-def give_state(head: str, classes: tuple[str, ...], document: Mapping[str, Any], arrays: Mapping[str, Any]) -> Pipeline:
-    """The pipeline of what `take_state` gave, fitted on ``classes``; it computes the same, to the bit.
+def give_state(
+    head: str, classes: tuple[str, ...], document: Mapping[str, Any], arrays: Mapping[str, Any]
+) -> tuple[Pipeline, Calibration | None]:
+    """Pipeline and calibration of what `take_state` gave, fitted on ``classes``; they compute the same, to the bit.
 
     Raises
     ------
@@ -43,7 +51,17 @@ def give_state(head: str, classes: tuple[str, ...], document: Mapping[str, Any],
     parameters = document["head_parameters"]
     if isinstance(weights := parameters["class_weight"], list):
         parameters = {**parameters, "class_weight": dict(weights)}
-    return from_linear_parts(head, arrays["weight"], arrays["bias"], np.array(classes), normalizer, **parameters)
+    linear = (arrays["weight"], arrays["bias"])
+    pipeline = from_linear_parts(head, *linear, np.array(classes), normalizer, **parameters)
+    return pipeline, _give_calibration(document.get("calibration"), arrays)
+
+
+def _give_calibration(method: str | None, arrays: Mapping[str, Any]) -> Calibration | None:
+    if method is None:
+        return None
+    if method != METHOD:
+        raise ModelError(f"calibration must be {METHOD}, got {method!r}")
+    return Calibration(arrays["calibration.slope"].copy(), arrays["calibration.intercept"].copy())
 
 
 def _head_parameters(head: BaseEstimator) -> dict[str, Any]:

@@ -98,6 +98,12 @@ class Store:
         return self._column("rows/labels_multi") if "labels_multi" in self._file["rows"] else None
 
     @property
+    def targets(self) -> np.ndarray:
+        """``labels``, or ``indicator`` where images have several."""
+        indicator = self.indicator
+        return self.labels if indicator is None else indicator
+
+    @property
     def turned(self) -> np.ndarray:
         """bool (rows,): whether an EXIF orientation was applied."""
         return self._column("rows/turned")

@@ -75,8 +75,9 @@ def fit_batch(
     ----------
     X : float array (n, d)
         Features of all rows, shared by all problems.
-    codes : int array (n,)
-        Class of each row, 0 to n_classes - 1.
+    codes : int array (n,), or bool array (n, n_classes)
+        Class of each row, 0 to n_classes - 1; or which classes each row has, for the two losses that solve one
+        problem a class, which then have a row of weights a class, for two classes too.
     weights : float array (folds, n) or (folds, rows of weights, n)
         What each row counts in each fold, 0 for rows held out; the latter where it depends on the class
         (see `row_weights`).
@@ -92,7 +93,7 @@ def fit_batch(
     Raises
     ------
     SpecError
-        If loss or a C is out of range.
+        If loss or a C is out of range, or softmax meets rows of several classes.
     DataError
         If shapes do not fit, X is not finite, or a weight is below 0.
     """
@@ -130,7 +131,9 @@ def fit_path(
     """The fits at one C after the other, each started from the one before; as in `fit_batch`, on rotated data."""
     weights = _check_weights(weights, len(codes), Cs)
     solver = make_solver(rotated, loss, tol, max_iter)
-    folds, rows = len(weights), 1 if n_classes == 2 else n_classes
+    if codes.ndim == 2 and loss == "softmax":
+        raise SpecError("softmax takes rows of one class each, got rows of several; take linear-svc or ovr-logistic")
+    folds, rows = len(weights), _count_rows(codes, n_classes)
     joint = loss == "softmax" and n_classes > 2
     U = np.zeros((folds, rows, len(rotated.penalty)) if joint else (folds * rows, 1, len(rotated.penalty)))
     size = max(1, CELLS // (U.shape[1] * len(codes)))
@@ -151,18 +154,23 @@ def _make_loss(codes: Array, weights: Array, loss: str, n_classes: int, problems
     """The loss of some problems: folds for softmax, else folds × rows of weights in row-major order."""
     if loss == "softmax" and n_classes > 2:
         return Softmax(codes, weights[problems])
-    rows = 1 if n_classes == 2 else n_classes
+    rows = _count_rows(codes, n_classes)
     fold, row = np.divmod(problems, rows)
-    positive = 1 if rows == 1 else row[:, np.newaxis]
-    signs = np.where(codes == positive, 1.0, -1.0)
+    positive = codes.T[row] if codes.ndim == 2 else codes == (1 if rows == 1 else row[:, np.newaxis])
+    signs = np.where(positive, 1.0, -1.0)
     signs = np.broadcast_to(signs, (len(problems), len(codes)))[:, np.newaxis]
     kind = SquaredHinge if loss == "linear-svc" else Logistic
     return kind(signs, weights[fold, row % weights.shape[1]][:, np.newaxis])
 
 
+def _count_rows(codes: Array, n_classes: int) -> int:
+    """Rows of weights: one does for two classes that exclude each other."""
+    return 1 if n_classes == 2 and codes.ndim == 1 else n_classes
+
+
 def check_rows(X: Array, codes: Array, n_classes: int) -> None:
-    """Raise ``DataError`` unless X (n, d) is finite and ``codes`` (n,) are among ``n_classes`` classes."""
-    if X.ndim != 2 or not X.size or codes.shape != (len(X),):
+    """Raise ``DataError`` unless X (n, d) is finite and ``codes``, (n,) or (n, classes), suit ``n_classes`` classes."""
+    if X.ndim != 2 or not X.size or codes.shape not in ((len(X),), (len(X), n_classes)):
         raise DataError(f"features must be (rows, columns) and classes (rows,), got shapes {X.shape} and {codes.shape}")
     if n_classes < 2 or codes.min() < 0 or codes.max() >= n_classes:
         raise DataError(f"classes must be two or more, 0 to {n_classes - 1}, got {np.unique(codes).tolist()}")

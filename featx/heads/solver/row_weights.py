@@ -15,12 +15,12 @@ def row_weights(codes: Array, trained: Array, loss: str, n_classes: int, class_w
 
     ``balanced`` is what each of sklearn's estimators makes of it from the rows of one fold, counted by their sample
     weights; one-vs-rest balances each class against all others. liblinear weighs only the positive side of each
-    class's problem.
+    class's problem, where rows have one class each.
 
     Parameters
     ----------
-    codes : int array (n,)
-        Class of each row, 0 to n_classes - 1.
+    codes : int array (n,), or bool array (n, n_classes)
+        Class of each row, 0 to n_classes - 1; or which classes each row has.
     trained : float array (folds, n)
         Sample weight of each row of a fold, 0 for rows held out.
     loss : str
@@ -36,13 +36,15 @@ def row_weights(codes: Array, trained: Array, loss: str, n_classes: int, class_w
     """
     if class_weight is None:
         return trained
-    if class_weight != "balanced" and (isinstance(class_weight, str) or loss == "ovr-logistic"):
-        allowed = "balanced or none" if loss == "ovr-logistic" else "balanced, a dict or none"
+    several = codes.ndim == 2
+    one_by_one = several or loss == "ovr-logistic"
+    if class_weight != "balanced" and (isinstance(class_weight, str) or one_by_one):
+        allowed = "balanced or none" if one_by_one else "balanced, a dict or none"
         raise SpecError(f"class_weight of {loss} must be {allowed}, got {class_weight!r}")
-    member = (codes == np.arange(n_classes)[:, np.newaxis]).astype(float)
+    member = (codes.T if several else codes == np.arange(n_classes)[:, np.newaxis]).astype(float)
     totals = trained @ member.T
-    if loss == "ovr-logistic" and n_classes > 2:
-        everything = totals.sum(axis=1, keepdims=True)
+    if several or (loss == "ovr-logistic" and n_classes > 2):
+        everything = trained.sum(axis=1, keepdims=True)
         own, rest = everything / (2 * totals), everything / (2 * (everything - totals))
         return np.asarray(trained[:, np.newaxis] * np.where(member > 0, own[..., np.newaxis], rest[..., np.newaxis]))
     factors = _factors(class_weight, totals)

@@ -1,0 +1,229 @@
+"""Heads on rows with several labels: the solver, the search, the folds and the scores, against sklearn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import LinearSVC
+
+from featx.errors import DataError, SpecError
+from featx.heads import format_report, from_linear_parts, linear_parts, make_head
+from featx.heads.deal import deal
+from featx.heads.folds import make_folds
+from featx.heads.multilabel import average_precision, multilabel_report
+from featx.heads.nested import nested
+from featx.heads.pipelines import MULTILABEL_HEADS, is_multilabel
+from featx.heads.refit import refit
+from featx.heads.rows import holdout
+from featx.heads.search import search
+from featx.heads.solver import fit_batch, row_weights
+
+FEATURES = {"block1_avg": (0, 4), "block2_avg": (4, 12)}
+
+
+def make_rows(n=90, classes=3, seed=0):
+    """Features of rows, and an indicator: each row has the first label or not, others by chance, some rows none."""
+    rng = np.random.default_rng(seed)
+    Y = rng.random((n, classes)) < 0.4
+    X = np.abs(Y @ rng.normal(size=(classes, 12)) + rng.normal(size=(n, 12)))
+    return X, Y.astype(int)
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("head", MULTILABEL_HEADS)
+def test_the_solver_finds_what_sklearn_finds(head, classes, class_weight):
+    X, Y = make_rows(classes=classes)
+    kind = LinearSVC if head == "linear-svc" else LogisticRegression
+    expected = OneVsRestClassifier(kind(C=2.0, tol=1e-10, max_iter=100_000, class_weight=class_weight)).fit(X, Y)
+    weights = row_weights(Y > 0, np.ones((1, len(X))), head, classes, class_weight)
+    fit = fit_batch(X, Y > 0, weights, [2.0], head, classes, tol=1e-10)
+    assert fit.converged.all()
+    for row, estimator in enumerate(expected.estimators_):
+        np.testing.assert_allclose(fit.coefs[0, 0, row], estimator.coef_[0], atol=1e-4)
+        np.testing.assert_allclose(fit.intercepts[0, 0, row], estimator.intercept_[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("scoring", [None, "average_precision", "f1_macro", "accuracy", "roc_auc"])
+@pytest.mark.parametrize("head", MULTILABEL_HEADS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_scores_are_those_of_sklearn(head, classes, scoring):
+    X, Y = make_rows(classes=classes)
+    weight = {"heads": [head], "Cs": [0.3], "folds": 3, "tol": 1e-9, "scoring": scoring}
+    found = search(X, Y, features=FEATURES, feature_sets={"all": list(FEATURES)}, **weight)
+    pipeline = make_head(head, 0.3, widths=(4, 8), multilabel=True).set_params(head__estimator__tol=1e-8)
+    expected = cross_val_score(pipeline, X, Y, cv=make_folds(Y, n_splits=3), scoring=scoring or "average_precision")
+    np.testing.assert_allclose(found.best.scores, expected, rtol=1e-6)
+    assert found.scoring == (scoring or "average_precision_macro")
+
+
+def test_all_heads_that_take_several_labels_are_tried():
+    X, Y = make_rows()
+    found = search(X, Y, features=FEATURES, Cs=[1.0], folds=3, scoring="average_precision_micro")
+    assert {row.head for row in found.rows} == set(MULTILABEL_HEADS)
+    estimate = nested(X, Y, features=FEATURES, Cs=[1.0], folds=2, outer=3)
+    assert 0.3 < estimate.mean < 1
+    weighted = search(X, Y, features=FEATURES, Cs=[1.0], folds=3, sample_weight=np.arange(1.0, 91))
+    assert weighted.best.scores != found.best.scores
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"heads": ["softmax"]}, SpecError, "heads for several labels a row must be among .*, got softmax"),
+        ({"class_weight": {0: 2.0}}, SpecError, "class_weight of rows with several labels must be 'balanced' or None"),
+        ({"y": np.full((90, 3), 2)}, DataError, "must be an indicator of 0 and 1"),
+        ({"scoring": "balanced_accuracy"}, DataError, "scoring balanced_accuracy cannot score"),
+        ({"sample_weight": np.ones((90, 3))}, DataError, "sample_weight must be 90 numbers above 0"),
+    ],
+)
+def test_what_several_labels_cannot_have(options, error, message):
+    X, Y = make_rows()
+    with pytest.raises(error, match=message):
+        search(X, **{"y": Y, "features": FEATURES, "folds": 3, **options})
+
+
+def test_softmax_takes_one_label():
+    X, Y = make_rows()
+    with pytest.raises(SpecError, match="softmax takes rows of one class each, got rows of several"):
+        fit_batch(X, Y > 0, np.ones((1, 90)), [1.0], "softmax", 3)
+    with pytest.raises(SpecError, match=r"head for several labels a row must be one of .*, got 'softmax'"):
+        make_head("softmax", multilabel=True)
+    with pytest.raises(SpecError, match="must be 'balanced', None or for 0"):
+        make_head("linear-svc", multilabel=True, class_weight={"ant": 2.0})
+    with pytest.raises(SpecError, match="class_weight of linear-svc must be balanced or none"):
+        row_weights(Y > 0, np.ones((1, 90)), "linear-svc", 3, {0: 2.0})
+
+
+def test_one_label_a_row_has_no_average_precision():
+    X, _ = make_rows()
+    with pytest.raises(DataError, match="macro average precision needs rows with several labels"):
+        search(X, np.arange(90) % 3, features=FEATURES, folds=3, scoring="average_precision_macro")
+
+
+@pytest.mark.parametrize("head", MULTILABEL_HEADS)
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_pipeline_from_its_parts_computes_the_same(head, classes):
+    X, Y = make_rows(classes=classes)
+    pipeline = refit(make_head(head, multilabel=True), X, Y)
+    assert is_multilabel(pipeline)
+    assert not is_multilabel(make_head("ovr-logistic"))
+    W, b = linear_parts(pipeline, None)
+    assert W.shape == (classes, 12)
+    again = from_linear_parts(
+        head, W, b, list("abcd")[:classes], pipeline.named_steps["normalizer"], C=1.0, multilabel=True
+    )
+    for name in ("predict", "decision_function", "predict_proba"):
+        assert hasattr(again, name) == hasattr(pipeline, name)
+        if hasattr(pipeline, name):
+            np.testing.assert_array_equal(getattr(again, name)(X), getattr(pipeline, name)(X))
+    np.testing.assert_array_equal(again.predict(X), pipeline.decision_function(X) > 0)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 5), st.integers(0, 99), st.integers(1, 3))
+def test_groups_stay_whole_and_labels_in_proportion(splits, seed, views):
+    rng = np.random.default_rng(seed)
+    Y = np.repeat(rng.random((60, 4)) < [0.5, 0.3, 0.25, 0.6], views, axis=0)
+    groups = np.repeat(rng.permutation(60), views)
+    folds = make_folds(Y, groups, splits, n_repeats=2, seed=seed)
+    assert len(folds) == 2 * splits
+    for train, test in folds:
+        assert not set(groups[train]) & set(groups[test])
+        assert sorted([*train, *test]) == list(range(len(Y)))
+        assert (abs(Y[test].sum(axis=0) - Y.sum(axis=0) / splits) <= 4 * views).all()
+    np.testing.assert_array_equal(np.sort(np.concatenate([test for _, test in folds[:splits]])), np.arange(len(Y)))
+
+
+def test_dealing_is_of_the_seed_and_takes_rows_without_labels():
+    members = np.zeros((40, 2), bool)
+    members[:10, 0] = members[5:15, 1] = True
+    part = deal(members, (0.75, 0.25), 3)
+    assert np.bincount(part).tolist() == [30, 10]
+    np.testing.assert_array_equal(part, deal(members, (0.75, 0.25), 3))
+    assert not np.array_equal(part, deal(members, (0.75, 0.25), 4))
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ((2, 10), "label 0 is that of 2 of 20 different images, but 5 folds need 5 with it and 5 without"),
+        ((10, 18), "label 1 is that of 18 of 20 different images"),
+        ((10,), "rows with several labels must have two classes or more, got 1"),
+    ],
+)
+def test_labels_too_rare_or_too_common(counts, message):
+    Y = np.zeros((20, len(counts)), int)
+    for column, count in enumerate(counts):
+        Y[:count, column] = 1
+    with pytest.raises(DataError, match=message):
+        make_folds(Y, n_splits=5)
+
+
+def test_a_part_held_out_has_its_share_of_each_label():
+    _, Y = make_rows(100)
+    digests = [str(row // 2) for row in range(100)]
+    train, test = holdout(Y > 0, digests, 0.25, seed=1)
+    labeled = np.flatnonzero(Y.any(axis=1))
+    np.testing.assert_array_equal(np.sort([*train, *test]), labeled)
+    assert not {digests[row] for row in train} & {digests[row] for row in test}
+    assert (abs(Y[test].sum(axis=0) - Y.sum(axis=0) / 4) <= 3).all()
+    with pytest.raises(DataError, match=r"--test-size 0.005 does not split these rows by class: 3 of 3 labels would"):
+        holdout(Y > 0, digests, 0.005, seed=1)
+
+
+@pytest.fixture
+def decided():
+    """An indicator, decisions, and probabilities; the last class has no row."""
+    rng = np.random.default_rng(0)
+    truth = np.hstack([rng.random((50, 3)) < 0.4, np.zeros((50, 1), bool)])
+    decisions = 1.5 * truth - 1 + rng.normal(size=truth.shape)
+    return truth, decisions, 1 / (1 + np.exp(-decisions))
+
+
+def test_the_report_is_that_of_sklearn(decided):
+    truth, decisions, shares = decided
+    said = decisions > 0
+    report = multilabel_report(truth, decisions, list("abcd"), shares)
+    macro = metrics.average_precision_score(truth[:, :3], decisions[:, :3], average="macro")
+    micro = metrics.average_precision_score(truth, decisions, average="micro")
+    assert report["macro_average_precision"] == pytest.approx(macro)
+    assert report["micro_average_precision"] == pytest.approx(micro)
+    assert average_precision(truth, decisions, "macro") == pytest.approx(macro)
+    assert report["subset_accuracy"] == pytest.approx(metrics.accuracy_score(truth, said))
+    assert report["micro_f1"] == pytest.approx(metrics.f1_score(truth, said, average="micro"))
+    assert [row["n"] for row in report["classes"]] == truth.sum(axis=0).tolist()
+    for column, row in enumerate(report["classes"][:3]):
+        assert row["precision"] == pytest.approx(metrics.precision_score(truth[:, column], said[:, column]))
+        assert row["recall"] == pytest.approx(metrics.recall_score(truth[:, column], said[:, column]))
+    assert report["classes"][3]["average_precision"] is None
+    assert 0 < report["calibration_error"] < 0.5
+    exact = multilabel_report(truth, decisions, list("abcd"), truth.astype(float))
+    assert exact["calibration_error"] == 0
+    assert multilabel_report(truth, decisions, list("abcd"))["calibration_error"] is None
+
+
+def test_the_report_in_words(decided):
+    said = format_report(multilabel_report(*decided[:2], list("abcd"), decided[2]))
+    assert "macro average precision   0." in said
+    assert "all labels right" in said
+    assert said.splitlines()[-5].split() == ["class", "n", "precision", "recall", "F1", "AP"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda truth, decisions, shares: (truth, decisions[:, :2], shares), r"must be \(rows, 4\), got \(50, 4\)"),
+        (lambda truth, decisions, shares: (truth, decisions * np.nan, shares), "must be finite, got NaN"),
+        (lambda truth, decisions, shares: (truth, decisions, shares[:3]), r"must have shape \(50, 4\), got \(3, 4\)"),
+        (lambda truth, decisions, shares: (truth & False, decisions, shares), "needs rows with several labels, of"),
+    ],
+)
+def test_what_cannot_be_scored(decided, change, message):
+    truth, decisions, shares = change(*decided)
+    with pytest.raises(DataError, match=message):
+        multilabel_report(truth, decisions, list("abcd"), shares)
