@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from featx.augment import FILLS, format_augment, parse_augment
 from featx.blocks import BLOCK_NUMBERS, BLOCKS, MIN_SIZE, POOLS, feature_name, feature_width, parse_blocks
 from featx.errors import SpecError, SpecMismatch
 
@@ -65,6 +66,14 @@ class ExtractSpec:
     calibration : tuple of float
         For ``int8``: the largest input of each convolution that is told apart, in the trunk's order (see
         `featx.engines.calibration`). Empty before the calibration, and for the other classes.
+    views : int
+        Rows an image: the plain picture, and ``views`` - 1 augmented copies of it.
+    augment : str
+        What the copies go through, ``flip,rotate=30`` (see `featx.augment`); empty for one view.
+    fill : str
+        What copies show beyond their picture: ``reflect``, ``symmetric``, ``edge`` or ``constant``.
+    view_seed : int
+        Of the copies' random numbers, 0 or more.
 
     Raises
     ------
@@ -83,6 +92,10 @@ class ExtractSpec:
     precision: str = "fp32"
     calibration: tuple[float, ...] = ()
     decode: str = "full"
+    views: int = 1
+    augment: str = ""
+    fill: str = "reflect"
+    view_seed: int = 0
 
     def __post_init__(self) -> None:
         try:
@@ -104,6 +117,7 @@ class ExtractSpec:
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < MIN_SIZE:
             raise SpecError(f"size of the spec must be a whole number of at least {MIN_SIZE} pixels, got {self.size!r}")
         self._check_calibration()
+        self._check_views()
 
     def _check_calibration(self) -> None:
         if not self.calibration:
@@ -115,6 +129,26 @@ class ExtractSpec:
         if len(self.calibration) != CONVOLUTIONS or not all(0 < bound < math.inf for bound in self.calibration):
             listed = _listed(self.calibration)
             raise SpecError(f"calibration of the spec must be {CONVOLUTIONS} positive numbers, got {listed}")
+
+    def _check_views(self) -> None:
+        for name, least in (("views", 1), ("view_seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise SpecError(f"{name} of the spec must be a whole number of at least {least}, got {value!r}")
+        _check_choice("fill", self.fill, FILLS)
+        try:
+            object.__setattr__(self, "augment", format_augment(parse_augment(str(self.augment))))
+        except ValueError as error:
+            raise SpecError(f"augment of the spec {error}") from None
+        if self.views > 1 and not self.augment:
+            raise SpecError(f"augment of the spec must name a part for {self.views} views, such as flip, got none")
+        if self.views == 1 and any(getattr(self, name) != value for name, value in _ONE_VIEW.items()):
+            raise SpecError("augment, fill and view_seed of the spec are for views of 2 or more; leave them out")
+
+    @property
+    def plain(self) -> "ExtractSpec":
+        """The same spec of plain pictures alone, which is what a head's features are told by."""
+        return dataclasses.replace(self, **_ONE_VIEW)
 
     @property
     def features(self) -> tuple[tuple[int, str], ...]:
@@ -190,7 +224,8 @@ class ExtractSpec:
                 )
 
 
-LATER: dict[str, object] = {"calibration": (), "decode": "full"}
+_ONE_VIEW: dict[str, Any] = {"views": 1, "augment": "", "fill": "reflect", "view_seed": 0}
+LATER: dict[str, object] = {"calibration": (), "decode": "full", **_ONE_VIEW}
 """Fields that came after the first version. Their defaults are not written, so that older specs keep their digests."""
 
 

@@ -13,26 +13,28 @@ import numpy as np
 
 from featx.errors import ImageError
 from featx.images.decoding import MAX_PIXELS, decode
-from featx.images.preprocessing import prepare
+from featx.images.views import make_views
 from featx.spec import ExtractSpec
 
 AHEAD = 64
-"""Images decoded before they are asked for: enough for the next batch, few enough to keep memory flat."""
+"""Views made before they are asked for: enough for the next batch, few enough to keep memory flat."""
 
 
 @dataclass(frozen=True)
 class Loaded:
     """One image, ready for the trunk, or the reason why it is not.
 
-    ``pixels`` is uint8 (size, size, 3); ``digest`` the sha256 of the file's bytes as hex; ``turned`` says that an
-    EXIF orientation was applied. With a ``reason``, pixels are None. ``seconds`` are those of reading by the clock, and
-    of decoding and of resizing by the processor's time in this thread.
+    ``pixels`` is the plain view, uint8 (size, size, 3), and ``augmented`` are the others; ``digest`` is the sha256 of
+    the file's bytes as hex; ``turned`` says that an EXIF orientation was applied. With a ``reason``, pixels are None.
+    ``seconds`` are those of reading by the clock, and of decoding and of making the views by the processor's time in
+    this thread.
     """
 
     path: str
     digest: str = ""
     pixels: np.ndarray | None = None
     turned: bool = False
+    augmented: tuple[np.ndarray, ...] = ()
     reason: str = ""
     seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
@@ -55,10 +57,9 @@ def load_image(path: str, root: Path, spec: ExtractSpec, max_pixels: int = MAX_P
     try:
         picture = decode(data, max_pixels, spec.size if spec.decode == "scaled" else None)
         decoded = time.thread_time()
-        pixels = prepare(picture.image, spec)
-        return Loaded(
-            path, digest, pixels, picture.turned, seconds=(reading, decoded - start, time.thread_time() - decoded)
-        )
+        pixels, *augmented = make_views(picture.image, spec, digest)
+        seconds = reading, decoded - start, time.thread_time() - decoded
+        return Loaded(path, digest, pixels, picture.turned, tuple(augmented), seconds=seconds)
     except ImageError as error:
         return Loaded(path, digest, reason=str(error))
 
@@ -76,7 +77,7 @@ def load_images(
     try:
         for path in paths:
             waiting.append(pool.submit(load, path))
-            if len(waiting) > AHEAD:
+            if len(waiting) > max(workers, AHEAD // spec.views):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -34,7 +34,7 @@ def prepare(image: Image.Image, spec: ExtractSpec) -> NDArray[np.uint8]:
     """
     rgb, size, resample = to_rgb(image), spec.size, FILTERS[spec.interpolation]
     if spec.resize == "crop":
-        resized = rgb.resize((size, size), resample, box=_center(rgb))
+        resized = rgb.resize((size, size), resample, box=center_square(rgb))
     elif spec.resize == "pad":
         resized = _padded(rgb, spec)
     else:
@@ -42,18 +42,23 @@ def prepare(image: Image.Image, spec: ExtractSpec) -> NDArray[np.uint8]:
     return np.array(resized)
 
 
-def _center(image: Image.Image) -> tuple[float, float, float, float]:
+def center_square(image: Image.Image) -> tuple[float, float, float, float]:
     """The largest centered square, as left, top, right and bottom in pixels."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     return left, top, left + side, top + side
 
 
+def mean_color(spec: ExtractSpec) -> tuple[int, int, int]:
+    """The color that the trunk sees as zero, or as near as whole numbers are."""
+    red, green, blue = (round(value) for value in PREPROCESSINGS[spec.preprocessing].mean)
+    return red, green, blue
+
+
 def _padded(image: Image.Image, spec: ExtractSpec) -> Image.Image:
     scale = spec.size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
-    red, green, blue = (round(value) for value in PREPROCESSINGS[spec.preprocessing].mean)
-    canvas = Image.new("RGB", (spec.size, spec.size), (red, green, blue))
+    canvas = Image.new("RGB", (spec.size, spec.size), mean_color(spec))
     inner = image.resize((width, height), FILTERS[spec.interpolation])
     canvas.paste(inner, ((spec.size - width) // 2, (spec.size - height) // 2))
     return canvas
