@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 FLOWERS17 ?= ../shared/data/flowers17
 
-.PHONY: help install demo test check lint types coverage bench-extract clean
+.PHONY: help install demo test check lint types coverage bench-extract bench-heads clean
 
 help: ## List what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,9 +37,12 @@ coverage: $(READY) ## The tests, with at least 95 % of the package covered
 bench-extract: $(READY) .venv-peers/ready ## Extraction against torchvision and Keras (FLOWERS17=folder)
 	$(BIN)/python benchmarks/extract.py "$(FLOWERS17)" bench
 
+bench-heads: $(READY) .venv-peers/ready ## Choosing C against GridSearchCV and others (FLOWERS17=folder)
+	$(BIN)/python benchmarks/heads.py "$(FLOWERS17)" bench
+
 .venv-peers/ready:
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet tensorflow-cpu h5py
+	.venv-peers/bin/python -m pip install --quiet tensorflow-cpu h5py scikit-learn scikit-learn-intelex
 	touch $@
 
 clean: ## Remove what the targets made

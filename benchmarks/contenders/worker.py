@@ -6,7 +6,6 @@ have environments of their own.
 """
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +13,12 @@ from pathlib import Path
 
 BATCH = 16
 SIZE = 224
+
+
+def peak_mb() -> int:
+    """The most memory that this process has had; getrusage would count its parent's before the start."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
 def serve(trunk: Callable[[int], object], whole: Callable[[list[Path], Path], object]) -> None:
@@ -30,6 +35,6 @@ def serve(trunk: Callable[[int], object], whole: Callable[[list[Path], Path], ob
         else:
             whole([photos[number % len(photos)] for number in range(count)], output)
         seconds = time.perf_counter() - began
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        sys.stdout.write(json.dumps({"seconds": seconds, "peak_mb": peak}) + "\n")
+        answer = {"seconds": seconds, "peak_mb": peak_mb()}
+        sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()

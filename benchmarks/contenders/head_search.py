@@ -1,0 +1,86 @@
+"""One way to choose a head's C by cross-validation, in a process of its own: prints seconds, memory and what it found.
+
+    python head_search.py WAY DATA HEAD THREADS
+
+WAY is ``featx``, ``sklearn`` (GridSearchCV), ``intelex`` (the same, patched by scikit-learn-intelex) or ``array-api``
+(GridSearchCV over torch tensors). DATA is an .npz of X, y, train, test, Cs and folds, the features being normalized
+already, so that every way solves the same problems.
+"""
+
+import json
+import os
+import sys
+import time
+import warnings
+
+WAY, DATA, HEAD, THREADS = sys.argv[1:5]
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = THREADS
+if WAY == "array-api":
+    os.environ["SCIPY_ARRAY_API"] = "1"
+if WAY == "intelex":
+    from sklearnex import patch_sklearn
+
+    patch_sklearn(verbose=False)
+
+import numpy as np
+import sklearn
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import LinearSVC
+from worker import peak_mb
+
+# The estimators that featx refits with, in sklearn's own words, since a peer's environment has no featx.
+ESTIMATORS = {
+    "linear-svc": (LinearSVC(dual="auto", random_state=0, max_iter=10_000), "C"),
+    "softmax": (LogisticRegression(max_iter=10_000), "C"),
+    "ovr-logistic": (OneVsRestClassifier(LogisticRegression(max_iter=10_000)), "estimator__C"),
+}
+
+
+def by_featx(data):
+    from featx.heads import make_head
+    from featx.heads.search import search
+
+    X, y = data["X"][data["train"]], data["y"][data["train"]]
+    began = time.perf_counter()
+    found = search(
+        X, y, features={"all": (0, X.shape[1])}, feature_sets={"all": ("all",)}, heads=(HEAD,), normalize="none",
+        Cs=tuple(data[f"Cs_{HEAD}"].tolist()), folds=5, seed=0, jobs=int(THREADS),
+    )  # fmt: skip
+    head = make_head(HEAD, found.best.C, normalize="none").fit(X, y)
+    return time.perf_counter() - began, {row.C: row.mean for row in found.rows}, found.best.C, head
+
+
+def by_grid_search(data):
+    estimator, name = ESTIMATORS[HEAD]
+    X, y = data["X"][data["train"]], data["y"][data["train"]]
+    folds = [(np.flatnonzero(data["folds"] != fold), np.flatnonzero(data["folds"] == fold)) for fold in range(5)]
+    search = GridSearchCV(estimator, {name: data[f"Cs_{HEAD}"].tolist()}, cv=folds)
+    began = time.perf_counter()
+    if WAY == "array-api":
+        import torch
+
+        torch.set_num_threads(int(THREADS))
+        codes = np.unique(y, return_inverse=True)[1]
+        with sklearn.config_context(array_api_dispatch=True):
+            search.fit(torch.from_numpy(X), torch.from_numpy(codes))
+    else:
+        search.fit(X, y)
+    seconds = time.perf_counter() - began
+    means = dict(zip(data[f"Cs_{HEAD}"].tolist(), search.cv_results_["mean_test_score"].tolist(), strict=True))
+    return seconds, means, search.best_params_[name], search
+
+
+def main():
+    warnings.simplefilter("ignore")
+    data = dict(np.load(DATA))
+    seconds, means, best, fitted = (by_featx if WAY == "featx" else by_grid_search)(data)
+    answer = {"seconds": seconds, "cv": {str(C): mean for C, mean in means.items()}, "C": best}
+    if WAY != "array-api":
+        answer["test"] = float((fitted.predict(data["X"][data["test"]]) == data["y"][data["test"]]).mean())
+    answer["peak_mb"] = peak_mb()
+    sys.stdout.write(json.dumps(answer) + "\n")
+
+
+main()

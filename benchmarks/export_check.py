@@ -1,0 +1,173 @@
+"""Measure how far the torch bridge and exported ONNX files are from featx, on photographs of Flowers-17.
+
+    python benchmarks/export_check.py bridge FLOWERS17 WORK
+    python benchmarks/export_check.py onnx FLOWERS17 WORK
+
+FLOWERS17 holds ``jpg/``. ``onnx`` makes a virtual environment in WORK with onnxruntime and Pillow alone, and runs each
+file there on 50 pictures of different sizes and modes. Exit code 1 if anything is further off than it may be.
+"""
+
+import itertools
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from reporting import say
+
+from featx.bridge import to_torch
+from featx.engines import make_engine
+from featx.engines.golden import compute_golden
+from featx.export import export
+from featx.extract import extract
+from featx.fit import fit
+from featx.heads import HEADS, NORMALIZERS, make_head
+from featx.images import decode, prepare
+from featx.model import Model
+from featx.predict import predict
+from featx.spec import ExtractSpec
+from featx.weights import load_trunk
+
+MOST = {"bridge": 1e-4, "onnx": 1e-3}
+"""The largest difference that each may have: of logits, and of probabilities."""
+PICTURES = 50
+FEATURES = {
+    "block 5 avg": {"blocks": (5,), "pools": ("avg",)},
+    "blocks 3-5 avg": {"blocks": (3, 4, 5), "pools": ("avg",)},
+    "blocks 3-5 avg,max": {"blocks": (3, 4, 5), "pools": ("avg", "max")},
+    "block 5 gem": {"blocks": (5,), "pools": ("gem",)},
+    "block 5 flat": {"blocks": (5,), "pools": ("flat",)},
+}
+SPECS = {
+    "blocks 3-5 avg, squash, bilinear": ExtractSpec(blocks=(3, 4, 5)),
+    "block 5 max, crop, bicubic": ExtractSpec(blocks=(5,), pools=("max",), resize="crop", interpolation="bicubic"),
+    "block 5 gem, pad, lanczos": ExtractSpec(blocks=(5,), pools=("gem",), resize="pad", interpolation="lanczos"),
+}
+SIZES = ((32, 32), (640, 120), (120, 640), (1600, 1200), (1200, 1600), (224, 224), (33, 500), (97, 64))
+"""Widths and heights of pictures that are resized; the others keep their own."""
+MODES = ("L", "CMYK", "P", "1")
+ALONE = """
+import importlib.util, json, sys
+import numpy as np, onnxruntime
+from PIL import Image
+
+assert not any(map(importlib.util.find_spec, ("featx", "torch", "sklearn", "onnx")))
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+(output,) = session.get_outputs()
+answers = {}
+for path in sys.argv[2:]:
+    image = np.asarray(Image.open(path).convert("RGB"))
+    answers[path] = session.run(None, {"images": image[None]})[0][0].tolist()
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+print(json.dumps({"output": output.name, "classes": classes, "answers": answers}))
+"""
+
+
+def photographs(flowers: Path) -> list[Path]:
+    """Fifty photographs, from all classes."""
+    paths = sorted((flowers / "jpg").rglob("*.jpg"))
+    return paths[:: len(paths) // PICTURES][:PICTURES]
+
+
+def bridge(flowers: Path, _work: Path) -> float:
+    """Logits of the torch module against ``decision_function`` at 224 pixels, in fp32."""
+    whole = ExtractSpec(blocks=(3, 4, 5), pools=("avg", "max", "gem", "flat"))
+    trunk, paths = load_trunk(), photographs(flowers)
+    engine = make_engine(trunk, whole, "cpu")
+    images = np.stack([prepare(decode(path.read_bytes()).image, whole) for path in paths])
+    rows, golden = engine(images), compute_golden(engine)
+    names = np.array([f"class {number // 10}" for number in range(len(paths))])
+    pixels, worst = torch.from_numpy(images).permute(0, 3, 1, 2), 0.0
+    pooled: dict[str, torch.Tensor] = {}
+    for (title, chosen), normalize in itertools.product(FEATURES.items(), NORMALIZERS):
+        spec = whole.select(**chosen).with_trunk(trunk.name, trunk.digest, trunk.preprocessing)  # type: ignore[arg-type]
+        X = np.hstack([rows[name] for name in spec.widths])
+        for head in HEADS:
+            C = 1e-7 if normalize == "none" else 1.0  # raw features are in the thousands
+            estimator = make_head(head, C, normalize=normalize, widths=tuple(spec.widths.values())).fit(X, names)
+            kept = {name: golden[name] for name in spec.widths}
+            model = Model(spec, tuple(map(str, estimator.classes_)), head, estimator, kept, {})
+            module = to_torch(model, trunk)
+            with torch.inference_mode():
+                if title not in pooled:  # the trunk is the same for all heads of one set of features
+                    pooled[title] = module.features(pixels)
+                logits = module.classify(pooled[title]).numpy()
+            difference = float(np.abs(logits - model.decision(X)).max())
+            say(f"bridge, {title}, {normalize}, {head}: largest logit difference {difference:.1e}")
+            worst = max(worst, difference)
+    return worst
+
+
+def draw(flowers: Path, folder: Path) -> list[Path]:
+    """Write 50 pictures of different sizes and modes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for number, path in enumerate(photographs(flowers)):
+        image = Image.open(path)
+        if number % 2:
+            image = image.resize(SIZES[number // 2 % len(SIZES)])
+        if number % 3 == 0:
+            image = image.convert(MODES[number // 3 % len(MODES)])
+        written.append(folder / f"{number:02}_{image.mode}_{image.width}x{image.height}.tiff")
+        image.save(written[-1])
+    return written
+
+
+def make_environment(folder: Path) -> Path:
+    """A virtual environment with onnxruntime and Pillow alone; its interpreter."""
+    interpreter = folder / "bin" / "python"
+    if not interpreter.exists():
+        venv.create(folder, with_pip=True)
+        subprocess.run([interpreter, "-m", "pip", "install", "--quiet", "onnxruntime", "pillow"], check=True)
+    return interpreter
+
+
+def onnx(flowers: Path, work: Path) -> float:
+    """Probabilities of exported files in a clean environment against ``featx predict`` on the same pictures."""
+    interpreter, pictures = make_environment(work / "alone"), draw(flowers, work / "pictures")
+    shapes = {path.stem.split("_", 1)[1] for path in pictures}
+    say(f"{len(pictures)} pictures, {len(shapes)} kinds of mode and size: {', '.join(sorted(shapes)[:6])} …")
+    training, worst = sorted((flowers / "jpg").rglob("*.jpg"))[::8], 0.0
+    manifest = work / "training.csv"
+    lines = [f"{path.relative_to(flowers / 'jpg')},{path.parent.name}" for path in training]
+    manifest.write_text("\n".join(["path,label", *lines]))
+    for number, (title, spec) in enumerate(SPECS.items()):
+        store = work / f"training{number}.h5"
+        extract(manifest, store, spec, root=flowers / "jpg")
+        for head in HEADS:
+            # Calibrated, LinearSVC has probabilities too.
+            model = fit(store, head=head, blocks=spec.blocks, C=1.0, folds=3, calibrate=head == "linear-svc")
+            worst = max(worst, _against_predict(model, f"{title}, {head}", interpreter, pictures, work / "model.onnx"))
+    return worst
+
+
+def _against_predict(model: Model, title: str, interpreter: Path, pictures: list[Path], path: Path) -> float:
+    exported = export(model, path, overwrite=True)
+    command = [str(interpreter), "-c", ALONE, str(path), *map(str, pictures)]
+    said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    differences = []
+    for found in predict(model, pictures, top=len(model.classes)):
+        ours = dict(zip(found.classes, found.probabilities or found.decisions, strict=True))
+        theirs = dict(zip(said["classes"], said["answers"][found.path], strict=True))
+        differences.append(max(abs(ours[name] - theirs[name]) for name in ours))
+    say(
+        f"onnx, {title}: largest difference of {said['output']} {max(differences):.1e} on {len(differences)} pictures; "
+        f"{exported.difference:.1e} when exported, {exported.bytes / 1e6:.1f} MB"
+    )
+    return max(differences)
+
+
+CHECKS = {"bridge": bridge, "onnx": onnx}
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4 or sys.argv[1] not in CHECKS:
+        sys.exit(f"usage: export_check.py {'|'.join(CHECKS)} FLOWERS17 WORK")
+    flowers_folder, work_folder = (Path(argument).resolve() for argument in sys.argv[2:])
+    work_folder.mkdir(parents=True, exist_ok=True)
+    found_worst = CHECKS[sys.argv[1]](flowers_folder, work_folder)
+    say(f"largest of all: {found_worst:.1e}, allowed {MOST[sys.argv[1]]:.0e}")
+    sys.exit(not found_worst <= MOST[sys.argv[1]])
