@@ -49,6 +49,9 @@ COLOR = "color"
 """Short for the four `COLORS`; ``color=0.3`` is brightness, contrast and saturation of 0.7:1.3 and a hue of 0.03."""
 _COLOR_DEFAULT = 0.2
 
+DEFAULT = "flip,rotate=30,scale=0.8:1.2,crop,translate=0.1"
+"""For training, where nothing else is asked for."""
+
 Augment = Mapping[str, Range]
 """The parts of an augmentation with their ranges, in the order of `PARTS`."""
 

@@ -1,6 +1,7 @@
 """Views: a contact sheet of what an augmentation makes of one image, so that a person can see it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,10 +71,10 @@ def draw_sheet(path: str | Path, spec: ExtractSpec, max_pixels: int = MAX_PIXELS
         raise ImageError(f"{path}: {loaded.reason}")
     augment = parse_augment(spec.augment)
     views = tuple(draw_view(augment, spec.view_seed, loaded.digest, index) for index in range(spec.views))
-    return Sheet(_arrange([loaded.pixels, *loaded.augmented]), views)
+    return Sheet(_arrange(loaded.views), views)
 
 
-def _arrange(views: list[np.ndarray]) -> Image.Image:
+def _arrange(views: Sequence[np.ndarray]) -> Image.Image:
     columns = math.ceil(math.sqrt(len(views)))
     step = views[0].shape[0] + GAP
     size = columns * step + GAP, math.ceil(len(views) / columns) * step + GAP

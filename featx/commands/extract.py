@@ -5,8 +5,18 @@ from typing import Any
 
 import click
 
+from featx.augment import DEFAULT
 from featx.blocks import BLOCK_NUMBERS, MIN_SIZE
-from featx.commands.options import Blocks, Pools, device_options, echo_json, json_option, printable, quiet_option
+from featx.commands.options import (
+    Blocks,
+    Pools,
+    device_options,
+    echo_json,
+    json_option,
+    printable,
+    quiet_option,
+    view_options,
+)
 from featx.spec import DECODES, INTERPOLATIONS, PRECISIONS, RESIZES, ExtractSpec
 
 WITH_FAILURES = 3
@@ -26,6 +36,9 @@ SHOWN = 10
               help="Of the arithmetic; auto: the store's, else the fastest here that agrees with fp32.")  # fmt: skip
 @click.option("--decode", type=click.Choice(DECODES), default="full", show_default=True,
               help="scaled: decode large JPEGs at half, a quarter or an eighth; faster, and other pixels.")  # fmt: skip
+@click.option("--views", type=click.IntRange(min=1), default=1, show_default=True, metavar="K",
+              help="Rows an image: the plain picture and K - 1 augmented copies; see: featx views.")  # fmt: skip
+@view_options(None, DEFAULT)
 @click.option("--trunk", default="oxford", show_default=True, help="Name of the weights; see: featx weights list.")
 @click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
 @click.option("--missing", type=click.Choice(("error", "drop", "keep")), default="error", show_default=True,
@@ -50,9 +63,12 @@ def command(
       featx extract photos -o photos.h5
       featx extract photos -o photos.h5 --size 384 --pools avg,max --precision bf16
       featx extract manifest.csv --root /data/photos -o photos.h5
+      featx extract photos -o views.h5 --views 8 --augment flip,rotate=30,scale=0.8:1.2
     """
     from featx.extract import extract
 
+    if options["augment"] is None:
+        options["augment"] = DEFAULT if options["views"] > 1 else ""
     fields = {field.name for field in dataclasses.fields(ExtractSpec)}
     # The precision may be auto, which no spec holds.
     spec = ExtractSpec(**{name: options.pop(name) for name in (fields - {"precision"}) & options.keys()})

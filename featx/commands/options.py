@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from featx.augment import COLOR, FILLS, PARTS
 from featx.blocks import POOLS, parse_blocks
 
 
@@ -48,6 +49,25 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def quiet_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--quiet``: no progress bar and no summary."""
     return click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")(command)
+
+
+def view_options(augment: str | None, default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """What augmented views go through; by default ``augment``, in words ``default``."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option("--seed", "view_seed", type=click.IntRange(min=0), default=0, show_default=True,
+                         help="Of the augmented views' random numbers."),
+            click.option("--fill", type=click.Choice(FILLS), default="reflect", show_default=True,
+                         help="What augmented views show beyond their picture."),
+            click.option("--augment", default=augment, metavar="PARTS",
+                         help="What augmented views go through, such as flip,rotate=30,scale=0.8:1.2; parts are "
+                              f"{', '.join([*PARTS, COLOR])} (default: {default})."),
+        ):  # fmt: skip
+            command = option(command)
+        return command
+
+    return add
 
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:

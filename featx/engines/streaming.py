@@ -20,8 +20,12 @@ PART_BYTES = 1 << 26
 
 
 def rows_per_part(spec: ExtractSpec) -> int:
-    """Images in one part: a matter of the spec alone, so that a resumed run makes the same parts and batches."""
-    return max(1, min(PART_ROWS, PART_BYTES // (4 * sum(spec.widths.values()))))
+    """Rows in one part: a matter of the spec alone, so that a resumed run makes the same parts and batches.
+
+    All views of an image are in one part, even if those of a single image are more.
+    """
+    rows = min(PART_ROWS, PART_BYTES // (4 * sum(spec.widths.values())))
+    return max(1, rows // spec.views) * spec.views
 
 
 def feature_parts(
@@ -40,23 +44,25 @@ def feature_parts(
     """
     timings = timings or Timings(workers)
     with closing(load_images(paths, root, engine.spec, workers, max_pixels)) as images:
-        for first in range(0, len(paths), rows_per_part(engine.spec)):
-            rows = min(rows_per_part(engine.spec), len(paths) - first)
-            yield _compute(engine, itertools.islice(images, rows), advance, timings)
+        each = rows_per_part(engine.spec) // engine.spec.views
+        for first in range(0, len(paths), each):
+            yield _compute(engine, itertools.islice(images, min(each, len(paths) - first)), advance, timings)
 
 
 def _compute(engine: Engine, images: Iterable[Loaded], advance: Callable[[int], object], timings: Timings) -> Part:
-    part, batches = Part(), []
+    part, batches, views = Part(), [], engine.spec.views
     images = iter(images)
-    while batch := list(itertools.islice(images, engine.batch_size)):
+    while batch := list(itertools.islice(images, max(1, engine.batch_size // views))):
         timings.loaded(batch)
         began = time.perf_counter()
         good = [image for image in batch if image.pixels is not None]
         if good:
-            batches.append(engine(np.stack([image.pixels for image in good if image.pixels is not None])))
-        part.paths += [image.path for image in good]
-        part.digests += [image.digest for image in good]
-        part.turned += [image.turned for image in good]
+            batches.append(engine(np.stack([view for image in good for view in image.views])))
+        for image in good:
+            part.paths += [image.path] * views
+            part.digests += [image.digest] * views
+            part.turned += [image.turned] * views
+            part.views += range(views)
         part.failures += [(image.path, image.reason) for image in batch if image.pixels is None]
         timings.seconds["computing"] += time.perf_counter() - began
         advance(len(batch))

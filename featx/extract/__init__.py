@@ -114,7 +114,7 @@ def extract(
         spec = settled.spec
         old = OldStore() if overwrite or not output.exists() else OldStore.read(output, spec)
         rows = listed_rows(listing)
-        dropped = _missing_rows(output, old, rows, missing)
+        dropped = spec.views * _missing_images(output, old, rows, missing, spec.views)
         golden = folder.begin(spec, overwrite=overwrite)
         done, failed = read_parts(folder)
         valid = still_valid({**old.digests, **done}, listing.paths, listing.root, workers)
@@ -135,12 +135,13 @@ def extract(
             failures += [failure for failure in old.failures if failure[0] not in rows]
         if not digests:
             raise ImageError(f"none of the {len(rows)} images of {source} could be read; {': '.join(failures[0])}")
-        table = row_table(rows, digests, failures)
+        table = row_table(rows, digests, failures, spec.views)
         sources = [*([output] if old.rows else []), *folder.part_files()]
         assemble(output, table, spec, golden or dict(old.golden), sources, scratch=folder.path)
         folder.discard()
     seconds = time.monotonic() - began
-    return make_report(output, len(new.digests) + len(done), dropped, seconds, settled.agreement, timings)
+    extracted = spec.views * (len(new.digests) + len(done))
+    return make_report(output, extracted, dropped, seconds, settled.agreement, timings)
 
 
 def _found(folder: PartFolder, output: Path, *, overwrite: bool) -> ExtractSpec | None:
@@ -151,12 +152,12 @@ def _found(folder: PartFolder, output: Path, *, overwrite: bool) -> ExtractSpec 
         return store.spec
 
 
-def _missing_rows(output: Path, old: OldStore, rows: dict[str, Row], missing: str) -> int:
-    """How many rows of the old store go, since their images are no longer listed."""
+def _missing_images(output: Path, old: OldStore, rows: dict[str, Row], missing: str, views: int) -> int:
+    """How many images of the old store go, since they are no longer listed."""
     gone = sorted(set(old.rows).difference(rows))
     if gone and missing == "error":
         raise StoreExists(
-            f"{output} has {len(gone)} rows whose images are no longer among the source's, {gone[0]!r} first; "
+            f"{output} has {views * len(gone)} rows whose images are no longer among the source's, {gone[0]!r} first; "
             "give --missing drop to remove them, --missing keep to keep them, or another --output"
         )
     return len(gone) if missing == "drop" else 0

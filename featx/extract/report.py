@@ -11,11 +11,12 @@ from featx.store import Store
 class ExtractReport:
     """What an extraction did.
 
-    ``rows`` are in the store now, of which ``extracted`` are new; ``dropped`` were there and have gone;
-    ``turned`` had an EXIF orientation applied; ``failures`` are (path, reason); ``conflicts`` are pairs of files
-    with the same bytes in different classes. ``precision`` is the class that was taken, ``agreement`` the mean cosine
-    of each feature to fp32 if int8 was calibrated now. ``rates`` are images a second that each stage could do were it
-    alone, ``advice`` says which holds up the others and what would help; both are empty if nothing was extracted.
+    ``rows`` are in the store now, one for each view of an image, of which ``extracted`` are new; ``dropped`` were there
+    and have gone; ``turned`` images had an EXIF orientation applied; ``failures`` are (path, reason); ``conflicts`` are
+    pairs of files with the same bytes in different classes. ``precision`` is the class that was taken, ``agreement``
+    the mean cosine of each feature to fp32 if int8 was calibrated now. ``rates`` are images a second that each stage
+    could do were it alone, ``advice`` says which holds up the others and what would help; both are empty if nothing was
+    extracted.
     """
 
     store: str
@@ -41,7 +42,7 @@ def make_report(
             rows=store.rows,
             extracted=extracted,
             dropped=dropped,
-            turned=int(store.turned.sum()),
+            turned=int(store.turned[store.views == 0].sum()),
             failures=store.failures,
             conflicts=_conflicts(store),
             seconds=seconds,
@@ -56,7 +57,8 @@ def _conflicts(store: Store) -> list[tuple[str, str]]:
     """Pairs of files with equal bytes in different classes."""
     first: dict[str, tuple[str, int]] = {}
     pairs = []
-    for path, digest, label in zip(store.paths, store.digests, store.labels.tolist(), strict=True):
+    columns = (store.paths, store.digests, store.labels.tolist())
+    for path, digest, label in zip(*(column[:: store.spec.views] for column in columns), strict=True):
         other, other_label = first.setdefault(digest, (path, label))
         if label != other_label:
             pairs.append((other, path))

@@ -96,19 +96,23 @@ def read_parts(folder: PartFolder) -> tuple[dict[str, str], list[tuple[str, str]
     return digests, failures
 
 
-def row_table(rows: Mapping[str, Row], digests: Mapping[str, str], failures: Sequence[tuple[str, str]]) -> RowTable:
-    """The table of those rows that have a digest, and so features; the order of ``rows`` is kept."""
-    kept = {path: row for path, row in rows.items() if path in digests}
-    classes = sorted({name for row in kept.values() for name in row.labels})
+def row_table(
+    rows: Mapping[str, Row], digests: Mapping[str, str], failures: Sequence[tuple[str, str]], views: int = 1
+) -> RowTable:
+    """The table of those rows that have a digest, and so features, ``views`` times; the order of ``rows`` is kept."""
+    paths = [path for path in rows if path in digests for _ in range(views)]
+    kept = [rows[path] for path in paths]
+    classes = sorted({name for row in kept for name in row.labels})
     code_of = {name: code for code, name in enumerate(classes)}
-    sets = [sorted(code_of[name] for name in row.labels) for row in kept.values()]
-    columns = sorted({name for row in kept.values() for name in row.splits})
+    sets = [sorted(code_of[name] for name in row.labels) for row in kept]
+    columns = sorted({name for row in kept for name in row.splits})
     return RowTable(
-        paths=list(kept),
-        digests=[digests[path] for path in kept],
+        paths=paths,
+        digests=[digests[path] for path in paths],
         labels=np.array([row[0] if row else -1 for row in sets], int),
         classes=classes,
-        splits={name: [row.splits.get(name, "") for row in kept.values()] for name in columns},
+        splits={name: [row.splits.get(name, "") for row in kept] for name in columns},
         failures=sorted(failures),
         label_sets=sets if any(len(row) > 1 for row in sets) else None,
+        views=views,
     )

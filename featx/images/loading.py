@@ -38,6 +38,11 @@ class Loaded:
     reason: str = ""
     seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
+    @property
+    def views(self) -> tuple[np.ndarray, ...]:
+        """All views, the plain one first; none of an image that failed."""
+        return () if self.pixels is None else (self.pixels, *self.augmented)
+
 
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes, as hex."""

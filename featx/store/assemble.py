@@ -22,6 +22,7 @@ class RowTable:
 
     ``labels`` are indices into ``classes``, -1 for none; ``splits`` hold one value a row by column name;
     ``failures`` are the images that have no row. ``label_sets`` are all labels of each row, where one has several.
+    Each ``views`` rows, one after the other, are of one image.
     """
 
     paths: Sequence[str]
@@ -31,6 +32,12 @@ class RowTable:
     splits: Mapping[str, Sequence[str]]
     failures: Sequence[tuple[str, str]]
     label_sets: Sequence[Sequence[int]] | None = None
+    views: int = 1
+
+    @property
+    def view(self) -> np.ndarray:
+        """int32 (rows,): which view of its image a row is, 0 for the plain one."""
+        return np.arange(len(self.paths), dtype="i4") % self.views
 
 
 def assemble(
@@ -44,7 +51,7 @@ def assemble(
     """Gather the table's rows from ``sources`` (part files or stores) into a store at ``target``.
 
     The store appears whole, by renaming, or not at all; what a killed process leaves half-written lies in the folder
-    ``scratch``, by default beside it. A row is found by path and digest.
+    ``scratch``, by default beside it. A row is found by path, digest and view.
 
     Raises
     ------
@@ -83,7 +90,7 @@ def _write_table(store: h5py.File, table: RowTable) -> None:
     layout.write_column(rows, "label", table.labels.astype("i4"))
     if table.label_sets is not None:
         layout.write_indicator(rows, "labels_multi", table.label_sets, len(table.classes))
-    layout.write_column(rows, "view", np.zeros(len(table.paths), "i4"))
+    layout.write_column(rows, "view", table.view)
     layout.write_strings(store, "classes", table.classes)
     for column, values in table.splits.items():
         layout.write_strings(store.require_group("splits"), column, values)
@@ -92,11 +99,12 @@ def _write_table(store: h5py.File, table: RowTable) -> None:
 
 def _find(table: RowTable, files: Sequence[h5py.File]) -> tuple[np.ndarray, np.ndarray]:
     """Which file has each row of the table, and at which of its rows."""
-    row_of = {row: number for number, row in enumerate(zip(table.paths, table.digests, strict=True))}
+    keys = zip(table.paths, table.digests, table.view.tolist(), strict=True)
+    row_of = {row: number for number, row in enumerate(keys)}
     source, source_row = np.full(len(row_of), -1), np.zeros(len(row_of), int)
     for number, file in enumerate(files):
         paths, digests = (layout.read_strings(file[f"rows/{column}"]) for column in ("path", "digest"))
-        for position, row in enumerate(zip(paths, digests, strict=True)):
+        for position, row in enumerate(zip(paths, digests, layout.read_views(file), strict=True)):
             if row in row_of:
                 source[row_of[row]], source_row[row_of[row]] = number, position
     return source, source_row

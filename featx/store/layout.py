@@ -1,6 +1,7 @@
 """How rows lie in HDF5, in a part file as in a store.
 
-``/features/<name>`` float32 (rows, width), chunked by rows; ``/rows/path``, ``/rows/digest``, ``/rows/turned``;
+``/features/<name>`` float32 (rows, width), chunked by rows; ``/rows/path``, ``/rows/digest``, ``/rows/turned``,
+``/rows/view``, which of its image's views a row is, from 0, rows of one image standing together in this order;
 ``/rows/labels_multi``, only where an image has several labels, bool (rows, classes), of which ``/rows/label`` has the
 first; ``/failures/path``, ``/failures/reason``; ``/golden/<name>`` and the attribute ``spec``. Every dataset with rows
 carries a checksum a chunk (Fletcher32), and the file format is the one that checksums its own metadata, so that
@@ -57,6 +58,13 @@ def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
 def read_strings(dataset: h5py.Dataset) -> list[str]:
     """What `write_strings` wrote."""
     return [value.decode("utf-8", "surrogateescape") for value in dataset[:].tolist()]
+
+
+def read_views(file: h5py.File) -> list[int]:
+    """Which view of its image each row is; parts of before there were views have plain ones."""
+    rows = file["rows"]
+    views: list[int] = rows["view"][:].tolist() if "view" in rows else [0] * len(rows["path"])
+    return views
 
 
 def write_failures(file: h5py.File, failures: Sequence[tuple[str, str]]) -> None:

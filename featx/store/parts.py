@@ -27,13 +27,17 @@ SUFFIX = ".part.h5"
 
 @dataclass
 class Part:
-    """Rows of one group of images: features (rows, width) by name, and the images that failed."""
+    """Rows of one group of images: features (rows, width) by name, and the images that failed.
+
+    The views of an image are rows one after the other; ``views`` numbers them, and may be left empty for plain ones.
+    """
 
     paths: list[str] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     turned: list[bool] = field(default_factory=list)
     features: dict[str, np.ndarray] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    views: list[int] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -148,6 +152,7 @@ def _fill_part(file: h5py.File, part: Part) -> None:
     layout.write_strings(rows, "path", part.paths)
     layout.write_strings(rows, "digest", part.digests)
     layout.write_column(rows, "turned", np.array(part.turned, dtype=bool))
+    layout.write_column(rows, "view", np.array(part.views or [0] * len(part.paths), "i4"))
     layout.write_failures(file, part.failures)
 
 

@@ -104,6 +104,11 @@ class Store:
         return self.labels if indicator is None else indicator
 
     @property
+    def views(self) -> np.ndarray:
+        """int32 (rows,): which view of its image each row is; 0 is the plain picture."""
+        return self._column("rows/view")
+
+    @property
     def turned(self) -> np.ndarray:
         """bool (rows,): whether an EXIF orientation was applied."""
         return self._column("rows/turned")
@@ -148,7 +153,7 @@ class Store:
     def check_has(self, spec: ExtractSpec, whose: str) -> None:
         """Raise ``SpecMismatch`` or ``SpecError`` if the features of ``spec`` are not among the store's."""
         spec.check_same(
-            self.spec.select(spec.blocks, spec.pools),
+            self.spec.plain.select(spec.blocks, spec.pools),
             this=whose,
             that=str(self.path),
             remedy=f"extract the images with the options of {whose}",
