@@ -61,6 +61,16 @@ def test_scores_are_those_of_sklearn(head, classes, scoring):
     assert found.scoring == (scoring or "average_precision_macro")
 
 
+@pytest.mark.filterwarnings("ignore:The y_prob values do not sum to one")
+def test_probabilities_are_those_of_sklearn():
+    X, Y = make_rows()
+    options = {"heads": ["ovr-logistic"], "Cs": [1.0], "folds": 3, "tol": 1e-9, "scoring": "neg_brier_score"}
+    found = search(X, Y, features=FEATURES, feature_sets={"all": list(FEATURES)}, **options)
+    pipeline = make_head("ovr-logistic", widths=(4, 8), multilabel=True).set_params(head__estimator__tol=1e-8)
+    expected = cross_val_score(pipeline, X, Y, cv=make_folds(Y, n_splits=3), scoring="neg_brier_score")
+    np.testing.assert_allclose(found.best.scores, expected, rtol=1e-4)
+
+
 def test_all_heads_that_take_several_labels_are_tried():
     X, Y = make_rows()
     found = search(X, Y, features=FEATURES, Cs=[1.0], folds=3, scoring="average_precision_micro")

@@ -244,7 +244,7 @@ def test_a_header_longer_than_safetensors_takes_is_not_read(tmp_path):
         (lambda document, tensors: document.update(head="forest"), "head must be one of .* got 'forest'"),
         (lambda document, tensors: document.update(normalizer="l2"), "normalizer must be power, standard or none"),
         (lambda document, tensors: document.update(spec='{"blocks": [9]}'), "blocks of the spec: must be 1 to 5"),
-        (lambda document, tensors: document.update(spec='{"views": 3}'), "does not know: views; update featx"),
+        (lambda document, tensors: document.update(spec='{"sounds": 3}'), "does not know: sounds; update featx"),
         (lambda document, tensors: document.update(classes=["iris", "lily"]), "of 2 classes must have 1 rows"),
         (lambda document, tensors: document.update(classes=7), "'int' object is not iterable"),
         (lambda document, tensors: document["normalizer_parameters"].update(widths_=[5]), r"got \(5, 192\)"),
