@@ -52,6 +52,9 @@ _COLOR_DEFAULT = 0.2
 DEFAULT = "flip,rotate=30,scale=0.8:1.2,crop,translate=0.1"
 """For training, where nothing else is asked for."""
 
+DEFAULT_TTA = "flip"
+"""For prediction, where nothing else is asked for."""
+
 Augment = Mapping[str, Range]
 """The parts of an augmentation with their ranges, in the order of `PARTS`."""
 

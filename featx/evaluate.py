@@ -14,7 +14,7 @@ from featx.store import Store
 
 
 def evaluate(model: Model, path: str | Path, *, split: str | None = None, column: str | None = None) -> dict[str, Any]:
-    """Score a model on a store's rows.
+    """Score a model on a store's rows, of each image the plain view alone.
 
     Parameters
     ----------
@@ -43,6 +43,7 @@ def evaluate(model: Model, path: str | Path, *, split: str | None = None, column
     with Store(path) as store:
         store.check_has(model.spec, "the model")
         rows = _rows(model, store, split, column)
+        rows = rows[store.views[rows] == 0]
         if store.indicator is not None and not model.multilabel:
             raise DataError(
                 f"images of {path} have several labels, but the model gives one; fit a model on such a store"
@@ -75,7 +76,7 @@ def _rows(model: Model, store: Store, split: str | None, column: str | None) -> 
     column = column or selection.get("column", "split")
     if split is not None:
         return store.rows_of(split, column)
-    if fingerprint(store.digests) != model.info["store"]:
+    if fingerprint(store.digests[:: store.spec.views]) != model.info["store"]:
         return np.arange(store.rows)
     if "column" in selection:
         return store.rows_of("test", column)

@@ -36,7 +36,7 @@ def load_features(
         ``target_names``, or None if nothing has a label; where an image has several labels, ``target`` is an
         indicator int64 (rows, classes); ``target_names``; ``feature_names`` (``block3_avg_0``);
         ``features``, a dictionary from ``block3_avg`` to its slice of columns; ``filenames``; ``groups`` int64
-        (rows,), equal for files of equal bytes; ``spec``.
+        (rows,), equal for files of equal bytes; ``views`` int32 (rows,), 0 for the plain view of an image; ``spec``.
 
     Raises
     ------
@@ -63,5 +63,6 @@ def load_features(
             features=spec.slices,
             filenames=np.array(store.paths, object)[rows],
             groups=groups,
+            views=store.views[rows],
             spec=spec,
         )

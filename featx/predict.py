@@ -1,5 +1,6 @@
 """Predict: classes of images, or of a store's rows, by a saved model."""
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from featx.augment import DEFAULT_TTA
 from featx.engines import make_engine
 from featx.engines.golden import check_golden
 from featx.engines.streaming import feature_parts
+from featx.errors import SpecError
 from featx.images import MAX_PIXELS, list_images
 from featx.model import Model
 from featx.progress import progress_bar
@@ -39,6 +42,10 @@ def predict(
     sources: Sequence[str | Path],
     *,
     top: int | None = None,
+    tta: int = 1,
+    augment: str | None = None,
+    fill: str = "reflect",
+    view_seed: int = 0,
     weights: str | Path | None = None,
     engine: str = "auto",
     device: str = "auto",
@@ -58,6 +65,13 @@ def predict(
     top : int, optional
         How many classes to give for each image, best first; by default one, or, of a model that gives several labels
         an image, all whose decision is above 0.
+    tta : int
+        Test-time augmentation: views of each image whose decisions and probabilities are averaged, the plain one among
+        them. Of a store, its first views are taken.
+    augment : str, optional
+        What the other views of image files go through (see `featx.augment`); by default ``flip``.
+    fill, view_seed
+        As in `featx.spec.ExtractSpec`.
     weights, engine, device, batch_size, workers, max_pixels, progress
         As in `featx.extract.extract`.
 
@@ -70,19 +84,23 @@ def predict(
     ------
     ListingError, WeightsError, EngineError, StoreError
         As their names say.
+    SpecError
+        If ``augment`` names no augmentation, or a store has fewer views than ``tta``.
     SpecMismatch
         If a store, the weights or this machine gives other features than those the model was fitted on.
     """
     images = []
+    augment = (DEFAULT_TTA if tta > 1 else "") if augment is None else augment
+    spec = dataclasses.replace(model.spec, views=tta, augment=augment, fill=fill, view_seed=view_seed)
     for source in sources:
         if is_store(source):
-            yield from _of_store(model, Path(source), top)
+            yield from _of_store(model, Path(source), top, tta)
         else:
             images.append(source)
     if not images:
         return
     trunk = load_for(model.spec, weights, model.path)
-    runner = make_engine(trunk, model.spec, device, batch_size, engine)
+    runner = make_engine(trunk, spec, device, batch_size, engine)
     check_golden(runner, model.golden, "the model")
     for source in images:
         listing = list_images(source)
@@ -91,8 +109,8 @@ def predict(
             for part in feature_parts(
                 runner, listing.paths, listing.root, workers or os.cpu_count() or 1, max_pixels, bar.update
             ):
-                paths = [str(listing.root / path) for path in part.paths]
-                yield from _decide(model, paths, np.hstack(list(part.features.values())), top)
+                paths = [str(listing.root / path) for path in part.paths[::tta]]
+                yield from _decide(model, paths, np.hstack(list(part.features.values())), top, tta)
                 yield from (_failed(listing.root, *failure) for failure in part.failures)
 
 
@@ -100,20 +118,29 @@ def _failed(root: Path, path: str, reason: str) -> Prediction:
     return Prediction(str(root / path), reason=reason)
 
 
-def _of_store(model: Model, path: Path, top: int | None) -> Iterator[Prediction]:
+def _of_store(model: Model, path: Path, top: int | None, tta: int) -> Iterator[Prediction]:
     with Store(path) as store:
         store.check_has(model.spec, "the model")
-        paths = store.paths
-        for start in range(0, store.rows, BLOCK_ROWS):
-            rows = np.arange(start, min(start + BLOCK_ROWS, store.rows))
-            yield from _decide(model, [paths[row] for row in rows], store.read(model.spec.widths, rows), top)
+        if tta > store.spec.views:
+            raise SpecError(
+                f"--tta of predict must be 1 to {store.spec.views}, the views of an image in {path}, got {tta}; "
+                "extract with more --views, or give the images"
+            )
+        paths, taken = store.paths, np.flatnonzero(store.views < tta)
+        block = max(1, BLOCK_ROWS // tta) * tta
+        for start in range(0, len(taken), block):
+            rows = taken[start : start + block]
+            X = store.read(model.spec.widths, rows)
+            yield from _decide(model, [paths[row] for row in rows[::tta]], X, top, tta)
         yield from (Prediction(path, reason=reason) for path, reason in store.failures)
 
 
-def _decide(model: Model, paths: Sequence[str], X: np.ndarray, top: int | None) -> Iterator[Prediction]:
+def _decide(model: Model, paths: Sequence[str], X: np.ndarray, top: int | None, views: int) -> Iterator[Prediction]:
+    """Decide on images of so many rows each, one after the other, by the mean over these."""
     if not paths:
         return
-    decisions, probabilities = model.decision(X), model.probabilities(X)
+    decisions, probabilities = _mean(model.decision(X), views), model.probabilities(X)
+    probabilities = None if probabilities is None else _mean(probabilities, views)
     if decisions.ndim == 1:  # Two classes have one decision: above 0 for the second.
         decisions = np.column_stack((-decisions, decisions))
     for row, path in enumerate(paths):
@@ -125,3 +152,8 @@ def _decide(model: Model, paths: Sequence[str], X: np.ndarray, top: int | None) 
             None if probabilities is None else tuple(probabilities[row, best].tolist()),
             tuple(decisions[row, best].tolist()),
         )
+
+
+def _mean(values: np.ndarray, views: int) -> np.ndarray:
+    means: np.ndarray = values.reshape(-1, views, *values.shape[1:]).mean(axis=1)
+    return means

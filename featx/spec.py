@@ -142,13 +142,13 @@ class ExtractSpec:
             raise SpecError(f"augment of the spec {error}") from None
         if self.views > 1 and not self.augment:
             raise SpecError(f"augment of the spec must name a part for {self.views} views, such as flip, got none")
-        if self.views == 1 and any(getattr(self, name) != value for name, value in _ONE_VIEW.items()):
+        if self.views == 1 and any(getattr(self, name) != value for name, value in ONE_VIEW.items()):
             raise SpecError("augment, fill and view_seed of the spec are for views of 2 or more; leave them out")
 
     @property
     def plain(self) -> "ExtractSpec":
         """The same spec of plain pictures alone, which is what a head's features are told by."""
-        return dataclasses.replace(self, **_ONE_VIEW)
+        return dataclasses.replace(self, **ONE_VIEW)
 
     @property
     def features(self) -> tuple[tuple[int, str], ...]:
@@ -224,8 +224,9 @@ class ExtractSpec:
                 )
 
 
-_ONE_VIEW: dict[str, Any] = {"views": 1, "augment": "", "fill": "reflect", "view_seed": 0}
-LATER: dict[str, object] = {"calibration": (), "decode": "full", **_ONE_VIEW}
+ONE_VIEW: dict[str, Any] = {"views": 1, "augment": "", "fill": "reflect", "view_seed": 0}
+"""The fields that decide the views of an image, for the plain one alone."""
+LATER: dict[str, object] = {"calibration": (), "decode": "full", **ONE_VIEW}
 """Fields that came after the first version. Their defaults are not written, so that older specs keep their digests."""
 
 

@@ -7,7 +7,8 @@ from typing import IO, Any
 
 import click
 
-from featx.commands.options import device_options, quiet_option
+from featx.augment import DEFAULT_TTA
+from featx.commands.options import device_options, quiet_option, view_options
 
 WITH_FAILURES = 3
 HEADER = ("path", "class", "probability", "decision", "reason")
@@ -20,6 +21,9 @@ HEADER = ("path", "class", "probability", "decision", "reason")
 @click.option("--format", "form", type=click.Choice(("csv", "jsonl")), default="csv", show_default=True)
 @click.option("--top", type=click.IntRange(min=1), metavar="K",
               help="Classes an image, best first (default: 1, or all above 0 where images have several).")  # fmt: skip
+@click.option("--tta", type=click.IntRange(min=1), default=1, show_default=True, metavar="K",
+              help="Average over the plain picture and K - 1 augmented views of it.")  # fmt: skip
+@view_options(None, DEFAULT_TTA)
 @click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
 @device_options
 @quiet_option
@@ -38,6 +42,7 @@ def command(
     Examples:
       featx predict photos.featx new/ -o predictions.csv
       featx predict photos.featx one.jpg --top 5 --format jsonl
+      featx predict photos.featx new/ --tta 2 --augment flip
     """
     from featx.model import load_model
     from featx.predict import predict

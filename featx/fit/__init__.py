@@ -20,7 +20,7 @@ from featx.heads.pipelines import HEADS, MULTILABEL_HEADS, make_head
 from featx.heads.refit import refit, refit_calibrated
 from featx.heads.search import SearchResult, search
 from featx.model import Model
-from featx.spec import ExtractSpec
+from featx.spec import ONE_VIEW, ExtractSpec
 from featx.store import Store
 from featx.version import __version__
 
@@ -51,7 +51,8 @@ def fit(
 ) -> Model:
     """Fit a linear head on a store's features; what is not given is chosen by cross-validation.
 
-    Folds are stratified by class and keep files of equal bytes together. The model that is saved is fitted by
+    Folds are stratified by class and keep files of equal bytes together. Of a store with several views an image, all
+    views of the training images are fitted, and plain ones alone are scored. The model that is saved is fitted by
     scikit-learn on all training rows.
 
     Parameters
@@ -110,7 +111,7 @@ def fit(
     runs = block_runs(rows.spec.blocks) if blocks is None else {_run_name(rows.spec.blocks): rows.spec.blocks}
     sets = {name: tuple(feature_name(b, p) for b in run for p in rows.spec.pools) for name, run in runs.items()}
     options: dict[str, Any] = {
-        "features": rows.spec.slices, "feature_sets": sets, "groups": rows.groups,
+        "features": rows.spec.slices, "feature_sets": sets, "groups": rows.groups, "plain": rows.plain,
         "heads": None if head == "best" else (head,), "Cs": None if C is None else (C,),
         "normalize": normalize, "folds": folds, "repeats": repeats, "scoring": scoring, "rule": rule,
         "class_weight": class_weight, "sample_weight": rows.sample_weight, "seed": seed,
@@ -135,6 +136,8 @@ def fit(
         info["calibration"] = {"method": METHOD, "folds": folds}
     with Store(store) as opened:
         golden = {name: values for name, values in opened.golden.items() if name in spec.widths}
+        if opened.spec.views > 1:
+            info["augmentation"] = {name: getattr(opened.spec, name) for name in ONE_VIEW}
     model = Model(spec, rows.classes, found.best.head, pipeline, golden, info, calibration)
     if output is not None:
         model.save(output, overwrite=overwrite)
@@ -172,7 +175,7 @@ def _refit(
     X = rows.X[:, columns]
     options: dict[str, Any] = {"sample_weight": rows.sample_weight, "jobs": jobs}
     if calibrate and best.head == "linear-svc":
-        dealt = make_folds(rows.y, rows.groups, found.folds, seed=found.seed)
+        dealt = make_folds(rows.y, rows.groups, found.folds, seed=found.seed, plain=rows.plain)
         return refit_calibrated(pipeline, X, rows.y, dealt, **options)
     return refit(pipeline, X, rows.y, **options), None
 

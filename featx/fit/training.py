@@ -18,9 +18,9 @@ from featx.store import Store
 class Training:
     """The rows to fit on.
 
-    Features (rows, columns) of ``spec``; the class name of each row, or, of a store whose images have several labels,
-    an indicator int64 (rows, classes); the names of the classes; groups that stay together; and what each row counts,
-    None for all alike.
+    Features (rows, columns) of ``spec``, of all views of each image, of which ``plain`` marks the first; the class name
+    of each row, or, of a store whose images have several labels, an indicator int64 (rows, classes); the names of the
+    classes; groups that stay together; and what each row counts, None for all alike.
     """
 
     spec: ExtractSpec
@@ -28,6 +28,7 @@ class Training:
     y: np.ndarray
     classes: tuple[str, ...]
     groups: np.ndarray
+    plain: np.ndarray
     sample_weight: np.ndarray | None
     selection: dict[str, Any]
     store: str
@@ -55,13 +56,14 @@ def read_training(
         else:
             rows = store.rows_of("train" if "column" in selection else None, selection.get("column", ""))
             rows = rows[labels[rows] >= 0]
-        spec = store.spec.select(blocks, pools)
+        spec = store.spec.plain.select(blocks, pools)
         _, groups = np.unique(np.array(digests)[rows], return_inverse=True)
         weight = _weights(store, sample_weight, weight_column)
         weight = None if weight is None else _check_weights(store, weight[rows], rows)
         X = store.read(spec.widths, rows)
         y, classes = _targets(store, rows)
-        return Training(spec, X, y, classes, groups, weight, selection, fingerprint(digests))
+        plain, images = store.views[rows] == 0, fingerprint(digests[:: store.spec.views])
+        return Training(spec, X, y, classes, groups, plain, weight, selection, images)
 
 
 def _targets(store: Store, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

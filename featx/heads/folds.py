@@ -16,7 +16,12 @@ Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 def make_folds(
-    y: ArrayLike, groups: ArrayLike | None = None, n_splits: int = 5, n_repeats: int = 1, seed: int = 0
+    y: ArrayLike,
+    groups: ArrayLike | None = None,
+    n_splits: int = 5,
+    n_repeats: int = 1,
+    seed: int = 0,
+    plain: ArrayLike | None = None,
 ) -> list[Fold]:
     """Sorted (training rows, test rows) of each fold, ``n_splits`` for each of ``n_repeats`` shuffles.
 
@@ -35,6 +40,8 @@ def make_folds(
     n_splits, n_repeats : int
         At least 2 and 1.
     seed : int
+    plain : bool array (rows,), optional
+        The only rows that are dealt out and tested; the others are trained on wherever their group is not tested.
 
     Raises
     ------
@@ -47,6 +54,10 @@ def make_folds(
     labels = np.asarray(y)
     owners = np.arange(len(labels)) if groups is None else np.asarray(groups)
     _check(labels, owners, n_splits, n_repeats)
+    if plain is not None:
+        rows = np.flatnonzero(plain)
+        dealt = make_folds(labels[rows], owners[rows], n_splits, n_repeats, seed)
+        return [(np.flatnonzero(~np.isin(owners, owners[rows[tested]])), rows[tested]) for _, tested in dealt]
     _, first, group, sizes = np.unique(owners, return_index=True, return_inverse=True, return_counts=True)
     if labels.ndim == 2:
         return _deal_labels(labels > 0, group, n_splits, n_repeats, seed)

@@ -44,6 +44,7 @@ def nested(
     *,
     features: Mapping[str, Range],
     groups: ArrayLike | None = None,
+    plain: ArrayLike | None = None,
     feature_sets: Mapping[str, Sequence[str]] | None = None,
     normalize: str = "power",
     scoring: str | None = None,
@@ -64,7 +65,7 @@ def nested(
 
     Parameters
     ----------
-    X, y, features, groups, feature_sets, normalize, scoring, class_weight, sample_weight, tol, seed
+    X, y, features, groups, plain, feature_sets, normalize, scoring, class_weight, sample_weight, tol, seed
         As in `search`.
     outer : int
         Outer folds.
@@ -82,11 +83,12 @@ def nested(
         raise SpecError(f"jobs of nested must be 1 or more, got {jobs}")
     problem = make_problem(X, y, sample_weight, normalize, class_weight, scoring, tol)
     owners = np.arange(len(problem.y)) if groups is None else np.asarray(groups)
+    scored = np.ones(len(problem.y), bool) if plain is None else np.asarray(plain, bool)
     sets = {chosen.name: chosen for chosen in make_feature_sets(features, feature_sets, problem.X.shape[1])}
     options |= {"features": features, "feature_sets": feature_sets, "normalize": normalize, "scoring": scoring}
     options |= {"class_weight": class_weight, "seed": seed, "tol": tol, "jobs": max(1, cpu_count() // jobs)}
-    folds = make_folds(problem.y, owners, outer, seed=seed)
-    found = Parallel(jobs)(delayed(_try_fold)(problem, owners, sets, fold, outer, options) for fold in folds)
+    folds = make_folds(problem.y, owners, outer, seed=seed, plain=scored)
+    found = Parallel(jobs)(delayed(_try_fold)(problem, owners, scored, sets, fold, outer, options) for fold in folds)
     choices, scores = zip(*found, strict=True)
     error = float(np.std(scores, ddof=1) / np.sqrt(outer))
     return NestedEstimate(float(np.mean(scores)), error, scores, choices)
@@ -95,6 +97,7 @@ def nested(
 def _try_fold(
     problem: Problem,
     owners: NDArray[Any],
+    scored: NDArray[np.bool_],
     sets: Mapping[str, FeatureSet],
     fold: Fold,
     outer: int,
@@ -102,10 +105,14 @@ def _try_fold(
 ) -> tuple[SearchRow, float]:
     """What a search of an outer fold's training rows chooses, and its score on the others."""
     train, test = fold
-    weight = problem.sample_weight[train]
+    chosen: dict[str, Any] = {
+        "groups": owners[train],
+        "plain": scored[train],
+        "sample_weight": problem.sample_weight[train],
+    }
     # Products are summed in another order by another number of threads, so there is one, here as in a process.
     with threadpool_limits(limits=1, user_api="blas"):
-        best = search(problem.X[train], problem.y[train], groups=owners[train], sample_weight=weight, **options).best
+        best = search(problem.X[train], problem.y[train], **chosen, **options).best
         grid = make_grids([best.head], [best.C])
         row, *_ = cross_validate(problem, sets[best.feature_set], grid, [(train, test)], outer)
     return best, row.mean

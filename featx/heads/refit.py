@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from joblib import parallel_config
 from numpy.typing import ArrayLike, NDArray
-from sklearn import config_context
+from sklearn import clone, config_context
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -16,6 +17,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from featx.errors import SpecError
 from featx.heads.calibration import METHOD, Calibration
 from featx.heads.folds import Fold
+from featx.heads.scoring import Decided
 
 
 def refit(
@@ -73,21 +75,54 @@ def refit_calibrated(
     pipeline, X, y, sample_weight, jobs
         As in `refit`; the weights count for the sigmoids too.
     folds : sequence of (train, test)
-        From `make_folds`, of one shuffle: every row is tested once.
+        From `make_folds`, of one shuffle: every row is tested once, or every plain one; the sigmoids are fitted on
+        those.
 
     Raises
     ------
     SpecError
         If jobs is out of range.
     """
+    if sum(len(tested) for _, tested in folds) < len(y):
+        return _refit_on_views(pipeline, X, y, folds, sample_weight, jobs)
     calibrated = CalibratedClassifierCV(pipeline, method=METHOD, cv=folds, n_jobs=jobs, ensemble=False)
     with _weighing(pipeline, sample_weight) as weights, _sharing(jobs):
         if weights:
             calibrated.set_fit_request(sample_weight=True)
         calibrated.fit(X, y, **weights)
+    return calibrated.calibrated_classifiers_[0].estimator, _sigmoids(calibrated)
+
+
+def _refit_on_views(
+    pipeline: Pipeline,
+    X: NDArray[np.floating],
+    y: NDArray[Any],
+    folds: Sequence[Fold],
+    sample_weight: ArrayLike | None,
+    jobs: int,
+) -> tuple[Pipeline, Calibration]:
+    """The same where some rows are trained on only: sklearn predicts all rows, so it is handed the decisions."""
+    weights = None if sample_weight is None else np.asarray(sample_weight)
+
+    def fitted(rows: NDArray[np.intp]) -> Pipeline:
+        weight = None if weights is None else weights[rows]
+        return refit(clone(pipeline), X[rows], y[rows], sample_weight=weight, jobs=jobs)
+
+    decisions = np.concatenate([fitted(train).decision_function(X[tested]) for train, tested in folds])
+    rows = np.concatenate([tested for _, tested in folds])
+    decided = FrozenEstimator(Decided("linear-svc", np.unique(y)))
+    whole = np.arange(len(rows))
+    calibrated = CalibratedClassifierCV(decided, method=METHOD, cv=[(whole, whole)], ensemble=False)
+    with config_context(enable_metadata_routing=True):
+        calibrated.set_fit_request(sample_weight=True)
+        calibrated.fit(decisions, y[rows], sample_weight=None if weights is None else weights[rows])
+    return fitted(np.arange(len(y))), _sigmoids(calibrated)
+
+
+def _sigmoids(calibrated: CalibratedClassifierCV) -> Calibration:
     (found,) = calibrated.calibrated_classifiers_
     slope, intercept = np.array([(part.a_, part.b_) for part in found.calibrators], np.float64).T
-    return found.estimator, Calibration(slope, intercept)
+    return Calibration(slope, intercept)
 
 
 @contextmanager

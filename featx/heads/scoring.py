@@ -27,6 +27,10 @@ class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.several = several
         self.classes_ = classes
 
+    def fit(self, X: NDArray[Any], y: NDArray[Any]) -> "Decided":
+        """Nothing is left to learn."""
+        return self
+
     def decision_function(self, X: NDArray[Any]) -> NDArray[Any]:
         """The decisions themselves."""
         return X

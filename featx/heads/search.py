@@ -62,6 +62,7 @@ def search(
     *,
     features: Mapping[str, Range],
     groups: ArrayLike | None = None,
+    plain: ArrayLike | None = None,
     heads: Sequence[str] | None = None,
     Cs: Mapping[str, Sequence[float]] | Sequence[float] | None = None,
     feature_sets: Mapping[str, Sequence[str]] | None = None,
@@ -92,6 +93,8 @@ def search(
         The columns of each feature, ``block3_avg``.
     groups : int array (rows,), optional
         Rows of one group stay on one side of every fold.
+    plain : bool array (rows,), optional
+        The only rows that are scored; the others, augmented views, are trained on.
     heads : sequence of str, optional
         Keys of ``HEADS``; by default all that take these labels (``softmax`` takes one a row).
     Cs : sequence of float, or mapping of head to sequence, optional
@@ -131,7 +134,7 @@ def search(
     grids = make_grids(default_heads(problem.y) if heads is None else heads, Cs)
     if problem.y.ndim == 2 and "softmax" in grids:
         raise SpecError(f"heads for several labels a row must be among {', '.join(MULTILABEL_HEADS)}, got softmax")
-    dealt = make_folds(problem.y, groups, folds, repeats, seed)
+    dealt = make_folds(problem.y, groups, folds, repeats, seed, plain)
     rows = _cross_validate_sets(problem, sets, grids, dealt, folds, jobs or cpu_count())
     return SearchResult(
         rows=tuple(rows),
