@@ -10,6 +10,7 @@ from featx.version import __version__
 
 COMMANDS = {
     "extract": "Turn a folder of images into a store of features.",
+    "views": "Draw what an augmentation makes of an image.",
     "info": "Say what a store or a model holds.",
     "fit": "Fit a linear head on a store and save the model.",
     "evaluate": "Score a model on rows that it was not fitted on.",

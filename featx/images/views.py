@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from featx.augment import FLIPS, PARTS, Augment, Range, parse_augment
+from featx.augment import COLORS, FLIPS, Augment, Range, parse_augment
 from featx.images.colors import to_rgb
 from featx.images.preprocessing import prepare
 from featx.images.views_color import recolor
-from featx.images.views_geometry import PLAIN, Placement, place
+from featx.images.views_geometry import PLAIN, WHOLE, Placement, place
 from featx.spec import ExtractSpec
 
 MAX_STRETCH = 4 / 3
@@ -25,6 +25,9 @@ MAX_STRETCH = 4 / 3
 _DRAWN = ("rotate", "scale", "area", "stretch", "left", "top", "right", "down",
           "brightness", "contrast", "saturation", "hue")  # fmt: skip
 """One number is drawn for each, whatever the augmentation, so that a part changes no other part's draw."""
+
+
+PLAIN_COLORS = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class View:
     contrast: float = 1.0
     saturation: float = 1.0
     hue: float = 0.0
+
+    def __str__(self) -> str:
+        """What it does, in words; ``plain`` if nothing."""
+        colors = [f"{name} {getattr(self, name):.3g}" for name in COLORS if getattr(self, name) != PLAIN_COLORS[name]]
+        return ", ".join([*self.placement.changes(), *colors]) or "plain"
 
 
 def draw_view(augment: Augment, seed: int, digest: str, index: int) -> View:
@@ -59,11 +67,10 @@ def draw_view(augment: Augment, seed: int, digest: str, index: int) -> View:
         mirror=(mirrored.get("flip", False), mirrored.get("vflip", False)),
         degrees=value("rotate", 0.0),
         zoom=_between_logs(scale, drawn["scale"]),
-        crop=_crop(augment["crop"], drawn) if "crop" in augment else (0.0, 0.0, 1.0, 1.0),
+        crop=_crop(augment["crop"], drawn) if "crop" in augment else WHOLE,
         shift=(_between(shift, drawn["right"]), _between(shift, drawn["down"])),
     )
-    colors = {name: value(name, 0.0 if name == "hue" else 1.0) for name in PARTS if name in View.__dataclass_fields__}
-    return View(placement, **colors)
+    return View(placement, **{name: value(name, PLAIN_COLORS[name]) for name in COLORS})
 
 
 def make_views(image: Image.Image, spec: ExtractSpec, digest: str) -> Iterator[NDArray[np.uint8]]:

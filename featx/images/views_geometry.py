@@ -1,6 +1,7 @@
 """Where a view looks at its picture, and the pixels that it sees there: one affine map, and what lies beyond."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -16,7 +17,8 @@ DENSITY = 1.4
 its own: with fewer it blurs, with more it aliases. Of 1 to 2, this came nearest to a warp at full resolution."""
 MARGIN = 2
 """Pixels around what a view sees that its interpolation reads."""
-_WHOLE = (0.0, 0.0, 1.0, 1.0)
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+WAYS = ("left to right", "top to bottom")
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,21 @@ class Placement:
     mirror: tuple[bool, bool] = (False, False)
     degrees: float = 0.0
     zoom: float = 1.0
-    crop: tuple[float, float, float, float] = _WHOLE
+    crop: tuple[float, float, float, float] = WHOLE
     shift: tuple[float, float] = (0.0, 0.0)
+
+    def changes(self) -> Iterator[str]:
+        """What it changes, in words."""
+        if any(self.mirror):
+            yield f"mirrored {' and '.join(way for way, done in zip(WAYS, self.mirror, strict=True) if done)}"
+        if self.crop != WHOLE:
+            yield "cropped to {:.2f}, {:.2f} with sides {:.2f}, {:.2f}".format(*self.crop)
+        if self.zoom != 1:
+            yield f"zoomed {self.zoom:.3g} times"
+        if self.degrees:
+            yield f"turned {self.degrees:.3g}°"
+        if any(self.shift):
+            yield "shifted {:.2f}, {:.2f}".format(*self.shift)
 
 
 PLAIN = Placement()
