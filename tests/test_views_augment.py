@@ -1,0 +1,115 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featx.augment import DEFAULT, DEFAULT_TTA, FLIPS, PARTS, format_augment, parse_augment
+from featx.errors import SpecError
+from featx.spec import LATER, ExtractSpec
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("", ""),
+        ("rotate=30,flip", "flip,rotate=30"),
+        (" flip , rotate = 30.0 ", "flip,rotate=30"),
+        (
+            "flip,rotate=30,scale=0.8:1.2,crop,translate=0.1",
+            "flip,rotate=30,scale=0.8:1.2,crop=0.5:1,translate=0.1",
+        ),
+        ("rotate=-10:30", "rotate=-10:30"),
+        ("rotate=-30:30", "rotate=30"),
+        ("hue=-0:0", "hue=0"),
+        ("color", "brightness=0.8:1.2,contrast=0.8:1.2,saturation=0.8:1.2,hue=0.02"),
+        ("color=0.3,vflip", "vflip,brightness=0.7:1.3,contrast=0.7:1.3,saturation=0.7:1.3,hue=0.03"),
+        ("scale=1e-1:1", "scale=0.1:1"),
+    ],
+)
+def test_there_is_one_way_to_write_an_augmentation(text, canonical):
+    assert format_augment(parse_augment(text)) == canonical
+    assert format_augment(parse_augment(canonical)) == canonical
+
+
+def test_the_defaults_are_augmentations():
+    assert parse_augment(DEFAULT).keys() > parse_augment(DEFAULT_TTA).keys() == {"flip"}
+
+
+@st.composite
+def ranges(draw):
+    name = draw(st.sampled_from([name for name in PARTS if name not in FLIPS]))
+    low, high = PARTS[name].limits
+    ends = st.floats(low, high, allow_subnormal=False)
+    return name, tuple(sorted((draw(ends), draw(ends))))
+
+
+@given(st.lists(ranges()).map(dict))
+def test_every_range_is_read_back_as_it_was(parts):
+    text = ",".join(f"{name}={low!r}:{high!r}" for name, (low, high) in parts.items())
+    augment = parse_augment(text)
+    assert augment == parts
+    assert parse_augment(format_augment(augment)) == augment
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("flop", "must name parts among flip, vflip, rotate, scale, .*, hue, color, got 'flop'"),
+        ("flip,", "must name parts among .* got ''"),
+        ("flip=1", "takes no value for flip, got 'flip=1'; leave it out"),
+        ("flip,rotate,flip", "has flip twice; give each part once"),
+        ("color,hue=0.1", "has hue twice"),
+        ("rotate=far", "must have numbers for rotate, degrees of -180 to 180, such as 30 or -10:30, got 'far'"),
+        ("rotate=1:2:3", "must have numbers for rotate, .* got '1:2:3'"),
+        ("rotate=", "must have numbers for rotate, .* got ''"),
+        ("rotate=270", "must have for rotate degrees of -180 to 180, .* got '270'"),
+        ("rotate=-5", "must have for rotate degrees .* got '-5'"),
+        ("rotate=nan", "must have for rotate degrees .* got 'nan'"),
+        ("scale=0.8", "must have a range low:high for scale, factors of 0.1 to 10, above 1 to zoom in, .* got '0.8'"),
+        ("scale=1.2:0.8", "must have for scale factors .* got '1.2:0.8'"),
+        ("crop=0:1", "must have for crop shares of the area of 0.01 to 1, .* got '0:1'"),
+        ("translate=2", "must have for translate shares of the sides of -1 to 1, .* got '2'"),
+        ("hue=0.6", "must have for hue turns of the color circle of -0.5 to 0.5, .* got '0.6'"),
+        ("color=2", "must have for color one number of 0 to 1, such as 0.2, got '2'"),
+        ("color=0:1", "must have for color one number of 0 to 1, .* got '0:1'"),
+    ],
+)
+def test_what_is_wrong_with_an_augmentation_is_said(text, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        parse_augment(text)
+    with pytest.raises(SpecError, match=f"^augment of the spec {message}"):
+        ExtractSpec(views=2, augment=text)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"views": 0}, "views of the spec must be a whole number of at least 1, got 0"),
+        ({"views": True}, "views of the spec must be .* got True"),
+        ({"views": 2.0, "augment": "flip"}, "views of the spec must be .* got 2.0"),
+        ({"views": 2, "augment": "flip", "view_seed": -1}, "view_seed of the spec must be .* at least 0, got -1"),
+        ({"views": 2, "augment": "flip", "fill": "black"}, "fill of the spec must be one of reflect, symmetric, edge"),
+        ({"views": 2}, "augment of the spec must name a part for 2 views, such as flip, got none"),
+        ({"augment": "flip"}, "augment, fill and view_seed of the spec are for views of 2 or more; leave them out"),
+        ({"fill": "edge"}, "augment, fill and view_seed of the spec are for views"),
+        ({"view_seed": 1}, "augment, fill and view_seed of the spec are for views"),
+        ({"augment": 3, "views": 2}, "augment of the spec must name parts among .* got '3'"),
+    ],
+)
+def test_a_spec_with_wrong_views_is_refused(values, message):
+    with pytest.raises(SpecError, match=message):
+        ExtractSpec(**values)
+
+
+def test_equal_augmentations_make_equal_specs():
+    spec = ExtractSpec(views=4, augment="rotate=30,flip", fill="edge", view_seed=7)
+    assert spec.digest == ExtractSpec(views=4, augment="flip,rotate=-30:30", fill="edge", view_seed=7).digest
+    assert ExtractSpec.from_json(spec.to_json()) == spec
+    for field, value in {"views": 5, "augment": "flip", "fill": "reflect", "view_seed": 8}.items():
+        assert dataclasses.replace(spec, **{field: value}).digest != spec.digest
+
+
+def test_the_plain_spec_is_that_of_one_view():
+    assert ExtractSpec(size=64, views=4, augment="flip").plain == ExtractSpec(size=64)
+    assert {"views", "augment", "fill", "view_seed"} <= set(LATER)
