@@ -147,8 +147,8 @@ def onnx(flowers: Path, work: Path) -> float:
 
 def _against_predict(model: Model, title: str, interpreter: Path, pictures: list[Path], path: Path) -> float:
     exported = export(model, path, overwrite=True)
-    command = [str(interpreter), "-c", ALONE, str(path), *map(str, pictures)]
-    said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    command = [str(interpreter), "-I", "-c", ALONE, str(path), *map(str, pictures)]
+    said = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     differences = []
     for found in predict(model, pictures, top=len(model.classes)):
         ours = dict(zip(found.classes, found.probabilities or found.decisions, strict=True))
