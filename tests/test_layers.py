@@ -15,8 +15,8 @@ LAYERS = [
     {"engines"},
     {"bridge"},
     {"model"},
-    {"load", "extract", "fit", "evaluate", "predict", "info", "export"},
-    {"features"},
+    {"load", "extract", "fit", "evaluate", "predict", "info", "export", "views"},
+    {"features", "finetune"},
     {"commands", "__init__"},
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
