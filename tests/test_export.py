@@ -25,8 +25,9 @@ from featx.export import SUFFIXES, export
 from featx.export.graph import Graph
 from featx.export.onnx_file import OnnxFile
 from featx.export.resizing import Resizer
-from featx.heads import HEADS
+from featx.heads import HEADS, make_head
 from featx.heads.calibration import Calibration
+from featx.heads.pipelines import MULTILABEL_HEADS
 from featx.images import draw_golden, prepare
 from featx.spec import INTERPOLATIONS, PREPROCESSINGS, RESIZES, ExtractSpec
 from featx.weights import save_beside
@@ -147,6 +148,23 @@ def test_calibrated_probabilities_are_exported(oxford, tmp_path, classes):
     exported = export(model, tmp_path / "m.onnx")
     assert exported.answers == "probabilities"
     assert np.abs(answers(exported.path, pictures()) - model.probabilities(X)).max() < 1e-5
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("head", MULTILABEL_HEADS)
+def test_several_labels_an_image(oxford, tmp_path, head, classes):
+    plain, X = fitted(oxford, head, classes=classes)
+    indicator = np.arange(len(X) * classes).reshape(len(X), classes) % 5 < 2
+    widths = tuple(plain.spec.widths.values())
+    estimator = make_head(head, 10.0, widths=widths, multilabel=True).fit(X, indicator.astype(int))
+    model = dataclasses.replace(plain, estimator=estimator)
+    exported = export(model, tmp_path / "m.onnx")
+    expected = model.decision(X) if head == "linear-svc" else model.probabilities(X)
+    assert exported.answers == ("decisions" if head == "linear-svc" else "probabilities")
+    assert np.abs(answers(exported.path, pictures()) - expected).max() < 1e-4
+    back, _ = from_torch(model.to_torch(oxford), model, oxford)
+    assert back.multilabel
+    np.testing.assert_allclose(back.decision(X), model.decision(X), atol=1e-5)
 
 
 def test_sigmoids_that_all_vanish_say_nothing(oxford, tmp_path):

@@ -21,6 +21,7 @@ from featx.engines.torch_engine import TorchEngine
 from featx.engines.trunk import Trunk
 from featx.errors import ModelError
 from featx.heads import BlockNormalizer, from_linear_parts, linear_parts
+from featx.heads.pipelines import is_multilabel
 from featx.spec import ExtractSpec
 from featx.weights import TrunkWeights, load_for, trunk_digest
 
@@ -75,8 +76,8 @@ def to_torch(model: Fitted, weights: TrunkWeights | str | Path | None = None) ->
     Returns
     -------
     ImageClassifier
-        From uint8 or preprocessed images (n, 3, size, size) to logits (n, classes), or (n, 1) for two classes; on the
-        CPU, in float32, ready to be trained.
+        From uint8 or preprocessed images (n, 3, size, size) to logits (n, classes), or (n, 1) for one of two classes;
+        on the CPU, in float32, ready to be trained.
 
     Raises
     ------
@@ -134,11 +135,12 @@ def from_torch(
         If the head's shape does not fit the classes.
     """
     before = _weights_of(model, weights)
-    W, b = _linear_of(module, model.classes)
+    multilabel = is_multilabel(model.estimator)
+    W, b = _linear_of(module, one_row=len(model.classes) == 2 and not multilabel)
     kind, normalizer = head or model.head, model.estimator.named_steps["normalizer"]
     changes: dict[str, Any] = {
         "head": kind,
-        "estimator": from_linear_parts(kind, W, b, np.array(model.classes), normalizer),
+        "estimator": from_linear_parts(kind, W, b, np.array(model.classes), normalizer, multilabel=multilabel),
         "info": dict(model.info if info is None else info),
         "calibration": None,
         "path": None,
@@ -172,14 +174,14 @@ def _normalizer_module(normalizer: BaseEstimator | str) -> nn.Module:
     return nn.Identity()
 
 
-def _linear_of(module: ImageClassifier, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _linear_of(module: ImageClassifier, *, one_row: bool) -> tuple[np.ndarray, np.ndarray]:
     layers = [layer for layer in module.head.modules() if not isinstance(layer, TRANSPARENT)]
     if len(layers) != 1 or not isinstance(layer := layers[0], nn.Linear):
         got = ", ".join(type(layer).__name__ for layer in layers) or "none"
         raise ModelError(f"head of the module must be one linear layer to become a model, got {got}")
     W = layer.weight.detach().float().cpu().numpy()
     b = np.zeros(len(W), np.float32) if layer.bias is None else layer.bias.detach().float().cpu().numpy()
-    return (W[1:] - W[:1], b[1:] - b[:1]) if len(classes) == len(W) == 2 else (W.copy(), b.copy())
+    return (W[1:] - W[:1], b[1:] - b[:1]) if one_row and len(W) == 2 else (W.copy(), b.copy())
 
 
 def _trunk_of(module: ImageClassifier, before: TrunkWeights, name: str) -> TrunkWeights:

@@ -96,6 +96,7 @@ class ImageClassifier(nn.Module):
         Returns
         -------
         tensor (n, classes)
-            One logit a class. Two classes have one column, (n, 1), above 0 for the second class, as in sklearn.
+            One logit a class. Two classes, of which an image has one, have one column, (n, 1), above 0 for the second
+            class, as in sklearn.
         """
         return self.classify(self.features(images))

@@ -58,7 +58,8 @@ def export(
 ) -> Exported:
     """Write a model as a file for other programs, whole or not at all.
 
-    The file computes in float32, whatever the spec's precision class, and is checked against featx in fp32.
+    The file computes in float32, whatever the spec's precision class, and is checked against featx in fp32. Pictures
+    come to it decoded: upright, in RGB and, where the spec's ``decode`` is ``scaled``, at that scale.
 
     Parameters
     ----------

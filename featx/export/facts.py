@@ -8,7 +8,7 @@ from featx.version import __version__
 
 
 def facts_of(model: Model) -> dict[str, str]:
-    """Texts by name: ``classes``, ``spec``, ``preprocessing`` and ``normalizer`` are JSON."""
+    """Texts by name; all but ``featx``, the version, and ``head`` are JSON."""
     preprocessing = PREPROCESSINGS[model.spec.preprocessing]
     normalizer = model.estimator.named_steps["normalizer"]
     kind = normalizer if isinstance(normalizer, str) else type(normalizer).__name__
@@ -17,6 +17,7 @@ def facts_of(model: Model) -> dict[str, str]:
         "featx": __version__,
         "head": model.head,
         "classes": json.dumps(model.classes),
+        "multilabel": json.dumps(model.multilabel),
         "spec": model.spec.to_json(),
         "preprocessing": json.dumps({"mean": preprocessing.mean, "std": preprocessing.std}),
         "normalizer": json.dumps({"kind": kind, **block}),

@@ -33,7 +33,7 @@ def add_features(graph: Graph, pixels: str, spec: ExtractSpec, tensors: Mapping[
 
 
 def add_decisions(graph: Graph, features: str, model: Model) -> str:
-    """Features to the head's decisions: (n, classes), or (n, 1) for two classes."""
+    """Features to the head's decisions: (n, classes), or (n, 1) for one of two classes."""
     weight, bias = linear_parts(model.estimator, np.float32)
     parameters = (graph.constant(weight, name="classifier.weight"), graph.constant(bias, name="classifier.bias"))
     return graph("Gemm", _normalized(graph, features, model), *parameters, transB=1)
@@ -41,7 +41,7 @@ def add_decisions(graph: Graph, features: str, model: Model) -> str:
 
 def add_answer(graph: Graph, decisions: str, model: Model) -> str:
     """Decisions to probabilities (n, classes); of a head that has none, decisions (n, classes)."""
-    one_row = len(model.classes) == 2
+    one_row = len(model.classes) == 2 and not model.multilabel
     if not has_probabilities(model):
         return graph("Concat", graph("Neg", decisions), decisions, axis=1) if one_row else decisions
     if model.head == "softmax" and not model.calibration and not one_row:
@@ -49,6 +49,8 @@ def add_answer(graph: Graph, decisions: str, model: Model) -> str:
     shares = graph("Sigmoid", _calibrated(graph, decisions, model))
     if one_row:
         return graph("Concat", graph("Sub", graph.constant(1), shares), shares, axis=1)
+    if model.multilabel and not model.calibration:
+        return shares
     total = graph("ReduceSum", shares, graph.constant([1], np.int64), keepdims=1)
     known = graph("Greater", total, graph.constant(0))
     return graph("Where", known, graph("Div", shares, total), graph.constant(1 / len(model.classes)))
