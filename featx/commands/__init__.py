@@ -15,6 +15,7 @@ COMMANDS = {
     "fit": "Fit a linear head on a store and save the model.",
     "evaluate": "Score a model on rows that it was not fitted on.",
     "predict": "Classify images, folders or stores.",
+    "finetune": "Train a model further, the last layers of its trunk too.",
     "export": "Write a model as an ONNX, safetensors or torch.export file.",
     "weights": "Get, add and verify the trunk's weights.",
     "completion": "Print the shell's completion script.",

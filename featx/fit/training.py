@@ -20,7 +20,8 @@ class Training:
 
     Features (rows, columns) of ``spec``, of all views of each image, of which ``plain`` marks the first; the class name
     of each row, or, of a store whose images have several labels, an indicator int64 (rows, classes); the names of the
-    classes; groups that stay together; and what each row counts, None for all alike.
+    classes; groups that stay together; what each row counts, None for all alike; and the rows' numbers in
+    the store.
     """
 
     spec: ExtractSpec
@@ -30,6 +31,7 @@ class Training:
     groups: np.ndarray
     plain: np.ndarray
     sample_weight: np.ndarray | None
+    rows: np.ndarray
     selection: dict[str, Any]
     store: str
 
@@ -63,7 +65,7 @@ def read_training(
         X = store.read(spec.widths, rows)
         y, classes = _targets(store, rows)
         plain, images = store.views[rows] == 0, fingerprint(digests[:: store.spec.views])
-        return Training(spec, X, y, classes, groups, plain, weight, selection, images)
+        return Training(spec, X, y, classes, groups, plain, weight, rows, selection, images)
 
 
 def _targets(store: Store, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

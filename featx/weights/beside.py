@@ -33,10 +33,10 @@ def save_beside(weights: TrunkWeights, model: str | Path) -> Path:
         If it cannot be written.
     """
     path = beside(model)
-    metadata = {"digest": weights.digest, "preprocessing": weights.preprocessing, "source": weights.source}
     try:
         with replacing(path) as temporary:
-            save_file(weights.tensors, temporary, metadata)
+            # No metadata: safetensors writes several entries in any order, and equal trunks shall have equal bytes.
+            save_file(weights.tensors, temporary)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be written: {error}") from error
     return path

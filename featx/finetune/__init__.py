@@ -1,0 +1,200 @@
+"""Fine-tune: a model's head, and then the last layers of its trunk, from where scikit-learn left it."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from featx.bridge import ImageClassifier, from_torch
+from featx.engines import Engine, make_engine
+from featx.engines.torch_engine import find_device
+from featx.errors import ModelError
+from featx.finetune.boundary import Boundary
+from featx.finetune.log import Log
+from featx.finetune.recipe import Recipe, first_trained
+from featx.finetune.start import Data, Images, head_of, make_module, read_data
+from featx.finetune.tail import Tail
+from featx.finetune.training import Outcome, Rows, Stage
+from featx.model import Model
+from featx.progress import progress_bar
+from featx.spec import ExtractSpec
+from featx.weights import TrunkWeights, load_for, save_beside
+
+__all__ = ["FinetuneReport", "Recipe", "finetune"]
+
+
+@dataclass(frozen=True)
+class FinetuneReport:
+    """What a fine-tuning did: validation accuracy at its beginning and of what it kept, and the best epoch by stage.
+
+    ``model`` and ``trunk`` are the files written; trunk is empty if it has not changed.
+    """
+
+    model: str
+    trunk: str
+    val_start: float
+    val_best: float
+    epochs: dict[str, int]
+    log: str
+
+
+def finetune(
+    model: Model,
+    store: str | Path,
+    output: str | Path,
+    recipe: Recipe | None = None,
+    *,
+    root: str | Path,
+    weights: str | Path | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    workers: int | None = None,
+    mixed: bool | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> FinetuneReport:
+    """Train a model further: stage 1 its head on stored features, stage 2 the last layers of the trunk too.
+
+    Both begin at the head that scikit-learn fitted, here without the images held out for validation, and end at the
+    best validated state, the beginning included. What the frozen layers give is computed once, for every view that the
+    store has. Yosinski et al. 2014, "How transferable are features in deep neural networks?", is the source of the
+    two stages' order.
+
+    Parameters
+    ----------
+    model : Model
+        From `featx.load_model`, fitted on ``store``.
+    store : path
+        With the views to train on (``featx extract --views``).
+    output : path
+        The model to write; a changed trunk lies beside it (``tuned.trunk.safetensors``). The training log, and what a
+        stopped run goes on from, is in ``OUTPUT.finetune``.
+    recipe : Recipe, optional
+    root : path
+        The folder that the store's paths are relative to.
+    weights : path, optional
+        The trunk's weights, if not those known by its name.
+    engine, device, workers
+        As in `featx.extract.extract`; ``device`` is also that of the training.
+    mixed : bool, optional
+        Train in bfloat16 where that is safe; by default on CUDA devices that have it.
+    overwrite : bool
+        Replace a model that is there.
+    progress : bool
+        Show progress bars when at a terminal.
+
+    Raises
+    ------
+    ModelError
+        If the output is there already, or the result has a form that no model file takes.
+    DataError, SpecMismatch
+        If images have several labels or are gone, or store and model do not belong together.
+    """
+    recipe, output = recipe or Recipe(), Path(output)
+    if output.exists() and not overwrite:
+        raise ModelError(f"{output} is there already; choose another name, or replace it with --overwrite")
+    run = _Run(model, load_for(model.spec, weights, model.path), read_data(model, store, recipe), recipe, Path(root),
+               output.with_name(output.name + ".finetune"), engine, device, workers or os.cpu_count() or 1, mixed,
+               progress)  # fmt: skip
+    outcomes, module = run.train(run.data.train, "")
+    first, best = next(iter(outcomes.values())).first, list(outcomes.values())[-1].best
+    epochs = {name: outcome.epoch for name, outcome in outcomes.items()}
+    base = head_of(model, run.data, run.data.train)
+    if not any(epochs.values()):
+        tuned, trunk = model, run.weights
+    else:
+        if recipe.refit:
+            base, module = model, run.train(run.data.every, "refit-", epochs)[1]
+        tuned, trunk = from_torch(module, base, run.weights, head="softmax")
+    summary = {"recipe": dataclasses.asdict(recipe), "val_start": first.accuracy, "val_best": best.accuracy,
+               "epochs": epochs}  # fmt: skip
+    tuned = dataclasses.replace(tuned, info={**model.info, "finetune": summary})
+    changed = trunk.digest != run.weights.digest
+    beside = str(save_beside(trunk, output)) if changed else ""
+    tuned.save(output, overwrite=overwrite)
+    return FinetuneReport(str(output), beside, first.accuracy, best.accuracy, epochs, str(run.folder / "log.csv"))
+
+
+@dataclass
+class _Run:
+    model: Model
+    weights: TrunkWeights
+    data: Data
+    recipe: Recipe
+    root: Path
+    folder: Path
+    engine: str
+    device: str
+    workers: int
+    mixed: bool | None
+    progress: bool
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.log = Log(self.folder)
+        self.place = find_device(self.device)
+        if self.mixed is None:
+            self.mixed = self.place.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+    def train(
+        self, images: Images, prefix: str, stops: dict[str, int] | None = None
+    ) -> tuple[dict[str, Outcome], ImageClassifier]:
+        """Both stages on some images; with ``stops``, so many epochs of each and no choice among them."""
+        recipe = self.recipe
+        module = make_module(head_of(self.model, self.data, images), self.weights, images, recipe).to(self.place)
+        first = first_trained("all" if recipe.from_scratch else recipe.unfreeze)
+        outcomes = {}
+        if recipe.head_epochs and _wanted(stops, "head"):
+            rows = (_rows(images, images.features), _rows(self.data.val, self.data.val.features))
+            groups = [{"params": list(module.head.parameters()), "lr": recipe.learning_rate}]
+            outcomes["head"] = self._stage(prefix, "head", _Classify(module), groups, recipe.head_epochs, *rows, stops)
+        if recipe.epochs and first is not None and _wanted(stops, "trunk"):
+            tail = Tail(module, first)
+            rows = (self._tail_rows(tail, images, prefix or "train", self.data.spec),
+                    self._tail_rows(tail, self.data.val, "val", self.data.spec.plain))  # fmt: skip
+            groups = tail.groups(recipe.learning_rate, recipe.trunk_factor, recipe.layer_decay)
+            outcomes["trunk"] = self._stage(prefix, "trunk", tail, groups, recipe.epochs, *rows, stops)
+        if not outcomes and stops is None:
+            raise ModelError("finetune has nothing to train: give --head-epochs, or --epochs and --unfreeze")
+        return outcomes, module.cpu()
+
+    def _stage(
+        self, prefix: str, name: str, model: nn.Module, groups: list[dict[str, object]], epochs: int, train: Rows,
+        val: Rows, stops: dict[str, int] | None,
+    ) -> Outcome:  # fmt: skip
+        stage = Stage(prefix + name, model, groups, epochs, self.recipe, train, val, self.folder, self.log,
+                      device=self.place, mixed=bool(self.mixed), stop=stops[name] if stops else None)  # fmt: skip
+        with progress_bar(epochs, "epoch", f"finetune {prefix}{name}", shown=self.progress) as bar:
+            return stage.run(bar.update)
+
+    def _tail_rows(self, tail: Tail, images: Images, name: str, spec: ExtractSpec) -> Rows:
+        boundary = Boundary(self.folder / f"{name}.boundary", spec, tail.boundary, images.paths)
+        boundary.fill(self._maker(), self.root, self.workers, progress=self.progress)
+        return _rows(images, boundary.rows, images.features)
+
+    def _maker(self) -> Callable[[ExtractSpec], Engine]:
+        return lambda spec: make_engine(self.weights, spec, self.device, None, self.engine)
+
+
+class _Classify(nn.Module):
+    """The head alone, from stored features."""
+
+    def __init__(self, module: ImageClassifier) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits of pooled features (n, columns)."""
+        return self.module.classify(features)
+
+
+def _rows(images: Images, *inputs: object) -> Rows:
+    return Rows(inputs, images.labels, images.owners)  # type: ignore[arg-type]
+
+
+def _wanted(stops: dict[str, int] | None, stage: str) -> bool:
+    return stops is None or stops.get(stage, 0) > 0

@@ -1,0 +1,97 @@
+"""What the frozen layers give, computed once and kept on disk: images, or the output of the last frozen block."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from featx.blocks import BLOCKS, feature_name
+from featx.engines import Engine
+from featx.engines.streaming import feature_parts
+from featx.errors import DataError
+from featx.images.loading import load_images
+from featx.progress import progress_bar
+from featx.spec import ExtractSpec
+
+
+def boundary_spec(spec: ExtractSpec, block: int) -> ExtractSpec:
+    """The spec of a block's whole output, for the views of ``spec``."""
+    return dataclasses.replace(spec, blocks=(block,), pools=("flat",))
+
+
+def boundary_shape(spec: ExtractSpec, block: int) -> tuple[int, int, int]:
+    """Channels, height and width of a block's output; of images for block 0."""
+    if block == 0:
+        return 3, spec.size, spec.size
+    side = spec.size // BLOCKS[block - 1].stride
+    return BLOCKS[block - 1].channels, side, side
+
+
+class Boundary:
+    """Rows of activations (rows, channels, height, width) in one file: float16, or uint8 for images.
+
+    Rows go by image, then by view. A run that was stopped goes on after its last finished part.
+    """
+
+    def __init__(self, path: Path, spec: ExtractSpec, block: int, paths: Sequence[str]) -> None:
+        self._path, self._spec, self._block, self._images = path, spec, block, list(paths)
+        self._state = path.with_suffix(".json")
+        self._dtype = np.dtype(np.float16 if block else np.uint8)
+        self._shape = (len(self._images) * spec.views, *boundary_shape(spec, block))
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All rows, mapped into memory and not to be changed."""
+        return np.memmap(self._path, self._dtype, "r", shape=self._shape)
+
+    def fill(self, make: Callable[[ExtractSpec], Engine], root: Path, workers: int, *, progress: bool) -> None:
+        """Compute what is not there yet; ``DataError`` if an image can no longer be read."""
+        done = self._done()
+        if done == len(self._images):
+            return
+        file = np.memmap(self._path, self._dtype, "r+" if done else "w+", shape=self._shape)
+        views, pending = self._spec.views, self._images[done:]
+        with progress_bar(len(pending), "image", "frozen layers", shown=progress) as bar:
+            for rows in self._compute(make, pending, root, workers):
+                count = len(rows) // views
+                file[done * views : (done + count) * views] = rows
+                file.flush()
+                done += count
+                self._state.write_text(json.dumps({**self._identity, "done": done}))
+                bar.update(count)
+
+    def _compute(
+        self, make: Callable[[ExtractSpec], Engine], paths: Sequence[str], root: Path, workers: int
+    ) -> Iterator[np.ndarray]:
+        if self._block == 0:
+            for image in load_images(paths, root, self._spec, workers):
+                _check_read([(image.path, image.reason)] if image.reason else [])
+                yield np.stack(image.views).transpose(0, 3, 1, 2)
+            return
+        name = feature_name(self._block, "flat")
+        for part in feature_parts(make(boundary_spec(self._spec, self._block)), paths, root, workers):
+            _check_read(part.failures)
+            values = part.features[name].reshape(-1, *self._shape[1:])
+            if values.max(initial=0) > np.finfo(np.float16).max:
+                raise DataError(f"block {self._block} leaves the range of float16; unfreeze an earlier block")
+            yield values.astype(np.float16)
+
+    @property
+    def _identity(self) -> dict[str, object]:
+        return {"spec": self._spec.digest, "block": self._block, "images": len(self._images)}
+
+    def _done(self) -> int:
+        try:
+            state = json.loads(self._state.read_text())
+        except (OSError, ValueError):
+            return 0
+        same = {name: state.get(name) for name in self._identity} == self._identity
+        return int(state["done"]) if same and self._path.exists() else 0
+
+
+def _check_read(failures: Sequence[tuple[str, str]]) -> None:
+    if failures:
+        path, reason = failures[0]
+        raise DataError(f"{path}, of which the store has a row, cannot be read: {reason}; update the store first")

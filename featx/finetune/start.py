@@ -1,0 +1,123 @@
+"""Where fine-tuning begins: rows to train on and to validate on, and a head that has not seen the latter."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from sklearn.base import clone
+from torch import nn
+
+from featx.bridge import ImageClassifier, to_torch
+from featx.errors import DataError, SpecMismatch
+from featx.finetune.heads import make_layers
+from featx.finetune.recipe import Recipe
+from featx.fit.training import Training, read_training
+from featx.heads.rows import holdout
+from featx.model import Model
+from featx.spec import ExtractSpec
+from featx.store import Store
+from featx.weights import TrunkWeights
+
+
+@dataclass(frozen=True)
+class Images:
+    """Rows of a store by image: ``paths``, and the features, class numbers and image numbers of their rows.
+
+    Rows go by image, then by view.
+    """
+
+    paths: list[str]
+    features: np.ndarray
+    labels: np.ndarray
+    owners: np.ndarray
+
+
+@dataclass(frozen=True)
+class Data:
+    """The spec of the store's views, and its training images: those to train on, and those to validate on."""
+
+    spec: ExtractSpec
+    training: Training
+    train: Images
+    val: Images
+    every: Images
+
+
+def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
+    """Read the rows that a model was fitted on, and hold out some of its images for validation, plain views alone.
+
+    Raises
+    ------
+    DataError
+        If images have several labels.
+    SpecMismatch
+        If the store is not that of the model, or has changed since.
+    """
+    if model.multilabel:
+        raise DataError("finetune takes one label an image; this model gives several")
+    selection = model.info["selection"]
+    training = read_training(
+        store, blocks=model.spec.blocks, pools=model.spec.pools, column=selection.get("column"),
+        test_size=selection.get("test_size"), seed=selection.get("seed", 0),
+    )  # fmt: skip
+    if training.store != model.info["store"]:
+        raise SpecMismatch(f"{store} has other images than the store that the model was fitted on; fit it again first")
+    with Store(store) as opened:
+        opened.check_has(model.spec, "the model")
+        spec = opened.spec
+        paths, digests = (np.array(values)[training.rows] for values in (opened.paths, opened.digests))
+    labels = np.searchsorted(np.array(training.classes), training.y)
+    fit, held = holdout(labels, digests.tolist(), recipe.val_size, recipe.seed)
+    held = held[training.plain[held]]
+    chosen = (_images(training, paths, labels, rows) for rows in (fit, held, np.arange(len(labels))))
+    return Data(spec, training, *chosen)
+
+
+def _images(training: Training, paths: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Images:
+    names, first, owners = np.unique(paths[rows], return_index=True, return_inverse=True)
+    # In the order of the store, which keeps the views of an image together.
+    rank = np.argsort(np.argsort(first))
+    ordered = names[np.argsort(first)].tolist()
+    return Images(ordered, training.X[rows], labels[rows], rank[owners])
+
+
+def head_of(model: Model, data: Data, images: Images) -> Model:
+    """The model with its head fitted on some images alone, by scikit-learn as it was, and no calibration."""
+    estimator = clone(model.estimator)
+    estimator.fit(images.features, np.array(data.training.classes)[images.labels])
+    return dataclasses.replace(model, estimator=estimator, calibration=None)
+
+
+def make_module(model: Model, weights: TrunkWeights, images: Images, recipe: Recipe) -> ImageClassifier:
+    """The model as a module whose logits suit cross-entropy, with the recipe's layers as its head.
+
+    The logits of a head that was fitted by another loss are scaled by one number, which changes no class (temperature
+    scaling, Guo et al. 2017).
+    """
+    module = to_torch(model, weights)
+    linear = module.head.state_dict()
+    scale = 1.0 if model.head == "softmax" else _temperature(module, images)
+    module.head = make_layers(linear["weight"] * scale, linear["bias"] * scale, recipe)
+    if recipe.from_scratch:
+        torch.manual_seed(recipe.seed)
+        for layer in module.trunk.features:
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+    return module
+
+
+@torch.no_grad()
+def _temperature(module: ImageClassifier, images: Images) -> float:
+    logits = module.classify(torch.from_numpy(images.features))
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    labels = torch.from_numpy(images.labels)
+
+    def loss(power: float) -> float:
+        return float(nn.functional.cross_entropy(logits * 10**power, labels))
+
+    return float(10 ** minimize_scalar(loss, bounds=(-2, 2), method="bounded").x)

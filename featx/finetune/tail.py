@@ -1,0 +1,69 @@
+"""The part of a classifier that is trained: from what the frozen layers give, to logits."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from featx.blocks import BLOCKS, feature_name
+from featx.bridge import ImageClassifier
+from featx.engines.trunk import pool_taps
+from featx.finetune.recipe import frozen_block
+
+
+class Tail(nn.Module):
+    """The classifier after its last frozen block.
+
+    Parameters
+    ----------
+    module : ImageClassifier
+        Its trunk's layers from ``first`` on, its normalizer and its head are trained.
+    first : int
+        The first layer that is trained, by torchvision's number.
+
+    Attributes
+    ----------
+    boundary : int
+        The last block that is frozen whole, whose output is this module's input; 0 for images.
+    """
+
+    def __init__(self, module: ImageClassifier, first: int) -> None:
+        super().__init__()
+        self.module, self.first = module, first
+        self.boundary = frozen_block(first)
+        self.start = BLOCKS[self.boundary - 1].stop if self.boundary else 0
+        self.trained = tuple(block for block in module.spec.blocks if block > self.boundary)
+        trunk = module.trunk.features
+        for number, layer in enumerate(trunk):
+            layer.requires_grad_(number >= first)
+        self._columns = module.spec.slices
+
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        """Logits of the boundary's activations, (n, channels, height, width) or uint8 images (n, 3, size, size).
+
+        ``features`` are pooled features (n, columns) as stored, of which those of frozen blocks are used.
+        """
+        x = x if x.is_floating_point() else self.module.preprocess(x)
+        tapped: dict[int, Tensor] = {}
+        for number, layer in enumerate(self.module.trunk.features[self.start :], start=self.start):
+            if number < self.first:
+                with torch.no_grad():
+                    x = layer(x)
+            else:
+                x = layer(x)
+            if (stop := number + 1) in self.module.trunk.taps:
+                tapped[self.module.trunk.taps[stop]] = x
+        spec = self.module.spec
+        pooled = pool_taps(tapped, spec.select(blocks=self.trained)) if self.trained else {}
+        named = {feature_name(*pair): features[:, self._columns[feature_name(*pair)]] for pair in spec.features}
+        return self.module.classify(torch.cat(list((named | pooled).values()), dim=1))
+
+    def groups(self, rate: float, factor: float, decay: float) -> list[dict[str, object]]:
+        """AdamW's groups: the head at ``rate``, the last convolution at ``factor`` of it, each before × ``decay``."""
+        head = [p for part in (self.module.head, self.module.normalizer) for p in part.parameters()]
+        layers = [layer for layer in self.module.trunk.features if isinstance(layer, nn.Conv2d)]
+        trained = [layer for layer in layers if layer.weight.requires_grad]
+        rates = rate * factor * decay ** np.arange(len(trained))[::-1]
+        return [
+            {"params": head, "lr": rate},
+            *({"params": list(layer.parameters()), "lr": float(r)} for layer, r in zip(trained, rates, strict=True)),
+        ]

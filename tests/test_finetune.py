@@ -1,0 +1,305 @@
+"""Fine-tuning: begins where scikit-learn ended, never ends worse, and goes on after a stop."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import fill
+
+from featx.bridge import to_torch
+from featx.commands import main
+from featx.engines import make_engine
+from featx.errors import DataError, ModelError, SpecError, SpecMismatch
+from featx.extract import extract
+from featx.finetune import Recipe, finetune
+from featx.finetune.boundary import Boundary, boundary_shape
+from featx.finetune.heads import make_layers
+from featx.finetune.log import draw_curves
+from featx.finetune.recipe import first_trained, frozen_block
+from featx.finetune.start import head_of, make_module, read_data
+from featx.finetune.tail import Tail
+from featx.finetune.training import Rows, Score, Stage
+from featx.fit import fit
+from featx.model import load_model
+from featx.predict import predict
+from featx.spec import ExtractSpec
+from featx.store import Store
+
+SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), views=3, augment="flip,translate=0.1")
+FAST = Recipe(epochs=2, batch_size=8, learning_rate=1e-3, val_size=0.25)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, oxford):
+    """A folder with photos, a store of their views, and a model."""
+    folder = tmp_path_factory.mktemp("finetune")
+    fill(folder / "photos", each=12)
+    extract(folder / "photos", folder / "photos.h5", SPEC)
+    fit(folder / "photos.h5", folder / "photos.featx", head="softmax", blocks=(3, 4, 5), C=1.0)
+    return folder
+
+
+@pytest.fixture
+def model(place):
+    return load_model(place / "photos.featx")
+
+
+def tune(place, model, output, recipe=FAST, **options):
+    return finetune(model, place / "photos.h5", output, recipe, root=place / "photos", **options)
+
+
+def read_log(output):
+    return [
+        json.loads(line) for line in (output.parent / f"{output.name}.finetune" / "log.jsonl").read_text().splitlines()
+    ]
+
+
+def test_a_tuned_model_is_a_model_with_its_trunk_beside_it(place, model, tmp_path):
+    report = tune(place, model, tmp_path / "tuned.featx")
+    assert report.val_best >= report.val_start
+    tuned = load_model(tmp_path / "tuned.featx")
+    assert tuned.info["finetune"]["recipe"]["epochs"] == 2
+    found = list(predict(tuned, [place / "photos" / "red" / "0.png"]))
+    assert found[0].classes == ("red",)
+    with (tmp_path / "tuned.featx.finetune" / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["stage"], row["epoch"]) for row in rows] == [("trunk", "0"), ("trunk", "1"), ("trunk", "2")]
+    assert [row["epoch"] for row in read_log(tmp_path / "tuned.featx")] == [0, 1, 2]
+    assert float(rows[1]["trunk_learning_rate"]) == pytest.approx(float(rows[1]["learning_rate"]) / 100)
+
+
+@pytest.mark.parametrize("hidden", [0, 16])
+@pytest.mark.parametrize("head", ["softmax", "linear-svc", "ovr-logistic"])
+def test_stage_1_begins_with_the_accuracy_of_scikit_learn(place, tmp_path, head, hidden, oxford):
+    model = fit(place / "photos.h5", head=head, blocks=(3, 4, 5), C=0.01)
+    recipe = dataclasses.replace(FAST, head_epochs=1, epochs=0, hidden=hidden, dropout=0.5)
+    data = read_data(model, place / "photos.h5", recipe)
+    base = head_of(model, data, data.train)
+    names = np.array(data.training.classes)[data.val.labels]
+    module = make_module(base, oxford, data.train, recipe).eval()
+    with torch.no_grad():
+        chosen = module.classify(torch.from_numpy(data.val.features)).argmax(1).numpy()
+    assert (chosen == data.val.labels).mean() == base.estimator.score(data.val.features, names)
+    if not hidden:
+        tune(place, model, tmp_path / "tuned.featx", recipe)
+        first = json.loads((tmp_path / "tuned.featx.finetune" / "log.jsonl").read_text().splitlines()[0])
+        assert first["val_accuracy"] == base.estimator.score(data.val.features, names)
+
+
+def test_validation_holds_plain_views_of_images_that_are_not_trained_on(place, model):
+    data = read_data(model, place / "photos.h5", FAST)
+    assert not set(data.train.paths) & set(data.val.paths)
+    assert (len(data.train.paths), len(data.val.paths)) == (27, 9)
+    assert (len(data.train.labels), len(data.val.labels)) == (81, 9)
+    assert np.bincount(data.train.owners).tolist() == [3] * 27
+    with Store(place / "photos.h5") as store:
+        paths, X = np.array(store.paths), store.read(model.spec.widths)
+    for images in (data.train, data.val):
+        for number, path in enumerate(images.paths):
+            stored = X[paths == path][: (images.owners == number).sum()]
+            np.testing.assert_array_equal(images.features[images.owners == number], stored)
+
+
+@pytest.mark.parametrize("unfreeze", ["block5", "layers=4", "block4", "all"])
+def test_the_tail_gives_what_the_whole_gives(place, model, tmp_path, oxford, unfreeze):
+    data = read_data(model, place / "photos.h5", FAST)
+    module = make_module(model, oxford, data.train, FAST)
+    tail = Tail(module, first_trained(unfreeze)).eval()
+    boundary = Boundary(tmp_path / "b", data.spec, tail.boundary, data.val.paths)
+    boundary.fill(lambda spec: make_engine(oxford, spec, "cpu"), place / "photos", 1, progress=False)
+    every = boundary.rows
+    assert every.shape == (27, *boundary_shape(data.spec, tail.boundary))
+    rows = np.arange(0, 27, 3)
+    x = torch.from_numpy(every[rows])
+    with torch.no_grad():
+        logits = tail(x if x.dtype == torch.uint8 else x.float(), torch.from_numpy(data.val.features))
+    expected = model.decision(data.val.features)
+    np.testing.assert_allclose(logits.numpy(), expected, atol=5e-3)
+    loss = tail(x if x.dtype == torch.uint8 else x.float(), torch.from_numpy(data.val.features)).square().sum()
+    loss.backward()
+    for number, layer in enumerate(module.trunk.features):
+        if isinstance(layer, torch.nn.Conv2d):
+            assert (layer.weight.grad is not None) == (number >= tail.first)
+
+
+def test_unless_it_gets_better_the_model_is_the_one_it_was(place, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(Score, "better_than", lambda self, other: False)
+    report = tune(place, model, tmp_path / "tuned.featx")
+    tuned = load_model(tmp_path / "tuned.featx")
+    assert (report.trunk, report.epochs) == ("", {"trunk": 0})
+    assert tuned.spec == model.spec
+    np.testing.assert_array_equal(tuned.estimator[-1].coef_, model.estimator[-1].coef_)
+
+
+class Stop(Exception):
+    """Stands for a kill after a batch."""
+
+
+@pytest.mark.parametrize("batches", [2, 5, 7])
+def test_stopped_and_resumed_it_ends_with_the_same_weights(place, model, tmp_path, batches, monkeypatch):
+    recipe = dataclasses.replace(FAST, dropout=0.3, average=0.9, mixup=0.2, accumulate=2, learning_rate=1e-2)
+    tune(place, model, tmp_path / "whole.featx", recipe)
+    left = [batches]
+    mix = Stage._mix
+
+    def stopping(self, inputs, rng):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Stop
+        return mix(self, inputs, rng)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "_mix", stopping)
+        with pytest.raises(Stop):
+            tune(place, model, tmp_path / "stopped.featx", recipe)
+    tune(place, model, tmp_path / "stopped.featx", recipe)
+    whole, stopped = (tmp_path / name for name in ("whole.featx", "stopped.featx"))
+    assert whole.read_bytes() == stopped.read_bytes()
+    beside = [path.with_name(path.stem + ".trunk.safetensors") for path in (whole, stopped)]
+    assert [path.exists() for path in beside] == [True, True]
+    assert beside[0].read_bytes() == beside[1].read_bytes()
+    logs = [[{**row, "seconds": 0} for row in read_log(path)] for path in (whole, stopped)]
+    assert logs[0] == logs[1]
+
+
+def test_frozen_layers_go_on_where_they_stopped(place, oxford, tmp_path, monkeypatch):
+    paths = [f"red/{number}.png" for number in range(6)]
+    monkeypatch.setattr("featx.engines.streaming.PART_ROWS", 6)
+    whole, stopped = (Boundary(tmp_path / name, SPEC, 4, paths) for name in ("whole", "stopped"))
+
+    def make(spec):
+        return make_engine(oxford, spec, "cpu")
+
+    whole.fill(make, place / "photos", 1, progress=False)
+    compute = Boundary._compute
+
+    def stopping(self, *arguments):
+        yield next(compute(self, *arguments))
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Boundary, "_compute", stopping)
+        with pytest.raises(Stop):
+            stopped.fill(make, place / "photos", 1, progress=False)
+    assert json.loads((tmp_path / "stopped.json").read_text())["done"] == 2
+    stopped.fill(make, place / "photos", 1, progress=False)
+    np.testing.assert_array_equal(whole.rows, stopped.rows)
+    again = Boundary(tmp_path / "stopped", dataclasses.replace(SPEC, view_seed=7), 4, paths)
+    assert again._done() == 0
+
+
+def test_refit_trains_on_all_images_as_long(place, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(Score, "better_than", lambda self, other: True)
+    report = tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, refit=True, head_epochs=1))
+    assert report.epochs == {"head": 1, "trunk": 2}
+    rows = read_log(tmp_path / "tuned.featx")
+    assert [row["stage"] for row in rows].count("refit-trunk") == 3
+    assert load_model(tmp_path / "tuned.featx").spec.trunk == "finetuned"
+
+
+def test_patience_ends_a_stage(place, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(Score, "better_than", lambda self, other: False)
+    tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, epochs=9, patience=2))
+    assert len((tmp_path / "tuned.featx.finetune" / "log.jsonl").read_text().splitlines()) == 3
+
+
+def test_an_epoch_takes_one_view_of_each_image_and_they_change(place, model, tmp_path):
+    data = read_data(model, place / "photos.h5", FAST)
+    rows = Rows((data.train.features,), data.train.labels, data.train.owners)
+    layer = torch.nn.Linear(rows.inputs[0].shape[1], 3)
+    stage = Stage("x", layer, [{"params": list(layer.parameters()), "lr": 0.1}], 1, FAST, rows, rows, tmp_path, None,
+                  device=torch.device("cpu"))  # fmt: skip
+    epochs = [np.concatenate(list(stage._batches(np.random.default_rng(seed)))) for seed in (0, 1)]
+    for chosen in epochs:
+        assert sorted(rows.owners[chosen]) == list(range(27))
+    assert set(epochs[0]) != set(epochs[1])
+
+
+def test_from_scratch_begins_at_random(place, model, tmp_path, oxford):
+    recipe = dataclasses.replace(FAST, epochs=1, from_scratch=True, init="random", batch_size=16)
+    data = read_data(model, place / "photos.h5", recipe)
+    module = make_module(model, oxford, data.train, recipe)
+    known = to_torch(model, oxford)
+    assert not torch.equal(module.trunk.features[0].weight, known.trunk.features[0].weight)
+    assert not torch.equal(module.head.weight, known.head.weight)
+    assert tune(place, model, tmp_path / "tuned.featx", recipe).val_start < 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dropout": 1.0}, "dropout of finetune must be from 0 up to, not including, 1, got 1.0"),
+        ({"epochs": -1}, "epochs of finetune must be 0 or more, got -1"),
+        ({"batch_size": 0}, "batch_size of finetune must be 1 or more, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate of finetune must be above 0, got 0.0"),
+        ({"val_size": 1.0}, "val_size of finetune must be between 0 and 1, got 1.0"),
+        ({"init": "zeros"}, "init of finetune must be one of head, random, got 'zeros'"),
+        ({"schedule": "step"}, "schedule of finetune must be one of cosine, constant, got 'step'"),
+        ({"unfreeze": "block6"}, "unfreeze of finetune must be block1 to block5, layers=1 to layers=13, all or none"),
+        ({"unfreeze": "layers=14"}, "got 'layers=14'"),
+    ],
+)
+def test_a_recipe_out_of_range_is_named(values, message):
+    with pytest.raises(SpecError, match=message):
+        Recipe(**values)
+
+
+def test_what_is_trained_and_what_lies_frozen_before_it():
+    named = {name: first_trained(name) for name in ("block5", "layers=4", "layers=13", "block1", "all", "none")}
+    assert named == {"block5": 24, "layers=4": 21, "layers=13": 0, "block1": 0, "all": 0, "none": None}
+    assert [frozen_block(first) for first in (24, 21, 17, 0)] == [4, 3, 3, 0]
+
+
+def test_a_hidden_layer_needs_two_units_a_class():
+    with pytest.raises(SpecError, match="hidden of finetune must be at least 6 to begin as a head of 3 logits, got 5"):
+        make_layers(torch.ones(3, 2), torch.zeros(3), Recipe(hidden=5))
+    assert make_layers(torch.ones(3, 2), torch.zeros(3), Recipe(hidden=5, init="random"))[0].out_features == 5
+
+
+def test_what_cannot_be_tuned_says_so(place, model, tmp_path):
+    (tmp_path / "there.featx").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"there\.featx is there already; choose another name"):
+        tune(place, model, tmp_path / "there.featx")
+    with pytest.raises(ModelError, match="finetune has nothing to train: give --head-epochs, or --epochs"):
+        tune(place, model, tmp_path / "none.featx", Recipe(unfreeze="none"))
+    other = dataclasses.replace(model, info={**model.info, "store": "another"})
+    with pytest.raises(SpecMismatch, match="has other images than the store that the model was fitted on"):
+        tune(place, other, tmp_path / "other.featx")
+    with pytest.raises(DataError, match=r"of which the store has a row, cannot be read: .*; update the store first"):
+        finetune(model, place / "photos.h5", tmp_path / "gone.featx", FAST, root=tmp_path)
+    recipe = dataclasses.replace(FAST, unfreeze="all")
+    with pytest.raises(DataError, match=r"of which the store has a row, cannot be read: "):
+        finetune(model, place / "photos.h5", tmp_path / "gone.featx", recipe, root=tmp_path)
+
+
+def test_activations_beyond_float16_are_an_error(place, oxford, tmp_path):
+    class Huge:
+        spec, batch_size = ExtractSpec(size=32, blocks=(4,), pools=("flat",)), 16
+
+        def __call__(self, images):
+            return {"block4_flat": np.full((len(images), 2048), 1e6, np.float32)}
+
+    boundary = Boundary(tmp_path / "b", SPEC.plain, 4, ["red/0.png"])
+    with pytest.raises(DataError, match="block 4 leaves the range of float16; unfreeze an earlier block"):
+        boundary.fill(lambda spec: Huge(), place / "photos", 1, progress=False)
+
+
+def test_the_command_tunes_and_says_what_it_gained(place, tmp_path):
+    output = tmp_path / "tuned.featx"
+    arguments = ["finetune", str(place / "photos.featx"), str(place / "photos.h5"), "-o", str(output), "--root",
+                 str(place / "photos"), "--epochs", "1", "--val-size", "0.25", "--lr", "0.01"]  # fmt: skip
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert f"{output}: validation accuracy " in result.output
+    result = CliRunner().invoke(main, [*arguments, "--overwrite", "--json"])
+    assert json.loads(result.stdout)["model"] == str(output)
+
+
+def test_curves_are_drawn(tmp_path):
+    rows = [{"val_accuracy": value} for value in (0.1, 0.5, 0.9)]
+    draw_curves({"transferred": rows, "from scratch": rows}, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
