@@ -1,0 +1,350 @@
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+from conftest import draw, fill
+
+from featx.engines import streaming
+from featx.errors import DataError, SpecError, SpecMismatch, StoreExists
+from featx.evaluate import evaluate
+from featx.extract import extract
+from featx.fit import fit
+from featx.fit.training import read_training
+from featx.heads.folds import make_folds
+from featx.heads.pipelines import make_head
+from featx.heads.refit import refit, refit_calibrated
+from featx.images import decode
+from featx.images.loading import load_images
+from featx.images.views import make_views
+from featx.info import describe
+from featx.load import load_features
+from featx.predict import predict
+from featx.spec import ExtractSpec
+from featx.store import PartFolder, Store
+
+PLAIN = ExtractSpec(size=32, blocks=(1, 3))
+SPEC = ExtractSpec(size=32, blocks=(1, 3), views=3, augment="flip,rotate=20,color")
+HEAD = {"head": "softmax", "blocks": (1, 3), "C": 1.0, "folds": 3}
+
+
+@pytest.fixture(scope="module")
+def stores(shared_photos, oxford, tmp_path_factory):
+    """The same pictures, plain and in three views each; not to be changed."""
+    folder = tmp_path_factory.mktemp("views")
+    extract(shared_photos, folder / "plain.h5", PLAIN)
+    extract(shared_photos, folder / "views.h5", SPEC)
+    return folder / "plain.h5", folder / "views.h5"
+
+
+@pytest.fixture(scope="module")
+def model(stores):
+    return fit(stores[1], test_size=0.25, **HEAD)
+
+
+def features(path):
+    with Store(path) as store:
+        return store.read(store.spec.widths)
+
+
+def test_views_of_an_image_are_rows_one_after_the_other(stores):
+    with Store(stores[0]) as plain, Store(stores[1]) as store:
+        assert store.rows == 3 * plain.rows == 108
+        assert store.views.tolist() == [0, 1, 2] * 36
+        for column in ("paths", "digests"):
+            assert getattr(store, column) == [value for value in getattr(plain, column) for _ in range(3)]
+        np.testing.assert_array_equal(store.labels, np.repeat(plain.labels, 3))
+        np.testing.assert_allclose(features(stores[1])[::3], features(stores[0]), rtol=1e-4, atol=1e-5)
+        assert plain.views.tolist() == [0] * 36
+
+
+def test_each_row_has_the_features_of_its_view(stores, shared_photos, oxford):
+    from featx.engines import make_engine
+
+    with Store(stores[1]) as store:
+        row, path, digest, spec = 31, store.paths[31], store.digests[31], store.spec
+        view = list(make_views(decode((shared_photos / path).read_bytes()).image, spec, digest))[store.views[31]]
+    expected = np.hstack(list(make_engine(oxford, spec)(view[np.newaxis]).values()))
+    np.testing.assert_allclose(features(stores[1])[[row]], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_info_counts_images(stores):
+    facts = describe(stores[1])
+    assert (facts["rows"], facts["images"], facts["classes"]) == (108, 36, {"blue": 12, "green": 12, "red": 12})
+    assert describe(stores[0])["images"] == 36
+
+
+def test_another_augmentation_is_another_spec(stores, shared_photos):
+    for spec, field in ((PLAIN, "views"), (ExtractSpec(**{**vars(SPEC), "augment": "flip"}), "augment")):
+        with pytest.raises(SpecMismatch, match=f"{field} is .* in .*views.h5 but .* in this extraction"):
+            extract(shared_photos, stores[1], spec)
+
+
+def test_an_update_extracts_new_images_in_all_views(photos, tmp_path):
+    path = tmp_path / "photos.h5"
+    first = extract(photos, path, SPEC)
+    assert (first.rows, first.extracted) == (72, 72)
+    before = features(path)
+    assert extract(photos, path, SPEC).extracted == 0
+    draw(0, 999).save(photos / "red" / "a new one.png")
+    report = extract(photos, path, SPEC)
+    assert (report.rows, report.extracted) == (75, 3)
+    with Store(path) as store:
+        new = np.array([name == "red/a new one.png" for name in store.paths])
+        assert store.views.tolist() == [0, 1, 2] * 25
+    np.testing.assert_array_equal(features(path)[~new], before)
+    shutil.copyfile(path, tmp_path / "updated.h5")
+    extract(photos, path, SPEC, overwrite=True)
+    np.testing.assert_allclose(features(path), features(tmp_path / "updated.h5"), rtol=1e-4, atol=1e-5)
+
+
+def test_rows_that_go_and_images_that_fail_do_so_in_all_views(photos, tmp_path):
+    path = tmp_path / "photos.h5"
+    (photos / "blue" / "bad.png").write_bytes(b"")
+    shutil.copyfile(photos / "blue" / "0.png", photos / "red" / "same.png")
+    report = extract(photos, path, SPEC)
+    assert (report.rows, [name for name, _ in report.failures]) == (75, ["blue/bad.png"])
+    assert report.conflicts == [("blue/0.png", "red/same.png")]
+    (photos / "red" / "1.png").unlink()
+    with pytest.raises(StoreExists, match=r"has 3 rows whose images are no longer .* 'red/1\.png' first"):
+        extract(photos, path, SPEC)
+    kept = extract(photos, path, SPEC, missing="keep")
+    assert (kept.rows, kept.dropped) == (75, 0)
+    dropped = extract(photos, path, SPEC, missing="drop")
+    assert (dropped.rows, dropped.dropped) == (72, 3)
+
+
+def test_turned_images_are_counted_once(photos, tmp_path):
+    picture = draw(0, 1)
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(photos / "red" / "turned.jpg", exif=exif)
+    assert extract(photos, tmp_path / "photos.h5", SPEC).turned == 1
+
+
+@pytest.mark.parametrize(("rows", "views", "images"), [(128, 3, 42), (8, 3, 2), (8, 20, 1)])
+def test_a_part_counts_rows_and_splits_no_image(monkeypatch, rows, views, images):
+    monkeypatch.setattr(streaming, "PART_ROWS", rows)
+    assert streaming.rows_per_part(ExtractSpec(views=views, augment="flip")) == images * views
+
+
+def test_fewer_images_wait_the_more_views_they_have(shared_photos, monkeypatch):
+    asked = []
+    paths = (asked.append(path) or str(path) for path in sorted(shared_photos.glob("*/*.png")))
+    monkeypatch.setattr("featx.images.loading.AHEAD", 12)
+    images = load_images(paths, shared_photos, SPEC, 1)
+    next(images)
+    images.close()
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize("parts", [0, 1, 2])
+def test_a_stopped_run_with_views_goes_on(photos, tmp_path, monkeypatch, parts):
+    (photos / "blue" / "bad.png").write_bytes(b"")
+    monkeypatch.setattr(streaming, "PART_ROWS", 24)
+    extract(photos, tmp_path / "whole.h5", SPEC)
+    written, write = [], PartFolder.write
+
+    def writing(folder, part):
+        if len(written) == parts:
+            raise KeyboardInterrupt
+        written.append(part)
+        write(folder, part)
+
+    monkeypatch.setattr(PartFolder, "write", writing)
+    with pytest.raises(KeyboardInterrupt):
+        extract(photos, tmp_path / "photos.h5", SPEC)
+    assert [len(part.paths) for part in written] == [24, 21][:parts]  # the second holds the bad image
+    monkeypatch.setattr(PartFolder, "write", write)
+    extract(photos, tmp_path / "photos.h5", SPEC)
+    assert (tmp_path / "photos.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+SLOW = """
+import sys, time
+from featx.engines import streaming
+from featx.engines.openvino_engine import OpenVINOEngine
+from featx.extract import extract
+from featx.spec import ExtractSpec
+streaming.PART_ROWS = 6
+forward = OpenVINOEngine._forward
+def slowly(engine, images):
+    time.sleep(0.05)
+    return forward(engine, images)
+OpenVINOEngine._forward = slowly
+print("ready", flush=True)
+extract(sys.argv[1], sys.argv[2], ExtractSpec.from_json(sys.argv[3]))
+"""
+
+
+def test_kill_nine_with_views_loses_at_most_the_part_in_hand(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "PART_ROWS", 6)
+    extract(photos, tmp_path / "whole.h5", SPEC)
+    target, rng = tmp_path / "killed.h5", random.Random(1)
+    for _ in range(2):
+        command = [sys.executable, "-c", SLOW, str(photos), str(target), SPEC.to_json()]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(rng.uniform(0.5, 1.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    extract(photos, target, SPEC)
+    assert target.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_parts_of_before_there_were_views_are_taken(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "PART_ROWS", 8)
+    extract(photos, tmp_path / "whole.h5", PLAIN)
+    monkeypatch.setattr("featx.extract.assemble", None)
+    with pytest.raises(TypeError):
+        extract(photos, tmp_path / "photos.h5", PLAIN)
+    monkeypatch.undo()
+    for part in (tmp_path / "photos.h5.parts").glob("*.part.h5"):
+        with h5py.File(part, "r+") as file:
+            del file["rows/view"]
+    assert extract(photos, tmp_path / "photos.h5", PLAIN).rows == 24
+    assert (tmp_path / "photos.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_folds_test_plain_rows_alone_and_those_of_a_plain_store():
+    y, images = np.repeat(np.arange(3), 8), np.arange(24)
+    images[1] = 0  # the same picture twice
+    views, plain = np.repeat(images, 3), np.tile([True, False, False], 24)
+    folds = make_folds(np.repeat(y, 3), views, 4, seed=5, plain=plain)
+    for (train, test), (train_images, test_images) in zip(folds, make_folds(y, images, 4, seed=5), strict=True):
+        assert test.tolist() == (3 * test_images).tolist()
+        assert train.tolist() == [3 * image + view for image in train_images for view in range(3)]
+
+
+def test_a_head_is_fitted_on_all_views_and_scored_on_plain_ones(stores, model):
+    rows = read_training(stores[1], test_size=0.25)
+    assert (len(rows.y), rows.plain.sum()) == (81, 27)
+    expected = refit(make_head("softmax", 1.0, widths=(64, 256)), rows.X, rows.y)
+    np.testing.assert_array_equal(model.decision(rows.X), expected.decision_function(rows.X))
+    train, test = make_folds(rows.y, rows.groups, 3, plain=rows.plain)[0]
+    fold = refit(make_head("softmax", 1.0, widths=(64, 256)), rows.X[train], rows.y[train])
+    assert model.info["search"]["rows"][0]["scores"][0] == pytest.approx(fold.score(rows.X[test], rows.y[test]))
+    assert model.spec == ExtractSpec(**{**vars(PLAIN), "trunk_digest": model.spec.trunk_digest})
+    assert model.info["augmentation"] == {
+        "views": 3, "augment": SPEC.augment, "fill": "reflect", "view_seed": 0,
+    }  # fmt: skip
+
+
+def test_images_are_held_out_whole_and_scored_plain(stores, model):
+    held = evaluate(model, stores[1])
+    assert held["n"] == 9
+    # The plain store is known to have the same images, so its training images are not scored either.
+    assert evaluate(model, stores[0]) == {**held, "store": str(stores[0])}
+    whole = fit(stores[1], **HEAD)
+    with pytest.raises(DataError, match=r"the model was fitted on all rows of .*plain\.h5"):
+        evaluate(whole, stores[0])
+    assert evaluate(fit(stores[0], test_size=0.25, **HEAD), stores[1])["n"] == 9
+
+
+def test_nested_cross_validation_scores_plain_rows(stores):
+    estimate = fit(stores[1], nested=True, **HEAD).info["nested"]
+    assert all((12 * score) % 1 == pytest.approx(0, abs=1e-9) or (12 * score) % 1 > 1 - 1e-9
+               for score in estimate["scores"])  # fmt: skip
+
+
+def test_sigmoids_are_fitted_on_plain_rows(stores):
+    rows = read_training(stores[1], blocks=(1,))
+    pipeline = make_head("linear-svc", 1.0, normalize="none")
+    dealt = make_folds(rows.y, rows.groups, 3, plain=rows.plain)
+    fitted, calibration = refit_calibrated(pipeline, rows.X, rows.y, dealt)
+    np.testing.assert_array_equal(
+        fitted.decision_function(rows.X), refit(pipeline, rows.X, rows.y).decision_function(rows.X)
+    )
+    assert (calibration.slope < 0).all()
+    weighted = refit_calibrated(pipeline, rows.X, rows.y, dealt, sample_weight=np.ones(len(rows.y)))[1]
+    np.testing.assert_allclose(weighted.slope, calibration.slope, rtol=1e-3)
+
+
+@pytest.mark.parametrize("weight", [None, 1.5])
+def test_without_views_both_ways_to_the_sigmoids_agree(weight):
+    from featx.heads.refit import _refit_on_views
+
+    rng = np.random.default_rng(0)
+    y = np.repeat(list("abc"), 20)
+    X = rng.normal(size=(60, 8)) + np.repeat(np.arange(3), 20)[:, np.newaxis]
+    weights = None if weight is None else rng.uniform(0.5, weight, 60)
+    pipeline, dealt = make_head("linear-svc", 1.0, normalize="none"), make_folds(y, seed=1)
+    one = refit_calibrated(pipeline, X, y, dealt, sample_weight=weights)[1]
+    other = _refit_on_views(pipeline, X, y, dealt, weights, 1)[1]
+    np.testing.assert_allclose(other.slope, one.slope, rtol=1e-9)
+    np.testing.assert_allclose(other.intercept, one.intercept, rtol=1e-6, atol=1e-9)
+
+
+def test_load_features_says_which_view_a_row_is(stores):
+    data = load_features(stores[1])
+    assert data.views.tolist() == [0, 1, 2] * 36
+    assert len(set(data.groups.tolist())) == 36
+
+
+def test_tta_averages_over_views(stores, model, shared_photos):
+    plain = list(predict(model, [stores[1]]))
+    assert [found.path for found in plain] == load_features(stores[0]).filenames.tolist()
+    averaged = list(predict(model, [stores[1]], tta=3, top=3))
+    decisions = model.decision(features(stores[1])).reshape(36, 3, 3).mean(axis=1)
+    probabilities = model.probabilities(features(stores[1])).reshape(36, 3, 3).mean(axis=1)
+    for row, found in enumerate(averaged):
+        codes = [model.classes.index(name) for name in found.classes]
+        np.testing.assert_allclose(found.decisions, decisions[row, codes], rtol=1e-5)
+        np.testing.assert_allclose(found.probabilities, probabilities[row, codes], rtol=1e-5)
+    images = list(predict(model, [shared_photos], tta=3, top=3, augment=SPEC.augment))
+    assert [found.path for found in images] == [str(shared_photos / found.path) for found in averaged]
+    np.testing.assert_allclose([p.decisions for p in images], [p.decisions for p in averaged], rtol=1e-3, atol=1e-4)
+
+
+def test_tta_by_default_is_the_picture_and_its_mirror_image(model, shared_photos):
+    path = shared_photos / "red" / "3.png"
+    (two,), (one,) = predict(model, [path], tta=2), predict(model, [path])
+    assert two.decisions == next(predict(model, [path], tta=2, augment="flip")).decisions
+    assert two.decisions != one.decisions
+
+
+def test_tta_of_two_classes_and_of_bad_images(shared_photos, tmp_path):
+    for name in ("red", "blue"):
+        shutil.copytree(shared_photos / name, tmp_path / "two" / name)
+    extract(tmp_path / "two", tmp_path / "two.h5", SPEC)
+    model = fit(tmp_path / "two.h5", head="linear-svc", blocks=(1,), C=1.0, folds=3)
+    (tmp_path / "two" / "bad.png").write_bytes(b"")
+    found = list(predict(model, [tmp_path / "two"], tta=2))
+    assert len(found) == 25
+    assert sum(bool(one.reason) for one in found) == 1
+    assert all(one.classes[0] in one.path for one in found if not one.reason)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"tta": 4},
+            r"--tta of predict must be 1 to 3, the views of an image in .*views\.h5, got 4; extract with more",
+        ),
+        ({"tta": 2, "augment": "flop"}, "augment of the spec must name parts"),
+        ({"augment": "flip"}, "augment, fill and view_seed of the spec are for views of 2 or more"),
+        ({"tta": 0}, "views of the spec must be a whole number of at least 1, got 0"),
+    ],
+)
+def test_wrong_views_to_predict_are_refused(stores, model, options, message):
+    with pytest.raises(SpecError, match=message):
+        next(predict(model, [stores[1]], **options))
+
+
+def test_several_labels_an_image_and_views(tmp_path, oxford):
+    fill(tmp_path / "photos", each=8)
+    lines = ["path,label"]
+    for name in ("blue", "green", "red"):
+        lines += [f"{name}/{n}.png,{name}{'|even' if n % 2 == 0 else ''}" for n in range(8)]
+    (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
+    extract(tmp_path / "m.csv", tmp_path / "m.h5", SPEC, root=tmp_path / "photos")
+    assert describe(tmp_path / "m.h5")["classes"] == {"blue": 8, "even": 12, "green": 8, "red": 8}
+    model = fit(tmp_path / "m.h5", head="ovr-logistic", blocks=(1,), C=1.0, folds=2, test_size=0.25)
+    assert evaluate(model, tmp_path / "m.h5")["n"] == pytest.approx(6, abs=3)

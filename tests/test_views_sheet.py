@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from featx.augment import DEFAULT
+from featx.commands import main
+from featx.errors import ImageError, SpecError
+from featx.images import draw_golden, prepare
+from featx.spec import ExtractSpec
+from featx.views import GAP, draw_sheet
+
+GOLDEN = Path(__file__).parent / "golden" / "views.png"
+SPEC = ExtractSpec(size=64, views=12, augment=DEFAULT + ",color")
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A drawn picture whose bytes, and so its digest, are the same everywhere."""
+    path = tmp_path / "picture.ppm"
+    draw_golden()[0].save(path)
+    return path
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(main, [str(arg) for arg in args])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_the_sheet_is_the_one_that_was_looked_at(picture):
+    """A difference that no eye sees is allowed: another processor may round otherwise."""
+    with Image.open(GOLDEN) as opened:
+        golden = np.asarray(opened).astype(int)
+    drawn = np.asarray(draw_sheet(picture, SPEC).picture).astype(int)
+    assert drawn.shape == golden.shape
+    assert np.abs(drawn - golden).mean() < 0.5
+
+
+def test_a_sheet_has_the_views_in_order_on_white(picture):
+    sheet = draw_sheet(picture, ExtractSpec(size=40, views=5, augment="flip"))
+    pixels = np.asarray(sheet.picture)
+    assert pixels.shape == (2 * 44 + GAP, 3 * 44 + GAP, 3)
+    plain = prepare(draw_golden()[0], ExtractSpec(size=40))
+    for row, column, expected in ((0, 0, plain), (0, 1, plain[:, ::-1]), (0, 2, plain), (1, 0, plain[:, ::-1])):
+        top, left = GAP + 44 * row, GAP + 44 * column
+        np.testing.assert_array_equal(pixels[top : top + 40, left : left + 40], expected)
+    assert (pixels[-44:, -44:] == 255).all()
+    assert [str(view) for view in sheet.views[:2]] == ["plain", "mirrored left to right"]
+
+
+def test_the_command_draws_what_the_function_does(picture, tmp_path):
+    options = ("--augment", "rotate=30", "--fill", "edge", "--seed", "7", "--views", "4", "--size", "48")
+    result = run("views", picture, "-o", tmp_path / "sheet.png", *options)
+    spec = ExtractSpec(size=48, views=4, augment="rotate=30", fill="edge", view_seed=7)
+    sheet = draw_sheet(picture, spec)
+    with Image.open(tmp_path / "sheet.png") as drawn:
+        np.testing.assert_array_equal(np.asarray(drawn), np.asarray(sheet.picture))
+    assert result.stdout.splitlines()[0] == "0: plain"
+    assert "1: turned" in result.stdout
+    printed = json.loads(run("views", picture, "-o", tmp_path / "sheet.png", *options, "--json").stdout)
+    assert [view["placement"]["degrees"] for view in printed["views"]] == [v.placement.degrees for v in sheet.views]
+    assert run("views", picture, "-o", tmp_path / "sheet.jpg", "-q").stdout == ""
+    assert (tmp_path / "sheet.jpg").read_bytes().startswith(b"\xff\xd8")
+
+
+def test_what_cannot_be_drawn_or_written_is_said(picture, tmp_path):
+    (tmp_path / "bad.jpg").write_text("no picture")
+    with pytest.raises(ImageError, match=r"bad\.jpg: no image format"):
+        draw_sheet(tmp_path / "bad.jpg", SPEC)
+    with pytest.raises(ImageError, match="more than the 100 allowed"):
+        draw_sheet(picture, SPEC, max_pixels=100)
+    sheet = draw_sheet(picture, SPEC)
+    for name in ("sheet", "sheet.featx", "sheet.ani"):
+        with pytest.raises(SpecError, match=f"--output of views must end in a picture's suffix.*, got '{name}'"):
+            sheet.save(tmp_path / name)
+    with pytest.raises(ImageError, match=r"sheet\.png cannot be written: No such file"):
+        sheet.save(tmp_path / "nowhere" / "sheet.png")
+    assert (
+        "augment of the spec must name parts"
+        in run("views", picture, "-o", tmp_path / "sheet.png", "--augment", "flop", code=1).output
+    )
+
+
+@pytest.mark.parametrize("fill", ["reflect", "symmetric", "edge"])
+def test_no_black_corner_of_a_photograph_turned_by_30_degrees(flower_paths, fill):
+    from featx.images import decode
+    from featx.images.views_geometry import Placement, place
+
+    spec = ExtractSpec(size=96, views=2, augment="rotate=30", fill=fill)
+    for path in flower_paths[::8]:
+        picture = decode(Path(path).read_bytes()).image
+        plain = prepare(picture, spec)
+        lifted = picture.point(lambda value: 60 + value * 195 // 255)  # nothing in it is black
+        for degrees in (-30, 30):
+            turned = place(lifted, Placement(degrees=degrees), spec, plain)
+            assert turned.min() >= 55
+
+
+def test_extract_and_predict_take_the_options(shared_photos, tmp_path, oxford):
+    store, model = tmp_path / "p.h5", tmp_path / "p.featx"
+    options = ("--size", "32", "--blocks", "1", "--views", "2")
+    result = run("extract", shared_photos, "-o", store, *options)
+    assert "72 rows, 72 extracted" in result.stdout
+    facts = json.loads(run("info", store, "--json").stdout)
+    assert facts["spec"]["views"] == 2
+    assert facts["spec"]["augment"].startswith("flip,rotate=30,scale=0.8:1.2,crop=")
+    assert "more; leave them out" in run("extract", shared_photos, "-o", store, "--augment", "flip", code=1).output
+    run("fit", store, "-o", model, "--head", "softmax", "--C", "1", "--folds", "3", "-q")
+    plain = run("predict", model, shared_photos / "red", "-q").stdout
+    mean = run("predict", model, shared_photos / "red", "-q", "--tta", "4", "--augment", "flip,vflip").stdout
+    assert len(mean.splitlines()) == len(plain.splitlines()) == 13
+    assert mean != plain
