@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 FLOWERS17 ?= ../shared/data/flowers17
 
-.PHONY: help install demo test check lint types coverage bench-extract bench-heads clean
+.PHONY: help install demo test check lint types coverage bench-extract bench-heads bench-finetune clean
 
 help: ## List what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ bench-extract: $(READY) .venv-peers/ready ## Extraction against torchvision and 
 
 bench-heads: $(READY) .venv-peers/ready ## Choosing C against GridSearchCV and others (FLOWERS17=folder)
 	$(BIN)/python benchmarks/heads.py "$(FLOWERS17)" bench
+
+bench-finetune: $(READY) .venv-peers/ready ## Fine-tuning beside the Keras recipe (FLOWERS17=folder)
+	$(BIN)/python benchmarks/finetune.py "$(FLOWERS17)" bench --compare
 
 .venv-peers/ready:
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers

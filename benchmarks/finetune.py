@@ -1,0 +1,183 @@
+"""Fine-tuning: seconds of an epoch beside the Keras recipe's, and accuracy by time, on Flowers-17.
+
+    python benchmarks/finetune.py FLOWERS17 WORK [--size 384] [--views 4] [--splits 0 1 2 3 4]
+
+An epoch trains block 5 and the head on 1,088 images at 224 px; Keras computes the frozen blocks in it again, featx has
+kept what they give. Then, for each split: views and a head alone, fine-tuned from there, and on one split the classic
+recipe's two stages and training from scratch. Results: docs/benchmarks/finetune.json, .svg and docs/benchmarks.md.
+"""
+
+import argparse
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from extract import CONTENDERS, PEERS_PYTHON
+from reporting import DOCS, described, keep, machine, publish, say, table
+
+from featx.bridge import to_torch
+from featx.extract import extract
+from featx.finetune import Recipe, finetune
+from featx.finetune.log import Log
+from featx.finetune.tail import Tail
+from featx.finetune.training import Rows, Stage
+from featx.fit import fit
+from featx.model import load_model
+from featx.predict import predict
+from featx.spec import ExtractSpec
+from featx.store import Store
+
+AUGMENT = "flip,rotate=15,scale=0.9:1.2,translate=0.05"
+OURS = Recipe(epochs=10, learning_rate=1e-3, trunk_factor=0.02, average=0.98, label_smoothing=0.1, weight_decay=1e-3)
+CLASSIC = Recipe(init="random", hidden=256, dropout=0.5, head_epochs=25, epochs=35, schedule="constant")
+
+
+def epoch_seconds(work: Path, store: Path, images: int = 1088) -> float:
+    """One epoch of featx's second stage at 224 px, block 5 from cached activations; the first is not timed."""
+    model = fit(store, head="softmax", blocks=(5,), C=1.0, column="split_0")
+    tail, rng = Tail(to_torch(model), 24), np.random.default_rng(0)
+    boundary = rng.random((images, 512, 14, 14), np.float32).astype(np.float16)
+    features = np.zeros((images, sum(model.spec.widths.values())), np.float32)
+    rows = Rows((boundary, features), rng.integers(0, len(model.classes), images), np.arange(images))
+    folder = work / "epoch"
+    folder.mkdir(exist_ok=True)
+    recipe = Recipe(val_size=0.2)
+    stage = Stage("epoch", tail, tail.groups(1e-3, 0.01, 1.0), 2, recipe, rows, rows, folder, Log(folder),
+                  device=torch.device("cpu"))  # fmt: skip
+    stage._train_epoch(1)
+    began = time.perf_counter()
+    stage._train_epoch(2)
+    return time.perf_counter() - began
+
+
+def keras_epoch_seconds(images: int = 1088) -> float | None:
+    """The same of Keras, in its own environment."""
+    if not PEERS_PYTHON.exists():
+        return None
+    command = [str(PEERS_PYTHON), str(CONTENDERS / "keras_finetune.py"), str(images), "17"]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def test_accuracy(path: Path, store: Path, root: Path, split: str) -> float:
+    """Accuracy of a model file on a split's test images, from the images themselves."""
+    with Store(store) as opened:
+        rows = opened.rows_of("test", split)
+        rows = rows[opened.views[rows] == 0]
+        paths = [root / opened.paths[row] for row in rows]
+        truth = np.array(opened.classes)[opened.labels[rows]]
+    found = [prediction.classes[0] for prediction in predict(load_model(path), paths)]
+    return float((np.array(found) == truth).mean())
+
+
+def tune_split(number: int, store: Path, options: argparse.Namespace, recipe: Recipe, name: str) -> dict[str, object]:
+    """A head and what fine-tuning makes of it, on one split."""
+    split, work = f"split_{number}", options.work
+    began = time.monotonic()
+    start, output = work / f"{name}-{number}-head.featx", work / f"{name}-{number}.featx"
+    fit(store, start, head=options.head, blocks=(3, 4, 5), C=options.C, column=split, overwrite=True)
+    seconds_head = time.monotonic() - began
+    report = finetune(load_model(start), store, output, recipe, root=options.flowers / "jpg", overwrite=True,
+                      progress=True)  # fmt: skip
+    result = {
+        "split": number, "name": name,
+        "head": test_accuracy(start, store, options.flowers / "jpg", split),
+        "tuned": test_accuracy(output, store, options.flowers / "jpg", split),
+        "val_start": report.val_start, "val_best": report.val_best, "epochs": report.epochs,
+        "seconds_head": seconds_head, "seconds": time.monotonic() - began,
+        "log": [json.loads(line) for line in Path(report.log).with_suffix(".jsonl").read_text().splitlines()],
+    }  # fmt: skip
+    say(f"{name} {split}: head {result['head']:.4f}, tuned {result['tuned']:.4f}, validation {report.val_start:.4f} -> "
+        f"{report.val_best:.4f}, epochs {report.epochs}, {result['seconds']:.0f} s")  # fmt: skip
+    return result
+
+
+def measure(options: argparse.Namespace) -> dict[str, object]:
+    """Seconds an epoch, then accuracies."""
+    options.work.mkdir(parents=True, exist_ok=True)
+    manifest, root = options.flowers / "splits.csv", options.flowers / "jpg"
+    spec = ExtractSpec(size=options.size, blocks=(3, 4, 5), pools=("avg", "max"), precision=options.precision,
+                       views=options.views, augment=AUGMENT)  # fmt: skip
+    store = options.work / f"views-{options.size}-{options.views}.h5"
+    report = extract(manifest, store, spec, root=root, progress=True)
+    say(f"{report.rows} rows of {options.views} views at {options.size} px in {report.seconds:.0f} s")
+    plain = options.work / "plain-224.h5"
+    extract(manifest, plain, ExtractSpec(blocks=(5,), precision=options.precision), root=root, progress=True)
+    ours, theirs = epoch_seconds(options.work, plain), keras_epoch_seconds()
+    say(f"an epoch of 1,088 images, block 5 trained: featx {ours:.1f} s, Keras {theirs} s")
+    runs = [tune_split(number, store, options, OURS, "ours") for number in options.splits]
+    if options.compare:
+        classic = options.work / "classic-224.h5"
+        extract(manifest, classic, ExtractSpec(blocks=(3, 4, 5), precision=options.precision), root=root, progress=True)
+        scratch = Recipe(**{**vars(CLASSIC), "from_scratch": True, "head_epochs": 0, "epochs": options.scratch_epochs,
+                            "trunk_factor": 1.0})  # fmt: skip
+        for recipe, name in ((CLASSIC, "classic"), (scratch, "from scratch")):
+            runs.append(tune_split(0, classic, options, recipe, name))
+    return {"machine": machine(), "size": options.size, "views": options.views, "extract_seconds": report.seconds,
+            "epoch": {"featx": ours, "Keras": theirs}, "runs": runs}  # fmt: skip
+
+
+def report(results: dict[str, object]) -> str:
+    """The results as Markdown."""
+    runs: list[dict[str, object]] = results["runs"]  # type: ignore[assignment]
+    rows = [
+        [f"{run['name']}, split_{run['split']}", f"{run['head']:.4f}", f"{run['tuned']:.4f}",
+         f"{run['val_start']:.4f} → {run['val_best']:.4f}", f"{run['seconds']:.0f}"]
+        for run in runs
+    ]  # fmt: skip
+    ours = [run for run in runs if run["name"] == "ours"]
+    means = [float(np.mean([run[what] for run in ours])) for what in ("head", "tuned")]  # type: ignore[misc]
+    epoch: dict[str, float] = results["epoch"]  # type: ignore[assignment]
+    ratio = f", {epoch['Keras'] / epoch['featx']:.1f} × as long" if epoch["Keras"] else ""
+    return "\n\n".join([
+        described(results["machine"]),  # type: ignore[arg-type]
+        f"An epoch of 1,088 images at 224 px that trains block 5 and the head: featx {epoch['featx']:.1f} s, Keras "
+        f"{epoch['Keras']} s{ratio}.",
+        f"{results['size']} px, {results['views']} views of each of 1,360 photographs, extracted in "
+        f"{results['extract_seconds']:.0f} s. Test accuracy; mean over splits: head alone {means[0]:.4f}, "
+        f"fine-tuned {means[1]:.4f}.",
+        table(["", "head alone", "fine-tuned", "validation", "seconds"], rows),
+        "![Accuracy by time](benchmarks/finetune.svg)",
+    ])  # fmt: skip
+
+
+def draw(results: dict[str, object]) -> None:
+    """Validation accuracy by seconds of training, a curve a run."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for run in results["runs"]:  # type: ignore[attr-defined]
+        seconds = np.cumsum([row["seconds"] or 0 for row in run["log"]])
+        label = f"{run['name']}, split_{run['split']}"
+        axes.plot(seconds, [row["val_accuracy"] for row in run["log"]], marker=".", label=label)
+    axes.set_xlabel("seconds of training")
+    axes.set_ylabel("validation accuracy")
+    axes.legend()
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(DOCS / "benchmarks" / "finetune.svg")
+
+
+def main() -> None:
+    """Measure, keep, draw and publish."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("flowers", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--size", type=int, default=384)
+    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--splits", type=int, nargs="*", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--precision", default="int8")
+    parser.add_argument("--head", default="softmax")
+    parser.add_argument("--C", type=float)
+    parser.add_argument("--compare", action="store_true", help="also the classic recipe, and training from scratch")
+    parser.add_argument("--scratch-epochs", type=int, default=60)
+    results = measure(parser.parse_args())
+    keep("finetune", results)
+    draw(results)
+    publish("finetune", report(results))
+    say(report(results))
+
+
+if __name__ == "__main__":
+    main()
