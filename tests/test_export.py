@@ -176,20 +176,22 @@ def test_sigmoids_that_all_vanish_say_nothing(oxford, tmp_path):
 def test_the_onnx_file_says_what_it_is(model, tmp_path):
     proto = onnx.load(export(model, tmp_path / "m.onnx").path)
     onnx.checker.check_model(proto, full_check=True)
-    facts = {entry.key: entry.value for entry in proto.metadata_props}
-    assert json.loads(facts["classes"]) == list(model.classes)
-    assert ExtractSpec.from_json(facts["spec"]) == model.spec
-    assert json.loads(facts["normalizer"]) == {"kind": "BlockNormalizer", "widths": [64, 128], "power": 0.5}
-    assert json.loads(facts["preprocessing"])["mean"] == [123.68, 116.779, 103.939]
+    facts = {entry.key: json.loads(entry.value) for entry in proto.metadata_props}
+    assert facts["classes"] == list(model.classes)
+    assert (facts["head"], facts["multilabel"]) == ("softmax", False)
+    assert ExtractSpec.from_json(json.dumps(facts["spec"])) == model.spec
+    assert facts["normalizer"] == {"kind": "BlockNormalizer", "widths": [64, 128], "power": 0.5}
+    assert facts["preprocessing"]["mean"] == [123.68, 116.779, 103.939]
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     (source,), (target,) = session.get_inputs(), session.get_outputs()
     assert (source.name, source.type, source.shape) == ("images", "tensor(uint8)", ["n", "height", "width", 3])
     assert (target.name, target.type, target.shape) == ("probabilities", "tensor(float)", ["n", 3])
 
 
-def test_equal_models_give_equal_onnx_files(model, tmp_path):
-    one, other = (export(model, tmp_path / f"{number}.onnx").path.read_bytes() for number in range(2))
-    assert one == other
+@pytest.mark.parametrize("form", ["onnx", "safetensors"])
+def test_equal_models_give_equal_files(model, tmp_path, form):
+    one, *others = (export(model, tmp_path / str(number), form).path.read_bytes() for number in range(4))
+    assert others == [one] * 3
 
 
 def test_weights_go_by_torchvisions_names(oxford, tmp_path):
@@ -204,8 +206,9 @@ def test_weights_go_by_torchvisions_names(oxford, tmp_path):
         for name in trunk:
             assert np.array_equal(file.get_tensor(name), oxford.tensors[name])
         assert np.array_equal(file.get_tensor("classifier.bias"), model.estimator[-1].intercept_.astype(np.float32))
-    assert json.loads(facts["classes"]) == list(model.classes)
-    assert json.loads(facts["normalizer"]) == {"kind": "StandardScaler"}
+    facts = json.loads(facts["featx"])
+    assert facts["classes"] == list(model.classes)
+    assert facts["normalizer"] == {"kind": "StandardScaler"}
 
 
 @pytest.mark.parametrize("normalize", ["power", "none"])
@@ -217,7 +220,7 @@ def test_a_program_takes_any_batch(oxford, tmp_path, normalize):
     for count in (1, 2, 5):
         logits = module(as_tensor(pictures(count)))
         assert np.abs(logits.detach().numpy() - model.decision(X)[:count]).max() < 1e-4
-    assert json.loads(json.loads(extra["featx.json"])["classes"]) == list(model.classes)
+    assert json.loads(extra["featx.json"])["classes"] == list(model.classes)
 
 
 @pytest.mark.parametrize("form", SUFFIXES)

@@ -1,14 +1,15 @@
 """What an exported file says of itself, beside its numbers."""
 
 import json
+from typing import Any
 
 from featx.model import Model
 from featx.spec import PREPROCESSINGS
 from featx.version import __version__
 
 
-def facts_of(model: Model) -> dict[str, str]:
-    """Texts by name; all but ``featx``, the version, and ``head`` are JSON."""
+def facts_of(model: Model) -> dict[str, Any]:
+    """What goes into the file's metadata, as values for JSON."""
     preprocessing = PREPROCESSINGS[model.spec.preprocessing]
     normalizer = model.estimator.named_steps["normalizer"]
     kind = normalizer if isinstance(normalizer, str) else type(normalizer).__name__
@@ -16,9 +17,9 @@ def facts_of(model: Model) -> dict[str, str]:
     return {
         "featx": __version__,
         "head": model.head,
-        "classes": json.dumps(model.classes),
-        "multilabel": json.dumps(model.multilabel),
-        "spec": model.spec.to_json(),
-        "preprocessing": json.dumps({"mean": preprocessing.mean, "std": preprocessing.std}),
-        "normalizer": json.dumps({"kind": kind, **block}),
+        "classes": model.classes,
+        "multilabel": model.multilabel,
+        "spec": json.loads(model.spec.to_json()),
+        "preprocessing": {"mean": preprocessing.mean, "std": preprocessing.std},
+        "normalizer": {"kind": kind, **block},
     }

@@ -1,5 +1,6 @@
 """One ONNX file: images of any size in, class probabilities out. onnxruntime runs it alone."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,14 +27,14 @@ class OnnxFile:
         self.answers = "probabilities" if has_probabilities(model) else "decisions"
 
     def write(self, path: Path) -> None:
-        """Write: ``images``, uint8 (n, height, width, 3) RGB, to float32 (n, classes); facts as ``metadata_props``."""
+        """Write: ``images``, uint8 (n, height, width, 3) RGB, to float32 (n, classes); facts as JSON in ``metadata_props``."""
         model, graph = self._model, Graph()
         features = add_features(graph, Resizer(graph, model.spec)(INPUT), model.spec, self._trunk.tensors)
         answer = add_answer(graph, add_decisions(graph, features, model), model)
         source = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", "height", "width", 3])
         target = helper.make_tensor_value_info(self.answers, TensorProto.FLOAT, ["n", len(model.classes)])
         proto = graph.finish(answer, source, target)
-        helper.set_model_props(proto, facts_of(model))
+        helper.set_model_props(proto, {name: json.dumps(value) for name, value in facts_of(model).items()})
         path.write_bytes(proto.SerializeToString(deterministic=True))
 
     def run(self, path: Path, pictures: Sequence[Image.Image]) -> np.ndarray:

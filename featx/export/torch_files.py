@@ -45,9 +45,10 @@ class SafetensorsFile(_TorchFile):
     """The weights that a model uses, as a safetensors file."""
 
     def write(self, path: Path) -> None:
-        """Write ``features.{i}.weight`` … ``classifier.bias``, with facts as metadata."""
-        state = self._module.state_dict()
-        save_file({_outside(name): values.contiguous() for name, values in state.items()}, path, facts_of(self._model))
+        """Write ``features.{i}.weight`` … ``classifier.bias``, with facts as JSON in the metadata ``featx``."""
+        tensors = {_outside(name): values.contiguous() for name, values in self._module.state_dict().items()}
+        # One entry: safetensors writes several in any order, and equal models shall have equal bytes.
+        save_file(tensors, path, {"featx": json.dumps(facts_of(self._model))})
 
     def run(self, path: Path, pictures: Sequence[Image.Image]) -> np.ndarray:
         """Logits (pictures, rows) with the weights in the file."""
