@@ -27,7 +27,7 @@ class OnnxFile:
         self.answers = "probabilities" if has_probabilities(model) else "decisions"
 
     def write(self, path: Path) -> None:
-        """Write: ``images``, uint8 (n, height, width, 3) RGB, to float32 (n, classes); facts as JSON in ``metadata_props``."""
+        """Write: ``images``, uint8 (n, height, width, 3) RGB, to float32 (n, classes); facts as ``metadata_props``."""
         model, graph = self._model, Graph()
         features = add_features(graph, Resizer(graph, model.spec)(INPUT), model.spec, self._trunk.tensors)
         answer = add_answer(graph, add_decisions(graph, features, model), model)
