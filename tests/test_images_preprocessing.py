@@ -40,8 +40,8 @@ def test_an_image_of_the_right_size_is_untouched(resize, interpolation):
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_squash_is_pillows_resize(interpolation):
     filter_ = getattr(Image.Resampling, interpolation.upper())
-    pixels = prepare(ROUGH, spec(interpolation=interpolation))
-    np.testing.assert_array_equal(pixels, np.asarray(ROUGH.resize((64, 64), filter_)))
+    pixels = prepare(SMOOTH, spec(interpolation=interpolation))
+    np.testing.assert_array_equal(pixels, np.asarray(SMOOTH.resize((64, 64), filter_)))
 
 
 @pytest.mark.parametrize("image", [SMOOTH, ROUGH], ids=["wide", "high"])
@@ -100,3 +100,11 @@ def test_one_color_stays_that_color(width, height, size, resize, interpolation):
         Image.new("RGB", (width, height), (124, 117, 104)), spec(size=size, resize=resize, interpolation=interpolation)
     )
     assert (pixels == (124, 117, 104)).all()
+
+
+@pytest.mark.parametrize("size", [(40, 300), (300, 40), (90, 70)], ids=["tall", "wide", "near"])
+def test_pixels_are_resized_across_first_whatever_pillow_does(size):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+    across = picture.resize((32, size[1]), Image.Resampling.BILINEAR)
+    down = across.resize((32, 32), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(prepare(picture, ExtractSpec(size=32)), np.asarray(down))

@@ -1,6 +1,5 @@
 """An ONNX graph in the making."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,17 +38,6 @@ class Graph:
         name = name or f"constant_{len(self._constants)}"
         self._constants.append(numpy_helper.from_array(array, name))
         return name
-
-    def choose(self, condition: str, yes: Callable[[], str], no: Callable[[], str], dtype: int) -> str:
-        """Add a node that runs what ``yes`` adds where the condition holds, else what ``no`` adds."""
-        branches = {"then_branch": self._branch(yes, dtype), "else_branch": self._branch(no, dtype)}
-        return self("If", condition, **branches)
-
-    def _branch(self, build: Callable[[], str], dtype: int) -> onnx.GraphProto:
-        outer, self._nodes = self._nodes, []
-        value = build()
-        nodes, self._nodes = self._nodes, outer
-        return helper.make_graph(nodes, value, [], [helper.make_tensor_value_info(value, dtype, None)])
 
     def finish(self, value: str, source: onnx.ValueInfoProto, target: onnx.ValueInfoProto) -> onnx.ModelProto:
         """The model from ``source`` to ``target``, which is ``value``."""

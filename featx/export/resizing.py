@@ -1,16 +1,15 @@
 """Pillow's resize as ONNX nodes: pixels equal Pillow's, though the graph learns the picture's size only when it runs.
 
 A side is resized by a product with a matrix of weights, one row an output pixel, made in the graph from the side's
-length. As in Pillow's ``Resample.c``, weights are rounded to multiples of 2^-22 and pixels to bytes after each of the
-two passes, of which Pillow 13 and later runs the vertical one first where the height shrinks by far more. Sums are
-float64, in which all of this is exact. (ONNX's own ``Resize`` with ``antialias`` is up to 12 of 255 levels off.)
+length. As in Pillow's ``Resample.c``, weights are rounded to multiples of 2^-22, and pixels to bytes after each of the
+two passes, across and then down as in `featx.images.preprocessing.resize`. Sums are float64, in which all of this is
+exact. (ONNX's own ``Resize`` with ``antialias`` is up to 12 of 255 levels off.)
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-import PIL
 from onnx import TensorProto
 
 from featx.export.graph import Graph
@@ -20,11 +19,6 @@ PRECISION = 2.0**22
 """Pillow's weights are multiples of 1 / PRECISION: PRECISION_BITS in ``Resample.c``."""
 CUBIC = -0.5
 LOBES = 3.0
-
-
-def tall_goes_down_first() -> bool:
-    """Whether the Pillow that is installed runs the vertical pass first on tall pictures."""
-    return int(PIL.__version__.partition(".")[0]) >= 13
 
 
 @dataclass(frozen=True)
@@ -81,22 +75,10 @@ class Resizer:
         return Side(height, zero, height, counts[0], offsets[0]), Side(width, zero, width, counts[1], offsets[1])
 
     def _filtered(self, pixels: str, height: Side, width: Side) -> str:
-        """Both passes, in Pillow's order."""
+        """Across, then down."""
         g = self._graph
-        rows, columns = self._weights(height), g("Transpose", self._weights(width))
-
-        def down(values: str) -> str:
-            return self._bytes(g("MatMul", rows, values))
-
-        def across(values: str) -> str:
-            return self._bytes(g("MatMul", values, columns))
-
-        if not tall_goes_down_first():
-            return down(across(pixels))
-        shrunk = g("Sub", height.length, height.count)
-        more = g("Greater", shrunk, g("Mul", g("Sub", width.length, width.count), self._number(2)))
-        tall = g("And", more, g("Greater", shrunk, self._number(0)))
-        return g.choose(tall, lambda: across(down(pixels)), lambda: down(across(pixels)), TensorProto.DOUBLE)
+        across = self._bytes(g("MatMul", pixels, g("Transpose", self._weights(width))))
+        return self._bytes(g("MatMul", self._weights(height), across))
 
     def _places(self, side: Side) -> str:
         """For each pixel of the input's side, its number among those of the picture: below 0 and from count, none."""

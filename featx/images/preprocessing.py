@@ -34,15 +34,32 @@ def prepare(image: Image.Image, spec: ExtractSpec) -> NDArray[np.uint8]:
     """
     rgb, size, resample = to_rgb(image), spec.size, FILTERS[spec.interpolation]
     if spec.resize == "crop":
-        resized = rgb.resize((size, size), resample, box=center_square(rgb))
+        resized = resize(rgb, (size, size), resample, center_square(rgb))
     elif spec.resize == "pad":
         resized = _padded(rgb, spec)
     else:
-        resized = rgb.resize((size, size), resample)
+        resized = resize(rgb, (size, size), resample)
     return np.array(resized)
 
 
-def center_square(image: Image.Image) -> tuple[float, float, float, float]:
+Box = tuple[float, float, float, float]
+
+
+def resize(
+    image: Image.Image, size: tuple[int, int], resample: Image.Resampling, box: Box | None = None
+) -> Image.Image:
+    """Resize to (width, height) what lies in a box: left, top, right, bottom in pixels.
+
+    Across first, then down. Pillow, left to itself, takes another order for tall pictures since version 13, and bytes
+    are rounded in between: features would depend on its version.
+    """
+    width, height = size
+    left, top, right, bottom = box or (0, 0, *image.size)
+    across = image.resize((width, image.height), resample, box=(left, 0, right, image.height))
+    return across.resize((width, height), resample, box=(0, top, width, bottom))
+
+
+def center_square(image: Image.Image) -> Box:
     """The largest centered square, as left, top, right and bottom in pixels."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
@@ -59,6 +76,6 @@ def _padded(image: Image.Image, spec: ExtractSpec) -> Image.Image:
     scale = spec.size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     canvas = Image.new("RGB", (spec.size, spec.size), mean_color(spec))
-    inner = image.resize((width, height), FILTERS[spec.interpolation])
+    inner = resize(image, (width, height), FILTERS[spec.interpolation])
     canvas.paste(inner, ((spec.size - width) // 2, (spec.size - height) // 2))
     return canvas

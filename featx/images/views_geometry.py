@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from featx.images.preprocessing import FILTERS, center_square, mean_color
+from featx.images.preprocessing import FILTERS, center_square, mean_color, resize
 from featx.spec import ExtractSpec
 
 DENSITY = 1.4
@@ -81,7 +81,7 @@ def place(rgb: Image.Image, placement: Placement, spec: ExtractSpec, plain: NDAr
         left, top, width, height = placement.crop
         start = frame[0] + left * frame[2], frame[1] + top * frame[3]
         box = (*start, start[0] + width * frame[2], start[1] + height * frame[3])
-        resized = picture.resize((spec.size, spec.size), FILTERS[spec.interpolation], box=_within(box, picture))
+        resized = resize(picture, (spec.size, spec.size), FILTERS[spec.interpolation], _within(box, picture))
         return np.ascontiguousarray(np.asarray(resized)[::down, ::across])
     return _warp(picture, _affine(placement, frame, spec.size), spec)
 
@@ -143,7 +143,7 @@ def _to_scale(picture: Image.Image, affine: _Affine, spec: ExtractSpec) -> tuple
     stop = np.where(inside, np.ceil(high + MARGIN * pitch), sides)
     columns, rows = np.maximum(1, np.round((stop - start) / pitch)).astype(int).tolist()
     box = (*start.tolist(), *stop.tolist())
-    scaled = picture.resize((columns, rows), FILTERS[spec.interpolation], box=box)
+    scaled = resize(picture, (columns, rows), FILTERS[spec.interpolation], box)
     factor = np.array([columns, rows]) / (stop - start)
     return scaled, _Affine(affine.matrix * factor[:, None], (affine.offset - start) * factor)
 
