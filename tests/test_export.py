@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import onnx
 import onnxruntime
-import PIL
 import pytest
 import torch
 from click.testing import CliRunner
@@ -88,21 +87,6 @@ def test_padding_has_the_preprocessings_color():
         spec = ExtractSpec(size=32, resize="pad", preprocessing=name)
         (pixels,) = resizer(spec).run(None, {"images": noise(10, 20)[None]})
         assert pixels[0, :, 0, 0].tolist() == [round(value) for value in preprocessing.mean]
-
-
-def test_an_older_pillows_order_of_passes_is_kept(monkeypatch):
-    image = Image.fromarray(noise(301, 130))
-    across_first = np.asarray(
-        image.resize((64, 301), Image.Resampling.BILINEAR).resize((64, 64), Image.Resampling.BILINEAR)
-    )
-    down_first = np.asarray(
-        image.resize((130, 64), Image.Resampling.BILINEAR).resize((64, 64), Image.Resampling.BILINEAR)
-    )
-    assert not np.array_equal(across_first, down_first)
-    for version, expected in (("12.3.0", across_first), ("13.0.0", down_first)):
-        monkeypatch.setattr(PIL, "__version__", version)
-        (pixels,) = resizer(ExtractSpec(size=64)).run(None, {"images": np.asarray(image)[None]})
-        assert np.array_equal(pixels[0].transpose(1, 2, 0), expected)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
