@@ -4,8 +4,9 @@ A ``.featx`` file is a safetensors file: arrays, and one JSON text in its metada
 code. Its last 32 bytes, the tensor ``sha256``, digest all bytes before them, so that any changed byte is noticed.
 
 Schema 1 has ``weight``, ``bias``, a normalizer's arrays and ``golden.<name>``. Schema 2 may have a calibration, the
-tensors ``calibration.slope`` and ``calibration.intercept``, or a head of several labels an image, the parameter
-``multilabel``. A file claims the lowest schema that holds its model, so that an older featx opens all that it can use.
+tensors ``calibration.slope`` and ``calibration.intercept``; a hidden layer, ``hidden.weight`` and ``hidden.bias``; or
+a head of several labels an image, the parameter ``multilabel``. A file claims the lowest schema that holds its model,
+so that an older featx opens all that it can use.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ from featx.atomic import replacing
 from featx.errors import FeatxError, ModelError
 from featx.heads import HEADS, linear_parts
 from featx.heads.calibration import Calibration
+from featx.heads.hidden import hidden_of
 from featx.heads.pipelines import is_multilabel
 from featx.heads.state import give_state, take_state
 from featx.spec import ExtractSpec
@@ -88,7 +90,9 @@ class Model:
             raise ModelError(f"classes of the model must be those of its estimator's fit, {fitted}, got {self.classes}")
         weights, bias = linear_parts(self.estimator)
         columns, normalizer = sum(self.spec.widths.values()), self.estimator.named_steps["normalizer"]
-        takes = (getattr(normalizer, "n_features_in_", weights.shape[1]), weights.shape[1])
+        hidden = hidden_of(self.estimator)
+        first = hidden.coef_.shape[1] if hidden else weights.shape[1]
+        takes = (getattr(normalizer, "n_features_in_", first), first)
         if takes != (columns, columns):
             raise ModelError(f"estimator of the model must take the {columns} columns of its spec, got {takes}")
         if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
@@ -209,7 +213,7 @@ def _read_document(file: BinaryIO, path: Path) -> dict[str, Any]:
 def _to_bytes(model: Model) -> bytes:
     state, arrays = take_state(model.estimator, model.calibration)
     document = {
-        "schema": 2 if model.calibration or model.multilabel else 1,
+        "schema": 2 if model.calibration or model.multilabel or hidden_of(model.estimator) else 1,
         "spec": model.spec.to_json(),
         "classes": list(model.classes),
         "head": model.head,

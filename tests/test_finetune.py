@@ -3,17 +3,20 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from conftest import fill
+from sklearn.exceptions import NotFittedError
 
-from featx.bridge import to_torch
+from featx.bridge import from_torch, to_torch
 from featx.commands import main
 from featx.engines import make_engine
 from featx.errors import DataError, ModelError, SpecError, SpecMismatch
+from featx.export import export
 from featx.extract import extract
 from featx.finetune import Recipe, finetune
 from featx.finetune.boundary import Boundary, boundary_shape
@@ -24,10 +27,13 @@ from featx.finetune.start import head_of, make_module, read_data
 from featx.finetune.tail import Tail
 from featx.finetune.training import Rows, Score, Stage
 from featx.fit import fit
+from featx.heads.hidden import HiddenLayer
+from featx.images.loading import load_image
 from featx.model import load_model
 from featx.predict import predict
 from featx.spec import ExtractSpec
 from featx.store import Store
+from featx.weights import load_for
 
 SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), views=3, augment="flip,translate=0.1")
 FAST = Recipe(epochs=2, batch_size=8, learning_rate=1e-3, val_size=0.25)
@@ -303,3 +309,38 @@ def test_curves_are_drawn(tmp_path):
     rows = [{"val_accuracy": value} for value in (0.1, 0.5, 0.9)]
     draw_curves({"transferred": rows, "from scratch": rows}, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("names", [("red", "green", "blue"), ("red", "blue")], ids=["three classes", "two"])
+def test_a_hidden_layer_is_saved_with_the_model(place, tmp_path, names, oxford):
+    photos = tmp_path / "photos"
+    for name in names:
+        shutil.copytree(place / "photos" / name, photos / name)
+    extract(photos, tmp_path / "photos.h5", SPEC)
+    linear = fit(tmp_path / "photos.h5", head="softmax", blocks=(3, 4, 5), C=1.0)
+    recipe = dataclasses.replace(FAST, head_epochs=3, epochs=1, hidden=16, dropout=0.5, init="random")
+    finetune(linear, tmp_path / "photos.h5", tmp_path / "tuned.featx", recipe, root=photos)
+    tuned = load_model(tmp_path / "tuned.featx")
+    assert [name for name, _ in tuned.estimator.steps] == ["normalizer", "hidden", "head"]
+    paths = [str(photos / "red" / "0.png"), str(photos / "blue" / "3.png")]
+    pixels = np.stack([load_image(path, photos, tuned.spec).pixels for path in paths])
+    weights = load_for(tuned.spec, None, tuned.path)
+    with torch.no_grad():
+        logits = tuned.to_torch()(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
+    features = make_engine(weights, tuned.spec, "cpu", engine="torch")(pixels)
+    decisions = tuned.decision(np.hstack(list(features.values())))
+    np.testing.assert_allclose(logits.squeeze(), decisions, atol=1e-4)
+    again, _ = from_torch(tuned.to_torch(), tuned)
+    np.testing.assert_allclose(again.decision(np.hstack(list(features.values()))), decisions, atol=1e-6)
+    assert export(tuned, tmp_path / "tuned.onnx").difference < 1e-3
+    with pytest.raises(DataError, match="this model has a hidden layer; fit it anew"):
+        finetune(tuned, tmp_path / "photos.h5", tmp_path / "more.featx", recipe, root=photos)
+
+
+def test_a_hidden_layer_has_weights_or_is_none():
+    with pytest.raises(NotFittedError):
+        HiddenLayer().fit(np.zeros((2, 3)))
+    with pytest.raises(DataError, match=r"a hidden layer has weights \(units, columns\) and intercepts \(units,\)"):
+        HiddenLayer.from_parts(np.zeros((2, 3), np.float32), np.zeros(3, np.float32))
+    layer = HiddenLayer.from_parts(np.eye(2, dtype=np.float32), np.array([0, 1], np.float32))
+    assert layer.fit(np.zeros((1, 2))).transform([[-1.0, -0.5]]).tolist() == [[0, 0.5]]

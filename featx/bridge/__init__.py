@@ -21,6 +21,7 @@ from featx.engines.torch_engine import TorchEngine
 from featx.engines.trunk import Trunk
 from featx.errors import ModelError
 from featx.heads import BlockNormalizer, from_linear_parts, linear_parts
+from featx.heads.hidden import HiddenLayer, hidden_of, with_hidden
 from featx.heads.pipelines import is_multilabel
 from featx.spec import ExtractSpec
 from featx.weights import TrunkWeights, load_for, trunk_digest
@@ -86,9 +87,9 @@ def to_torch(model: Fitted, weights: TrunkWeights | str | Path | None = None) ->
     """
     trunk = Trunk.from_tensors(_weights_of(model, weights).tensors, model.spec.blocks)
     normalizer = _normalizer_module(model.estimator.named_steps["normalizer"])
-    W, b = linear_parts(model.estimator, np.float32)
-    head = nn.Linear(W.shape[1], len(W))
-    head.load_state_dict({"weight": torch.from_numpy(W), "bias": torch.from_numpy(b)})
+    head: nn.Module = _linear_module(*linear_parts(model.estimator, np.float32))
+    if hidden := hidden_of(model.estimator):
+        head = nn.Sequential(_linear_module(hidden.coef_, hidden.intercept_), nn.ReLU(), head)
     return ImageClassifier(model.spec, model.classes, trunk, normalizer, head)
 
 
@@ -106,7 +107,8 @@ def from_torch(
     Parameters
     ----------
     module : ImageClassifier
-        From `to_torch`, trained or not; its head must be linear, with dropout or not, and its normalizer untouched.
+        From `to_torch`, trained or not, its normalizer untouched. Its head must be linear, or have one hidden layer
+        and ``torch.nn.ReLU``; with dropout or not.
     model : Model
         What the module was made of.
     weights : TrunkWeights or path, optional
@@ -130,17 +132,19 @@ def from_torch(
     Raises
     ------
     ModelError
-        If the head is not linear, or a weight is not finite.
+        If the head has another form, or a weight is not finite.
     SpecError
         If the head's shape does not fit the classes.
     """
     before = _weights_of(model, weights)
     multilabel = is_multilabel(model.estimator)
-    W, b = _linear_of(module, one_row=len(model.classes) == 2 and not multilabel)
+    hidden, (W, b) = _layers_of(module, one_row=len(model.classes) == 2 and not multilabel)
     kind, normalizer = head or model.head, model.estimator.named_steps["normalizer"]
     changes: dict[str, Any] = {
         "head": kind,
-        "estimator": from_linear_parts(kind, W, b, np.array(model.classes), normalizer, multilabel=multilabel),
+        "estimator": with_hidden(
+            from_linear_parts(kind, W, b, np.array(model.classes), normalizer, multilabel=multilabel), hidden
+        ),
         "info": dict(model.info if info is None else info),
         "calibration": None,
         "path": None,
@@ -152,6 +156,12 @@ def from_torch(
         spec = dataclasses.replace(named, precision="fp32", calibration=())
         changes |= {"spec": spec, "golden": compute_golden(TorchEngine(after, spec, "cpu"))}
     return dataclasses.replace(model, **changes), after
+
+
+def _linear_module(W: np.ndarray, b: np.ndarray) -> nn.Linear:
+    layer = nn.Linear(W.shape[1], len(W))
+    layer.load_state_dict({"weight": torch.from_numpy(W), "bias": torch.from_numpy(b)})
+    return layer
 
 
 def _weights_of(model: Fitted, weights: TrunkWeights | str | Path | None) -> TrunkWeights:
@@ -174,14 +184,23 @@ def _normalizer_module(normalizer: BaseEstimator | str) -> nn.Module:
     return nn.Identity()
 
 
-def _linear_of(module: ImageClassifier, *, one_row: bool) -> tuple[np.ndarray, np.ndarray]:
+def _layers_of(module: ImageClassifier, *, one_row: bool) -> tuple[HiddenLayer | None, tuple[np.ndarray, np.ndarray]]:
+    """The hidden layer, if there is one, and weights and intercepts of the last."""
     layers = [layer for layer in module.head.modules() if not isinstance(layer, TRANSPARENT)]
-    if len(layers) != 1 or not isinstance(layer := layers[0], nn.Linear):
-        got = ", ".join(type(layer).__name__ for layer in layers) or "none"
-        raise ModelError(f"head of the module must be one linear layer to become a model, got {got}")
-    W = layer.weight.detach().float().cpu().numpy()
-    b = np.zeros(len(W), np.float32) if layer.bias is None else layer.bias.detach().float().cpu().numpy()
-    return (W[1:] - W[:1], b[1:] - b[:1]) if one_row and len(W) == 2 else (W.copy(), b.copy())
+    kinds = [type(layer) for layer in layers]
+    if kinds not in ([nn.Linear], [nn.Linear, nn.ReLU, nn.Linear]):
+        got = ", ".join(kind.__name__ for kind in kinds) or "none"
+        raise ModelError(
+            f"head of the module must be one linear layer, or two with ReLU between, to become a model, got {got}"
+        )
+    hidden = HiddenLayer.from_parts(*_arrays_of(layers[0])) if len(layers) > 1 else None
+    W, b = _arrays_of(layers[-1])
+    return hidden, ((W[1:] - W[:1], b[1:] - b[:1]) if one_row and len(W) == 2 else (W, b))
+
+
+def _arrays_of(layer: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    parts = {name: values.detach().float().cpu().numpy().copy() for name, values in layer.state_dict().items()}
+    return parts["weight"], parts.get("bias", np.zeros(len(parts["weight"]), np.float32))
 
 
 def _trunk_of(module: ImageClassifier, before: TrunkWeights, name: str) -> TrunkWeights:

@@ -8,6 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from featx.blocks import BLOCKS, GEM_FLOOR, GEM_POWER
 from featx.export.graph import Graph
 from featx.heads import BlockNormalizer, linear_parts
+from featx.heads.hidden import hidden_of
 from featx.model import Model
 from featx.spec import PREPROCESSINGS, ExtractSpec
 
@@ -34,9 +35,16 @@ def add_features(graph: Graph, pixels: str, spec: ExtractSpec, tensors: Mapping[
 
 def add_decisions(graph: Graph, features: str, model: Model) -> str:
     """Features to the head's decisions: (n, classes), or (n, 1) for one of two classes."""
+    x = _normalized(graph, features, model)
+    if hidden := hidden_of(model.estimator):
+        first = (
+            graph.constant(hidden.coef_, name="hidden.weight"),
+            graph.constant(hidden.intercept_, name="hidden.bias"),
+        )
+        x = graph("Relu", graph("Gemm", x, *first, transB=1))
     weight, bias = linear_parts(model.estimator, np.float32)
     parameters = (graph.constant(weight, name="classifier.weight"), graph.constant(bias, name="classifier.bias"))
-    return graph("Gemm", _normalized(graph, features, model), *parameters, transB=1)
+    return graph("Gemm", x, *parameters, transB=1)
 
 
 def add_answer(graph: Graph, decisions: str, model: Model) -> str:

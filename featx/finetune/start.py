@@ -15,6 +15,7 @@ from featx.errors import DataError, SpecMismatch
 from featx.finetune.heads import make_layers
 from featx.finetune.recipe import Recipe
 from featx.fit.training import Training, read_training
+from featx.heads.hidden import hidden_of
 from featx.heads.rows import holdout
 from featx.model import Model
 from featx.spec import ExtractSpec
@@ -52,12 +53,14 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
     Raises
     ------
     DataError
-        If images have several labels.
+        If images have several labels, or the model has a hidden layer already.
     SpecMismatch
         If the store is not that of the model, or has changed since.
     """
     if model.multilabel:
         raise DataError("finetune takes one label an image; this model gives several")
+    if hidden_of(model.estimator):
+        raise DataError("finetune begins at a head of scikit-learn's, and this model has a hidden layer; fit it anew")
     selection = model.info["selection"]
     training = read_training(
         store, blocks=model.spec.blocks, pools=model.spec.pools, column=selection.get("column"),

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from featx.errors import ModelError
 from featx.heads.calibration import METHOD, Calibration
+from featx.heads.hidden import HiddenLayer, hidden_of, with_hidden
 from featx.heads.normalizer import BlockNormalizer
 from featx.heads.pipelines import from_linear_parts, is_multilabel, linear_parts
 
@@ -33,6 +34,8 @@ def take_state(pipeline: Pipeline, calibration: Calibration | None) -> tuple[dic
     if calibration:
         document["calibration"] = METHOD
         arrays |= {"calibration.slope": calibration.slope, "calibration.intercept": calibration.intercept}
+    if hidden := hidden_of(pipeline):
+        arrays |= {"hidden.weight": hidden.coef_, "hidden.bias": hidden.intercept_}
     weight, bias = linear_parts(pipeline, None)
     return document, {"weight": weight, "bias": bias, **arrays}
 
@@ -53,6 +56,9 @@ def give_state(
         parameters = {**parameters, "class_weight": dict(weights)}
     linear = (arrays["weight"], arrays["bias"])
     pipeline = from_linear_parts(head, *linear, np.array(classes), normalizer, **parameters)
+    if "hidden.weight" in arrays:
+        layer = HiddenLayer.from_parts(arrays["hidden.weight"].copy(), arrays["hidden.bias"].copy())
+        pipeline = with_hidden(pipeline, layer)
     return pipeline, _give_calibration(document.get("calibration"), arrays)
 
 
