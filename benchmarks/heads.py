@@ -28,8 +28,10 @@ from featx.store import Store
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = Path(__file__).parent / "contenders" / "head_search.py"
-PYTHONS = {"featx": sys.executable, "sklearn": sys.executable, "array-api": sys.executable,
-           "intelex": str(ROOT / ".venv-peers" / "bin" / "python")}  # fmt: skip
+PYTHONS = {
+    **dict.fromkeys(("featx", "sklearn", "sklearn-once", "array-api"), sys.executable),
+    "intelex": str(ROOT / ".venv-peers" / "bin" / "python"),
+}
 
 
 def flowers_data(flowers: Path, work: Path, name: str, normalize: str, blocks: tuple[int, ...], pool: str) -> Path:
@@ -101,17 +103,17 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
             options.flowers, work, f"{pool}-{normalize}", normalize, blocks, pool
         )
         for columns, blocks, pool in (("1,280", (3, 4, 5), "avg"), ("25,088", (5,), "flat"))
-        for normalize in ("power", "standard")
+        for normalize in options.normalize
     }
     flowers = [
         {"data": name, "head": head, "threads": threads,
          "ways": race(data, head, ways_of(head), threads, options.rounds)}
-        for name, data in sets.items() for head in HEADS for threads in (1, os.cpu_count() or 1)
+        for name, data in sets.items() for head in HEADS for threads in options.threads
     ]  # fmt: skip
     sizes = [(rows, 1280) for rows in options.rows] + [(1000, 512), (1000, 25_088)]
     growth = [
         {"rows": rows, "columns": columns, "ways": race(made_data(work, rows, columns), "softmax",
-                                                        ("featx", "sklearn") if rows <= 10_000 else ("featx",),
+                                                        ("featx", "sklearn" if rows <= 10_000 else "sklearn-once"),
                                                         os.cpu_count() or 1, 1)}
         for rows, columns in sizes
     ]  # fmt: skip
@@ -154,7 +156,7 @@ def report(results: dict[str, object]) -> str:
     header = ["data", "head", "threads", "way", "seconds", "× featx", "CV gap, points", "C", "test", "peak MB"]
     grown = [
         [f"{entry['rows']:,} × {entry['columns']:,}",
-         *(cost(entry["ways"].get(way)) for way in ("featx", "sklearn"))]
+         *(cost(entry["ways"].get(way)) for way in ("featx", "sklearn", "sklearn-once"))]
         for entry in results["growth"]  # type: ignore[attr-defined]
     ]  # fmt: skip
     return "\n\n".join([
@@ -163,7 +165,7 @@ def report(results: dict[str, object]) -> str:
         " ranges over rounds.",
         table(header, rows),
         "Growth: softmax, 10 classes, four values of C × five folds, made data, all cores.",
-        table(["rows × columns", "featx", "GridSearchCV"], grown),
+        table(["rows × columns", "featx", "GridSearchCV", "one fit of sklearn's"], grown),
         "![Seconds by way](benchmarks/heads.svg)",
     ])  # fmt: skip
 
@@ -172,7 +174,8 @@ def draw(results: dict[str, object]) -> None:
     """Seconds of each way, by head and columns, all cores."""
     import matplotlib.pyplot as plt
 
-    entries = [entry for entry in results["flowers"] if entry["threads"] != 1]  # type: ignore[attr-defined]
+    most = max(entry["threads"] for entry in results["flowers"])  # type: ignore[attr-defined]
+    entries = [entry for entry in results["flowers"] if entry["threads"] == most]  # type: ignore[attr-defined]
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for offset, way in enumerate(("featx", "sklearn", "intelex", "array-api")):
         known = [(n, median(seconds(e["ways"][way]))) for n, e in enumerate(entries) if way in e["ways"]]
@@ -192,6 +195,8 @@ def main() -> None:
     parser.add_argument("flowers", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--normalize", nargs="*", default=["power", "standard"])
+    parser.add_argument("--threads", type=int, nargs="*", default=sorted({1, os.cpu_count() or 1}))
     parser.add_argument("--rows", type=int, nargs="*", default=[1000, 10_000, 100_000])
     results = measure(parser.parse_args())
     keep("heads", results)

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -15,13 +16,13 @@ from sklearn.exceptions import NotFittedError
 from featx.bridge import from_torch, to_torch
 from featx.commands import main
 from featx.engines import make_engine
-from featx.errors import DataError, ModelError, SpecError, SpecMismatch
+from featx.errors import DataError, EngineError, ModelError, SpecError, SpecMismatch
 from featx.export import export
 from featx.extract import extract
 from featx.finetune import Recipe, finetune
 from featx.finetune.boundary import Boundary, boundary_shape
 from featx.finetune.heads import make_layers
-from featx.finetune.log import draw_curves
+from featx.finetune.log import Log, draw_curves
 from featx.finetune.recipe import first_trained, frozen_block
 from featx.finetune.start import head_of, make_module, read_data
 from featx.finetune.tail import Tail
@@ -305,10 +306,20 @@ def test_the_command_tunes_and_says_what_it_gained(place, tmp_path):
     assert json.loads(result.stdout)["model"] == str(output)
 
 
-def test_curves_are_drawn(tmp_path):
-    rows = [{"val_accuracy": value} for value in (0.1, 0.5, 0.9)]
-    draw_curves({"transferred": rows, "from scratch": rows}, tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+def test_curves_are_drawn(tmp_path, monkeypatch):
+    for name in ("transferred", "scratch"):
+        folder = tmp_path / f"{name}.finetune"
+        folder.mkdir()
+        log = Log(folder)
+        for epoch, value in enumerate((0.1, 0.5, 0.9)):
+            log.add(epoch=epoch, stage="trunk", val_accuracy=value)
+    runs = [str(tmp_path / "transferred.finetune"), str(tmp_path / "scratch.finetune")]
+    result = CliRunner().invoke(main, ["curves", *runs, "-o", str(tmp_path / "curves.svg")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "curves.svg").read_text().count("<!-- transferred -->") == 1
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(EngineError, match=r"learning curves need a package: pip install 'featx\[plot\]'"):
+        draw_curves({}, tmp_path / "none.png")
 
 
 @pytest.mark.parametrize("names", [("red", "green", "blue"), ("red", "blue")], ids=["three classes", "two"])

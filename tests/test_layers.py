@@ -16,7 +16,7 @@ LAYERS = [
     {"bridge"},
     {"model"},
     {"load", "extract", "fit", "evaluate", "predict", "info", "export", "views"},
-    {"features", "finetune"},
+    {"features", "finetune", "probe"},
     {"commands", "__init__"},
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}

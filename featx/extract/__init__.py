@@ -122,7 +122,7 @@ def extract(
         pending = [path for path in listing.paths if path not in tried]
         new = _New()
         if pending:
-            runner = make(spec)
+            runner = settled.engine or make(spec)
             golden = _begin(folder, runner, golden, old)
             with progress_bar(len(pending), "image", "extract", shown=progress) as bar:
                 parts = feature_parts(runner, pending, listing.root, workers, max_pixels, bar.update, timings)

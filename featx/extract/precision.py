@@ -21,10 +21,12 @@ SAMPLE = 32
 
 @dataclass(frozen=True)
 class Settled:
-    """The spec with its precision and calibration; for a new calibration, mean cosine to fp32 by feature."""
+    """The spec with its precision and calibration; for a new calibration also the mean cosine to fp32 by feature, and
+    the engine that was compared."""
 
     spec: ExtractSpec
     agreement: dict[str, float] = field(default_factory=dict)
+    engine: Engine | None = None
 
 
 def settle_precision(
@@ -57,7 +59,8 @@ def settle_precision(
     images = sample(spec)
     calibration = calibrate(trunk, spec, images)
     spec = dataclasses.replace(spec, calibration=calibration.bounds)
-    return Settled(spec, check_agreement(make(spec), images, calibration.features))
+    engine = make(spec)
+    return Settled(spec, check_agreement(engine, images, calibration.features), engine)
 
 
 def draw_sample(listing: Listing, spec: ExtractSpec, workers: int, max_pixels: int) -> np.ndarray:

@@ -1,0 +1,22 @@
+"""``featx curves``."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False))
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The picture, curves.png or .svg.")
+def command(runs: tuple[str, ...], output: str) -> None:
+    """Draw validation accuracy by epoch of the fine-tunings whose folders are RUNS, one curve each.
+
+    Transferred beside from scratch shows what transfer brings: a higher start, a higher slope, a higher end.
+
+    \b
+    Example:
+      featx curves tuned.featx.finetune scratch.featx.finetune -o curves.png
+    """
+    from featx.finetune.log import Log, draw_curves
+
+    draw_curves({Path(run).name.removesuffix(".finetune"): Log(Path(run)).rows for run in runs}, Path(output))

@@ -1,0 +1,184 @@
+"""Probe: how good every depth of the trunk is for the images at hand, and what it costs."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featx.blocks import feature_name, trunk_flops
+from featx.engines import make_engine
+from featx.errors import DataError, EngineError
+from featx.fit import block_runs
+from featx.fit.training import read_training
+from featx.heads import BlockNormalizer
+from featx.heads.logme import log_maximum_evidence
+from featx.heads.search import search
+from featx.spec import ExtractSpec
+from featx.weights import load_for
+
+TIMED_IMAGES = 4
+ROUNDS = 3
+LOGME_ROWS = 5000
+"""The most rows that LogME is computed on: its cost grows with their cube."""
+
+
+@dataclass(frozen=True)
+class Depth:
+    """One run of blocks: its best cross-validated score, and what it costs an image.
+
+    ``logme`` is the log evidence a row without any fit (see `featx.heads.logme`); ``arithmetic`` the share of the whole
+    trunk's; ``milliseconds`` of the trunk, NaN if not timed; ``bytes`` of features in float32.
+    """
+
+    name: str
+    blocks: tuple[int, ...]
+    C: float
+    mean: float
+    standard_error: float
+    logme: float
+    arithmetic: float
+    milliseconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """All depths, shallow before deep; the best, and the shallowest within one standard error of it, by name."""
+
+    store: str
+    head: str
+    scoring: str
+    rows: int
+    depths: tuple[Depth, ...]
+    best: str
+    frugal: str
+
+    @property
+    def advice(self) -> str:
+        """One sentence: what the frugal depth saves, and what it loses."""
+        by_name = {depth.name: depth for depth in self.depths}
+        best, frugal = by_name[self.best], by_name[self.frugal]
+        if best == frugal:
+            return f"blocks {best.name} are the best, and no shallower run is within one standard error"
+        lost = 100 * (best.mean - frugal.mean)
+        cost = frugal.arithmetic / best.arithmetic
+        return f"blocks {frugal.name} lose {lost:.1f} points and cost {cost:.0%} of blocks {best.name}, the best"
+
+
+def probe(
+    store: str | Path,
+    *,
+    head: str = "softmax",
+    column: str | None = None,
+    test_size: float | None = None,
+    folds: int = 5,
+    repeats: int = 1,
+    scoring: str = "accuracy",
+    seed: int = 0,
+    timed: bool = True,
+    device: str = "auto",
+    engine: str = "auto",
+) -> ProbeReport:
+    """Evaluate a linear head on every run of neighboring blocks by cross-validation, on a store's training rows.
+
+    Linear evaluation of layers is that of Alain & Bengio (2016), "Understanding intermediate layers using linear
+    classifier probes".
+
+    Parameters
+    ----------
+    store : path
+        With labels, one an image.
+    head, column, test_size, folds, repeats, scoring, seed
+        As in `featx.fit.fit`.
+    timed : bool
+        Also time the trunk up to each depth on this machine.
+    device, engine : str
+        Where, as in `featx.extract.extract`.
+
+    Raises
+    ------
+    StoreError, DataError
+        If the store cannot be read, or its labels do not allow the folds.
+    EngineError
+        If the device or engine is not there.
+    """
+    rows = read_training(store, column=column, test_size=test_size, seed=seed)
+    if rows.y.ndim == 2:
+        raise DataError(f"probe takes one label an image, but images of {store} have several")
+    runs = block_runs(rows.spec.blocks)
+    sets = {name: tuple(feature_name(b, p) for b in run for p in rows.spec.pools) for name, run in runs.items()}
+    found = search(
+        rows.X, rows.y, features=rows.spec.slices, feature_sets=sets, groups=rows.groups, plain=rows.plain,
+        heads=(head,), folds=folds, repeats=repeats, scoring=scoring, seed=seed,
+    )  # fmt: skip
+    seconds = time_depths(rows.spec, device, engine) if timed else {}
+    flops = trunk_flops(rows.spec.size)
+    depths = []
+    for name, run in sorted(runs.items(), key=lambda item: (item[1][-1], -item[1][0])):
+        best = max((row for row in found.rows if row.feature_set == name), key=lambda row: row.mean)
+        spec = rows.spec.select(blocks=run)
+        depths.append(
+            Depth(name, run, best.C, best.mean, best.standard_error, _logme(rows.X, rows.y, rows.spec, spec, seed),
+                  flops[run[-1]] / flops[max(flops)], 1000 * seconds.get(run[-1], np.nan),
+                  4 * sum(spec.widths.values()))
+        )  # fmt: skip
+    first = max(depths, key=lambda depth: depth.mean)
+    near = [depth for depth in depths if depth.mean >= first.mean - first.standard_error]
+    last = min(depth.blocks[-1] for depth in near)
+    frugal = max((depth for depth in near if depth.blocks[-1] == last), key=lambda depth: depth.mean)
+    return ProbeReport(str(store), head, scoring, len(rows.y), tuple(depths), first.name, frugal.name)
+
+
+def time_depths(spec: ExtractSpec, device: str = "auto", engine: str = "auto") -> dict[int, float]:
+    """Seconds an image of the trunk up to each block of a spec, the shortest of some rounds in alternation."""
+    weights = load_for(spec)
+    images = np.random.default_rng(0).integers(0, 256, (TIMED_IMAGES, spec.size, spec.size, 3), dtype=np.uint8)
+    engines = {
+        block: make_engine(weights, spec.select(blocks=(block,)), device, TIMED_IMAGES, engine) for block in spec.blocks
+    }
+    for run in engines.values():
+        run(images)
+    shortest = dict.fromkeys(engines, np.inf)
+    for block in [block for _ in range(ROUNDS) for block in engines]:
+        began = time.perf_counter()
+        engines[block](images)
+        shortest[block] = min(shortest[block], (time.perf_counter() - began) / TIMED_IMAGES)
+    return shortest
+
+
+def _logme(X: np.ndarray, y: np.ndarray, whole: ExtractSpec, spec: ExtractSpec, seed: int) -> float:
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(y))[:LOGME_ROWS])
+    columns = np.concatenate([np.arange(X.shape[1])[whole.slices[name]] for name in spec.widths])
+    normalizer = BlockNormalizer(tuple(spec.widths.values()))
+    return log_maximum_evidence(normalizer.fit_transform(X[np.ix_(chosen, columns)]), y[chosen])
+
+
+def draw_probe(report: ProbeReport, path: Path) -> None:
+    """Score against cost, a point a run of blocks, as a picture; ``EngineError`` without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise EngineError(f"plots need a package: pip install 'featx[plot]' ({error})") from error
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    timed = not np.isnan(report.depths[0].milliseconds)
+    costs = [depth.milliseconds if timed else 100 * depth.arithmetic for depth in report.depths]
+    means, errors = [depth.mean for depth in report.depths], [depth.standard_error for depth in report.depths]
+    axes.errorbar(costs, means, errors, fmt="o", capsize=3)
+    for depth, cost in zip(report.depths, costs, strict=True):
+        axes.annotate(depth.name, (cost, depth.mean), xytext=(5, 4), textcoords="offset points")
+    axes.set_xlabel("ms an image" if timed else "% of the trunk's arithmetic")
+    axes.set_ylabel(f"cross-validated {report.scoring}")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+def listed(depths: Sequence[Depth]) -> list[dict[str, object]]:
+    """Depths as values that JSON holds: what was not timed is None."""
+    return [
+        {**dataclasses.asdict(depth), "milliseconds": None if np.isnan(depth.milliseconds) else depth.milliseconds}
+        for depth in depths
+    ]

@@ -1,0 +1,109 @@
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from sklearn.linear_model import BayesianRidge
+
+from featx.commands import main
+from featx.errors import DataError, EngineError
+from featx.extract import extract
+from featx.heads import make_head
+from featx.heads.logme import log_maximum_evidence
+from featx.probe import Depth, ProbeReport, draw_probe, probe, time_depths
+from featx.spec import ExtractSpec
+
+
+def made(rows, columns, spread, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.repeat([0, 1], rows // 2)
+    return rng.standard_normal((rows, columns)) + spread * y[:, np.newaxis], y
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(60, 8), (20, 50)], ids=["tall", "wide"])
+def test_logme_is_the_evidence_that_bayesian_ridge_finds(rows, columns):
+    X, y = made(rows, columns, 0.5)
+    ridge = BayesianRidge(
+        alpha_1=0, alpha_2=0, lambda_1=0, lambda_2=0, fit_intercept=False, compute_score=True, max_iter=3000, tol=1e-12
+    )
+    scores = [ridge.fit(X, y == label).scores_[-1] / rows for label in (0, 1)]
+    assert log_maximum_evidence(X, y) == pytest.approx(np.mean(scores), rel=1e-3)
+
+
+def test_logme_rises_with_how_well_classes_lie_apart():
+    scores = [log_maximum_evidence(*made(100, 10, spread)) for spread in (0, 0.5, 2)]
+    assert scores == sorted(scores)
+
+
+def test_every_run_of_blocks_is_scored_as_scikit_learn_would(shared_store):
+    report = probe(shared_store, timed=False, folds=3)
+    assert [depth.name for depth in report.depths][:4] == ["1", "2", "1-2", "3"]
+    assert len(report.depths) == 15
+    assert all(np.isnan(depth.milliseconds) for depth in report.depths)
+    by_name = {depth.name: depth for depth in report.depths}
+    assert by_name["1-5"].bytes == 2 * 4 * 1472
+    assert by_name["5"].arithmetic == by_name["1-5"].arithmetic == 1
+    assert by_name[report.best].mean == max(depth.mean for depth in report.depths)
+    assert make_head(report.head, by_name["3"].C) is not None
+
+
+def depth(name, mean, error=0.01):
+    blocks = tuple(range(int(name[0]), int(name[-1]) + 1))
+    return Depth(name, blocks, 1.0, mean, error, 0.0, blocks[-1] / 5, np.nan, 4)
+
+
+@pytest.mark.parametrize(
+    ("means", "frugal", "advice"),
+    [
+        ({"3": 0.8, "4": 0.895, "5": 0.9}, "4", "blocks 4 lose 0.5 points and cost 80% of blocks 5, the best"),
+        ({"3": 0.8, "4": 0.85, "5": 0.9}, "5", "blocks 5 are the best, and no shallower run is within one"),
+    ],
+)
+def test_advice_is_the_shallowest_within_one_standard_error(means, frugal, advice):
+    depths = tuple(depth(name, mean) for name, mean in means.items())
+    report = ProbeReport("photos.h5", "softmax", "accuracy", 100, depths, "5", frugal)
+    assert report.advice.startswith(advice)
+
+
+def test_a_shallow_signal_is_found_shallow(tmp_path, oxford):
+    """Colors are told apart as well by block 1 as by all."""
+    from conftest import fill
+
+    extract(fill(tmp_path / "photos", each=10), tmp_path / "photos.h5", ExtractSpec(size=32))
+    report = probe(tmp_path / "photos.h5", timed=False)
+    assert {depth.name: depth for depth in report.depths}[report.frugal].blocks[-1] == 1
+
+
+def test_deeper_takes_longer(oxford):
+    seconds = time_depths(ExtractSpec(size=96).with_trunk(oxford.name, oxford.digest, oxford.preprocessing), "cpu")
+    assert list(seconds) == [1, 2, 3, 4, 5]
+    assert 0 < seconds[1] < seconds[5]
+
+
+def test_the_command_prints_draws_and_gives_json(shared_store, tmp_path):
+    result = CliRunner().invoke(main, ["probe", str(shared_store), "--plot", str(tmp_path / "p.png"), "--folds", "2"])
+    assert result.exit_code == 0, result.output
+    columns = ["blocks", "accuracy", "error", "LogME", "arithmetic", "ms", "bytes"]
+    assert result.output.splitlines()[0].split() == columns
+    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
+    result = CliRunner().invoke(main, ["probe", str(shared_store), "--no-time", "--json", "--folds", "2"])
+    document = json.loads(result.stdout)
+    assert document["depths"][0]["milliseconds"] is None
+    assert document["advice"].startswith("blocks ")
+
+
+def test_plots_need_matplotlib(shared_store, monkeypatch, tmp_path):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    report = ProbeReport("photos.h5", "softmax", "accuracy", 1, (depth("5", 0.9),), "5", "5")
+    with pytest.raises(EngineError, match=r"plots need a package: pip install 'featx\[plot\]'"):
+        draw_probe(report, tmp_path / "p.png")
+
+
+def test_several_labels_an_image_are_not_probed(tmp_path, photos, oxford):
+    rows = [f"{path.relative_to(photos)},{path.parent.name}|all" for path in sorted(photos.rglob("*.png"))]
+    (tmp_path / "m.csv").write_text("\n".join(["path,label", *rows]))
+    extract(tmp_path / "m.csv", tmp_path / "m.h5", ExtractSpec(size=32, blocks=(1,)), root=photos)
+    with pytest.raises(DataError, match=r"probe takes one label an image, but images of .* have several"):
+        probe(tmp_path / "m.h5", timed=False)
