@@ -29,7 +29,7 @@ from featx.finetune.tail import Tail
 from featx.finetune.training import Rows, Score, Stage
 from featx.fit import fit
 from featx.heads.hidden import HiddenLayer
-from featx.images.loading import load_image
+from featx.images.loading import file_digest, load_image
 from featx.model import load_model
 from featx.predict import predict
 from featx.spec import ExtractSpec
@@ -99,14 +99,14 @@ def test_stage_1_begins_with_the_accuracy_of_scikit_learn(place, tmp_path, head,
 
 def test_validation_holds_plain_views_of_images_that_are_not_trained_on(place, model):
     data = read_data(model, place / "photos.h5", FAST)
-    assert not set(data.train.paths) & set(data.val.paths)
-    assert (len(data.train.paths), len(data.val.paths)) == (27, 9)
+    assert not set(data.train.digests) & set(data.val.digests)
+    assert (len(data.train.digests), len(data.val.digests)) == (27, 9)
     assert (len(data.train.labels), len(data.val.labels)) == (81, 9)
     assert np.bincount(data.train.owners).tolist() == [3] * 27
     with Store(place / "photos.h5") as store:
         paths, X = np.array(store.paths), store.read(model.spec.widths)
     for images in (data.train, data.val):
-        for number, path in enumerate(images.paths):
+        for number, path in enumerate(images.digests):
             stored = X[paths == path][: (images.owners == number).sum()]
             np.testing.assert_array_equal(images.features[images.owners == number], stored)
 
@@ -116,7 +116,7 @@ def test_the_tail_gives_what_the_whole_gives(place, model, tmp_path, oxford, unf
     data = read_data(model, place / "photos.h5", FAST)
     module = make_module(model, oxford, data.train, FAST)
     tail = Tail(module, first_trained(unfreeze)).eval()
-    boundary = Boundary(tmp_path / "b", data.spec, tail.boundary, data.val.paths)
+    boundary = Boundary(tmp_path / "b", data.spec, tail.boundary, data.val.digests)
     boundary.fill(lambda spec: make_engine(oxford, spec, "cpu"), place / "photos", 1, progress=False)
     every = boundary.rows
     assert every.shape == (27, *boundary_shape(data.spec, tail.boundary))
@@ -174,7 +174,7 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights(place, model, tmp_pat
 
 
 def test_frozen_layers_go_on_where_they_stopped(place, oxford, tmp_path, monkeypatch):
-    paths = [f"red/{number}.png" for number in range(6)]
+    paths = {name: file_digest(place / "photos" / name) for name in (f"red/{number}.png" for number in range(6))}
     monkeypatch.setattr("featx.engines.streaming.PART_ROWS", 6)
     whole, stopped = (Boundary(tmp_path / name, SPEC, 4, paths) for name in ("whole", "stopped"))
 
@@ -197,6 +197,29 @@ def test_frozen_layers_go_on_where_they_stopped(place, oxford, tmp_path, monkeyp
     np.testing.assert_array_equal(whole.rows, stopped.rows)
     again = Boundary(tmp_path / "stopped", dataclasses.replace(SPEC, view_seed=7), 4, paths)
     assert again._done() == 0
+    changed = Boundary(tmp_path / "changed", SPEC, 4, {"red/0.png": "of other bytes"})
+    with pytest.raises(DataError, match=r"red/0\.png has changed since the store was made; update the store and fit"):
+        changed.fill(make, place / "photos", 1, progress=False)
+
+
+def test_another_recipe_does_not_go_on_from_a_stopped_run(place, model, tmp_path, monkeypatch):
+    output = tmp_path / "tuned.featx"
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "_keep", lambda self, state, keep=Stage._keep: (keep(self, state), stop())[0])
+        with pytest.raises(Stop):
+            tune(place, model, output)
+    folder = tmp_path / "tuned.featx.finetune"
+    assert {path.name for path in folder.iterdir()} >= {"trunk.pt", "run", "log.csv", "train.boundary"}
+    tune(place, model, output, dataclasses.replace(FAST, epochs=1), keep=True)
+    assert [row["epoch"] for row in read_log(output)] == [0, 1]
+    kept = {"train.boundary", "train.json", "val.boundary", "val.json"}
+    assert {path.name for path in folder.iterdir()} == {"log.csv", "log.jsonl", *kept}
+    tune(place, model, output, overwrite=True)
+    assert {path.name for path in folder.iterdir()} == {"log.csv", "log.jsonl"}
+
+
+def stop():
+    raise Stop
 
 
 def test_refit_trains_on_all_images_as_long(place, model, tmp_path, monkeypatch):
@@ -290,7 +313,8 @@ def test_activations_beyond_float16_are_an_error(place, oxford, tmp_path):
         def __call__(self, images):
             return {"block4_flat": np.full((len(images), 2048), 1e6, np.float32)}
 
-    boundary = Boundary(tmp_path / "b", SPEC.plain, 4, ["red/0.png"])
+    digest = file_digest(place / "photos" / "red" / "0.png")
+    boundary = Boundary(tmp_path / "b", SPEC.plain, 4, {"red/0.png": digest})
     with pytest.raises(DataError, match="block 4 leaves the range of float16; unfreeze an earlier block"):
         boundary.fill(lambda spec: Huge(), place / "photos", 1, progress=False)
 

@@ -40,6 +40,7 @@ from featx.commands.options import echo_json, json_option, quiet_option
 @click.option("--engine", type=click.Choice(("auto", "torch", "openvino")), default="auto", show_default=True,
               help="What runs the frozen layers.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
+@click.option("--keep", is_flag=True, help="Keep what the frozen layers give, for another recipe of the same output.")
 @click.option("--overwrite", is_flag=True, help="Replace a model that is there.")
 @quiet_option
 @json_option

@@ -1,6 +1,8 @@
 """Fine-tune: a model's head, and then the last layers of its trunk, from where scikit-learn left it."""
 
 import dataclasses
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +21,15 @@ from featx.finetune.recipe import Recipe, first_trained
 from featx.finetune.start import Data, Images, head_of, make_module, read_data
 from featx.finetune.tail import Tail
 from featx.finetune.training import Outcome, Rows, Stage
+from featx.heads import linear_parts
 from featx.model import Model
 from featx.progress import progress_bar
 from featx.spec import ExtractSpec
 from featx.weights import TrunkWeights, load_for, save_beside
 
 __all__ = ["FinetuneReport", "Recipe", "finetune"]
+RUN = "run"
+"""What the run in the folder is; not there once it is done."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ def finetune(
     device: str = "auto",
     workers: int | None = None,
     mixed: bool | None = None,
+    keep: bool = False,
     overwrite: bool = False,
     progress: bool = False,
 ) -> FinetuneReport:
@@ -82,6 +88,8 @@ def finetune(
         As in `featx.extract.extract`; ``device`` is also that of the training.
     mixed : bool, optional
         Train in bfloat16 where that is safe; by default on CUDA devices that have it.
+    keep : bool
+        Keep what the frozen layers give, gigabytes, for another recipe with the same output.
     overwrite : bool
         Replace a model that is there.
     progress : bool
@@ -116,6 +124,7 @@ def finetune(
     changed = trunk.digest != run.weights.digest
     beside = str(save_beside(trunk, output)) if changed else ""
     tuned.save(output, overwrite=overwrite)
+    run.clear("*.pt", RUN, *(() if keep else ("*.boundary", "*.json")))
     return FinetuneReport(str(output), beside, first.accuracy, best.accuracy, epochs, str(run.folder / "log.csv"))
 
 
@@ -135,10 +144,31 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not self._goes_on():
+            self.clear("*.pt", "log.*")
+            (self.folder / RUN).write_text(self._identity)
         self.log = Log(self.folder)
         self.place = find_device(self.device)
         if self.mixed is None:
             self.mixed = self.place.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+    @property
+    def _identity(self) -> str:
+        """What a stopped run must have in common with this one, to be gone on from."""
+        W, b = linear_parts(self.model.estimator)
+        head = hashlib.sha256(W.tobytes() + b.tobytes()).hexdigest()
+        parts = {"recipe": dataclasses.asdict(self.recipe), "head": head, "spec": self.model.spec.digest,
+                 "images": self.data.training.store, "views": self.data.spec.digest}  # fmt: skip
+        return json.dumps(parts, sort_keys=True)
+
+    def _goes_on(self) -> bool:
+        path = self.folder / RUN
+        return path.is_file() and path.read_text() == self._identity
+
+    def clear(self, *patterns: str) -> None:
+        """Remove files of the folder."""
+        for path in [path for pattern in patterns for path in self.folder.glob(pattern)]:
+            path.unlink()
 
     def train(
         self, images: Images, prefix: str, stops: dict[str, int] | None = None
@@ -172,7 +202,7 @@ class _Run:
             return stage.run(bar.update)
 
     def _tail_rows(self, tail: Tail, images: Images, name: str, spec: ExtractSpec) -> Rows:
-        boundary = Boundary(self.folder / f"{name}.boundary", spec, tail.boundary, images.paths)
+        boundary = Boundary(self.folder / f"{name}.boundary", spec, tail.boundary, images.digests)
         boundary.fill(self._maker(), self.root, self.workers, progress=self.progress)
         return _rows(images, boundary.rows, images.features)
 

@@ -1,8 +1,9 @@
 """What the frozen layers give, computed once and kept on disk: images, or the output of the last frozen block."""
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,12 @@ def boundary_shape(spec: ExtractSpec, block: int) -> tuple[int, int, int]:
 class Boundary:
     """Rows of activations (rows, channels, height, width) in one file: float16, or uint8 for images.
 
-    Rows go by image, then by view. A run that was stopped goes on after its last finished part.
+    Rows go by image, then by view. A run that was stopped goes on after its last finished part. ``images`` are paths
+    with the sha256 of their files' bytes.
     """
 
-    def __init__(self, path: Path, spec: ExtractSpec, block: int, paths: Sequence[str]) -> None:
-        self._path, self._spec, self._block, self._images = path, spec, block, list(paths)
+    def __init__(self, path: Path, spec: ExtractSpec, block: int, images: Mapping[str, str]) -> None:
+        self._path, self._spec, self._block, self._images = path, spec, block, dict(images)
         self._state = path.with_suffix(".json")
         self._dtype = np.dtype(np.float16 if block else np.uint8)
         self._shape = (len(self._images) * spec.views, *boundary_shape(spec, block))
@@ -47,12 +49,12 @@ class Boundary:
         return np.memmap(self._path, self._dtype, "r", shape=self._shape)
 
     def fill(self, make: Callable[[ExtractSpec], Engine], root: Path, workers: int, *, progress: bool) -> None:
-        """Compute what is not there yet; ``DataError`` if an image can no longer be read."""
+        """Compute what is not there yet; ``DataError`` if an image cannot be read, or has changed."""
         done = self._done()
         if done == len(self._images):
             return
         file = np.memmap(self._path, self._dtype, "r+" if done else "w+", shape=self._shape)
-        views, pending = self._spec.views, self._images[done:]
+        views, pending = self._spec.views, list(self._images)[done:]
         with progress_bar(len(pending), "image", "frozen layers", shown=progress) as bar:
             for rows in self._compute(make, pending, root, workers):
                 count = len(rows) // views
@@ -67,12 +69,12 @@ class Boundary:
     ) -> Iterator[np.ndarray]:
         if self._block == 0:
             for image in load_images(paths, root, self._spec, workers):
-                _check_read([(image.path, image.reason)] if image.reason else [])
+                self._check([image.path], [image.digest], [(image.path, image.reason)] if image.reason else [])
                 yield np.stack(image.views).transpose(0, 3, 1, 2)
             return
         name = feature_name(self._block, "flat")
         for part in feature_parts(make(boundary_spec(self._spec, self._block)), paths, root, workers):
-            _check_read(part.failures)
+            self._check(part.paths, part.digests, part.failures)
             values = part.features[name].reshape(-1, *self._shape[1:])
             if values.max(initial=0) > np.finfo(np.float16).max:
                 raise DataError(f"block {self._block} leaves the range of float16; unfreeze an earlier block")
@@ -80,7 +82,18 @@ class Boundary:
 
     @property
     def _identity(self) -> dict[str, object]:
-        return {"spec": self._spec.digest, "block": self._block, "images": len(self._images)}
+        listed = json.dumps(self._images, sort_keys=True)
+        return {"spec": self._spec.digest, "block": self._block, "images": hashlib.sha256(listed.encode()).hexdigest()}
+
+    def _check(self, paths: Sequence[str], digests: Sequence[str], failures: Sequence[tuple[str, str]]) -> None:
+        if failures:
+            path, reason = failures[0]
+            raise DataError(f"{path}, of which the store has a row, cannot be read: {reason}; update the store first")
+        for path, digest in zip(paths, digests, strict=True):
+            if digest != self._images[path]:
+                raise DataError(
+                    f"{path} has changed since the store was made; update the store and fit the model again"
+                )
 
     def _done(self) -> int:
         try:
@@ -89,9 +102,3 @@ class Boundary:
             return 0
         same = {name: state.get(name) for name in self._identity} == self._identity
         return int(state["done"]) if same and self._path.exists() else 0
-
-
-def _check_read(failures: Sequence[tuple[str, str]]) -> None:
-    if failures:
-        path, reason = failures[0]
-        raise DataError(f"{path}, of which the store has a row, cannot be read: {reason}; update the store first")

@@ -25,12 +25,12 @@ from featx.weights import TrunkWeights
 
 @dataclass(frozen=True)
 class Images:
-    """Rows of a store by image: ``paths``, and the features, class numbers and image numbers of their rows.
+    """Rows of a store by image: digests by path, and the features, class numbers and image numbers of their rows.
 
     Rows go by image, then by view.
     """
 
-    paths: list[str]
+    digests: dict[str, str]
     features: np.ndarray
     labels: np.ndarray
     owners: np.ndarray
@@ -75,16 +75,17 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
     labels = np.searchsorted(np.array(training.classes), training.y)
     fit, held = holdout(labels, digests.tolist(), recipe.val_size, recipe.seed)
     held = held[training.plain[held]]
-    chosen = (_images(training, paths, labels, rows) for rows in (fit, held, np.arange(len(labels))))
+    chosen = (_images(training, paths, digests, labels, rows) for rows in (fit, held, np.arange(len(labels))))
     return Data(spec, training, *chosen)
 
 
-def _images(training: Training, paths: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Images:
-    names, first, owners = np.unique(paths[rows], return_index=True, return_inverse=True)
+def _images(training: Training, paths: np.ndarray, digests: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Images:
+    _, first, owners = np.unique(paths[rows], return_index=True, return_inverse=True)
     # In the order of the store, which keeps the views of an image together.
     rank = np.argsort(np.argsort(first))
-    ordered = names[np.argsort(first)].tolist()
-    return Images(ordered, training.X[rows], labels[rows], rank[owners])
+    ordered = rows[np.sort(first)]
+    known = dict(zip(paths[ordered].tolist(), digests[ordered].tolist(), strict=True))
+    return Images(known, training.X[rows], labels[rows], rank[owners])
 
 
 def head_of(model: Model, data: Data, images: Images) -> Model:
