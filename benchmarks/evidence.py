@@ -112,7 +112,7 @@ def steady(flowers: Path, work: Path) -> None:
     code = (
         "import sys, json, resource; from featx.extract import extract; from featx.spec import ExtractSpec\n"
         "paths = [f'{sys.argv[1]}/{number:05}.jpg' for number in range(int(sys.argv[3]))]\n"
-        "report = extract(paths, sys.argv[2], ExtractSpec(size=96, precision='fp32'), overwrite=True)\n"
+        "report = extract(paths, sys.argv[2], ExtractSpec(size=64), overwrite=True)\n"
         "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
         "print(f'{len(paths)} images: {report.extracted / report.seconds:.1f} images/s, peak {peak} MB')"
     )

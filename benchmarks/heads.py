@@ -76,7 +76,7 @@ def run(way: str, data: Path, head: str, threads: int) -> dict[str, object] | No
     command = [PYTHONS[way], str(SCRIPT), way, str(data), head, str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
-        say(f"  {way} {head}: {done.stderr.strip().splitlines()[-1]}")
+        say(f"  {way} {head}: {(done.stderr.strip().splitlines() or [f'ended with {done.returncode}'])[-1]}")
         return None
     answer: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     what = f"{data.stem} {head} {way}, {threads} threads"
@@ -107,7 +107,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     }
     flowers = [
         {"data": name, "head": head, "threads": threads,
-         "ways": race(data, head, ways_of(head), threads, options.rounds)}
+         "ways": race(data, head, ways_of(head, options.without), threads, options.rounds)}
         for name, data in sets.items() for head in HEADS for threads in options.threads
     ]  # fmt: skip
     sizes = [(rows, 1280) for rows in options.rows] + [(1000, 512), (1000, 25_088)]
@@ -120,10 +120,11 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     return {"machine": machine(), "flowers": flowers, "growth": growth}
 
 
-def ways_of(head: str) -> tuple[str, ...]:
+def ways_of(head: str, without: list[str]) -> tuple[str, ...]:
     """LinearSVC has no array API, nor a patch in scikit-learn-intelex."""
-    return {"linear-svc": ("featx", "sklearn"), "softmax": ("featx", "sklearn", "intelex", "array-api"),
+    ways = {"linear-svc": ("featx", "sklearn"), "softmax": ("featx", "sklearn", "intelex", "array-api"),
             "ovr-logistic": ("featx", "sklearn", "intelex")}[head]  # fmt: skip
+    return tuple(way for way in ways if way not in without)
 
 
 def seconds(answers: list[dict[str, object]]) -> list[float]:
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("flowers", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--without", nargs="*", default=[], help="ways to leave out, intelex being slow here")
     parser.add_argument("--normalize", nargs="*", default=["power", "standard"])
     parser.add_argument("--threads", type=int, nargs="*", default=sorted({1, os.cpu_count() or 1}))
     parser.add_argument("--rows", type=int, nargs="*", default=[1000, 10_000, 100_000])
