@@ -2,9 +2,10 @@
 
     python head_search.py WAY DATA HEAD THREADS
 
-WAY is ``featx``, ``sklearn`` (GridSearchCV), ``sklearn-once`` (one fit, at the last C), ``intelex`` (GridSearchCV,
-patched by scikit-learn-intelex) or ``array-api`` (GridSearchCV over torch tensors). DATA is an .npz of X, y, train,
-test, Cs and folds, the features being normalized already, so that every way solves the same problems.
+WAY is ``featx``, ``sklearn`` (GridSearchCV), ``sklearn-exact`` (the same with tol = 1e-8, to which featx's answer is to
+be compared), ``sklearn-once`` (one fit, at the last C), ``intelex`` (GridSearchCV, patched by scikit-learn-intelex) or
+``array-api`` (GridSearchCV over torch tensors). DATA is an .npz of X, y, train, test, Cs and folds, the features being
+normalized already, so that every way solves the same problems.
 """
 
 import json
@@ -36,6 +37,11 @@ ESTIMATORS = {
     "softmax": (LogisticRegression(max_iter=10_000), "C"),
     "ovr-logistic": (OneVsRestClassifier(LogisticRegression(max_iter=10_000)), "estimator__C"),
 }
+
+
+if WAY == "sklearn-exact":
+    estimator, name = ESTIMATORS[HEAD]
+    estimator.set_params(**{name.replace("C", "tol"): 1e-8, name.replace("C", "max_iter"): 1_000_000})
 
 
 def by_featx(data):

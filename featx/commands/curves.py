@@ -14,7 +14,7 @@ def command(runs: tuple[str, ...], output: str) -> None:
     Transferred beside from scratch shows what transfer brings: a higher start, a higher slope, a higher end.
 
     \b
-    Example:
+    Examples:
       featx curves tuned.featx.finetune scratch.featx.finetune -o curves.png
     """
     from featx.finetune.log import Log, draw_curves

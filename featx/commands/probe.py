@@ -30,7 +30,7 @@ def command(store: str, plot: str | None, as_json: bool, **options: Any) -> None
     blocks, which are also the cheap ones. LogME scores features without fitting anything.
 
     \b
-    Example:
+    Examples:
       featx probe photos.h5 --plot depth.png
     """
     import dataclasses
