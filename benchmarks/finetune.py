@@ -31,7 +31,7 @@ from featx.spec import ExtractSpec
 from featx.store import Store
 
 AUGMENT = "flip,rotate=15,scale=0.9:1.2,translate=0.05"
-OURS = Recipe(epochs=10, learning_rate=1e-3, trunk_factor=0.02, average=0.98, label_smoothing=0.1, weight_decay=1e-3)
+OURS = Recipe(epochs=8, learning_rate=2e-4, trunk_factor=0.1, average=0.98)
 CLASSIC = Recipe(init="random", hidden=256, dropout=0.5, head_epochs=25, epochs=35, schedule="constant")
 
 
