@@ -372,6 +372,23 @@ def test_a_hidden_layer_is_saved_with_the_model(place, tmp_path, names, oxford):
         finetune(tuned, tmp_path / "photos.h5", tmp_path / "more.featx", recipe, root=photos)
 
 
+def test_mixed_images_are_preprocessed_as_others_are(place, model, oxford):
+    data = read_data(model, place / "photos.h5", FAST)
+    tail = Tail(make_module(model, oxford, data.train, FAST), 0).eval()
+    pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    features = torch.from_numpy(data.val.features[:3])
+    with torch.no_grad():
+        torch.testing.assert_close(tail(pixels.float(), features), tail(pixels, features))
+
+
+def test_a_model_that_was_fitted_with_weights_is_refused(place):
+    with Store(place / "photos.h5") as store:
+        weights = np.ones(store.rows)
+    weighted = fit(place / "photos.h5", head="softmax", blocks=(3,), C=1.0, sample_weight=weights)
+    with pytest.raises(DataError, match="finetune counts all images alike, and this model's fit did not"):
+        read_data(weighted, place / "photos.h5", FAST)
+
+
 def test_a_hidden_layer_has_weights_or_is_none():
     with pytest.raises(NotFittedError):
         HiddenLayer().fit(np.zeros((2, 3)))

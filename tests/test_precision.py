@@ -67,6 +67,12 @@ def test_both_engines_round_to_the_same_steps(oxford, int8):
         assert relative_error(theirs[name], plain[name]) > 1e-5
 
 
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_int8_without_a_calibration_is_refused_and_not_computed_as_fp32(oxford, engine):
+    with pytest.raises(EngineError, match="--precision int8 needs a calibration, and this spec has none"):
+        make_engine(oxford, SPEC, "cpu", engine=engine)
+
+
 def test_both_engines_agree_on_photographs(oxford, flower_paths, flowers):
     pixels = [image.pixels for image in load_images(flower_paths[:4], flowers / "jpg", ExtractSpec(), 2)]
     images = np.stack(pixels)

@@ -46,10 +46,12 @@ def make_engine(
     Raises
     ------
     EngineError
-        If the engine is not installed, or the device is not there or not one of the engine's.
+        If the engine is not installed, the device is not there or not one of the engine's, or int8 is not calibrated.
     """
     if engine not in ENGINES:
         raise EngineError(f"--engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if spec.precision == "int8" and not spec.calibration:
+        raise EngineError("--precision int8 needs a calibration, and this spec has none: featx extract makes one")
     if engine == "openvino" or (engine == "auto" and find_spec("openvino") and _is_cpu(device)):
         return _make_openvino(weights, spec, device, batch_size)
     from featx.engines.torch_engine import TorchEngine

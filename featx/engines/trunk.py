@@ -30,10 +30,15 @@ class Trunk(nn.Module):
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor) -> dict[int, Tensor]:
-        """Outputs of the tapped blocks, (n, channels, size / stride, size / stride) each."""
-        tapped, start = {}, 0
+    def forward(self, x: Tensor, start: int = 0) -> dict[int, Tensor]:
+        """Outputs of the tapped blocks, (n, channels, size / stride, size / stride) each.
+
+        ``x`` is what enters layer ``start``; blocks that end before it are not among the outputs.
+        """
+        tapped = {}
         for stop, number in self.taps.items():
+            if stop <= start:
+                continue
             x = self.features[start:stop](x)
             tapped[number], start = x, stop
         return tapped

@@ -108,15 +108,15 @@ def finetune(
     run = _Run(model, load_for(model.spec, weights, model.path), read_data(model, store, recipe), recipe, Path(root),
                output.with_name(output.name + ".finetune"), engine, device, workers or os.cpu_count() or 1, mixed,
                progress)  # fmt: skip
-    outcomes, module = run.train(run.data.train, "")
+    base = head_of(model, run.data, run.data.train)
+    outcomes, module = run.train(base, run.data.train, "")
     first, best = next(iter(outcomes.values())).first, list(outcomes.values())[-1].best
     epochs = {name: outcome.epoch for name, outcome in outcomes.items()}
-    base = head_of(model, run.data, run.data.train)
     if not any(epochs.values()):
         tuned, trunk = model, run.weights
     else:
         if recipe.refit:
-            base, module = model, run.train(run.data.every, "refit-", epochs)[1]
+            base, module = model, run.train(model, run.data.every, "refit-", epochs)[1]
         tuned, trunk = from_torch(module, base, run.weights, head="softmax")
     summary = {"recipe": dataclasses.asdict(recipe), "val_start": first.accuracy, "val_best": best.accuracy,
                "epochs": epochs}  # fmt: skip
@@ -171,11 +171,11 @@ class _Run:
             path.unlink()
 
     def train(
-        self, images: Images, prefix: str, stops: dict[str, int] | None = None
+        self, base: Model, images: Images, prefix: str, stops: dict[str, int] | None = None
     ) -> tuple[dict[str, Outcome], ImageClassifier]:
-        """Both stages on some images; with ``stops``, so many epochs of each and no choice among them."""
+        """Both stages on some images, from ``base``; with ``stops``, so many epochs of each and no choice of them."""
         recipe = self.recipe
-        module = make_module(head_of(self.model, self.data, images), self.weights, images, recipe).to(self.place)
+        module = make_module(base, self.weights, images, recipe).to(self.place)
         first = first_trained("all" if recipe.from_scratch else recipe.unfreeze)
         outcomes = {}
         if recipe.head_epochs and _wanted(stops, "head"):

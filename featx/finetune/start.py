@@ -53,12 +53,14 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
     Raises
     ------
     DataError
-        If images have several labels, or the model has a hidden layer already.
+        If images have several labels or weights, or the model has a hidden layer already.
     SpecMismatch
         If the store is not that of the model, or has changed since.
     """
     if model.multilabel:
         raise DataError("finetune takes one label an image; this model gives several")
+    if "sample_weight" in model.info:
+        raise DataError("finetune counts all images alike, and this model's fit did not; fit it without weights")
     if hidden_of(model.estimator):
         raise DataError("finetune begins at a head of scikit-learn's, and this model has a hidden layer; fit it anew")
     selection = model.info["selection"]

@@ -32,8 +32,7 @@ class Tail(nn.Module):
         self.boundary = frozen_block(first)
         self.start = BLOCKS[self.boundary - 1].stop if self.boundary else 0
         self.trained = tuple(block for block in module.spec.blocks if block > self.boundary)
-        trunk = module.trunk.features
-        for number, layer in enumerate(trunk):
+        for number, layer in enumerate(module.trunk.features):
             layer.requires_grad_(number >= first)
         self._columns = module.spec.slices
 
@@ -42,16 +41,10 @@ class Tail(nn.Module):
 
         ``features`` are pooled features (n, columns) as stored, of which those of frozen blocks are used.
         """
-        x = x if x.is_floating_point() else self.module.preprocess(x)
-        tapped: dict[int, Tensor] = {}
-        for number, layer in enumerate(self.module.trunk.features[self.start :], start=self.start):
-            if number < self.first:
-                with torch.no_grad():
-                    x = layer(x)
-            else:
-                x = layer(x)
-            if (stop := number + 1) in self.module.trunk.taps:
-                tapped[self.module.trunk.taps[stop]] = x
+        # By where it begins and not by its type: mixed images are no bytes any more.
+        x = x if self.boundary else self.module.preprocess(x)
+        # Frozen layers after the boundary are in no graph: neither their input nor their weights ask for a gradient.
+        tapped = self.module.trunk(x, self.start)
         spec = self.module.spec
         pooled = pool_taps(tapped, spec.select(blocks=self.trained)) if self.trained else {}
         named = {feature_name(*pair): features[:, self._columns[feature_name(*pair)]] for pair in spec.features}
