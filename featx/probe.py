@@ -1,8 +1,6 @@
 """Probe: how good every depth of the trunk is for the images at hand, and what it costs."""
 
-import dataclasses
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +28,7 @@ class Depth:
     """One run of blocks: its best cross-validated score, and what it costs an image.
 
     ``logme`` is the log evidence a row without any fit (see `featx.heads.logme`); ``arithmetic`` the share of the whole
-    trunk's; ``milliseconds`` of the trunk, NaN if not timed; ``bytes`` of features in float32.
+    trunk's; ``milliseconds`` of the trunk, None if not timed; ``bytes`` of features in float32.
     """
 
     name: str
@@ -40,28 +38,37 @@ class Depth:
     standard_error: float
     logme: float
     arithmetic: float
-    milliseconds: float
+    milliseconds: float | None
     bytes: int
 
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """All depths, shallow before deep; the best, and the shallowest within one standard error of it, by name."""
+    """All depths, shallow before deep."""
 
     store: str
     head: str
     scoring: str
     rows: int
     depths: tuple[Depth, ...]
-    best: str
-    frugal: str
+
+    @property
+    def best(self) -> Depth:
+        """The depth of the highest score."""
+        return max(self.depths, key=lambda depth: depth.mean)
+
+    @property
+    def frugal(self) -> Depth:
+        """The shallowest within one standard error of the best; of those that end there, the best."""
+        near = [depth for depth in self.depths if depth.mean >= self.best.mean - self.best.standard_error]
+        last = min(depth.blocks[-1] for depth in near)
+        return max((depth for depth in near if depth.blocks[-1] == last), key=lambda depth: depth.mean)
 
     @property
     def advice(self) -> str:
         """One sentence: what the frugal depth saves, and what it loses."""
-        by_name = {depth.name: depth for depth in self.depths}
-        best, frugal = by_name[self.best], by_name[self.frugal]
-        if best == frugal:
+        best, frugal = self.best, self.frugal
+        if best is frugal:
             return f"blocks {best.name} are the best, and no shallower run is within one standard error"
         lost = 100 * (best.mean - frugal.mean)
         cost = frugal.arithmetic / best.arithmetic
@@ -122,14 +129,10 @@ def probe(
         spec = rows.spec.select(blocks=run)
         depths.append(
             Depth(name, run, best.C, best.mean, best.standard_error, _logme(rows.X, rows.y, rows.spec, spec, seed),
-                  flops[run[-1]] / flops[max(flops)], 1000 * seconds.get(run[-1], np.nan),
+                  flops[run[-1]] / flops[max(flops)], 1000 * seconds[run[-1]] if timed else None,
                   4 * sum(spec.widths.values()))
         )  # fmt: skip
-    first = max(depths, key=lambda depth: depth.mean)
-    near = [depth for depth in depths if depth.mean >= first.mean - first.standard_error]
-    last = min(depth.blocks[-1] for depth in near)
-    frugal = max((depth for depth in near if depth.blocks[-1] == last), key=lambda depth: depth.mean)
-    return ProbeReport(str(store), head, scoring, len(rows.y), tuple(depths), first.name, frugal.name)
+    return ProbeReport(str(store), head, scoring, len(rows.y), tuple(depths))
 
 
 def time_depths(spec: ExtractSpec, device: str = "auto", engine: str = "auto") -> dict[int, float]:
@@ -164,8 +167,8 @@ def draw_probe(report: ProbeReport, path: Path) -> None:
         raise EngineError(f"plots need a package: pip install 'featx[plot]' ({error})") from error
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    timed = not np.isnan(report.depths[0].milliseconds)
-    costs = [depth.milliseconds if timed else 100 * depth.arithmetic for depth in report.depths]
+    timed = report.depths[0].milliseconds is not None
+    costs = [100 * depth.arithmetic if depth.milliseconds is None else depth.milliseconds for depth in report.depths]
     means, errors = [depth.mean for depth in report.depths], [depth.standard_error for depth in report.depths]
     axes.errorbar(costs, means, errors, fmt="o", capsize=3)
     for depth, cost in zip(report.depths, costs, strict=True):
@@ -174,11 +177,3 @@ def draw_probe(report: ProbeReport, path: Path) -> None:
     axes.set_ylabel(f"cross-validated {report.scoring}")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
-
-
-def listed(depths: Sequence[Depth]) -> list[dict[str, object]]:
-    """Depths as values that JSON holds: what was not timed is None."""
-    return [
-        {**dataclasses.asdict(depth), "milliseconds": None if np.isnan(depth.milliseconds) else depth.milliseconds}
-        for depth in depths
-    ]

@@ -35,18 +35,20 @@ def command(store: str, plot: str | None, as_json: bool, **options: Any) -> None
     """
     import dataclasses
 
-    from featx.probe import draw_probe, listed, probe
+    from featx.probe import draw_probe, probe
 
     report = probe(store, **options)
     if plot:
         draw_probe(report, Path(plot))
     if as_json:
-        echo_json({**dataclasses.asdict(report), "depths": listed(report.depths), "advice": report.advice})
+        chosen = {"best": report.best.name, "frugal": report.frugal.name, "advice": report.advice}
+        echo_json({**dataclasses.asdict(report), **chosen})
         return
     click.echo(f"{'blocks':<8}{report.scoring:>10}{'error':>8}{'LogME':>8}{'arithmetic':>12}{'ms':>8}{'bytes':>8}")
     for depth in report.depths:
+        milliseconds = "–" if depth.milliseconds is None else f"{depth.milliseconds:.1f}"
         click.echo(
             f"{depth.name:<8}{depth.mean:>10.4f}{depth.standard_error:>8.4f}{depth.logme:>8.3f}"
-            f"{depth.arithmetic:>12.0%}{depth.milliseconds:>8.1f}{depth.bytes:>8}"
+            f"{depth.arithmetic:>12.0%}{milliseconds:>8}{depth.bytes:>8}"
         )
     click.echo(report.advice)
