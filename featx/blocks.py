@@ -32,6 +32,8 @@ BLOCKS = (
     Block(5, 31, 512, 32, (24, 26, 28)),
 )
 BLOCK_NUMBERS = tuple(block.number for block in BLOCKS)
+CONVOLUTIONS = tuple(layer for block in BLOCKS for layer in block.convolutions)
+"""The layer numbers of all convolutions."""
 POOLS = ("avg", "max", "gem", "flat")
 """Global average, global maximum, generalised mean (p = 3; Radenović et al. 2018), all positions (C, H, W)."""
 GEM_POWER = 3.0

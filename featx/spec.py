@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featx.augment import FILLS, format_augment, parse_augment
-from featx.blocks import BLOCK_NUMBERS, BLOCKS, MIN_SIZE, POOLS, feature_name, feature_width, parse_blocks
+from featx.blocks import BLOCK_NUMBERS, CONVOLUTIONS, MIN_SIZE, POOLS, feature_name, feature_width, parse_blocks
 from featx.errors import SpecError, SpecMismatch
 
 RESIZES = ("squash", "crop", "pad")
@@ -24,7 +24,6 @@ TOLERANCES = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 4.5e-2, "int8": 4.5e-2}
 """By precision class: the largest relative error, |a - b| / |b| over one row of one feature, between two ways of
 computing it. A relative error of 0.045 is a cosine of 0.999. For int8, between two of the same calibration."""
 PRECISIONS = tuple(TOLERANCES)
-CONVOLUTIONS = sum(len(block.convolutions) for block in BLOCKS)
 
 
 @dataclass(frozen=True)
@@ -126,9 +125,9 @@ class ExtractSpec:
             raise SpecError(
                 f"calibration of the spec is for precision int8, got one with {self.precision}; leave it out"
             )
-        if len(self.calibration) != CONVOLUTIONS or not all(0 < bound < math.inf for bound in self.calibration):
+        if len(self.calibration) != len(CONVOLUTIONS) or not all(0 < bound < math.inf for bound in self.calibration):
             listed = _listed(self.calibration)
-            raise SpecError(f"calibration of the spec must be {CONVOLUTIONS} positive numbers, got {listed}")
+            raise SpecError(f"calibration of the spec must be {len(CONVOLUTIONS)} positive numbers, got {listed}")
 
     def _check_views(self) -> None:
         for name, least in (("views", 1), ("view_seed", 0)):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
+from featx.blocks import BLOCK_NUMBERS
 from featx.engines import Engine
 from featx.engines.trunk import Normalize, Trunk, pool_taps
 from featx.errors import EngineError
@@ -33,7 +34,7 @@ def calibrate(weights: TrunkWeights, spec: ExtractSpec, images: np.ndarray) -> C
     """
     preprocessing = PREPROCESSINGS[spec.preprocessing]
     normalize = Normalize(preprocessing.mean, preprocessing.std)
-    trunk = Trunk.from_tensors(weights.tensors, tuple(range(1, 6))).eval().to(memory_format=torch.channels_last)
+    trunk = Trunk.from_tensors(weights.tensors, BLOCK_NUMBERS).eval().to(memory_format=torch.channels_last)
     bounds, batches = [], []
     for start in range(0, len(images), BATCH):
         x = normalize(torch.from_numpy(images[start : start + BATCH]).permute(0, 3, 1, 2))

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from featx.engines import Engine
-from featx.engines.golden import relative_error
+from featx.engines.golden import golden_pixels, relative_error
 from featx.errors import EngineError
-from featx.images import draw_golden, prepare
 from featx.spec import ExtractSpec
 
 CANDIDATES = ("bf16", "fp16")
@@ -28,7 +27,7 @@ def fastest_precision(make: Callable[[ExtractSpec], Engine], spec: ExtractSpec) 
     spec : ExtractSpec
         Its own precision does not matter.
     """
-    golden = np.stack([prepare(image, spec) for image in draw_golden()])
+    golden = golden_pixels(spec)
     specs = {name: dataclasses.replace(spec, precision=name, calibration=()) for name in ("fp32", *CANDIDATES)}
     reference, limit = _timed(make(specs["fp32"]), golden)
     chosen, limit = "fp32", limit / GAIN

@@ -7,11 +7,17 @@ import numpy as np
 from featx.engines import Engine
 from featx.errors import SpecMismatch
 from featx.images import draw_golden, prepare
+from featx.spec import ExtractSpec
+
+
+def golden_pixels(spec: ExtractSpec) -> np.ndarray:
+    """The three drawn images as the trunk sees them, uint8 (3, size, size, 3)."""
+    return np.stack([prepare(image, spec) for image in draw_golden()])
 
 
 def compute_golden(engine: Engine) -> dict[str, np.ndarray]:
     """Features of the three drawn images, float32 (3, width) by name."""
-    return engine(np.stack([prepare(image, engine.spec) for image in draw_golden()]))
+    return engine(golden_pixels(engine.spec))
 
 
 def relative_error(values: np.ndarray, reference: np.ndarray) -> float:

@@ -36,6 +36,7 @@ class ExtractReport:
 def make_report(
     output: Path, extracted: int, dropped: int, seconds: float, agreement: dict[str, float], timings: Timings
 ) -> ExtractReport:
+    """The report of a store that has just been written."""
     with Store(output) as store:
         return ExtractReport(
             store=str(output),
@@ -55,9 +56,9 @@ def make_report(
 
 def _conflicts(store: Store) -> list[tuple[str, str]]:
     """Pairs of files with equal bytes in different classes."""
-    first: dict[str, tuple[str, int]] = {}
+    first: dict[str, tuple[str, object]] = {}
     pairs = []
-    columns = (store.paths, store.digests, store.labels.tolist())
+    columns = (store.paths, store.digests, store.targets.tolist())
     for path, digest, label in zip(*(column[:: store.spec.views] for column in columns), strict=True):
         other, other_label = first.setdefault(digest, (path, label))
         if label != other_label:

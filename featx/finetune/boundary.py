@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featx.atomic import replacing
 from featx.blocks import BLOCKS, feature_name
 from featx.engines import Engine
 from featx.engines.streaming import feature_parts
@@ -61,7 +62,8 @@ class Boundary:
                 file[done * views : (done + count) * views] = rows
                 file.flush()
                 done += count
-                self._state.write_text(json.dumps({**self._identity, "done": done}))
+                with replacing(self._state) as temporary:
+                    temporary.write_text(json.dumps({**self._identity, "done": done}))
                 bar.update(count)
 
     def _compute(

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from featx.blocks import BLOCKS
+from featx.blocks import BLOCKS, CONVOLUTIONS
 from featx.errors import SpecError
 
 INITS = ("head", "random")
 SCHEDULES = ("cosine", "constant")
-CONVOLUTIONS = tuple(layer for block in BLOCKS for layer in block.convolutions)
 
 
 @dataclass(frozen=True)
