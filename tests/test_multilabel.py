@@ -181,5 +181,5 @@ def test_equal_files_with_other_labels_are_a_conflict_even_if_the_first_agrees(t
     for name in ("1.png", "2.png", "3.png"):
         draw(0, 1).save(tmp_path / name)
     (tmp_path / "m.csv").write_text("path,label\n1.png,a|b\n2.png,a|c\n3.png,a|b\n")
-    report = extract(tmp_path / "m.csv", tmp_path / "m.h5", ExtractSpec(size=32, blocks=(1,)))
+    report = extract(tmp_path / "m.csv", tmp_path / "m.h5", SPEC)
     assert report.conflicts == [("1.png", "2.png")]
