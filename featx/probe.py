@@ -8,7 +8,8 @@ import numpy as np
 
 from featx.blocks import feature_name, trunk_flops
 from featx.engines import make_engine
-from featx.errors import DataError, EngineError
+from featx.errors import DataError
+from featx.figure import make_figure
 from featx.fit import block_runs
 from featx.fit.training import read_training
 from featx.heads import BlockNormalizer
@@ -161,19 +162,13 @@ def _logme(X: np.ndarray, y: np.ndarray, whole: ExtractSpec, spec: ExtractSpec, 
 
 def draw_probe(report: ProbeReport, path: Path) -> None:
     """Score against cost, a point a run of blocks, as a picture; ``EngineError`` without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise EngineError(f"plots need a package: pip install 'featx[plot]' ({error})") from error
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
     timed = report.depths[0].milliseconds is not None
     costs = [100 * depth.arithmetic if depth.milliseconds is None else depth.milliseconds for depth in report.depths]
     means, errors = [depth.mean for depth in report.depths], [depth.standard_error for depth in report.depths]
+    figure, axes = make_figure(
+        "ms an image" if timed else "% of the trunk's arithmetic", f"cross-validated {report.scoring}"
+    )
     axes.errorbar(costs, means, errors, fmt="o", capsize=3)
     for depth, cost in zip(report.depths, costs, strict=True):
         axes.annotate(depth.name, (cost, depth.mean), xytext=(5, 4), textcoords="offset points")
-    axes.set_xlabel("ms an image" if timed else "% of the trunk's arithmetic")
-    axes.set_ylabel(f"cross-validated {report.scoring}")
-    axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)

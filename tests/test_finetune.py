@@ -342,7 +342,7 @@ def test_curves_are_drawn(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert (tmp_path / "curves.svg").read_text().count("<!-- transferred -->") == 1
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(EngineError, match=r"learning curves need a package: pip install 'featx\[plot\]'"):
+    with pytest.raises(EngineError, match=r"plots need a package: pip install 'featx\[plot\]'"):
         draw_curves({}, tmp_path / "none.png")
 
 

@@ -10,7 +10,7 @@ import featx
 PACKAGE = Path(featx.__file__).parent
 LAYERS = [
     {"version", "errors", "blocks", "augment", "atomic", "progress"},
-    {"spec"},
+    {"spec", "figure"},
     {"weights", "images", "store", "heads"},
     {"engines"},
     {"bridge"},

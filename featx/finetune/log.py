@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featx.errors import EngineError
+from featx.figure import make_figure
 
 COLUMNS = ("epoch", "stage", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate",
            "trunk_learning_rate", "seconds")  # fmt: skip
@@ -36,16 +36,8 @@ class Log:
 
 def draw_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Validation accuracy by epoch, a curve a log, stages one after the other; ``EngineError`` without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise EngineError(f"learning curves need a package: pip install 'featx[plot]' ({error})") from error
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = make_figure("epoch", "validation accuracy")
     for name, rows in logs.items():
         axes.plot(range(len(rows)), [row["val_accuracy"] for row in rows], marker=".", label=name)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("validation accuracy")
     axes.legend()
-    axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
