@@ -169,6 +169,6 @@ def draw_probe(report: ProbeReport, path: Path) -> None:
         "ms an image" if timed else "% of the trunk's arithmetic", f"cross-validated {report.scoring}"
     )
     axes.errorbar(costs, means, errors, fmt="o", capsize=3)
-    for depth, cost in zip(report.depths, costs, strict=True):
-        axes.annotate(depth.name, (cost, depth.mean), xytext=(5, 4), textcoords="offset points")
+    for depth, x in zip(report.depths, costs, strict=True):
+        axes.annotate(depth.name, (x, depth.mean), xytext=(5, 4), textcoords="offset points")
     figure.savefig(path)

@@ -396,3 +396,11 @@ def test_a_hidden_layer_has_weights_or_is_none():
         HiddenLayer.from_parts(np.zeros((2, 3), np.float32), np.zeros(3, np.float32))
     layer = HiddenLayer.from_parts(np.eye(2, dtype=np.float32), np.array([0, 1], np.float32))
     assert layer.fit(np.zeros((1, 2))).transform([[-1.0, -0.5]]).tolist() == [[0, 0.5]]
+
+
+def test_the_command_has_every_choice_of_a_recipe_with_its_default():
+    from featx.commands.finetune import command
+
+    options = command.make_context("finetune", ["m.featx", "s.h5", "-o", "t.featx", "--root", "."]).params
+    for field in dataclasses.fields(Recipe):
+        assert options[field.name] == field.default, field.name

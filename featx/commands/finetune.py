@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from featx.commands.options import echo_json, json_option, quiet_option
+from featx.commands.options import echo_json, engine_options, json_option, quiet_option
 
 
 @click.command()
@@ -37,9 +37,7 @@ from featx.commands.options import echo_json, json_option, quiet_option
 @click.option("--from-scratch", is_flag=True, help="Begin at random, trunk and all, for comparison.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--weights", type=click.Path(), help="The trunk's weights, if not those known by its name.")
-@click.option("--engine", type=click.Choice(("auto", "torch", "openvino")), default="auto", show_default=True,
-              help="What runs the frozen layers.")  # fmt: skip
-@click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
+@engine_options
 @click.option("--keep", is_flag=True, help="Keep what the frozen layers give, for another recipe of the same output.")
 @click.option("--overwrite", is_flag=True, help="Replace a model that is there.")
 @quiet_option

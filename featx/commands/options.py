@@ -70,6 +70,15 @@ def view_options(augment: str | None, default: str) -> Callable[[Callable[..., A
     return add
 
 
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What runs the trunk, and where."""
+    engines = click.Choice(("auto", "torch", "openvino"))
+    command = click.option("--device", default="auto", show_default=True, metavar="NAME",
+                           help="auto, cpu, cuda, cuda:1 or mps.")(command)  # fmt: skip
+    what = "What runs the trunk; auto is OpenVINO on a CPU where it is installed."
+    return click.option("--engine", type=engines, default="auto", show_default=True, help=what)(command)
+
+
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where and how the trunk runs: nothing that changes a feature's value."""
     for option in (
@@ -79,13 +88,9 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Threads that decode images (default: one a core)."),
         click.option("--batch-size", type=BatchSize(), default="auto", show_default=True,
                      help="Images a pass; halves itself when memory runs out."),
-        click.option("--engine", type=click.Choice(("auto", "torch", "openvino")), default="auto", show_default=True,
-                     help="What runs the trunk; auto is OpenVINO on a CPU where it is installed."),
-        click.option("--device", default="auto", show_default=True, metavar="NAME",
-                     help="auto, cpu, cuda, cuda:1 or mps."),
     ):  # fmt: skip
         command = option(command)
-    return command
+    return engine_options(command)
 
 
 class BatchSize(click.ParamType):  # type: ignore[type-arg]

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from featx.commands.options import echo_json, json_option
+from featx.commands.options import echo_json, engine_options, json_option
 
 
 @click.command()
@@ -20,8 +20,7 @@ from featx.commands.options import echo_json, json_option
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--plot", type=click.Path(dir_okay=False), help="Also draw score against cost: probe.png.")
 @click.option("--no-time", "timed", is_flag=True, flag_value=False, default=True, help="Do not time the trunk.")
-@click.option("--engine", type=click.Choice(("auto", "torch", "openvino")), default="auto", show_default=True)
-@click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
+@engine_options
 @json_option
 def command(store: str, plot: str | None, as_json: bool, **options: Any) -> None:
     """Say how good every depth of the trunk is for the images of STORE, and what it costs.
