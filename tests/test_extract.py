@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import random
 import shutil
@@ -269,22 +270,27 @@ from featx.engines import streaming
 from featx.engines.openvino_engine import OpenVINOEngine
 from featx.extract import extract
 from featx.spec import ExtractSpec
-streaming.PART_ROWS = 2
+streaming.PART_ROWS = int(sys.argv[4])
 forward = OpenVINOEngine._forward
 def slowly(engine, images):
     time.sleep(0.1)
     return forward(engine, images)
 OpenVINOEngine._forward = slowly
 print("ready", flush=True)
-extract(sys.argv[1], sys.argv[2], ExtractSpec(size=32, blocks=(1, 3)))
+extract(sys.argv[1], sys.argv[2], ExtractSpec.from_json(sys.argv[3]))
 """
 
 
-def test_kill_nine_loses_at_most_the_part_in_hand(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(streaming, "PART_ROWS", 2)
-    extract(photos, tmp_path / "whole.h5", SPEC)
+@pytest.mark.parametrize(
+    ("spec", "rows"),
+    [(SPEC, 2), (dataclasses.replace(SPEC, views=3, augment="flip,rotate=20"), 6)],
+    ids=["plain", "with views"],
+)
+def test_kill_nine_loses_at_most_the_part_in_hand(photos, tmp_path, monkeypatch, spec, rows):
+    monkeypatch.setattr(streaming, "PART_ROWS", rows)
+    extract(photos, tmp_path / "whole.h5", spec)
     target = tmp_path / "killed.h5"
-    command = [sys.executable, "-c", SLOW, str(photos), str(target)]
+    command = [sys.executable, "-c", SLOW, str(photos), str(target), spec.to_json(), str(rows)]
     rng = random.Random(1)
     for _ in range(3):
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -293,7 +299,7 @@ def test_kill_nine_loses_at_most_the_part_in_hand(photos, tmp_path, monkeypatch)
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-    extract(photos, target, SPEC)
+    extract(photos, target, spec)
     assert target.read_bytes() == (tmp_path / "whole.h5").read_bytes()
     assert not (tmp_path / "killed.h5.parts").exists()
 

@@ -1,9 +1,4 @@
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import h5py
 import numpy as np
@@ -163,39 +158,6 @@ def test_a_stopped_run_with_views_goes_on(photos, tmp_path, monkeypatch, parts):
     monkeypatch.setattr(PartFolder, "write", write)
     extract(photos, tmp_path / "photos.h5", SPEC)
     assert (tmp_path / "photos.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
-
-
-SLOW = """
-import sys, time
-from featx.engines import streaming
-from featx.engines.openvino_engine import OpenVINOEngine
-from featx.extract import extract
-from featx.spec import ExtractSpec
-streaming.PART_ROWS = 6
-forward = OpenVINOEngine._forward
-def slowly(engine, images):
-    time.sleep(0.05)
-    return forward(engine, images)
-OpenVINOEngine._forward = slowly
-print("ready", flush=True)
-extract(sys.argv[1], sys.argv[2], ExtractSpec.from_json(sys.argv[3]))
-"""
-
-
-def test_kill_nine_with_views_loses_at_most_the_part_in_hand(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(streaming, "PART_ROWS", 6)
-    extract(photos, tmp_path / "whole.h5", SPEC)
-    target, rng = tmp_path / "killed.h5", random.Random(1)
-    for _ in range(2):
-        command = [sys.executable, "-c", SLOW, str(photos), str(target), SPEC.to_json()]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        process.stdout.readline()
-        time.sleep(rng.uniform(0.5, 1.2))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-    extract(photos, target, SPEC)
-    assert target.read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
 def test_parts_of_before_there_were_views_are_taken(photos, tmp_path, monkeypatch):

@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from featx.blocks import BLOCK_NUMBERS
+from featx.blocks import BLOCK_NUMBERS, CONVOLUTIONS
 from featx.engines import Engine
-from featx.engines.trunk import Normalize, Trunk, pool_taps
+from featx.engines.trunk import Normalize, Trunk, pool_taps, put_before_convolutions
 from featx.errors import EngineError
 from featx.spec import PREPROCESSINGS, ExtractSpec
 from featx.weights import TrunkWeights
@@ -35,15 +36,15 @@ def calibrate(weights: TrunkWeights, spec: ExtractSpec, images: np.ndarray) -> C
     preprocessing = PREPROCESSINGS[spec.preprocessing]
     normalize = Normalize(preprocessing.mean, preprocessing.std)
     trunk = Trunk.from_tensors(weights.tensors, BLOCK_NUMBERS).eval().to(memory_format=torch.channels_last)
-    bounds, batches = [], []
+    watches = [_Watch() for _ in CONVOLUTIONS]
+    put_before_convolutions(trunk, watches)
+    batches = []
     for start in range(0, len(images), BATCH):
         x = normalize(torch.from_numpy(images[start : start + BATCH]).permute(0, 3, 1, 2))
-        inputs, tapped = _watch(trunk, x)
-        bounds.append(inputs)
-        batches.append(pool_taps(tapped, spec))
+        batches.append(pool_taps(trunk(x), spec))
     features = {name: torch.cat([batch[name] for batch in batches]).numpy() for name in spec.widths}
     # An input that is zero throughout has no range, and needs none.
-    return Calibration(tuple(float(bound) or 1.0 for bound in np.max(bounds, axis=0)), features)
+    return Calibration(tuple(watch.largest or 1.0 for watch in watches), features)
 
 
 def check_agreement(engine: Engine, images: np.ndarray, reference: dict[str, np.ndarray]) -> dict[str, float]:
@@ -69,13 +70,12 @@ def _cosine(values: np.ndarray, reference: np.ndarray) -> float:
     return float(((values * reference).sum(1) / np.maximum(norms, 1e-12)).mean())
 
 
-def _watch(trunk: Trunk, x: torch.Tensor) -> tuple[list[float], dict[int, torch.Tensor]]:
-    """The largest absolute input of each convolution, and the blocks' outputs by number."""
-    bounds, tapped = [], {}
-    for index, layer in enumerate(trunk.features, start=1):
-        if isinstance(layer, torch.nn.Conv2d):
-            bounds.append(float(x.abs().amax()))
-        x = layer(x)
-        if index in trunk.taps:
-            tapped[trunk.taps[index]] = x
-    return bounds, tapped
+class _Watch(nn.Module):
+    """Passes on what it is given, and remembers the largest absolute value of it."""
+
+    largest = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same tensor."""
+        self.largest = max(self.largest, float(x.abs().amax()))
+        return x

@@ -87,14 +87,22 @@ class Quantize(nn.Module):
         return ((x - self.low) / self.step).round().clamp(0, self.levels - 1) * self.step + self.low
 
 
+def put_before_convolutions(trunk: Trunk, modules: Sequence[nn.Module]) -> None:
+    """Run a module on the input of each convolution, in order; a trunk that stops early leaves some over."""
+    layers = [number for number, layer in enumerate(trunk.features) if isinstance(layer, nn.Conv2d)]
+    for number, module in zip(layers, modules, strict=False):
+        trunk.features[number] = nn.Sequential(module, trunk.features[number])
+
+
 def quantize_trunk(trunk: Trunk, bounds: Sequence[float]) -> None:
     """Make a trunk compute on the steps of int8, in floats: each convolution's inputs and weights are rounded."""
-    numbered = [(i, layer) for i, layer in enumerate(trunk.features) if isinstance(layer, nn.Conv2d)]
-    for (i, layer), bound in zip(numbered, bounds, strict=False):  # a trunk that stops early has fewer
-        ends = torch.from_numpy(kernel_bounds(layer.weight.detach().numpy()))
-        layer.weight = nn.Parameter(Quantize(-ends, ends, KERNEL_LEVELS)(layer.weight.detach()))
-        low, high = (torch.tensor(end) for end in input_range(bound, signed=i == 0))
-        trunk.features[i] = nn.Sequential(Quantize(low, high, INPUT_LEVELS), layer)
+    for layer in trunk.features:
+        if isinstance(layer, nn.Conv2d):
+            ends = torch.from_numpy(kernel_bounds(layer.weight.detach().numpy()))
+            layer.weight = nn.Parameter(Quantize(-ends, ends, KERNEL_LEVELS)(layer.weight.detach()))
+    # Only the first convolution takes values below 0.
+    ranges = [input_range(bound, signed=number == 0) for number, bound in enumerate(bounds)]
+    put_before_convolutions(trunk, [Quantize(torch.tensor(a), torch.tensor(b), INPUT_LEVELS) for a, b in ranges])
 
 
 def pool(x: Tensor, how: str) -> Tensor:
