@@ -18,9 +18,10 @@ from statistics import median
 import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
-from reporting import DOCS, described, keep, machine, publish, say, spread, table
+from reporting import described, machine, present, say, spread, table
 
 from featx.blocks import trunk_flops
+from featx.figure import make_figure
 
 ROOT = Path(__file__).parents[1]
 CONTENDERS = Path(__file__).parent / "contenders"
@@ -166,13 +167,12 @@ def report(results: dict[str, object]) -> str:
     ])  # fmt: skip
 
 
-def draw(results: dict[str, object]) -> None:
+def draw(results: dict[str, object], path: Path) -> None:
     """Bars of images a second."""
-    import matplotlib.pyplot as plt
-
     contenders: dict[str, dict[str, list[dict[str, float]]]] = results["contenders"]  # type: ignore[assignment]
     names = list(contenders)
-    figure, axes = plt.subplots(figsize=(7, 0.5 * len(names) + 1), layout="constrained")
+    figure, axes = make_figure("images/s at 224 px", "")
+    figure.set_size_inches(7, 0.5 * len(names) + 1)
     for offset, what, color in ((-0.2, "trunk", "#9db7d5"), (0.2, "whole", "#2f5d8a")):
         values = [median(answer["rate"] for answer in contenders[name][what]) for name in names]
         label = {"trunk": "trunk only", "whole": "whole way"}[what]
@@ -180,10 +180,8 @@ def draw(results: dict[str, object]) -> None:
         axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xlabel("images/s at 224 px")
     axes.legend()
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(DOCS / "benchmarks" / "extract.svg")
+    figure.savefig(path)
 
 
 def main() -> None:
@@ -198,10 +196,7 @@ def main() -> None:
     options = parser.parse_args()
     photos = sorted(options.flowers.resolve().rglob("*.jpg"))
     results = measure(photos, options.work.resolve(), options)
-    keep("extract", results)
-    draw(results)
-    publish("extract", report(results))
-    say(report(results))
+    present("extract", results, report(results), draw)
 
 
 if __name__ == "__main__":

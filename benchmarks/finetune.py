@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from extract import CONTENDERS, PEERS_PYTHON
-from reporting import DOCS, described, keep, machine, publish, say, table
+from reporting import described, machine, present, say, table
 
 from featx.bridge import to_torch
 from featx.extract import extract
+from featx.figure import make_figure
 from featx.finetune import Recipe, finetune
 from featx.finetune.log import Log
 from featx.finetune.tail import Tail
@@ -143,20 +144,16 @@ def report(results: dict[str, object]) -> str:
     ])  # fmt: skip
 
 
-def draw(results: dict[str, object]) -> None:
+def draw(results: dict[str, object], path: Path) -> None:
     """Validation accuracy by seconds of training, a curve a run."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = make_figure("seconds of training", "validation accuracy")
+    figure.set_size_inches(7, 4)
     for run in results["runs"]:  # type: ignore[attr-defined]
         seconds = np.cumsum([row["seconds"] or 0 for row in run["log"]])
         label = f"{run['name']}, split_{run['split']}"
         axes.plot(seconds, [row["val_accuracy"] for row in run["log"]], marker=".", label=label)
-    axes.set_xlabel("seconds of training")
-    axes.set_ylabel("validation accuracy")
     axes.legend()
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(DOCS / "benchmarks" / "finetune.svg")
+    figure.savefig(path)
 
 
 def main() -> None:
@@ -173,10 +170,7 @@ def main() -> None:
     parser.add_argument("--compare", action="store_true", help="also the classic recipe, and training from scratch")
     parser.add_argument("--scratch-epochs", type=int, default=60)
     results = measure(parser.parse_args())
-    keep("finetune", results)
-    draw(results)
-    publish("finetune", report(results))
-    say(report(results))
+    present("finetune", results, report(results), draw)
 
 
 if __name__ == "__main__":

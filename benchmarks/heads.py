@@ -17,9 +17,10 @@ from statistics import median
 
 import numpy as np
 from evidence import store_of
-from reporting import DOCS, described, keep, machine, publish, say, spread, table
+from reporting import described, machine, present, say, spread, table
 from sklearn.preprocessing import StandardScaler
 
+from featx.figure import make_figure
 from featx.heads import HEADS, BlockNormalizer
 from featx.heads.cross_validate import default_grid
 from featx.heads.folds import make_folds
@@ -172,23 +173,20 @@ def report(results: dict[str, object]) -> str:
     ])  # fmt: skip
 
 
-def draw(results: dict[str, object]) -> None:
+def draw(results: dict[str, object], path: Path) -> None:
     """Seconds of each way, by head and columns, all cores."""
-    import matplotlib.pyplot as plt
-
     most = max(entry["threads"] for entry in results["flowers"])  # type: ignore[attr-defined]
     entries = [entry for entry in results["flowers"] if entry["threads"] == most]  # type: ignore[attr-defined]
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes = make_figure("seconds, logarithmic", "")
+    figure.set_size_inches(7, 4.5)
     for offset, way in enumerate(("featx", "sklearn", "intelex", "array-api")):
         known = [(n, median(seconds(e["ways"][way]))) for n, e in enumerate(entries) if way in e["ways"]]
         axes.barh([n + 0.2 * offset - 0.3 for n, _ in known], [value for _, value in known], 0.2, label=way)
     axes.set_yticks(range(len(entries)), [f"{entry['head']}\n{entry['data']}" for entry in entries])
     axes.set_xscale("log")
-    axes.set_xlabel("seconds, logarithmic")
     axes.invert_yaxis()
     axes.legend()
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(DOCS / "benchmarks" / "heads.svg")
+    figure.savefig(path)
 
 
 def main() -> None:
@@ -202,10 +200,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="*", default=sorted({1, os.cpu_count() or 1}))
     parser.add_argument("--rows", type=int, nargs="*", default=[1000, 10_000, 100_000])
     results = measure(parser.parse_args())
-    keep("heads", results)
-    draw(results)
-    publish("heads", report(results))
-    say(report(results))
+    present("heads", results, report(results), draw)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -54,6 +55,14 @@ def publish(name: str, text: str) -> None:
     page = PAGE.read_text()
     before, rest = page.split(begin)
     PAGE.write_text(before + f"{begin}\n{text.strip()}\n" + end + rest.split(end)[1])
+
+
+def present(name: str, results: dict[str, object], text: str, draw: Callable[[dict[str, object], Path], None]) -> None:
+    """Keep results, draw them beside, and put the text into the page and on the terminal."""
+    keep(name, results)
+    draw(results, DOCS / "benchmarks" / f"{name}.svg")
+    publish(name, text)
+    say(text)
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

@@ -21,7 +21,7 @@ from featx.export import export
 from featx.extract import extract
 from featx.finetune import Recipe, finetune
 from featx.finetune.boundary import Boundary, boundary_shape
-from featx.finetune.heads import make_layers
+from featx.finetune.layers import make_layers
 from featx.finetune.log import Log, draw_curves
 from featx.finetune.recipe import first_trained, frozen_block
 from featx.finetune.start import head_of, make_module, read_data

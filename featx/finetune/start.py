@@ -12,7 +12,7 @@ from torch import nn
 
 from featx.bridge import ImageClassifier, to_torch
 from featx.errors import DataError, SpecMismatch
-from featx.finetune.heads import make_layers
+from featx.finetune.layers import make_layers
 from featx.finetune.recipe import Recipe
 from featx.fit.training import Training, read_training
 from featx.heads.hidden import hidden_of
