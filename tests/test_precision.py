@@ -114,7 +114,7 @@ def test_extract_calibrates_once_and_takes_it_along(photos, tmp_path, monkeypatc
     assert model.spec.calibration == bounds
     assert next(predict(model, [photos / "red" / "0.png"])).classes == ("red",)
     # What is there is taken over, and nothing is calibrated anew.
-    monkeypatch.setattr("featx.extract.precision.calibrate", None)
+    monkeypatch.setattr("featx.engines.calibration.calibrate", None)
     draw(0, 99).save(photos / "red" / "new.png")
     for precision in ("auto", "int8"):
         report = extract(photos, output, FP32, precision=precision)
