@@ -224,9 +224,11 @@ def test_help_and_import_load_nothing_heavy(code):
 
 
 @pytest.mark.parametrize(
-    "module", ["featx.heads", "featx.model", "featx.fit", "featx.evaluate", "featx.load", "featx.store"]
-)
-def test_heads_load_no_torch(module):
+    "module",
+    ["featx.heads", "featx.model", "featx.fit", "featx.evaluate", "featx.load", "featx.store", "featx.extract",
+     "featx.predict", "featx.probe", "featx.export", "featx.views"],
+)  # fmt: skip
+def test_torch_is_imported_by_what_runs_it_alone(module):
     code = f"import sys, {module}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
