@@ -306,6 +306,14 @@ def test_what_cannot_be_tuned_says_so(place, model, tmp_path):
         finetune(model, place / "photos.h5", tmp_path / "gone.featx", recipe, root=tmp_path)
 
 
+def test_a_model_that_ends_before_what_is_to_be_trained_says_so(place, tmp_path):
+    early = fit(place / "photos.h5", head="softmax", blocks=(3, 4), C=1.0)
+    with pytest.raises(
+        SpecError, match="must name layers that the model runs, which ends at block 4, got layers from 24"
+    ):
+        tune(place, early, tmp_path / "tuned.featx")
+
+
 def test_activations_beyond_float16_are_an_error(place, oxford, tmp_path):
     class Huge:
         spec, batch_size = ExtractSpec(size=32, blocks=(4,), pools=("flat",)), 16

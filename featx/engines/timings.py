@@ -9,7 +9,7 @@ ADVICE = {
     "reading": "reading the files holds it up: put them on a faster disk, or read more at a time with --workers",
     "decoding": "decoding holds it up: give more --workers where there are more cores, or --decode scaled",
     "resizing": "resizing holds it up: give more --workers where there are more cores, or --decode scaled",
-    "computing": "the trunk holds it up: try a GPU, --precision auto or int8, fewer --blocks or a smaller --size",
+    "computing": "the trunk holds it up: try a GPU, a faster --precision (int8), fewer --blocks or a smaller --size",
     "writing": "writing the store holds it up: put --output on a faster disk, or take fewer --pools",
 }
 """For each stage, what makes a run faster that this stage holds up."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from featx.blocks import BLOCKS, feature_name
 from featx.bridge import ImageClassifier
 from featx.engines.trunk import pool_taps
+from featx.errors import SpecError
 from featx.finetune.recipe import frozen_block
 
 
@@ -24,10 +25,21 @@ class Tail(nn.Module):
     ----------
     boundary : int
         The last block that is frozen whole, whose output is this module's input; 0 for images.
+
+    Raises
+    ------
+    SpecError
+        If the trunk ends before ``first``.
     """
 
     def __init__(self, module: ImageClassifier, first: int) -> None:
         super().__init__()
+        last = max(module.spec.blocks)
+        if first >= BLOCKS[last - 1].stop:
+            raise SpecError(
+                f"--unfreeze of finetune must name layers that the model runs, which ends at block {last}, got layers "
+                f"from {first} on; give block{last}, or fit a model with --blocks that end at 5"
+            )
         self.module, self.first = module, first
         self.boundary = frozen_block(first)
         self.start = BLOCKS[self.boundary - 1].stop if self.boundary else 0
