@@ -1,5 +1,6 @@
 """Evaluate: a model's scores on rows that it was not fitted on."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,27 @@ from featx.heads.multilabel import multilabel_report
 from featx.heads.rows import fingerprint, holdout
 from featx.model import Model
 from featx.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Decisions on labeled rows of a store.
+
+    ``rows`` are their indices, ``member`` bool (rows, classes of the model) their labels, ``decision`` and
+    ``probability`` what the model says of them, and ``unknown`` counts rows that have no label that it knows.
+    """
+
+    rows: np.ndarray
+    member: np.ndarray
+    decision: np.ndarray
+    probability: np.ndarray | None
+    unknown: int = 0
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int (rows,): index of each row's class; the first where it has several."""
+        codes: np.ndarray = self.member.argmax(axis=1)
+        return codes
 
 
 def evaluate(model: Model, path: str | Path, *, split: str | None = None, column: str | None = None) -> dict[str, Any]:
@@ -40,6 +62,18 @@ def evaluate(model: Model, path: str | Path, *, split: str | None = None, column
         If the model was fitted on all rows of this store, no row has a label that the model knows, or images have
         several labels and the model gives one.
     """
+    scored = decide(model, path, split=split, column=column)
+    return {"store": str(path), "unknown": scored.unknown, **summarize(model, scored)}
+
+
+def summarize(model: Model, scored: Scored) -> dict[str, Any]:
+    """The scores of decisions, as `evaluate` gives them."""
+    parts = (scored.decision, model.classes, scored.probability)
+    return multilabel_report(scored.member, *parts) if model.multilabel else score_report(scored.labels, *parts)
+
+
+def decide(model: Model, path: str | Path, *, split: str | None = None, column: str | None = None) -> Scored:
+    """A model's decisions on the rows that `evaluate` scores; parameters and errors are those of `evaluate`."""
     with Store(path) as store:
         store.check_has(model.spec, "the model")
         rows = _rows(model, store, split, column)
@@ -53,10 +87,23 @@ def evaluate(model: Model, path: str | Path, *, split: str | None = None, column
         if not known.any():
             raise DataError(f"{path} has no row with a label of the model's classes ({', '.join(model.classes[:5])} …)")
         X = store.read(model.spec.widths, rows[known])
-    scored = (model.decision(X), model.classes, model.probabilities(X))
-    member = member[known]
-    report = multilabel_report(member, *scored) if model.multilabel else score_report(member.argmax(axis=1), *scored)
-    return {"store": str(path), "unknown": int((~known).sum()), **report}
+    unknown = int((~known).sum())
+    return Scored(rows[known], member[known], model.decision(X), model.probabilities(X), unknown)
+
+
+def held_out(model: Model, store: Store, column: str | None = None) -> np.ndarray | None:
+    """Indices of the rows that a model was not fitted on: of another store all rows; None if there is no such row.
+
+    ``column`` is the split column to go by, if not the one that the model was fitted by.
+    """
+    selection = model.info["selection"]
+    if fingerprint(store.digests[:: store.spec.views]) != model.info["store"]:
+        return np.arange(store.rows)
+    if "column" in selection:
+        return store.rows_of("test", column or selection["column"])
+    if "test_size" not in selection:
+        return None
+    return holdout(store.targets, store.digests, selection["test_size"], selection["seed"])[1]
 
 
 def _membership(model: Model, store: Store) -> np.ndarray:
@@ -72,17 +119,12 @@ def _membership(model: Model, store: Store) -> np.ndarray:
 
 
 def _rows(model: Model, store: Store, split: str | None, column: str | None) -> np.ndarray:
-    selection = model.info["selection"]
-    column = column or selection.get("column", "split")
     if split is not None:
-        return store.rows_of(split, column)
-    if fingerprint(store.digests[:: store.spec.views]) != model.info["store"]:
-        return np.arange(store.rows)
-    if "column" in selection:
-        return store.rows_of("test", column)
-    if "test_size" not in selection:
+        return store.rows_of(split, column or model.info["selection"].get("column", "split"))
+    rows = held_out(model, store, column)
+    if rows is None:
         raise DataError(
             f"the model was fitted on all rows of {store.path}, so a score on them would be flattered; give another "
             "store, or fit with --test-size 0.2"
         )
-    return holdout(store.targets, store.digests, selection["test_size"], selection["seed"])[1]
+    return rows

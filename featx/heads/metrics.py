@@ -124,8 +124,12 @@ def _calibration_error(truth: NDArray[Any], probability: ArrayLike, count: int) 
 
 def binned_error(right: NDArray[np.bool_], confidence: NDArray[np.float64]) -> float:
     """Mean gap between confidence and how often it was right over bins of equal width, each weighted by its rows."""
-    bins = np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
-    return float(np.abs(np.bincount(bins, weights=right - confidence)).sum() / len(right))
+    return float(np.abs(np.bincount(bins_of(confidence), weights=right - confidence)).sum() / len(right))
+
+
+def bins_of(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Which of the bins of equal width, 0 to 14, each confidence is in; an edge belongs to the bin below it."""
+    return np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
 
 
 def format_report(report: Mapping[str, Any]) -> str:
