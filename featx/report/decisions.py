@@ -1,0 +1,105 @@
+"""A model's decisions on images that it has not seen: those held out, or each by a fit without its fold."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn import clone
+
+from featx.errors import DataError
+from featx.evaluate import Scored, decide, held_out, summarize
+from featx.fit.training import read_training
+from featx.heads.folds import make_folds
+from featx.heads.refit import refit
+from featx.model import Model
+from featx.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """Decisions on labeled images, ``images`` by number; ``how`` says how they were kept from what was fitted."""
+
+    model: Model
+    scored: Scored
+    images: np.ndarray
+    how: str
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """The scores, as `featx.evaluate.evaluate` gives them."""
+        return summarize(self.model, self.scored)
+
+    @cached_property
+    def guesses(self) -> np.ndarray:
+        """int (rows,): index of the class that the model gives each image."""
+        values = self.scored.decision
+        codes: np.ndarray = (values > 0).astype(int) if values.ndim == 1 else values.argmax(axis=1)
+        return codes
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """Probability of the class that the model gives, or, without probabilities, its lead over the next one."""
+        if self.scored.probability is not None:
+            chosen: np.ndarray = self.scored.probability[np.arange(len(self.guesses)), self.guesses]
+            return chosen
+        if self.scored.decision.ndim == 1:
+            return np.abs(self.scored.decision)
+        ranked = np.sort(self.scored.decision, axis=1)
+        return ranked[:, -1] - ranked[:, -2]
+
+    def single(self, whose: str) -> "Decisions":
+        """These, of one label an image; ``DataError`` if images have several."""
+        if self.model.multilabel:
+            raise DataError(f"{whose} takes one label an image, but the model gives several")
+        return self
+
+
+def read_decisions(model: Model | None, path: Path) -> Decisions:
+    """Decide on the images that the model left out; if it left none out, cross-validate it.
+
+    Raises
+    ------
+    DataError
+        If there is no model, no image has a label that it knows, or a trunk fine-tuned on all images is to be scored.
+    """
+    if model is None:
+        raise DataError("a store alone has no decisions; fit a model on it")
+    with Store(path) as store:
+        rows, views = held_out(model, store), store.spec.views
+    if rows is not None:
+        scored = decide(model, path)
+        return Decisions(model, scored, scored.rows // views, f"{len(scored.rows):,} images that it was not fitted on")
+    if "finetune" in model.info:
+        raise DataError("the trunk was fine-tuned on all images of this store, so that no score on them would be fair")
+    scored = cross_decide(model, path)
+    how = f"{len(scored.rows):,} images by cross-validation, each by a fit without it"
+    return Decisions(model, scored, scored.rows // views, how)
+
+
+def cross_decide(model: Model, path: Path) -> Scored:
+    """Decisions on each plain image by the model's pipeline fitted without its fold, the folds that chose it."""
+    info = model.info
+    weights = info.get("sample_weight")
+    if weights == "given":
+        raise DataError("the model was fitted on all images with weights that no column keeps; fit it with --test-size")
+    rows = read_training(path, blocks=model.spec.blocks, pools=model.spec.pools, weight_column=weights)
+    dealt = make_folds(rows.y, rows.groups, info["search"]["folds"], seed=info["search"]["seed"], plain=rows.plain)
+    weight = rows.sample_weight
+    parts = []
+    for train, tested in dealt:
+        counted = None if weight is None else weight[train]
+        fitted = refit(clone(model.estimator), rows.X[train], rows.y[train], sample_weight=counted)
+        probability = None if model.calibration else getattr(fitted, "predict_proba", lambda X: None)(rows.X[tested])
+        parts.append((tested, fitted.decision_function(rows.X[tested]), probability))
+    tested = np.concatenate([part[0] for part in parts])
+    order = np.argsort(tested)
+    decision = np.concatenate([part[1] for part in parts])[order]
+    known = model.calibration or all(part[2] is not None for part in parts)
+    probability = None
+    if known:
+        probability = model.calibration.probabilities(decision) if model.calibration else np.concatenate([part[2] for part in parts])[order]
+    y = rows.y[tested[order]]
+    member = y > 0 if y.ndim == 2 else y[:, np.newaxis] == np.array(model.classes)
+    return Scored(rows.rows[tested[order]], member, decision, probability)
