@@ -17,6 +17,7 @@ LAYERS = [
     {"model"},
     {"load", "extract", "fit", "evaluate", "predict", "info", "export", "views"},
     {"features", "finetune", "probe"},
+    {"report"},
     {"commands", "__init__"},
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
