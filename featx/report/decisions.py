@@ -1,5 +1,6 @@
 """A model's decisions on images that it has not seen: those held out, or each by a fit without its fold."""
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -79,27 +80,20 @@ def read_decisions(model: Model | None, path: Path) -> Decisions:
 
 
 def cross_decide(model: Model, path: Path) -> Scored:
-    """Decisions on each plain image by the model's pipeline fitted without its fold, the folds that chose it."""
-    info = model.info
-    weights = info.get("sample_weight")
+    """Decisions on each plain image by the model fitted without its fold; the folds are those that chose it."""
+    weights = model.info.get("sample_weight")
     if weights == "given":
         raise DataError("the model was fitted on all images with weights that no column keeps; fit it with --test-size")
     rows = read_training(path, blocks=model.spec.blocks, pools=model.spec.pools, weight_column=weights)
-    dealt = make_folds(rows.y, rows.groups, info["search"]["folds"], seed=info["search"]["seed"], plain=rows.plain)
-    weight = rows.sample_weight
+    found = model.info["search"]
     parts = []
-    for train, tested in dealt:
-        counted = None if weight is None else weight[train]
-        fitted = refit(clone(model.estimator), rows.X[train], rows.y[train], sample_weight=counted)
-        probability = None if model.calibration else getattr(fitted, "predict_proba", lambda X: None)(rows.X[tested])
-        parts.append((tested, fitted.decision_function(rows.X[tested]), probability))
-    tested = np.concatenate([part[0] for part in parts])
+    for train, tested in make_folds(rows.y, rows.groups, found["folds"], seed=found["seed"], plain=rows.plain):
+        weight = None if rows.sample_weight is None else rows.sample_weight[train]
+        fitted = refit(clone(model.estimator), rows.X[train], rows.y[train], sample_weight=weight)
+        part, X = dataclasses.replace(model, estimator=fitted), rows.X[tested]
+        parts.append((tested, part.decision(X), part.probabilities(X)))
+    tested, decision, probability = (None if part[0] is None else np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.argsort(tested)
-    decision = np.concatenate([part[1] for part in parts])[order]
-    known = model.calibration or all(part[2] is not None for part in parts)
-    probability = None
-    if known:
-        probability = model.calibration.probabilities(decision) if model.calibration else np.concatenate([part[2] for part in parts])[order]
     y = rows.y[tested[order]]
     member = y > 0 if y.ndim == 2 else y[:, np.newaxis] == np.array(model.classes)
-    return Scored(rows.rows[tested[order]], member, decision, probability)
+    return Scored(rows.rows[tested[order]], member, decision[order], None if probability is None else probability[order])

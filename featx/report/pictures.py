@@ -1,0 +1,53 @@
+"""Pictures that lie within the page: small copies of images, and what is drawn over them."""
+
+import base64
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from os import cpu_count
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from featx.errors import ImageError
+from featx.images.decoding import decode
+
+SIDE = 144
+"""Pixels of a small copy's longer side."""
+QUALITY = 60
+FORMAT = "image/webp"
+
+
+def small_copies(root: Path, paths: dict[int, str]) -> dict[int, str]:
+    """Each image as the base64 text of a small WebP, by its number; one that cannot be read has none."""
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        copies = pool.map(lambda path: _small_copy(root / path), paths.values())
+        return {number: copy for number, copy in zip(paths, copies, strict=True) if copy}
+
+
+def data_uri(pixels: NDArray[np.uint8]) -> str:
+    """A picture, uint8 (height, width, 3), as an address that holds all of it."""
+    return f"data:{FORMAT};base64,{_encode(Image.fromarray(pixels))}"
+
+
+def present(root: Path | None, paths: Iterable[str]) -> bool:
+    """Whether the folder is known and has all of these images."""
+    return root is not None and all((root / path).is_file() for path in paths)
+
+
+def _small_copy(path: Path) -> str:
+    try:
+        # Twice the side, so that a JPEG's coarse scales do not show.
+        picture = decode(path.read_bytes(), side=2 * SIDE).image
+    except (OSError, ImageError):
+        return ""
+    picture.thumbnail((SIDE, SIDE))
+    return _encode(picture)
+
+
+def _encode(picture: Image.Image) -> str:
+    buffer = BytesIO()
+    picture.save(buffer, "WEBP", quality=QUALITY)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,116 @@
+"""What was extracted and how: the store's images, the spec of its features, and the model's provenance."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from featx.report.run import Run
+from featx.report.section import Section
+from featx.version import __version__
+
+Facts = list[tuple[str, str]]
+SHORT = 16
+"""Letters of a digest that are shown."""
+RESIZES = {
+    "squash": "both sides resized, whatever the proportions",
+    "crop": "short side fitted, center kept",
+    "pad": "long side fitted, the rest filled",
+}
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Groups of facts, each a name and a value, and the images that could not be read with their reasons."""
+
+    groups: dict[str, Facts]
+    failures: list[str]
+
+
+def make(run: Run) -> Section:
+    """All that is needed to know what was done."""
+    groups = {"Images": _images(run), "Features": _features(run.facts["spec"], run.facts["features"])}
+    if run.model:
+        groups["Head"] = _head(run.model.head, run.model.info)
+    groups["Software"] = _software(run)
+    spec = run.facts["spec"]
+    lead = (
+        f"{_count(run.facts['images'], 'image')} went once through VGG16's blocks {_listed(spec['blocks'])} at "
+        f"{spec['size']} × {spec['size']} pixels; {_count(len(run.facts['failures']), 'image')} could not be read."
+    )
+    return Section("extraction", "What was extracted", lead, Extraction(groups, run.facts["failures"]))
+
+
+def _images(run: Run) -> Facts:
+    facts = run.facts
+    sizes = sorted(facts["classes"].values())
+    rows = [("Store", str(run.store)), ("Images", f"{facts['images']:,}"), ("Classes", f"{len(facts['classes']):,}")]
+    if sizes:
+        rows.append(("Images a class", f"{sizes[0]:,}" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {sizes[-1]:,}"))
+    column = run.selection.get("column")
+    if column in facts["splits"]:
+        rows.append((f"Split column {column}", ", ".join(f"{n:,} {name}" for name, n in facts["splits"][column].items())))
+    rows += [("Without a label", f"{facts['unlabeled']:,}"), ("Turned upright by EXIF", f"{facts['turned']:,}"),
+             ("Could not be read", f"{len(facts['failures']):,}")]  # fmt: skip
+    return rows
+
+
+def _features(spec: dict[str, Any], widths: dict[str, int]) -> Facts:
+    rows = [
+        ("Trunk", f"{spec['trunk']}, sha256 {spec['trunk_digest'][:SHORT]}…"),
+        ("Input", f"RGB, preprocessing {spec['preprocessing']}"),
+        ("Size", f"{spec['size']} × {spec['size']} pixels, {spec['interpolation']}"),
+        ("Resize", f"{spec['resize']}: {RESIZES[spec['resize']]}"),
+        ("Blocks", f"{_listed(spec['blocks'])}, pooled {_listed(spec['pools'])}"),
+        ("Columns", f"{sum(widths.values()):,} float32, {4 * sum(widths.values()):,} bytes a row"),
+        ("Precision", spec["precision"] + (", calibrated on a sample" if spec["calibration"] else "")),
+    ]
+    if spec["decode"] != "full":
+        rows.append(("Decoding", f"{spec['decode']}: large JPEGs at a half, a quarter or an eighth"))
+    if spec["views"] > 1:
+        rows.append(("Views", f"{spec['views']} an image: {spec['augment']}, fill {spec['fill']}, seed {spec['view_seed']}"))
+    return rows
+
+
+def _head(head: str, info: dict[str, Any]) -> Facts:
+    found = info["search"]
+    rows = [
+        ("Head", head),
+        ("C", f"{info['C']:g}"),
+        ("Blocks", found["best"]["feature_set"]),
+        ("Normalizer", found["normalize"]),
+        ("Fitted on", f"{info['rows']:,} rows, {_fitted_on(info['selection'])}"),
+        ("Chosen among", f"{len(found['rows']):,} by {found['folds']} folds of cross-validation"),
+        (f"Cross-validated {found['scoring']}", _mean(found["best"])),
+    ]
+    if "nested" in info:
+        rows.append(("Not flattered by the choice", _mean(info["nested"])))
+    if "calibration" in info:
+        rows.append(("Probabilities", f"a {info['calibration']['method']} a class, {info['calibration']['folds']} folds"))
+    if "finetune" in info:
+        tuned = info["finetune"]
+        rows.append(("Fine-tuned", f"validation {tuned['val_start']:.4f} → {tuned['val_best']:.4f}"))
+    return rows
+
+
+def _fitted_on(selection: dict[str, Any]) -> str:
+    if "column" in selection:
+        return f"those that {selection['column']} marks train"
+    return f"all but {selection['test_size']:.0%}" if "test_size" in selection else "all that have a label"
+
+
+def _software(run: Run) -> Facts:
+    rows = [("Store by", f"featx {run.facts['featx']}")]
+    if run.model:
+        rows.append(("Model by", ", ".join(f"{name} {number}" for name, number in run.model.info["versions"].items())))
+    return [*rows, ("Report by", f"featx {__version__}")]
+
+
+def _mean(found: dict[str, Any]) -> str:
+    return f"{found['mean']:.4f} ± {found['standard_error']:.4f} (standard error)"
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(map(str, values))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,128 @@
+"""The features in two dimensions: images that are alike to the head lie side by side."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+
+from featx.errors import DataError
+from featx.heads import BlockNormalizer
+from featx.report.run import Run
+from featx.report.section import Section, percent
+from featx.store import Store
+
+MOST = 2000
+"""Images on the map: more are drawn at random."""
+COMPONENTS = 50
+PERPLEXITY = 30
+LEAST = 5
+"""Images of which a map is made."""
+WIDTH, HEIGHT, MARGIN = 860, 620, 24
+MAX_NAMES = 40
+"""Classes whose names are on the map."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """An image on the map, the number of its class, -1 for none, and whether the model mistakes it."""
+
+    image: int
+    x: float
+    y: float
+    code: int
+    wrong: bool
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a class's name stands."""
+
+    name: str
+    code: int
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """The points, the classes' names and places, and what the map was made of."""
+
+    points: tuple[Point, ...]
+    places: tuple[Place, ...]
+    blocks: str
+    total: int
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+def make(run: Run) -> Section:
+    """t-SNE (van der Maaten & Hinton 2008) of the features as the head sees them, by way of 50 principal components."""
+    total = len(run.images.paths)
+    if total < LEAST:
+        raise DataError(f"a map needs at least {LEAST} images, but {run.store} has {total}")
+    chosen = np.sort(np.random.default_rng(0).permutation(total)[:MOST])
+    X, blocks = _features(run, chosen)
+    names, codes = _codes([run.images.labels[image] for image in chosen])
+    places = _embed(X)
+    wrong = _wrong(run)
+    points = tuple(
+        Point(image, x, y, code, image in wrong)
+        for image, (x, y), code in zip(chosen.tolist(), places.tolist(), codes.tolist(), strict=True)
+    )
+    named = tuple(_place(name, code, places[codes == code]) for code, name in enumerate(names[:MAX_NAMES]))
+    shown = frozenset(chosen.tolist()) if run.root else frozenset()
+    data = FeatureMap(points, named, blocks, total)
+    return Section("feature_map", "Map of the features", _lead(X, codes), data, shown)
+
+
+def _features(run: Run, chosen: NDArray[np.intp]) -> tuple[NDArray[np.floating], str]:
+    """The rows as the model's head takes them; of a store alone all features, power-normalized."""
+    with Store(run.store) as store:
+        spec = run.model.spec if run.model else store.spec.plain
+        X = store.read(spec.widths, chosen * store.spec.views)
+    normalizer = run.model.estimator.named_steps["normalizer"] if run.model else BlockNormalizer(tuple(spec.widths.values()))
+    if normalizer != "passthrough":
+        X = normalizer.transform(X) if run.model else normalizer.fit_transform(X)
+    return X, ", ".join(map(str, spec.blocks))
+
+
+def _codes(labels: list[str]) -> tuple[list[str], NDArray[np.intp]]:
+    names = sorted(set(labels) - {""})
+    number = {name: code for code, name in enumerate(names)}
+    return names, np.array([number.get(label, -1) for label in labels])
+
+
+def _embed(X: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Coordinates (rows, 2) on the map, in the units of its SVG."""
+    fewer = PCA(min(COMPONENTS, *X.shape), random_state=0).fit_transform(X)
+    perplexity = min(PERPLEXITY, (len(X) - 1) / 3)
+    flat = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(fewer)
+    low, high = flat.min(axis=0), flat.max(axis=0)
+    scaled = (flat - low) / np.maximum(high - low, 1e-12)
+    placed: NDArray[np.floating] = np.round(MARGIN + scaled * (np.array([WIDTH, HEIGHT]) - 2 * MARGIN), 1)
+    return placed
+
+
+def _wrong(run: Run) -> set[int]:
+    try:
+        found = run.decisions.single("the map")
+    except DataError:
+        return set()
+    return set(found.images[found.guesses != found.scored.labels].tolist())
+
+
+def _place(name: str, code: int, places: NDArray[np.floating]) -> Place:
+    x, y = np.round(np.median(places, axis=0), 1).tolist()
+    return Place(name, code, x, y)
+
+
+def _lead(X: NDArray[np.floating], codes: NDArray[np.intp]) -> str:
+    labeled = codes >= 0
+    if labeled.sum() < LEAST:
+        return "Images whose features are alike lie side by side."
+    nearest = NearestNeighbors(n_neighbors=1).fit(X[labeled]).kneighbors(return_distance=False)[:, 0]
+    same = float((codes[labeled][nearest] == codes[labeled]).mean())
+    return f"The nearest neighbor of an image is of its own class in {percent(same)} of the cases, before any head is fitted."
