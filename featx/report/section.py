@@ -23,3 +23,12 @@ class Section:
 def percent(value: float, digits: int = 1) -> str:
     """A share as a percentage: ``93.8 %``."""
     return f"{100 * value:.{digits}f} %"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number for the head of the page."""
+
+    name: str
+    value: str
+    more: str = ""
