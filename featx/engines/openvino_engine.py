@@ -68,6 +68,8 @@ def build_model(weights: TrunkWeights, spec: ExtractSpec, rows: int) -> ov.Model
             kernel, bias = (weights.tensors[f"features.{layer}.{part}"] for part in ("weight", "bias"))
             if spec.precision == "int8":
                 x, kernel = _quantize(x, kernel, input_range(next(bounds), signed=layer == 0))
+            else:
+                kernel = ops.constant(kernel)  # of an array, convolution would make a list first
             x = ops.convolution(x, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
             x = ops.relu(ops.add(x, bias.reshape(1, -1, 1, 1)))
         x = ops.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)

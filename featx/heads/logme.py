@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from featx.heads.solver.rotation import turn
+
 MAX_ITER = 100
 TOLERANCE = 1e-6
 FREEDOM = 1e-9
-TINY = float(np.finfo(np.float64).tiny)
 
 
 def log_maximum_evidence(X: ArrayLike, y: ArrayLike) -> float:
@@ -26,10 +27,10 @@ def log_maximum_evidence(X: ArrayLike, y: ArrayLike) -> float:
     """
     values, labels = np.asarray(X, np.float64), np.asarray(y)
     targets = (labels[:, np.newaxis] == np.unique(labels)).astype(np.float64)
-    left, singular, _ = np.linalg.svd(values, full_matrices=False)
-    inside = (left.T @ targets) ** 2
+    turned, spectrum, _ = turn(values)
+    inside = (turned.T @ targets) ** 2 / spectrum[:, np.newaxis]
     outside = np.maximum((targets**2).sum(axis=0) - inside.sum(axis=0), 0)
-    models = [_Model(singular**2, inside[:, k], outside[k], *values.shape) for k in range(targets.shape[1])]
+    models = [_Model(spectrum, inside[:, k], outside[k], *values.shape) for k in range(targets.shape[1])]
     return float(np.mean([model.evidence() for model in models]))
 
 
@@ -63,6 +64,6 @@ class _Model:
     def _terms(self, alpha: float, beta: float) -> tuple[float, float, float]:
         """Squared norms of the weights and of the residual, and the effective number of parameters."""
         share = beta * self.spectrum / (alpha + beta * self.spectrum)
-        weights = (share**2 * self.inside / np.maximum(self.spectrum, TINY)).sum()
+        weights = (share**2 * self.inside / self.spectrum).sum()
         residual = ((1 - share) ** 2 * self.inside).sum() + self.outside
         return float(weights), float(residual), float(share.sum())

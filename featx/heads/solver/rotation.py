@@ -62,7 +62,7 @@ def rotate(X: Array, penalize_intercept: bool) -> Rotated:
     else:
         center = X.mean(axis=0, dtype=np.float64)
         X = X - center.astype(X.dtype)
-    data, spectrum, back = _turn(X)
+    data, spectrum, back = turn(X)
     if penalize_intercept:
         return Rotated(data, np.ones(len(spectrum)), spectrum, back, center)
     data = np.hstack([data, np.ones((n, 1), X.dtype)])
@@ -71,8 +71,8 @@ def rotate(X: Array, penalize_intercept: bool) -> Rotated:
     return Rotated(data, penalty, np.append(spectrum, n), back, center.astype(X.dtype).astype(np.float64))
 
 
-def _turn(X: Array) -> tuple[Array, Array, tuple[Array, ...]]:
-    """X (n, d) on its axes (n, r), the squared norm of each column, and the way back."""
+def turn(X: Array) -> tuple[Array, Array, tuple[Array, ...]]:
+    """X (n, d) on its principal axes (n, r) as it is, the squared norm of each column, and the way back."""
     n, d = X.shape
     side = 1 if n <= d else 0
     gram = np.zeros((min(n, d), min(n, d)))
