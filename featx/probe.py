@@ -5,20 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from joblib import cpu_count
 
 from featx.blocks import feature_name, trunk_flops
 from featx.engines import make_engine
 from featx.errors import DataError
 from featx.figure import make_figure
 from featx.fit import block_runs
-from featx.fit.training import read_training
+from featx.fit.training import Training, read_training
 from featx.heads import BlockNormalizer
 from featx.heads.logme import log_maximum_evidence
+from featx.heads.parallel import spread
 from featx.heads.search import search
 from featx.spec import ExtractSpec
 from featx.weights import load_for
 
-TIMED_IMAGES = 4
+TIMED_IMAGES = 2
 ROUNDS = 3
 LOGME_ROWS = 5000
 """The most rows that LogME is computed on: its cost grows with their cube."""
@@ -122,17 +124,17 @@ def probe(
         rows.X, rows.y, features=rows.spec.slices, feature_sets=sets, groups=rows.groups, plain=rows.plain,
         heads=(head,), folds=folds, repeats=repeats, scoring=scoring, seed=seed,
     )  # fmt: skip
+    logmes = spread(lambda run: _logme(rows, run, seed), runs.values(), cpu_count())
     seconds = time_depths(rows.spec, device, engine) if timed else {}
     flops = trunk_flops(rows.spec.size)
     depths = []
-    for name, run in sorted(runs.items(), key=lambda item: (item[1][-1], -item[1][0])):
+    for (name, run), logme in zip(runs.items(), logmes, strict=True):
         best = max((row for row in found.rows if row.feature_set == name), key=lambda row: row.mean)
-        spec = rows.spec.select(blocks=run)
         depths.append(
-            Depth(name, run, best.C, best.mean, best.standard_error, _logme(rows.X, rows.y, rows.spec, spec, seed),
-                  flops[run[-1]] / flops[max(flops)], 1000 * seconds[run[-1]] if timed else None,
-                  4 * sum(spec.widths.values()))
+            Depth(name, run, best.C, best.mean, best.standard_error, logme, flops[run[-1]] / flops[max(flops)],
+                  1000 * seconds[run[-1]] if timed else None, 4 * sum(rows.spec.select(blocks=run).widths.values()))
         )  # fmt: skip
+    depths.sort(key=lambda depth: (depth.blocks[-1], -depth.blocks[0]))
     return ProbeReport(str(store), head, scoring, len(rows.y), tuple(depths))
 
 
@@ -153,11 +155,11 @@ def time_depths(spec: ExtractSpec, device: str = "auto", engine: str = "auto") -
     return shortest
 
 
-def _logme(X: np.ndarray, y: np.ndarray, whole: ExtractSpec, spec: ExtractSpec, seed: int) -> float:
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(y))[:LOGME_ROWS])
-    columns = np.concatenate([np.arange(X.shape[1])[whole.slices[name]] for name in spec.widths])
-    normalizer = BlockNormalizer(tuple(spec.widths.values()))
-    return log_maximum_evidence(normalizer.fit_transform(X[np.ix_(chosen, columns)]), y[chosen])
+def _logme(rows: Training, run: tuple[int, ...], seed: int) -> float:
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows.y))[:LOGME_ROWS])
+    widths = rows.spec.select(blocks=run).widths
+    X = np.concatenate([rows.X[chosen, rows.spec.slices[name]] for name in widths], axis=1)
+    return log_maximum_evidence(BlockNormalizer(tuple(widths.values())).fit_transform(X), rows.y[chosen])
 
 
 def draw_probe(report: ProbeReport, path: Path) -> None:

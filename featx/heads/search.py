@@ -2,13 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from joblib import cpu_count
 from numpy.typing import ArrayLike
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from featx.errors import SpecError
 from featx.heads.cross_validate import (
@@ -22,6 +20,7 @@ from featx.heads.cross_validate import (
 )
 from featx.heads.feature_sets import FeatureSet, Range, make_feature_sets
 from featx.heads.folds import Fold, make_folds
+from featx.heads.parallel import spread
 from featx.heads.pipelines import MULTILABEL_HEADS, ClassWeight
 from featx.heads.scoring import default_scoring
 from featx.heads.solver import TOLERANCE
@@ -155,12 +154,8 @@ def _cross_validate_sets(
     """The rows of all sets in their order."""
     cells = len(problem.y) * max(chosen.columns for chosen in sets)
     workers = min(len(sets), jobs, max(1, MAX_CELLS // cells))
-    if workers == 1:
-        return [row for chosen in sets for row in cross_validate(problem, chosen, grids, folds, n_splits)]
-    # One set a core: threads that share one product wait for one another, most of all beside other programs.
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        parts = pool.map(lambda chosen: cross_validate(problem, chosen, grids, folds, n_splits), sets)
-        return [row for part in parts for row in part]
+    parts = spread(lambda chosen: cross_validate(problem, chosen, grids, folds, n_splits), sets, workers)
+    return [row for part in parts for row in part]
 
 
 def choose(rows: Sequence[SearchRow], rule: str) -> SearchRow:
