@@ -1,16 +1,17 @@
 """Report: all that is known of a store and a model as one page that opens from disk, without any network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from featx.atomic import replacing
-from featx.errors import DataError, FeatxError
+from featx.errors import DataError
 from featx.report.page import render
 from featx.report.pictures import small_copies
 from featx.report.run import Run, open_run
-from featx.report.section import Figure, Section, percent
+from featx.report.section import Section, percent
 from featx.report.sections import (
     accuracy,
     classes,
@@ -24,19 +25,25 @@ from featx.report.sections import (
     reliability,
 )
 
-OF_STORE = (extraction, depth, feature_map, curves, commands)
-OF_MODEL = (extraction, accuracy, depth, confusion, classes, reliability, mistakes, feature_map, curves, commands)
+__all__ = ["ReportFile", "report"]
+SECTIONS = (extraction, accuracy, depth, confusion, classes, reliability, mistakes, feature_map, curves, commands)
+"""In the order of the page."""
+OF_MODEL = (accuracy, confusion, classes, reliability, mistakes)
+"""Those that are about a model's decisions."""
 
 
 @dataclass(frozen=True)
 class ReportFile:
-    """A written report: its file, its size, and the names of its sections, and of those that could not be made."""
+    """A report that was written: its file and size, the names of its sections, what they lack, and its images.
+
+    ``missing`` says why, by section, where there is nothing to show.
+    """
 
     path: str
     bytes: int
     sections: tuple[str, ...]
     missing: dict[str, str]
-    pictures: int
+    images: int
 
 
 def report(
@@ -50,27 +57,78 @@ def report(
     engine: str = "auto",
     device: str = "auto",
 ) -> ReportFile:
-    """Write a report of a model, or of a store alone, as one HTML file."""
+    """Write a report of a model, or of a store alone, as one HTML file that needs no network.
+
+    Parameters
+    ----------
+    path : path
+        A model, or a store, of which the report has no decisions.
+    output : path
+        The file to write, ``report.html``; one that is there is replaced.
+    store : path, optional
+        The model's store; by default the ``.h5`` file beside the model, or in the working folder, that has the images
+        and the features that it was fitted on.
+    root : path, optional
+        The folder that the store's paths are relative to; without it the report shows no images.
+    finetune : sequence of paths
+        Folders of fine-tuning logs; by default the one beside the model, if there is one.
+    column : str, optional
+        Of a store alone: the split column whose training rows are looked at.
+    engine, device : str
+        What times the trunk, and where, as in `featx.extract.extract`.
+
+    Raises
+    ------
+    StoreError, ModelError
+        If a file cannot be read, or the model's store is not to be found.
+    SpecMismatch
+        If store and model have other features.
+    ListingError
+        If ``root`` has none of the images.
+    EngineError
+        If a package or the device is not there.
+    """
     run = open_run(path, store=store, root=root, finetune=finetune, column=column, engine=engine, device=device)
-    sections = [made for module in (OF_MODEL if run.model else OF_STORE) if (made := _make(module, run))]
-    numbers = sorted(frozenset().union(*(section.images for section in sections)))
-    images = _images(run, numbers)
-    name = Path(path).name
-    text = render(name, _subtitle(run), _figures(run), sections, images)
+    modules = [module for module in SECTIONS if run.model or module not in OF_MODEL]
+    sections = [made for module in modules if (made := _make(module, run))]
+    images = _images(run, sorted(frozenset[int]().union(*(section.images for section in sections))))
+    text = render(Path(path).name, _subtitle(run), sections, images)
     output = Path(output)
     with replacing(output) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files need not be UTF-8.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    names = tuple(section.name for section in sections)
     missing = {section.name: section.note for section in sections if section.note}
-    return ReportFile(str(output), output.stat().st_size, tuple(s.name for s in sections), missing, sum("copy" in image for image in images.values()))
+    return ReportFile(
+        str(output), output.stat().st_size, names, missing, sum("copy" in image for image in images.values())
+    )
 
 
 def _make(module: ModuleType, run: Run) -> Section | None:
-    made: Section | None = module.make(run)
-    return made
+    """A section; one that the data do not allow says why, and one of nothing is None."""
+    try:
+        made: Section | None = module.make(run)
+        return made
+    except DataError as error:
+        return Section(module.__name__.rsplit(".", 1)[-1], module.TITLE, note=str(error))
 
 
-def _subtitle(run): return "x"
-def _figures(run): return []
-def _images(run, numbers):
-    copies = small_copies(run.root, {n: run.images.paths[n] for n in numbers}) if run.root else {}
-    return {n: {"path": run.images.paths[n], "label": run.images.labels[n], **({"copy": copies[n]} if n in copies else {})} for n in numbers}
+def _subtitle(run: Run) -> str:
+    about = f"{run.model.head} on blocks {run.model.info['search']['best']['feature_set']} of " if run.model else ""
+    return f"{about}{run.store}"
+
+
+def _images(run: Run, numbers: Iterable[int]) -> dict[int, dict[str, str]]:
+    """What the page knows of the images that it shows, by their numbers."""
+    paths = {number: run.images.paths[number] for number in numbers}
+    copies = small_copies(run.root, paths) if run.root else {}
+    guesses = run.guesses
+    images: dict[int, dict[str, Any]] = {}
+    for number, path in paths.items():
+        images[number] = {"path": path, "label": run.images.labels[number]}
+        if number in guesses:
+            guess, sure = guesses[number]
+            images[number] |= {"guess": guess} | ({"sure": percent(sure, 0)} if sure is not None else {})
+        if number in copies:
+            images[number]["copy"] = copies[number]
+    return images

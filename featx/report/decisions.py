@@ -46,9 +46,11 @@ class Decisions:
             chosen: np.ndarray = self.scored.probability[np.arange(len(self.guesses)), self.guesses]
             return chosen
         if self.scored.decision.ndim == 1:
-            return np.abs(self.scored.decision)
-        ranked = np.sort(self.scored.decision, axis=1)
-        return ranked[:, -1] - ranked[:, -2]
+            lead: np.ndarray = np.abs(self.scored.decision)
+        else:
+            ranked = np.sort(self.scored.decision, axis=1)
+            lead = ranked[:, -1] - ranked[:, -2]
+        return lead
 
     def single(self, whose: str) -> "Decisions":
         """These, of one label an image; ``DataError`` if images have several."""
@@ -92,8 +94,10 @@ def cross_decide(model: Model, path: Path) -> Scored:
         fitted = refit(clone(model.estimator), rows.X[train], rows.y[train], sample_weight=weight)
         part, X = dataclasses.replace(model, estimator=fitted), rows.X[tested]
         parts.append((tested, part.decision(X), part.probabilities(X)))
-    tested, decision, probability = (None if part[0] is None else np.concatenate(part) for part in zip(*parts, strict=True))
+    tested = np.concatenate([part[0] for part in parts])
     order = np.argsort(tested)
+    decision = np.concatenate([part[1] for part in parts])[order]
+    known = [part[2] for part in parts if part[2] is not None]
     y = rows.y[tested[order]]
     member = y > 0 if y.ndim == 2 else y[:, np.newaxis] == np.array(model.classes)
-    return Scored(rows.rows[tested[order]], member, decision[order], None if probability is None else probability[order])
+    return Scored(rows.rows[tested[order]], member, decision, np.concatenate(known)[order] if known else None)

@@ -7,11 +7,13 @@ from datetime import date
 from typing import Any
 
 from featx.errors import EngineError
-from featx.report.section import Figure, Section, percent
 from featx.report.plot import linear
+from featx.report.section import Section, percent, sentence
 from featx.version import __version__
 
-POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src {style}; script-src {script}"
+POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src {style}; script-src {script}"
+)
 """What the page may do: show pictures that it holds, in its own style and by its own script, and nothing else."""
 GOLDEN_ANGLE = 137.508
 """Degrees between the hues of neighboring classes: no two of many are near."""
@@ -21,7 +23,6 @@ HUES = 400
 def render(
     title: str,
     subtitle: str,
-    figures: Sequence[Figure],
     sections: Sequence[Section],
     images: Mapping[int, Mapping[str, str]],
 ) -> str:
@@ -39,12 +40,12 @@ def render(
         raise EngineError(f"reports need a package: pip install 'featx[report]' ({error})") from error
     environment = Environment(loader=PackageLoader("featx.report"), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    environment.filters.update(percent=_percent, score=lambda value: f"{value:.4f}")
-    environment.globals["unit"] = linear("", [0, 1], 0, 100)
+    environment.filters.update(percent=_percent, sentence=sentence, score=lambda value: f"{value:.4f}")
+    environment.globals["unit"] = linear("", [0, 1], 0, 150)
     used = [round(GOLDEN_ANGLE * code % 360, 1) for code in range(HUES)]
     style, script = (environment.get_template(name).render(hues=used) for name in ("style.css", "script.js"))
     return environment.get_template("page.html").render(
-        title=title, subtitle=subtitle, figures=figures, sections=sections, images=images,
+        title=title, subtitle=subtitle, sections=sections, images=images,
         pictures=any("copy" in image for image in images.values()), style=Markup(style), script=Markup(script),
         policy=POLICY.format(style=_hash(style), script=_hash(script)), made=date.today().isoformat(),
         version=__version__,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from featx.errors import FeatxError, ListingError, ModelError
+from featx.errors import DataError, FeatxError, ListingError, ModelError
 from featx.heads.rows import fingerprint
 from featx.info import describe
 from featx.model import Model, load_model
@@ -68,6 +68,17 @@ class Run:
         return read_decisions(self.model, self.store)
 
     @cached_property
+    def guesses(self) -> dict[int, tuple[str, float | None]]:
+        """By image: the class that the model gives it, and the probability of that; of images that were scored."""
+        try:
+            found = self.decisions.single("the report")
+        except DataError:
+            return {}
+        names = np.array(found.model.classes, object)[found.guesses].tolist()
+        sure = [None] * len(names) if found.scored.probability is None else found.confidence.tolist()
+        return dict(zip(found.images.tolist(), zip(names, sure, strict=True), strict=True))
+
+    @cached_property
     def probe(self) -> ProbeReport:
         """Every depth of the trunk; ``DataError`` if labels do not allow it."""
         return probe(self.store, engine=self.engine, device=self.device, **self.selection)
@@ -113,7 +124,7 @@ def _belongs(model: Model, path: Path) -> bool:
     try:
         with Store(path) as store:
             store.check_has(model.spec, "the model")
-            return fingerprint(store.digests[:: store.spec.views]) == model.info["store"]
+            return bool(fingerprint(store.digests[:: store.spec.views]) == model.info["store"])
     except FeatxError:
         return False
 

@@ -11,14 +11,16 @@ from featx.heads.metrics import TITLES
 from featx.report.decisions import Decisions
 from featx.report.plot import Axis, linear
 from featx.report.run import Run
-from featx.report.section import Section, percent
+from featx.report.section import Figure, Section, percent, sentence
 
+TITLE = "Accuracy"
 LEVEL = 0.95
 DRAWS = 2000
 """Of the bootstrap."""
 SHARES = ("accuracy", "top5_accuracy", "subset_accuracy")
 """Scores that are a share of the images."""
-WIDTH = 300
+WIDTH = 150
+"""Of the axis, in the units of its SVG."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,15 @@ def make(run: Run) -> Section:
     found = run.decisions
     scores = tuple(_score(found, name) for name in TITLES if found.report.get(name) is not None)
     main = scores[0]
-    lead = f"{main.name.capitalize()} {percent(main.value)}"
-    if main.interval:
-        lead += f" (95 % interval {percent(main.interval[0])} to {percent(main.interval[1])})"
-    lows = [score.interval[0] if score.interval else score.value for score in scores if score.name != "calibration error"]
+    between = f"{percent(main.interval[0])} to {percent(main.interval[1])}" if main.interval else ""
+    lead = f"{sentence(main.name)} is {percent(main.value)}" + (f", 95 % interval {between}" if between else "")
+    lows = [
+        score.interval[0] if score.interval else score.value for score in scores if score.name != "calibration error"
+    ]
     axis = linear("", [min(lows), 1.0], 0, WIDTH, share=True, count=4)
     data = Accuracy(scores, found.how, axis, _majority(found))
-    return Section("accuracy", "Accuracy", f"{lead}, on {found.how}.", data)
+    figure = Figure(sentence(main.name), percent(main.value), between)
+    return Section("accuracy", TITLE, f"{lead}, on {found.how}.", data, figure=figure)
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:

@@ -9,6 +9,8 @@ from featx.report.run import Run
 from featx.report.section import Section, percent
 from featx.report.sections.accuracy import wilson
 
+TITLE = "Class by class"
+
 
 @dataclass(frozen=True)
 class ClassScores:
@@ -40,7 +42,7 @@ def make(run: Run) -> Section:
     worst, best = rows[0], max(rows, key=lambda row: -1 if row.last is None else row.last)
     title = "F1" if key == "f1" else "average precision"
     lead = f"Hardest is {worst.name} ({title} {_shown(worst.last)}), easiest {best.name} ({_shown(best.last)})."
-    return Section("classes", "Class by class", lead, Classes(tuple(rows), title))
+    return Section("classes", TITLE, lead, Classes(tuple(rows), title))
 
 
 def _row(report: dict[str, Any], code: int, entry: dict[str, Any], key: str) -> ClassScores:

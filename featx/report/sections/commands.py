@@ -9,6 +9,7 @@ from featx.report.run import Run
 from featx.report.section import Section
 from featx.spec import ExtractSpec
 
+TITLE = "Do it again"
 EXTRACTED = ("blocks", "pools", "size", "resize", "interpolation", "precision", "decode", "views", "augment", "fill",
              "trunk")  # fmt: skip
 
@@ -32,8 +33,13 @@ def make(run: Run) -> Section:
     lines += [Command("Look at every depth", _line("probe", store, **_selected(run.selection)))]
     source = {"store": store} if run.model else _selected(run.selection)
     about = str(run.model.path) if run.model else store
-    lines.append(Command("Make this page", _line("report", about, o="report.html", root=str(run.root) if run.root else None, **source)))
-    return Section("commands", "Do it again", "These commands make it again, from the images to this page.", tuple(lines))
+    lines.append(
+        Command(
+            "Make this page",
+            _line("report", about, o="report.html", root=str(run.root) if run.root else None, **source),
+        )
+    )
+    return Section("commands", TITLE, "These commands make it again, from the images to this page.", tuple(lines))
 
 
 def _line(command: str, *arguments: str, **options: Any) -> str:
@@ -52,7 +58,9 @@ def _extracted(spec: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: spec[name] for name in EXTRACTED if tuple_or(spec[name]) != tuple_or(usual[name])}
     if spec["views"] > 1:
         found["seed"] = spec["view_seed"]
-    return {name: ",".join(map(str, value)) if isinstance(value, list | tuple) else value for name, value in found.items()}
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list | tuple) else value for name, value in found.items()
+    }
 
 
 def tuple_or(value: Any) -> Any:

@@ -8,6 +8,7 @@ from featx.report.decisions import Decisions
 from featx.report.run import Run
 from featx.report.section import Section
 
+TITLE = "Confusion"
 MAX_CLASSES = 40
 """A larger matrix is shown as its pairs alone."""
 MAX_PAIRS = 12
@@ -60,7 +61,7 @@ def make(run: Run) -> Section:
     lead = f"{off.sum():,} of {matrix.sum():,} images are taken for another class"
     lead += f"; most often {pairs[0].true} for {pairs[0].guess} ({pairs[0].count})." if pairs else "."
     shown = frozenset(image for cell in (*pairs, *sum(cells, ())) for image in cell.images)
-    return Section("confusion", "Confusion", lead, Confusion(found.model.classes, cells, pairs), shown)
+    return Section("confusion", TITLE, lead, Confusion(found.model.classes, cells, pairs), shown)
 
 
 def _cell(found: Decisions, true: int, guess: int, largest: int) -> Cell:

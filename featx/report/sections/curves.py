@@ -10,8 +10,9 @@ from featx.report.plot import Plot, linear, points
 from featx.report.run import Run
 from featx.report.section import Section, percent
 
-WIDTH, HEIGHT = 560, 320
-LEFT, RIGHT, TOP, BOTTOM = 62, 548, 16, 272
+TITLE = "Fine-tuning"
+WIDTH, HEIGHT = 560, 350
+LEFT, RIGHT, TOP, BOTTOM = 62, 540, 40, 296
 MAX_RUNS = 6
 """Curves that can be told apart."""
 
@@ -51,19 +52,22 @@ def make(run: Run) -> Section | None:
     logs = {folder.name.removesuffix(".finetune"): _read(folder) for folder in run.logs[:MAX_RUNS]}
     longest = max(map(len, logs.values()))
     values = [row[key] for rows in logs.values() for row in rows for key in ("val_accuracy", "train_accuracy")]
-    plot = Plot(WIDTH, HEIGHT, linear("epoch", [0, max(1, longest - 1)], LEFT, RIGHT),
-                linear("accuracy", [value for value in values if value is not None], BOTTOM, TOP, share=True))  # fmt: skip
+    x = linear("epoch", [0, max(1, longest - 1)], LEFT, RIGHT)
+    y = linear("accuracy", [value for value in values if value is not None], BOTTOM, TOP, share=True)
+    plot = Plot(WIDTH, HEIGHT, x, y)
     curves = tuple(_curve(plot, name, rows) for name, rows in logs.items())
     best = max(curves, key=lambda curve: float(curve.rows[curve.best]["val_accuracy"]))
     first, last = (best.rows[epoch]["val_accuracy"] for epoch in (0, best.best))
     lead = f"{best.name} went from {percent(first)} to {percent(last)} on its validation images, at epoch {best.best}."
-    return Section("curves", "Fine-tuning", lead, Curves(plot, curves))
+    return Section("curves", TITLE, lead, Curves(plot, curves))
 
 
 def _read(folder: Path) -> list[dict[str, Any]]:
     rows = Log(folder).rows
     if not rows:
-        raise DataError(f"--finetune of report must name folders that featx finetune made, but {folder} has no log.jsonl")
+        raise DataError(
+            f"--finetune of report must name folders that featx finetune made, but {folder} has no log.jsonl"
+        )
     return rows
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from featx.probe import Depth, ProbeReport
 from featx.report.plot import Plot, linear
 from featx.report.run import Run
-from featx.report.section import Section, percent
+from featx.report.section import Figure, Section, percent, sentence
 
-WIDTH, HEIGHT = 560, 320
-LEFT, RIGHT, TOP, BOTTOM = 62, 548, 16, 262
+TITLE = "Depth"
+WIDTH, HEIGHT = 560, 350
+LEFT, RIGHT, TOP, BOTTOM = 62, 548, 44, 290
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,17 @@ def make(run: Run) -> Section:
     values = [depth.mean + sign * depth.standard_error for depth in (*best, *alone) for sign in (-1, 1)]
     y = linear(f"cross-validated {report.scoring}", values, BOTTOM, TOP, share=report.scoring == "accuracy")
     plot = Plot(WIDTH, HEIGHT, linear("", lasts, LEFT, RIGHT), y)
-    return Section("depth", "Depth", _lead(report), Depths(report, plot, best, alone))
+    found = report.best
+    figure = Figure("Best blocks", found.name, f"{_score(report, found)} cross-validated")
+    return Section("depth", TITLE, _lead(report), Depths(report, plot, best, alone), figure=figure)
 
 
 def _lead(report: ProbeReport) -> str:
     found = report.best
-    score = f"{percent(found.mean)} ± {percent(found.standard_error)}" if report.scoring == "accuracy" else f"{found.mean:.4f}"
-    return f"Blocks {found.name} are the best: {score} by cross-validation on {report.rows:,} training rows. " + (
-        f"{report.advice[0].upper()}{report.advice[1:]}." if report.frugal is not found else "No shallower run comes near."
-    )
+    return f"{sentence(report.advice)}. {found.name} has {_score(report, found)} on {report.rows:,} training rows."
+
+
+def _score(report: ProbeReport, depth: Depth) -> str:
+    if report.scoring == "accuracy":
+        return f"{percent(depth.mean)} ± {percent(depth.standard_error)}"
+    return f"{depth.mean:.4f} ± {depth.standard_error:.4f}"

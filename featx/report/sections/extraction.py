@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from featx.report.run import Run
-from featx.report.section import Section
+from featx.report.section import Figure, Section
 from featx.version import __version__
+
+TITLE = "What was extracted"
 
 Facts = list[tuple[str, str]]
 SHORT = 16
@@ -31,12 +33,18 @@ def make(run: Run) -> Section:
     if run.model:
         groups["Head"] = _head(run.model.head, run.model.info)
     groups["Software"] = _software(run)
-    spec = run.facts["spec"]
-    lead = (
-        f"{_count(run.facts['images'], 'image')} went once through VGG16's blocks {_listed(spec['blocks'])} at "
-        f"{spec['size']} × {spec['size']} pixels; {_count(len(run.facts['failures']), 'image')} could not be read."
+    data = Extraction(groups, run.facts["failures"])
+    figure = Figure("Images", f"{run.facts['images']:,}", f"in {_count(len(run.facts['classes']), 'class', 'classes')}")
+    return Section("extraction", TITLE, _lead(run.facts), data, figure=figure)
+
+
+def _lead(facts: dict[str, Any]) -> str:
+    spec, failed = facts["spec"], len(facts["failures"])
+    read = f"{_count(failed, 'image', 'images')} could not be read" if failed else "all could be read"
+    return (
+        f"{_count(facts['images'], 'image', 'images')} went through the trunk once, at {spec['size']} × {spec['size']} "
+        f"pixels, and gave features of blocks {_listed(spec['blocks'])}; {read}."
     )
-    return Section("extraction", "What was extracted", lead, Extraction(groups, run.facts["failures"]))
 
 
 def _images(run: Run) -> Facts:
@@ -47,7 +55,9 @@ def _images(run: Run) -> Facts:
         rows.append(("Images a class", f"{sizes[0]:,}" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {sizes[-1]:,}"))
     column = run.selection.get("column")
     if column in facts["splits"]:
-        rows.append((f"Split column {column}", ", ".join(f"{n:,} {name}" for name, n in facts["splits"][column].items())))
+        rows.append(
+            (f"Split column {column}", ", ".join(f"{n:,} {name}" for name, n in facts["splits"][column].items()))
+        )
     rows += [("Without a label", f"{facts['unlabeled']:,}"), ("Turned upright by EXIF", f"{facts['turned']:,}"),
              ("Could not be read", f"{len(facts['failures']):,}")]  # fmt: skip
     return rows
@@ -66,7 +76,9 @@ def _features(spec: dict[str, Any], widths: dict[str, int]) -> Facts:
     if spec["decode"] != "full":
         rows.append(("Decoding", f"{spec['decode']}: large JPEGs at a half, a quarter or an eighth"))
     if spec["views"] > 1:
-        rows.append(("Views", f"{spec['views']} an image: {spec['augment']}, fill {spec['fill']}, seed {spec['view_seed']}"))
+        rows.append(
+            ("Views", f"{spec['views']} an image: {spec['augment']}, fill {spec['fill']}, seed {spec['view_seed']}")
+        )
     return rows
 
 
@@ -84,7 +96,9 @@ def _head(head: str, info: dict[str, Any]) -> Facts:
     if "nested" in info:
         rows.append(("Not flattered by the choice", _mean(info["nested"])))
     if "calibration" in info:
-        rows.append(("Probabilities", f"a {info['calibration']['method']} a class, {info['calibration']['folds']} folds"))
+        rows.append(
+            ("Probabilities", f"a {info['calibration']['method']} a class, {info['calibration']['folds']} folds")
+        )
     if "finetune" in info:
         tuned = info["finetune"]
         rows.append(("Fine-tuned", f"validation {tuned['val_start']:.4f} → {tuned['val_best']:.4f}"))
@@ -112,5 +126,5 @@ def _listed(values: Any) -> str:
     return ", ".join(map(str, values))
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"

@@ -14,6 +14,7 @@ from featx.report.run import Run
 from featx.report.section import Section, percent
 from featx.store import Store
 
+TITLE = "Map of the features"
 MOST = 2000
 """Images on the map: more are drawn at random."""
 COMPONENTS = 50
@@ -21,6 +22,8 @@ PERPLEXITY = 30
 LEAST = 5
 """Images of which a map is made."""
 WIDTH, HEIGHT, MARGIN = 860, 620, 24
+NEAR = 20
+"""Neighbors by which a class's name finds its place."""
 MAX_NAMES = 40
 """Classes whose names are on the map."""
 
@@ -65,17 +68,17 @@ def make(run: Run) -> Section:
         raise DataError(f"a map needs at least {LEAST} images, but {run.store} has {total}")
     chosen = np.sort(np.random.default_rng(0).permutation(total)[:MOST])
     X, blocks = _features(run, chosen)
-    names, codes = _codes([run.images.labels[image] for image in chosen])
+    labels = [run.images.labels[image] for image in chosen]
+    names, codes = _codes(labels)
     places = _embed(X)
-    wrong = _wrong(run)
     points = tuple(
-        Point(image, x, y, code, image in wrong)
-        for image, (x, y), code in zip(chosen.tolist(), places.tolist(), codes.tolist(), strict=True)
+        Point(image, x, y, code, run.guesses.get(image, (label,))[0] != label)
+        for image, (x, y), code, label in zip(chosen.tolist(), places.tolist(), codes.tolist(), labels, strict=True)
     )
     named = tuple(_place(name, code, places[codes == code]) for code, name in enumerate(names[:MAX_NAMES]))
     shown = frozenset(chosen.tolist()) if run.root else frozenset()
     data = FeatureMap(points, named, blocks, total)
-    return Section("feature_map", "Map of the features", _lead(X, codes), data, shown)
+    return Section("feature_map", TITLE, _lead(X, codes), data, shown)
 
 
 def _features(run: Run, chosen: NDArray[np.intp]) -> tuple[NDArray[np.floating], str]:
@@ -83,7 +86,9 @@ def _features(run: Run, chosen: NDArray[np.intp]) -> tuple[NDArray[np.floating],
     with Store(run.store) as store:
         spec = run.model.spec if run.model else store.spec.plain
         X = store.read(spec.widths, chosen * store.spec.views)
-    normalizer = run.model.estimator.named_steps["normalizer"] if run.model else BlockNormalizer(tuple(spec.widths.values()))
+    normalizer = (
+        run.model.estimator.named_steps["normalizer"] if run.model else BlockNormalizer(tuple(spec.widths.values()))
+    )
     if normalizer != "passthrough":
         X = normalizer.transform(X) if run.model else normalizer.fit_transform(X)
     return X, ", ".join(map(str, spec.blocks))
@@ -106,16 +111,11 @@ def _embed(X: NDArray[np.floating]) -> NDArray[np.floating]:
     return placed
 
 
-def _wrong(run: Run) -> set[int]:
-    try:
-        found = run.decisions.single("the map")
-    except DataError:
-        return set()
-    return set(found.images[found.guesses != found.scored.labels].tolist())
-
-
 def _place(name: str, code: int, places: NDArray[np.floating]) -> Place:
-    x, y = np.round(np.median(places, axis=0), 1).tolist()
+    """The image that the most others of its class are near to: a class may lie in several groups."""
+    count = min(NEAR, len(places))
+    distances = NearestNeighbors(n_neighbors=count).fit(places).kneighbors(places)[0]
+    x, y = places[distances[:, -1].argmin()].tolist()
     return Place(name, code, x, y)
 
 
@@ -125,4 +125,6 @@ def _lead(X: NDArray[np.floating], codes: NDArray[np.intp]) -> str:
         return "Images whose features are alike lie side by side."
     nearest = NearestNeighbors(n_neighbors=1).fit(X[labeled]).kneighbors(return_distance=False)[:, 0]
     same = float((codes[labeled][nearest] == codes[labeled]).mean())
-    return f"The nearest neighbor of an image is of its own class in {percent(same)} of the cases, before any head is fitted."
+    return (
+        f"Before any head is fitted, an image's nearest neighbor is of its own class in {percent(same)} of the cases."
+    )

@@ -10,6 +10,7 @@ from featx.report.pictures import data_uri, present
 from featx.report.run import Run
 from featx.report.section import Section, percent
 
+TITLE = "Surest mistakes"
 MOST = 12
 """Mistakes that are shown."""
 
@@ -51,7 +52,7 @@ def make(run: Run) -> Section:
         note = explained[0].note
     probable = found.scored.probability is not None
     data = Mistakes(tuple(rows), probable, note)
-    return Section("mistakes", "Surest mistakes", _lead(data, len(wrong)), data, frozenset(row.image for row in rows))
+    return Section("mistakes", TITLE, _lead(data, len(wrong)), data, frozenset(row.image for row in rows))
 
 
 def _mistake(run: Run, found: Decisions, row: int) -> Mistake:

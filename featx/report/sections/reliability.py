@@ -11,9 +11,10 @@ from featx.report.run import Run
 from featx.report.section import Section, percent
 from featx.report.sections.accuracy import wilson
 
-WIDTH, HEIGHT = 560, 420
-LEFT, RIGHT, TOP, BOTTOM = 62, 548, 16, 296
-FLOOR = 366
+TITLE = "Reliability"
+WIDTH, HEIGHT = 560, 440
+LEFT, RIGHT, TOP, BOTTOM = 62, 540, 40, 320
+FLOOR = 386
 """Where the bars of the counts stand."""
 
 
@@ -53,14 +54,17 @@ def make(run: Run) -> Section:
     right = found.scored.probability.argmax(axis=1) == found.scored.labels
     confidence = found.scored.probability.max(axis=1)
     bins = tuple(_bin(index, right[rows], confidence[rows]) for index, rows in _dealt(confidence))
-    axes = linear("confidence", [0, 1], LEFT, RIGHT, share=True), linear("right", [0, 1], BOTTOM, TOP, share=True)
-    gap, error = float(confidence.mean() - right.mean()), float(found.report["calibration_error"])
-    says = "too sure" if gap > 0 else "not sure enough"
+    axes = (
+        linear("confidence", [0, 1], LEFT, RIGHT, share=True),
+        linear("how often it is right", [0, 1], BOTTOM, TOP, share=True),
+    )
+    error = float(found.report["calibration_error"])
+    says = "surer than it may be" if confidence.mean() > right.mean() else "less sure than it could be"
     lead = (
-        f"On average the model is {percent(abs(gap))} {says}: it claims {percent(confidence.mean())} and is right in "
+        f"The model is {says}: it claims {percent(confidence.mean())} on average and is right in "
         f"{percent(right.mean())}. Expected calibration error {percent(error)}."
     )
-    return Section("reliability", "Reliability", lead, Reliability(bins, Plot(WIDTH, HEIGHT, *axes), error))
+    return Section("reliability", TITLE, lead, Reliability(bins, Plot(WIDTH, HEIGHT, *axes), error))
 
 
 def _dealt(confidence: np.ndarray) -> list[tuple[int, np.ndarray]]:

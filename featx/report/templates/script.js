@@ -27,7 +27,7 @@ for (const img of document.querySelectorAll("img[data-image]")) {
 }
 
 // Buttons that show images.
-function show(button) {
+function show(button, follow = true) {
   const gallery = button.closest("section").querySelector(".gallery");
   const chosen = button.dataset.images.split(" ");
   const of = Number(button.dataset.of);
@@ -43,10 +43,14 @@ function show(button) {
   for (const other of button.closest("section").querySelectorAll("[aria-pressed]")) {
     other.setAttribute("aria-pressed", String(other === button));
   }
-  const {bottom} = gallery.querySelector("h3").getBoundingClientRect();
-  if (bottom > innerHeight) gallery.scrollIntoView({block: "nearest"});
+  const {top, bottom} = tiles.getBoundingClientRect();
+  if (follow && (bottom > innerHeight || top < 0)) gallery.scrollIntoView({block: "nearest"});
 }
 for (const button of document.querySelectorAll("button[data-images]")) button.addEventListener("click", () => show(button));
+for (const section of document.querySelectorAll("section")) {
+  const first = section.querySelector("button[data-images]");
+  if (first) show(first, false);
+}
 
 // Tables that sort: numbers by value, words by the alphabet.
 function value(row, column) {
@@ -127,7 +131,9 @@ const watcher = new IntersectionObserver((entries) => {
   for (const {target, isIntersecting} of entries) {
     if (!isIntersecting) continue;
     for (const link of links.values()) link.removeAttribute("aria-current");
-    links.get(target.id).setAttribute("aria-current", "true");
+    const link = links.get(target.id);
+    link.setAttribute("aria-current", "true");
+    link.closest("nav").scrollTo({left: link.offsetLeft - 20});
   }
 }, {rootMargin: "-20% 0px -70% 0px"});
 for (const section of document.querySelectorAll("section[id]")) watcher.observe(section);
