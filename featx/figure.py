@@ -1,23 +1,70 @@
 """Figures in one style, drawn by matplotlib, which is imported when one is made."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from featx.errors import EngineError
+from featx.atomic import replacing
+from featx.errors import EngineError, ImageError, SpecError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 
 def make_figure(xlabel: str, ylabel: str) -> "tuple[Figure, Axes]":
     """An empty figure of one plot; ``EngineError`` if matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise EngineError(f"plots need a package: pip install 'featx[plot]' ({error})") from error
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = _blank(6, 4)
     axes = figure.subplots()
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def make_panels(rows: int, columns: int, inches: float) -> "tuple[Figure, Any]":
+    """A figure of square panels for pictures, without ticks, as (rows, columns); errors as `make_figure`."""
+    figure = _blank(columns * inches, rows * inches)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.flat:
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_visible(False)
+    return figure, panels
+
+
+def color_map(name: str) -> "Colormap":
+    """A color map of matplotlib's, from 0 to 1; errors as `make_figure`."""
+    return _matplotlib().colormaps[name]  # type: ignore[no-any-return]
+
+
+def save_figure(figure: "Figure", path: str | Path) -> None:
+    """Write a figure, whole or not at all, in the format that the name ends in.
+
+    Raises
+    ------
+    SpecError
+        If matplotlib writes no such format.
+    ImageError
+        If it cannot be written.
+    """
+    path, kind = Path(path), Path(path).suffix.lower().removeprefix(".")
+    if kind not in (kinds := figure.canvas.get_supported_filetypes()):
+        raise SpecError(f"name of a plot must end in one of .{', .'.join(sorted(kinds))}, got {path.name!r}")
+    try:
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=kind)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _blank(width: float, height: float) -> "Figure":
+    return _matplotlib().figure.Figure(figsize=(width, height), layout="constrained")  # type: ignore[no-any-return]
+
+
+def _matplotlib() -> ModuleType:
+    try:
+        import matplotlib.figure
+    except ModuleNotFoundError as error:
+        raise EngineError(f"plots need a package: pip install 'featx[plot]' ({error})") from error
+    return matplotlib

@@ -9,13 +9,13 @@ import featx
 
 PACKAGE = Path(featx.__file__).parent
 LAYERS = [
-    {"version", "errors", "blocks", "augment", "atomic", "progress"},
-    {"spec", "figure"},
+    {"version", "errors", "blocks", "augment", "atomic", "progress", "packages", "texts"},
+    {"spec", "figure", "rows"},
     {"weights", "images", "store", "heads"},
     {"engines"},
     {"bridge"},
     {"model"},
-    {"load", "extract", "fit", "evaluate", "predict", "info", "export", "views"},
+    {"load", "extract", "fit", "evaluate", "predict", "info", "export", "views", "explain"},
     {"features", "finetune", "probe"},
     {"report"},
     {"commands", "__init__"},

@@ -16,6 +16,7 @@ COMMANDS = {
     "fit": "Fit a linear head on a store and save the model.",
     "evaluate": "Score a model on rows that it was not fitted on.",
     "predict": "Classify images, folders or stores.",
+    "explain": "Draw where in an image a model sees its classes.",
     "finetune": "Train a model further, the last layers of its trunk too.",
     "curves": "Draw the learning curves of fine-tunings.",
     "export": "Write a model as an ONNX, safetensors or torch.export file.",

@@ -1,0 +1,51 @@
+"""``featx explain``."""
+
+from typing import Any
+
+import click
+
+from featx.commands.options import echo_json, json_option, quiet_option
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.argument("image", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The picture to write, cam.png.")
+@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, metavar="K",
+              help="Classes to explain, best first.")  # fmt: skip
+@click.option("--class", "classes", multiple=True, metavar="NAME", help="Explain this class instead; may be repeated.")
+@click.option("--method", type=click.Choice(("auto", "cam", "grad-cam")), default="auto", show_default=True,
+              help="Class activation maps, or Grad-CAM: auto takes it for fine-tuned models, hidden layers and pools "
+                   "other than avg.")  # fmt: skip
+@click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
+@click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
+@quiet_option
+@json_option
+def command(
+    model: str, image: str, output: str, top: int, classes: tuple[str, ...], quiet: bool, as_json: bool, **options: Any
+) -> None:
+    """Draw where in IMAGE the MODEL sees its classes, one map a block and their sum.
+
+    Red speaks for a class, blue against it. With average pools and a linear head on raw or standardized features the
+    maps are exact: they and the intercept add up to the logit. Behind power normalization they are of first order.
+
+    \b
+    Examples:
+      featx explain photos.featx one.jpg -o cam.png
+      featx explain photos.featx one.jpg -o cam.png --class daisy --class dandelion
+    """
+    from featx.explain import draw_explanation, explain
+    from featx.model import load_model
+
+    found = explain(load_model(model), image, top=top, classes=classes or None, **options)
+    draw_explanation(found, output)
+    if as_json:
+        rows = [
+            {"class": one.name, "logit": one.logit, "intercept": one.intercept,
+             "blocks": {number: float(values.sum()) for number, values in one.blocks.items()}}
+            for one in found.classes
+        ]  # fmt: skip
+        echo_json({"output": output, "method": found.method, "exact": found.exact, "note": found.note, "classes": rows})
+    elif not quiet:
+        lines = [f"{one.name}: logit {one.logit:.3f}" for one in found.classes]
+        click.echo("\n".join([*lines, found.note]))
