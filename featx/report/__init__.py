@@ -8,6 +8,7 @@ from typing import Any
 
 from featx.atomic import replacing
 from featx.errors import DataError
+from featx.progress import progress_bar
 from featx.report.page import render
 from featx.report.pictures import small_copies
 from featx.report.run import Run, open_run
@@ -56,6 +57,7 @@ def report(
     column: str | None = None,
     engine: str = "auto",
     device: str = "auto",
+    progress: bool = False,
 ) -> ReportFile:
     """Write a report of a model, or of a store alone, as one HTML file that needs no network.
 
@@ -76,6 +78,8 @@ def report(
         Of a store alone: the split column whose training rows are looked at.
     engine, device : str
         What times the trunk, and where, as in `featx.extract.extract`.
+    progress : bool
+        Show a progress bar when at a terminal.
 
     Raises
     ------
@@ -90,7 +94,11 @@ def report(
     """
     run = open_run(path, store=store, root=root, finetune=finetune, column=column, engine=engine, device=device)
     modules = [module for module in SECTIONS if run.model or module not in OF_MODEL]
-    sections = [made for module in modules if (made := _make(module, run))]
+    sections = []
+    with progress_bar(len(modules), "section", f"report {path}", shown=progress) as bar:
+        for module in modules:
+            sections += _make(module, run)
+            bar.update()
     images = _images(run, sorted(frozenset[int]().union(*(section.images for section in sections))))
     text = render(Path(path).name, _subtitle(run), sections, images)
     output = Path(output)
@@ -104,13 +112,13 @@ def report(
     )
 
 
-def _make(module: ModuleType, run: Run) -> Section | None:
-    """A section; one that the data do not allow says why, and one of nothing is None."""
+def _make(module: ModuleType, run: Run) -> list[Section]:
+    """A section; one that the data do not allow says why, and there is none of nothing."""
     try:
         made: Section | None = module.make(run)
-        return made
     except DataError as error:
-        return Section(module.__name__.rsplit(".", 1)[-1], module.TITLE, note=str(error))
+        made = Section(module.__name__.rsplit(".", 1)[-1], module.TITLE, note=str(error))
+    return [made] if made else []
 
 
 def _subtitle(run: Run) -> str:

@@ -1,17 +1,23 @@
 """The commands that make the store, the model and the report again."""
 
+import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
+from featx.finetune.recipe import Recipe
+from featx.model import Model
 from featx.report.run import Run
 from featx.report.section import Section
 from featx.spec import ExtractSpec
+from featx.store import Store
 
 TITLE = "Do it again"
-EXTRACTED = ("blocks", "pools", "size", "resize", "interpolation", "precision", "decode", "views", "augment", "fill",
-             "trunk")  # fmt: skip
+IMPLIED = ("trunk_digest", "preprocessing", "calibration")
+"""Fields of a spec that follow from others and from the images."""
+OPTIONS = {"view_seed": "seed", "column": "split_column", "learning_rate": "lr"}
+"""Options that have another name than what they set."""
 
 
 @dataclass(frozen=True)
@@ -24,63 +30,66 @@ class Command:
 
 def make(run: Run) -> Section:
     """From images to this page."""
-    store, images = str(run.store), str(run.root or "IMAGES")
-    lines = [Command("Extract the features", _line("extract", images, o=store, **_extracted(run.facts["spec"])))]
+    store, root = str(run.store), str(run.root) if run.root else None
+    selected = _selected(run.selection)
+    lines = [
+        Command("Extract the features", _line("extract", root or "IMAGES", o=store, **_extracted(run.facts["spec"])))
+    ]
+    about, source = store, selected
     if run.model:
-        model = str(run.model.path)
-        lines += [Command("Fit the head", _line("fit", store, o=model, **_fitted(run))),
-                  Command("Score it", _line("evaluate", model, store))]  # fmt: skip
-    lines += [Command("Look at every depth", _line("probe", store, **_selected(run.selection)))]
-    source = {"store": store} if run.model else _selected(run.selection)
-    about = str(run.model.path) if run.model else store
-    lines.append(
-        Command(
-            "Make this page",
-            _line("report", about, o="report.html", root=str(run.root) if run.root else None, **source),
-        )
-    )
-    return Section("commands", TITLE, "These commands make it again, from the images to this page.", tuple(lines))
+        about, source = str(run.model.path), {"store": store}
+        lines += _of_model(run.model, about, store, root or "IMAGES", selected)
+    lines.append(Command("Look at every depth", _line("probe", store, **selected)))
+    lines.append(Command("Make this page", _line("report", about, o="report.html", root=root, **source)))
+    return Section("commands", TITLE, "From the images to this page.", tuple(lines))
 
 
-def _line(command: str, *arguments: str, **options: Any) -> str:
-    """A command line, quoted for a shell; options that are None are left out."""
-    words = ["featx", command, *arguments]
-    for name, value in options.items():
-        flag = "-o" if name == "o" else f"--{name.replace('_', '-')}"
-        if value is not None:
-            words += [flag] if value is True else [flag, str(value)]
-    return shlex.join(words)
+def _of_model(model: Model, path: str, store: str, root: str, selected: dict[str, Any]) -> list[Command]:
+    tuned = model.info.get("finetune")
+    fitted = "head.featx" if tuned else path
+    lines = [Command("Fit the head", _line("fit", store, o=fitted, **_fitted(model, store), **selected))]
+    if tuned:
+        options = {OPTIONS.get(name, name): value for name, value in _unusual(tuned["recipe"], Recipe).items()}
+        lines.append(Command("Train it further", _line("finetune", fitted, store, o=path, root=root, **options)))
+    return [*lines, Command("Score it", _line("evaluate", path, store))]
 
 
 def _extracted(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a spec that are not the default."""
-    usual = {field.name: field.default for field in fields(ExtractSpec) if field.default is not MISSING}
-    found = {name: spec[name] for name in EXTRACTED if tuple_or(spec[name]) != tuple_or(usual[name])}
-    if spec["views"] > 1:
-        found["seed"] = spec["view_seed"]
     return {
-        name: ",".join(map(str, value)) if isinstance(value, list | tuple) else value for name, value in found.items()
+        OPTIONS.get(name, name): value for name, value in _unusual(spec, ExtractSpec).items() if name not in IMPLIED
     }
 
 
-def tuple_or(value: Any) -> Any:
-    """A list as a tuple; anything else as it is."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _fitted(run: Run) -> dict[str, Any]:
-    assert run.model
-    info = run.model.info
-    found = info["search"]
-    options: dict[str, Any] = {"head": run.model.head, "blocks": ",".join(map(str, run.model.spec.blocks)),
-                               "C": f"{info['C']:g}", **_selected(info["selection"])}  # fmt: skip
+def _fitted(model: Model, store: str) -> dict[str, Any]:
+    """The options that fit a model again: what was chosen is given."""
+    info, found = model.info, model.info["search"]
+    given = {"head": model.head, "blocks": model.spec.blocks, "C": f"{info['C']:g}"}
     usual = {"normalize": "power", "folds": 5, "seed": 0}
-    options |= {name: found[name] for name, value in usual.items() if found[name] != value}
-    if "calibration" in info:
-        options["calibrate"] = True
-    return options
+    given |= {name: found[name] for name, value in usual.items() if found[name] != value}
+    with Store(store) as opened:
+        if opened.spec.pools != model.spec.pools:
+            given["pools"] = model.spec.pools
+    if info.get("sample_weight", "given") != "given":
+        given["weight_column"] = info["sample_weight"]
+    return given | ({"calibrate": True} if "calibration" in info else {})
 
 
 def _selected(selection: Mapping[str, Any]) -> dict[str, Any]:
-    names = {"column": "split_column", "test_size": "test_size"}
-    return {names[name]: value for name, value in selection.items() if name in names}
+    return {OPTIONS.get(name, name): selection[name] for name in ("column", "test_size") if selection.get(name)}
+
+
+def _unusual(values: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """The fields of a dataclass whose values are not its defaults."""
+    usual = json.loads(json.dumps({field.name: field.default for field in fields(kind)}))
+    return {name: value for name, value in json.loads(json.dumps(values)).items() if value != usual.get(name)}
+
+
+def _line(command: str, *arguments: str, **options: Any) -> str:
+    """A command line, quoted for a shell; an option that is None is left out, one that is True takes no value."""
+    words = ["featx", command, *arguments]
+    for name, value in options.items():
+        flag = "-o" if name == "o" else f"--{name.replace('_', '-')}"
+        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        words += [] if value is None else [flag] if value is True else [flag, text]
+    return shlex.join(words)

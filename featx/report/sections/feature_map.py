@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from featx.errors import DataError
 from featx.heads import BlockNormalizer
@@ -19,6 +20,7 @@ MOST = 2000
 """Images on the map: more are drawn at random."""
 COMPONENTS = 50
 PERPLEXITY = 30
+STEPS = 500
 LEAST = 5
 """Images of which a map is made."""
 WIDTH, HEIGHT, MARGIN = 860, 620, 24
@@ -104,7 +106,9 @@ def _embed(X: NDArray[np.floating]) -> NDArray[np.floating]:
     """Coordinates (rows, 2) on the map, in the units of its SVG."""
     fewer = PCA(min(COMPONENTS, *X.shape), random_state=0).fit_transform(X)
     perplexity = min(PERPLEXITY, (len(X) - 1) / 3)
-    flat = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(fewer)
+    # One thread: t-SNE's threads wait for one another at each step, which beside other programs takes far longer.
+    with threadpool_limits(1):
+        flat = TSNE(init="pca", perplexity=perplexity, max_iter=STEPS, random_state=0).fit_transform(fewer)
     low, high = flat.min(axis=0), flat.max(axis=0)
     scaled = (flat - low) / np.maximum(high - low, 1e-12)
     placed: NDArray[np.floating] = np.round(MARGIN + scaled * (np.array([WIDTH, HEIGHT]) - 2 * MARGIN), 1)
@@ -125,6 +129,4 @@ def _lead(X: NDArray[np.floating], codes: NDArray[np.intp]) -> str:
         return "Images whose features are alike lie side by side."
     nearest = NearestNeighbors(n_neighbors=1).fit(X[labeled]).kneighbors(return_distance=False)[:, 0]
     same = float((codes[labeled][nearest] == codes[labeled]).mean())
-    return (
-        f"Before any head is fitted, an image's nearest neighbor is of its own class in {percent(same)} of the cases."
-    )
+    return f"Before any head is fitted, {percent(same)} of the images have a nearest neighbor of their own class."
