@@ -1,0 +1,303 @@
+"""Where a model looks, on real weights: maps that add up to logits, linearizations that hold near an image."""
+
+import dataclasses
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from test_bridge import FEATURES, NAMES, fitted, pictures
+
+from featx.blocks import BLOCKS
+from featx.bridge import from_torch, to_torch
+from featx.commands import main
+from featx.engines.golden import compute_golden
+from featx.engines.torch_engine import TorchEngine
+from featx.errors import EngineError, ImageError, SpecError
+from featx.explain import Explainer, draw_explanation, explain, overlay
+from featx.explain.maps import spread, sum_maps
+from featx.heads import HEADS, make_head
+from featx.heads.hidden import HiddenLayer, with_hidden
+from featx.heads.pipelines import from_linear_parts, linear_parts
+from featx.model import Model
+from featx.spec import ExtractSpec
+from featx.weights import TRUNKS, save_beside
+
+SIZE = 64
+BLOCK_SETS = {"5": (5,), "2": (2,), "3-5": (3, 4, 5), "1-5": (1, 2, 3, 4, 5)}
+
+
+def features(model, oxford, pixels):
+    return np.hstack(list(TorchEngine(oxford, model.spec, "cpu")(pixels).values()))
+
+
+def added(found):
+    return found.intercept + sum(float(values.sum(dtype=np.float64)) for values in found.blocks.values())
+
+
+@pytest.fixture(scope="module")
+def averages(oxford):
+    """Averages of all blocks by name: of the pictures, and of the golden images."""
+    engine = TorchEngine(oxford, ExtractSpec(size=SIZE), "cpu")
+    return engine(pictures()), compute_golden(engine)
+
+
+def averaged(averages, head, normalize, blocks):
+    """A model fitted on some blocks' averages, and these."""
+    spec = ExtractSpec(size=SIZE, blocks=blocks, trunk_digest=TRUNKS["oxford"].digest)
+    values, golden = ({name: found[name] for name in spec.widths} for found in averages)
+    X = np.hstack(list(values.values()))
+    estimator = make_head(head, 1e-3, normalize=normalize).fit(X, NAMES[np.arange(len(X)) % 3])
+    return Model(spec, tuple(NAMES.tolist()), head, estimator, golden, {}), X
+
+
+@pytest.mark.parametrize("blocks", BLOCK_SETS.values(), ids=BLOCK_SETS)
+@pytest.mark.parametrize("normalize", ["none", "standard"])
+@pytest.mark.parametrize("head", HEADS)
+def test_maps_and_intercept_add_up_to_the_logit_that_scikit_learn_gives(oxford, averages, head, normalize, blocks):
+    model, X = averaged(averages, head, normalize, blocks)
+    explainer = Explainer(model, weights=oxford)
+    for pixels, row in zip(pictures()[::4], X[::4], strict=True):
+        found = explainer(pixels, classes=model.classes)
+        assert (found.method, found.exact) == ("cam", True)
+        expected = model.decision(row[np.newaxis])[0]
+        for code, one in enumerate(found.classes):
+            assert abs(added(one) - expected[code]) < 1e-4
+            assert abs(one.logit - expected[code]) < 1e-4
+            assert abs(one.intercept + float(one.total.sum(dtype=np.float64)) - one.logit) < 1e-4
+            for number, values in one.blocks.items():
+                side = SIZE // BLOCKS[number - 1].stride
+                assert values.dtype == np.float32
+                assert values.shape == (side, side)
+
+
+def test_a_raw_average_head_on_photographs(oxford, flower_paths):
+    """The intercept is the head's own, so that nothing but the positions is left to explain."""
+    spec = ExtractSpec(size=96, blocks=(4, 5), trunk_digest=oxford.digest)
+    model, _ = fitted(oxford, "softmax", "none", spec=spec)
+    _, bias = linear_parts(model.estimator)
+    explainer = Explainer(model, weights=oxford)
+    for path in flower_paths[::8]:
+        found = explainer(path, classes=model.classes)
+        assert found.image == path
+        decisions = model.decision(features(model, oxford, found.pixels[np.newaxis]))[0]
+        for code, one in enumerate(found.classes):
+            assert one.intercept == pytest.approx(bias[code], abs=1e-6)
+            assert abs(added(one) - decisions[code]) < 1e-4
+
+
+def test_flat_pools_and_two_classes_are_exact_too(oxford):
+    model, X = fitted(oxford, "linear-svc", "standard", classes=2, spec=ExtractSpec(size=SIZE, **FEATURES["flat"]))
+    found = explain(model, pictures()[1], weights=oxford)
+    second = float(model.decision(X[1:2])[0])
+    assert found.exact
+    assert {one.name: one.logit for one in found.classes} == pytest.approx({"daisy": -second, "iris": second}, abs=1e-4)
+    assert found.classes[0].logit > 0
+    for one in found.classes:
+        assert abs(added(one) - one.logit) < 1e-4
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_map_of_first_order_is_the_finite_difference(oxford, name):
+    """Each position's activations made a little stronger: the logit moves by the map's value."""
+    model, _ = fitted(oxford, "softmax", spec=ExtractSpec(size=SIZE, **FEATURES[name]))
+    explainer = Explainer(model, weights=oxford, method="cam")
+    pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)  # no two maxima are equal
+    (found,) = explainer(pixels, top=1).classes
+    assert not explainer.exact
+    code = model.classes.index(found.name)
+    tapped = explainer._taps(pixels)
+    number = model.spec.blocks[-1]
+    for row, column in ((0, 0), (1, 0), (1, 1)):
+        moved = []
+        for step in (1e-3, -1e-3):
+            changed = tapped[number].clone()
+            changed[..., row, column] *= 1 + step
+            with torch.no_grad():
+                moved.append(float(explainer._tail(*{**tapped, number: changed}.values())[0, code]))
+        slope = (moved[0] - moved[1]) / 2e-3
+        scale = float(np.abs(found.blocks[number]).max())
+        assert found.blocks[number][row, column] == pytest.approx(slope, abs=5e-3 * scale)
+
+
+def test_behind_power_normalization_a_map_says_where_and_not_how_much(oxford):
+    model, _ = fitted(oxford, spec=ExtractSpec(size=SIZE, blocks=(3, 5)))
+    found = explain(model, pictures()[0], weights=oxford)
+    assert "first order: gradient × activation" in found.note
+    for one in found.classes:
+        assert one.intercept == pytest.approx(one.logit, abs=1e-6)
+        assert all(np.abs(values).max() > 1e-4 for values in one.blocks.values())
+
+
+def test_the_logit_falls_most_where_the_map_is_highest(oxford):
+    """Photographs are not needed: taken out of the pooled features, the best position costs most."""
+    model, _ = fitted(oxford, spec=ExtractSpec(size=SIZE, blocks=(4,)))
+    explainer = Explainer(model, weights=oxford)
+    pixels = pictures()[2]
+    (found,) = explainer(pixels, top=1).classes
+    code, output = model.classes.index(found.name), explainer._taps(pixels)[4]
+    values, lost = found.blocks[4], np.zeros_like(found.blocks[4])
+    for row, column in np.ndindex(values.shape):
+        without = output.clone()
+        without[..., row, column] = 0
+        with torch.no_grad():
+            lost[row, column] = found.logit - float(explainer._tail(without)[0, code])
+    assert np.corrcoef(values.ravel(), lost.ravel())[0, 1] > 0.95
+
+
+def with_units(model, oxford):
+    """The model with a hidden layer of eight units."""
+    columns, rng = sum(model.spec.widths.values()), np.random.default_rng(0)
+    layer = HiddenLayer.from_parts(rng.normal(size=(8, columns)).astype(np.float32), np.zeros(8, np.float32))
+    W, b = rng.normal(size=(3, 8)).astype(np.float32), np.zeros(3, np.float32)
+    normalizer = model.estimator.named_steps["normalizer"]
+    pipeline = with_hidden(from_linear_parts(model.head, W, b, np.array(model.classes), normalizer), layer)
+    return dataclasses.replace(model, estimator=pipeline)
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden", "method", "exact"),
+    [
+        ("block 5 avg", False, "cam", False),
+        ("avg and max", False, "grad-cam", False),
+        ("gem", False, "grad-cam", False),
+        ("block 5 avg", True, "grad-cam", False),
+    ],
+)
+def test_the_method_that_fits_a_model_is_taken(oxford, name, hidden, method, exact):
+    model, _ = fitted(oxford, spec=ExtractSpec(size=SIZE, **FEATURES[name]))
+    explainer = Explainer(with_units(model, oxford) if hidden else model, weights=oxford)
+    assert (explainer.method, explainer.exact) == (method, exact)
+    found = explainer(pictures()[0], top=2)
+    assert len(found.classes) == 2
+    assert found.classes[0].logit > found.classes[1].logit
+    if method == "grad-cam":
+        assert "Grad-CAM" in found.note
+        assert all(one.intercept is None and one.total.min() >= 0 for one in found.classes)
+        assert max(one.total.max() for one in found.classes) > 0
+
+
+def test_grad_cam_is_the_positive_part_of_the_gradients_map(oxford):
+    """With average pools the gradient is the same at each position, so that its mean changes nothing."""
+    model, _ = fitted(oxford, spec=ExtractSpec(size=SIZE, blocks=(3, 5)))
+    pixels = pictures()[0]
+    ours = explain(model, pixels, method="cam", weights=oxford)
+    captums = explain(model, pixels, method="grad-cam", weights=oxford)
+    for one, other in zip(ours.classes, captums.classes, strict=True):
+        for number, values in one.blocks.items():
+            np.testing.assert_allclose(np.maximum(values, 0), other.blocks[number], atol=1e-7)
+
+
+@pytest.mark.parametrize(("normalize", "method"), [("power", "grad-cam"), ("standard", "cam")])
+def test_a_fine_tuned_trunk_beside_its_model(oxford, tmp_path, normalize, method):
+    model, _ = fitted(oxford, normalize=normalize)
+    module = to_torch(model, oxford)
+    with torch.no_grad():
+        module.trunk.features[5].weight += 1e-3
+    changed, weights = from_torch(module, model, oxford)
+    path = tmp_path / "tuned.featx"
+    changed.save(path)
+    save_beside(weights, path)
+    explainer = Explainer(dataclasses.replace(changed, path=path))
+    assert (explainer.method, explainer.exact) == (method, method == "cam")
+    found = explainer(pictures()[0])
+    with torch.no_grad():
+        logits = module(torch.from_numpy(pictures()[:1].transpose(0, 3, 1, 2).copy()))[0].numpy()
+    for one in found.classes:
+        assert one.logit == pytest.approx(logits[changed.classes.index(one.name)], abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [64, 100, 33])
+def test_spreading_keeps_sums_and_places(size):
+    for block in BLOCKS:
+        side = size // block.stride
+        values = np.zeros((side, side), np.float32)
+        values[side // 2, 0] = 3
+        fine = spread(values, block.stride, 1, size)
+        assert fine.shape == (size, size)
+        assert fine.sum(dtype=np.float64) == pytest.approx(3, abs=1e-5)
+        assert np.unravel_index(fine.argmax(), fine.shape)[1] <= block.stride
+    maps = {number: np.ones((size // 2**number,) * 2, np.float32) for number in (2, 4)}
+    total = sum_maps(maps, size)
+    assert total.shape == (size // 4, size // 4)
+    assert total.sum(dtype=np.float64) == pytest.approx(sum(values.size for values in maps.values()), rel=1e-5)
+
+
+def test_an_overlay_is_red_for_blue_against_and_gray_elsewhere():
+    pixels = np.full((64, 64, 3), 128, np.uint8)
+    values = np.zeros((4, 4), np.float32)
+    values[0, 0], values[3, 3] = 1, -1
+    seen = overlay(pixels, values).astype(int)
+    assert seen[4, 4, 0] > seen[4, 4, 2] + 80
+    assert seen[-4, -4, 2] > seen[-4, -4, 0] + 80
+    assert np.ptp(seen[4, -4]) == 0
+    np.testing.assert_array_equal(overlay(pixels, np.zeros((4, 4), np.float32)), pixels)
+
+
+@pytest.fixture(scope="module")
+def files(oxford, tmp_path_factory):
+    """A model and a picture as files."""
+    folder = tmp_path_factory.mktemp("explain")
+    fitted(oxford, normalize="standard")[0].save(folder / "m.featx")
+    Image.fromarray(pictures()[0]).save(folder / "one.png")
+    return folder / "m.featx", folder / "one.png"
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(main, ["explain", *map(str, args)])
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return result.output
+
+
+def test_the_command_draws_and_says_what_it_drew(files, tmp_path):
+    said = run(*files, "-o", tmp_path / "cam.png")
+    assert said.count("logit") == 4
+    assert said.splitlines()[-1].startswith("exact: a map's sum plus the intercept is the logit")
+    with Image.open(tmp_path / "cam.png") as picture:
+        assert picture.width > picture.height > 300
+    told = json.loads(run(*files, "-o", tmp_path / "cam.svg", "--class", "lily", "--json"))
+    assert (told["method"], told["exact"], len(told["classes"])) == ("cam", True, 1)
+    (lily,) = told["classes"]
+    assert lily["logit"] == pytest.approx(lily["intercept"] + sum(lily["blocks"].values()), abs=1e-4)
+    drawn = (tmp_path / "cam.svg").read_text()
+    for text in ("lily", "block 1", "sum", "exact"):
+        assert f"<!-- {text}" in drawn
+    assert run(*files, "-o", tmp_path / "cam.png", "--method", "grad-cam", "-q") == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--class", "rose"), "--class of explain must be among the model's classes, daisy, iris, lily, got 'rose'"),
+        (("-o", "cam.xyz"), "name of a plot must end in one of .*got 'cam.xyz'"),
+        (("-o", "/nowhere/cam.png"), "/nowhere/cam.png cannot be written: No such file"),
+        (("--device", "tpu"), "--device must be auto or one of"),
+    ],
+)
+def test_the_command_says_what_is_wrong(files, arguments, message):
+    assert re.search(message, run(*files, "-o", "cam.png", *arguments, code=1))
+
+
+def test_what_cannot_be_explained_is_said(oxford, tmp_path, monkeypatch):
+    model, _ = fitted(oxford)
+    with pytest.raises(SpecError, match="--method of explain must be one of auto, cam, grad-cam, got 'lime'"):
+        Explainer(model, method="lime")
+    explainer = Explainer(model, weights=oxford)
+    with pytest.raises(ImageError, match=r"pixels to explain must be uint8 \(64, 64, 3\), got float64 \(64, 64, 3\)"):
+        explainer(pictures()[0] / 255)
+    (tmp_path / "bad.jpg").write_text("no picture")
+    with pytest.raises(ImageError, match=r"bad\.jpg: no image format"):
+        explainer(tmp_path / "bad.jpg")
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(
+        EngineError, match=r"--method grad-cam of explain needs a package: pip install 'featx\[explain\]'"
+    ):
+        explain(model, pictures()[0], method="grad-cam", weights=oxford)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delattr("matplotlib.figure", raising=False)
+    with pytest.raises(EngineError, match=r"plots need a package: pip install 'featx\[plot\]'"):
+        draw_explanation(explainer(pictures()[0]), tmp_path / "cam.png")
