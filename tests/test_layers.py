@@ -17,6 +17,7 @@ LAYERS = [
     {"model"},
     {"load", "extract", "fit", "evaluate", "predict", "info", "export", "views", "explain"},
     {"features", "finetune", "probe"},
+    {"advise"},
     {"report"},
     {"commands", "__init__"},
 ]

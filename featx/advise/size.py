@@ -1,0 +1,89 @@
+"""How much data there is: images, images a class, and what more of them would bring."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from featx.advise.learning_curve import Point, learning_curve
+from featx.advise.power_law import fit_power_law
+from featx.advise.thresholds import GAIN, IMAGES
+from featx.fit.training import Training
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The accuracy to expect at a number of training images a class, with its interval (95 %)."""
+
+    per_class: float
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What ``more`` images a class would bring in accuracy, with its interval (95 %)."""
+
+    more: int
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """The score, from 0 (small) to 1 (large), is the lesser of two: large is what has many images and a flat curve.
+
+    ``count`` is n / (n + ``IMAGES``) for n images a class, ``flatness`` ``GAIN`` / (``GAIN`` + what as many images
+    again would bring); ``low`` and ``high`` are the score at the ends of that gain's interval. ``images``,
+    ``per_class`` (their mean) and ``smallest`` count the training images. ``curve`` is fitted by
+    error = ``floor`` + ``factor`` × n^-``exponent``; ``forecasts`` are for today's images and with ``gain.more`` of
+    them a class in addition.
+    """
+
+    score: float
+    low: float
+    high: float
+    count: float
+    flatness: float
+    images: int
+    classes: int
+    per_class: float
+    smallest: int
+    curve: tuple[Point, ...]
+    floor: float
+    factor: float
+    exponent: float
+    doubling: Gain
+    gain: Gain
+    forecasts: tuple[Forecast, ...]
+
+
+def measure_size(
+    rows: Training, blocks: Sequence[int], head: str, Cs: Sequence[float], more: int | None, seed: int
+) -> Size:
+    """Size of the training rows; ``more`` images a class are forecast, by default as many again."""
+    counts = np.unique(rows.y[rows.plain], return_counts=True)[1]
+    per_class = float(counts.mean())
+    curve = learning_curve(rows, blocks, head, Cs, seed)
+    errors = 1 - np.array([point.scores for point in curve]).T
+    fit = fit_power_law([point.per_class for point in curve], errors, int(counts.sum()), seed)
+
+    def gain(images: int) -> Gain:
+        return Gain(images, *fit.gain(per_class, images))
+
+    def forecast(images: float) -> Forecast:
+        error, low, high = fit.error(images)
+        return Forecast(images, 1 - error, 1 - high, 1 - low)
+
+    doubling, wanted = gain(round(per_class)), gain(more or round(per_class))
+    count = per_class / (per_class + IMAGES)
+    flatness, low, high = (
+        GAIN / (GAIN + max(value, 0.0)) for value in (doubling.accuracy, doubling.high, doubling.low)
+    )
+    return Size(
+        min(count, flatness), min(count, low), min(count, high), count, flatness, int(counts.sum()), len(counts),
+        per_class, int(counts.min()), curve, float(fit.law.floor), float(fit.law.factor), float(fit.law.exponent),
+        doubling, wanted, (forecast(per_class), forecast(per_class + wanted.more)),
+    )  # fmt: skip
