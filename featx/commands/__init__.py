@@ -13,6 +13,7 @@ COMMANDS = {
     "views": "Draw what an augmentation makes of an image.",
     "info": "Say what a store or a model holds.",
     "probe": "Say how good every depth is, and what it costs.",
+    "advise": "Say which way of transfer learning fits the data, and why.",
     "fit": "Fit a linear head on a store and save the model.",
     "evaluate": "Score a model on rows that it was not fitted on.",
     "predict": "Classify images, folders or stores.",
