@@ -1,0 +1,184 @@
+"""Whether the advice of ``featx advise`` is right: each claim is one sub-command, as in evidence.py.
+
+    python benchmarks/advice.py forecast|digits|flowers FLOWERS17 WORK
+
+``forecast``: from half of each split's training images the accuracy with all of them. ``digits`` and ``flowers``: for
+few and for all images of a set, the advice, and the measured test accuracy of every way, the advised one among them.
+"""
+
+import csv
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from reporting import say
+from sklearn.datasets import load_digits
+
+from featx.advise import CASES, Advice, advise
+from featx.evaluate import evaluate
+from featx.extract import extract
+from featx.finetune import Recipe, finetune
+from featx.fit import fit
+from featx.model import load_model
+from featx.predict import predict
+from featx.probe import Depth, ProbeReport, probe
+from featx.spec import ExtractSpec
+from featx.store import Store
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+Table = dict[str, list[str]]
+SPLITS = [f"split_{number}" for number in range(5)]
+RECIPE = Recipe(epochs=6, learning_rate=2e-4, trunk_factor=0.1, average=0.98)
+
+
+def read_table(flowers: Path) -> Table:
+    """The columns of splits.csv."""
+    with (flowers / "splits.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def write_table(table: Table, path: Path) -> Path:
+    """A manifest of these columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([list(table), *zip(*table.values(), strict=True)])
+    return path
+
+
+def draw_few(table: Table, column: str, each: int, seed: int) -> list[str]:
+    """A split column that keeps ``each`` training images a class of another; the rest are neither trained on nor not."""
+    labels, marks = np.array(table["label"]), np.array(table[column])
+    rng, few = np.random.default_rng(seed), np.where(marks == "train", "left", marks)
+    for label in np.unique(labels):
+        few[rng.permutation(np.flatnonzero((labels == label) & (marks == "train")))[:each]] = "train"
+    return few.tolist()
+
+
+def forecast(flowers: Path, work: Path) -> None:
+    """The forecast from half of the training images against what all of them give."""
+    table = read_table(flowers)
+    for number, column in enumerate(SPLITS):
+        table[f"split_half_{number}"] = draw_few(table, column, 32, number)
+    store = work / "halves.h5"
+    if (known := work / "default224.h5").exists() and not store.exists():
+        shutil.copy(known, store)  # then extracting adds the columns alone
+    extract(write_table(table, work / "halves.csv"), store, root=flowers / "jpg", progress=True)
+    covered = []
+    for number, column in enumerate(SPLITS):
+        now, then = advise(store, column=f"split_half_{number}", more=32).size.forecasts
+        crossed = probe(store, column=column, timed=False).best.mean
+        tested = evaluate(fit(store, column=column, head="softmax"), store)["accuracy"]
+        covered.append([then.low <= value <= then.high for value in (crossed, tested)])
+        say(f"{column}: from {now.accuracy:.4f} with 32 a class, {then.accuracy:.4f} ({then.low:.4f}–{then.high:.4f}) "
+            f"with 64; measured by cross-validation {crossed:.4f}, on the test images {tested:.4f}")  # fmt: skip
+    counts = np.sum(covered, axis=0)
+    say(f"covered: cross-validation {counts[0]} of 5, test images {counts[1]} of 5")
+
+
+def digits(flowers: Path, work: Path) -> None:
+    """Handwritten digits at 64 pixels: 20 a class, and all."""
+    from digits_early_blocks import write_digits
+
+    root = work / "digits"
+    write_digits(root)
+    labels = [str(label) for label in load_digits().target]
+    test = np.random.default_rng(0).random(len(labels)) < 0.2
+    table = {"path": [f"{label}/{number:04d}.png" for number, label in enumerate(labels)], "label": labels,
+             "split_whole": np.where(test, "test", "train").tolist()}  # fmt: skip
+    table["split_few"] = draw_few(table, "split_whole", 20, 0)
+    manifest = write_table(table, work / "digits.csv")
+    compare(manifest, root, work / "digits.h5", 64, {"split_few": "small, unlike", "split_whole": "large, unlike"})
+
+
+def flowers(flowers: Path, work: Path) -> None:
+    """Flowers-17 at 128 pixels, for fine-tuning's sake: 10 a class, and all of split_0."""
+    table = read_table(flowers)
+    table["split_few"] = draw_few(table, "split_0", 10, 0)
+    manifest = write_table(table, work / "flowers.csv")
+    for size in (224, 128):
+        store = work / f"flowers-{size}.h5"
+        extract(manifest, store, ExtractSpec(size=size), root=flowers / "jpg", progress=True)
+        for column in ("split_few", "split_0"):
+            say(f"{size} px {column}: {advise(store, column=column).recommendation}")
+    compare(manifest, flowers / "jpg", store, size, {"split_few": "small, alike", "split_0": "large, alike"})
+
+
+def compare(manifest: Path, root: Path, store: Path, size: int, expected: dict[str, str]) -> None:
+    """Advice, and each way's test accuracy, for each split column, whose case should be the one given."""
+    extract(manifest, store, ExtractSpec(size=size), root=root, progress=True)
+    for column, case in expected.items():
+        probed = probe(store, column=column, timed=False)
+        advice = advise(store, column=column, probed=probed)
+        say(f"{store.stem} {column}: {advice.recommendation}; expected {case}: {advice.case == case}")
+        right = {name: make(store, column, root, probed) for name, make in WAYS.items()}
+        best = max(right, key=lambda name: right[name].mean())
+        for way, hits in right.items():
+            say(f"  {way:<24} {hits.mean():.4f}{'  <- advised' if way == way_of(advice) else ''}")
+        advised, other = right[way_of(advice)], right[best]
+        # Of a paired difference: images on which the two disagree.
+        error = np.sqrt((advised != other).sum()) / len(other)
+        say(
+            f"  advised {advised.mean():.4f}, best ({best}) {other.mean():.4f}: {advised.mean() - other.mean():+.4f} "
+            f"with a standard error of {error:.4f}: {'tie or better' if other.mean() - advised.mean() <= error else 'worse'}"
+        )
+
+
+def way_of(advice: Advice) -> str:
+    """The way that a case advises."""
+    return dict(zip([case.name for case in CASES], ("deep", "block5", "early", "all"), strict=True))[advice.case]
+
+
+def head_of(store: Path, column: str, depths: Sequence[Depth]) -> Path:
+    """A model of the best of some depths, by cross-validation."""
+    depth = max(depths, key=lambda depth: depth.mean)
+    path = store.with_name(f"{store.stem}-{column}-{depth.name}.featx")
+    fit(store, path, head="softmax", blocks=depth.blocks, column=column, overwrite=True)
+    return path
+
+
+def ends_deep(depth: Depth) -> bool:
+    """Whether a run ends at block 5."""
+    return depth.blocks[-1] == 5
+
+
+def head(store: Path, column: str, root: Path, probed: ProbeReport, *, deep: bool) -> np.ndarray:
+    """A head on the best deep or the best early blocks."""
+    return hits(head_of(store, column, [d for d in probed.depths if ends_deep(d) == deep]), store, column, root)
+
+
+def tuned(store: Path, column: str, root: Path, probed: ProbeReport, *, unfreeze: str) -> np.ndarray:
+    """A head fine-tuned with block 5, or with all layers."""
+    start = head_of(store, column, [d for d in probed.depths if ends_deep(d) or unfreeze == "all"])
+    output = store.with_name(f"{store.stem}-{column}-{unfreeze}.featx")
+    report = finetune(load_model(start), store, output, RECIPE, root=root, overwrite=True, progress=True)
+    say(f"    {unfreeze}: validation {report.val_start:.4f} -> {report.val_best:.4f}, epochs {report.epochs}")
+    return hits(output, store, column, root)
+
+
+def hits(path: Path, store: Path, column: str, root: Path) -> np.ndarray:
+    """Which test images a model gets right, from the images themselves."""
+    with Store(store) as opened:
+        rows = opened.rows_of("test", column)
+        paths = [root / opened.paths[row] for row in rows]
+        truth = np.array(opened.classes)[opened.labels[rows]]
+    return np.array([found.classes[0] for found in predict(load_model(path), paths)]) == truth
+
+
+WAYS: dict[str, Callable[[Path, str, Path, ProbeReport], np.ndarray]] = {
+    "deep": lambda *given: head(*given, deep=True),
+    "early": lambda *given: head(*given, deep=False),
+    "block5": lambda *given: tuned(*given, unfreeze="block5"),
+    "all": lambda *given: tuned(*given, unfreeze="all"),
+}
+CLAIMS = {"forecast": forecast, "digits": digits, "flowers": flowers}
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4 or sys.argv[1] not in CLAIMS:
+        sys.exit(f"usage: advice.py {'|'.join(CLAIMS)} FLOWERS17 WORK")
+    Path(sys.argv[3]).mkdir(parents=True, exist_ok=True)
+    CLAIMS[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,70 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from featx.advise.learning_curve import DRAWS, SHARES, learning_curve
+from featx.errors import DataError
+from featx.fit.training import read_training
+from featx.heads import make_head
+from featx.heads.folds import make_folds
+
+
+@pytest.fixture(scope="module")
+def rows(shared_store):
+    return read_training(shared_store)
+
+
+def test_points_are_what_scikit_learn_would_score(rows):
+    noisy = dataclasses.replace(
+        rows, X=np.abs(np.random.default_rng(0).normal(rows.X, 3 * rows.X.std(axis=0))).astype("f4")
+    )
+    curve = learning_curve(noisy, (3,), "softmax", [10.0])
+    assert [point.share for point in curve] == list(SHARES)
+    assert all(len(point.scores) == DRAWS for point in curve)
+    columns = np.concatenate(
+        [np.arange(noisy.X.shape[1])[noisy.spec.slices[f"block3_{pool}"]] for pool in ("avg", "max")]
+    )
+    head = make_head("softmax", 10.0, widths=(256, 256))
+    scores = [
+        head.fit(noisy.X[train][:, columns], noisy.y[train]).score(noisy.X[test][:, columns], noisy.y[test])
+        for train, test in make_folds(noisy.y, noisy.groups, DRAWS)
+    ]
+    assert sorted(curve[-1].scores) == pytest.approx(sorted(scores), abs=1e-9)
+    assert curve[-1].standard_error == pytest.approx(np.std(scores, ddof=1) / np.sqrt(DRAWS))
+    assert 0.3 < curve[0].mean < curve[-1].mean < 1
+
+
+def test_images_are_counted_without_their_views(rows):
+    twice = dataclasses.replace(
+        rows, X=np.repeat(rows.X, 2, axis=0), y=np.repeat(rows.y, 2), groups=np.repeat(rows.groups, 2),
+        plain=np.tile([True, False], len(rows.y)),
+    )  # fmt: skip
+    one, two = (learning_curve(data, (1,), "softmax", [10.0]) for data in (rows, twice))
+    assert [point.per_class for point in two] == [point.per_class for point in one]
+    assert one[-1].per_class == pytest.approx(12 * 0.9)
+
+
+def test_copies_of_an_image_stay_together(rows):
+    """Were they dealt out apart, a random label would be told from its copy."""
+    rng = np.random.default_rng(0)
+    X = rng.random((60, rows.X.shape[1])).astype("f4")
+    y = rng.permutation(np.repeat(["a", "b"], 30))
+    copies = dataclasses.replace(
+        rows, X=np.repeat(X, 2, axis=0), y=np.repeat(y, 2), classes=("a", "b"), groups=np.repeat(np.arange(60), 2),
+        plain=np.ones(120, bool),
+    )  # fmt: skip
+    assert learning_curve(copies, (1, 2), "softmax", [1000.0])[-1].mean < 0.8
+
+
+def test_small_classes_have_fewer_draws_and_single_images_none(rows):
+    chosen = np.concatenate([np.flatnonzero(rows.y == name)[:4] for name in rows.classes])
+    few = dataclasses.replace(
+        rows, X=rows.X[chosen], y=rows.y[chosen], groups=rows.groups[chosen], plain=rows.plain[chosen]
+    )
+    curve = learning_curve(few, (1,), "softmax", [10.0])
+    assert len(curve[0].scores) == 4
+    assert curve[0].per_class == 1
+    lone = dataclasses.replace(few, groups=np.zeros(12, int))
+    with pytest.raises(DataError, match="too few for 2 folds"):
+        learning_curve(lone, (1,), "softmax", [10.0])

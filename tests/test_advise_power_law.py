@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from featx.advise.power_law import PowerLaw, fit_power_law
+
+IMAGES = np.array([6, 12, 24, 42, 60])
+
+
+def draws(floor, factor, exponent, noise=0.0, count=10, seed=0):
+    law = PowerLaw(*(np.array(value) for value in (floor, factor, exponent)))
+    mean = np.array([float(law.error(n)) for n in IMAGES])
+    return mean + noise * np.random.default_rng(seed).standard_normal((count, len(IMAGES))), law
+
+
+@pytest.mark.parametrize(("floor", "factor", "exponent"), [(0.02, 0.5, 0.7), (0.0, 0.4, 0.3), (0.05, 2.0, 1.5)])
+def test_a_law_is_found_again_and_carries_on(floor, factor, exponent):
+    errors, law = draws(floor, factor, exponent)
+    fit = fit_power_law(IMAGES, errors, 1000)
+    value, low, high = fit.error(120)
+    assert value == pytest.approx(float(law.error(120)), abs=1e-3)
+    assert low == pytest.approx(value) == pytest.approx(high)
+    assert float(fit.law.floor) == pytest.approx(floor, abs=5e-3)
+
+
+def test_what_no_law_explains_stays_within_bounds():
+    rising = np.tile([0.1, 0.15, 0.2, 0.25, 0.3], (10, 1))
+    fit = fit_power_law(IMAGES, rising, 1000)
+    assert float(fit.law.factor) == 0
+    assert 0.1 < float(fit.law.floor) < 0.3
+    assert fit.gain(60, 60) == (0, 0, 0)
+    falling = np.tile(1.5 / IMAGES**0.5 - 0.15, (10, 1))
+    assert float(fit_power_law(IMAGES, falling, 1000).law.floor) == 0
+
+
+def test_the_interval_covers_as_often_as_it_says():
+    covered = 0
+    for seed in range(60):
+        errors, law = draws(0.02, 0.5, 0.7, noise=0.02, seed=seed)
+        _, low, high = fit_power_law(IMAGES, errors, 1000, seed).error(66)
+        covered += low <= float(law.error(66)) <= high
+    assert covered >= 50
+
+
+def test_more_images_never_hurt_and_gains_add_up():
+    fit = fit_power_law(IMAGES, draws(0.02, 0.5, 0.7, noise=0.02)[0], 1000)
+    gain, low, high = fit.gain(60, 40)
+    assert 0 <= low <= gain <= high
+    assert gain == pytest.approx(fit.error(60)[0] - fit.error(100)[0])
+
+
+def test_a_single_draw_has_no_interval():
+    value, low, high = fit_power_law(IMAGES, draws(0.02, 0.5, 0.7, count=1)[0], 100).error(120)
+    assert low == pytest.approx(value) == pytest.approx(high)
