@@ -10,13 +10,13 @@ import featx
 PACKAGE = Path(featx.__file__).parent
 LAYERS = [
     {"version", "errors", "blocks", "augment", "atomic", "progress", "packages", "texts"},
-    {"spec", "figure", "rows"},
+    {"spec", "figure", "rows", "contact_sheet"},
     {"weights", "images", "store", "heads"},
     {"engines"},
     {"bridge"},
     {"model"},
     {"load", "extract", "fit", "evaluate", "predict", "info", "export", "views", "explain"},
-    {"features", "finetune", "probe"},
+    {"features", "finetune", "probe", "suspects"},
     {"advise"},
     {"report"},
     {"commands", "__init__"},

@@ -1,0 +1,77 @@
+"""``featx suspects``."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from featx.commands.options import echo_json, json_option, printable
+
+
+@click.command()
+@click.argument("store", type=click.Path())
+@click.option("--split-column", "column", metavar="NAME",
+              help="Look for near-duplicates across this one (default: across every split column).")  # fmt: skip
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N",
+              help="Show the first N of each kind; --json has all.")  # fmt: skip
+@click.option("--sheet", type=click.Path(dir_okay=False), help="Also draw them, as thumbnails: suspects.png.")
+@click.option("--root", type=click.Path(file_okay=False), default=".", show_default=True,
+              help="Folder that the store's paths are relative to, for --sheet.")  # fmt: skip
+@json_option
+def command(store: str, limit: int, sheet: str | None, root: str, as_json: bool, **options: Any) -> None:
+    """Find images of STORE that deserve a look.
+
+    Labels that heads fitted without the image find improbable, photographs that are there twice (re-encoded, resized,
+    cropped or mirrored), above all across training and test, classes that are confused, images unlike all others, and
+    images that could not be read.
+
+    \b
+    Examples:
+      featx suspects photos.h5
+      featx suspects photos.h5 --sheet suspects.png --root photos
+    """
+    import dataclasses
+
+    from featx.contact_sheet import save_picture
+    from featx.suspects import find_suspects
+    from featx.suspects.sheet import draw_suspects
+
+    found = find_suspects(store, **options)
+    if sheet:
+        save_picture(draw_suspects(found, root, limit), sheet, "--sheet of suspects")
+    if as_json:
+        echo_json({**dataclasses.asdict(found), "straddling": found.straddling})
+        return
+    for title, lines in _tables(found).items():
+        _show(title, lines, limit)
+    for note in found.notes:
+        click.echo(note, err=True)
+
+
+def _tables(found: Any) -> dict[str, list[str]]:
+    """Lines by title, a line a finding."""
+    across = ", ".join(f"{count} across {column}" for column, count in found.straddling.items())
+    return {
+        "probably mislabeled": [
+            f"{item.quality:.4f} {item.label}, more likely {item.suggested} ({item.probability:.2f}): {item.path}"
+            for item in found.mislabeled
+        ],
+        f"near-duplicates{across and f' ({across})'}": [
+            f"{item.cosine:.4f} {item.first} {item.second}{' of different labels' * item.conflict}"
+            for item in found.near_duplicates
+        ],
+        "confused": [f"{item.count:>6} {item.label} taken for {item.taken_for}" for item in found.confused],
+        "outliers": [f"{item.score:>6.1f} {item.path}" for item in found.outliers],
+        "failed": [f"{item.path}: {item.reason}" for item in found.failed],
+    }
+
+
+def _show(title: str, lines: Iterable[str], limit: int) -> None:
+    lines = list(lines)
+    click.echo(f"{title}: {len(lines)}")
+    for line in lines[:limit]:
+        click.echo(f"  {printable(line)}")
+    if len(lines) > limit:
+        click.echo(f"  and {len(lines) - limit} more")

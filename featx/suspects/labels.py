@@ -1,0 +1,124 @@
+"""Labels that a head fitted without them finds improbable: mislabeled images, and classes that are confused."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, log_loss
+
+from featx.heads.cross_validate import default_grid
+from featx.heads.folds import make_folds
+from featx.heads.scoring import Decided
+from featx.heads.solver import fit_path, rotate, row_weights
+from featx.packages import need
+
+HEAD = "softmax"
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """What heads say of images that they were not fitted on.
+
+    ``rows`` are the images' numbers, ``labels`` the classes that they were given, and ``classes`` the sorted classes
+    of the columns of ``probability`` (rows, classes).
+    """
+
+    rows: NDArray[np.intp]
+    labels: NDArray[np.intp]
+    classes: NDArray[np.intp]
+    probability: NDArray[np.float64]
+
+    @property
+    def codes(self) -> NDArray[np.intp]:
+        """The column of each row's own class."""
+        return np.searchsorted(self.classes, self.labels)
+
+    @property
+    def quality(self) -> NDArray[np.float64]:
+        """The probability (rows,) of each row's own class."""
+        own: NDArray[np.float64] = self.probability[np.arange(len(self.rows)), self.codes]
+        return own
+
+    @property
+    def suggested(self) -> NDArray[np.intp]:
+        """The likeliest class of each row."""
+        likeliest: NDArray[np.intp] = self.classes[self.probability.argmax(axis=1)]
+        return likeliest
+
+    @cached_property
+    def wrong(self) -> NDArray[np.intp]:
+        """Indices into ``rows`` of those that are probably mislabeled, least probable label first.
+
+        How many there are follows from the counts of Northcutt, Jiang & Chuang (2021), "Confident learning: estimating
+        uncertainty in dataset labels", by cleanlab; ``EngineError`` if that is not installed.
+        """
+        find = need("cleanlab.filter", "suspects", "suspects").find_label_issues
+        found = find(
+            self.codes, self.probability, filter_by="low_self_confidence",
+            return_indices_ranked_by="self_confidence", n_jobs=1,
+        )  # fmt: skip
+        # Of a tie, the likeliest class is the label's own: nothing else is suggested.
+        return np.array([row for row in found if self.suggested[row] != self.labels[row]], np.intp)
+
+    @property
+    def confusions(self) -> list[tuple[int, int, int]]:
+        """(class, class that it is taken for, count), most often first."""
+        counts = confusion_matrix(self.labels, self.suggested, labels=self.classes)
+        np.fill_diagonal(counts, 0)
+        order = np.argsort(-counts, axis=None, kind="stable")[: np.count_nonzero(counts)]
+        return [
+            (int(self.classes[label]), int(self.classes[other]), int(counts[label, other]))
+            for label, other in zip(*np.unravel_index(order, counts.shape), strict=True)
+        ]
+
+
+def judge(
+    X: NDArray[np.floating],
+    labels: NDArray[np.generic],
+    groups: NDArray[np.intp],
+    rows: NDArray[np.intp],
+    folds: int = 5,
+    seed: int = 0,
+) -> Verdicts:
+    """Fit softmax heads on some rows, and let each row be judged by one that was fitted on the folds without it.
+
+    C is that of the smallest log loss in the default grid of `featx.heads.search.search`.
+
+    Parameters
+    ----------
+    X : float array (all rows, columns)
+        Normalized features.
+    labels, groups : int array (all rows,)
+        Classes; and rows that stay together, as a copy of an image would vouch for its label.
+    rows : int array (rows,)
+        Those with a label.
+    folds, seed : int
+        As in `featx.heads.folds.make_folds`.
+
+    Raises
+    ------
+    SpecError
+        If folds are fewer than 2.
+    DataError
+        If there are too few classes, or images of one.
+    """
+    X, given = X[rows], labels[rows].astype(np.intp)
+    classes, codes = np.unique(given, return_inverse=True)
+    dealt = make_folds(given, groups[rows], folds, seed=seed)
+    trained, fold_of = np.zeros((folds, len(rows))), np.empty(len(rows), np.intp)
+    for fold, (train, tested) in enumerate(dealt):
+        trained[fold, train], fold_of[tested] = 1, fold
+    weights = row_weights(codes, trained, HEAD, len(classes), None)
+    fits = fit_path(rotate(X, False), codes, weights, default_grid(HEAD, X), HEAD, len(classes))
+    held_out = (fit.decisions[fold_of, :, np.arange(len(rows))] for fit in fits)
+    candidates = [_probabilities(decisions, classes) for decisions in held_out]
+    best = min(candidates, key=lambda probability: log_loss(codes, probability))
+    return Verdicts(rows, given, classes, best)
+
+
+def _probabilities(decisions: NDArray[np.floating], classes: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Of decisions (rows, classes), or (rows, 1) for two classes."""
+    made = decisions[:, 0] if decisions.shape[1] == 1 else decisions
+    probability: NDArray[np.float64] = Decided(HEAD, classes).predict_proba(made.astype(np.float64))
+    return probability
