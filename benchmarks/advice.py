@@ -51,7 +51,7 @@ def write_table(table: Table, path: Path) -> Path:
 
 
 def draw_few(table: Table, column: str, each: int, seed: int) -> list[str]:
-    """A split column that keeps ``each`` training images a class of another; the rest are neither trained on nor not."""
+    """A split column that keeps ``each`` training images a class of another, and marks the rest of them left."""
     labels, marks = np.array(table["label"]), np.array(table[column])
     rng, few = np.random.default_rng(seed), np.where(marks == "train", "left", marks)
     for label in np.unique(labels):
@@ -80,7 +80,7 @@ def forecast(flowers: Path, work: Path) -> None:
     say(f"covered: cross-validation {counts[0]} of 5, test images {counts[1]} of 5")
 
 
-def digits(flowers: Path, work: Path) -> None:
+def digits(_flowers: Path, work: Path) -> None:
     """Handwritten digits at 64 pixels: 20 a class, and all."""
     from digits_early_blocks import write_digits
 
@@ -122,10 +122,9 @@ def compare(manifest: Path, root: Path, store: Path, size: int, expected: dict[s
         advised, other = right[way_of(advice)], right[best]
         # Of a paired difference: images on which the two disagree.
         error = np.sqrt((advised != other).sum()) / len(other)
-        say(
-            f"  advised {advised.mean():.4f}, best ({best}) {other.mean():.4f}: {advised.mean() - other.mean():+.4f} "
-            f"with a standard error of {error:.4f}: {'tie or better' if other.mean() - advised.mean() <= error else 'worse'}"
-        )
+        verdict = "tie or better" if other.mean() - advised.mean() <= error else "worse"
+        say(f"  advised {advised.mean():.4f}, best ({best}) {other.mean():.4f}: {advised.mean() - other.mean():+.4f} "
+            f"with a standard error of {error:.4f}: {verdict}")  # fmt: skip
 
 
 def way_of(advice: Advice) -> str:

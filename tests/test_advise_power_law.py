@@ -15,16 +15,16 @@ def draws(floor, factor, exponent, noise=0.0, count=10, seed=0):
 @pytest.mark.parametrize(("floor", "factor", "exponent"), [(0.02, 0.5, 0.7), (0.0, 0.4, 0.3), (0.05, 2.0, 1.5)])
 def test_a_law_is_found_again_and_carries_on(floor, factor, exponent):
     errors, law = draws(floor, factor, exponent)
-    fit = fit_power_law(IMAGES, errors, 1000)
+    fit = fit_power_law(IMAGES, errors, 10**9)
     value, low, high = fit.error(120)
     assert value == pytest.approx(float(law.error(120)), abs=1e-3)
-    assert low == pytest.approx(value) == pytest.approx(high)
+    assert low == pytest.approx(value, rel=1e-3) == pytest.approx(high, rel=1e-3)
     assert float(fit.law.floor) == pytest.approx(floor, abs=5e-3)
 
 
 def test_what_no_law_explains_stays_within_bounds():
     rising = np.tile([0.1, 0.15, 0.2, 0.25, 0.3], (10, 1))
-    fit = fit_power_law(IMAGES, rising, 1000)
+    fit = fit_power_law(IMAGES, rising, 10**9)
     assert float(fit.law.factor) == 0
     assert 0.1 < float(fit.law.floor) < 0.3
     assert fit.gain(60, 60) == (0, 0, 0)
@@ -48,6 +48,9 @@ def test_more_images_never_hurt_and_gains_add_up():
     assert gain == pytest.approx(fit.error(60)[0] - fit.error(100)[0])
 
 
-def test_a_single_draw_has_no_interval():
-    value, low, high = fit_power_law(IMAGES, draws(0.02, 0.5, 0.7, count=1)[0], 100).error(120)
-    assert low == pytest.approx(value) == pytest.approx(high)
+def test_draws_that_agree_are_no_surer_than_their_images_allow():
+    """Of 500 images that are told right but for 1 in 20, a share is known to within about two points."""
+    for count in (1, 10):
+        value, low, high = fit_power_law(IMAGES, np.full((count, 5), 0.05), 500).error(60)
+        assert value == pytest.approx(0.05)
+        assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.05 * 0.95 / 500), rel=0.15)

@@ -62,17 +62,21 @@ def fit_power_law(images: ArrayLike, errors: ArrayLike, scored: int, seed: int =
     scored : int
         Images that all draws together score: no mean is taken to be surer than so many allow.
     seed : int
-        Of the bootstrap, which draws draws with replacement (Efron 1979).
+        Of the bootstrap, which draws draws with replacement (Efron 1979). Where draws differ less than the binomial
+        distribution says of so many images, what is lacking is added, alike for all points: they score the same images.
     """
     n, values = np.asarray(images, np.float64), np.asarray(errors, np.float64)
     draws, mean = len(values), values.mean(axis=0)
-    smoothed = (mean * scored + 1) / (scored + 2)
     spread = values.var(axis=0, ddof=1) / draws if draws > 1 else np.zeros_like(mean)
-    weights = 1 / np.maximum(spread, smoothed * (1 - smoothed) / scored)
-    chosen = np.random.default_rng(seed).integers(0, draws, (BOOTSTRAPS, draws))
+    smoothed = (mean * scored + 1) / (scored + 2)
+    lacking = np.maximum(smoothed * (1 - smoothed) / scored - spread, 0)
+    rng = np.random.default_rng(seed)
+    chosen = rng.integers(0, draws, (BOOTSTRAPS, draws))
     # Resampled means vary less than means do, by the share that a variance of few lacks.
-    resampled = mean + (values[chosen].mean(axis=1) - mean) * np.sqrt(draws / max(draws - 1, 1))
-    return Fit(_solve(n, mean, weights), _solve(n, resampled, weights))
+    varied = (values[chosen].mean(axis=1) - mean) * np.sqrt(draws / max(draws - 1, 1))
+    varied += rng.standard_normal((BOOTSTRAPS, 1)) * np.sqrt(lacking)
+    weights = 1 / (spread + lacking)
+    return Fit(_solve(n, mean, weights), _solve(n, np.clip(mean + varied, 0, 1), weights))
 
 
 def _solve(n: Array, errors: Array, weights: Array) -> PowerLaw:
