@@ -85,7 +85,7 @@ def digits(_flowers: Path, work: Path) -> None:
     from digits_early_blocks import write_digits
 
     root = work / "digits"
-    write_digits(root)
+    write_digits(root, len(load_digits().target))
     labels = [str(label) for label in load_digits().target]
     test = np.random.default_rng(0).random(len(labels)) < 0.2
     table = {"path": [f"{label}/{number:04d}.png" for number, label in enumerate(labels)], "label": labels,
