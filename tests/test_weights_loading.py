@@ -240,7 +240,8 @@ def test_a_name_must_be_plain(other_file, cache, name):
 
 
 def test_preprocessing_must_be_a_known_one(other_file):
-    message = "^preprocessing of a trunk must be one of oxford, imagenet1k_v1, imagenet1k_features, got 'none'$"
+    names = "oxford, imagenet1k_v1, imagenet1k_features, zero_to_one, minus_one_to_one"
+    message = f"^preprocessing of a trunk must be one of {names}, got 'none'$"
     with pytest.raises(SpecError, match=message):
         load_trunk("mine", other_file, "none")
 

@@ -38,7 +38,7 @@ class Picture:
     turned: bool
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Picture:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True) -> Picture:
     """Decode the bytes of an image file; of an animation, the first frame.
 
     Parameters
@@ -49,6 +49,9 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None) -
         The most pixels (width × height) that a picture may have; its header is asked before it is decoded.
     side : int, optional
         Decode a JPEG at the smallest of its own scales (1/2, 1/4, 1/8) of which both sides are no smaller.
+    upright : bool
+        Turn the picture as its EXIF orientation says. False leaves it as its file has it, which is what `featx.audit`
+        compares with; a TIFF is turned all the same, as Pillow does it.
 
     Raises
     ------
@@ -64,7 +67,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None) -
         try:
             if side is not None:
                 image.draft("RGB", (side, side))
-            return _upright(image)
+            return _load(image, upright)
         except Exception as error:
             raise ImageError(_reason(error, str(image.format))) from error
 
@@ -103,14 +106,15 @@ def _accepts(name: str, data: bytes) -> bool | str:
         return False
 
 
-def _upright(image: ImageFile.ImageFile) -> Picture:
-    """Decode the pixels, convert them to RGB and turn them."""
+def _load(image: ImageFile.ImageFile, upright: bool) -> Picture:
+    """Decode the pixels, convert them to RGB and turn them, if they shall be upright."""
     # Pillow turns a TIFF itself as it loads; elsewhere EXIF may lie behind the pixels, as in a PNG.
     before = _orientation(image) if image.format == "TIFF" else 1
     image.load()
     after = _orientation(image)
     rgb = to_rgb(image)
-    return Picture(rgb.transpose(TURNS[after]) if after in TURNS else rgb, before in TURNS or after in TURNS)
+    turns = upright and after in TURNS
+    return Picture(rgb.transpose(TURNS[after]) if turns else rgb, before in TURNS or turns)
 
 
 def _orientation(image: Image.Image) -> int:
