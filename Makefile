@@ -17,7 +17,7 @@ $(READY): setup.cfg pyproject.toml
 	touch $@
 
 demo: $(READY) ## Handwritten digits: images to accuracy a block and a head, in two minutes
-	$(BIN)/python examples/demo.py demo
+	$(BIN)/python examples/digits_early_blocks.py demo
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest
