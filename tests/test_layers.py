@@ -9,14 +9,14 @@ import featx
 
 PACKAGE = Path(featx.__file__).parent
 LAYERS = [
-    {"version", "errors", "blocks", "augment", "atomic", "progress", "packages", "texts"},
-    {"spec", "figure", "rows", "contact_sheet"},
+    {"version", "errors", "blocks", "augment", "atomic", "progress", "texts"},
+    {"spec", "figure", "packages", "rows", "contact_sheet"},
     {"weights", "images", "store", "heads"},
     {"engines"},
     {"bridge"},
     {"model"},
     {"load", "extract", "fit", "evaluate", "predict", "info", "export", "views", "explain"},
-    {"features", "finetune", "probe", "suspects"},
+    {"features", "finetune", "probe", "suspects", "audit"},
     {"advise"},
     {"report"},
     {"commands", "__init__"},

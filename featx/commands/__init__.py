@@ -14,6 +14,8 @@ COMMANDS = {
     "info": "Say what a store or a model holds.",
     "probe": "Say how good every depth is, and what it costs.",
     "advise": "Say which way of transfer learning fits the data, and why.",
+    "suspects": "Find images that deserve a look: wrong labels, copies, outliers.",
+    "audit": "Say what the usual mistakes of preprocessing would cost.",
     "fit": "Fit a linear head on a store and save the model.",
     "evaluate": "Score a model on rows that it was not fitted on.",
     "predict": "Classify images, folders or stores.",
