@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import shutil
 import sys
@@ -24,12 +25,12 @@ from featx.finetune.boundary import Boundary, boundary_shape
 from featx.finetune.layers import make_layers
 from featx.finetune.log import Log, draw_curves
 from featx.finetune.recipe import first_trained, frozen_block
-from featx.finetune.start import head_of, make_module, read_data
+from featx.finetune.start import head_of, logit_scale, make_module, read_data
 from featx.finetune.tail import Tail
 from featx.finetune.training import Rows, Score, Stage
 from featx.fit import fit
 from featx.heads.hidden import HiddenLayer
-from featx.images.loading import file_digest, load_image
+from featx.images.loading import load_file
 from featx.model import load_model
 from featx.predict import predict
 from featx.spec import ExtractSpec
@@ -38,6 +39,10 @@ from featx.weights import load_for
 
 SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), views=3, augment="flip,translate=0.1")
 FAST = Recipe(epochs=2, batch_size=8, learning_rate=1e-3, val_size=0.25)
+
+
+def digest_of(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +92,7 @@ def test_stage_1_begins_with_the_accuracy_of_scikit_learn(place, tmp_path, head,
     data = read_data(model, place / "photos.h5", recipe)
     base = head_of(model, data, data.train)
     names = np.array(data.training.classes)[data.val.labels]
-    module = make_module(base, oxford, data.train, recipe).eval()
+    module = make_module(base, oxford, logit_scale(base, data.val), recipe).eval()
     with torch.no_grad():
         chosen = module.classify(torch.from_numpy(data.val.features)).argmax(1).numpy()
     assert (chosen == data.val.labels).mean() == base.estimator.score(data.val.features, names)
@@ -95,6 +100,23 @@ def test_stage_1_begins_with_the_accuracy_of_scikit_learn(place, tmp_path, head,
         tune(place, model, tmp_path / "tuned.featx", recipe)
         first = json.loads((tmp_path / "tuned.featx.finetune" / "log.jsonl").read_text().splitlines()[0])
         assert first["val_accuracy"] == base.estimator.score(data.val.features, names)
+
+
+@pytest.mark.parametrize("head", ["linear-svc", "ovr-logistic"])
+def test_logits_are_scaled_for_images_that_the_head_has_not_seen(place, head):
+    model = fit(place / "photos.h5", head=head, blocks=(3, 4, 5), C=1.0)
+    data = read_data(model, place / "photos.h5", FAST)
+    base = head_of(model, data, data.train)
+    # A third of the labels wrong, so that no scale can be too small for bounds alone to hide it.
+    labels = np.where(np.arange(len(data.val.labels)) % 3 == 0, (data.val.labels + 1) % 3, data.val.labels)
+    held = dataclasses.replace(data.val, labels=labels)
+    scale = logit_scale(base, held)
+    logits = torch.from_numpy(np.asarray(base.estimator.decision_function(held.features), np.float64))
+
+    def loss(factor):
+        return torch.nn.functional.cross_entropy(logits * scale * factor, torch.from_numpy(labels))
+
+    assert loss(1) < min(loss(0.8), loss(1.25))
 
 
 def test_validation_holds_plain_views_of_images_that_are_not_trained_on(place, model):
@@ -114,7 +136,7 @@ def test_validation_holds_plain_views_of_images_that_are_not_trained_on(place, m
 @pytest.mark.parametrize("unfreeze", ["block5", "layers=4", "block4", "all"])
 def test_the_tail_gives_what_the_whole_gives(place, model, tmp_path, oxford, unfreeze):
     data = read_data(model, place / "photos.h5", FAST)
-    module = make_module(model, oxford, data.train, FAST)
+    module = make_module(model, oxford, 1.0, FAST)
     tail = Tail(module, first_trained(unfreeze)).eval()
     boundary = Boundary(tmp_path / "b", data.spec, tail.boundary, data.val.digests)
     boundary.fill(lambda spec: make_engine(oxford, spec, "cpu"), place / "photos", 1, progress=False)
@@ -174,7 +196,7 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights(place, model, tmp_pat
 
 
 def test_frozen_layers_go_on_where_they_stopped(place, oxford, tmp_path, monkeypatch):
-    paths = {name: file_digest(place / "photos" / name) for name in (f"red/{number}.png" for number in range(6))}
+    paths = {name: digest_of(place / "photos" / name) for name in (f"red/{number}.png" for number in range(6))}
     monkeypatch.setattr("featx.engines.streaming.PART_ROWS", 6)
     whole, stopped = (Boundary(tmp_path / name, SPEC, 4, paths) for name in ("whole", "stopped"))
 
@@ -252,7 +274,7 @@ def test_an_epoch_takes_one_view_of_each_image_and_they_change(place, model, tmp
 def test_from_scratch_begins_at_random(place, model, tmp_path, oxford):
     recipe = dataclasses.replace(FAST, epochs=1, from_scratch=True, init="random", batch_size=16)
     data = read_data(model, place / "photos.h5", recipe)
-    module = make_module(model, oxford, data.train, recipe)
+    module = make_module(model, oxford, 1.0, recipe)
     known = to_torch(model, oxford)
     assert not torch.equal(module.trunk.features[0].weight, known.trunk.features[0].weight)
     assert not torch.equal(module.head.weight, known.head.weight)
@@ -321,7 +343,7 @@ def test_activations_beyond_float16_are_an_error(place, oxford, tmp_path):
         def __call__(self, images):
             return {"block4_flat": np.full((len(images), 2048), 1e6, np.float32)}
 
-    digest = file_digest(place / "photos" / "red" / "0.png")
+    digest = digest_of(place / "photos" / "red" / "0.png")
     boundary = Boundary(tmp_path / "b", SPEC.plain, 4, {"red/0.png": digest})
     with pytest.raises(DataError, match="block 4 leaves the range of float16; unfreeze an earlier block"):
         boundary.fill(lambda spec: Huge(), place / "photos", 1, progress=False)
@@ -366,7 +388,7 @@ def test_a_hidden_layer_is_saved_with_the_model(place, tmp_path, names, oxford):
     tuned = load_model(tmp_path / "tuned.featx")
     assert [name for name, _ in tuned.estimator.steps] == ["normalizer", "hidden", "head"]
     paths = [str(photos / "red" / "0.png"), str(photos / "blue" / "3.png")]
-    pixels = np.stack([load_image(path, photos, tuned.spec).pixels for path in paths])
+    pixels = np.stack([load_file(photos / path, tuned.spec).pixels for path in paths])
     weights = load_for(tuned.spec, None, tuned.path)
     with torch.no_grad():
         logits = tuned.to_torch()(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
@@ -382,7 +404,7 @@ def test_a_hidden_layer_is_saved_with_the_model(place, tmp_path, names, oxford):
 
 def test_mixed_images_are_preprocessed_as_others_are(place, model, oxford):
     data = read_data(model, place / "photos.h5", FAST)
-    tail = Tail(make_module(model, oxford, data.train, FAST), 0).eval()
+    tail = Tail(make_module(model, oxford, 1.0, FAST), 0).eval()
     pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     features = torch.from_numpy(data.val.features[:3])
     with torch.no_grad():

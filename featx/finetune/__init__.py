@@ -18,7 +18,7 @@ from featx.errors import ModelError
 from featx.finetune.boundary import Boundary
 from featx.finetune.log import Log
 from featx.finetune.recipe import Recipe, first_trained
-from featx.finetune.start import Data, Images, head_of, make_module, read_data
+from featx.finetune.start import Data, Images, head_of, logit_scale, make_module, read_data
 from featx.finetune.tail import Tail
 from featx.finetune.training import Outcome, Rows, Stage
 from featx.heads import linear_parts
@@ -109,14 +109,15 @@ def finetune(
                output.with_name(output.name + ".finetune"), engine, device, workers or os.cpu_count() or 1, mixed,
                progress)  # fmt: skip
     base = head_of(model, run.data, run.data.train)
-    outcomes, module = run.train(base, run.data.train, "")
+    scale = logit_scale(base, run.data.val)
+    outcomes, module = run.train(base, run.data.train, scale, "")
     first, best = next(iter(outcomes.values())).first, list(outcomes.values())[-1].best
     epochs = {name: outcome.epoch for name, outcome in outcomes.items()}
     if not any(epochs.values()):
         tuned, trunk = model, run.weights
     else:
         if recipe.refit:
-            base, module = model, run.train(model, run.data.every, "refit-", epochs)[1]
+            base, module = model, run.train(model, run.data.every, scale, "refit-", epochs)[1]
         tuned, trunk = from_torch(module, base, run.weights, head="softmax")
     summary = {"recipe": dataclasses.asdict(recipe), "val_start": first.accuracy, "val_best": best.accuracy,
                "epochs": epochs}  # fmt: skip
@@ -171,11 +172,11 @@ class _Run:
             path.unlink()
 
     def train(
-        self, base: Model, images: Images, prefix: str, stops: dict[str, int] | None = None
+        self, base: Model, images: Images, scale: float, prefix: str, stops: dict[str, int] | None = None
     ) -> tuple[dict[str, Outcome], ImageClassifier]:
-        """Both stages on some images, from ``base``; with ``stops``, so many epochs of each and no choice of them."""
+        """Both stages on some images, from ``base`` and its logits × ``scale``; with ``stops``, so many epochs of each and no choice of them."""
         recipe = self.recipe
-        module = make_module(base, self.weights, images, recipe).to(self.place)
+        module = make_module(base, self.weights, scale, recipe).to(self.place)
         first = first_trained("all" if recipe.from_scratch else recipe.unfreeze)
         outcomes = {}
         if recipe.head_epochs and _wanted(stops, "head"):

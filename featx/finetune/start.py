@@ -97,15 +97,10 @@ def head_of(model: Model, data: Data, images: Images) -> Model:
     return dataclasses.replace(model, estimator=estimator, calibration=None)
 
 
-def make_module(model: Model, weights: TrunkWeights, images: Images, recipe: Recipe) -> ImageClassifier:
-    """The model as a module whose logits suit cross-entropy, with the recipe's layers as its head.
-
-    The logits of a head that was fitted by another loss are scaled by one number, which changes no class (temperature
-    scaling, Guo et al. 2017).
-    """
+def make_module(model: Model, weights: TrunkWeights, scale: float, recipe: Recipe) -> ImageClassifier:
+    """The model as a module, with the recipe's layers as its head, and logits × ``scale``, which changes no class."""
     module = to_torch(model, weights)
     linear = module.head.state_dict()
-    scale = 1.0 if model.head == "softmax" else _temperature(module, images)
     module.head = make_layers(linear["weight"] * scale, linear["bias"] * scale, recipe)
     if recipe.from_scratch:
         torch.manual_seed(recipe.seed)
@@ -116,12 +111,17 @@ def make_module(model: Model, weights: TrunkWeights, images: Images, recipe: Rec
     return module
 
 
-@torch.no_grad()
-def _temperature(module: ImageClassifier, images: Images) -> float:
-    logits = module.classify(torch.from_numpy(images.features))
-    if logits.shape[1] == 1:
-        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    labels = torch.from_numpy(images.labels)
+def logit_scale(model: Model, held: Images) -> float:
+    """What a model's logits are to be multiplied by for the least cross-entropy on images that it has not seen.
+
+    Temperature scaling, Guo et al. 2017. On images that it has seen a head tells all classes apart, and no scale would
+    be too large; training would then begin where cross-entropy has nothing to tell.
+    """
+    decisions = model.estimator.decision_function(held.features)
+    logits = torch.from_numpy(np.asarray(decisions, np.float64))
+    if logits.ndim == 1:
+        logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
+    labels = torch.from_numpy(held.labels)
 
     def loss(power: float) -> float:
         return float(nn.functional.cross_entropy(logits * 10**power, labels))
