@@ -10,6 +10,7 @@ import csv
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,10 +73,12 @@ def forecast(flowers: Path, work: Path) -> None:
     for number, column in enumerate(SPLITS):
         now, then = advise(store, column=f"split_half_{number}", more=32).size.forecasts
         crossed = probe(store, column=column, timed=False).best.mean
-        tested = evaluate(fit(store, column=column, head="softmax"), store)["accuracy"]
-        covered.append([then.low <= value <= then.high for value in (crossed, tested)])
+        test = evaluate(fit(store, column=column, head="softmax"), store)
+        low, high = then.measured_on(test["n"])
+        covered.append((then.low <= crossed <= then.high, low <= test["accuracy"] <= high))
         say(f"{column}: from {now.accuracy:.4f} with 32 a class, {then.accuracy:.4f} ({then.low:.4f}–{then.high:.4f}) "
-            f"with 64; measured by cross-validation {crossed:.4f}, on the test images {tested:.4f}")  # fmt: skip
+            f"with 64, cross-validated {crossed:.4f}; on {test['n']} test images {low:.4f}–{high:.4f}, measured "
+            f"{test['accuracy']:.4f}")  # fmt: skip
     counts = np.sum(covered, axis=0)
     say(f"covered: cross-validation {counts[0]} of 5, test images {counts[1]} of 5")
 
@@ -154,7 +157,9 @@ def tuned(store: Path, column: str, root: Path, probed: ProbeReport, *, unfreeze
     """A head fine-tuned with block 5, or with all layers."""
     start = head_of(store, column, [d for d in probed.depths if ends_deep(d) or unfreeze == "all"])
     output = store.with_name(f"{store.stem}-{column}-{unfreeze}.featx")
-    report = finetune(load_model(start), store, output, RECIPE, root=root, overwrite=True, progress=True)
+    report = finetune(
+        load_model(start), store, output, replace(RECIPE, unfreeze=unfreeze), root=root, overwrite=True, progress=True
+    )
     say(f"    {unfreeze}: validation {report.val_start:.4f} -> {report.val_best:.4f}, epochs {report.epochs}")
     return hits(output, store, column, root)
 

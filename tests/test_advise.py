@@ -173,6 +173,16 @@ def test_depths_that_are_alike_are_said():
     assert said == ("2 of 2 other depths are within one standard error of the best",)
 
 
+def test_a_measurement_varies_by_its_own_images_too():
+    forecast = Forecast(60, 0.9, 0.87, 0.92)
+    low, high = forecast.measured_on(300)
+    spread = 1.96 * np.sqrt(0.9 * 0.1 / 300)
+    assert (0.9 - low) ** 2 == pytest.approx(0.03**2 + spread**2, rel=1e-3)
+    assert (high - 0.9) ** 2 == pytest.approx(0.02**2 + spread**2, rel=1e-3)
+    assert forecast.measured_on(10**9) == pytest.approx((0.87, 0.92), abs=1e-4)
+    assert Forecast(60, 0.99, 0.98, 1.0).measured_on(10)[1] == 1
+
+
 @pytest.fixture(scope="module")
 def advice(shared_store) -> Advice:
     return advise(shared_store, more=40, root="photos", probed=probe(shared_store, timed=False, folds=3))

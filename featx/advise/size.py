@@ -1,14 +1,19 @@
 """How much data there is: images, images a class, and what more of them would bring."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
 from featx.advise.learning_curve import Point, learning_curve
-from featx.advise.power_law import fit_power_law
+from featx.advise.power_law import LEVEL, fit_power_law
 from featx.advise.thresholds import GAIN, IMAGES
 from featx.fit.training import Training
+
+NORMAL = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+"""Standard deviations on either side that hold ``LEVEL`` of a normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,12 @@ class Forecast:
     accuracy: float
     low: float
     high: float
+
+    def measured_on(self, images: int) -> tuple[float, float]:
+        """Where the accuracy on so many test images will lie (95 %): the interval, and what they vary by themselves."""
+        error = NORMAL * math.sqrt(self.accuracy * (1 - self.accuracy) / images)
+        low, high = (math.hypot(end - self.accuracy, error) for end in (self.low, self.high))
+        return max(self.accuracy - low, 0.0), min(self.accuracy + high, 1.0)
 
 
 @dataclass(frozen=True)
