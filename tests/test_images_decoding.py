@@ -17,7 +17,7 @@ from featx.errors import ImageError
 from featx.images import MAX_PIXELS, decode, draw_golden
 from featx.images.decoding import ORIENTATION, TURNS
 from featx.images.formats import picture_formats, picture_suffixes
-from featx.images.loading import load_image
+from featx.images.loading import load_file
 from featx.spec import ExtractSpec
 
 SMOOTH = draw_golden()[0]
@@ -379,7 +379,7 @@ def test_a_scaled_picture_is_turned_all_the_same():
 def test_scaled_decoding_looks_the_same(tmp_path):
     SMOOTH.resize((800, 640)).save(tmp_path / "large.jpg", quality=95)
     full, scaled = (
-        load_image("large.jpg", tmp_path, ExtractSpec(size=64, decode=decode)).pixels for decode in ("full", "scaled")
+        load_file(tmp_path / "large.jpg", ExtractSpec(size=64, decode=decode)).pixels for decode in ("full", "scaled")
     )
     difference = np.abs(full.astype(int) - scaled.astype(int))
     assert difference.max() > 0

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featx.errors import ListingError
+from featx.errors import ImageError, ListingError
 from featx.images import list_images
-from featx.images.listing import LOOSE
+from featx.images.sources.folder import LOOSE
 
 
 def touch(root, *names):
@@ -66,7 +66,7 @@ def test_a_manifest_with_several_labels(tmp_path):
     (tmp_path / "m.csv").write_text("path,label\na,rose|ant\nb,rose\nc,\nd,bee | rose\n")
     listing = list_images(tmp_path / "m.csv")
     assert listing.classes == ("ant", "bee", "rose")
-    assert listing.label_sets == ((0, 2), (2,), (), (1, 2))
+    assert list(listing.label_sets) == [(0, 2), (2,), (), (1, 2)]
     assert listing.labels.tolist() == [0, 2, -1, 1]
     (tmp_path / "m.csv").write_text("path,label\na,rose\nb,ant\n")
     assert list_images(tmp_path / "m.csv").label_sets is None
@@ -81,7 +81,7 @@ def test_the_name_of_a_folder_is_one_label(tmp_path):
 def test_images_beside_class_folders_are_failures(tmp_path):
     touch(tmp_path, "rose/a.jpg", "loose.jpg", "astray.png")
     listing = list_images(tmp_path)
-    assert listing.paths == ("rose/a.jpg",)
+    assert list(listing.paths) == ["rose/a.jpg"]
     assert listing.failures == (("astray.png", LOOSE), ("loose.jpg", LOOSE))
 
 
@@ -148,17 +148,15 @@ def test_a_manifest_with_another_root_and_no_labels(tmp_path):
     assert listing.classes == ()
 
 
-def test_manifest_rows_without_a_file_are_failures(tmp_path):
+def test_manifest_rows_without_a_file_say_so_when_they_are_read(tmp_path):
     touch(tmp_path, "a.jpg", "folder/b.jpg")
     (tmp_path / "rows.csv").write_text("path,label\nz.jpg,only_missing\na.jpg,rose\nfolder,rose\nnul\0.jpg,x\n")
     listing = list_images(tmp_path / "rows.csv")
-    assert rows(listing) == [("a.jpg", "rose")]
-    assert listing.classes == ("rose",)
-    assert listing.failures == (
-        ("folder", "is no regular file"),
-        ("nul\0.jpg", "does not exist"),
-        ("z.jpg", "does not exist"),
-    )
+    assert list(listing.paths) == ["a.jpg", "folder", "nul\0.jpg", "z.jpg"]
+    assert listing.read(0) == b"x"
+    for row, reason in ((1, "is no regular file"), (2, "does not exist"), (3, "does not exist")):
+        with pytest.raises(ImageError, match=reason):
+            listing.read(row)
 
 
 def test_one_file(tmp_path):
@@ -170,7 +168,7 @@ def test_one_file(tmp_path):
 def test_a_sequence_keeps_its_order_and_repetitions():
     listing = list_images(["z.jpg", Path("a/b.png"), "/c.jpg", "z.jpg"])
     assert listing.root == Path()
-    assert listing.paths == ("z.jpg", "a/b.png", "/c.jpg", "z.jpg")
+    assert list(listing.paths) == ["z.jpg", "a/b.png", "/c.jpg", "z.jpg"]
     assert listing.labels.tolist() == [-1] * 4
     assert list_images(["z.jpg"], root="photos").root == Path("photos")
 
@@ -180,9 +178,9 @@ def test_a_sequence_keeps_its_order_and_repetitions():
     [
         (
             "nowhere",
-            "nowhere must be a folder, a .csv manifest or an image file, but is none: No such file or directory",
+            "nowhere must be a folder, .* or an image file, but is none: No such file or directory",
         ),
-        ("nul\0", "must be a folder, a .csv manifest or an image file, but is none: embedded null byte"),
+        ("nul\0", "must be a folder, .* or an image file, but is none: embedded null byte"),
         ("notes.txt", "notes.txt must be a folder, .* but its name ends like none of them"),
         ("empty", r"empty must hold images that Pillow opens \(.jpg, .png, …\), but has none$"),
         ("texts", r"texts must hold images .*, but has none; files of other kinds there: .heic \(2\), .txt \(1\)$"),

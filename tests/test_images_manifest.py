@@ -3,30 +3,38 @@ import os
 import pytest
 
 from featx.errors import ListingError
-from featx.images.manifest import Entry, read_manifest
+from featx.images.files import LocalFiles
+from featx.images.sources.manifest import read_manifest
 
 
-def manifest(folder, content):
+def rows_of(folder, content):
     file = folder / "rows.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return file
+    return read_manifest(LocalFiles(folder), "rows.csv")
+
+
+def columns(rows):
+    return list(rows.paths), list(rows.labels), {name: list(column) for name, column in rows.splits.items()}
 
 
 def test_columns_may_come_in_any_order_with_others_between(tmp_path):
-    file = manifest(tmp_path, "split_1, label ,note,path,split\ntrain, rose ,x,a.jpg,test\n,,,b.jpg,\n")
-    names, entries = read_manifest(file)
-    assert names == ("split_1", "split")
-    assert entries == [Entry("a.jpg", "rose", ("train", "test")), Entry("b.jpg", "", ("", ""))]
+    rows = rows_of(tmp_path, "split_1, label ,note,path,split\ntrain, rose ,x,a.jpg,test\n,,,b.jpg,\n")
+    assert columns(rows) == (["a.jpg", "b.jpg"], [("rose",), ()], {"split_1": ["train", ""], "split": ["test", ""]})
 
 
 def test_columns_of_weights_are_kept(tmp_path):
-    file = manifest(tmp_path, "path,weight,split,weigh,weight_2\na.jpg,0.5,train,x,3\n")
-    assert read_manifest(file) == (("weight", "split", "weight_2"), [Entry("a.jpg", "", ("0.5", "train", "3"))])
+    rows = rows_of(tmp_path, "path,weight,split,weigh,weight_2\na.jpg,0.5,train,x,3\n")
+    assert columns(rows)[2] == {"weight": ["0.5"], "split": ["train"], "weight_2": ["3"]}
 
 
 def test_several_labels_stand_once_each_and_sorted(tmp_path):
-    file = manifest(tmp_path, "path,label\na.jpg, rose | ant|rose\nb.jpg,ant\nc.jpg,\n")
-    assert [entry.label for entry in read_manifest(file)[1]] == ["ant|rose", "ant", ""]
+    rows = rows_of(tmp_path, "path,label\na.jpg, rose | ant|rose\nb.jpg,ant\nc.jpg,\n")
+    assert list(rows.labels) == [("ant", "rose"), ("ant",), ()]
+
+
+def test_rows_are_sorted_with_all_their_columns(tmp_path):
+    rows = rows_of(tmp_path, "path,label,split\nc,z,1\n\xe4,y,2\nB,x,3\na,z,4\n")
+    assert columns(rows) == (["B", "a", "c", "ä"], [("x",), ("z",), ("z",), ("y",)], {"split": ["3", "4", "1", "2"]})
 
 
 @pytest.mark.parametrize(
@@ -42,7 +50,7 @@ def test_several_labels_stand_once_each_and_sorted(tmp_path):
     ],
 )
 def test_paths(tmp_path, content, paths):
-    assert [entry.path for entry in read_manifest(manifest(tmp_path, content))[1]] == paths
+    assert list(rows_of(tmp_path, content).paths) == paths
 
 
 @pytest.mark.parametrize(
@@ -55,6 +63,7 @@ def test_paths(tmp_path, content, paths):
         ("path,label\na.jpg\n", "line 2 of manifest .* must have 2 columns, as the header has, got 1"),
         ('path,label\n"x\ny",b\na,b,c\n', "line 4 of manifest .* must have 2 columns, as the header has, got 3"),
         ("path\na.jpg\nb.jpg\n./a.jpg\n", "names 'a.jpg' twice, in lines 2 and 4; remove one"),
+        ("path\na.jpg\n./a.jpg\n", "names 'a.jpg' twice, in lines 2 and 3; remove one"),
         ("path\n/etc/a.jpg\n", "line 2 of manifest .* below the root by a relative path, got '/etc/a.jpg'; move"),
         ("path\n../a.jpg\n", r"got '\.\./a.jpg'"),
         ("path\nx/../../a.jpg\n", r"got 'x/\.\./\.\./a.jpg'"),
@@ -67,13 +76,13 @@ def test_paths(tmp_path, content, paths):
 )
 def test_what_a_manifest_may_not_be(tmp_path, content, message):
     with pytest.raises(ListingError, match=message):
-        read_manifest(manifest(tmp_path, content))
+        rows_of(tmp_path, content)
 
 
 def test_a_manifest_that_cannot_be_read(tmp_path):
     with pytest.raises(ListingError, match=r"manifest .*none.csv cannot be read: No such file"):
-        read_manifest(tmp_path / "none.csv")
+        read_manifest(LocalFiles(tmp_path), "none.csv")
 
 
 def test_a_name_that_only_begins_with_dots_stays_inside(tmp_path):
-    assert read_manifest(manifest(tmp_path, "path\n..a.jpg\n"))[1][0].path == "..a.jpg"
+    assert list(rows_of(tmp_path, "path\n..a.jpg\n").paths) == ["..a.jpg"]

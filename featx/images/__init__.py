@@ -3,8 +3,9 @@
 from featx.images.colors import from_array, to_rgb
 from featx.images.decoding import MAX_PIXELS, Picture, decode
 from featx.images.golden import draw_golden
-from featx.images.listing import Listing, list_images
+from featx.images.listing import Listing
 from featx.images.preprocessing import prepare
+from featx.images.sources import list_images
 
 __all__ = [
     "MAX_PIXELS",

@@ -1,4 +1,4 @@
-"""From file names to pixels: read, digest, decode and prepare images in threads, in order, ahead of their use."""
+"""From a listing to pixels: read, digest, decode and prepare images in threads, in order, ahead of their use."""
 
 import hashlib
 import time
@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from featx.errors import ImageError
 from featx.images.decoding import MAX_PIXELS, decode
+from featx.images.listing import Listing
+from featx.images.sources import list_images
 from featx.images.views import make_views
 from featx.spec import ExtractSpec
 
@@ -44,17 +45,13 @@ class Loaded:
         return () if self.pixels is None else (self.pixels, *self.augmented)
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def load_image(path: str, root: Path, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> Loaded:
-    """Load one image; what goes wrong is its ``reason``, never an exception."""
-    began = time.perf_counter()
+def load_image(listing: Listing, row: int, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> Loaded:
+    """Load one image of a listing; what goes wrong is its ``reason``, never an exception."""
+    path, began = listing.paths[row], time.perf_counter()
     try:
-        data = (root / path).read_bytes()
+        data = listing.read(row)
+    except ImageError as error:
+        return Loaded(path, reason=str(error))
     except (OSError, ValueError) as error:
         return Loaded(path, reason=f"cannot be read: {getattr(error, 'strerror', None) or error}")
     start, reading = time.thread_time(), time.perf_counter() - began
@@ -69,19 +66,24 @@ def load_image(path: str, root: Path, spec: ExtractSpec, max_pixels: int = MAX_P
         return Loaded(path, digest, reason=str(error))
 
 
+def load_file(path: str | Path, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> Loaded:
+    """Load one image file; what goes wrong is its ``reason``, never an exception."""
+    path = Path(path)
+    return load_image(list_images([path.name], path.parent), 0, spec, max_pixels)
+
+
 def load_images(
-    paths: Iterable[str], root: Path, spec: ExtractSpec, workers: int, max_pixels: int = MAX_PIXELS
+    listing: Listing, rows: Iterable[int], spec: ExtractSpec, workers: int, max_pixels: int = MAX_PIXELS
 ) -> Generator[Loaded]:
-    """Load images in ``workers`` threads and give them in the order of ``paths``.
+    """Load images of a listing in ``workers`` threads and give them in the order of ``rows``.
 
     Pillow and hashlib release the interpreter's lock, so threads decode side by side and beside the trunk.
     """
-    load = partial(load_image, root=root, spec=spec, max_pixels=max_pixels)
     waiting: deque[Future[Loaded]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="featx-decode")
     try:
-        for path in paths:
-            waiting.append(pool.submit(load, path))
+        for row in rows:
+            waiting.append(pool.submit(load_image, listing, row, spec, max_pixels))
             if len(waiting) > max(workers, AHEAD // spec.views):
                 yield waiting.popleft().result()
         while waiting:

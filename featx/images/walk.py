@@ -1,4 +1,4 @@
-"""Find the image files under a folder."""
+"""Find the image files under a folder, and the files that hold many images."""
 
 import os
 from collections import Counter
@@ -8,16 +8,29 @@ from pathlib import Path
 from featx.images.formats import picture_suffixes, suffix_of
 
 Identity = tuple[int, int]
+CONTAINERS = (".tar", ".parquet")
+"""Suffixes of files that hold many images."""
 LOOP = "a symlink to a folder that it lies in; not followed"
 
 
 @dataclass
 class Found:
-    """Image files under a folder: relative paths, what could not be listed and why, suffixes passed over."""
+    """Image files under a folder: relative paths, what could not be listed and why, suffixes passed over.
+
+    Files that hold many images are among those passed over, and in ``containers``.
+    """
 
     paths: list[str] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
+    containers: list[str] = field(default_factory=list)
+
+    def pass_over(self, path: str) -> None:
+        """Note a file that is no image."""
+        suffix = suffix_of(path.rpartition("/")[2])
+        self.passed_over[suffix or "no suffix"] += 1
+        if suffix in CONTAINERS:
+            self.containers.append(path)
 
 
 def walk(root: Path) -> Found:
@@ -61,7 +74,7 @@ def _scan(folder: str, prefix: str, found: Found) -> list[str]:
                 if entry.is_dir():
                     folders.append(path)
                 elif suffix not in suffixes:
-                    found.passed_over[suffix or "no suffix"] += 1
+                    found.pass_over(path)
                 elif entry.is_file():
                     found.paths.append(path)
                 else:

@@ -1,0 +1,155 @@
+"""Where files lie: in a folder of this machine, or behind a URL that fsspec knows."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+from featx.errors import ListingError
+from featx.images.formats import picture_suffixes, suffix_of
+from featx.images.walk import Found, walk
+from featx.packages import lacking, need
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[a-z]+::")
+
+
+class Files(Protocol):
+    """Files below one root, by paths relative to it with ``/`` separators."""
+
+    @property
+    def root(self) -> Path | str:
+        """A folder, or a URL."""
+
+    def open(self, path: str) -> BinaryIO:
+        """A file to read from, that can seek."""
+
+    def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
+        """A file's bytes, or those from ``start`` on; ``OSError`` or ``ValueError`` if that fails."""
+
+    def missing(self, path: str) -> str:
+        """Why there is no such file; ``""`` if there is, or if only reading it can tell."""
+
+    def walk(self) -> Found:
+        """The image files, and those that hold many images."""
+
+
+class LocalFiles:
+    """Files below a folder of this machine; an absolute path stands for itself."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def open(self, path: str) -> BinaryIO:
+        """As `Files.open`."""
+        return (self.root / path).open("rb")
+
+    def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
+        """As `Files.read`."""
+        with self.open(path) as file:
+            file.seek(start)
+            return file.read(-1 if size is None else size)
+
+    def missing(self, path: str) -> str:
+        """As `Files.missing`."""
+        full = os.path.join(self.root, path)  # noqa: PTH118 - a million Path objects take seconds
+        if os.path.isfile(full):  # noqa: PTH113
+            return ""
+        return "is no regular file" if os.path.lexists(full) else "does not exist"
+
+    def walk(self) -> Found:
+        """As `Files.walk`."""
+        return walk(self.root)
+
+
+class RemoteFiles:
+    """Files below a URL: those of a bucket, a hub or an archive, by fsspec."""
+
+    def __init__(self, system: Any, root: str) -> None:
+        self._system, self._folder = system, root.rstrip("/")
+        self.root: str = system.unstrip_protocol(root).rstrip("/")
+
+    def open(self, path: str) -> BinaryIO:
+        """As `Files.open`."""
+        return cast(BinaryIO, self._system.open(f"{self._folder}/{path}", "rb"))
+
+    def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
+        """As `Files.read`."""
+        stop = None if size is None else start + size
+        try:
+            data: bytes = self._system.cat_file(f"{self._folder}/{path}", start=start or None, end=stop)
+        except OSError:
+            raise
+        except Exception as error:
+            # Each service has errors of its own.
+            raise OSError(f"{type(error).__name__}: {error}") from error
+        return data
+
+    def missing(self, path: str) -> str:
+        """As `Files.missing`; a question more an image would cost as much as reading it."""
+        return ""
+
+    def walk(self) -> Found:
+        """As `Files.walk`."""
+        found, suffixes = Found(), picture_suffixes()
+        start = len(self._folder) + 1
+        for path in (full[start:] for full in sorted(self._system.find(self._folder))):
+            if any(name.startswith(".") for name in path.split("/")):
+                continue
+            if suffix_of(path.rpartition("/")[2]) in suffixes:
+                found.paths.append(path)
+            else:
+                found.pass_over(path)
+        return found
+
+
+def full_name(root: Path | str, path: str) -> str:
+    """What a person finds a file below a root by."""
+    return str(root / path) if isinstance(root, Path) else f"{root}/{path}"
+
+
+def is_url(source: str | Path) -> bool:
+    """Whether a source is a URL, and no path of this machine."""
+    return isinstance(source, str) and bool(_URL.match(source))
+
+
+def files_below(root: str | Path) -> Files:
+    """The files below a folder or a URL.
+
+    Raises
+    ------
+    EngineError
+        If the package that knows the URL is not installed.
+    ListingError
+        If no package knows it.
+    """
+    if not is_url(root):
+        return LocalFiles(Path(root))
+    return RemoteFiles(*_connect(str(root)))
+
+
+def locate(source: str | Path) -> tuple[Files, str]:
+    """The files among which a source is, and its name there, ``""`` for a folder; errors as `files_below`."""
+    if not is_url(source):
+        place = Path(source)
+        return (LocalFiles(place), "") if place.is_dir() else (LocalFiles(place.parent), place.name)
+    system, path = _connect(str(source))
+    try:
+        is_folder, is_there = system.isdir(path), system.exists(path)
+    except Exception as error:
+        # Each service has errors of its own.
+        raise ListingError(f"{source} cannot be reached: {type(error).__name__}: {error}") from error
+    if not is_there:
+        raise ListingError(f"{source} must be a folder or a file, but there is nothing")
+    folder, _, name = path.rstrip("/").rpartition("/")
+    return (RemoteFiles(system, path), "") if is_folder else (RemoteFiles(system, folder), name)
+
+
+def _connect(url: str) -> tuple[Any, str]:
+    fsspec = need("fsspec", "remote", url)
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise lacking("remote", url, error) from error
+    except ValueError as error:
+        raise ListingError(f"{url} must be a folder, a file or a URL that fsspec knows: {error}") from error
+    return system, path

@@ -1,0 +1,96 @@
+"""Sources: whatever images lie in, as one kind of listing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from featx.errors import ListingError
+from featx.images.files import Files, LocalFiles, files_below, locate
+from featx.images.formats import picture_suffixes, suffix_of
+from featx.images.listing import Listing
+from featx.images.sources.folder import list_folder
+from featx.images.sources.huggingface import is_saved, load_saved
+from featx.images.sources.manifest import list_manifest
+from featx.images.sources.objects import list_object
+from featx.images.sources.parquet import list_parquet
+from featx.images.sources.tar import list_shards
+from featx.rows import Rows
+from featx.texts import Column, Texts, encode
+
+KINDS = "a folder, a .csv or .parquet manifest, .tar or .parquet shards, or an image file"
+
+
+def list_images(source: str | Path | Sequence[Any] | Any, root: str | Path | None = None) -> Listing:
+    """List the images of a source, in an order that is always the same.
+
+    Parameters
+    ----------
+    source
+        A path, or a URL that fsspec knows (``s3://…``), of one of:
+
+        - a folder with one sub-folder a class (files deeper down belong to it); a folder of such folders named
+          ``train`` and ``val`` (or ``valid``, ``validation``) or ``test``, which become the column ``split``; a
+          folder of images without labels. Sorted by the bytes of the paths;
+        - a manifest, ``.csv`` or ``.parquet``, with the columns ``path``, and if wanted ``label`` and any that begin
+          with ``split`` or ``weight`` (a label ``a|b`` is two). Sorted likewise;
+        - a ``.tar`` shard, or a folder of them (see `featx.images.sources.tar`), in the order of their names, then
+          as images lie there: ``shard-0.tar/a/1.jpg``;
+        - a ``.parquet`` file with a column of image bytes, or a folder of them, in the order of names and rows:
+          ``part.parquet#12``. Columns as in a manifest;
+        - a folder that ``save_to_disk`` of Hugging Face ``datasets`` wrote (on this machine): ``train#12``;
+        - an image file.
+
+        Or an object: a sequence of paths, which keep their order and are not looked up; a ``datasets.Dataset`` or
+        ``DatasetDict``; any data set of (Pillow image, label) pairs, such as torchvision's. Of one that knows its
+        files (``ImageFolder``) these are read, and its transforms are not applied.
+    root
+        What the paths of a manifest or of a sequence are relative to, a folder or a URL: the manifest's own folder, or
+        the current folder, unless given.
+
+    Raises
+    ------
+    ListingError
+        If the source does not exist, is of no such kind, or names no image.
+    EngineError
+        If the source needs a package that is not installed; the message names it.
+    """
+    if not isinstance(source, str | Path):
+        return list_object(source, root)
+    files, name = locate(source)
+    if not name:
+        return _list_folder(files)
+    if reason := _unreachable(files, name):
+        raise ListingError(f"{source} must be {KINDS}, but is none: {reason}")
+    suffix = suffix_of(name)
+    if suffix == ".csv":
+        return list_manifest(files, name, files if root is None else files_below(root))
+    if suffix == ".parquet":
+        return list_parquet(files, [name], files if root is None else files_below(root))
+    if suffix == ".tar":
+        return list_shards(files, [name])
+    if suffix in picture_suffixes():
+        return Listing(files.root, Rows(Texts.of([name]), Column.filled((), 1)), lambda _: files.read(name))
+    raise ListingError(f"{source} must be {KINDS}, but its name ends like none of them")
+
+
+def _list_folder(files: Files) -> Listing:
+    if isinstance(files, LocalFiles) and is_saved(files.root):
+        return load_saved(files.root)
+    found = files.walk()
+    if found.paths or not found.containers:
+        return list_folder(files, found)
+    shards = sorted(found.containers, key=encode)
+    kinds = {suffix_of(shard) for shard in shards}
+    if len(kinds) > 1:
+        raise ListingError(f"{files.root} must hold .tar or .parquet shards, got both; give a folder of one kind")
+    return list_shards(files, shards) if kinds == {".tar"} else list_parquet(files, shards, files)
+
+
+def _unreachable(files: Files, name: str) -> str:
+    """Why there is nothing at a path of this machine; ``""`` if there is."""
+    try:
+        if isinstance(files, LocalFiles):
+            (files.root / name).stat()
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return ""

@@ -1,0 +1,61 @@
+"""A folder of image files: classes by sub-folder, and splits where the top folders are named so."""
+
+from collections.abc import Sequence
+
+from featx.errors import ListingError
+from featx.images.files import Files
+from featx.images.listing import Listing, first_failure
+from featx.images.walk import Found
+from featx.rows import Rows, one_each
+from featx.texts import Column, Texts, encode
+
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Folder names that make a split, and the split's name."""
+LOOSE = "lies beside the class folders, in none of them"
+NO_SPLIT = "lies beside the split folders, in none of them"
+
+
+def list_folder(files: Files, found: Found) -> Listing:
+    """The images that were found below a folder; ``ListingError`` if there are none."""
+    if not found.paths:
+        raise ListingError(_nothing(files, found))
+    found.paths.sort(key=encode)
+    tops = {path.partition("/")[0] for path in found.paths if "/" in path}
+    if tops <= SPLITS.keys() and "train" in tops:
+        return _list_split(files, found)
+    paths, labels = _classes_of(found.paths, "", found)
+    return file_listing(files, Rows(Texts.of(paths), one_each(labels)), found)
+
+
+def file_listing(files: Files, rows: Rows, found: Found) -> Listing:
+    """The listing of rows whose paths are those of files."""
+    failures = tuple(sorted(found.failures, key=lambda failure: encode(failure[0])))
+    return Listing(files.root, rows, lambda row: files.read(rows.paths[row]), failures)
+
+
+def _list_split(files: Files, found: Found) -> Listing:
+    """A folder of split folders; a split without class folders, such as a contest's test set, has no labels."""
+    paths, labels, splits = list[str](), list[str](), list[str]()
+    found.failures += [(path, NO_SPLIT) for path in found.paths if "/" not in path]
+    for folder in sorted({path.partition("/")[0] for path in found.paths if "/" in path}):
+        inside = [path for path in found.paths if path.startswith(folder + "/")]
+        kept, names = _classes_of(inside, folder + "/", found)
+        paths, labels, splits = paths + kept, labels + names, splits + [SPLITS[folder]] * len(kept)
+    return file_listing(files, Rows(Texts.of(paths), one_each(labels), {"split": Column.of(splits)}), found)
+
+
+def _classes_of(paths: Sequence[str], prefix: str, found: Found) -> tuple[list[str], list[str]]:
+    """Paths and class names below ``prefix``; loose images beside class folders become failures."""
+    names = [label if slash else "" for label, slash, _ in (path[len(prefix) :].partition("/") for path in paths)]
+    if not any(names):
+        return list(paths), names
+    found.failures += [(path, LOOSE) for path, name in zip(paths, names, strict=True) if not name]
+    return [path for path, name in zip(paths, names, strict=True) if name], [name for name in names if name]
+
+
+def _nothing(files: Files, found: Found) -> str:
+    """Why a folder gives no image: what was there instead."""
+    seen = ", ".join(f"{suffix} ({count})" for suffix, count in found.passed_over.most_common(5))
+    other = f"; files of other kinds there: {seen}" if seen else ""
+    failure = first_failure(tuple(found.failures))
+    return f"{files.root} must hold images that Pillow opens (.jpg, .png, …), but has none{other}{failure}"

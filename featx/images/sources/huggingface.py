@@ -1,0 +1,103 @@
+"""Data sets of Hugging Face ``datasets``, saved to disk or in memory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx.errors import ImageError, ListingError
+from featx.images.listing import Listing
+from featx.images.sources.facts import KEPT, Collected, label_names
+from featx.images.sources.folder import SPLITS
+from featx.packages import need
+from featx.rows import Rows
+from featx.texts import Column
+
+MARKS = (("dataset_dict.json",), ("dataset_info.json", "state.json"))
+"""Files in a folder that ``save_to_disk`` wrote: of several splits, or of one."""
+BATCH = 10_000
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether ``save_to_disk`` wrote a folder."""
+    return any(all((folder / name).is_file() for name in names) for names in MARKS)
+
+
+def load_saved(folder: Path) -> Listing:
+    """The images of a data set that ``save_to_disk`` wrote.
+
+    Raises
+    ------
+    EngineError
+        If ``datasets`` is not installed.
+    ListingError
+        If it cannot be read, or has no images.
+    """
+    datasets = need("datasets", "datasets", str(folder))
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except Exception as error:
+        # What is damaged shows as errors of many kinds.
+        raise ListingError(f"{folder} cannot be read as a saved data set: {error}") from error
+    return list_dataset(saved, folder)
+
+
+def list_dataset(saved: Any, root: Path) -> Listing:
+    """The images of a ``Dataset``, or of all splits of a ``DatasetDict``, in their order; errors as `load_saved`."""
+    datasets = need("datasets", "datasets", str(root))
+    if not isinstance(saved, Mapping):
+        saved = {"": saved}
+    parts, images = [], []
+    for name, part in saved.items():
+        column = _image_column(part, datasets, root)
+        parts.append(_rows(part, name, name or root.name or "dataset"))
+        images.append(part.select_columns([column]).cast_column(column, datasets.Image(decode=False)))
+    rows, edges = Rows.joined(parts), np.cumsum([0, *map(len, parts)])
+    if not len(rows):
+        raise ListingError(f"{root} must have at least one row, got none")
+
+    def read(row: int) -> bytes:
+        part = int(np.searchsorted(edges, row, "right")) - 1
+        (image,) = images[part][row - int(edges[part])].values()
+        # A path beside the bytes may lead anywhere, so it is not followed.
+        if not image or image["bytes"] is None:
+            raise ImageError("the data set has no bytes of it, only a path; give the folder of the files themselves")
+        return bytes(image["bytes"])
+
+    return Listing(root, rows, read)
+
+
+def _image_column(part: Any, datasets: Any, root: Path) -> str:
+    names = [name for name, feature in part.features.items() if isinstance(feature, datasets.Image)]
+    if len(names) > 1 and "image" in names:
+        return "image"
+    if len(names) != 1:
+        raise ListingError(f"{root} must have one column of images, or call one of them image, "
+                           f"got {', '.join(names) or 'none'} among {', '.join(part.features)}")  # fmt: skip
+    return str(names[0])
+
+
+def _rows(part: Any, split: str, name: str) -> Rows:
+    """The rows of one split, named by their numbers."""
+    found = Collected()
+    columns = [column for column in part.column_names if column == "label" or column.startswith(KEPT)]
+    to_name = getattr(part.features.get("label"), "int2str", None)
+    for number, values in enumerate(_records(part, columns)):
+        label = values.get("label")
+        if to_name and isinstance(label, int):
+            label = to_name(label) if label >= 0 else None
+        found.add(f"{name}#{number}", label_names(label), values)
+    rows = found.rows
+    splits = (
+        {} if not split or "split" in rows.splits else {"split": Column.filled(SPLITS.get(split, split), len(rows))}
+    )
+    return Rows(rows.paths, rows.labels, {**rows.splits, **splits})
+
+
+def _records(part: Any, columns: list[str]) -> Any:
+    if not columns:
+        return ({} for _ in range(len(part)))
+    batches = part.select_columns(columns).iter(batch_size=BATCH)
+    return (dict(zip(columns, values, strict=True)) for batch in batches
+            for values in zip(*(batch[column] for column in columns), strict=True))  # fmt: skip

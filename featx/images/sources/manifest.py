@@ -1,0 +1,194 @@
+"""A manifest: ``path[,label][,split…][,weight…]``, one image a row, as CSV or Parquet, read in a stream."""
+
+import csv
+import io
+import itertools
+import os
+import posixpath
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from featx.errors import ImageError, ListingError
+from featx.images.files import Files, full_name
+from featx.images.listing import Listing
+from featx.images.sources.facts import KEPT, names_in
+from featx.rows import Names, Rows
+from featx.texts import Column, Indices, Texts
+
+Lines = Iterator[tuple[int, list[str]]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a manifest's columns are; ``label`` is None without one."""
+
+    count: int
+    path: int
+    label: int | None
+    splits: dict[str, int]
+
+
+class _Codes(dict[str, int]):
+    """A code for each different text, checked and parsed once: ``codes[text]``."""
+
+    def __init__(self, parse: Callable[[str], object]) -> None:
+        self._parse = parse
+        self.rows, self._different = array("i"), list[Any]()
+
+    def __missing__(self, text: str) -> int:
+        value = self._parse(text)
+        code = self[text] = len(self._different)
+        self._different.append(value)
+        return code
+
+    @property
+    def column(self) -> Column[Any]:
+        """What the rows have."""
+        return Column(self._different, np.frombuffer(self.rows, np.int32) if self.rows else np.zeros(0, np.int32))
+
+
+def list_manifest(files: Files, name: str, images: Files) -> Listing:
+    """The images that a CSV manifest names below ``images``, sorted by their paths' bytes.
+
+    Raises
+    ------
+    ListingError
+        If the file cannot be read, is no UTF-8 CSV, lacks the column ``path``, has a row of another length, names
+        a path twice, or names one that is absolute or leads out of the root; or if no path is that of a file.
+    """
+    return list_rows(read_manifest(files, name), f"manifest {full_name(files.root, name)}", images)
+
+
+def list_rows(rows: Rows, whose: str, images: Files) -> Listing:
+    """The listing of a manifest's rows; ``ListingError`` if no row names a file."""
+    paths = rows.paths
+    # Ten million questions to a disk would take minutes: whether there is any file is asked here, of each when read.
+    if len(paths) and all(map(images.missing, paths)):
+        first = f"; {paths[0]!r} {images.missing(paths[0])}"
+        raise ListingError(f"{whose} must name at least one image, but none of its {len(rows)} rows names a file under "
+                           f"{images.root}{first}")  # fmt: skip
+    if not len(paths):
+        raise ListingError(f"{whose} must name at least one image, but it has no rows")
+
+    def read(row: int) -> bytes:
+        if reason := images.missing(paths[row]):
+            raise ImageError(reason)
+        return images.read(paths[row])
+
+    return Listing(images.root, rows, read)
+
+
+def read_manifest(files: Files, name: str) -> Rows:
+    """The rows of a CSV manifest, sorted by their paths' bytes; errors as `list_manifest`."""
+    whose = f"manifest {full_name(files.root, name)}"
+    try:
+        # Only paths may hold bytes that are not UTF-8: they are names on a disk, the rest is text.
+        with io.TextIOWrapper(files.open(name), "utf-8-sig", "surrogateescape", newline="") as text:
+            lines = _lines(csv.reader(text, strict=True))
+            return read_rows(next(lines, (1, []))[1], lines, whose, "line")
+    except OSError as error:
+        raise ListingError(f"{whose} cannot be read: {error.strerror or error}") from error
+    except csv.Error as error:
+        raise ListingError(f"{whose} is no valid CSV: {error}") from error
+
+
+def read_rows(header: list[str], lines: Lines, whose: str, unit: str) -> Rows:
+    """A manifest's rows from its header and its numbered lines; ``unit`` is what messages call one."""
+    return _Reader(header, whose, unit).read(lines)
+
+
+def _lines(reader: Iterator[list[str]]) -> Lines:
+    """Rows that are not blank, each with the number of the line on which it begins."""
+    line = 1
+    for row in reader:
+        if row:
+            yield line, row
+        line = reader.line_num + 1  # type: ignore[attr-defined]
+
+
+class _Reader:
+    """A manifest's rows, taken down column by column; ``unit`` is what messages call a row."""
+
+    def __init__(self, header: list[str], whose: str, unit: str) -> None:
+        self._columns, self._whose, self._unit = _columns(header, whose), whose, unit
+        self._numbers, self._labels = array("q"), _Codes(_names)
+        self._splits = {name: _Codes(_text) for name in self._columns.splits}
+
+    def read(self, lines: Lines) -> Rows:
+        """All rows, sorted by their paths' bytes."""
+        paths = Texts.of(self._paths(lines))
+        splits: dict[str, Column[str]] = {name: codes.column for name, codes in self._splits.items()}
+        rows = Rows(paths, self._labels.column, splits)
+        order = paths.order()
+        if order is not None:
+            rows = rows.take(order)
+        self._check_once(rows.paths, order)
+        return rows
+
+    def _paths(self, lines: Lines) -> Iterator[str]:
+        """Each row's path, once its other values are taken down."""
+        columns, labels, numbers = self._columns, self._labels, self._numbers
+        kept = [(self._splits[name], at) for name, at in columns.splits.items()]
+        for number, row in lines:
+            try:
+                if len(row) != columns.count:
+                    raise ListingError(f"must have {columns.count} columns, as the header has, got {len(row)}")
+                path = _relative(row[columns.path])
+                labels.rows.append(labels["" if columns.label is None else row[columns.label]])
+                for codes, at in kept:
+                    codes.rows.append(codes[row[at]])
+            except ListingError as error:
+                raise ListingError(f"{self._unit} {number} of {self._whose} {error}") from None
+            numbers.append(number)
+            yield path
+
+    def _check_once(self, paths: Texts, order: Indices | None) -> None:
+        for row, (one, other) in enumerate(itertools.pairwise(paths.all_encoded())):
+            if one == other:
+                pair = [row, row + 1] if order is None else order[row : row + 2].tolist()
+                lines = " and ".join(str(self._numbers[at]) for at in pair)
+                raise ListingError(f"{self._whose} names {paths[row]!r} twice, in {self._unit}s {lines}; remove one")
+
+
+def _columns(header: list[str], whose: str) -> Columns:
+    names = [name.strip() for name in header]
+    if "path" not in names:
+        raise ListingError(
+            f'{whose} must have a column "path" (and may have "label" and "split…"), '
+            f"separated by commas, got the header {','.join(names)!r}"
+        )
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ListingError(f"columns of {whose} must have different names, got {repeated[0]!r} more than once")
+    return Columns(
+        len(names),
+        names.index("path"),
+        names.index("label") if "label" in names else None,
+        {name: number for number, name in enumerate(names) if name.startswith(KEPT)},
+    )
+
+
+def _relative(text: str) -> str:
+    """A path in its shortest form with ``/`` separators; one that leaves the root is refused."""
+    path = posixpath.normpath(text.replace(os.sep, "/"))
+    absolute = path.startswith("/") or os.path.isabs(text)  # noqa: PTH117 - a Path a row is slow, and this knows drives
+    if absolute or path == "." or path.partition("/")[0] == "..":
+        raise ListingError(
+            f"must name a file below the root by a relative path, got {text!r}; move the root (--root) or the file"
+        )
+    return path
+
+
+def _names(text: str) -> Names:
+    return names_in(_text(text))
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ListingError("is not UTF-8; save the file as UTF-8") from None
+    return text.strip()

@@ -1,0 +1,88 @@
+"""What a program has in its hands: paths, or a data set of pictures as torchvision's are."""
+
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from PIL import Image
+
+from featx.errors import ImageError, ListingError
+from featx.images.colors import to_rgb
+from featx.images.files import files_below
+from featx.images.listing import Listing
+from featx.images.sources.huggingface import list_dataset
+from featx.rows import Rows, one_each
+from featx.texts import Column, Texts
+
+
+def list_object(source: Any, root: str | Path | None) -> Listing:
+    """The images of a sequence of paths, of (picture, label) pairs, or of a data set; see `list_images`."""
+    if type(source).__module__.partition(".")[0] == "datasets":
+        return list_dataset(source, Path(root or ""))
+    if not len(source):
+        raise ListingError("a sequence of images must name at least one path, got none")
+    if isinstance(source, Sequence) and isinstance(source[0], str | os.PathLike):
+        return _list_paths(source, root or "")
+    return _list_files(source) or _list_pictures(source)
+
+
+def _list_paths(source: Sequence[str | Path], root: str | Path) -> Listing:
+    """Paths in their order, not looked up."""
+    paths = Texts.of(os.fspath(path).replace(os.sep, "/") for path in source)
+    files = files_below(root)
+    return Listing(files.root, Rows(paths, Column.filled((), len(paths))), lambda row: files.read(paths[row]))
+
+
+def _list_files(source: Any) -> Listing | None:
+    """A data set that knows its files, as torchvision's ``ImageFolder``: their own bytes are taken."""
+    root, samples = getattr(source, "root", None), getattr(source, "samples", None)
+    if root is None or not isinstance(samples, list):
+        return None
+    listing = _list_paths([Path(path).relative_to(root).as_posix() for path, _ in samples], root)
+    labels = one_each(_class_name(source, label) for _, label in samples)
+    return Listing(listing.root, Rows(listing.paths, labels), listing.read)
+
+
+def _list_pictures(source: Any) -> Listing:
+    """Any (picture, label) pairs: what a picture shows is taken as a file of its own."""
+    name, count, lock = type(source).__name__, len(source), Lock()
+    labels = getattr(source, "targets", None)
+    if labels is None or len(labels) != count:
+        labels = [_pair(source, row)[1] for row in range(count)]
+    names = one_each(_class_name(source, label) for label in labels)
+
+    def read(row: int) -> bytes:
+        # Nothing says that a data set may be asked by two threads at once.
+        with lock:
+            picture, _ = _pair(source, row)
+        data = BytesIO()
+        # The plainest of all formats: the same picture gives the same bytes in every version of every library.
+        to_rgb(picture).save(data, "PPM")
+        return data.getvalue()
+
+    return Listing(name, Rows(Texts.of(f"{name}#{row}" for row in range(count)), names), read)
+
+
+def _pair(source: Any, row: int) -> tuple[Image.Image, Any]:
+    try:
+        picture, label = source[row]
+    except (TypeError, ValueError):
+        picture = label = None
+    except Exception as error:
+        raise ImageError(f"cannot be read: {error}") from error
+    if not isinstance(picture, Image.Image):
+        raise ImageError(f"an item of {type(source).__name__} must be a pair of a Pillow image and a label; "
+                         "make the data set without a transform to tensors")  # fmt: skip
+    return picture, label
+
+
+def _class_name(source: Any, label: Any) -> str:
+    """The name of a label that is a number, where the data set knows it."""
+    classes = getattr(source, "classes", ())
+    if isinstance(label, str) or not hasattr(label, "__index__"):
+        return "" if label is None else str(label)
+    number = label.__index__()
+    return str(classes[number]) if 0 <= number < len(classes) else str(number)

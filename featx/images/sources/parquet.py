@@ -1,0 +1,184 @@
+"""Parquet files: with a column of image bytes they are the images, with a column of paths they are a manifest."""
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from featx.errors import ImageError, ListingError
+from featx.images.files import Files, full_name
+from featx.images.listing import Listing
+from featx.images.sources.facts import KEPT, SEPARATOR, Collected, label_names, with_file_splits
+from featx.images.sources.manifest import list_rows, read_rows
+from featx.packages import need
+from featx.rows import Rows
+
+GROUPS_HELD = 2
+"""Row groups in memory at a time: images are read in order, in threads, so a group and the next."""
+IMAGE = "image"
+"""The column that is taken where several hold bytes."""
+
+
+class _ImageGroups:
+    """The image columns of Parquet files, one row group at a time."""
+
+    def __init__(self, files: Files, names: Sequence[str], column: str, arrow: Any) -> None:
+        self._files, self._names, self._column, self._arrow = files, names, column, arrow
+        self._lock = Lock()
+        self._read = lru_cache(GROUPS_HELD)(self._load)
+
+    def bytes(self, file: int, group: int, row: int) -> bytes:
+        """The bytes of a row of a group; ``ImageError`` if it has none, or the file is damaged."""
+        try:
+            with self._lock:
+                values = self._read(file, group)
+            value = values[row].as_py()
+        except Exception as error:
+            # Arrow, and what lies below it, have errors of their own.
+            raise ImageError(f"cannot be read: {error}") from error
+        if value is None:
+            raise ImageError("the row has no image bytes")
+        return bytes(value)
+
+    def _load(self, file: int, group: int) -> Any:
+        with self._files.open(self._names[file]) as opened:
+            parquet = self._arrow.parquet.ParquetFile(opened)
+            values = parquet.read_row_group(group, columns=[self._column]).column(0)
+        is_struct = self._arrow.types.is_struct(values.type)
+        return self._arrow.compute.struct_field(values, "bytes") if is_struct else values
+
+
+def list_parquet(files: Files, names: Sequence[str], images: Files) -> Listing:
+    """The images in Parquet files, file by file and row by row, or those that Parquet manifests name.
+
+    Raises
+    ------
+    EngineError
+        If pyarrow is not installed.
+    ListingError
+        If a file is none of both, or damaged, or there are no rows.
+    """
+    whose = full_name(files.root, names[0])
+    arrow = need("pyarrow", "parquet", whose)
+    for module in ("pyarrow.parquet", "pyarrow.compute"):
+        need(module, "parquet", whose)
+    with _opened(files, names[0], arrow) as file:
+        column = _image_column(file.schema_arrow, whose, arrow)
+    if column is None:
+        return list_rows(_read_manifest(files, names, arrow), f"manifest {whose}", images)
+    return _list_bytes(files, names, column, arrow)
+
+
+@contextmanager
+def _opened(files: Files, name: str, arrow: Any) -> Iterator[Any]:
+    """A Parquet file to read; what hinders it is a ``ListingError``."""
+    whose = full_name(files.root, name)
+    try:
+        with files.open(name) as opened:
+            yield arrow.parquet.ParquetFile(opened)
+    except arrow.ArrowException as error:
+        raise ListingError(f"{whose} is no Parquet file, or damaged: {error}") from error
+    except OSError as error:
+        raise ListingError(f"{whose} cannot be read: {error}") from error
+
+
+def _list_bytes(files: Files, names: Sequence[str], column: str, arrow: Any) -> Listing:
+    found, sizes = [], []
+    for name in names:
+        with _opened(files, name, arrow) as file:
+            found.append(_rows(file, name, column))
+            sizes.append([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)])
+    rows = with_file_splits(Rows.joined(found), names, [len(each) for each in found])
+    if not len(rows):
+        raise ListingError(f"{full_name(files.root, names[0])} must have at least one row, got none")
+    # Of every row group of all files: its file, its number there, and its first row.
+    places = [(file, group) for file, groups in enumerate(sizes) for group in range(len(groups))]
+    edges = np.cumsum([0, *(size for groups in sizes for size in groups)])
+    groups = _ImageGroups(files, names, column, arrow)
+
+    def read(row: int) -> bytes:
+        place = int(np.searchsorted(edges, row, "right")) - 1
+        return groups.bytes(*places[place], row - int(edges[place]))
+
+    return Listing(files.root, rows, read)
+
+
+def _rows(file: Any, name: str, image: str) -> Rows:
+    """The rows of one file, named by their numbers."""
+    schema, found = file.schema_arrow, Collected()
+    if image not in schema.names:
+        raise ListingError(f"{name} must have the column {image} as the first file has, got {', '.join(schema.names)}")
+    classes = _class_names(schema)
+    for number, values in enumerate(_records(file, [column for column in schema.names if _is_kept(column)])):
+        label = values.get("label")
+        named = classes[label] if isinstance(label, int) and 0 <= label < len(classes) else label
+        found.add(f"{name}#{number}", label_names(named), values)
+    return found.rows
+
+
+def _is_kept(column: str) -> bool:
+    return column == "label" or column.startswith(KEPT)
+
+
+def _records(file: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Some columns of each row, a bounded number of rows at a time."""
+    if not columns:
+        return itertools.repeat({}, file.metadata.num_rows)
+    return itertools.chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(columns=columns))
+
+
+def _image_column(schema: Any, whose: str, arrow: Any) -> str | None:
+    """The column of image bytes; None for a manifest."""
+    names = [field.name for field in schema if _has_bytes(field.type, arrow)]
+    if len(names) > 1 and IMAGE in names:
+        return IMAGE
+    if len(names) > 1:
+        raise ListingError(f"{whose} must have one column of image bytes, or call one of them {IMAGE}, "
+                           f"got {', '.join(names)}")  # fmt: skip
+    if not names and "path" not in schema.names:
+        raise ListingError(f"{whose} must have a column of image bytes (binary), or one of paths called path, "
+                           f"got {', '.join(schema.names)}")  # fmt: skip
+    return names[0] if names else None
+
+
+def _has_bytes(kind: Any, arrow: Any) -> bool:
+    """Whether a type is binary, or a struct with ``bytes`` as Hugging Face writes images."""
+    if arrow.types.is_struct(kind):
+        return any(field.name == "bytes" and _has_bytes(field.type, arrow) for field in kind)
+    return bool(arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind))
+
+
+def _class_names(schema: Any) -> list[str]:
+    """The names behind the numbers of the column ``label``, where Hugging Face wrote them down."""
+    try:
+        names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]["label"]["names"]
+    except (KeyError, ValueError, TypeError):
+        return []
+    return [str(name) for name in names]
+
+
+def _read_manifest(files: Files, names: Sequence[str], arrow: Any) -> Rows:
+    whose = f"manifest {full_name(files.root, names[0])}"
+    with _opened(files, names[0], arrow) as file:
+        columns = [name for name in file.schema_arrow.names if name == "path" or _is_kept(name)]
+    return read_rows(columns, enumerate(_cells(files, names, columns, arrow)), whose, "row")
+
+
+def _cells(files: Files, names: Sequence[str], columns: Sequence[str], arrow: Any) -> Iterator[list[str]]:
+    """The rows of manifests as a CSV file would have them."""
+    for name in names:
+        with _opened(files, name, arrow) as file:
+            for batch in file.iter_batches(columns=columns):
+                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    yield [_cell(value) for value in row]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return SEPARATOR.join(map(str, value))
+    return "" if value is None else str(value)

@@ -1,0 +1,169 @@
+"""Strings and repeated values of millions of rows, without an object for each."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Generic, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+BATCH = 1 << 16
+Indices = NDArray[np.int64]
+
+
+def encode(text: str) -> bytes:
+    """UTF-8; bytes of file names that are not UTF-8 stay as they are."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+class Texts(Sequence[str]):
+    """Strings side by side in one buffer, each decoded when it is asked for.
+
+    Parameters
+    ----------
+    data : bytes-like
+        All strings as UTF-8; bytes that are not stand for surrogate escapes.
+    edges : int64 (n + 1,)
+        Where each begins, and where the last ends.
+    """
+
+    def __init__(self, data: bytes | bytearray | memoryview, edges: Indices) -> None:
+        self._data, self.edges = memoryview(data), edges
+
+    @classmethod
+    def of(cls, values: Iterable[str]) -> "Texts":
+        """Collect strings, one pass."""
+        return cls.of_bytes(map(encode, values))
+
+    @classmethod
+    def of_bytes(cls, values: Iterable[bytes]) -> "Texts":
+        """Collect strings that are encoded already, one pass."""
+        data, lengths, values = bytearray(), [np.zeros(1, np.int64)], iter(values)
+        while batch := list(itertools.islice(values, BATCH)):
+            data += b"".join(batch)
+            lengths.append(np.fromiter(map(len, batch), np.int64, len(batch)))
+        return cls(data, np.cumsum(np.concatenate(lengths)))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Texts"]) -> "Texts":
+        """One after the other."""
+        shifts = np.cumsum([0, *(int(part.edges[-1] - part.edges[0]) for part in parts)])
+        edges = [part.edges[1:] - part.edges[0] + shift for part, shift in zip(parts, shifts, strict=False)]
+        data = b"".join(part._data[part.edges[0] : part.edges[-1]] for part in parts)
+        return cls(data, np.concatenate([np.zeros(1, np.int64), *edges]))
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> "Texts": ...
+    def __getitem__(self, row: int | slice) -> "str | Texts":
+        if isinstance(row, slice):
+            return self.take(np.arange(*row.indices(len(self))))
+        return self.encoded(range(len(self))[row]).decode("utf-8", "surrogateescape")
+
+    def encoded(self, row: int) -> bytes:
+        """One string as it lies in the buffer, of a row from 0."""
+        return bytes(self._data[self.edges[row] : self.edges[row + 1]])
+
+    def __iter__(self) -> Iterator[str]:
+        return (value.decode("utf-8", "surrogateescape") for value in self.all_encoded())
+
+    def all_encoded(self) -> Iterator[bytes]:
+        """Each string as it lies in the buffer."""
+        for first in range(0, len(self), BATCH):
+            edges = self.edges[first : first + BATCH + 1].tolist()
+            batch = bytes(self._data[edges[0] : edges[-1]])
+            for start, stop in itertools.pairwise(edges):
+                yield batch[start - edges[0] : stop - edges[0]]
+
+    def take(self, rows: Indices) -> "Texts":
+        """The strings of those rows, in their order."""
+        return Texts.of_bytes(map(self.encoded, rows.tolist()))
+
+    def order(self) -> Indices | None:
+        """The rows sorted by their bytes, equal ones in their order; None if they are in that order already."""
+        if all(left <= right for left, right in itertools.pairwise(self.all_encoded())):
+            return None
+        values = list(self.all_encoded())
+        return np.array(sorted(range(len(values)), key=values.__getitem__), np.int64)
+
+    def find(self, others: "Texts") -> Indices:
+        """For each of ``others`` the first row that has it, -1 if none has."""
+        if not len(others):
+            return np.zeros(0, np.int64)
+        wanted = np.fromiter(map(hash, others.all_encoded()), np.int64, len(others))
+        hashes, order = self._hashed
+        places = np.searchsorted(hashes, wanted, sorter=order)
+        return np.array(
+            [self._first(value, order, place, hashes, code) for value, place, code in
+             zip(others.all_encoded(), places.tolist(), wanted.tolist(), strict=True)], np.int64
+        )  # fmt: skip
+
+    @cached_property
+    def _hashed(self) -> tuple[Indices, Indices]:
+        """A hash of each string, and the rows in the order of the hashes."""
+        hashes = np.fromiter(map(hash, self.all_encoded()), np.int64, len(self))
+        return hashes, np.argsort(hashes, kind="stable")
+
+    def _first(self, value: bytes, order: Indices, place: int, hashes: Indices, code: int) -> int:
+        """The first row with a value among those of its hash, which stand together from ``place`` on."""
+        while place < len(order) and hashes[order[place]] == code:
+            if self.encoded(int(order[place])) == value:
+                return int(order[place])
+            place += 1
+        return -1
+
+
+class Column(Sequence[T], Generic[T]):
+    """Values that repeat: ``values`` are the different ones, ``codes`` (int32, one a row) say which each row has."""
+
+    def __init__(self, values: Sequence[T], codes: NDArray[np.int32]) -> None:
+        self.values, self.codes = values, codes
+
+    @classmethod
+    def of(cls, rows: Iterable[T]) -> "Column[T]":
+        """Collect values, one pass."""
+        code_of: dict[T, int] = {}
+        codes = np.fromiter((code_of.setdefault(value, len(code_of)) for value in rows), np.int32)
+        return cls(tuple(code_of), codes)
+
+    @classmethod
+    def filled(cls, value: T, count: int) -> "Column[T]":
+        """The same value in every row."""
+        return cls((value,), np.zeros(count, np.int32))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Column[T]"]) -> "Column[T]":
+        """One after the other."""
+        code_of: dict[T, int] = {}
+        codes = []
+        for part in parts:
+            recode = np.array([code_of.setdefault(value, len(code_of)) for value in part.values], np.int32)
+            codes.append(recode[part.codes] if len(part.codes) else part.codes)
+        return cls(tuple(code_of), np.concatenate(codes))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, row: int) -> T: ...
+    @overload
+    def __getitem__(self, row: slice) -> "Column[T]": ...
+    def __getitem__(self, row: int | slice) -> "T | Column[T]":
+        return Column(self.values, self.codes[row]) if isinstance(row, slice) else self.values[self.codes[row]]
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self.values.__getitem__, self.codes.tolist())
+
+    def take(self, rows: Indices) -> "Column[T]":
+        """The values of those rows, in their order."""
+        return Column(self.values, self.codes[rows])
+
+    def used(self) -> list[T]:
+        """The different values that some row has."""
+        return [self.values[code] for code in np.unique(self.codes).tolist()]
