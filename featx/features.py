@@ -17,7 +17,7 @@ from featx.engines import Engine, make_engine
 from featx.engines.streaming import feature_parts
 from featx.errors import DataError, ImageError
 from featx.extract import extract
-from featx.images import from_array, prepare, to_rgb
+from featx.images import from_array, list_images, prepare, to_rgb
 from featx.spec import ExtractSpec
 from featx.store import Store
 from featx.weights import load_trunk
@@ -184,7 +184,7 @@ def _items(X: Any) -> list[Any]:
 
 def _of_paths(engine: Engine, paths: Sequence[str], workers: int) -> np.ndarray:
     rows = []
-    for part in feature_parts(engine, paths, Path(), workers):
+    for part in feature_parts(engine, list_images(paths), range(len(paths)), workers):
         if part.failures:
             raise ImageError(f"{': '.join(part.failures[0])}; rows must match labels, so leave it out of X")
         rows.append(np.hstack(list(part.features.values())))

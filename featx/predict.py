@@ -13,7 +13,7 @@ from featx.engines import make_engine
 from featx.engines.golden import check_golden
 from featx.engines.streaming import feature_parts
 from featx.errors import SpecError
-from featx.images import MAX_PIXELS, list_images
+from featx.images import MAX_PIXELS, Listing, list_images
 from featx.model import Model
 from featx.progress import progress_bar
 from featx.store import Store, is_store
@@ -61,7 +61,7 @@ def predict(
     model : Model
         As `featx.load_model` gives it.
     sources : sequence of paths
-        Image files, folders, manifests, or stores, in this order.
+        What `featx.images.list_images` takes, or stores, in this order.
     top : int, optional
         How many classes to give for each image, best first; by default one, or, of a model that gives several labels
         an image, all whose decision is above 0.
@@ -104,18 +104,18 @@ def predict(
     check_golden(runner, model.golden, "the model")
     for source in images:
         listing = list_images(source)
-        yield from (_failed(listing.root, *failure) for failure in listing.failures)
-        with progress_bar(len(listing.paths), "image", f"predict {source}", shown=progress) as bar:
+        yield from (_failed(listing, *failure) for failure in listing.failures)
+        with progress_bar(len(listing), "image", f"predict {source}", shown=progress) as bar:
             for part in feature_parts(
-                runner, listing.paths, listing.root, workers or os.cpu_count() or 1, max_pixels, bar.update
+                runner, listing, range(len(listing)), workers or os.cpu_count() or 1, max_pixels, bar.update
             ):
-                paths = [str(listing.root / path) for path in part.paths[::tta]]
+                paths = [listing.full_name(path) for path in part.paths[::tta]]
                 yield from _decide(model, paths, np.hstack(list(part.features.values())), top, tta)
-                yield from (_failed(listing.root, *failure) for failure in part.failures)
+                yield from (_failed(listing, *failure) for failure in part.failures)
 
 
-def _failed(root: Path, path: str, reason: str) -> Prediction:
-    return Prediction(str(root / path), reason=reason)
+def _failed(listing: Listing, path: str, reason: str) -> Prediction:
+    return Prediction(listing.full_name(path), reason=reason)
 
 
 def _of_store(model: Model, path: Path, top: int | None, tta: int) -> Iterator[Prediction]:

@@ -22,6 +22,7 @@ from featx.engines.trunk import Normalize, Trunk
 from featx.errors import EngineError, ImageError, SpecMismatch
 from featx.extract import extract
 from featx.fit import fit
+from featx.images import list_images
 from featx.images.loading import load_images
 from featx.predict import predict
 from featx.spec import PREPROCESSINGS, ExtractSpec
@@ -76,7 +77,7 @@ def test_int8_without_a_calibration_is_refused_and_not_computed_as_fp32(oxford, 
 
 
 def test_both_engines_agree_on_photographs(oxford, flower_paths, flowers):
-    pixels = [image.pixels for image in load_images(flower_paths[:4], flowers / "jpg", ExtractSpec(), 2)]
+    pixels = [image.pixels for image in load_images(list_images(flower_paths[:4]), range(4), ExtractSpec(), 2)]
     images = np.stack(pixels)
     found = calibrate(oxford, ExtractSpec(), images)
     spec = ExtractSpec(precision="int8", calibration=found.bounds)

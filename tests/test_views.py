@@ -10,7 +10,7 @@ from PIL import Image
 
 from featx.augment import DEFAULT, FILLS, parse_augment
 from featx.errors import ImageError
-from featx.images import draw_golden, prepare
+from featx.images import draw_golden, list_images, prepare
 from featx.images.loading import load_images
 from featx.images.preprocessing import mean_color
 from featx.images.views import View, draw_view, make_views
@@ -36,9 +36,9 @@ def test_views_come_from_seed_digest_and_number_alone(tmp_path):
     for number in range(6):
         draw(0, number).save(tmp_path / f"{number}.png")
     spec = spec_of(size=32, views=4, augment=DEFAULT + ",color")
-    paths = [f"{number}.png" for number in range(6)]
-    loaded = {image.path: image.views for image in load_images(paths, tmp_path, spec, 1)}
-    for image in load_images(paths[::-1], tmp_path, spec, 3):
+    listing = list_images(tmp_path)
+    loaded = {image.path: image.views for image in load_images(listing, range(6), spec, 1)}
+    for image in load_images(listing, reversed(range(6)), spec, 3):
         np.testing.assert_array_equal(image.views, loaded[image.path])
     assert len({view.tobytes() for views in loaded.values() for view in views}) == 24
 

@@ -14,7 +14,7 @@ from featx.fit.training import read_training
 from featx.heads.folds import make_folds
 from featx.heads.pipelines import make_head
 from featx.heads.refit import refit, refit_calibrated
-from featx.images import decode
+from featx.images import decode, list_images
 from featx.images.loading import load_images
 from featx.images.views import make_views
 from featx.info import describe
@@ -132,7 +132,7 @@ def test_fewer_images_wait_the_more_views_they_have(shared_photos, monkeypatch):
     asked = []
     paths = (asked.append(path) or str(path) for path in sorted(shared_photos.glob("*/*.png")))
     monkeypatch.setattr("featx.images.loading.AHEAD", 12)
-    images = load_images(paths, shared_photos, SPEC, 1)
+    images = load_images(list_images(paths, shared_photos), range(len(paths)), SPEC, 1)
     next(images)
     images.close()
     assert len(asked) == 5

@@ -4,13 +4,12 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 
 from featx.engines import Engine
 from featx.engines.timings import Timings
-from featx.images import MAX_PIXELS
+from featx.images import MAX_PIXELS, Listing
 from featx.images.loading import Loaded, load_images
 from featx.spec import ExtractSpec
 from featx.store import Part
@@ -30,23 +29,23 @@ def rows_per_part(spec: ExtractSpec) -> int:
 
 def feature_parts(
     engine: Engine,
-    paths: Sequence[str],
-    root: Path,
+    listing: Listing,
+    rows: Sequence[int] | np.ndarray,
     workers: int,
     max_pixels: int = MAX_PIXELS,
     advance: Callable[[int], object] = int,
     timings: Timings | None = None,
 ) -> Iterator[Part]:
-    """Extract images in order, one part at a time; bad images become failures of their part.
+    """Extract those rows of a listing in order, one part at a time; bad images become failures of their part.
 
     ``advance`` is called with the number of images that have just been done; the default does nothing with it.
     ``timings`` takes down where the time goes.
     """
     timings = timings or Timings(workers)
-    with closing(load_images(paths, root, engine.spec, workers, max_pixels)) as images:
+    with closing(load_images(listing, map(int, rows), engine.spec, workers, max_pixels)) as images:
         each = rows_per_part(engine.spec) // engine.spec.views
-        for first in range(0, len(paths), each):
-            yield _compute(engine, itertools.islice(images, min(each, len(paths) - first)), advance, timings)
+        for first in range(0, len(rows), each):
+            yield _compute(engine, itertools.islice(images, min(each, len(rows) - first)), advance, timings)
 
 
 def _compute(engine: Engine, images: Iterable[Loaded], advance: Callable[[int], object], timings: Timings) -> Part:

@@ -13,6 +13,7 @@ from featx.blocks import BLOCKS, feature_name
 from featx.engines import Engine
 from featx.engines.streaming import feature_parts
 from featx.errors import DataError
+from featx.images import list_images
 from featx.images.loading import load_images
 from featx.progress import progress_bar
 from featx.spec import ExtractSpec
@@ -69,13 +70,14 @@ class Boundary:
     def _compute(
         self, make: Callable[[ExtractSpec], Engine], paths: Sequence[str], root: Path, workers: int
     ) -> Iterator[np.ndarray]:
+        listing = list_images(paths, root)
         if self._block == 0:
-            for image in load_images(paths, root, self._spec, workers):
+            for image in load_images(listing, range(len(listing)), self._spec, workers):
                 self._check([image.path], [image.digest], [(image.path, image.reason)] if image.reason else [])
                 yield np.stack(image.views).transpose(0, 3, 1, 2)
             return
         name = feature_name(self._block, "flat")
-        for part in feature_parts(make(boundary_spec(self._spec, self._block)), paths, root, workers):
+        for part in feature_parts(make(boundary_spec(self._spec, self._block)), listing, range(len(listing)), workers):
             self._check(part.paths, part.digests, part.failures)
             values = part.features[name].reshape(-1, *self._shape[1:])
             if values.max(initial=0) > np.finfo(np.float16).max:
