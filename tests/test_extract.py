@@ -257,7 +257,9 @@ def test_a_stopped_run_goes_on_from_its_parts(photos, tmp_path, monkeypatch, par
     monkeypatch.setattr(streaming, "PART_ROWS", 8)
     counted = []
     monkeypatch.setattr(
-        streaming, "load_images", lambda paths, *args: counted.extend(paths) or load_images(paths, *args)
+        streaming,
+        "load_images",
+        lambda listing, rows, *args: load_images(listing, (counted.append(row) or row for row in rows), *args),
     )
     extract(photos, tmp_path / "photos.h5", SPEC)
     assert len(counted) == 25 - 8 * parts

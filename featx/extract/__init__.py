@@ -4,9 +4,9 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,18 +17,18 @@ from featx.engines.timings import Timings
 from featx.errors import ImageError, SpecError, StoreExists
 from featx.extract.precision import draw_sample, settle_precision
 from featx.extract.report import ExtractReport, make_report
-from featx.extract.update import OldStore, Row, listed_rows, read_parts, row_table, still_valid
-from featx.images import MAX_PIXELS, list_images
+from featx.extract.update import Ledger, OldStore, read_parts
+from featx.images import MAX_PIXELS, Listing, list_images
 from featx.progress import progress_bar
 from featx.spec import ExtractSpec
-from featx.store import Part, PartFolder, Store, assemble
+from featx.store import Part, PartFolder, RowTable, Store, assemble
 from featx.weights import load_trunk
 
 MISSING = ("error", "drop", "keep")
 
 
 def extract(
-    source: str | Path | Sequence[str | Path],
+    source: str | Path | Sequence[Any] | Any,
     output: str | Path,
     spec: ExtractSpec | None = None,
     *,
@@ -53,14 +53,14 @@ def extract(
 
     Parameters
     ----------
-    source : path or sequence of paths
-        A folder (one sub-folder a class, or flat), a CSV manifest (``path,label[,split]``), or image files.
+    source : path, URL or object
+        A folder, manifest, shards, a data set, or image files: what `featx.images.list_images` takes.
     output : path
         The store's file.
     spec : ExtractSpec, optional
         What to extract; its ``trunk_digest`` and ``preprocessing`` are filled in from the weights.
-    root : path, optional
-        The folder that a manifest's paths are relative to; by default the manifest's own.
+    root : path or URL, optional
+        What a manifest's paths are relative to; by default the manifest's own folder.
     weights : path, optional
         A weights file to use instead of the known sources of ``spec.trunk``.
     engine, device, batch_size, workers
@@ -97,6 +97,8 @@ def extract(
         raise SpecError(f"missing of extract must be one of {', '.join(MISSING)}, got {missing!r}")
     output = Path(output)
     listing = list_images(source, root)
+    if not isinstance(source, str | Path):
+        listing = listing.unique()
     spec = spec or ExtractSpec()
     trunk = load_trunk(spec.trunk, weights)
     spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
@@ -113,35 +115,30 @@ def extract(
         )  # fmt: skip
         spec = settled.spec
         old = OldStore() if overwrite or not output.exists() else OldStore.read(output, spec)
-        rows = listed_rows(listing)
-        dropped = spec.views * _missing_images(output, old, rows, missing, spec.views)
+        dropped = spec.views * _missing_images(output, old, listing, missing, spec.views)
         golden = folder.begin(spec, overwrite=overwrite)
-        done, failed = read_parts(folder)
-        valid = still_valid({**old.digests, **done}, listing.paths, listing.root, workers)
-        tried = set(valid).union(path for path, _ in failed)
-        pending = [path for path in listing.paths if path not in tried]
-        new = _New()
-        if pending:
+        ledger = Ledger(listing, spec.views, old, read_parts(folder), workers)
+        if len(ledger.pending):
             runner = settled.engine or make(spec)
             golden = _begin(folder, runner, golden, old)
-            with progress_bar(len(pending), "image", "extract", shown=progress) as bar:
-                parts = feature_parts(runner, pending, listing.root, workers, max_pixels, bar.update, timings)
-                new = _write_parts(folder, parts, timings, strict=strict)
-        digests, failures = {**valid, **new.digests}, [*listing.failures, *failed, *new.failures]
+            with progress_bar(len(ledger.pending), "image", "extract", shown=progress) as bar:
+                parts = feature_parts(runner, listing, ledger.pending, workers, max_pixels, bar.update, timings)
+                _write_parts(folder, parts, ledger, timings, strict=strict)
         if missing == "keep":
-            # An image that is listed still, but can no longer be read, is a failure and not a row.
-            digests |= {path: digest for path, digest in old.digests.items() if path not in rows}
-            rows = {**old.rows, **rows}
-            failures += [failure for failure in old.failures if failure[0] not in rows]
-        if not digests:
-            raise ImageError(f"none of the {len(rows)} images of {source} could be read; {': '.join(failures[0])}")
-        table = row_table(rows, digests, failures, spec.views)
-        sources = [*([output] if old.rows else []), *folder.part_files()]
+            ledger.keep(old)
+        if not ledger.digests.any():
+            raise ImageError(f"none of the {len(listing)} images of {_name(source)} could be read; "
+                             f"{': '.join(ledger.failures[0])}")  # fmt: skip
+        table = RowTable.of(ledger.rows, ledger.digests, ledger.failures, spec.views)
+        sources = [*([output] if len(old.rows) else []), *folder.part_files()]
         assemble(output, table, spec, golden or dict(old.golden), sources, scratch=folder.path)
         folder.discard()
     seconds = time.monotonic() - began
-    extracted = spec.views * (len(new.digests) + len(done))
-    return make_report(output, extracted, dropped, seconds, settled.agreement, timings)
+    return make_report(output, spec.views * ledger.extracted, dropped, seconds, settled.agreement, timings)
+
+
+def _name(source: object) -> str:
+    return str(source) if isinstance(source, str | Path) else type(source).__name__
 
 
 def _found(folder: PartFolder, output: Path, *, overwrite: bool) -> ExtractSpec | None:
@@ -152,12 +149,13 @@ def _found(folder: PartFolder, output: Path, *, overwrite: bool) -> ExtractSpec 
         return store.spec
 
 
-def _missing_images(output: Path, old: OldStore, rows: dict[str, Row], missing: str, views: int) -> int:
+def _missing_images(output: Path, old: OldStore, listing: Listing, missing: str, views: int) -> int:
     """How many images of the old store go, since they are no longer listed."""
-    gone = sorted(set(old.rows).difference(rows))
-    if gone and missing == "error":
+    gone = np.flatnonzero(listing.paths.find(old.rows.paths) < 0)
+    if len(gone) and missing == "error":
         raise StoreExists(
-            f"{output} has {views * len(gone)} rows whose images are no longer among the source's, {gone[0]!r} first; "
+            f"{output} has {views * len(gone)} rows whose images are no longer among the source's, "
+            f"{min(old.rows.paths.take(gone))!r} first; "
             "give --missing drop to remove them, --missing keep to keep them, or another --output"
         )
     return len(gone) if missing == "drop" else 0
@@ -177,15 +175,8 @@ def _begin(
     return golden
 
 
-@dataclass
-class _New:
-    digests: dict[str, str] = field(default_factory=dict)
-    failures: list[tuple[str, str]] = field(default_factory=list)
-
-
-def _write_parts(folder: PartFolder, parts: Iterable[Part], timings: Timings, *, strict: bool) -> _New:
-    """Write parts beside the computing of the next; give the digests of the rows that are new, and the failures."""
-    new = _New()
+def _write_parts(folder: PartFolder, parts: Iterable[Part], ledger: Ledger, timings: Timings, *, strict: bool) -> None:
+    """Write parts beside the computing of the next, and enter them into the ledger."""
     written: Future[None] | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="featx-write") as writer:
         for part in parts:
@@ -194,11 +185,9 @@ def _write_parts(folder: PartFolder, parts: Iterable[Part], timings: Timings, *,
             if written:
                 written.result()
             written = writer.submit(_write, folder, part, timings)
-            new.digests.update(zip(part.paths, part.digests, strict=True))
-            new.failures += part.failures
+            ledger.enter(part)
         if written:
             written.result()
-    return new
 
 
 def _write(folder: PartFolder, part: Part, timings: Timings) -> None:

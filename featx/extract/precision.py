@@ -67,8 +67,8 @@ def settle_precision(
 
 def draw_sample(listing: Listing, spec: ExtractSpec, workers: int, max_pixels: int) -> np.ndarray:
     """Images drawn evenly from a listing, uint8 (n, size, size, 3); those that cannot be read are left out."""
-    rows = np.unique(np.linspace(0, len(listing.paths) - 1, SAMPLE).astype(int))
-    loaded = list(load_images([listing.paths[row] for row in rows], listing.root, spec.plain, workers, max_pixels))
+    rows = np.unique(np.linspace(0, len(listing) - 1, SAMPLE).astype(int)).tolist()
+    loaded = list(load_images(listing, rows, spec.plain, workers, max_pixels))
     pixels = [image.pixels for image in loaded if image.pixels is not None]
     if not pixels:
         raise ImageError(

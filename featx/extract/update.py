@@ -7,27 +7,25 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from featx.images import Listing
-from featx.images.loading import file_digest
+from featx.rows import Rows
 from featx.spec import ExtractSpec
-from featx.store import PartFolder, RowTable, Store, layout
+from featx.store import Part, PartFolder, Store, layout
+from featx.texts import BATCH, Column, Texts
 
-
-@dataclass(frozen=True)
-class Row:
-    """What is known of a row without any feature: the names of its classes, and its split values."""
-
-    labels: tuple[str, ...]
-    splits: Mapping[str, str]
+Digests = NDArray[np.bytes_]
+"""One sha256 a row, as hex; ``b""`` where there are no features."""
+NONE = Rows(Texts.of(()), Column.of(()))
 
 
 @dataclass(frozen=True)
 class OldStore:
-    """The store that was there: digests and rows by path, and its golden features. Empty if there was none."""
+    """The store that was there: its images' rows and digests, and its golden features. Empty if there was none."""
 
-    digests: Mapping[str, str] = field(default_factory=dict)
-    rows: Mapping[str, Row] = field(default_factory=dict)
+    rows: Rows = NONE
+    digests: Digests = field(default_factory=lambda: np.zeros(0, "S64"))
     golden: Mapping[str, np.ndarray] = field(default_factory=dict)
     failures: Sequence[tuple[str, str]] = ()
 
@@ -41,78 +39,87 @@ class OldStore:
                 that="this extraction",
                 remedy="extract with the same options, give --overwrite to start anew, or another --output",
             )
-            paths, classes, splits = store.paths, store.classes, store.splits
-            codes, indicator = store.labels.tolist(), store.indicator
-            sets = None if indicator is None else [np.flatnonzero(row).tolist() for row in indicator]
-            labels = _names(classes, codes, sets)
-            rows = {
-                path: Row(label, {name: values[row] for name, values in splits.items()})
-                for row, (path, label) in enumerate(zip(paths, labels, strict=True))
-            }
-            return cls(dict(zip(paths, store.digests, strict=True)), rows, store.golden, store.failures)
+            rows, digests = store.images()
+            return cls(rows, digests, store.golden, store.failures)
 
 
-def listed_rows(listing: Listing) -> dict[str, Row]:
-    """The rows that a listing asks for, by path, in its order."""
-    labels = _names(listing.classes, listing.labels.tolist(), listing.label_sets)
-    return {
-        path: Row(label, {name: values[row] for name, values in listing.splits.items()})
-        for row, (path, label) in enumerate(zip(listing.paths, labels, strict=True))
-    }
+@dataclass(frozen=True)
+class Finished:
+    """What the finished parts hold: paths and digests of images with features, and the failures."""
+
+    paths: Texts
+    digests: Digests
+    failures: list[tuple[str, str]]
 
 
-def _names(classes: Sequence[str], codes: Sequence[int], sets: Sequence[Sequence[int]] | None) -> list[tuple[str, ...]]:
-    """The names of each row's classes, from its one code, -1 for none, or from all where rows have several."""
-    if sets is None:
-        return [(classes[code],) if code >= 0 else () for code in codes]
-    return [tuple(classes[code] for code in row) for row in sets]
-
-
-def still_valid(known: Mapping[str, str], paths: Sequence[str], root: Path, workers: int) -> dict[str, str]:
-    """Digests of those of ``paths`` whose file still has the digest that is known of it."""
-
-    def unchanged(path: str) -> bool:
-        try:
-            return file_digest(root / path) == known[path]
-        except OSError:
-            return False
-
-    candidates = [path for path in paths if path in known]
-    with ThreadPoolExecutor(workers) as pool:
-        return {
-            path: known[path] for path, same in zip(candidates, pool.map(unchanged, candidates), strict=True) if same
-        }
-
-
-def read_parts(folder: PartFolder) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """Digests by path, and the failures, of all finished parts."""
-    digests: dict[str, str] = {}
-    failures: list[tuple[str, str]] = []
+def read_parts(folder: PartFolder) -> Finished:
+    """Read which images the finished parts hold."""
+    paths, digests, failures = [NONE.paths], [np.zeros(0, "S64")], list[tuple[str, str]]()
     for path in folder.part_files():
         with h5py.File(path) as file:
             rows = file["rows"]
-            digests.update(zip(layout.read_strings(rows["path"]), layout.read_strings(rows["digest"]), strict=True))
+            plain = np.array(layout.read_views(file)) == 0
+            paths.append(layout.read_texts(rows["path"]).take(np.flatnonzero(plain)))
+            digests.append(rows["digest"][:].astype("S64")[plain])
             failures += layout.read_failures(file)
-    return digests, failures
+    return Finished(Texts.joined(paths), np.concatenate(digests), failures)
 
 
-def row_table(
-    rows: Mapping[str, Row], digests: Mapping[str, str], failures: Sequence[tuple[str, str]], views: int = 1
-) -> RowTable:
-    """The table of those rows that have a digest, and so features, ``views`` times; the order of ``rows`` is kept."""
-    paths = [path for path in rows if path in digests for _ in range(views)]
-    kept = [rows[path] for path in paths]
-    classes = sorted({name for row in kept for name in row.labels})
-    code_of = {name: code for code, name in enumerate(classes)}
-    sets = [sorted(code_of[name] for name in row.labels) for row in kept]
-    columns = sorted({name for row in kept for name in row.splits})
-    return RowTable(
-        paths=paths,
-        digests=[digests[path] for path in paths],
-        labels=np.array([row[0] if row else -1 for row in sets], int),
-        classes=classes,
-        splits={name: [row.splits.get(name, "") for row in kept] for name in columns},
-        failures=sorted(failures),
-        label_sets=sets if any(len(row) > 1 for row in sets) else None,
-        views=views,
-    )
+class Ledger:
+    """Which images of a listing have features, which failed, and which are to be extracted: ``pending`` (rows)."""
+
+    def __init__(self, listing: Listing, views: int, old: OldStore, done: Finished, workers: int) -> None:
+        self.rows, self._views = listing.rows, views
+        known: Digests = np.zeros(len(listing), "S64")
+        for paths, digests in ((old.rows.paths, old.digests), (done.paths, done.digests)):
+            at = listing.paths.find(paths)
+            known[at[at >= 0]] = digests[at >= 0]
+        self.digests = _still_valid(known, listing, workers)
+        self.failures = [*listing.failures, *done.failures]
+        tried = self.digests != b""
+        failed = listing.paths.find(Texts.of(path for path, _ in done.failures))
+        tried[failed[failed >= 0]] = True
+        self.pending = np.flatnonzero(~tried)
+        self.extracted, self._entered = len(done.paths), 0
+
+    def enter(self, part: Part) -> None:
+        """Note a part, the next of those that are made of the pending images in their order."""
+        digests, failed = part.digests[:: self._views], {path for path, _ in part.failures}
+        first, self._entered = self._entered, self._entered + len(digests) + len(failed)
+        tried = self.pending[first : self._entered].tolist()
+        self.digests[[row for row in tried if self.rows.paths[row] not in failed]] = digests
+        self.failures += part.failures
+        self.extracted += len(digests)
+
+    def keep(self, old: OldStore) -> None:
+        """Keep what the old store has and the listing has not; its rows come first, in their order."""
+        listed = self.rows.paths.find(old.rows.paths)
+        gone = np.flatnonzero(listed < 0)
+        # An image that is listed still, but can no longer be read, is a failure and not a row.
+        failed = self.rows.paths.find(Texts.of(path for path, _ in old.failures))
+        self.failures += [failure for failure, row in zip(old.failures, failed.tolist(), strict=True) if row < 0]
+        # Those that are gone and then those that are listed, put into the order of the old store and then of the new.
+        where = listed + len(gone)
+        where[gone] = np.arange(len(gone))
+        new = np.setdiff1d(np.arange(len(self.rows)), listed) + len(gone)
+        order = np.concatenate([where, new])
+        self.rows = Rows.joined([old.rows.take(gone), self.rows]).take(order)
+        self.digests = np.concatenate([old.digests[gone], self.digests])[order]
+
+
+def _still_valid(digests: Digests, listing: Listing, workers: int) -> Digests:
+    """The digests of those images that still have the bytes that are known of them."""
+
+    def unchanged(row: int) -> bool:
+        try:
+            return listing.digest(row) == str(digests[row], "ascii")
+        except (OSError, ValueError):
+            return False
+
+    valid, rows = np.zeros_like(digests), np.flatnonzero(digests)
+    # A block at a time: a pool makes a future for each image at once.
+    with ThreadPoolExecutor(workers) as pool:
+        for block in np.array_split(rows, len(rows) // BATCH + 1):
+            same = block[np.fromiter(pool.map(unchanged, block.tolist()), bool, len(block))]
+            valid[same] = digests[same]
+    return valid

@@ -1,7 +1,7 @@
 """From part files, and the store that was there, to the final store."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,11 @@ import h5py
 import numpy as np
 
 from featx.errors import StoreError
+from featx.rows import Rows, code_labels
 from featx.spec import ExtractSpec
 from featx.store import layout
 from featx.store.writing import writing
+from featx.texts import Texts
 from featx.version import __version__
 
 
@@ -33,6 +35,22 @@ class RowTable:
     failures: Sequence[tuple[str, str]]
     label_sets: Sequence[Sequence[int]] | None = None
     views: int = 1
+
+    @classmethod
+    def of(cls, rows: Rows, digests: np.ndarray, failures: Iterable[tuple[str, str]], views: int = 1) -> "RowTable":
+        """The table of those images that have a digest (``S64``, ``b""`` for none), each ``views`` times."""
+        kept = np.repeat(np.flatnonzero(digests), views)
+        rows, labels = rows.take(kept), code_labels(rows.labels.take(kept))
+        return cls(
+            paths=rows.paths,
+            digests=Texts.of_bytes(digests[kept].tolist()),
+            labels=labels.codes,
+            classes=labels.classes,
+            splits=dict(sorted(rows.splits.items())),
+            failures=sorted(failures),
+            label_sets=labels.sets,
+            views=views,
+        )
 
     @property
     def view(self) -> np.ndarray:

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from featx.spec import ExtractSpec
+from featx.texts import Texts, encode
 
 SCHEMA = 2
 """The latest. Schema 2 is 1 with ``/rows/labels_multi``: a store claims it only if an image has several labels."""
@@ -45,7 +46,7 @@ def write_indicator(group: h5py.Group, name: str, sets: Sequence[Sequence[int]],
 
 def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
     """A column of strings as UTF-8; bytes of file names that are not UTF-8 stay as they are."""
-    encoded = [value.encode("utf-8", "surrogateescape") for value in values]
+    encoded = list(map(encode, values))
     length = max((len(value) for value in encoded), default=1) or 1
     dtype = h5py.string_dtype("utf-8", length)
     # Fixed length costs nothing on disk: deflate takes the padding.
@@ -58,6 +59,11 @@ def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
 def read_strings(dataset: h5py.Dataset) -> list[str]:
     """What `write_strings` wrote."""
     return [value.decode("utf-8", "surrogateescape") for value in dataset[:].tolist()]
+
+
+def read_texts(dataset: h5py.Dataset) -> Texts:
+    """What `write_strings` wrote, without an object a row."""
+    return Texts.of_bytes(dataset[:].tolist())
 
 
 def read_views(file: h5py.File) -> list[int]:

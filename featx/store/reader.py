@@ -9,8 +9,10 @@ import h5py
 import numpy as np
 
 from featx.errors import DataError, FeatxError, StoreCorrupt, StoreError
+from featx.rows import Rows, names_of
 from featx.spec import ExtractSpec
 from featx.store import layout
+from featx.texts import Column
 
 
 def is_store(path: str | Path) -> bool:
@@ -135,6 +137,18 @@ class Store:
         """Features of the golden images, float32 (3, width) by name."""
         with self._reading():
             return layout.read_identity(self._file)[1]
+
+    def images(self) -> tuple[Rows, np.ndarray]:
+        """What is known of each image besides its features, a row an image, and the digests, ``S64`` (images,)."""
+        plain = slice(None, None, self.spec.views)
+        indicator = self.indicator
+        with self._reading():
+            file = self._file
+            paths, digests = layout.read_texts(file["rows/path"])[plain], file["rows/digest"][plain].astype("S64")
+            columns = file.get("splits", {}).items()
+            splits = {name: Column.of(layout.read_strings(column)[plain]) for name, column in columns}
+        labels = names_of(self.classes, self.labels[plain], None if indicator is None else indicator[plain])
+        return Rows(paths, labels, splits), digests
 
     def rows_of(self, split: str | None, column: str = "split") -> np.ndarray:
         """int64 indices of the rows whose value in a split column is ``split``; of all rows for None."""
