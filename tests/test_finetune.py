@@ -273,7 +273,6 @@ def test_an_epoch_takes_one_view_of_each_image_and_they_change(place, model, tmp
 
 def test_from_scratch_begins_at_random(place, model, tmp_path, oxford):
     recipe = dataclasses.replace(FAST, epochs=1, from_scratch=True, init="random", batch_size=16)
-    data = read_data(model, place / "photos.h5", recipe)
     module = make_module(model, oxford, 1.0, recipe)
     known = to_torch(model, oxford)
     assert not torch.equal(module.trunk.features[0].weight, known.trunk.features[0].weight)

@@ -174,7 +174,7 @@ class _Run:
     def train(
         self, base: Model, images: Images, scale: float, prefix: str, stops: dict[str, int] | None = None
     ) -> tuple[dict[str, Outcome], ImageClassifier]:
-        """Both stages on some images, from ``base`` and its logits × ``scale``; with ``stops``, so many epochs of each and no choice of them."""
+        """Both stages on some images, from ``base`` with logits × ``scale``; with ``stops``, just so many epochs."""
         recipe = self.recipe
         module = make_module(base, self.weights, scale, recipe).to(self.place)
         first = first_trained("all" if recipe.from_scratch else recipe.unfreeze)
