@@ -15,6 +15,7 @@ from featx.report.run import Run, open_run
 from featx.report.section import Section, percent
 from featx.report.sections import (
     accuracy,
+    advice,
     classes,
     commands,
     confusion,
@@ -24,10 +25,12 @@ from featx.report.sections import (
     feature_map,
     mistakes,
     reliability,
+    suspects,
 )
 
 __all__ = ["ReportFile", "report"]
-SECTIONS = (extraction, accuracy, depth, confusion, classes, reliability, mistakes, feature_map, curves, commands)
+SECTIONS = (extraction, accuracy, depth, advice, confusion, classes, reliability, mistakes, suspects, feature_map,
+            curves, commands)  # fmt: skip
 """In the order of the page."""
 OF_MODEL = (accuracy, confusion, classes, reliability, mistakes)
 """Those that are about a model's decisions."""

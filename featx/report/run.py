@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from featx.advise import Advice, advise
 from featx.errors import DataError, FeatxError, ListingError, ModelError
 from featx.heads.rows import fingerprint
 from featx.info import describe
@@ -15,6 +16,7 @@ from featx.model import Model, load_model
 from featx.probe import ProbeReport, probe
 from featx.report.decisions import Decisions, read_decisions
 from featx.store import Store, is_store
+from featx.suspects import Suspects, find_suspects
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,16 @@ class Run:
     def probe(self) -> ProbeReport:
         """Every depth of the trunk; ``DataError`` if labels do not allow it."""
         return probe(self.store, engine=self.engine, device=self.device, **self.selection)
+
+    @cached_property
+    def advice(self) -> Advice:
+        """Which way of transfer learning fits; ``DataError`` if labels do not allow it."""
+        return advise(self.store, root=self.root, probed=self.probe, **self.selection)
+
+    @cached_property
+    def suspects(self) -> Suspects:
+        """The images that deserve a look."""
+        return find_suspects(self.store, column=self.selection.get("column"))
 
 
 def open_run(

@@ -31,14 +31,12 @@ class Command:
 def make(run: Run) -> Section:
     """From images to this page."""
     store, root = str(run.store), str(run.root) if run.root else None
-    selected = _selected(run.selection)
-    lines = [
-        Command("Extract the features", _line("extract", root or "IMAGES", o=store, **_extracted(run.facts["spec"])))
-    ]
+    images, selected = root or "IMAGES", _selected(run.selection)
+    lines = [Command("Extract the features", _line("extract", images, o=store, **_extracted(run.facts["spec"])))]
     about, source = store, selected
     if run.model:
         about, source = str(run.model.path), {"store": store}
-        lines += _of_model(run.model, about, store, root or "IMAGES", selected)
+        lines += _of_model(run.model, about, store, images, selected)
     lines.append(Command("Look at every depth", _line("probe", store, **selected)))
     lines.append(Command("Make this page", _line("report", about, o="report.html", root=root, **source)))
     return Section("commands", TITLE, "From the images to this page.", tuple(lines))
@@ -56,9 +54,8 @@ def _of_model(model: Model, path: str, store: str, root: str, selected: dict[str
 
 def _extracted(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a spec that are not the default."""
-    return {
-        OPTIONS.get(name, name): value for name, value in _unusual(spec, ExtractSpec).items() if name not in IMPLIED
-    }
+    chosen = _unusual(spec, ExtractSpec)
+    return {OPTIONS.get(name, name): value for name, value in chosen.items() if name not in IMPLIED}
 
 
 def _fitted(model: Model, store: str) -> dict[str, Any]:
@@ -70,6 +67,8 @@ def _fitted(model: Model, store: str) -> dict[str, Any]:
     with Store(store) as opened:
         if opened.spec.pools != model.spec.pools:
             given["pools"] = model.spec.pools
+    head = model.estimator.named_steps["head"]
+    given["class_weight"] = getattr(head, "estimator", head).class_weight
     if info.get("sample_weight", "given") != "given":
         given["weight_column"] = info["sample_weight"]
     return given | ({"calibrate": True} if "calibration" in info else {})

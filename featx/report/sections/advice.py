@@ -1,0 +1,90 @@
+"""Which way of transfer learning fits: the plane of size and likeness, the learning curve and its forecast."""
+
+import textwrap
+from dataclasses import dataclass
+
+import numpy as np
+
+from featx.advise import CASES, Advice, Size
+from featx.advise.thresholds import BORDER
+from featx.report.plot import Plot, linear, logarithmic, points
+from featx.report.run import Run
+from featx.report.section import Figure, Section, percent, sentence
+
+TITLE = "Which way to go"
+WIDTH = 560
+LEFT, RIGHT, TOP = 62, 540, 40
+PLANE_BOTTOM, CURVE_BOTTOM = 420, 320
+BELOW = 54
+"""Room for an axis's labels."""
+LETTERS = 24
+"""A line in a quarter of the plane."""
+LAW_POINTS = 40
+
+
+@dataclass(frozen=True)
+class Quarter:
+    """One of the four cases: where it lies on the plane, and its name and way in lines."""
+
+    name: str
+    x: float
+    y: float
+    width: float
+    height: float
+    lines: tuple[str, ...]
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Direction:
+    """The advice; the plane with its quarters; the learning curve, its law up to today and beyond, and its forecast."""
+
+    advice: Advice
+    plane: Plot
+    quarters: tuple[Quarter, ...]
+    curve: Plot
+    known: str
+    beyond: str
+    band: str
+
+
+def make(run: Run) -> Section:
+    """The advice, drawn."""
+    advice = run.advice
+    size, axis = advice.size, linear("size: images a class, and how flat the curve is", [0, 1], LEFT, RIGHT)
+    plane = Plot(WIDTH, PLANE_BOTTOM + BELOW, axis, linear("likeness to photographs", [0, 1], PLANE_BOTTOM, TOP))
+    curve = _curve(size)
+    now, then = size.forecasts
+    reached = size.curve[-1].per_class
+    between = f"{percent(then.low)} to {percent(then.high)}"
+    figure = Figure("Forecast", percent(then.accuracy), f"{between} with {size.gain.more:,} more images a class")
+    lead = f"{sentence(advice.way)}: for this task the data are {advice.case} to what the trunk was trained on."
+    data = Direction(
+        advice, plane, tuple(_quarter(plane, number, advice.case) for number in range(len(CASES))), curve,
+        _law(curve, size, size.curve[0].per_class, reached), _law(curve, size, reached, then.per_class),
+        points(curve, [now.per_class, then.per_class, then.per_class, now.per_class],
+               [now.low, then.low, then.high, now.high]),
+    )  # fmt: skip
+    return Section("advice", TITLE, lead, data, figure=figure)
+
+
+def _curve(size: Size) -> Plot:
+    images = [point.per_class for point in size.curve] + [forecast.per_class for forecast in size.forecasts]
+    values = [point.mean + sign * point.standard_error for point in size.curve for sign in (-1, 1)]
+    values += [end for forecast in size.forecasts for end in (forecast.low, forecast.high)]
+    x = logarithmic("training images a class", images, LEFT, RIGHT)
+    return Plot(WIDTH, CURVE_BOTTOM + BELOW, x, linear("accuracy", values, CURVE_BOTTOM, TOP, share=True))
+
+
+def _law(plot: Plot, size: Size, low: float, high: float) -> str:
+    images = np.geomspace(low, max(high, low), LAW_POINTS)
+    return points(plot, images.tolist(), (1 - size.floor - size.factor * images**-size.exponent).tolist())
+
+
+def _quarter(plane: Plot, number: int, chosen: str) -> Quarter:
+    case = CASES[number]
+    low, high = (BORDER, 1.0) if case.large else (0.0, BORDER)
+    bottom, top = (BORDER, 1.0) if case.alike else (0.0, BORDER)
+    left, up = plane.x(low), plane.y(top)
+    lines = tuple(textwrap.wrap(case.way, LETTERS))
+    return Quarter(case.name, left, up, plane.x(high) - left, plane.y(bottom) - up, lines, case.name == chosen)

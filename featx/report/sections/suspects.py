@@ -1,0 +1,44 @@
+"""Images that deserve a look: labels that are probably wrong, photographs that are there twice, and outliers."""
+
+from dataclasses import dataclass
+
+from featx.report.run import Run
+from featx.report.section import Figure, Section
+from featx.suspects import Suspects
+
+TITLE = "Worth a look"
+MOST = 24
+"""Of each kind that are shown."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found, and the numbers of the images by their paths; ``most`` of each kind are shown."""
+
+    found: Suspects
+    numbers: dict[str, int]
+    confusions: bool
+    most: int = MOST
+
+
+def make(run: Run) -> Section:
+    """The first of each kind."""
+    found = run.suspects
+    paths = [item.path for item in (*found.mislabeled[:MOST], *found.outliers[:MOST])]
+    paths += [path for pair in found.near_duplicates[:MOST] for path in (pair.first, pair.second)]
+    number_of = {path: number for number, path in enumerate(run.images.paths)}
+    numbers = {path: number_of[path] for path in paths}
+    duplicates = f"{_count(len(found.near_duplicates), 'near-duplicate pair')}"
+    figure = Figure("Suspicious labels", f"{len(found.mislabeled):,}", f"and {duplicates}")
+    data = Look(found, numbers, confusions=run.model is None)
+    return Section("suspects", TITLE, _lead(found, duplicates), data, frozenset(numbers.values()), figure)
+
+
+def _lead(found: Suspects, duplicates: str) -> str:
+    labels = f"{_count(len(found.mislabeled), 'label')} of {found.images:,} may be wrong"
+    sides = ", ".join(f"{count} across {column}" for column, count in found.straddling.items())
+    return f"{labels}; {duplicates}{f' ({sides})' if sides else ''}; {_count(len(found.outliers), 'outlier')}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
