@@ -56,14 +56,14 @@ def command(ctx: click.Context, /, source: str, quiet: bool, as_json: bool, **op
     if as_json:
         echo_json(dataclasses.asdict(report))
     else:
-        click.echo("\n".join(_lines(report)))
+        click.echo("\n".join(table(report)))
     for note in report.notes:
         click.echo(note, err=True)
     if report.failed:
         ctx.exit(WITH_FAILURES)
 
 
-def _lines(report: Any) -> list[str]:
+def table(report: Any) -> list[str]:
     """The table, a line a mistake."""
     names = list(report.costs[0].cosines)
     head = f"{report.images} images"

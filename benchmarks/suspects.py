@@ -1,0 +1,146 @@
+"""Measure what `featx suspects` finds and what `featx audit` says, on the photographs of Flowers-17.
+
+    python benchmarks/suspects.py flipped FLOWERS17 WORK
+
+FLOWERS17 holds ``jpg/`` and ``splits.csv``; WORK keeps stores between the commands, that of evidence.py too.
+"""
+
+import csv
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+from evidence import say, store_of
+from PIL import Image, ImageOps
+
+from featx.audit import MISTAKES, Audit, audit
+from featx.commands.audit import table
+from featx.contact_sheet import save_picture
+from featx.extract import extract
+from featx.images.decoding import ORIENTATION
+from featx.spec import ExtractSpec
+from featx.store import Store
+from featx.suspects import find_suspects
+from featx.suspects.sheet import draw_suspects
+
+DRAWS = 5
+COPIES = 20
+SAMPLE = 340
+Row = dict[str, str]
+COPY: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "re-encoded": lambda image: image,
+    "resized": lambda image: image.resize((image.width * 2 // 5, image.height * 2 // 5), Image.Resampling.BICUBIC),
+    "mirrored": ImageOps.mirror,
+}
+TURNED = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+"""How the pixels of a phone's picture lie in the file, by EXIF orientation."""
+
+
+def flipped(flowers: Path, work: Path) -> None:
+    """5 % of the labels made wrong at random: how many of the first 50 suspects are."""
+    base = store_of(flowers, work, "default224", ExtractSpec())
+    for seed in range(DRAWS):
+        store = shutil.copy(base, work / "flipped.h5")
+        with Store(base) as opened:
+            paths, labels, classes = np.array(opened.paths, object), opened.labels, len(opened.classes)
+        generator = np.random.default_rng(seed)
+        wrong = generator.choice(len(labels), round(0.05 * len(labels)), replace=False)
+        labels[wrong] = (labels[wrong] + generator.integers(1, classes, len(wrong))) % classes
+        with h5py.File(store, "r+") as file:
+            file["rows/label"][:] = labels
+        began = time.monotonic()
+        found = find_suspects(store)
+        hits = np.isin([item.path for item in found.mislabeled], paths[wrong])
+        say(
+            f"draw {seed}: {len(wrong)} labels flipped, {len(hits)} suspects, {hits.sum()} of them right; precision of "
+            f"the first {len(hits[:50])}: {hits[:50].mean():.2f}; {time.monotonic() - began:.1f} s"
+        )
+
+
+def copies(flowers: Path, work: Path) -> None:
+    """20 copies, re-encoded, resized or mirrored, put on the other side of a split: how many are found."""
+    base = store_of(flowers, work, "default224", ExtractSpec())
+    with (flowers / "splits.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    root = work / "with-copies"
+    root.mkdir(exist_ok=True)
+    for folder in (flowers / "jpg").resolve().iterdir():
+        if not (root / folder.name).is_symlink():
+            (root / folder.name).symlink_to(folder)
+    for seed in range(DRAWS):
+        planted = list(_plant(rows, root, f"copies-{seed}", seed))
+        manifest = work / "copies.csv"
+        with manifest.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows([*rows, *(copy for _, _, copy in planted)])
+        store = Path(shutil.copy(base, work / "copies.h5"))
+        extract(manifest, store, ExtractSpec(), root=root)
+        found = find_suspects(store, column="split_0")
+        pairs = {frozenset((item.first, item.second)): item for item in found.near_duplicates if item.across}
+        hits = [(kind, frozenset((own["path"], copy["path"])) in pairs) for kind, own, copy in planted]
+        by_kind = {kind: [hit for each, hit in hits if each == kind] for kind in COPY}
+        kinds = ", ".join(f"{sum(values)} of {len(values)} {kind}" for kind, values in by_kind.items())
+        say(f"draw {seed}: {sum(hit for _, hit in hits)} of {len(hits)} found across split_0 ({kinds})")
+
+
+def _plant(rows: list[Row], root: Path, folder: str, seed: int) -> Iterator[tuple[str, Row, Row]]:
+    """(kind, row, the copy's row) of training photographs; the copy is a test image."""
+    (root / folder).mkdir(exist_ok=True)
+    train = [row for row in rows if row["split_0"] == "train"]
+    generator = np.random.default_rng(seed)
+    for number, index in enumerate(generator.choice(len(train), COPIES, replace=False)):
+        own, kind = train[index], list(COPY)[number % len(COPY)]
+        path = f"{folder}/{Path(own['path']).stem}-{kind}.jpg"
+        quality = 40 if kind == "re-encoded" else 85
+        COPY[kind](Image.open(root / own["path"]).convert("RGB")).save(root / path, quality=quality)
+        yield kind, own, {**own, "path": path, "split_0": "test"}
+
+
+def untouched(flowers: Path, work: Path) -> None:
+    """What there is in the photographs as they are, and a sheet of all of it to look at."""
+    store = store_of(flowers, work, "default224", ExtractSpec())
+    began = time.monotonic()
+    found = find_suspects(store)
+    say(f"{time.monotonic() - began:.1f} s; near-duplicates have a cosine of {found.cosine:.3f} or more")
+    cosines = np.array([pair.cosine for pair in found.near_duplicates])
+    say(f"{len(cosines)} pairs, {(cosines > 0.999).sum()} of them above 0.999; on two sides: {found.straddling}")
+    say(f"{len(found.mislabeled)} probably mislabeled, {len(found.outliers)} outliers")
+    save_picture(draw_suspects(found, flowers / "jpg", len(cosines)), work / "untouched.png", "WORK")
+
+
+def mistakes(flowers: Path, work: Path) -> None:
+    """What each mistake costs, on 340 photographs; and EXIF ignored, where a third lie as a phone saves them."""
+    _say(audit(flowers / "splits.csv", root=flowers / "jpg", images=SAMPLE))
+    turned = work / "turned"
+    for number, path in enumerate(sorted((flowers / "jpg").rglob("*.jpg"))):
+        target = turned / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        image, exif = Image.open(path), Image.Exif()
+        if number % 3 == 0:
+            exif[ORIENTATION] = list(TURNED)[number // 3 % len(TURNED)]
+            image = image.transpose(TURNED[exif[ORIENTATION]])
+        image.save(target, quality=95, exif=exif)
+    _say(audit(turned, images=SAMPLE, mistakes=[wrong for wrong in MISTAKES if not wrong.upright]))
+
+
+def _say(report: Audit) -> None:
+    say("\n".join(table(report)))
+
+
+CLAIMS: dict[str, Callable[[Path, Path], None]] = {
+    "flipped": flipped,
+    "copies": copies,
+    "untouched": untouched,
+    "mistakes": mistakes,
+}
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4 or sys.argv[1] not in CLAIMS:
+        sys.exit(f"usage: suspects.py {'|'.join(CLAIMS)} FLOWERS17 WORK")
+    Path(sys.argv[3]).mkdir(parents=True, exist_ok=True)
+    CLAIMS[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
