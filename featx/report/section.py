@@ -36,5 +36,5 @@ def sentence(text: str) -> str:
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """A share as a percentage: ``93.8 %``."""
-    return f"{100 * value:.{digits}f} %"
+    """A share as a percentage, ``93.8 %``, which is not broken at a line's end."""
+    return f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featx.advise import CASES, Advice, Size
+from featx.advise.cases import Case
 from featx.advise.thresholds import BORDER
 from featx.report.plot import Plot, linear, logarithmic, points
 from featx.report.run import Run
@@ -19,12 +20,14 @@ BELOW = 54
 """Room for an axis's labels."""
 LETTERS = 24
 """A line in a quarter of the plane."""
+LINE = 19
+"""From one line to the next."""
 LAW_POINTS = 40
 
 
 @dataclass(frozen=True)
 class Quarter:
-    """One of the four cases: where it lies on the plane, and its name and way in lines."""
+    """One of the four cases: where it lies on the plane, its name and way in lines, and where these begin."""
 
     name: str
     x: float
@@ -32,6 +35,7 @@ class Quarter:
     width: float
     height: float
     lines: tuple[str, ...]
+    text: float
     chosen: bool
 
 
@@ -51,16 +55,18 @@ class Direction:
 def make(run: Run) -> Section:
     """The advice, drawn."""
     advice = run.advice
-    size, axis = advice.size, linear("size: images a class, and how flat the curve is", [0, 1], LEFT, RIGHT)
-    plane = Plot(WIDTH, PLANE_BOTTOM + BELOW, axis, linear("likeness to photographs", [0, 1], PLANE_BOTTOM, TOP))
+    size, axis = advice.size, linear("size: images a class, and how flat the curve is", [0, 1], LEFT, RIGHT, count=2)
+    plane = Plot(
+        WIDTH, PLANE_BOTTOM + BELOW, axis, linear("likeness to photographs", [0, 1], PLANE_BOTTOM, TOP, count=2)
+    )
     curve = _curve(size)
     now, then = size.forecasts
     reached = size.curve[-1].per_class
     between = f"{percent(then.low)} to {percent(then.high)}"
     figure = Figure("Forecast", percent(then.accuracy), f"{between} with {size.gain.more:,} more images a class")
-    lead = f"{sentence(advice.way)}: for this task the data are {advice.case} to what the trunk was trained on."
+    lead = f"{sentence(advice.way)}: by size and by likeness to photographs, the data are {advice.case}."
     data = Direction(
-        advice, plane, tuple(_quarter(plane, number, advice.case) for number in range(len(CASES))), curve,
+        advice, plane, tuple(_quarter(plane, case, advice) for case in CASES), curve,
         _law(curve, size, size.curve[0].per_class, reached), _law(curve, size, reached, then.per_class),
         points(curve, [now.per_class, then.per_class, then.per_class, now.per_class],
                [now.low, then.low, then.high, now.high]),
@@ -81,10 +87,14 @@ def _law(plot: Plot, size: Size, low: float, high: float) -> str:
     return points(plot, images.tolist(), (1 - size.floor - size.factor * images**-size.exponent).tolist())
 
 
-def _quarter(plane: Plot, number: int, chosen: str) -> Quarter:
-    case = CASES[number]
+def _quarter(plane: Plot, case: Case, advice: Advice) -> Quarter:
     low, high = (BORDER, 1.0) if case.large else (0.0, BORDER)
     bottom, top = (BORDER, 1.0) if case.alike else (0.0, BORDER)
     left, up = plane.x(low), plane.y(top)
+    width, height, chosen = plane.x(high) - left, plane.y(bottom) - up, case.name == advice.case
     lines = tuple(textwrap.wrap(case.way, LETTERS))
-    return Quarter(case.name, left, up, plane.x(high) - left, plane.y(bottom) - up, lines, case.name == chosen)
+    score = advice.likeness.score
+    # Above or below: where the dot is not.
+    above = not chosen or score is None or score < (bottom + top) / 2
+    text = up + LINE + 6 if above else up + height - LINE * len(lines) - 12
+    return Quarter(case.name, left, up, width, height, lines, text, chosen)

@@ -4,33 +4,37 @@ from dataclasses import dataclass
 
 from featx.report.run import Run
 from featx.report.section import Figure, Section
-from featx.suspects import Suspects
+from featx.suspects import NearDuplicate, Suspects
 
 TITLE = "Worth a look"
 MOST = 24
+PAIRS = 12
 """Of each kind that are shown."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was found, and the numbers of the images by their paths; ``most`` of each kind are shown."""
+    """What was found, the pairs with those across splits first, and the numbers of the images by their paths."""
 
     found: Suspects
+    pairs: tuple[NearDuplicate, ...]
     numbers: dict[str, int]
     confusions: bool
     most: int = MOST
+    most_pairs: int = PAIRS
 
 
 def make(run: Run) -> Section:
     """The first of each kind."""
     found = run.suspects
-    paths = [item.path for item in (*found.mislabeled[:MOST], *found.outliers[:MOST])]
-    paths += [path for pair in found.near_duplicates[:MOST] for path in (pair.first, pair.second)]
+    pairs = tuple(sorted(found.near_duplicates, key=lambda pair: not pair.across))
+    paths = [item.path for item in found.mislabeled[:MOST]] + [item.path for item in found.outliers[:MOST]]
+    paths += [path for pair in pairs[:PAIRS] for path in (pair.first, pair.second)]
     number_of = {path: number for number, path in enumerate(run.images.paths)}
     numbers = {path: number_of[path] for path in paths}
     duplicates = f"{_count(len(found.near_duplicates), 'near-duplicate pair')}"
     figure = Figure("Suspicious labels", f"{len(found.mislabeled):,}", f"and {duplicates}")
-    data = Look(found, numbers, confusions=run.model is None)
+    data = Look(found, pairs, numbers, confusions=run.model is None)
     return Section("suspects", TITLE, _lead(found, duplicates), data, frozenset(numbers.values()), figure)
 
 
