@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 FLOWERS17 ?= ../shared/data/flowers17
 
-.PHONY: help install demo test check lint types coverage bench-extract bench-heads bench-finetune clean
+.PHONY: help install demo test check lint types docs coverage bench-extract bench-heads bench-finetune clean
 
 help: ## List what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,7 +22,7 @@ demo: $(READY) ## Handwritten digits: images to accuracy a block and a head, in 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest
 
-check: lint types coverage ## One gate: lint, format, types, layers, tests with coverage
+check: lint types docs coverage ## One gate: lint, format, types, layers, documentation, tests with coverage
 
 lint: $(READY) ## Ruff, lint and format
 	$(BIN)/ruff check .
@@ -30,6 +30,9 @@ lint: $(READY) ## Ruff, lint and format
 
 types: $(READY) ## Mypy, strict on the package
 	$(BIN)/mypy
+
+docs: $(READY) ## The documentation site: build/docs/index.html
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
 
 coverage: $(READY) ## The tests, with at least 95 % of the package covered
 	$(BIN)/python -m pytest --cov --cov-report=term

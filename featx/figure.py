@@ -24,8 +24,8 @@ def make_figure(xlabel: str, ylabel: str) -> "tuple[Figure, Axes]":
 
 
 def make_panels(rows: int, columns: int, inches: float) -> "tuple[Figure, Any]":
-    """A figure of square panels for pictures, without ticks, as (rows, columns); errors as `make_figure`."""
-    figure = _blank(columns * inches, rows * inches)
+    """A figure of square panels for pictures, as (rows, columns), labels to their left; errors as `make_figure`."""
+    figure = _blank((columns + 1) * inches, (rows + 0.3) * inches)
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat:
         panel.set(xticks=[], yticks=[])

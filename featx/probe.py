@@ -171,6 +171,9 @@ def draw_probe(report: ProbeReport, path: Path) -> None:
         "ms an image" if timed else "% of the trunk's arithmetic", f"cross-validated {report.scoring}"
     )
     axes.errorbar(costs, means, errors, fmt="o", capsize=3)
+    names: dict[tuple[float, float], list[str]] = {}
     for depth, x in zip(report.depths, costs, strict=True):
-        axes.annotate(depth.name, (x, depth.mean), xytext=(5, 4), textcoords="offset points")
+        names.setdefault((x, depth.mean), []).append(depth.name)
+    for place, there in names.items():
+        axes.annotate(", ".join(there), place, xytext=(5, 4), textcoords="offset points")
     figure.savefig(path)

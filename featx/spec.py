@@ -21,7 +21,7 @@ RESIZES = ("squash", "crop", "pad")
 DECODES = ("full", "scaled")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 TOLERANCES = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 4.5e-2, "int8": 4.5e-2}
-"""By precision class: the largest relative error, |a - b| / |b| over one row of one feature, between two ways of
+"""By precision class: the largest relative error, ``|a - b| / |b|`` over one row of one feature, between two ways of
 computing it. A relative error of 0.045 is a cosine of 0.999. For int8, between two of the same calibration."""
 PRECISIONS = tuple(TOLERANCES)
 

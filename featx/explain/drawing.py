@@ -1,5 +1,6 @@
 """An explanation as a picture: each map over the image that it explains."""
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ COLORS = "coolwarm"
 """Moreland (2009), "Diverging color maps for scientific visualization": blue against, red for, the same lightness."""
 PANEL = 2.2
 """Inches a side."""
+NOTE_WIDTH = 36
+"""Characters of the note that a panel is wide, its labels' share included."""
 
 
 def overlay(pixels: NDArray[np.uint8], values: NDArray[np.float32], limit: float | None = None) -> NDArray[np.uint8]:
@@ -75,7 +78,7 @@ def draw_explanation(explanation: Explanation, path: str | Path) -> None:
             panel.imshow(overlay(explanation.pixels, values, limit))
     for panel, title in zip(panels[0], ["image", *columns], strict=True):
         panel.set_title(title)
-    figure.supxlabel(explanation.note, fontsize="small")
+    figure.supxlabel(textwrap.fill(explanation.note, NOTE_WIDTH * len(panels[0])), fontsize="small")
     save_figure(figure, path)
 
 

@@ -1,0 +1,64 @@
+"""What the documentation tells a person to type works: the tutorial runs, and every command line has known options."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from conftest import fill
+
+from featx.commands import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINE = re.compile(r"^\$ featx (.*)$", re.MULTILINE)
+
+
+def lines_of(text):
+    """The arguments of each ``$ featx`` line; comments are cut off, and lines that go on are joined."""
+    for line in LINE.findall(text.replace("\\\n", " ")):
+        yield shlex.split(line, comments=True)
+
+
+LINES = [(page, arguments) for page in PAGES for arguments in lines_of(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize(
+    "page_and_arguments",
+    LINES,
+    ids=lambda pair: f"{pair[0].stem}: {' '.join(pair[1])}".encode("ascii", "ignore").decode(),
+)
+def test_every_command_line_has_known_options(page_and_arguments):
+    _, (name, *arguments) = page_and_arguments
+    assert name in COMMANDS
+    command = main.get_command(click.Context(main), name)
+    while isinstance(command, click.Group):
+        command, arguments = command.commands[arguments[0]], arguments[1:]
+    context = click.Context(command, info_name=name)
+    _, left, _ = command.make_parser(context).parse_args(arguments)
+    assert not left
+
+
+def test_there_are_command_lines_to_check():
+    assert len(LINES) > 40
+    assert len({arguments[0] for _, arguments in LINES}) >= 10
+
+
+def test_the_tutorial_runs(tmp_path, monkeypatch, oxford, capsys):
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "photos", each=8)
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    said = {}
+    for arguments in lines_of(text):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, (arguments, result.output, result.exception)
+        said[arguments[0]] = result.output
+    assert list(said) == ["extract", "info", "probe", "fit", "evaluate", "explain", "predict", "export"]
+    assert "accuracy" in said["evaluate"]
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    exec(compile(code, "tutorial.md", "exec"), {})
+    name, probability = capsys.readouterr().out.strip().strip("()").split(", ")
+    assert name == "'red'"
+    assert float(probability) > 0.5
