@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 FLOWERS17 ?= ../shared/data/flowers17
 
-.PHONY: help install demo test check lint types docs coverage bench-extract bench-heads bench-finetune clean
+.PHONY: help install demo browser test check lint types docs coverage bench-extract bench-heads bench-finetune clean
 
 help: ## List what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,7 +19,13 @@ $(READY): setup.cfg pyproject.toml
 demo: $(READY) ## Handwritten digits: images to accuracy a block and a head, in two minutes
 	$(BIN)/python examples/digits_early_blocks.py demo
 
-test: $(READY) ## Run the tests
+browser: $(READY) ## A Chromium, in which the report's test opens it: installed where there is none
+	@command -v chromium-headless-shell chromium google-chrome | grep -q . \
+	|| (apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium-headless-shell fonts-liberation) \
+	|| $(BIN)/python -m playwright install --with-deps chromium-headless-shell \
+	|| echo "No Chromium could be installed: the tests that open a report will fail"
+
+test: $(READY) browser ## Run the tests
 	$(BIN)/python -m pytest
 
 check: lint types docs coverage ## One gate: lint, format, types, layers, documentation, tests with coverage
@@ -34,7 +40,7 @@ types: $(READY) ## Mypy, strict on the package
 docs: $(READY) ## The documentation site: build/docs/index.html
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
 
-coverage: $(READY) ## The tests, with at least 95 % of the package covered
+coverage: $(READY) browser ## The tests, with at least 95 % of the package covered
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 bench-extract: $(READY) .venv-peers/ready ## Extraction against torchvision and Keras (FLOWERS17=folder)

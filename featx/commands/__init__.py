@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "Score a model on rows that it was not fitted on.",
     "predict": "Classify images, folders or stores.",
     "explain": "Draw where in an image a model sees its classes.",
+    "report": "Write all that is known of a model or a store as one page.",
     "finetune": "Train a model further, the last layers of its trunk too.",
     "curves": "Draw the learning curves of fine-tunings.",
     "export": "Write a model as an ONNX, safetensors or torch.export file.",
@@ -41,6 +42,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"featx.commands.{cmd_name}").command
+        command.name = cmd_name
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

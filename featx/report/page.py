@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from featx.errors import EngineError
+from featx.packages import need
 from featx.report.plot import linear
 from featx.report.section import Section, percent, sentence
 from featx.version import __version__
@@ -33,23 +33,22 @@ def render(
     EngineError
         If jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-        from markupsafe import Markup
-    except ModuleNotFoundError as error:
-        raise EngineError(f"reports need a package: pip install 'featx[report]' ({error})") from error
-    environment = Environment(loader=PackageLoader("featx.report"), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    jinja2, markup = need("jinja2", "report", "report"), need("markupsafe", "report", "report").Markup
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("featx.report"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     environment.filters.update(percent=_percent, sentence=sentence, score=lambda value: f"{value:.4f}")
     environment.globals["unit"] = linear("", [0, 1], 0, 150)
     used = [round(GOLDEN_ANGLE * code % 360, 1) for code in range(HUES)]
     style, script = (environment.get_template(name).render(hues=used) for name in ("style.css", "script.js"))
-    return environment.get_template("page.html").render(
+    page: str = environment.get_template("page.html").render(
         title=title, subtitle=subtitle, sections=sections, images=images,
-        pictures=any("copy" in image for image in images.values()), style=Markup(style), script=Markup(script),
+        pictures=any("copy" in image for image in images.values()), style=markup(style), script=markup(script),
         policy=POLICY.format(style=_hash(style), script=_hash(script)), made=date.today().isoformat(),
         version=__version__,
     )  # fmt: skip
+    return page
 
 
 def _percent(value: Any, digits: int = 1) -> str:

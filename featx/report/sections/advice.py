@@ -55,10 +55,9 @@ class Direction:
 def make(run: Run) -> Section:
     """The advice, drawn."""
     advice = run.advice
-    size, axis = advice.size, linear("size: images a class, and how flat the curve is", [0, 1], LEFT, RIGHT, count=2)
-    plane = Plot(
-        WIDTH, PLANE_BOTTOM + BELOW, axis, linear("likeness to photographs", [0, 1], PLANE_BOTTOM, TOP, count=2)
-    )
+    size, x = advice.size, linear("size: images a class, and how flat the curve is", [0, 1], LEFT, RIGHT, count=2)
+    y = linear("likeness to photographs", [0, 1], PLANE_BOTTOM, TOP, count=2)
+    plane = Plot(WIDTH, PLANE_BOTTOM + BELOW, x, y)
     curve = _curve(size)
     now, then = size.forecasts
     reached = size.curve[-1].per_class
