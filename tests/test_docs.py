@@ -34,6 +34,7 @@ def test_every_command_line_has_known_options(page_and_arguments):
     _, (name, *arguments) = page_and_arguments
     assert name in COMMANDS
     command = main.get_command(click.Context(main), name)
+    assert command.name == name
     while isinstance(command, click.Group):
         command, arguments = command.commands[arguments[0]], arguments[1:]
     context = click.Context(command, info_name=name)
