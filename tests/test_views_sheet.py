@@ -8,10 +8,11 @@ from PIL import Image
 
 from featx.augment import DEFAULT
 from featx.commands import main
+from featx.contact_sheet import GAP
 from featx.errors import ImageError, SpecError
 from featx.images import draw_golden, prepare
 from featx.spec import ExtractSpec
-from featx.views import GAP, draw_sheet
+from featx.views import draw_sheet
 
 GOLDEN = Path(__file__).parent / "golden" / "views.png"
 SPEC = ExtractSpec(size=64, views=12, augment=DEFAULT + ",color")
