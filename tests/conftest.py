@@ -9,10 +9,13 @@ import pytest
 from PIL import Image
 
 from featx.extract import extract
+from featx.fit import fit
 from featx.spec import ExtractSpec
 from featx.weights import TrunkWeights, load_trunk
 
 CLASSES = ("blue", "green", "red")
+HOSTILE_CLASS = "<script>alert(1)</script>"
+HOSTILE_FILE = """'"><img src=x onerror=alert(2)>.png"""
 SPEC = ExtractSpec(size=32, pools=("avg", "max"))
 
 
@@ -56,6 +59,29 @@ def shared_store(shared_photos: Path, oxford: TrunkWeights) -> Path:
     path = shared_photos.parent / "photos.h5"
     extract(shared_photos, path, SPEC)
     return path
+
+
+@pytest.fixture(scope="session")
+def hostile_model(tmp_path_factory: pytest.TempPathFactory, oxford: TrunkWeights) -> Path:
+    """A model beside its store and its images, in a folder of a session; not to be changed.
+
+    Two test images of red have the label green and are so mistaken; a class and a file are named as HTML that would
+    run if it were not escaped.
+    """
+    folder = tmp_path_factory.mktemp("hostile")
+    rows = ["path,label,split"]
+    for code, name in enumerate((HOSTILE_CLASS, "green", "red")):
+        (folder / "images").mkdir(exist_ok=True)
+        for number in range(14):
+            file = HOSTILE_FILE if name == "red" and number == 0 else f"{code}-{number}.png"
+            draw(2 - code, 100 * code + number).save(folder / "images" / file)
+            label = "green" if name == "red" and number in (0, 1) else name
+            quoted = file.replace('"', '""')
+            rows.append(f'"{quoted}","{label}",{"test" if number < 4 else "train"}')
+    (folder / "rows.csv").write_text("\n".join(rows))
+    extract(folder / "rows.csv", folder / "photos.h5", ExtractSpec(size=32), root=folder / "images")
+    fit(folder / "photos.h5", folder / "photos.featx", head="linear-svc", C=1, blocks=(1, 2), calibrate=True)
+    return folder / "photos.featx"
 
 
 @pytest.fixture(scope="session")

@@ -78,9 +78,8 @@ def make(run: Run) -> Section:
         for image, (x, y), code, label in zip(chosen.tolist(), places.tolist(), codes.tolist(), labels, strict=True)
     )
     named = tuple(_place(name, code, places[codes == code]) for code, name in enumerate(names[:MAX_NAMES]))
-    shown = frozenset(chosen.tolist()) if run.root else frozenset()
     data = FeatureMap(points, named, blocks, total)
-    return Section("feature_map", TITLE, _lead(X, codes), data, shown)
+    return Section("feature_map", TITLE, _lead(X, codes), data, frozenset(chosen.tolist()))
 
 
 def _features(run: Run, chosen: NDArray[np.intp]) -> tuple[NDArray[np.floating], str]:
