@@ -75,7 +75,8 @@ class Explainer:
         self._device = find_device(device)
         module = to_torch(model, weights).eval()
         self._tail = Tail(module).double()
-        self._preprocess, self._trunk = module.preprocess.to(self._device), module.trunk.to(self._device)
+        self._preprocess = module.preprocess.to(self._device)
+        self._trunk = module.trunk.to(self._device).to(memory_format=torch.channels_last)
 
     def __call__(
         self, image: str | Path | NDArray[np.uint8], *, top: int = 3, classes: Sequence[str] | None = None
