@@ -64,9 +64,9 @@ def resize(
 
 
 def look_up(
-    image: Image.Image, size: tuple[int, int], resample: Image.Resampling, box: Box | None = None
+    image: Image.Image, size: tuple[int, int], _resample: Image.Resampling, box: Box | None = None
 ) -> Image.Image:
-    """As `resize`, but bilinear and not antialiased: fine patterns of a picture that shrinks become coarse ones."""
+    """As `resize`, but always bilinear and not antialiased: fine patterns of a picture that shrinks become coarse ones."""
     return image.transform(size, Image.Transform.EXTENT, box or (0, 0, *image.size), Image.Resampling.BILINEAR)
 
 
