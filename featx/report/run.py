@@ -122,7 +122,7 @@ def open_run(
 
 def find_store(model: Model, path: Path) -> Path:
     """The store that a model was fitted on, known by its images, beside the model or in the working folder."""
-    for folder in dict.fromkeys((path.absolute().parent, Path.cwd())):
+    for folder in dict.fromkeys((path.parent, Path())):
         for candidate in sorted(folder.glob("*.h5")):
             if is_store(candidate) and _belongs(model, candidate):
                 return candidate

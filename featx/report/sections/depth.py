@@ -37,19 +37,17 @@ def make(run: Run) -> Section:
     )
     alone = tuple(depth for depth in report.depths if len(depth.blocks) == 1)
     values = [depth.mean + sign * depth.standard_error for depth in (*best, *alone) for sign in (-1, 1)]
-    y = linear(f"cross-validated {report.scoring}", values, BOTTOM, TOP, share=report.scoring == "accuracy")
+    y = linear(f"cross-validated {report.scoring}", values, BOTTOM, TOP, share=True)
     plot = Plot(WIDTH, HEIGHT, linear("", lasts, LEFT, RIGHT), y)
     found = report.best
-    figure = Figure("Best blocks", found.name, f"{_score(report, found)} cross-validated")
+    figure = Figure("Best blocks", found.name, f"{_score(found)} cross-validated")
     return Section("depth", TITLE, _lead(report), Depths(report, plot, best, alone), figure=figure)
 
 
 def _lead(report: ProbeReport) -> str:
     found = report.best
-    return f"{sentence(report.advice)}. {found.name} has {_score(report, found)} on {report.rows:,} training rows."
+    return f"{sentence(report.advice)}. {found.name} has {_score(found)} on {report.rows:,} training rows."
 
 
-def _score(report: ProbeReport, depth: Depth) -> str:
-    if report.scoring == "accuracy":
-        return f"{percent(depth.mean)} ± {percent(depth.standard_error)}"
-    return f"{depth.mean:.4f} ± {depth.standard_error:.4f}"
+def _score(depth: Depth) -> str:
+    return f"{percent(depth.mean)} ± {percent(depth.standard_error)}"

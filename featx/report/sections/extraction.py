@@ -74,7 +74,7 @@ def _features(spec: dict[str, Any], widths: dict[str, int]) -> Facts:
         ("Precision", spec["precision"] + (", calibrated on a sample" if spec["calibration"] else "")),
     ]
     if spec["decode"] != "full":
-        rows.append(("Decoding", f"{spec['decode']}: large JPEGs at a half, a quarter or an eighth"))
+        rows.append(("Decoding", spec["decode"]))
     if spec["views"] > 1:
         rows.append(
             ("Views", f"{spec['views']} an image: {spec['augment']}, fill {spec['fill']}, seed {spec['view_seed']}")

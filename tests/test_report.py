@@ -1,0 +1,440 @@
+import base64
+import dataclasses
+import json
+import shlex
+import sys
+from datetime import date
+from io import BytesIO
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import HOSTILE_CLASS, fill
+from PIL import Image
+from sklearn import clone
+from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.model_selection import cross_val_predict
+
+from featx import load_features, load_model
+from featx.commands import main
+from featx.errors import DataError, EngineError, ListingError, ModelError
+from featx.evaluate import evaluate
+from featx.extract import extract
+from featx.fit import fit
+from featx.heads.folds import make_folds
+from featx.heads.metrics import score_report
+from featx.report import report
+from featx.report.decisions import read_decisions
+from featx.report.page import render
+from featx.report.pictures import SIDE, small_copies
+from featx.report.plot import Plot, linear, logarithmic, points, round_step
+from featx.report.run import open_run
+from featx.report.section import percent, sentence
+from featx.report.sections import (
+    accuracy,
+    commands,
+    confusion,
+    curves,
+    depth,
+    extraction,
+    feature_map,
+    mistakes,
+    reliability,
+)
+from featx.spec import ExtractSpec
+
+
+@pytest.fixture(scope="module")
+def run(hostile_model):
+    return open_run(hostile_model, root=hostile_model.parent / "images")
+
+
+# Plots
+
+
+@pytest.mark.parametrize(
+    ("rough", "step"), [(0.013, 0.02), (0.02, 0.02), (0.021, 0.025), (0.026, 0.05), (7, 10), (300, 500)]
+)
+def test_steps_are_round(rough, step):
+    assert round_step(rough) == pytest.approx(step)
+
+
+def test_an_axis_holds_its_values_between_round_ends():
+    axis = linear("x", [0.13, 0.92], 100, 300)
+    assert (axis.low, axis.high) == (pytest.approx(0), pytest.approx(1))
+    assert [label for _, label in axis.ticks] == ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
+    assert (axis(0), axis(0.5), axis(1), axis(-3), axis(9)) == (100, 200, 300, 100, 300)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0.942, 0.961], ["94.0", "94.5", "95.0", "95.5", "96.0", "96.5"]),
+        ([0.61, 1.02], ["60", "70", "80", "90", "100"]),
+        ([0.95, 0.95], ["90", "92", "94", "96", "98", "100"]),
+    ],
+)
+def test_shares_are_percent_and_stay_within_100(values, labels):
+    axis = linear("x", values, 0, 100, share=True)
+    assert [label for _, label in axis.ticks] == [f"{label} %" for label in labels]
+    assert axis.high <= 1
+
+
+def test_a_logarithmic_axis_gives_equal_ratios_equal_room():
+    axis = logarithmic("x", [3, 90], 0, 100)
+    assert [label for _, label in axis.ticks] == ["5", "10", "20", "50", "100"]
+    assert axis(10) - axis(5) == pytest.approx(axis(20) - axis(10), abs=0.11)
+    assert axis(0) == 0
+    plot = Plot(10, 10, linear("x", [0, 1], 0, 10), linear("y", [0, 1], 10, 0))
+    assert points(plot, [0, 1], [0, 0.5]) == "0.0,10.0 10.0,5.0"
+
+
+def test_words():
+    assert percent(0.9384) == "93.8\N{NO-BREAK SPACE}%"
+    assert percent(0.5, 0) == "50\N{NO-BREAK SPACE}%"
+    assert sentence("macro F1") == "Macro F1"
+    assert sentence("") == ""
+
+
+# Intervals
+
+
+def test_the_interval_of_a_share_is_that_of_wilson():
+    """Newcombe (1998), "Two-sided confidence intervals for the single proportion", table I: 81 of 263, 15 of 148."""
+    assert accuracy.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert accuracy.wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+
+
+def test_the_bootstrap_draws_images_as_a_loop_would():
+    rng = np.random.default_rng(1)
+    truth = np.repeat([0, 1, 2], (30, 20, 10))
+    guess = np.where(rng.random(60) < 0.75, truth, (truth + 1) % 3)
+    found = accuracy.bootstrap(np.array(score_report(truth, np.eye(3)[guess], "abc")["confusion"]))
+    drawn = rng.integers(0, 60, (300, 60))
+    for name, score in {
+        "balanced_accuracy": balanced_accuracy_score,
+        "macro_f1": lambda y, g: f1_score(y, g, average="macro"),
+    }.items():
+        looped = np.percentile([score(truth[rows], guess[rows]) for rows in drawn], (2.5, 97.5))
+        assert found[name] == pytest.approx(looped, abs=0.04)
+
+
+def test_scores_are_those_of_evaluate(run, hostile_model):
+    scores = {score.name: score for score in accuracy.make(run).data.scores}
+    scored = evaluate(load_model(hostile_model), run.store)
+    assert scores["accuracy"].value == scored["accuracy"] == pytest.approx(10 / 12)
+    assert scores["calibration error"].value == scored["calibration_error"]
+    assert scores["calibration error"].interval is None
+    low, high = scores["macro F1"].interval
+    assert 0 < low < scores["macro F1"].value < high <= 1
+
+
+# Decisions
+
+
+def test_a_model_fitted_on_all_images_is_cross_validated(shared_store, tmp_path):
+    model = fit(shared_store, head="softmax", C=1, blocks=(1,), pools=("avg",))
+    found = read_decisions(model, shared_store)
+    data = load_features(shared_store, blocks=1, pool="avg")
+    folds = make_folds(data.target, data.groups, 5)
+    names = data.target_names[data.target].astype(str)
+    wanted = cross_val_predict(clone(model.estimator), data.data, names, cv=folds, method="predict_proba")
+    assert found.scored.probability == pytest.approx(wanted, abs=1e-6)
+    assert found.images.tolist() == list(range(36))
+    assert found.scored.labels.tolist() == data.target.tolist()
+    assert found.how.startswith("36 images by cross-validation")
+    assert found.confidence == pytest.approx(wanted.max(axis=1), abs=1e-6)
+
+
+def test_without_probabilities_the_lead_over_the_next_class_is_the_confidence(shared_store):
+    found = read_decisions(fit(shared_store, head="linear-svc", C=1, blocks=(1,)), shared_store)
+    assert found.scored.probability is None
+    ranked = np.sort(found.scored.decision, axis=1)
+    assert found.confidence == pytest.approx(ranked[:, 2] - ranked[:, 1])
+
+
+def test_two_classes_have_one_decision(tmp_path, oxford):
+    folder = fill(tmp_path / "photos", each=10)
+    for path in (folder / "red").iterdir():
+        path.unlink()
+    extract(folder, tmp_path / "two.h5", ExtractSpec(size=32, blocks=(1,)))
+    found = read_decisions(fit(tmp_path / "two.h5", head="linear-svc", C=1), tmp_path / "two.h5")
+    assert found.scored.decision.ndim == 1
+    assert found.guesses.tolist() == found.scored.labels.tolist()
+    assert found.confidence == pytest.approx(np.abs(found.scored.decision))
+
+
+def test_weights_of_a_column_count_in_the_cross_validation(tmp_path, photos, oxford):
+    rows = [f"{path.relative_to(photos)},{path.parent.name},{1 + index % 3}"
+            for index, path in enumerate(sorted(photos.rglob("*.png")))]  # fmt: skip
+    (tmp_path / "m.csv").write_text("\n".join(["path,label,weight", *rows]))
+    extract(tmp_path / "m.csv", tmp_path / "m.h5", ExtractSpec(size=32, blocks=(1,)), root=photos)
+    model = fit(tmp_path / "m.h5", tmp_path / "m.featx", head="softmax", C=1e-3, weight_column="weight")
+    (line,) = [one.line for one in commands.make(open_run(tmp_path / "m.featx")).data if one.what == "Fit the head"]
+    assert "--weight-column weight" in line
+    weighted = read_decisions(model, tmp_path / "m.h5").scored.decision
+    info = {name: value for name, value in model.info.items() if name != "sample_weight"}
+    alike = read_decisions(dataclasses.replace(model, info=info), tmp_path / "m.h5").scored.decision
+    assert np.abs(weighted - alike).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"finetune": {}}, r"the trunk was fine-tuned on all images of this store"),
+        ({"sample_weight": "given"}, r"fitted on all images with weights that no column keeps"),
+    ],
+)
+def test_what_cannot_be_scored_fairly_is_not(shared_store, info, message):
+    model = fit(shared_store, head="softmax", C=1, blocks=(1,))
+    with pytest.raises(DataError, match=message):
+        read_decisions(dataclasses.replace(model, info={**model.info, **info}), shared_store)
+
+
+def test_a_store_alone_has_no_decisions(shared_store):
+    with pytest.raises(DataError, match=r"a store alone has no decisions; fit a model on it"):
+        read_decisions(None, shared_store)
+
+
+# What belongs to a run
+
+
+def test_a_models_store_is_known_by_its_images(hostile_model, shared_store, tmp_path, monkeypatch):
+    assert open_run(hostile_model).store == hostile_model.with_suffix(".h5")
+    model = load_model(hostile_model)
+    model.save(tmp_path / "alone.featx")
+    (tmp_path / "no-store.h5").write_bytes(b"")
+    (tmp_path / "damaged.h5").write_bytes(shared_store.read_bytes()[:2000])
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file.create_dataset("x", data=[1])
+    (tmp_path / "other.h5").write_bytes(shared_store.read_bytes())
+    with pytest.raises(ModelError, match=r"--store of report must be given: no .h5 file beside .*alone.featx"):
+        open_run(tmp_path / "alone.featx")
+    monkeypatch.chdir(hostile_model.parent)
+    assert open_run(tmp_path / "alone.featx").store.name == "photos.h5"
+
+
+def test_the_folder_of_the_images_is_checked(hostile_model, tmp_path):
+    with pytest.raises(ListingError, match=r"--root of report must be the folder .* has none of them"):
+        open_run(hostile_model, root=tmp_path)
+
+
+def test_another_store_is_looked_at_as_a_whole(hostile_model, tmp_path):
+    """A model may be reported on images that it was not fitted on: all of them are scored."""
+    folder = hostile_model.parent
+    rows = (folder / "rows.csv").read_text().splitlines()
+    (tmp_path / "m.csv").write_text("\n".join([rows[0], *rows[5:]]))
+    extract(tmp_path / "m.csv", tmp_path / "m.h5", ExtractSpec(size=32), root=folder / "images")
+    other = open_run(hostile_model, store=tmp_path / "m.h5")
+    assert other.selection == {"column": None}
+    assert other.decisions.how == "38 images that it was not fitted on"
+
+
+# Sections
+
+
+def test_confusion_names_each_image_of_a_cell(run):
+    data = confusion.make(run).data
+    assert data.classes == (HOSTILE_CLASS, "green", "red")
+    (pair,) = data.pairs
+    assert (pair.true, pair.guess, pair.count) == ("green", "red", 2)
+    assert [run.images.labels[image] for image in pair.images] == ["green", "green"]
+    assert sum(cell.count for row in data.cells for cell in row) == 12
+    assert data.cells[0][0].words == f"4 images of {HOSTILE_CLASS} recognized"
+
+
+def test_more_classes_than_a_matrix_shows_are_pairs_alone(run, monkeypatch):
+    monkeypatch.setattr(confusion, "MAX_CLASSES", 2)
+    data = confusion.make(run).data
+    assert data.cells == ()
+    assert len(data.pairs) == 1
+
+
+def test_a_model_that_makes_no_mistake_has_none_to_show(shared_store, tmp_path):
+    fit(shared_store, tmp_path / "m.featx", head="softmax", C=100, blocks=(1,), pools=("avg",))
+    run = open_run(tmp_path / "m.featx", store=shared_store)
+    assert mistakes.make(run).lead == "Nothing is taken for another class."
+    assert confusion.make(run).lead == "0 of 36 images are taken for another class."
+
+
+def test_mistakes_are_sorted_by_confidence_and_have_maps_where_images_are(run, hostile_model):
+    section = mistakes.make(run)
+    assert [(row.true, row.guess) for row in section.data.rows] == [("green", "red")] * 2
+    assert section.data.rows[0].confidence >= section.data.rows[1].confidence
+    assert all(row.guess_map.startswith("data:image/webp;base64,") for row in section.data.rows)
+    assert all(row.guess_map != row.true_map for row in section.data.rows)
+    without = mistakes.make(open_run(hostile_model))
+    assert [row.picture for row in without.data.rows] == ["", ""]
+
+
+def test_reliability_has_the_bins_of_the_calibration_error(run):
+    data = reliability.make(run).data
+    assert sum(found.n for found in data.bins) == 12
+    gap = sum(found.n * abs(found.confidence - found.right) for found in data.bins) / 12
+    assert gap == pytest.approx(data.error)
+    assert all(found.low < found.confidence <= found.high for found in data.bins)
+
+
+def test_the_map_keeps_alike_images_together(run):
+    data = feature_map.make(run).data
+    assert len(data.points) == 42
+    assert {point.wrong for point in data.points} == {True, False}
+    assert sum(point.wrong for point in data.points) == 2
+    places = np.array([(point.x, point.y) for point in data.points])
+    assert (places >= 0).all()
+    assert (places <= (data.width, data.height)).all()
+    colors = np.array([label == "red" for label in run.images.labels])
+    nearest = [np.argsort(((places - place) ** 2).sum(axis=1))[1] for place in places]
+    assert (colors[nearest] == colors).mean() > 0.9
+
+
+def test_a_raw_head_has_a_map_of_raw_features(shared_store, tmp_path):
+    fit(shared_store, tmp_path / "m.featx", head="softmax", C=1, blocks=(1,), normalize="none")
+    assert len(feature_map.make(open_run(tmp_path / "m.featx", store=shared_store)).data.points) == 36
+
+
+def test_a_map_needs_some_images(tmp_path, photos, oxford):
+    extract(photos / "red" / "1.png", tmp_path / "one.h5", ExtractSpec(size=32, blocks=(1,)))
+    with pytest.raises(DataError, match=r"a map needs at least 5 images, but .*one.h5 has 1"):
+        feature_map.make(open_run(tmp_path / "one.h5"))
+
+
+def test_depths_stand_in_order(run):
+    section = depth.make(run)
+    data = section.data
+    assert [one.blocks[-1] for one in data.best] == [1, 2, 3, 4, 5]
+    assert [data.x(one) for one in data.best] == sorted(data.x(one) for one in data.best)
+    assert run.probe is data.report
+    assert section.figure.value == run.probe.best.name
+
+
+def log_rows(*accuracies):
+    return "".join(
+        json.dumps({"epoch": i, "stage": "head", "val_accuracy": value, "train_accuracy": None, "seconds": 1.5}) + "\n"
+        for i, value in enumerate(accuracies)
+    )
+
+
+def test_curves_show_every_log_and_the_best_epoch(hostile_model, tmp_path):
+    for name, values in {"a.featx": (0.5, 0.9, 0.8), "b.featx": (0.4, 0.6)}.items():
+        (tmp_path / f"{name}.finetune").mkdir()
+        (tmp_path / f"{name}.finetune" / "log.jsonl").write_text(log_rows(*values))
+    section = curves.make(open_run(hostile_model, finetune=sorted(tmp_path.iterdir())))
+    assert [(curve.name, curve.best, curve.seconds) for curve in section.data.curves] == [
+        ("a.featx", 1, 4.5), ("b.featx", 1, 3.0)]  # fmt: skip
+    assert "a.featx went from 50.0\N{NO-BREAK SPACE}% to 90.0\N{NO-BREAK SPACE}%" in section.lead
+    assert curves.make(open_run(hostile_model)) is None
+
+
+def test_a_log_is_found_beside_its_model(hostile_model, tmp_path):
+    load_model(hostile_model).save(tmp_path / "tuned.featx")
+    (tmp_path / "tuned.featx.finetune").mkdir()
+    store = hostile_model.with_suffix(".h5")
+    assert open_run(tmp_path / "tuned.featx", store=store).logs == ()
+    (tmp_path / "tuned.featx.finetune" / "log.jsonl").write_text(log_rows(0.5))
+    (folder,) = open_run(tmp_path / "tuned.featx", store=store).logs
+    assert folder.name == "tuned.featx.finetune"
+
+
+def test_a_folder_without_a_log_is_named(hostile_model, tmp_path):
+    with pytest.raises(DataError, match=r"--finetune of report must name folders .* has no log"):
+        curves.make(open_run(hostile_model, finetune=[tmp_path]))
+
+
+def heads_of(model):
+    return model.estimator.named_steps["head"].estimators_
+
+
+def test_the_commands_make_the_store_and_the_model_again(tmp_path, photos, oxford, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = ExtractSpec(size=48, blocks=(1, 3), pools=("avg", "max"), resize="pad", views=2, augment="flip", view_seed=3)
+    extract(photos, "p.h5", spec)
+    fit("p.h5", "m.featx", head="ovr-logistic", blocks=(1,), pools=("max",), C=10, normalize="standard",
+        class_weight="balanced", test_size=0.25, seed=4, folds=3, nested=True)  # fmt: skip
+    run = open_run("m.featx", root="photos")
+    facts = [fact for group in extraction.make(run).data.groups.values() for fact in group]
+    assert ("Views", "2 an image: flip, fill reflect, seed 3") in facts
+    assert ("Fitted on", "36 rows, all but 25%") in facts
+    assert {"Not flattered by the choice", "Columns"} <= {name for name, _ in facts}
+    lines = {one.what: one.line for one in commands.make(run).data}
+    wanted = {name: (tmp_path / name).read_bytes() for name in ("p.h5", "m.featx")}
+    for name in wanted:
+        (tmp_path / name).unlink()
+    for what in ("Extract the features", "Fit the head", "Score it"):
+        result = CliRunner().invoke(main, shlex.split(lines[what])[1:])
+        assert result.exit_code == 0, result.output
+    assert load_features("p.h5").spec == dataclasses.replace(spec, trunk_digest=oxford.digest)
+    again, before = load_model("m.featx"), wanted["m.featx"]
+    (tmp_path / "before.featx").write_bytes(before)
+    for old, new in zip(heads_of(load_model("before.featx")), heads_of(again), strict=True):
+        assert old.coef_.tolist() == new.coef_.tolist()
+    assert lines["Make this page"] == "featx report m.featx -o report.html --root photos --store p.h5"
+
+
+def test_a_tuned_models_commands_say_how_it_was_tuned(hostile_model):
+    model = load_model(hostile_model)
+    recipe = {"epochs": 5, "learning_rate": 0.01, "refit": True, "seed": 0}
+    tuned = dataclasses.replace(
+        model, info={**model.info, "finetune": {"recipe": recipe, "val_start": 0, "val_best": 1}}
+    )
+    run = dataclasses.replace(open_run(hostile_model), model=tuned)
+    assert ("Fine-tuned", "validation 0.0000 → 1.0000") in extraction.make(run).data.groups["Head"]
+    lines = [one.line for one in commands.make(run).data]
+    assert any("--epochs 5 --lr 0.01 --refit" in line for line in lines)
+    assert any("-o head.featx" in line for line in lines)
+
+
+# Pictures
+
+
+def test_small_copies_are_small_and_a_bad_image_has_none(tmp_path):
+    Image.new("RGB", (600, 300), "red").save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    copies = small_copies(tmp_path, {3: "good.png", 4: "bad.png", 5: "gone.png"})
+    assert list(copies) == [3]
+    assert Image.open(BytesIO(base64.b64decode(copies[3]))).size == (SIDE, SIDE // 2)
+
+
+# The whole
+
+
+def test_several_labels_an_image_are_reported_as_far_as_they_can_be(tmp_path, photos, oxford):
+    rows = [f"{path.relative_to(photos)},{path.parent.name}|{'even' if int(path.stem) % 2 else 'odd'}"
+            for path in sorted(photos.rglob("*.png"))]  # fmt: skip
+    (tmp_path / "m.csv").write_text("\n".join(["path,label", *rows]))
+    extract(tmp_path / "m.csv", tmp_path / "m.h5", ExtractSpec(size=32, blocks=(1,)), root=photos)
+    fit(tmp_path / "m.h5", tmp_path / "m.featx", head="ovr-logistic", C=1, folds=3)
+    written = report(tmp_path / "m.featx", tmp_path / "report.html", root=photos)
+    assert set(written.missing) == {"depth", "advice", "confusion", "reliability", "mistakes"}
+    assert written.missing["confusion"] == "the confusion matrix takes one label an image, but the model gives several"
+    assert "takes one label an image" in (tmp_path / "report.html").read_text()
+
+
+def test_a_model_without_probabilities_says_how_to_get_them(shared_store, tmp_path):
+    fit(shared_store, tmp_path / "m.featx", head="linear-svc", C=1, blocks=(1,))
+    run = open_run(tmp_path / "m.featx", store=shared_store)
+    with pytest.raises(DataError, match=r"the model has no probabilities; fit it with --calibrate"):
+        reliability.make(run)
+
+
+def test_the_command_writes_says_what_lacks_and_gives_json(tmp_path, photos, oxford):
+    for path in sorted(photos.rglob("*.png")):
+        path.rename(photos / f"{path.parent.name}-{path.name}")
+    extract(photos, tmp_path / "flat.h5", ExtractSpec(size=32, blocks=(1,)))
+    line = ["report", str(tmp_path / "flat.h5"), "-o", str(tmp_path / "r.html")]
+    result = CliRunner().invoke(main, line)
+    assert result.exit_code == 0, result.output
+    assert "r.html: 6 sections, 0 images, 0." in result.output
+    assert "not in it: depth: " in result.output
+    assert CliRunner().invoke(main, [*line, "--quiet"]).output == ""
+    document = json.loads(CliRunner().invoke(main, [*line, "--json", "--root", str(photos)]).stdout)
+    assert document["bytes"] == (tmp_path / "r.html").stat().st_size
+    assert set(document["missing"]) == {"depth", "advice"}
+    assert date.today().isoformat() in (tmp_path / "r.html").read_text()
+
+
+def test_reports_need_jinja2(hostile_model, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(EngineError, match=r"report needs a package: pip install 'featx\[report\]'"):
+        render("t", "s", [], {})
