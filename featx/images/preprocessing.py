@@ -66,7 +66,7 @@ def resize(
 def look_up(
     image: Image.Image, size: tuple[int, int], _resample: Image.Resampling, box: Box | None = None
 ) -> Image.Image:
-    """As `resize`, but always bilinear and not antialiased: fine patterns of a picture that shrinks become coarse ones."""
+    """As `resize`, but bilinear always and not antialiased: fine patterns of a shrinking picture become coarse."""
     return image.transform(size, Image.Transform.EXTENT, box or (0, 0, *image.size), Image.Resampling.BILINEAR)
 
 
