@@ -1,7 +1,8 @@
 """Strings and repeated values of millions of rows, without an object for each."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from functools import cached_property
 from typing import Generic, TypeVar, overload
 
@@ -9,13 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 T = TypeVar("T")
-BATCH = 1 << 16
+BATCH = 1 << 10
+"""Values that are handled at once: few enough to stay in the processor's cache, and to give the collector no work."""
 Indices = NDArray[np.int64]
 
 
 def encode(text: str) -> bytes:
     """UTF-8; bytes of file names that are not UTF-8 stay as they are."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def batches(values: Iterable[T]) -> Iterator[list[T]]:
+    """Lists of values, a bounded number at a time."""
+    values = iter(values)
+    while batch := list(itertools.islice(values, BATCH)):
+        yield batch
+
+
+def _encode_all(values: Sequence[str]) -> tuple[bytes, Sequence[Sized]]:
+    """Strings encoded and joined, and what has the lengths of each."""
+    joined = "".join(values)
+    data = encode(joined)
+    # As many bytes as characters: then so it is for each string.
+    return data, values if len(data) == len(joined) else list(map(encode, values))
 
 
 class Texts(Sequence[str]):
@@ -35,15 +52,25 @@ class Texts(Sequence[str]):
     @classmethod
     def of(cls, values: Iterable[str]) -> "Texts":
         """Collect strings, one pass."""
-        return cls.of_bytes(map(encode, values))
+        return cls.of_batches(batches(values))
+
+    @classmethod
+    def of_batches(cls, values: Iterable[Sequence[str]]) -> "Texts":
+        """Collect strings that come many at a time."""
+        return cls._collect(map(_encode_all, values))
 
     @classmethod
     def of_bytes(cls, values: Iterable[bytes]) -> "Texts":
         """Collect strings that are encoded already, one pass."""
-        data, lengths, values = bytearray(), [np.zeros(1, np.int64)], iter(values)
-        while batch := list(itertools.islice(values, BATCH)):
-            data += b"".join(batch)
-            lengths.append(np.fromiter(map(len, batch), np.int64, len(batch)))
+        return cls._collect((b"".join(batch), batch) for batch in batches(values))
+
+    @classmethod
+    def _collect(cls, parts: Iterable[tuple[bytes, Sequence[Sized]]]) -> "Texts":
+        """Collect joined strings, each with what has their lengths."""
+        data, lengths = bytearray(), [np.zeros(1, np.int64)]
+        for joined, values in parts:
+            data += joined
+            lengths.append(np.fromiter(map(len, values), np.int64, len(values)))
         return cls(data, np.cumsum(np.concatenate(lengths)))
 
     @classmethod
@@ -75,20 +102,28 @@ class Texts(Sequence[str]):
 
     def all_encoded(self) -> Iterator[bytes]:
         """Each string as it lies in the buffer."""
-        for first in range(0, len(self), BATCH):
-            edges = self.edges[first : first + BATCH + 1].tolist()
-            batch = bytes(self._data[edges[0] : edges[-1]])
-            for start, stop in itertools.pairwise(edges):
-                yield batch[start - edges[0] : stop - edges[0]]
+        return itertools.chain.from_iterable(map(self._batch, range(0, len(self), BATCH)))
+
+    def _batch(self, first: int) -> list[bytes]:
+        edges = self.edges[first : first + BATCH + 1]
+        data, places = bytes(self._data[edges[0] : edges[-1]]), (edges - edges[0]).tolist()
+        return [data[start:stop] for start, stop in itertools.pairwise(places)]
 
     def take(self, rows: Indices) -> "Texts":
         """The strings of those rows, in their order."""
         return Texts.of_bytes(map(self.encoded, rows.tolist()))
 
-    def order(self) -> Indices | None:
-        """The rows sorted by their bytes, equal ones in their order; None if they are in that order already."""
-        if all(left <= right for left, right in itertools.pairwise(self.all_encoded())):
-            return None
+    def is_rising(self) -> bool:
+        """Whether each string is greater, by its bytes, than the one before."""
+        last: list[bytes] = []
+        for batch in map(self._batch, range(0, len(self), BATCH)):
+            if not all(map(operator.lt, last + batch, batch if last else batch[1:])):
+                return False
+            last = batch[-1:]
+        return True
+
+    def order(self) -> Indices:
+        """The rows sorted by their bytes, equal ones in their order."""
         values = list(self.all_encoded())
         return np.array(sorted(range(len(values)), key=values.__getitem__), np.int64)
 

@@ -104,6 +104,14 @@ def test_an_image_that_has_gone_bad_is_a_failure_and_no_row(photos, store):
         assert (report.rows, [path for path, _ in report.failures]) == (23, ["red/0.png"])
 
 
+def test_an_image_that_a_manifest_names_and_that_has_gone_is_a_failure(photos, tmp_path):
+    (tmp_path / "m.csv").write_text("path\nred/0.png\nred/1.png\n")
+    assert extract(tmp_path / "m.csv", tmp_path / "m.h5", SPEC, root=photos).rows == 2
+    (photos / "red" / "1.png").unlink()
+    report = extract(tmp_path / "m.csv", tmp_path / "m.h5", SPEC, root=photos)
+    assert (report.rows, report.failures) == (1, [("red/1.png", "does not exist")])
+
+
 def test_another_spec_is_refused_unless_overwritten(photos, store):
     other = ExtractSpec(size=48, blocks=(1, 3))
     with pytest.raises(SpecMismatch, match=r"size is 32 in .*photos\.h5 but 48 in this extraction; .* --overwrite"):

@@ -70,6 +70,7 @@ def test_paths(tmp_path, content, paths):
         ("path,label\n,rose\n", "line 2 .* must name a file below the root by a relative path, got ''"),
         ("path,label\na.jpg,rose|\n", r"line 2 of manifest .* must have a label on each side of \|, got 'rose\|'"),
         (b"path,label\na.jpg,ros\xe9\n", "line 2 of manifest .* is not UTF-8; save the file as UTF-8"),
+        (b"path,split\na.jpg,x\nb.jpg,\xe9\n", "line 3 of manifest .* is not UTF-8; save the file as UTF-8"),
         ('path\n"a.jpg\n', "rows.csv is no valid CSV: unexpected end of data"),
         ("path\n" + "x" * 200_000, "rows.csv is no valid CSV: field larger"),
     ],

@@ -26,7 +26,8 @@ SHOWN = 10
 @click.command()
 @click.argument("images", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The store to write, photos.h5.")
-@click.option("--root", type=click.Path(file_okay=False), help="Folder that a manifest's paths are relative to.")
+@click.option("--root", type=click.Path(file_okay=False),
+              help="Folder or URL that a manifest's paths are relative to.")  # fmt: skip
 @click.option("--blocks", type=Blocks(), default=BLOCK_NUMBERS, help="Blocks to tap: 3-5 or 1,4 (default: all).")
 @click.option("--pools", type=Pools(), default="avg", show_default=True, help="How to pool: avg, max, gem, flat.")
 @click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True, help="Image side, pixels.")
@@ -54,7 +55,9 @@ def command(
 ) -> None:
     """Turn IMAGES into a store of VGG16 features.
 
-    IMAGES is a folder with one sub-folder a class, a flat folder, a CSV manifest (path,label[,split]) or one image.
+    IMAGES is a folder with one sub-folder a class, a flat folder, a CSV or Parquet manifest (path,label[,split]), one
+    image, a .tar shard (WebDataset) or .parquet file of images or a folder of them, a data set that Hugging Face
+    datasets saved, or the URL of any of these (s3://, gs://, hf://; extra remote).
     Run again after adding images, and only those are extracted; stop it, and the same command goes on.
     Exit code 3 says that some images could not be read: they are in the store's failures.
 
@@ -63,6 +66,7 @@ def command(
       featx extract photos -o photos.h5
       featx extract photos -o photos.h5 --size 384 --pools avg,max --precision bf16
       featx extract manifest.csv --root /data/photos -o photos.h5
+      featx extract s3://bucket/shards -o photos.h5 --workers 32
       featx extract photos -o views.h5 --views 8 --augment flip,rotate=30,scale=0.8:1.2
     """
     from featx.extract import extract

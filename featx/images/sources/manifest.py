@@ -6,8 +6,9 @@ import itertools
 import os
 import posixpath
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from featx.images.files import Files, full_name
 from featx.images.listing import Listing
 from featx.images.sources.facts import KEPT, names_in
 from featx.rows import Names, Rows
-from featx.texts import Column, Indices, Texts
+from featx.texts import Column, Indices, Texts, batches
 
-Lines = Iterator[tuple[int, list[str]]]
+ODD = ("//", "/.", "/\n", "\n/", "\n.", "\n\n")
+"""What a path that is not in its shortest form has in it, between two ends of lines."""
+Lines = Iterator[tuple[int, Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,11 @@ class Columns:
 
 
 class _Codes(dict[str, int]):
-    """A code for each different text, checked and parsed once: ``codes[text]``."""
+    """A code for each different text, which is checked and parsed once."""
 
     def __init__(self, parse: Callable[[str], object]) -> None:
         self._parse = parse
-        self.rows, self._different = array("i"), list[Any]()
+        self._rows, self._different = array("i"), list[Any]()
 
     def __missing__(self, text: str) -> int:
         value = self._parse(text)
@@ -45,10 +48,14 @@ class _Codes(dict[str, int]):
         self._different.append(value)
         return code
 
+    def extend(self, texts: Iterable[str]) -> None:
+        """Take down what so many rows have."""
+        self._rows.extend(map(self.__getitem__, texts))
+
     @property
     def column(self) -> Column[Any]:
         """What the rows have."""
-        return Column(self._different, np.frombuffer(self.rows, np.int32) if self.rows else np.zeros(0, np.int32))
+        return Column(self._different, np.array(self._rows, np.int32))
 
 
 def list_manifest(files: Files, name: str, images: Files) -> Listing:
@@ -96,7 +103,7 @@ def read_manifest(files: Files, name: str) -> Rows:
         raise ListingError(f"{whose} is no valid CSV: {error}") from error
 
 
-def read_rows(header: list[str], lines: Lines, whose: str, unit: str) -> Rows:
+def read_rows(header: Sequence[str], lines: Lines, whose: str, unit: str) -> Rows:
     """A manifest's rows from its header and its numbered lines; ``unit`` is what messages call one."""
     return _Reader(header, whose, unit).read(lines)
 
@@ -113,48 +120,62 @@ def _lines(reader: Iterator[list[str]]) -> Lines:
 class _Reader:
     """A manifest's rows, taken down column by column; ``unit`` is what messages call a row."""
 
-    def __init__(self, header: list[str], whose: str, unit: str) -> None:
+    def __init__(self, header: Sequence[str], whose: str, unit: str) -> None:
         self._columns, self._whose, self._unit = _columns(header, whose), whose, unit
         self._numbers, self._labels = array("q"), _Codes(_names)
         self._splits = {name: _Codes(_text) for name in self._columns.splits}
 
     def read(self, lines: Lines) -> Rows:
         """All rows, sorted by their paths' bytes."""
-        paths = Texts.of(self._paths(lines))
+        paths = Texts.of_batches(map(self._take, batches(lines)))
         splits: dict[str, Column[str]] = {name: codes.column for name, codes in self._splits.items()}
         rows = Rows(paths, self._labels.column, splits)
+        if paths.is_rising():
+            return rows
         order = paths.order()
-        if order is not None:
-            rows = rows.take(order)
+        rows = rows.take(order)
         self._check_once(rows.paths, order)
         return rows
 
-    def _paths(self, lines: Lines) -> Iterator[str]:
-        """Each row's path, once its other values are taken down."""
-        columns, labels, numbers = self._columns, self._labels, self._numbers
-        kept = [(self._splits[name], at) for name, at in columns.splits.items()]
-        for number, row in lines:
-            try:
-                if len(row) != columns.count:
-                    raise ListingError(f"must have {columns.count} columns, as the header has, got {len(row)}")
-                path = _relative(row[columns.path])
-                labels.rows.append(labels["" if columns.label is None else row[columns.label]])
-                for codes, at in kept:
-                    codes.rows.append(codes[row[at]])
-            except ListingError as error:
-                raise ListingError(f"{self._unit} {number} of {self._whose} {error}") from None
-            numbers.append(number)
-            yield path
+    def _take(self, lines: Sequence[tuple[int, Sequence[str]]]) -> Sequence[str]:
+        """Take down many rows at once, column by column, and give their paths."""
+        numbers, rows = zip(*lines, strict=True)
+        self._numbers.extend(numbers)
+        try:
+            if set(map(len, rows)) != {self._columns.count}:
+                raise ListingError
+            columns = list(zip(*rows, strict=True))
+            paths = _all_relative(columns[self._columns.path])
+            self._labels.extend(repeat("", len(rows)) if self._columns.label is None else columns[self._columns.label])
+            for name, at in self._columns.splits.items():
+                self._splits[name].extend(columns[at])
+        except ListingError:
+            number, reason = next(filter(None, map(self._fault, lines)))
+            raise ListingError(f"{self._unit} {number} of {self._whose} {reason}") from None
+        return paths
 
-    def _check_once(self, paths: Texts, order: Indices | None) -> None:
+    def _fault(self, line: tuple[int, Sequence[str]]) -> tuple[int, str] | None:
+        """The number of a row that is wrong, and why; None if it is not."""
+        (number, row), columns = line, self._columns
+        try:
+            if len(row) != columns.count:
+                raise ListingError(f"must have {columns.count} columns, as the header has, got {len(row)}")
+            _relative(row[columns.path])
+            _names("" if columns.label is None else row[columns.label])
+            for at in columns.splits.values():
+                _text(row[at])
+        except ListingError as error:
+            return number, str(error)
+        return None
+
+    def _check_once(self, paths: Texts, order: Indices) -> None:
         for row, (one, other) in enumerate(itertools.pairwise(paths.all_encoded())):
             if one == other:
-                pair = [row, row + 1] if order is None else order[row : row + 2].tolist()
-                lines = " and ".join(str(self._numbers[at]) for at in pair)
+                lines = " and ".join(str(self._numbers[at]) for at in order[row : row + 2].tolist())
                 raise ListingError(f"{self._whose} names {paths[row]!r} twice, in {self._unit}s {lines}; remove one")
 
 
-def _columns(header: list[str], whose: str) -> Columns:
+def _columns(header: Sequence[str], whose: str) -> Columns:
     names = [name.strip() for name in header]
     if "path" not in names:
         raise ListingError(
@@ -169,6 +190,13 @@ def _columns(header: list[str], whose: str) -> Columns:
         names.index("label") if "label" in names else None,
         {name: number for number, name in enumerate(names) if name.startswith(KEPT)},
     )
+
+
+def _all_relative(texts: Sequence[str]) -> Sequence[str]:
+    """As `_relative`, of many at once; where nothing in all of them looks odd, they are in their shortest form."""
+    joined = "\n".join(["", *texts, ""])
+    odd = os.sep != "/" or any(mark in joined for mark in ODD)
+    return [_relative(text) for text in texts] if odd else texts
 
 
 def _relative(text: str) -> str:

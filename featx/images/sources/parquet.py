@@ -17,6 +17,7 @@ from featx.images.sources.facts import KEPT, SEPARATOR, Collected, label_names, 
 from featx.images.sources.manifest import list_rows, read_rows
 from featx.packages import need
 from featx.rows import Rows
+from featx.texts import BATCH
 
 GROUPS_HELD = 2
 """Row groups in memory at a time: images are read in order, in threads, so a group and the next."""
@@ -169,13 +170,18 @@ def _read_manifest(files: Files, names: Sequence[str], arrow: Any) -> Rows:
     return read_rows(columns, enumerate(_cells(files, names, columns, arrow)), whose, "row")
 
 
-def _cells(files: Files, names: Sequence[str], columns: Sequence[str], arrow: Any) -> Iterator[list[str]]:
+def _cells(files: Files, names: Sequence[str], columns: Sequence[str], arrow: Any) -> Iterator[Sequence[str]]:
     """The rows of manifests as a CSV file would have them."""
     for name in names:
         with _opened(files, name, arrow) as file:
-            for batch in file.iter_batches(columns=columns):
-                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    yield [_cell(value) for value in row]
+            for batch in file.iter_batches(BATCH, columns=columns):
+                yield from zip(*(_texts(column, arrow) for column in batch.columns), strict=True)
+
+
+def _texts(column: Any, arrow: Any) -> list[str]:
+    if arrow.types.is_string(column.type) and not column.null_count:
+        return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
+    return [_cell(value) for value in column.to_pylist()]
 
 
 def _cell(value: object) -> str:

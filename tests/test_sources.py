@@ -1,0 +1,465 @@
+"""Every source gives the same images: from tar shards, Parquet, data sets and URLs the store of the folder comes."""
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+from moto.server import ThreadedMotoServer
+from PIL import Image as Pillow
+from torchvision.datasets import ImageFolder
+
+from featx.errors import EngineError, ImageError, ListingError
+from featx.extract import extract
+from featx.images import list_images
+from featx.images.sources import facts
+from featx.images.sources import tar as tar_source
+from featx.spec import ExtractSpec
+from featx.store import Store
+
+SPEC = ExtractSpec(size=32, blocks=(1, 3))
+
+
+@pytest.fixture(scope="module")
+def files(shared_photos):
+    """Path, class and bytes of each of twelve photos, as the folder's listing has them."""
+    paths = sorted(path for path in shared_photos.rglob("*.png") if int(path.stem) < 4)
+    return [(path.relative_to(shared_photos).as_posix(), path.parent.name, path.read_bytes()) for path in paths]
+
+
+@pytest.fixture(scope="module")
+def folder(files, tmp_path_factory):
+    root = tmp_path_factory.mktemp("sources") / "photos"
+    for path, _, data in files:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+    return root
+
+
+@pytest.fixture(scope="module")
+def expected(folder):
+    """Digests, labels and features of the folder's store."""
+    return read(folder, folder.parent / "folder.h5")
+
+
+@pytest.fixture(autouse=True)
+def no_memory():
+    yield
+    fsspec.filesystem("memory").store.clear()
+
+
+def read(source, output, root=None):
+    report = extract(source, output, SPEC, root=root)
+    assert report.failures == []
+    with Store(output) as store:
+        return store.digests, [store.classes[code] for code in store.labels], store.read(store.spec.widths)
+
+
+def check_same(got, expected):
+    assert got[:2] == expected[:2]
+    np.testing.assert_array_equal(got[2], expected[2])
+
+
+def write_tar(path, members):
+    """A tar file of (name, bytes), or of whole members without any."""
+    with tarfile.open(path, "w") as tar:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                tar.addfile(member)
+                continue
+            name, data = member
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def as_samples(files):
+    """What WebDataset's writer makes: a key, the image, its class as text."""
+    for number, (_, label, data) in enumerate(files):
+        yield f"{number:05d}.png", data
+        yield f"{number:05d}.cls", label.encode()
+
+
+def parquet_table(files):
+    images = pa.array([data for *_, data in files], pa.binary())
+    return pa.table({"image": images, "label": [label for _, label, _ in files]})
+
+
+def as_dataset(files):
+    classes = ClassLabel(names=["blue", "green", "red"])
+    features = Features({"image": Image(), "label": classes, "note": Value("string")})
+    rows = [{"image": {"bytes": data, "path": None}, "label": label, "note": ""} for _, label, data in files]
+    return Dataset.from_list(rows, features=features)
+
+
+def test_the_same_store_from_tar_shards(files, tmp_path, expected):
+    (tmp_path / "shards").mkdir()
+    write_tar(tmp_path / "shards" / "shard-000.tar", [(path, data) for path, _, data in files[:5]])
+    write_tar(tmp_path / "shards" / "shard-001.tar", as_samples(files[5:]))
+    check_same(read(tmp_path / "shards", tmp_path / "tar.h5"), expected)
+    with Store(tmp_path / "tar.h5") as store:
+        assert store.paths[4:7] == ["shard-000.tar/green/0.png", "shard-001.tar/00000.png", "shard-001.tar/00001.png"]
+    assert extract(tmp_path / "shards", tmp_path / "tar.h5", SPEC).extracted == 0
+
+
+def test_the_same_store_from_parquet(files, tmp_path, expected):
+    (tmp_path / "parts").mkdir()
+    pq.write_table(parquet_table(files[:7]), tmp_path / "parts" / "a.parquet", row_group_size=2)
+    pq.write_table(parquet_table(files[7:]), tmp_path / "parts" / "b.parquet")
+    check_same(read(tmp_path / "parts", tmp_path / "parquet.h5"), expected)
+    with Store(tmp_path / "parquet.h5") as store:
+        assert store.paths[6:8] == ["a.parquet#6", "b.parquet#0"]
+
+
+def test_the_same_store_from_a_data_set_on_disk_and_in_memory(files, tmp_path, expected):
+    saved = as_dataset(files)
+    saved.save_to_disk(tmp_path / "saved")
+    check_same(read(tmp_path / "saved", tmp_path / "disk.h5"), expected)
+    check_same(read(saved.select(range(len(files))), tmp_path / "memory.h5"), expected)
+    with Store(tmp_path / "disk.h5") as store:
+        assert store.paths[11] == "saved#11"
+    saved.to_parquet(tmp_path / "hub.parquet")
+    check_same(read(tmp_path / "hub.parquet", tmp_path / "hub.h5"), expected)
+
+
+def test_the_same_store_from_torchvision(folder, tmp_path, expected):
+    check_same(read(ImageFolder(folder), tmp_path / "folder.h5"), expected)
+
+
+class Pairs:
+    """Any data set of (picture, label) pairs."""
+
+    classes = ("blue", "green", "red")
+
+    def __init__(self, files):
+        self.items = [(Pillow.open(io.BytesIO(data)), self.classes.index(label)) for _, label, data in files]
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, row):
+        return self.items[row]
+
+
+def test_the_same_features_from_any_pairs(files, tmp_path, expected):
+    digests, labels, features = read(Pairs(files), tmp_path / "pairs.h5")
+    assert labels == expected[1]
+    np.testing.assert_array_equal(features, expected[2])
+    assert len(set(digests)) == len(files)
+    assert extract(Pairs(files), tmp_path / "pairs.h5", SPEC).extracted == 0
+
+
+def test_the_same_store_from_urls(files, tmp_path, expected):
+    memory = fsspec.filesystem("memory")
+    for path, _, data in files:
+        memory.pipe(f"/bucket/photos/{path}", data)
+    memory.pipe("/bucket/photos/.hidden/x.png", b"x")
+    memory.pipe("/bucket/photos/notes.txt", b"x")
+    write_tar(tmp_path / "a.tar", as_samples(files))
+    pq.write_table(parquet_table(files), tmp_path / "a.parquet")
+    for name in ("a.tar", "a.parquet"):
+        memory.pipe(f"/bucket/{name}", (tmp_path / name).read_bytes())
+    lines = "path,label\n" + "".join(f"{path},{label}\n" for path, label, _ in files)
+    memory.pipe("/bucket/photos/rows.csv", lines.encode())
+    (tmp_path / "rows.csv").write_text(lines)
+    for number, source in enumerate(("photos", "photos/", "a.tar", "a.parquet", "photos/rows.csv", "photos")):
+        check_same(read(f"memory://bucket/{source}", tmp_path / f"{number}.h5"), expected)
+    check_same(read(tmp_path / "rows.csv", tmp_path / "root.h5", "memory://bucket/photos"), expected)
+    (image,) = list_images("memory://bucket/photos/red/1.png").paths
+    assert image == "1.png"
+    listing = list_images("memory://bucket/photos")
+    assert listing.full_name(listing.paths[0]) == "memory:///bucket/photos/blue/0.png"
+
+
+def test_an_s3_server(files, tmp_path, expected, monkeypatch):
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
+                            "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        s3 = fsspec.filesystem("s3", skip_instance_cache=True)
+        s3.mkdir("bucket")
+        write_tar(tmp_path / "a.tar", as_samples(files))
+        s3.put(str(tmp_path / "a.tar"), "bucket/shards/a.tar")
+        check_same(read("s3://bucket/shards", tmp_path / "s3.h5"), expected)
+    finally:
+        server.stop()
+
+
+def test_a_parquet_manifest_lists_as_the_csv_one(files, folder, tmp_path):
+    paths, labels = [path for path, *_ in files][::-1], [[label, "flower"] for _, label, _ in files][::-1]
+    weights = [None, *np.arange(len(files) - 1) / 4]
+    pq.write_table(pa.table({"path": paths, "label": labels, "weight": weights}), tmp_path / "rows.parquet")
+    lines = [f"{path},{'|'.join(label)},{'' if weight is None else weight}" for path, label, weight in
+             zip(paths, labels, weights, strict=True)]  # fmt: skip
+    (tmp_path / "rows.csv").write_text("\n".join(["path,label,weight", *lines]))
+    one, other = (list_images(tmp_path / f"rows.{kind}", folder) for kind in ("csv", "parquet"))
+    assert list(one.paths) == list(other.paths) == paths[::-1]
+    assert list(one.rows.labels) == list(other.rows.labels)
+    assert list(one.splits["weight"]) == list(other.splits["weight"])
+    assert other.read(0) == files[0][2]
+
+
+def test_names_of_shards_and_splits_of_a_data_set_are_a_split(files, tmp_path):
+    for name in ("train-0", "test-0"):
+        pq.write_table(parquet_table(files[:2]), tmp_path / f"{name}.parquet")
+    assert list(list_images(tmp_path).splits["split"]) == ["test", "test", "train", "train"]
+    DatasetDict(train=as_dataset(files[:1]), validation=as_dataset(files[1:3])).save_to_disk(tmp_path / "saved")
+    listing = list_images(tmp_path / "saved")
+    assert list(listing.splits["split"]) == ["train", "val", "val"]
+    assert list(listing.paths) == ["train#0", "validation#0", "validation#1"]
+
+
+def test_what_stands_beside_an_image_in_a_shard(files, tmp_path):
+    png, many = files[0][2], json.dumps({"label": ["b", "a"], "split_0": "train", "weight": 2, "note": 1}).encode()
+    write_tar(tmp_path / "a.tar", [("x/1.png", png), ("x/1.json", many), ("y.left.png", png), ("y.right.png", png),
+              ("y.json", b'{"label": 7}'), ("./z/3.png", png), ("4.png", png), ("5.txt", b"")])  # fmt: skip
+    listing = list_images(tmp_path / "a.tar")
+    assert [path.removeprefix("a.tar/") for path in listing.paths] == [
+        "x/1.png", "y.left.png", "y.right.png", "z/3.png", "4.png",
+    ]  # fmt: skip
+    assert list(listing.rows.labels) == [("a", "b"), ("7",), ("7",), ("z",), ()]
+    assert {name: list(column) for name, column in listing.splits.items()} == {
+        "split_0": ["train", "", "", "", ""], "weight": ["2", "", "", "", ""],
+    }  # fmt: skip
+    assert [listing.read(row) for row in range(5)] == [png] * 5
+
+
+def link(name, target, kind=tarfile.SYMTYPE):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def test_members_that_lead_out_of_a_shard_or_are_no_files_are_failures(files, tmp_path):
+    png = files[0][2]
+    (tmp_path / "secret.png").write_bytes(png)
+    write_tar(tmp_path / "a.tar", [("ok/1.png", png), ("../up.png", png), ("/etc/root.png", png),
+              ("ok/../../b.png", png), link("soft.png", "../secret.png"),
+              link("hard.png", "ok/1.png", tarfile.LNKTYPE), ("ok/1.png", png),
+              ("._ok/2.png", png), ("bad.png", png), ("bad.json", b"[1]"), ("bar.png", png), ("bar.cls", b"a||b"),
+              ("big.png", png), ("big.json", b" " * (tar_source.MAX_FACTS + 1))])  # fmt: skip
+    listing = list_images(tmp_path / "a.tar")
+    assert list(listing.paths) == ["a.tar/ok/1.png"]
+    assert dict(listing.failures) == {
+        "a.tar/../up.png": tar_source.OUTSIDE,
+        "a.tar//etc/root.png": tar_source.OUTSIDE,
+        "a.tar/../b.png": tar_source.OUTSIDE,
+        "a.tar/soft.png": tar_source.NO_FILE,
+        "a.tar/hard.png": tar_source.NO_FILE,
+        "a.tar/ok/1.png": tar_source.TWICE,
+        "a.tar/bad.png": "what stands beside it is damaged: a .json must hold an object, got '[1]'",
+        "a.tar/bar.png": "what stands beside it is damaged: must have a label on each side of |, got 'a||b'",
+        "a.tar/big.png": "what stands beside it is damaged: big.json has 1048577 bytes, more than 1048576",
+    }
+
+
+def test_a_shard_that_is_cut_short_gives_what_it_has(files, tmp_path):
+    write_tar(tmp_path / "a.tar", [(path, data) for path, _, data in files])
+    whole = list_images(tmp_path / "a.tar")
+    data = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "a.tar").write_bytes(data[:20_000])
+    listing = list_images(tmp_path / "a.tar")
+    assert 0 < len(listing) < len(whole)
+    assert "damaged, or no uncompressed tar file" in dict(listing.failures)["a.tar"]
+    with pytest.raises(ImageError, match=r"cut short: its shard ends after \d+ of \d+ bytes"):
+        whole.read(len(listing))
+
+
+def test_rows_without_bytes_and_damaged_groups_are_failures(files, tmp_path):
+    values = {"bytes": [files[0][2], None], "path": ["/etc/passwd", "/etc/passwd"]}
+    image = pa.StructArray.from_arrays([pa.array(values["bytes"], pa.binary()), pa.array(values["path"])], list(values))
+    pq.write_table(pa.table({"photo": image}), tmp_path / "a.parquet")
+    listing = list_images(tmp_path / "a.parquet")
+    assert listing.read(0) == files[0][2]
+    assert listing.classes == ()
+    with pytest.raises(ImageError, match="the row has no image bytes"):
+        listing.read(1)
+    listing = list_images(tmp_path / "a.parquet")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ImageError, match="cannot be read: "):
+        listing.read(0)
+
+
+def test_a_data_set_of_paths_alone_reads_nothing_outside(folder):
+    source = Dataset.from_dict({"image": [str(folder / "red/1.png"), None]}).cast_column("image", Image())
+    listing = list_images(source, "somewhere")
+    for row in (0, 1):
+        with pytest.raises(ImageError, match="the data set has no bytes of it, only a path; give the folder"):
+            listing.read(row)
+
+
+def test_a_data_set_without_rows_is_refused():
+    with pytest.raises(ListingError, match="somewhere must have at least one row, got none"):
+        list_images(Dataset.from_dict({"image": []}, features=Features({"image": Image()})), "somewhere")
+
+
+def test_many_rows_and_the_column_called_image(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "BATCH", 5)
+    table = parquet_table(files).append_column("mask", pa.array([b"x"] * len(files), pa.binary()))
+    pq.write_table(table, tmp_path / "a.parquet")
+    source = (
+        as_dataset(files)
+        .add_column("thumb", [{"bytes": b"x", "path": None}] * len(files))
+        .cast_column("thumb", Image())
+    )
+    for listing in (list_images(tmp_path / "a.parquet"), list_images(source)):
+        assert [listing.read(row) for row in range(len(files))] == [data for *_, data in files]
+        assert [name for (name,) in listing.rows.labels] == [label for _, label, _ in files]
+
+
+def test_a_data_set_may_lack_labels_and_have_its_own_splits(files, tmp_path):
+    rows = [{"image": {"bytes": files[0][2], "path": None}, "split": "a", "label": -1}]
+    features = Features({"image": Image(), "split": Value("string"), "label": ClassLabel(names=["x"])})
+    listing = list_images(DatasetDict(train=Dataset.from_list(rows, features=features)), "somewhere")
+    assert list(listing.splits["split"]) == ["a"]
+    assert listing.labels.tolist() == [-1]
+
+
+class Odd(Pairs):
+    def __getitem__(self, row):
+        if row == 2:
+            raise RuntimeError("no row 2")
+        return (np.zeros((3, 3)), 0) if row else super().__getitem__(row)
+
+
+class Labeled(Pairs):
+    """Labels that are texts, or None, known without a picture."""
+
+    def __init__(self, files):
+        super().__init__(files)
+        self.targets = ["sky", None, 7, np.int64(1)]
+
+
+def test_pairs_with_labels_of_any_kind(files):
+    listing = list_images(Labeled(files[:4]))
+    assert list(listing.rows.labels) == [("sky",), (), ("7",), ("green",)]
+    assert list(listing.paths) == ["Labeled#0", "Labeled#1", "Labeled#2", "Labeled#3"]
+
+
+def test_items_that_are_no_pairs(files):
+    with pytest.raises(ImageError, match="an item of Odd must be a pair of a Pillow image and a label; make the data"):
+        list_images(Odd(files[:3]))
+    source = Labeled(files[:4])
+    source.items[1] = (1, 2, 3)
+    source.items[2] = None
+    listing = list_images(source)
+    for row in (1, 2):
+        with pytest.raises(ImageError, match="an item of Labeled must be a pair"):
+            listing.read(row)
+    odd = Odd(files[:4])
+    odd.targets = [0] * 4
+    with pytest.raises(ImageError, match="cannot be read: no row 2"):
+        list_images(odd).read(2)
+
+
+def test_repeated_paths_of_a_sequence_are_one_row(folder, tmp_path):
+    paths = [folder / "red/1.png", folder / "red/0.png", folder / "red/1.png"]
+    assert extract(paths, tmp_path / "a.h5", SPEC).rows == 2
+    with Store(tmp_path / "a.h5") as store:
+        assert [Path(path).name for path in store.paths] == ["1.png", "0.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("texts.tar", r"texts\.tar in .* must hold images that Pillow opens .*, but the shards have none$"),
+        ("empty.tar", r"the shards have none; 'empty\.tar' damaged, or no uncompressed tar file"),
+        ("none.parquet", "none.parquet must have at least one row, got none"),
+        ("text.parquet", "text.parquet is no Parquet file, or damaged"),
+        ("two.parquet", "two.parquet must have one column of image bytes, or call one of them image, got a, b"),
+        ("no.parquet", r"no.parquet must have a column of image bytes \(binary\), or one of paths called path, got x"),
+        ("gone.parquet", "manifest .*gone.parquet must name .* of its 1 rows names a file .*; 'a.jpg' does not exist"),
+        ("out.parquet", r"row 0 of manifest .*out.parquet must name a file below the root .* got '\.\./a.jpg'"),
+        ("link", r"link/a\.parquet cannot be read: .*No such file"),
+        ("other", r"b.parquet must have the column image as the first file has, got note"),
+        ("both", "both must hold .tar or .parquet shards, got both; give a folder of one kind"),
+        ("saved", "saved cannot be read as a saved data set: "),
+        ("no_image", "no_image must have one column of images, or call one of them image, got none among note"),
+        ("two_images", "two_images must have one column of images, .* got a, b among a, b"),
+    ],
+)
+def test_what_lists_nothing_says_why(files, tmp_path, name, message):
+    write_tar(tmp_path / "texts.tar", [("a.txt", b"x")])
+    (tmp_path / "empty.tar").write_bytes(b"no tar")
+    (tmp_path / "text.parquet").write_bytes(b"no parquet")
+    bytes_of = pa.array([b"x"], pa.binary())
+    (tmp_path / "other").mkdir()
+    for part, table in {
+        "none": parquet_table([]), "two": pa.table({"a": bytes_of, "b": bytes_of}), "no": pa.table({"x": ["y"]}),
+        "gone": pa.table({"path": ["a.jpg"]}), "out": pa.table({"path": ["../a.jpg"]}),
+        "other/a": parquet_table(files[:1]), "other/b": pa.table({"note": ["x"]}),
+    }.items():  # fmt: skip
+        pq.write_table(table, tmp_path / f"{part}.parquet")
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "a.parquet").symlink_to("nothing")
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "a.tar").touch()
+    (tmp_path / "both" / "a.parquet").touch()
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "dataset_dict.json").write_text("{}")
+    for folder, values in {"no_image": {"note": ["x"]}, "two_images": {"a": [None], "b": [None]}}.items():
+        features = Features({key: Image() if len(values) > 1 else Value("string") for key in values})
+        Dataset.from_dict(values, features=features).save_to_disk(tmp_path / folder)
+    with pytest.raises(ListingError, match=message):
+        list_images(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("memory://nowhere", "memory://nowhere must be a folder or a file, but there is nothing"),
+        ("strange://x", "strange://x must be a folder, a file or a URL that fsspec knows: .*strange"),
+        ("http://127.0.0.1:9/x.tar", r"http://127.0.0.1:9/x.tar (cannot be reached|must be a folder or a file)"),
+    ],
+)
+def test_urls_that_lead_nowhere(url, message):
+    with pytest.raises(ListingError, match=message):
+        list_images(url)
+
+
+def test_what_a_service_raises_is_a_reason(files, monkeypatch):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/b/a.png", files[0][2])
+    listing = list_images("memory://b")
+    memory.rm("/b/a.png")
+    with pytest.raises(FileNotFoundError):
+        listing.read(0)
+
+    def broken(*args, **options):
+        raise RuntimeError("no credit")
+
+    monkeypatch.setattr(type(memory), "cat_file", broken)
+    with pytest.raises(OSError, match="RuntimeError: no credit"):
+        listing.read(0)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "extra"),
+    [("pyarrow", "a.parquet", "parquet"), ("datasets", "saved", "datasets"), ("fsspec", "memory://x", "remote"),
+     ("s3fs", "s3://x/y", "remote")],
+)  # fmt: skip
+def test_without_its_package_a_source_names_the_extra(files, tmp_path, monkeypatch, module, source, extra):
+    pq.write_table(parquet_table(files[:1]), tmp_path / "a.parquet")
+    as_dataset(files[:1]).save_to_disk(tmp_path / "saved")
+    monkeypatch.setitem(sys.modules, module, None)
+    # What fsspec has imported once it does not import again.
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
+    with pytest.raises(EngineError, match=rf"needs a package: pip install 'featx\[{extra}\]'"):
+        list_images(source if "://" in source else tmp_path / source)
+
+
+def test_sources_are_imported_where_they_are_needed():
+    code = "import sys, featx.images; assert not {'pyarrow', 'datasets', 'fsspec', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
