@@ -114,16 +114,20 @@ def make_module(model: Model, weights: TrunkWeights, scale: float, recipe: Recip
 def logit_scale(model: Model, held: Images) -> float:
     """What a model's logits are to be multiplied by for the least cross-entropy on images that it has not seen.
 
-    Temperature scaling, Guo et al. 2017. On images that it has seen a head tells all classes apart, and no scale would
-    be too large; training would then begin where cross-entropy has nothing to tell.
+    Temperature scaling, Guo et al. 2017; 1 for softmax, which was fitted by cross-entropy. On images that it has seen a
+    head tells all classes apart, and no scale would be too large; training would then begin where cross-entropy has
+    nothing to tell. So that it does not where all held images are told apart, each class counts once more for every
+    image, as in Platt's targets (1999).
     """
-    decisions = model.estimator.decision_function(held.features)
-    logits = torch.from_numpy(np.asarray(decisions, np.float64))
+    if model.head == "softmax":
+        return 1.0
+    logits = torch.from_numpy(np.asarray(model.estimator.decision_function(held.features), np.float64))
     if logits.ndim == 1:
         logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
-    labels = torch.from_numpy(held.labels)
+    labels, classes = torch.from_numpy(held.labels), logits.shape[1]
+    smoothing = classes / (len(labels) + classes)
 
     def loss(power: float) -> float:
-        return float(nn.functional.cross_entropy(logits * 10**power, labels))
+        return float(nn.functional.cross_entropy(logits * 10**power, labels, label_smoothing=smoothing))
 
     return float(10 ** minimize_scalar(loss, bounds=(-2, 2), method="bounded").x)
