@@ -97,14 +97,14 @@ def audit(
     )
 
 
-def _labels(listing: Listing, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+def _labels(listing: Listing, rows: NDArray[np.intp]) -> NDArray[np.str_]:
     """Classes of the images, one each."""
     if listing.label_sets is not None:
         raise DataError("images have several labels each")
     labels = listing.labels[rows]
     if (labels < 0).any():
         raise DataError(f"{(labels < 0).sum()} of the {len(labels)} images have no label")
-    return labels
+    return np.array(listing.classes)[labels]
 
 
 def _cost(wrong: Mistake, variants: Variants, spec: ExtractSpec, trial: Trial | None) -> Cost:

@@ -52,8 +52,8 @@ def find_suspects(store: str | Path, *, column: str | None = None, folds: int = 
     else:
         near = find_neighbors(X)
     try:
-        groups = np.arange(len(X)) if near is None else near.groups
-        verdicts = judge(X, images.targets, groups, images.labeled, folds, seed)
+        rows, groups = images.labeled, np.arange(len(X)) if near is None else near.groups
+        verdicts = judge(X[rows], images.names, groups[rows], folds, seed)
     except DataError as error:
         notes.append(f"labels are not checked: {error}")
     return Suspects(

@@ -20,13 +20,12 @@ HEAD = "softmax"
 class Verdicts:
     """What heads say of images that they were not fitted on.
 
-    ``rows`` are the images' numbers, ``labels`` the classes that they were given, and ``classes`` the sorted classes
-    of the columns of ``probability`` (rows, classes).
+    ``labels`` (rows,) are the classes that they were given, and ``classes`` those of the columns of ``probability``
+    (rows, classes), sorted.
     """
 
-    rows: NDArray[np.intp]
-    labels: NDArray[np.intp]
-    classes: NDArray[np.intp]
+    labels: NDArray[np.str_]
+    classes: NDArray[np.str_]
     probability: NDArray[np.float64]
 
     @property
@@ -37,18 +36,18 @@ class Verdicts:
     @property
     def quality(self) -> NDArray[np.float64]:
         """The probability (rows,) of each row's own class."""
-        own: NDArray[np.float64] = self.probability[np.arange(len(self.rows)), self.codes]
+        own: NDArray[np.float64] = self.probability[np.arange(len(self.labels)), self.codes]
         return own
 
     @property
-    def suggested(self) -> NDArray[np.intp]:
+    def suggested(self) -> NDArray[np.str_]:
         """The likeliest class of each row."""
-        likeliest: NDArray[np.intp] = self.classes[self.probability.argmax(axis=1)]
+        likeliest: NDArray[np.str_] = self.classes[self.probability.argmax(axis=1)]
         return likeliest
 
     @cached_property
     def wrong(self) -> NDArray[np.intp]:
-        """Indices into ``rows`` of those that are probably mislabeled, least probable label first.
+        """The rows that are probably mislabeled, least probable label first.
 
         How many there are follows from the counts of Northcutt, Jiang & Chuang (2021), "Confident learning: estimating
         uncertainty in dataset labels", by cleanlab; ``EngineError`` if that is not installed.
@@ -62,37 +61,35 @@ class Verdicts:
         return np.array([row for row in found if self.suggested[row] != self.labels[row]], np.intp)
 
     @property
-    def confusions(self) -> list[tuple[int, int, int]]:
+    def confusions(self) -> list[tuple[str, str, int]]:
         """(class, class that it is taken for, count), most often first."""
         counts = confusion_matrix(self.labels, self.suggested, labels=self.classes)
         np.fill_diagonal(counts, 0)
         order = np.argsort(-counts, axis=None, kind="stable")[: np.count_nonzero(counts)]
         return [
-            (int(self.classes[label]), int(self.classes[other]), int(counts[label, other]))
+            (str(self.classes[label]), str(self.classes[other]), int(counts[label, other]))
             for label, other in zip(*np.unravel_index(order, counts.shape), strict=True)
         ]
 
 
 def judge(
     X: NDArray[np.floating],
-    labels: NDArray[np.generic],
+    labels: NDArray[np.str_],
     groups: NDArray[np.intp],
-    rows: NDArray[np.intp],
     folds: int = 5,
     seed: int = 0,
 ) -> Verdicts:
-    """Fit softmax heads on some rows, and let each row be judged by one that was fitted on the folds without it.
+    """Let each row be judged by a softmax head that was fitted on the folds without it.
 
     C is that of the smallest log loss in the default grid of `featx.heads.search.search`.
 
     Parameters
     ----------
-    X : float array (all rows, columns)
+    X : float array (rows, columns)
         Normalized features.
-    labels, groups : int array (all rows,)
-        Classes; and rows that stay together, as a copy of an image would vouch for its label.
-    rows : int array (rows,)
-        Those with a label.
+    labels : str array (rows,)
+    groups : int array (rows,)
+        Rows that stay together, as a copy of an image would vouch for its label.
     folds, seed : int
         As in `featx.heads.folds.make_folds`.
 
@@ -103,21 +100,20 @@ def judge(
     DataError
         If there are too few classes, or images of one.
     """
-    X, given = X[rows], labels[rows].astype(np.intp)
-    classes, codes = np.unique(given, return_inverse=True)
-    dealt = make_folds(given, groups[rows], folds, seed=seed)
-    trained, fold_of = np.zeros((folds, len(rows))), np.empty(len(rows), np.intp)
+    classes, codes = np.unique(labels, return_inverse=True)
+    dealt = make_folds(labels, groups, folds, seed=seed)
+    trained, fold_of = np.zeros((folds, len(X))), np.empty(len(X), np.intp)
     for fold, (train, tested) in enumerate(dealt):
         trained[fold, train], fold_of[tested] = 1, fold
     weights = row_weights(codes, trained, HEAD, len(classes), None)
     fits = fit_path(rotate(X, False), codes, weights, default_grid(HEAD, X), HEAD, len(classes))
-    held_out = (fit.decisions[fold_of, :, np.arange(len(rows))] for fit in fits)
+    held_out = (fit.decisions[fold_of, :, np.arange(len(X))] for fit in fits)
     candidates = [_probabilities(decisions, classes) for decisions in held_out]
     best = min(candidates, key=lambda probability: log_loss(codes, probability))
-    return Verdicts(rows, given, classes, best)
+    return Verdicts(labels, classes, best)
 
 
-def _probabilities(decisions: NDArray[np.floating], classes: NDArray[np.intp]) -> NDArray[np.float64]:
+def _probabilities(decisions: NDArray[np.floating], classes: NDArray[np.str_]) -> NDArray[np.float64]:
     """Of decisions (rows, classes), or (rows, 1) for two classes."""
     made = decisions[:, 0] if decisions.shape[1] == 1 else decisions
     probability: NDArray[np.float64] = Decided(HEAD, classes).predict_proba(made.astype(np.float64))

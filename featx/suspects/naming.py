@@ -1,6 +1,7 @@
 """From the numbers of rows to findings with names: paths, classes, split columns."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,11 @@ class Images:
         return cls(store.path, paths, store.classes, store.targets[plain], splits, store.failures)
 
     @property
+    def names(self) -> NDArray[np.str_]:
+        """The classes of the labeled rows."""
+        return np.array(self.classes)[self.targets[self.labeled].astype(np.intp)]
+
+    @cached_property
     def labeled(self) -> NDArray[np.intp]:
         """The rows with a label; ``DataError`` if there are none, or some have several."""
         if self.targets.ndim == 2:
@@ -76,9 +82,9 @@ class Images:
         """Paths and labels, least probable first."""
         return tuple(
             Mislabeled(
-                self.paths[found.rows[row]],
-                self.classes[found.labels[row]],
-                self.classes[found.suggested[row]],
+                self.paths[self.labeled[row]],
+                str(found.labels[row]),
+                str(found.suggested[row]),
                 float(found.probability[row].max()),
                 float(found.quality[row]),
             )
@@ -87,4 +93,4 @@ class Images:
 
     def confused(self, found: Verdicts) -> tuple[Confused, ...]:
         """Pairs of classes, most often confused first."""
-        return tuple(Confused(self.classes[a], self.classes[b], count) for a, b, count in found.confusions)
+        return tuple(Confused(*confusion) for confusion in found.confusions)

@@ -21,6 +21,8 @@ ROWS_PER_AXIS = 8
 """As many axes as rows, and whitening would put all rows equally far apart."""
 NEIGHBORS = 10
 MIN_ROWS = 32
+ROUNDING = 1e-8
+"""The variance of an axis on which rows of unit norm a block do not differ, but for rounding."""
 SAME = 1e-3
 """A distance that two files of the same pixels may have, and two photographs do not: 1 - cosine, whitened."""
 EXTREME = 3.5
@@ -63,14 +65,14 @@ def find_neighbors(X: NDArray[np.floating]) -> Neighborhood:
     axes = min(AXES, len(X) // ROWS_PER_AXIS, X.shape[1])
     turned = PCA(axes, random_state=0)
     scores = turned.fit_transform(X)
-    whitened = scores / np.sqrt(np.maximum(turned.explained_variance_, np.finfo(X.dtype).tiny))
-    whitened /= np.maximum(np.linalg.norm(whitened, axis=1, keepdims=True), np.finfo(X.dtype).tiny)
+    whitened = scores / np.sqrt(np.maximum(turned.explained_variance_, ROUNDING))
+    whitened /= np.maximum(np.linalg.norm(whitened, axis=1, keepdims=True), 1)
     chord, nearest = _nearest(whitened)
     distance = chord**2 / 2
     different = np.ma.masked_less(distance, SAME).min(axis=1).compressed()
     limit = max(SAME, _lowest(np.log(different)))
     pairs, cosines = _pairs(nearest, distance, limit)
-    remote = np.log(np.maximum(_nearest(scores)[0].mean(axis=1), np.finfo(X.dtype).tiny))
+    remote = np.log(np.maximum(_nearest(scores)[0].mean(axis=1), ROUNDING))
     return Neighborhood(pairs, cosines, 1 - limit, _robust_z(remote))
 
 

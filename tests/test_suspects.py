@@ -1,0 +1,296 @@
+import dataclasses
+import json
+import re
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image, ImageOps
+from sklearn.metrics import log_loss
+from sklearn.model_selection import cross_val_predict
+
+from featx.commands import main
+from featx.errors import DataError, EngineError, ImageError, SpecError
+from featx.extract import extract
+from featx.heads import make_head
+from featx.heads.cross_validate import default_grid
+from featx.heads.folds import make_folds
+from featx.spec import ExtractSpec
+from featx.suspects import Confused, Failed, find_suspects
+from featx.suspects.labels import judge
+from featx.suspects.neighbors import EXTREME, NEIGHBORS, SAME, find_neighbors
+from featx.suspects.sheet import SIDE, draw_suspects
+
+SPEC = ExtractSpec(size=64, blocks=(3, 4, 5))
+WRONG = tuple(f"sunflower-{number:02}" for number in (5, 9, 13, 17))
+COPIES = {
+    "re-encoded": lambda image: image,
+    "resized": lambda image: image.resize((image.width // 2, image.height // 2)),
+    "mirrored": ImageOps.mirror,
+}
+
+
+@pytest.fixture(scope="session")
+def garden(flowers, tmp_path_factory, oxford):
+    """Photographs of five classes with copies, a stranger, wrong labels and a bad file among them, and their store."""
+    root = tmp_path_factory.mktemp("garden")
+    lines = ["path,label,split"]
+    for name in ("daffodil", "iris", "sunflower", "snowdrop", "pansy"):
+        for number, path in enumerate(sorted((flowers / "jpg" / name).glob("*.jpg"))[:24]):
+            image = Image.open(path).convert("RGB")
+            image.thumbnail((160, 160))
+            image.save(root / f"{name}-{number:02}.png")
+            lines.append(f"{name}-{number:02}.png,{name},{'train' if number < 16 else 'test'}")
+    for kind, change in COPIES.items():
+        change(Image.open(root / "pansy-03.png")).save(root / f"{kind}.jpg", quality=50)
+        lines.append(f"{kind}.jpg,pansy,test")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)).save(root / "noise.png")
+    (root / "bad.png").write_text("no picture")
+    lines += ["noise.png,iris,train", "bad.png,iris,train"]
+    lines = [line.replace(",sunflower", ",snowdrop") if line.startswith(WRONG) else line for line in lines]
+    (root / "garden.csv").write_text("\n".join(lines))
+    extract(root / "garden.csv", root / "garden.h5", SPEC)
+    return root
+
+
+@pytest.fixture(scope="session")
+def found(garden):
+    return find_suspects(garden / "garden.h5")
+
+
+def paths(items):
+    return [item.path for item in items]
+
+
+def test_wrong_labels_are_found_and_the_right_ones_suggested(found):
+    wrong = [item for item in found.mislabeled if item.path.startswith(WRONG)]
+    assert len(wrong) >= 2
+    assert paths(found.mislabeled)[0].startswith(WRONG)
+    for item in wrong:
+        assert (item.label, item.suggested) == ("snowdrop", "sunflower")
+        assert item.probability > 0.5 > item.quality
+    assert [item.quality for item in found.mislabeled] == sorted(item.quality for item in found.mislabeled)
+    assert len(found.mislabeled) < 12
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_a_copy_is_found_across_the_split(found, kind):
+    (pair,) = [p for p in found.near_duplicates if {p.first, p.second} == {"pansy-03.png", f"{kind}.jpg"}]
+    assert pair.cosine >= found.cosine
+    assert pair.across == ("split",)
+    assert not pair.conflict
+
+
+def test_pairs_are_of_one_photograph_and_closest_first(found):
+    cosines = [pair.cosine for pair in found.near_duplicates]
+    assert cosines == sorted(cosines, reverse=True)
+    assert len({frozenset((pair.first, pair.second)) for pair in found.near_duplicates}) == len(cosines)
+    assert found.straddling["split"] >= 3
+    # What else there is are photographs that the data set itself has twice, always in one class.
+    assert all(
+        pair.first.split("-")[0] == pair.second.split("-")[0]
+        for pair in found.near_duplicates
+        if not {pair.first, pair.second} & {f"{kind}.jpg" for kind in COPIES}
+    )
+
+
+def test_the_stranger_is_an_outlier_and_the_bad_file_failed(found):
+    assert paths(found.outliers)[0] == "noise.png"
+    assert found.outliers[0].score > EXTREME
+    (failed,) = found.failed
+    assert failed.path == "bad.png"
+    assert failed.reason.startswith("no image format that Pillow knows")
+    assert found.images == 5 * 24 + 3 + 1
+
+
+def test_what_is_confused_is_what_is_not_on_the_diagonal(found):
+    counts = [pair.count for pair in found.confused]
+    assert counts == sorted(counts, reverse=True)
+    assert all(pair.label != pair.taken_for and pair.count > 0 for pair in found.confused)
+    assert any((pair.label, pair.taken_for) == ("snowdrop", "sunflower") for pair in found.confused)
+
+
+def test_one_column_alone_and_conflicts(garden, tmp_path):
+    store = tmp_path / "garden.h5"
+    store.write_bytes((garden / "garden.h5").read_bytes())
+    with h5py.File(store, "r+") as file:
+        names = [path.decode() for path in file["rows/path"][:]]
+        file["rows/label"][names.index("mirrored.jpg")] = 0
+    found = find_suspects(store, column="split")
+    pair = next(p for p in found.near_duplicates if {p.first, p.second} == {"pansy-03.png", "mirrored.jpg"})
+    assert pair.conflict
+    assert pair.across == ("split",)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_probabilities_are_those_of_scikit_learn(classes):
+    """At the C of the smallest log loss, once scikit-learn is told to converge."""
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(classes), 30)
+    X = rng.random((len(codes), 12)) + np.eye(classes, 12)[codes]
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    labels, groups = np.array(["a", "b", "c"])[codes], np.arange(len(codes))
+    verdicts = judge(X, labels, groups)
+    candidates = []
+    for C in default_grid("softmax", X):
+        head = make_head("softmax", C, normalize="none").set_params(head__tol=1e-9)
+        folds = make_folds(labels, groups, 5)
+        candidates.append(cross_val_predict(head, X, labels, cv=folds, method="predict_proba"))
+    best = min(candidates, key=lambda probability: log_loss(labels, probability))
+    np.testing.assert_allclose(verdicts.probability, best, atol=2e-3)
+    np.testing.assert_array_equal(verdicts.quality, verdicts.probability[np.arange(len(codes)), codes])
+
+
+def test_a_copy_does_not_vouch_for_a_label():
+    rng = np.random.default_rng(2)
+    codes = np.repeat([0, 1], 20)
+    X = rng.standard_normal((40, 30)) + 2 * np.eye(2, 30)[codes]
+    labels = np.array(["a", "b"])[codes]
+    X[1], labels[:2] = X[0], "b"
+    apart, together = np.arange(40), np.array([0, 0, *range(2, 40)])
+    alone, vouched = (judge(X, labels, groups).quality[:2].mean() for groups in (together, apart))
+    assert alone < 0.2 < vouched
+
+
+def test_classes_far_apart_have_nothing_wrong_or_confused():
+    codes = np.repeat([0, 1, 2], 20)
+    X = np.random.default_rng(1).random((60, 6)) + 2 * np.eye(3, 6)[codes]
+    verdicts = judge(X, np.array(["x", "y", "z"])[codes], np.arange(60))
+    assert verdicts.classes.tolist() == ["x", "y", "z"]
+    assert verdicts.confusions == []
+    assert len(verdicts.wrong) == 0
+
+
+def random_rows(count, seed=0):
+    return np.abs(np.random.default_rng(seed).standard_normal((count, 40))).astype(np.float32)
+
+
+def test_neighbors_agree_with_all_distances_at_once():
+    X = random_rows(80)
+    X[7] = X[3] + 1e-4
+    found = find_neighbors(X)
+    assert found.pairs.tolist()[0] == [3, 7]
+    assert found.cosines[0] == pytest.approx(1, abs=SAME)
+    assert found.groups[3] == found.groups[7]
+    assert len(set(found.groups)) == 80 - len(found.pairs)
+    assert not len(found.outliers) or found.remoteness[found.outliers].min() > EXTREME
+
+
+def test_rows_that_are_all_there_twice_are_all_found():
+    """The bulk is that of different rows: copies do not make each other usual."""
+    half = random_rows(60)
+    found = find_neighbors(np.concatenate([half, half]))
+    exact = {(row, row + 60) for row in range(60)}
+    assert exact <= {tuple(pair) for pair in found.pairs.tolist()}
+    assert len(found.pairs) < 70
+
+
+def test_rows_that_are_all_the_same_are_one_group():
+    found = find_neighbors(np.tile(random_rows(1), (40, 1)))
+    assert len(found.pairs) >= 40 * NEIGHBORS // 2
+    assert (found.cosines > 1 - SAME).all()
+    assert found.threshold == pytest.approx(1 - SAME)
+    assert not len(found.outliers)
+
+
+def small_store(folder, photos, labels=None):
+    rows = sorted(photos.rglob("*.png"))
+    label = labels or (lambda path: path.parent.name)
+    lines = [f"{path.relative_to(photos)},{label(path)}" for path in rows]
+    (folder / "m.csv").write_text("\n".join(["path,label", *lines]))
+    extract(folder / "m.csv", folder / "m.h5", ExtractSpec(size=32, blocks=(1,)), root=photos)
+    return folder / "m.h5"
+
+
+@pytest.mark.parametrize(
+    ("labels", "folds", "notes"),
+    [
+        (lambda path: "", 5, ["near-duplicates and outliers show among 32 images or more, got 24", "has none"]),
+        (lambda path: path.parent.name + "|all", 5, ["got 24", "images of .* have several labels each"]),
+        (None, 9, ["got 24", "class blue has 8 different image.s., too few for 9 folds"]),
+    ],
+    ids=["unlabeled", "several", "few"],
+)
+def test_what_cannot_be_looked_for_is_said(tmp_path, photos, oxford, labels, folds, notes):
+    found = find_suspects(small_store(tmp_path, photos, labels), folds=folds)
+    assert found.cosine is None
+    assert found.mislabeled == found.near_duplicates == found.outliers == found.confused == ()
+    assert found.straddling == {}
+    for note, pattern in zip(found.notes, notes, strict=True):
+        assert re.search(pattern, note), note
+
+
+def test_views_of_an_image_are_no_copies_of_it(tmp_path, photos, oxford):
+    extract(photos, tmp_path / "v.h5", ExtractSpec(size=32, blocks=(1,), views=2, augment="flip"))
+    found = find_suspects(tmp_path / "v.h5", folds=4)
+    assert found.images == 24
+    assert found.near_duplicates == ()
+
+
+def test_wrong_options_are_named(garden, tmp_path, photos, oxford):
+    with pytest.raises(DataError, match=r"--split-column of suspects must be one that .* has \(split\), got place"):
+        find_suspects(garden / "garden.h5", column="place")
+    with pytest.raises(DataError, match=r"has \(none: extract a manifest that has one\), got split"):
+        find_suspects(small_store(tmp_path, photos), column="split")
+    with pytest.raises(SpecError, match="folds must be 2 or more, got 1"):
+        find_suspects(garden / "garden.h5", folds=1)
+
+
+def test_labels_need_cleanlab(garden, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    with pytest.raises(EngineError, match=r"suspects needs? a package: pip install 'featx\[suspects\]'"):
+        find_suspects(garden / "garden.h5")
+
+
+def test_the_sheet_has_a_tile_each_and_a_cross_for_what_is_gone(garden, found, tmp_path):
+    whole = draw_suspects(found, garden, limit=2)
+    one = dataclasses.replace(found, near_duplicates=(), outliers=(), mislabeled=found.mislabeled[:1])
+    assert draw_suspects(one, garden).height < whole.height
+    pixels = np.asarray(draw_suspects(one, garden))
+    path = one.mislabeled[0].path
+    picture = Image.open(garden / path).convert("RGB")
+    picture.thumbnail((SIDE, SIDE))
+    shown = [
+        (pixels[top : top + picture.height, 4 : 4 + picture.width] == np.asarray(picture)).all()
+        for top in range(20, 40)
+    ]
+    assert any(shown)
+    gone = dataclasses.replace(
+        one, mislabeled=(one.mislabeled[0], dataclasses.replace(one.mislabeled[0], path="no/" * 20))
+    )
+    assert (np.asarray(draw_suspects(gone, garden)) == 160).all(axis=-1).any()
+    with pytest.raises(ImageError, match=r"--root of suspects must be the folder .* such as"):
+        draw_suspects(found, tmp_path)
+
+
+def test_a_sheet_of_nothing_says_so(found):
+    nothing = dataclasses.replace(found, mislabeled=(), near_duplicates=(), outliers=())
+    assert draw_suspects(nothing, "nowhere").height < SIDE
+
+
+def test_the_command_prints_draws_and_gives_json(garden, found, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    options = ["suspects", str(garden / "garden.h5"), "--sheet", str(sheet), "--root", str(garden)]
+    result = CliRunner().invoke(main, [*options, "--limit", "1"])
+    assert result.exit_code == 0, result.output
+    assert sheet.read_bytes()[:4] == b"\x89PNG"
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"probably mislabeled: {len(found.mislabeled)}"
+    assert f"near-duplicates ({found.straddling['split']} across split): {len(found.near_duplicates)}" in lines
+    assert f"  and {len(found.near_duplicates) - 1} more" in lines
+    assert f"  {found.failed[0].path}: {found.failed[0].reason}" in lines
+    document = json.loads(CliRunner().invoke(main, [*options, "--json"]).stdout)
+    assert document["near_duplicates"] == json.loads(json.dumps([dataclasses.asdict(p) for p in found.near_duplicates]))
+    assert Confused(**document["confused"][0]) == found.confused[0]
+    assert Failed(**document["failed"][0]) == found.failed[0]
+    refused = CliRunner().invoke(main, [*options[:2], "--sheet", str(tmp_path / "sheet.txt"), "--root", str(garden)])
+    assert refused.exit_code == 1
+    assert "--sheet of suspects must end in a picture's suffix, such as .png, got 'sheet.txt'" in refused.output
+
+
+def test_notes_are_printed(tmp_path, photos, oxford):
+    result = CliRunner().invoke(main, ["suspects", str(small_store(tmp_path, photos)), "--folds", "2"])
+    assert result.exit_code == 0, result.output
+    assert "near-duplicates and outliers show among 32 images" in result.stderr
