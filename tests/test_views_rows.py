@@ -130,9 +130,10 @@ def test_a_part_counts_rows_and_splits_no_image(monkeypatch, rows, views, images
 
 def test_fewer_images_wait_the_more_views_they_have(shared_photos, monkeypatch):
     asked = []
-    paths = (asked.append(path) or str(path) for path in sorted(shared_photos.glob("*/*.png")))
+    listing = list_images([str(path) for path in sorted(shared_photos.glob("*/*.png"))], shared_photos)
+    rows = (asked.append(row) or row for row in range(27))
     monkeypatch.setattr("featx.images.loading.AHEAD", 12)
-    images = load_images(list_images(paths, shared_photos), range(len(paths)), SPEC, 1)
+    images = load_images(listing, rows, SPEC, 1)
     next(images)
     images.close()
     assert len(asked) == 5
