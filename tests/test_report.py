@@ -372,6 +372,12 @@ def test_the_commands_make_the_store_and_the_model_again(tmp_path, photos, oxfor
     assert lines["Make this page"] == "featx report m.featx -o report.html --root photos --store p.h5"
 
 
+def test_what_came_from_a_manifest_is_made_again_from_one(run, shared_store):
+    assert commands.make(run).data[0].line.startswith("featx extract MANIFEST -o ")
+    assert commands.make(run).data[0].line.endswith(f"--root {run.root} --size 32")
+    assert commands.make(open_run(shared_store)).data[0].line.startswith("featx extract IMAGES -o ")
+
+
 def test_a_tuned_models_commands_say_how_it_was_tuned(hostile_model):
     model = load_model(hostile_model)
     recipe = {"epochs": 5, "learning_rate": 0.01, "refit": True, "seed": 0}

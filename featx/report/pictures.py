@@ -1,7 +1,6 @@
 """Pictures that lie within the page: small copies of images, and what is drawn over them."""
 
 import base64
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from os import cpu_count
@@ -30,11 +29,6 @@ def small_copies(root: Path, paths: dict[int, str]) -> dict[int, str]:
 def data_uri(pixels: NDArray[np.uint8]) -> str:
     """A picture, uint8 (height, width, 3), as an address that holds all of it."""
     return f"data:{FORMAT};base64,{_encode(Image.fromarray(pixels))}"
-
-
-def present(root: Path | None, paths: Iterable[str]) -> bool:
-    """Whether the folder is known and has all of these images."""
-    return root is not None and all((root / path).is_file() for path in paths)
 
 
 def _small_copy(path: Path) -> str:

@@ -19,6 +19,8 @@ DRAWS = 2000
 """Of the bootstrap."""
 SHARES = ("accuracy", "top5_accuracy", "subset_accuracy")
 """Scores that are a share of the images."""
+MEANS = ("balanced_accuracy", "macro_f1")
+"""Scores that are means over classes."""
 WIDTH = 150
 """Of the axis, in the units of its SVG."""
 
@@ -73,23 +75,32 @@ def bootstrap(confusion: NDArray[np.intp], seed: int = 0) -> dict[str, tuple[flo
     confusion : int array (classes, classes)
         Counts, a row a true class. Drawing images is drawing its cells.
     """
-    rows, columns = np.nonzero(confusion)
-    counts, classes = confusion[rows, columns], len(confusion)
-    drawn = np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), DRAWS)
-    own, guessed = (drawn @ np.eye(classes)[axis] for axis in (rows, columns))
-    right = drawn @ (np.eye(classes)[rows] * (rows == columns)[:, np.newaxis])
-    with np.errstate(invalid="ignore"):
-        recall, f1 = right / own, 2 * right / (own + guessed)
-    ends = 50 * (1 - LEVEL), 50 * (1 + LEVEL)
-    means = {"balanced_accuracy": np.nanmean(recall, axis=1), "macro_f1": np.nanmean(f1, axis=1)}
-    return {name: tuple(np.percentile(values, ends).tolist()) for name, values in means.items()}
+    true, guess = np.nonzero(confusion)
+    counts, rng = confusion[true, guess], np.random.default_rng(seed)
+    total, shares = counts.sum(), counts / counts.sum()
+    drawn = [_class_means(true, guess, rng.multinomial(total, shares), len(confusion)) for _ in range(DRAWS)]
+    low, high = np.percentile(drawn, (50 * (1 - LEVEL), 50 * (1 + LEVEL)), axis=0)
+    return dict(zip(MEANS, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+
+
+def _class_means(
+    true: NDArray[np.intp], guess: NDArray[np.intp], counts: NDArray[np.int64], classes: int
+) -> tuple[float, float]:
+    """Mean recall of the classes that have images, and mean F1 of those that have some or are guessed."""
+    own, guessed, right = (
+        np.bincount(codes, weights=counts * weight, minlength=classes)
+        for codes, weight in ((true, 1), (guess, 1), (true, true == guess))
+    )
+    there, seen = own > 0, own + guessed > 0
+    recall, f1 = right[there] / own[there], 2 * right[seen] / (own + guessed)[seen]
+    return float(recall.mean()), float(f1.mean())
 
 
 def _score(found: Decisions, name: str) -> Score:
     value, n = float(found.report[name]), int(found.report["n"])
     if name in SHARES:
         return Score(TITLES[name], value, wilson(round(value * n), n), "Wilson")
-    if name in ("balanced_accuracy", "macro_f1") and "confusion" in found.report:
+    if name in MEANS and "confusion" in found.report:
         return Score(TITLES[name], value, _drawn(found)[name], f"bootstrap, {DRAWS:,} draws")
     return Score(TITLES[name], value, None, "")
 

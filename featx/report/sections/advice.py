@@ -63,7 +63,8 @@ def make(run: Run) -> Section:
     reached = size.curve[-1].per_class
     between = f"{percent(then.low)} to {percent(then.high)}"
     figure = Figure("Forecast", percent(then.accuracy), f"{between} with {size.gain.more:,} more images a class")
-    lead = f"{sentence(advice.way)}: by size and by likeness to photographs, the data are {advice.case}."
+    amount, likeness = advice.case.replace("alike", "like").split(", ")
+    lead = f"{sentence(advice.way)}: the data are {amount}, and {likeness} what the trunk was trained on."
     data = Direction(
         advice, plane, tuple(_quarter(plane, case, advice) for case in CASES), curve,
         _law(curve, size, size.curve[0].per_class, reached), _law(curve, size, reached, then.per_class),

@@ -32,13 +32,15 @@ def make(run: Run) -> Section:
     """From images to this page."""
     store, root = str(run.store), str(run.root) if run.root else None
     images, selected = root or "IMAGES", _selected(run.selection)
-    lines = [Command("Extract the features", _line("extract", images, o=store, **_extracted(run.facts["spec"])))]
-    about, source = store, selected
+    source = ("MANIFEST", images) if _of_manifest(run) else (images, None)
+    line = _line("extract", source[0], o=store, root=source[1], **_extracted(run.facts["spec"]))
+    lines = [Command("Extract the features", line)]
+    about, more = store, selected
     if run.model:
-        about, source = str(run.model.path), {"store": store}
+        about, more = str(run.model.path), {"store": store}
         lines += _of_model(run.model, about, store, images, selected)
     lines.append(Command("Look at every depth", _line("probe", store, **selected)))
-    lines.append(Command("Make this page", _line("report", about, o="report.html", root=root, **source)))
+    lines.append(Command("Make this page", _line("report", about, o="report.html", root=root, **more)))
     return Section("commands", TITLE, "From the images to this page.", tuple(lines))
 
 
@@ -50,6 +52,14 @@ def _of_model(model: Model, path: str, store: str, root: str, selected: dict[str
         options = {OPTIONS.get(name, name): value for name, value in _unusual(tuned["recipe"], Recipe).items()}
         lines.append(Command("Train it further", _line("finetune", fitted, store, o=path, root=root, **options)))
     return [*lines, Command("Score it", _line("evaluate", path, store))]
+
+
+def _of_manifest(run: Run) -> bool:
+    """Whether a folder alone cannot have given the store's columns and labels: only a manifest can."""
+    with Store(run.store) as store:
+        columns, path = store.splits, run.images.paths[0]
+        folder = not columns or (list(columns) == ["split"] and path.split("/")[0] == columns["split"][0])
+        return not folder or store.indicator is not None
 
 
 def _extracted(spec: Mapping[str, Any]) -> dict[str, Any]:

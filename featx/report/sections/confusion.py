@@ -6,7 +6,7 @@ import numpy as np
 
 from featx.report.decisions import Decisions
 from featx.report.run import Run
-from featx.report.section import Section
+from featx.report.section import Section, count
 
 TITLE = "Confusion"
 MAX_CLASSES = 40
@@ -31,10 +31,8 @@ class Cell:
     @property
     def words(self) -> str:
         """What the cell says."""
-        noun = "image" if self.count == 1 else "images"
-        if self.true == self.guess:
-            return f"{self.count} {noun} of {self.true} recognized"
-        return f"{self.count} {noun} of {self.true} taken for {self.guess}"
+        images = f"{count(self.count, 'image')} of {self.true}"
+        return f"{images} recognized" if self.true == self.guess else f"{images} taken for {self.guess}"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featx.report.run import Run
-from featx.report.section import Figure, Section
+from featx.report.section import Figure, Section, count
 from featx.version import __version__
 
 TITLE = "What was extracted"
@@ -34,15 +34,15 @@ def make(run: Run) -> Section:
         groups["Head"] = _head(run.model.head, run.model.info)
     groups["Software"] = _software(run)
     data = Extraction(groups, run.facts["failures"])
-    figure = Figure("Images", f"{run.facts['images']:,}", f"in {_count(len(run.facts['classes']), 'class', 'classes')}")
+    figure = Figure("Images", f"{run.facts['images']:,}", f"in {count(len(run.facts['classes']), 'class', 'classes')}")
     return Section("extraction", TITLE, _lead(run.facts), data, figure=figure)
 
 
 def _lead(facts: dict[str, Any]) -> str:
     spec, failed = facts["spec"], len(facts["failures"])
-    read = f"{_count(failed, 'image', 'images')} could not be read" if failed else "all could be read"
+    read = f"{count(failed, 'image')} could not be read" if failed else "all could be read"
     return (
-        f"{_count(facts['images'], 'image', 'images')} went through the trunk once, at {spec['size']} × {spec['size']} "
+        f"{count(facts['images'], 'image')} went through the trunk once, at {spec['size']} × {spec['size']} "
         f"pixels, and gave features of blocks {_listed(spec['blocks'])}; {read}."
     )
 
@@ -124,7 +124,3 @@ def _mean(found: dict[str, Any]) -> str:
 
 def _listed(values: Any) -> str:
     return ", ".join(map(str, values))
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

@@ -1,12 +1,15 @@
 """What the model gets wrong most surely, and where in the image it looks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from featx.explain import Explainer, Explanation, overlay
+from featx.errors import ImageError
+from featx.explain import Explainer, overlay
+from featx.explain.maps import NOTES
 from featx.report.decisions import Decisions
-from featx.report.pictures import data_uri, present
+from featx.report.pictures import data_uri
 from featx.report.run import Run
 from featx.report.section import Section, percent
 
@@ -45,11 +48,10 @@ def make(run: Run) -> Section:
     ranked = wrong[np.argsort(-found.confidence[wrong], kind="stable")][:MOST]
     rows = [_mistake(run, found, row) for row in ranked]
     note = ""
-    if rows and run.model and present(run.root, (row.path for row in rows)):
-        explainer = Explainer(run.model, weights=None, device=run.device)
-        explained = [explainer(run.root / row.path, classes=(row.guess, row.true)) for row in rows]  # type: ignore[operator]
-        rows = [_with_maps(row, found) for row, found in zip(rows, explained, strict=True)]
-        note = explained[0].note
+    if run.root and run.model and rows:
+        explainer = Explainer(run.model, device=run.device)
+        rows = [_with_maps(row, run.root, explainer) for row in rows]
+        note = NOTES[explainer.method, explainer.exact]
     probable = found.scored.probability is not None
     data = Mistakes(tuple(rows), probable, note)
     return Section("mistakes", TITLE, _lead(data, len(wrong)), data, frozenset(row.image for row in rows))
@@ -61,17 +63,19 @@ def _mistake(run: Run, found: Decisions, row: int) -> Mistake:
     return Mistake(image, run.images.paths[image], true, guess, float(found.confidence[row]))
 
 
-def _with_maps(row: Mistake, found: Explanation) -> Mistake:
-    guess, true = found.classes
-    limit = None
-    pictures = (data_uri(overlay(found.pixels, part.total, limit)) for part in (guess, true))
-    return Mistake(row.image, row.path, row.true, row.guess, row.confidence, data_uri(found.pixels), *pictures)
+def _with_maps(row: Mistake, root: Path, explainer: Explainer) -> Mistake:
+    try:
+        found = explainer(root / row.path, classes=(row.guess, row.true))
+    except ImageError:
+        return row
+    guess, true = (data_uri(overlay(found.pixels, part.total)) for part in found.classes)
+    return replace(row, picture=data_uri(found.pixels), guess_map=guess, true_map=true)
 
 
-def _lead(data: Mistakes, count: int) -> str:
+def _lead(data: Mistakes, total: int) -> str:
     if not data.rows:
         return "Nothing is taken for another class."
     surest = data.rows[0]
     sure = f" with a probability of {percent(surest.confidence, 0)}" if data.probable else ""
-    shown = f"the {len(data.rows)} surest" if count > len(data.rows) else "all"
-    return f"{count:,} images are mistaken; {shown} are here. {surest.path} is taken for {surest.guess}{sure}."
+    shown = f"the {len(data.rows)} surest" if total > len(data.rows) else "all"
+    return f"{total:,} images are mistaken; {shown} are here. {surest.path} is taken for {surest.guess}{sure}."

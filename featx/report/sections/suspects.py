@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from featx.report.run import Run
-from featx.report.section import Figure, Section
+from featx.report.section import Figure, Section, count
 from featx.suspects import NearDuplicate, Suspects
 
 TITLE = "Worth a look"
@@ -32,17 +32,13 @@ def make(run: Run) -> Section:
     paths += [path for pair in pairs[:PAIRS] for path in (pair.first, pair.second)]
     number_of = {path: number for number, path in enumerate(run.images.paths)}
     numbers = {path: number_of[path] for path in paths}
-    duplicates = f"{_count(len(found.near_duplicates), 'near-duplicate pair')}"
+    duplicates = count(len(found.near_duplicates), "near-duplicate pair")
     figure = Figure("Suspicious labels", f"{len(found.mislabeled):,}", f"and {duplicates}")
     data = Look(found, pairs, numbers, confusions=run.model is None)
     return Section("suspects", TITLE, _lead(found, duplicates), data, frozenset(numbers.values()), figure)
 
 
 def _lead(found: Suspects, duplicates: str) -> str:
-    labels = f"{_count(len(found.mislabeled), 'label')} of {found.images:,} may be wrong"
-    sides = ", ".join(f"{count} across {column}" for column, count in found.straddling.items())
-    return f"{labels}; {duplicates}{f' ({sides})' if sides else ''}; {_count(len(found.outliers), 'outlier')}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    labels = f"{count(len(found.mislabeled), 'label')} of {found.images:,} may be wrong"
+    sides = ", ".join(f"{pairs} across {column}" for column, pairs in found.straddling.items())
+    return f"{labels}; {duplicates}{f' ({sides})' if sides else ''}; {count(len(found.outliers), 'outlier')}."
