@@ -44,7 +44,7 @@ def make(_app: Sphinx) -> None:
     MADE.mkdir(exist_ok=True)
     for name, draw in PICTURES.items():
         draw(MADE / name)
-    verbs = [name for name in COMMANDS if find_spec(f"featx.{name}")]
+    verbs = [name for name in (each.replace("-", "_") for each in COMMANDS) if find_spec(f"featx.{name}")]
     for name, modules in {"verbs": verbs, "modules": [name for name in MODULES if name not in verbs]}.items():
         parts = [f"featx.{each}\n{'-' * 40}\n\n.. automodule:: featx.{each}\n   :members:\n" for each in modules]
         (MADE / f"{name}.rst").write_text("\n".join(parts))

@@ -11,10 +11,14 @@ from featx.version import __version__
 COMMANDS = {
     "extract": "Turn a folder of images into a store of features.",
     "views": "Draw what an augmentation makes of an image.",
+    "select": "Write some of a store's images as a store of its own.",
+    "merge": "Write the images of several stores as one store.",
+    "export-features": "Write features as Parquet, npy, CSV or AnnData.",
+    "search": "Find the images of a store nearest to a given one.",
     "info": "Say what a store or a model holds.",
     "probe": "Say how good every depth is, and what it costs.",
     "advise": "Say which way of transfer learning fits the data, and why.",
-    "suspects": "Find images that deserve a look: wrong labels, copies, outliers.",
+    "suspects": "Find images to look at: wrong labels, copies, outliers.",
     "audit": "Say what the usual mistakes of preprocessing would cost.",
     "fit": "Fit a linear head on a store and save the model.",
     "evaluate": "Score a model on rows that it was not fitted on.",
@@ -41,7 +45,7 @@ class LazyGroup(click.Group):
         """Import a command's module and give its ``command``."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"featx.commands.{cmd_name}").command
+        command: click.Command = import_module(f"featx.commands.{cmd_name.replace('-', '_')}").command
         command.name = cmd_name
         return command
 

@@ -3,5 +3,6 @@
 from featx.store.assemble import RowTable, assemble
 from featx.store.parts import Part, PartFolder
 from featx.store.reader import Store, is_store
+from featx.store.rewrite import write_store
 
-__all__ = ["Part", "PartFolder", "RowTable", "Store", "assemble", "is_store"]
+__all__ = ["Part", "PartFolder", "RowTable", "Store", "assemble", "is_store", "write_store"]

@@ -1,0 +1,105 @@
+"""Convert: a store's features as a file that other programs read, written block by block of rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from featx.atomic import replacing
+from featx.errors import FeatxError, SpecError, StoreError, StoreExists
+from featx.export_features.table import FeatureTable, open_table
+
+SUFFIXES = {"parquet": ".parquet", "npy": ".npy", "csv": ".csv", "anndata": ".h5ad"}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written: the files, rows, columns of features, and bytes."""
+
+    files: tuple[str, ...]
+    rows: int
+    columns: int
+    bytes: int
+
+
+def export_features(
+    store: str | Path,
+    output: str | Path | None = None,
+    form: str | None = None,
+    *,
+    blocks: Sequence[int] | None = None,
+    pools: Sequence[str] | None = None,
+    split: str | None = None,
+    split_column: str = "split",
+    overwrite: bool = False,
+) -> Converted:
+    """Write features with path, label, digest, view and split columns of each row, whole or not at all.
+
+    Values are the store's float32, to the bit. A block of rows is in memory at a time.
+
+    Parameters
+    ----------
+    store : path
+        The store.
+    output : path, optional
+        The file to write; by default the store's name with the format's suffix.
+    form : str, optional
+        ``parquet``: a column of lists of equal length a feature, ``block3_avg``; labels as lists where an image has
+        several; the spec in the metadata (extra ``parquet``). ``npy``: one float32 (rows, columns) array, which
+        ``numpy.load(…, mmap_mode="r")`` opens, and ``….rows.csv`` beside it. ``csv``: a column a number, with the nine
+        digits that give it back. ``anndata``: ``X``, ``obs``, ``var`` and the spec in ``uns`` of an ``.h5ad`` file
+        (extra ``anndata``). By default what the output's suffix says.
+    blocks, pools, split, split_column
+        As in `featx.load_features`.
+    overwrite : bool
+        Replace what is there.
+
+    Raises
+    ------
+    SpecError
+        If the format is not known, or a block or pool was not extracted.
+    DataError
+        If there is no such split.
+    EngineError
+        If a package of the format is not installed.
+    StoreError
+        If the store cannot be read, or the file is there or cannot be written.
+    """
+    form = form or _form_of(output)
+    if form not in SUFFIXES:
+        raise SpecError(f"--to of export-features must be one of {', '.join(SUFFIXES)}, got {form!r}")
+    target = Path(store).with_suffix(SUFFIXES[form]) if output is None else Path(output)
+    beside = [target.with_suffix(".rows.csv")] if form == "npy" else []
+    if there := [path for path in (target, *beside) if path.exists() and not overwrite]:
+        raise StoreExists(f"{there[0]} is there already; choose another --output, or replace it with --overwrite")
+    with open_table(store, blocks, pools, split, split_column) as table:
+        try:
+            for path in beside:
+                with replacing(path) as temporary:
+                    table.write_rows(temporary)
+            with replacing(target) as temporary:
+                _writer(form)(table, temporary)
+        except FeatxError:
+            raise
+        except OSError as error:
+            raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
+        files = (target, *beside)
+        return Converted(tuple(map(str, files)), len(table), table.width, sum(path.stat().st_size for path in files))
+
+
+def _form_of(output: str | Path | None) -> str:
+    suffix = Path(output or "").suffix.lower()
+    return next((form for form, known in SUFFIXES.items() if known == suffix), suffix)
+
+
+def _writer(form: str) -> Callable[[FeatureTable, Path], None]:
+    if form == "parquet":
+        from featx.export_features.parquet_file import write_parquet
+
+        return write_parquet
+    if form == "anndata":
+        from featx.export_features.anndata_file import write_anndata
+
+        return write_anndata
+    from featx.export_features.plain import write_csv, write_npy
+
+    return write_npy if form == "npy" else write_csv

@@ -1,0 +1,101 @@
+"""The table that every format writes: what is known of each row, and its features a block at a time."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from featx.rows import Names, Rows
+from featx.spec import ExtractSpec
+from featx.store import Store
+from featx.texts import Column, Texts
+
+BLOCK_BYTES = 1 << 24
+"""Features in memory at a time."""
+SEPARATOR = "|"
+
+
+class FeatureTable:
+    """Rows of an open store: ``numbers`` int64 (rows,) of those that are meant, and their columns."""
+
+    def __init__(self, store: Store, spec: ExtractSpec, numbers: np.ndarray) -> None:
+        self._store, self.spec, self._numbers = store, spec, numbers
+        images, digests = store.images()
+        self._rows: Rows = images.take(numbers // store.spec.views)
+        self.digests = Texts.of_bytes(digests[numbers // store.spec.views].tolist())
+        self.views = store.views[numbers]
+        self.several = store.indicator is not None
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def width(self) -> int:
+        """Columns of all features."""
+        return sum(self.spec.widths.values())
+
+    @property
+    def paths(self) -> Texts:
+        """Each row's path."""
+        return self._rows.paths
+
+    @property
+    def labels(self) -> Column[Names]:
+        """The names of each row's classes."""
+        return self._rows.labels
+
+    @property
+    def label_texts(self) -> Column[str]:
+        """Each row's classes as one text, as in a manifest."""
+        return Column([SEPARATOR.join(names) for names in self.labels.values], self.labels.codes)
+
+    @property
+    def splits(self) -> dict[str, Column[str]]:
+        """The split columns."""
+        return dict(self._rows.splits)
+
+    @property
+    def columns(self) -> dict[str, Sequence[object]]:
+        """What is known of each row, by column, as plain values."""
+        known: dict[str, Sequence[object]] = {
+            "path": self.paths, "label": self.label_texts, "digest": self.digests, "view": self.views.tolist(),
+        }  # fmt: skip
+        return {**known, **self.splits}
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The name of each column of features, ``block3_avg_17``."""
+        return [f"{name}_{column}" for name, width in self.spec.widths.items() for column in range(width)]
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The first row of each block, and its features side by side, float32 (rows of the block, columns)."""
+        step = max(1, BLOCK_BYTES // (4 * self.width))
+        for first in range(0, len(self), step):
+            yield first, self._store.read(self.spec.widths, self._numbers[first : first + step])
+
+    def write_rows(self, path: Path) -> None:
+        """What is known of each row, as CSV."""
+        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(self.columns)
+            writer.writerows(zip(*self.columns.values(), strict=True))
+
+
+@contextmanager
+def open_table(
+    path: str | Path,
+    blocks: Sequence[int] | None,
+    pools: Sequence[str] | None,
+    split: str | None,
+    split_column: str,
+) -> Iterator[FeatureTable]:
+    """The table of a store, or of one of its splits; errors as `featx.load_features`."""
+    with Store(path) as store:
+        yield FeatureTable(store, store.spec.select(blocks, pools), store.rows_of(split, split_column))
+
+
+def escaped(text: str) -> str:
+    """A file's name as text that is UTF-8: bytes that are not are escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

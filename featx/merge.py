@@ -1,0 +1,135 @@
+"""Merge: several stores of one spec as one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featx.engines.golden import relative_error
+from featx.errors import DataError, SpecError, SpecMismatch
+from featx.rows import Rows
+from featx.spec import ExtractSpec
+from featx.store import RowTable, Store, write_store
+
+DUPLICATES = ("error", "first", "last")
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The new store, how many images it has, and how many stood in several stores."""
+
+    store: str
+    images: int
+    duplicates: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Contents:
+    path: Path
+    spec: ExtractSpec
+    rows: Rows
+    digests: np.ndarray
+    golden: dict[str, np.ndarray]
+    failures: list[tuple[str, str]]
+
+    @classmethod
+    def read(cls, path: Path) -> "_Contents":
+        with Store(path) as store:
+            return cls(path, store.spec, *store.images(), store.golden, store.failures)
+
+
+def merge(
+    stores: Sequence[str | Path], output: str | Path, *, duplicates: str = "error", overwrite: bool = False
+) -> Merged:
+    """Write the images of several stores as one store: those of the first in their order, then what each next adds.
+
+    Parameters
+    ----------
+    stores : sequence of paths
+        Two or more, of the same spec.
+    output : path
+        The store to write; it may be one of them.
+    duplicates : str
+        What to do with a path that several stores have: if bytes, labels and splits agree it is one image, else it is
+        an ``error``, or the ``first`` or the ``last`` store's image is taken.
+    overwrite : bool
+        Replace what ``output`` holds.
+
+    Raises
+    ------
+    SpecError
+        If there are fewer than two stores, or ``duplicates`` is another word.
+    SpecMismatch
+        If specs differ, or the golden features of the machines that made the stores.
+    DataError
+        If an image is in several stores and differs.
+    StoreError
+        If a store cannot be read, or the new one written.
+    """
+    if duplicates not in DUPLICATES:
+        raise SpecError(f"--duplicates of merge must be one of {', '.join(DUPLICATES)}, got {duplicates!r}")
+    if len(stores) < 2:
+        raise SpecError(f"merge takes at least two stores, got {len(stores)}")
+    contents = [_Contents.read(Path(store)) for store in stores]
+    first = contents[0]
+    for other in contents[1:]:
+        _check_same(first, other)
+    rows, digests, again = first.rows, first.digests, 0
+    for other in contents[1:]:
+        at = rows.paths.find(other.rows.paths)
+        there = np.flatnonzero(at >= 0)
+        if duplicates == "error":
+            _check_equal(rows.take(at[there]), digests[at[there]], other, there)
+        # Of the two rows of a path one stays, at the place of the earlier.
+        order = np.concatenate([np.arange(len(rows)), len(rows) + np.flatnonzero(at < 0)])
+        if duplicates == "last":
+            order[at[there]] = len(rows) + there
+        rows = Rows.joined([rows, other.rows]).take(order)
+        digests, again = np.concatenate([digests, other.digests])[order], again + len(there)
+    failures = _failures(contents, rows)
+    sources = [each.path for each in contents]
+    table = RowTable.of(rows, digests, failures, first.spec.views)
+    ranked = sources if duplicates == "last" else sources[::-1]
+    write_store(Path(output), table, first.spec, first.golden, ranked, overwrite=overwrite)
+    return Merged(str(output), len(rows), again)
+
+
+def _check_same(first: _Contents, other: _Contents) -> None:
+    """Raise ``SpecMismatch`` if two stores' features are not to be mixed."""
+    remedy = "extract one of them with the options of the other"
+    first.spec.check_same(other.spec, this=str(first.path), that=str(other.path), remedy=remedy)
+    for name, values in first.golden.items():
+        error = relative_error(other.golden[name], values)
+        if not error <= first.spec.tolerance:
+            raise SpecMismatch(
+                f"{name} of the golden images in {other.path} is {error:.2g} away from that in {first.path}, where "
+                f"{first.spec.precision} allows {first.spec.tolerance:.2g}: machines or versions that compute other "
+                "features made them; extract one of them anew where the other was made"
+            )
+
+
+def _check_equal(rows: Rows, digests: np.ndarray, other: _Contents, there: np.ndarray) -> None:
+    """Raise ``DataError`` for the first image that the other store has too, and otherwise."""
+    again = other.rows.take(there)
+    names = rows.splits.keys() | again.splits.keys()
+    blank = [""] * len(rows)
+    columns = {
+        "bytes": (digests.tolist(), other.digests[there].tolist()),
+        "labels": (rows.labels, again.labels),
+        **{name: (rows.splits.get(name, blank), again.splits.get(name, blank)) for name in sorted(names)},
+    }
+    for name, (mine, others) in columns.items():
+        for row, (one, two) in enumerate(zip(mine, others, strict=True)):
+            if one != two:
+                raise DataError(
+                    f"{rows.paths[row]!r} of {other.path} has other {name} than in a store before it; "
+                    "give --duplicates first or last to take one of them"
+                )
+
+
+def _failures(contents: Sequence[_Contents], rows: Rows) -> set[tuple[str, str]]:
+    """The failures of all stores, less those of images that have a row."""
+    failures = dict(failure for each in reversed(contents) for failure in each.failures)
+    have = set(rows.paths) & failures.keys()
+    return {(path, reason) for path, reason in failures.items() if path not in have}

@@ -1,0 +1,383 @@
+"""Out of a store: other formats that read back equal, merging, selecting, searching."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import anndata
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from conftest import draw
+
+from featx.commands import export_features as export_command
+from featx.commands import main
+from featx.commands import merge as merge_command
+from featx.errors import DataError, EngineError, ListingError, SpecError, SpecMismatch, StoreError, StoreExists
+from featx.export_features import SUFFIXES, export_features, table
+from featx.extract import extract
+from featx.images import list_images
+from featx.merge import DUPLICATES, merge
+from featx.search import search
+from featx.select import select
+from featx.spec import ExtractSpec
+from featx.store import Store
+
+SPEC = ExtractSpec(size=32, blocks=(1, 3), pools=("avg", "max"))
+VIEWS = ExtractSpec(size=32, blocks=(1,), views=2, augment="flip")
+
+
+@pytest.fixture(scope="module")
+def place(shared_photos, tmp_path_factory):
+    """A manifest of photos with splits and weights, its store, and one of two views and several labels."""
+    root = tmp_path_factory.mktemp("out")
+    names = [f"{color}/{number}.png" for color in ("blue", "green", "red") for number in range(4)]
+    rows = [f"{name},{name.partition('/')[0]},{'test' if name[-5] == '3' else 'train'},{number / 7}"
+            for number, name in enumerate(names)]  # fmt: skip
+    (root / "rows.csv").write_text("\n".join(["path,label,split,weight", *rows, "gone.png,,,"]))
+    extract(root / "rows.csv", root / "photos.h5", SPEC, root=shared_photos)
+    many = [f"{name},{name.partition('/')[0]}|{'odd' if number % 2 else 'even'}" for number, name in enumerate(names)]
+    (root / "many.csv").write_text("\n".join(["path,label", *many[:5], "red/5.png,"]))
+    extract(root / "many.csv", root / "views.h5", VIEWS, root=shared_photos)
+    return root
+
+
+def contents(path):
+    """All that a store has: rows, and features by name."""
+    with Store(path) as store:
+        rows, digests = store.images()
+        features = {name: store.read([name]) for name in store.spec.widths}
+        splits = {name: list(column) for name, column in rows.splits.items()}
+        return (list(rows.paths), list(rows.labels), splits, digests.tolist(), store.turned.tolist()), features
+
+
+def check_same(one, other):
+    assert one[0] == other[0]
+    for name, values in one[1].items():
+        np.testing.assert_array_equal(values, other[1][name])
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(params=["photos", "views"])
+def store(place, request, monkeypatch):
+    monkeypatch.setattr(table, "BLOCK_BYTES", 4 * 5 * 640)  # five rows a block
+    return place / f"{request.param}.h5"
+
+
+def read_all(path):
+    with Store(path) as opened:
+        return opened.paths, opened.views.tolist(), opened.read(opened.spec.widths), opened.spec
+
+
+def test_parquet_reads_back_equal(store, tmp_path):
+    done = export_features(store, tmp_path / "f.parquet")
+    paths, views, values, spec = read_all(store)
+    found = pq.read_table(tmp_path / "f.parquet")
+    assert (found["path"].to_pylist(), found["view"].to_pylist()) == (paths, views)
+    wide = [np.stack(found[name].to_numpy(zero_copy_only=False)) for name in spec.widths]
+    np.testing.assert_array_equal(np.hstack(wide), values)
+    assert found.schema.field("block1_avg").type.list_size == 64
+    assert ExtractSpec.from_json(found.schema.metadata[b"featx_spec"].decode()) == spec
+    assert (done.rows, done.columns, done.bytes) == (
+        len(paths),
+        values.shape[1],
+        (tmp_path / "f.parquet").stat().st_size,
+    )
+    labels = found["label"].to_pylist()
+    if spec.views == 1:
+        assert labels == [path.partition("/")[0] for path in paths]
+        assert found["split"].to_pylist()[:4] == ["train", "train", "train", "test"]
+        assert found["digest"].to_pylist() == [value.decode() for value in contents(store)[0][3]]
+    else:
+        assert labels[::2] == [
+            ["blue", "even"],
+            ["blue", "odd"],
+            ["blue", "even"],
+            ["blue", "odd"],
+            ["even", "green"],
+            [],
+        ]
+
+
+def test_npy_reads_back_equal_and_is_mapped(store, tmp_path):
+    done = export_features(store, tmp_path / "f.npy")
+    paths, views, values, _ = read_all(store)
+    found = np.load(tmp_path / "f.npy", mmap_mode="r")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, values)
+    with (tmp_path / "f.rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["path"], int(row["view"])) for row in rows] == list(zip(paths, views, strict=True))
+    assert done.files == (str(tmp_path / "f.npy"), str(tmp_path / "f.rows.csv"))
+
+
+def test_csv_reads_back_equal(store, tmp_path):
+    export_features(store, tmp_path / "f.csv")
+    paths, _, values, _ = read_all(store)
+    with (tmp_path / "f.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == paths
+    names = [name for name in rows[0] if name.startswith("block")]
+    assert names[64] == "block1_max_0" if len(names) > 64 else names[-1] == "block1_avg_63"
+    np.testing.assert_array_equal(np.array([[row[name] for name in names] for row in rows], np.float32), values)
+
+
+def test_anndata_reads_back_equal(store, tmp_path):
+    export_features(store, tmp_path / "f.h5ad")
+    paths, views, values, spec = read_all(store)
+    found = anndata.read_h5ad(tmp_path / "f.h5ad")
+    np.testing.assert_array_equal(found.X, values)
+    assert (list(found.obs["path"]), list(found.obs["view"])) == (paths, views)
+    assert found.obs_names.is_unique
+    assert list(found.var_names[:2]) == ["block1_avg_0", "block1_avg_1"]
+    assert list(found.var["feature"].unique()) == list(spec.widths)
+    assert ExtractSpec.from_json(found.uns["featx_spec"]) == spec
+    mapped = anndata.read_h5ad(tmp_path / "f.h5ad", backed="r")
+    np.testing.assert_array_equal(mapped.X[3:5], values[3:5])
+    mapped.file.close()
+
+
+def test_some_blocks_pools_and_rows(place, tmp_path):
+    done = export_features(place / "photos.h5", tmp_path / "f.npy", blocks=(3,), pools=("max",), split="test")
+    assert (done.rows, done.columns) == (3, 256)
+    with Store(place / "photos.h5") as opened:
+        expected = opened.read(["block3_max"], np.array([3, 7, 11]))
+    np.testing.assert_array_equal(np.load(tmp_path / "f.npy"), expected)
+
+
+def test_names_that_are_no_utf8(photos, tmp_path):
+    (photos / "red" / "0.png").rename(photos / "red" / "odd-\udcff.png")
+    extract(photos / "red", tmp_path / "red.h5", SPEC)
+    for form, suffix in SUFFIXES.items():
+        export_features(tmp_path / "red.h5", form=form)
+        assert (tmp_path / f"red{suffix}").is_file()
+    assert b"\nodd-\xff.png,," in (tmp_path / "red.csv").read_bytes()
+    assert r"odd-\xff.png" in pq.read_table(tmp_path / "red.parquet")["path"].to_pylist()
+    assert r"odd-\xff.png" in anndata.read_h5ad(tmp_path / "red.h5ad").obs_names
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"output": "f.xls"},
+            SpecError,
+            "--to of export-features must be one of parquet, npy, csv, anndata, got '.xls'",
+        ),
+        ({}, SpecError, "--to of export-features must be one of .*, got ''"),
+        (
+            {"output": "there.rows.csv"},
+            StoreExists,
+            "there.rows.csv is there already; choose another --output, or replace",
+        ),
+        ({"output": "there.npy"}, StoreExists, "there.rows.csv is there already"),
+        ({"output": "f.csv", "blocks": (2,)}, SpecError, "blocks must be among 1, 3, which were extracted, got 2"),
+        ({"output": "f.csv", "split": "x"}, DataError, "split of .* has no row 'x'"),
+        ({"output": "no/f.csv"}, StoreError, "f.csv cannot be written: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_written(place, tmp_path, monkeypatch, options, error, message):
+    monkeypatch.chdir(tmp_path)
+    Path("there.rows.csv").touch()
+    with pytest.raises(error, match=message):
+        export_features(place / "photos.h5", **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["there.rows.csv"]
+    export_features(place / "photos.h5", "there.npy", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "form", "extra"), [("pyarrow", "parquet", "parquet"), ("anndata", "anndata", "anndata")]
+)
+def test_without_its_package_a_format_names_the_extra(place, tmp_path, monkeypatch, module, form, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(EngineError, match=rf"--to {form} of export-features needs a package: .*'featx\[{extra}\]'"):
+        export_features(place / "photos.h5", tmp_path / "f", form)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_select_and_merge_give_the_store_again(place, tmp_path):
+    whole = place / "photos.h5"
+    done = select(whole, tmp_path / "test.h5", "split == 'test' and weight <= 1")
+    assert (done.images, done.of) == (2, 12)
+    select(whole, tmp_path / "rest.h5", "not (split == 'test' and weight <= 1)")
+    merged = merge([tmp_path / "rest.h5", tmp_path / "test.h5"], tmp_path / "both.h5")
+    assert (merged.images, merged.duplicates) == (12, 0)
+    rows, _ = contents(tmp_path / "both.h5")
+    assert rows[0][-2:] == ["blue/3.png", "green/3.png"]
+    merge([whole, tmp_path / "both.h5"], tmp_path / "again.h5")
+    check_same(contents(tmp_path / "again.h5"), contents(whole))
+    with Store(tmp_path / "again.h5") as opened:
+        assert opened.failures == [("gone.png", "does not exist")]
+        with Store(whole) as old:
+            assert opened.spec == old.spec
+            np.testing.assert_array_equal(opened.golden["block3_max"], old.golden["block3_max"])
+
+
+def test_select_keeps_views_and_several_labels(place, tmp_path):
+    select(place / "views.h5", tmp_path / "s.h5", "label == 'odd'")
+    with Store(tmp_path / "s.h5") as opened:
+        assert opened.paths == ["blue/1.png", "blue/1.png", "blue/3.png", "blue/3.png"]
+        assert opened.classes == ["blue", "odd"]
+        assert opened.views.tolist() == [0, 1, 0, 1]
+        assert opened.indicator.all()
+        values = opened.read(["block1_avg"])
+    with Store(place / "views.h5") as opened:
+        np.testing.assert_array_equal(values, opened.read(["block1_avg"], np.array([2, 3, 6, 7])))
+
+
+def test_select_by_path(place, tmp_path):
+    assert select(place / "photos.h5", tmp_path / "s.h5", path_glob="re*/[12].png").images == 2
+    with pytest.raises(StoreExists, match=r"s\.h5 is there already; choose another --output, or replace it"):
+        select(place / "photos.h5", tmp_path / "s.h5")
+    assert select(place / "photos.h5", tmp_path / "s.h5", overwrite=True).images == 12
+    shutil.copy(place / "photos.h5", tmp_path / "itself.h5")
+    select(tmp_path / "itself.h5", tmp_path / "itself.h5", "label == 'red'", overwrite=True)
+    assert contents(tmp_path / "itself.h5")[0][0] == [f"red/{number}.png" for number in range(4)]
+    message = "but none of the 12 of .* has label == 'red' and --path-glob blue.*"
+    with pytest.raises(DataError, match=message):
+        select(place / "photos.h5", tmp_path / "x.h5", "label == 'red'", path_glob="blue*")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["itself.h5", "s.h5"]
+
+
+@pytest.fixture
+def changed(place, shared_photos, tmp_path):
+    """A store in which one image has other bytes, one another label, and one is new."""
+    folder = tmp_path / "photos"
+    shutil.copytree(shared_photos, folder)
+    draw(0, 77).save(folder / "red" / "0.png")
+    lines = (place / "rows.csv").read_text().replace("red/1.png,red", "red/1.png,pink").splitlines()
+    (tmp_path / "rows.csv").write_text("\n".join([lines[0], *lines[9:12], "red/9.png,red,train,1"]))
+    extract(tmp_path / "rows.csv", tmp_path / "changed.h5", SPEC, root=folder)
+    return tmp_path / "changed.h5"
+
+
+def test_duplicates_that_differ(place, changed, tmp_path):
+    whole = place / "photos.h5"
+    with pytest.raises(DataError, match=r"'red/0.png' of .*changed.h5 has other bytes than in a store before it; give"):
+        merge([whole, changed], tmp_path / "m.h5")
+    select(changed, tmp_path / "label.h5", "label == 'pink'")
+    with pytest.raises(DataError, match=r"'red/1.png' of .*label.h5 has other labels than"):
+        merge([whole, tmp_path / "label.h5"], tmp_path / "m.h5")
+    assert not (tmp_path / "m.h5").exists()
+    old, new = contents(whole), contents(changed)
+    for duplicates, picture, label in (
+        ("first", old[1]["block3_max"][8], "red"),
+        ("last", new[1]["block3_max"][0], "pink"),
+    ):
+        done = merge([whole, changed], tmp_path / "m.h5", duplicates=duplicates, overwrite=True)
+        assert (done.images, done.duplicates) == (13, 3)
+        rows, features = contents(tmp_path / "m.h5")
+        assert rows[0] == [*old[0][0], "red/9.png"]
+        assert rows[1][9] == (label,)
+        np.testing.assert_array_equal(features["block3_max"][8], picture)
+
+
+def test_splits_of_one_store_alone_differ(place, shared_photos, tmp_path):
+    (tmp_path / "rows.csv").write_text("path,label,split_9\nblue/0.png,blue,train\n")
+    extract(tmp_path / "rows.csv", tmp_path / "s.h5", SPEC, root=shared_photos)
+    with pytest.raises(DataError, match=r"'blue/0.png' of .*s.h5 has other split than"):
+        merge([place / "photos.h5", tmp_path / "s.h5"], tmp_path / "m.h5")
+    merge([place / "photos.h5", tmp_path / "s.h5"], tmp_path / "m.h5", duplicates="first")
+    assert contents(tmp_path / "m.h5")[0][2]["split_9"] == [""] * 12
+
+
+def test_stores_that_cannot_be_merged(place, tmp_path):
+    with pytest.raises(SpecError, match="merge takes at least two stores, got 1"):
+        merge([place / "photos.h5"], tmp_path / "m.h5")
+    with pytest.raises(SpecError, match="--duplicates of merge must be one of error, first, last, got 'ask'"):
+        merge([place / "photos.h5"] * 2, tmp_path / "m.h5", duplicates="ask")
+    with pytest.raises(SpecMismatch, match=r"blocks is 1, 3 in .*photos\.h5 but 1 in .*views\.h5; extract one of them"):
+        merge([place / "photos.h5", place / "views.h5"], tmp_path / "m.h5")
+    shutil.copy(place / "photos.h5", tmp_path / "other.h5")
+    with h5py.File(tmp_path / "other.h5", "r+") as file:
+        file["golden/block3_max"][...] *= 1.1
+    with pytest.raises(SpecMismatch, match=r"block3_max of the golden images in .*other\.h5 is 0\.1 away from that in"):
+        merge([place / "photos.h5", tmp_path / "other.h5"], tmp_path / "m.h5")
+
+
+def test_the_nearest_images_are_those_of_all_products(place, shared_photos, monkeypatch):
+    monkeypatch.setattr("featx.search.BLOCK_BYTES", 4 * 5 * 640)
+    with Store(place / "photos.h5") as opened:
+        features = [opened.read([name]).astype(np.float64) for name in opened.spec.widths]
+    roots = [np.sqrt(values) for values in features]
+    cosines = np.mean([(unit := root / np.linalg.norm(root, axis=1, keepdims=True)) @ unit.T for root in roots], axis=0)
+    found = dict(
+        search(place / "photos.h5", [shared_photos / path for path in contents(place / "photos.h5")[0][0]], top=4)
+    )
+    assert len(found) == 12
+    paths = contents(place / "photos.h5")[0][0]
+    for row, (path, matches) in enumerate(found.items()):
+        expected = np.argsort(-cosines[row], kind="stable")[:4]
+        assert path == str(shared_photos / paths[row])
+        assert [match.path for match in matches] == [paths[other] for other in expected]
+        np.testing.assert_allclose([match.similarity for match in matches], cosines[row, expected], atol=1e-5)
+        assert matches[0].labels == (paths[row].partition("/")[0],)
+
+
+def test_search_compares_plain_views_and_records_failures(place, shared_photos, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"")
+    shutil.copy(shared_photos / "blue" / "1.png", tmp_path / "copy.png")
+    found = dict(search(place / "views.h5", tmp_path, top=99))
+    assert found[str(tmp_path / "bad.png")] == "empty file"
+    matches = found[str(tmp_path / "copy.png")]
+    assert len(matches) == 6
+    assert (matches[0].path, matches[0].labels) == ("blue/1.png", ("blue", "odd"))
+    assert matches[0].similarity == pytest.approx(1, abs=1e-5)
+    assert list(search(place / "views.h5", tmp_path / "bad.png")) == [(str(tmp_path / "bad.png"), "empty file")]
+
+
+def test_what_search_refuses(place, shared_photos, tmp_path):
+    with pytest.raises(SpecError, match="--top of search must be at least 1, got 0"):
+        next(search(place / "photos.h5", shared_photos, top=0))
+    with pytest.raises(SpecError, match="pools must be among avg, max, which were extracted, got gem"):
+        next(search(place / "photos.h5", shared_photos, pools=("gem",)))
+    with pytest.raises(ListingError, match=r"none\.png must be a folder"):
+        next(search(place / "photos.h5", tmp_path / "none.png"))
+
+
+def test_the_commands(place, shared_photos, tmp_path):
+    store = place / "photos.h5"
+    assert (
+        f"{tmp_path}/a.h5: 4 of 12 images"
+        in run("select", store, "-o", tmp_path / "a.h5", "--where", "label == 'red'").output
+    )
+    run("select", store, "-o", tmp_path / "b.h5", "--path-glob", "[bg]*")
+    said = json.loads(run("merge", tmp_path / "b.h5", tmp_path / "a.h5", "-o", tmp_path / "m.h5", "--json").output)
+    assert said == {"store": str(tmp_path / "m.h5"), "images": 12, "duplicates": 0}
+    check_same(contents(tmp_path / "m.h5"), contents(store))
+    assert "12 images; 4 stood in several" in run("merge", store, tmp_path / "a.h5", "-o", tmp_path / "n.h5").output
+    said = run(
+        "export-features", store, "--to", "parquet", "-o", tmp_path / "x", "--blocks", "3", "--pools", "avg"
+    ).output
+    assert said.startswith(f"{tmp_path}/x: 12 rows, 256 columns, ")
+    assert json.loads(run("export-features", store, "-o", tmp_path / "f.npy", "--json").output)["rows"] == 12
+    said = run("search", store, shared_photos / "red" / "2.png", "--top", "2", "--max-pixels", "10000").stdout
+    first, second, _ = said.splitlines()
+    assert first == str(shared_photos / "red" / "2.png")
+    assert second == "  1.0000  red/2.png  red"
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "bad.png").write_bytes(b"")
+    shutil.copy(shared_photos / "red" / "3.png", tmp_path / "new")
+    result = run("search", store, tmp_path / "new", "--json", "--top", "1", code=3)
+    assert "bad.png: empty file" in result.stderr
+    assert json.loads(result.stdout)[str(tmp_path / "new" / "3.png")][0]["path"] == "red/3.png"
+    assert "a query must be" in run("select", store, "-o", tmp_path / "c.h5", "--where", "1", code=1).output
+
+
+def test_choices_that_are_written_down_twice_to_keep_help_light_agree():
+    assert tuple(SUFFIXES) == export_command.FORMS
+    assert merge_command.DUPLICATES == DUPLICATES
+
+
+def test_a_listing_of_a_shard_is_searched_for_too(place, shared_photos):
+    paths = list(list_images(shared_photos).paths)[:2]
+    assert len(list(search(place / "photos.h5", [shared_photos / path for path in paths]))) == 2

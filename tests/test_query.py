@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from featx.errors import DataError, FeatxError, SpecError
+from featx.query import MAX_LENGTH, find_rows
+from featx.rows import Rows
+from featx.texts import Column, Texts
+
+ROWS = Rows(
+    Texts.of(["rose/1.jpg", "rose/2.jpg", "tulip/1.jpg", "none.jpg", "both.jpg"]),
+    Column.of([("rose",), ("rose",), ("tulip",), (), ("rose", "tulip")]),
+    {"split_0": Column.of(["train", "test", "train", "", "train"]), "weight": Column.of(["0.5", "1", "-2", "", "1e1"])},
+)
+
+
+@pytest.mark.parametrize(
+    ("expression", "rows"),
+    [
+        ("label == 'rose'", [0, 1, 4]),
+        ("'rose' == label", [0, 1, 4]),
+        ("label != 'rose'", [2, 3]),
+        ("'rose' in label", [0, 1, 4]),
+        ("'ros' in label", []),
+        ("label in ('tulip', '')", [2, 3, 4]),
+        ("label not in ['tulip']", [0, 1, 3]),
+        ("label == ''", [3]),
+        ("label == 'rose' and split_0 == 'train'", [0, 4]),
+        ("not (label == 'rose' or label == 'tulip')", [3]),
+        (" split_0 == 'test' or weight < 0 ", [1, 2]),
+        ("weight > 0.5", [1, 4]),
+        ("0.5 < weight", [1, 4]),
+        ("0.5 <= weight < 10", [0, 1]),
+        ("weight == -2", [2]),
+        ("weight in (1, 10)", [1, 4]),
+        ("weight != 1", [0, 2, 3, 4]),
+        ("'/1' in path", [0, 2]),
+        ("'/1' not in path", [1, 3, 4]),
+        ("path < 'r'", [3, 4]),
+        ("'rose' < path < 'rose/2'", [0]),
+        ("label in ()", []),
+        ("'e' in weight", [4]),
+    ],
+)
+def test_queries(expression, rows):
+    assert np.flatnonzero(find_rows(ROWS, expression)).tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("lable == 'rose'", "a query may name path, label, split_0, weight, got 'lable' in \"lable == 'rose'\""),
+        ("label", "a query must be comparisons such as .*, got 'label' in 'label'"),
+        ("label = 'rose'", "a query must be comparisons .*, got \"label = 'rose'\": invalid syntax"),
+        ("", "a query must be comparisons .*, got '': invalid syntax"),
+        ("a\0b", "a query must be comparisons"),
+        ("label == path", "a query must be .*, got 'path'"),
+        ("label == True", "a query must be .*, got 'True'"),
+        ("label is None", "a query must be .*, got 'label'"),
+        ("'a' == 'b'", "a query must be .*, got \"'a'\""),
+        ("label in 'rose'", "a query must be .*, got 'label'"),
+        ("weight > -'1'", "a query must be"),
+        ("__import__('os').remove('x') == 1", r"a query must be .*, got \"__import__\('os'\)\.remove\('x'\)\""),
+        ("label.__class__ == 'x'", "a query must be .*, got 'label.__class__'"),
+        ("(lambda: 1)() == label", r"a query must be .*, got '\(lambda: 1\)\(\)'"),
+        ("[x for x in ()] == label", "a query must be"),
+        ("-weight > 1", "a query must be .*, got '-weight'"),
+        ("(" * 3000 + "label == 'a'" + ")" * 3000, "a query must be"),
+        ("not " * 2400 + "label == 'a'", "a query must be"),
+        ("x" * (MAX_LENGTH + 1), "a query must have at most 10000 characters, got 10001"),
+    ],
+)
+def test_what_is_no_query(expression, message):
+    with pytest.raises(SpecError, match=message):
+        find_rows(ROWS, expression)
+
+
+def test_a_text_compared_with_a_number():
+    with pytest.raises(DataError, match="split_0 has a row 'train', which is no number: compare it with a text, '3'"):
+        find_rows(ROWS, "split_0 > 3")
+
+
+def test_every_error_is_one_of_featx():
+    for expression in ("path == 1", "label < 2"):
+        with pytest.raises(FeatxError):
+            find_rows(ROWS, expression)
