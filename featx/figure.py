@@ -38,19 +38,26 @@ def color_map(name: str) -> "Colormap":
     return _matplotlib().colormaps[name]  # type: ignore[no-any-return]
 
 
-def save_figure(figure: "Figure", path: str | Path) -> None:
-    """Write a figure, whole or not at all, in the format that the name ends in.
+def plot_format(path: str | Path) -> str:
+    """The format that a plot's name ends in, to be asked for before anything that takes long.
 
     Raises
     ------
     SpecError
         If matplotlib writes no such format.
-    ImageError
-        If it cannot be written.
+    EngineError
+        If matplotlib is not installed.
     """
-    path, kind = Path(path), Path(path).suffix.lower().removeprefix(".")
-    if kind not in (kinds := figure.canvas.get_supported_filetypes()):
+    path = Path(path)
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in (kinds := _blank(1, 1).canvas.get_supported_filetypes()):
         raise SpecError(f"name of a plot must end in one of .{', .'.join(sorted(kinds))}, got {path.name!r}")
+    return kind
+
+
+def save_figure(figure: "Figure", path: str | Path) -> None:
+    """Write a figure, whole or not at all; ``ImageError`` if that fails, other errors as `plot_format`."""
+    path, kind = Path(path), plot_format(path)
     try:
         with replacing(path) as temporary:
             figure.savefig(temporary, format=kind)

@@ -10,7 +10,7 @@ from joblib import cpu_count
 from featx.blocks import feature_name, trunk_flops
 from featx.engines import make_engine
 from featx.errors import DataError
-from featx.figure import make_figure
+from featx.figure import make_figure, save_figure
 from featx.fit import block_runs
 from featx.fit.training import Training, read_training
 from featx.heads import BlockNormalizer
@@ -163,7 +163,7 @@ def _logme(rows: Training, run: tuple[int, ...], seed: int) -> float:
 
 
 def draw_probe(report: ProbeReport, path: Path) -> None:
-    """Score against cost, a point a run of blocks, as a picture; ``EngineError`` without matplotlib."""
+    """Score against cost, a point a run of blocks, as a picture; errors as `featx.figure`'s."""
     timed = report.depths[0].milliseconds is not None
     costs = [100 * depth.arithmetic if depth.milliseconds is None else depth.milliseconds for depth in report.depths]
     means, errors = [depth.mean for depth in report.depths], [depth.standard_error for depth in report.depths]
@@ -176,4 +176,4 @@ def draw_probe(report: ProbeReport, path: Path) -> None:
         names.setdefault((x, depth.mean), []).append(depth.name)
     for place, there in names.items():
         axes.annotate(", ".join(there), place, xytext=(5, 4), textcoords="offset points")
-    figure.savefig(path)
+    save_figure(figure, path)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from featx.advise.cases import CASES
 from featx.advise.thresholds import BORDER
-from featx.figure import make_figure
+from featx.figure import make_figure, save_figure
 
 if TYPE_CHECKING:
     from featx.advise import Advice
@@ -40,4 +40,4 @@ def draw_plane(advice: "Advice", path: Path) -> None:
     for part, alike in names.items():
         axes.plot([size.score], [part], "_", color="tab:blue", markersize=12, clip_on=False)
         axes.annotate(", ".join(alike), (size.score, part), xytext=(9, -3), textcoords="offset points", fontsize=8)
-    figure.savefig(path)
+    save_figure(figure, path)

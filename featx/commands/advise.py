@@ -34,7 +34,10 @@ def command(store: str, plot: str | None, as_json: bool, **options: Any) -> None
     import dataclasses
 
     from featx.advise import advise, draw_plane
+    from featx.figure import plot_format
 
+    if plot:
+        plot_format(plot)  # before what takes long
     advice = advise(store, **options)
     if plot:
         draw_plane(advice, Path(plot))

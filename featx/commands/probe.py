@@ -34,8 +34,11 @@ def command(store: str, plot: str | None, as_json: bool, **options: Any) -> None
     """
     import dataclasses
 
+    from featx.figure import plot_format
     from featx.probe import draw_probe, probe
 
+    if plot:
+        plot_format(plot)  # before what takes long
     report = probe(store, **options)
     if plot:
         draw_probe(report, Path(plot))

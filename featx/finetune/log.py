@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featx.figure import make_figure
+from featx.figure import make_figure, save_figure
 
 COLUMNS = ("epoch", "stage", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate",
            "trunk_learning_rate", "seconds")  # fmt: skip
@@ -35,9 +35,9 @@ class Log:
 
 
 def draw_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Validation accuracy by epoch, a curve a log, stages one after the other; ``EngineError`` without matplotlib."""
+    """Validation accuracy by epoch, a curve a log, stages one after the other; errors as `featx.figure`'s."""
     figure, axes = make_figure("epoch", "validation accuracy")
     for name, rows in logs.items():
         axes.plot(range(len(rows)), [row["val_accuracy"] for row in rows], marker=".", label=name)
     axes.legend()
-    figure.savefig(path)
+    save_figure(figure, path)
