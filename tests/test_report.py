@@ -24,10 +24,11 @@ from featx.extract import extract
 from featx.fit import fit
 from featx.heads.folds import make_folds
 from featx.heads.metrics import score_report
+from featx.images.thumbnails import SIDE
 from featx.report import report
 from featx.report.decisions import read_decisions
 from featx.report.page import render
-from featx.report.pictures import SIDE, small_copies
+from featx.report.pictures import small_copies
 from featx.report.plot import Plot, linear, logarithmic, points, round_step
 from featx.report.run import open_run
 from featx.report.section import percent, sentence

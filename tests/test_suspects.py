@@ -17,11 +17,12 @@ from featx.extract import extract
 from featx.heads import make_head
 from featx.heads.cross_validate import default_grid
 from featx.heads.folds import make_folds
+from featx.images.thumbnails import SIDE
 from featx.spec import ExtractSpec
 from featx.suspects import Confused, Failed, find_suspects
 from featx.suspects.labels import judge
 from featx.suspects.neighbors import EXTREME, NEIGHBORS, SAME, find_neighbors
-from featx.suspects.sheet import SIDE, draw_suspects
+from featx.suspects.sheet import draw_suspects
 
 SPEC = ExtractSpec(size=64, blocks=(3, 4, 5))
 WRONG = tuple(f"sunflower-{number:02}" for number in (5, 9, 13, 17))

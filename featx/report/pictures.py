@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featx.errors import ImageError
-from featx.images.decoding import decode
+from featx.images.thumbnails import thumbnail
 
-SIDE = 144
-"""Pixels of a small copy's longer side."""
 QUALITY = 60
 FORMAT = "image/webp"
 
@@ -33,12 +31,9 @@ def data_uri(pixels: NDArray[np.uint8]) -> str:
 
 def _small_copy(path: Path) -> str:
     try:
-        # Twice the side, so that a JPEG's coarse scales do not show.
-        picture = decode(path.read_bytes(), side=2 * SIDE).image
+        return _encode(thumbnail(path))
     except (OSError, ImageError):
         return ""
-    picture.thumbnail((SIDE, SIDE))
-    return _encode(picture)
 
 
 def _encode(picture: Image.Image) -> str:

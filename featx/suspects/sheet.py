@@ -9,11 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from featx.contact_sheet import GAP, arrange
 from featx.errors import ImageError
-from featx.images.decoding import decode
+from featx.images.thumbnails import SIDE, thumbnail
 from featx.suspects.findings import Suspects
 
-SIDE = 144
-"""Pixels of a thumbnail's longer side."""
 LINE = 16
 LETTERS = 24
 """So many fit below a thumbnail."""
@@ -76,8 +74,7 @@ def _tile(paths: Sequence[str], text: str, root: Path, unread: list[str]) -> NDA
     tile = Image.new("RGB", (SIDE * len(paths), SIDE + (len(paths) + 1) * LINE), WHITE)
     for place, path in enumerate(paths):
         try:
-            picture = decode((root / path).read_bytes(), side=2 * SIDE).image
-            picture.thumbnail((SIDE, SIDE))
+            picture = thumbnail(root / path)
         except (OSError, ImageError):
             unread.append(path)
             picture = _crossed()
