@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from reporting import say
+from reporting import run_claim, say
 from sklearn.datasets import load_digits
 
 from featx.advise import CASES, Advice, advise
@@ -190,7 +190,4 @@ WAYS: dict[str, Callable[[Path, str, Path, ProbeReport], np.ndarray]] = {
 CLAIMS = {"forecast": forecast, "digits": digits, "flowers": flowers}
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4 or sys.argv[1] not in CLAIMS:
-        sys.exit(f"usage: advice.py {'|'.join(CLAIMS)} FLOWERS17 WORK")
-    Path(sys.argv[3]).mkdir(parents=True, exist_ok=True)
-    CLAIMS[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    run_claim(CLAIMS)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from reporting import run_claim, say
 
 from featx.engines import make_engine
 from featx.evaluate import evaluate
@@ -28,12 +29,6 @@ from featx.store import Store
 from featx.weights import load_trunk
 
 SPLITS = [f"split_{number}" for number in range(5)]
-
-
-def say(text: str) -> None:
-    """One line, at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 def store_of(flowers: Path, work: Path, name: str, spec: ExtractSpec) -> Path:
@@ -217,7 +212,4 @@ CLAIMS: dict[str, Callable[..., None]] = {
 }
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4 or sys.argv[1] not in CLAIMS:
-        sys.exit(f"usage: evidence.py {'|'.join(CLAIMS)} FLOWERS17 WORK")
-    Path(sys.argv[3]).mkdir(parents=True, exist_ok=True)
-    CLAIMS[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    run_claim(CLAIMS)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from evidence import say, store_of
+from evidence import store_of
+from reporting import say
 
 from featx.explain import Explainer, Explanation
 from featx.fit import fit

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from reporting import say
+from reporting import run_claim, say
 
 from featx.bridge import to_torch
 from featx.engines import make_engine
@@ -164,10 +164,6 @@ def _against_predict(model: Model, title: str, interpreter: Path, pictures: list
 CHECKS = {"bridge": bridge, "onnx": onnx}
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4 or sys.argv[1] not in CHECKS:
-        sys.exit(f"usage: export_check.py {'|'.join(CHECKS)} FLOWERS17 WORK")
-    flowers_folder, work_folder = (Path(argument).resolve() for argument in sys.argv[2:])
-    work_folder.mkdir(parents=True, exist_ok=True)
-    found_worst = CHECKS[sys.argv[1]](flowers_folder, work_folder)
+    found_worst = run_claim(CHECKS)
     say(f"largest of all: {found_worst:.1e}, allowed {MOST[sys.argv[1]]:.0e}")
     sys.exit(not found_worst <= MOST[sys.argv[1]])

@@ -6,11 +6,13 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
+T = TypeVar("T")
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "benchmarks.md"
 
@@ -19,6 +21,16 @@ def say(text: str) -> None:
     """One line, at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def run_claim(claims: Mapping[str, Callable[[Path, Path], T]]) -> T:
+    """Run the claim that the command line names: ``SCRIPT CLAIM FLOWERS17 WORK``, of which WORK is made."""
+    script, given = Path(sys.argv[0]).name, sys.argv[1:]
+    if len(given) != 3 or given[0] not in claims:
+        sys.exit(f"usage: {script} {'|'.join(claims)} FLOWERS17 WORK")
+    flowers, work = (Path(folder).resolve() for folder in given[1:])
+    work.mkdir(parents=True, exist_ok=True)
+    return claims[given[0]](flowers, work)
 
 
 def machine() -> dict[str, object]:

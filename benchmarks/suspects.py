@@ -7,15 +7,15 @@ FLOWERS17 holds ``jpg/`` and ``splits.csv``; WORK keeps stores between the comma
 
 import csv
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
-from evidence import say, store_of
+from evidence import store_of
 from PIL import Image, ImageOps
+from reporting import run_claim, say
 
 from featx.audit import MISTAKES, Audit, audit
 from featx.commands.audit import table
@@ -140,7 +140,4 @@ CLAIMS: dict[str, Callable[[Path, Path], None]] = {
 }
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4 or sys.argv[1] not in CLAIMS:
-        sys.exit(f"usage: suspects.py {'|'.join(CLAIMS)} FLOWERS17 WORK")
-    Path(sys.argv[3]).mkdir(parents=True, exist_ok=True)
-    CLAIMS[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    run_claim(CLAIMS)
