@@ -44,8 +44,8 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     engine, device, batch_size, workers
         What runs the trunk, where, images a pass, decoding threads; by default what suits the machine.
     cache : path, optional
-        A store that is read, and filled with what it lacks, so that a grid search extracts once. It holds all
-        blocks and the pools avg, max and gem, whatever is asked for here; with ``flat``, just what is asked for.
+        A store of its own, which is read and filled with what it lacks, so that a grid search extracts once. It holds
+        all blocks and the pools avg, max and gem, whatever is asked for here; with ``flat``, just what is asked for.
 
     Attributes
     ----------
@@ -148,6 +148,7 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         spec = self._spec()
         if "flat" not in spec.pools:
             spec = dataclasses.replace(spec, blocks=BLOCK_NUMBERS, pools=CACHED_POOLS)
+        _check_cache(Path(self.cache or ""), spec)
         extract(
             list(dict.fromkeys(paths)), str(self.cache), spec, weights=self.weights, engine=self.engine,
             device=self.device, batch_size=self.batch_size, workers=self.workers,
@@ -166,6 +167,17 @@ def _shared_engine(
     trunk = load_trunk(spec.trunk, weights)
     spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
     return make_engine(trunk, spec, device, batch_size, engine)
+
+
+def _check_cache(path: Path, spec: ExtractSpec) -> None:
+    """A store that `featx.extract.extract` made would get rows without a label, under other paths."""
+    if not path.exists():
+        return
+    with Store(path) as store:
+        spec.check_same(
+            dataclasses.replace(spec, blocks=store.spec.blocks, pools=store.spec.pools),
+            this="every cache of VGG16Features", that=str(path), remedy="give cache a file of its own",
+        )  # fmt: skip
 
 
 def _items(X: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 
 from featx import BlockNormalizer, VGG16Features
-from featx.errors import DataError, ImageError, SpecError
+from featx.errors import DataError, ImageError, SpecError, SpecMismatch
 from featx.features import _shared_engine
 from featx.load import load_features
 from featx.store import Store
@@ -145,6 +145,15 @@ def test_a_cache_of_flat_features_holds_just_those(paths, tmp_path):
     assert cached.transform(paths[:2]).shape == (2, 512)
     with Store(tmp_path / "cache.h5") as store:
         assert store.spec.blocks == (5,)
+
+
+def test_a_store_of_the_extract_command_is_no_cache(shared_store, shared_photos):
+    """It is asked for avg alone, and keeps more: the message says whose the three pools are."""
+    message = (
+        r"pools is avg, max, gem in every cache of VGG16Features but avg, max in .*h5; give cache a file of its own"
+    )
+    with pytest.raises(SpecMismatch, match=message):
+        VGG16Features(size=32, cache=shared_store).transform([shared_photos / "red" / "0.png"])
 
 
 def test_images_have_no_place_in_a_cache(tmp_path):
