@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from featx.texts import Column, Indices, Texts
 
 NO_LABEL = -1
+SEPARATOR = "|"
+"""Between the labels of an image that has several, where they are one text."""
 Names = tuple[str, ...]
 
 

@@ -20,6 +20,11 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def decode(data: bytes) -> str:
+    """What `encode` made the bytes of."""
+    return data.decode("utf-8", "surrogateescape")
+
+
 def batches(values: Iterable[T]) -> Iterator[list[T]]:
     """Lists of values, a bounded number at a time."""
     values = iter(values)
@@ -91,14 +96,14 @@ class Texts(Sequence[str]):
     def __getitem__(self, row: int | slice) -> "str | Texts":
         if isinstance(row, slice):
             return self.take(np.arange(*row.indices(len(self))))
-        return self.encoded(range(len(self))[row]).decode("utf-8", "surrogateescape")
+        return decode(self.encoded(range(len(self))[row]))
 
     def encoded(self, row: int) -> bytes:
         """One string as it lies in the buffer, of a row from 0."""
         return bytes(self._data[self.edges[row] : self.edges[row + 1]])
 
     def __iter__(self) -> Iterator[str]:
-        return (value.decode("utf-8", "surrogateescape") for value in self.all_encoded())
+        return map(decode, self.all_encoded())
 
     def all_encoded(self) -> Iterator[bytes]:
         """Each string as it lies in the buffer."""

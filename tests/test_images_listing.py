@@ -73,9 +73,11 @@ def test_a_manifest_with_several_labels(tmp_path):
     assert list_images(tmp_path / "x|y").label_sets is None
 
 
-def test_the_name_of_a_folder_is_one_label(tmp_path):
-    touch(tmp_path, "x|y/e.jpg")
-    assert (list_images(tmp_path).classes, list_images(tmp_path).label_sets) == (("x|y",), None)
+@pytest.mark.parametrize("names", [("x|y/e.jpg",), ("train/x|y/e.jpg", "test/a.jpg")])
+def test_a_folder_that_a_manifest_would_read_as_two_labels_is_refused(tmp_path, names):
+    touch(tmp_path, *names)
+    with pytest.raises(ListingError, match=r" must have no \| in the name of a class, .*, got 'x\|y'; rename it"):
+        list_images(tmp_path)
 
 
 def test_images_beside_class_folders_are_failures(tmp_path):

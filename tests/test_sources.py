@@ -249,9 +249,13 @@ def test_members_that_lead_out_of_a_shard_or_are_no_files_are_failures(files, tm
               ("ok/../../b.png", png), link("soft.png", "../secret.png"),
               link("hard.png", "ok/1.png", tarfile.LNKTYPE), ("ok/1.png", png),
               ("._ok/2.png", png), ("bad.png", png), ("bad.json", b"[1]"), ("bar.png", png), ("bar.cls", b"a||b"),
-              ("big.png", png), ("big.json", b" " * (tar_source.MAX_FACTS + 1))])  # fmt: skip
+              ("big.png", png), ("big.json", b" " * (tar_source.MAX_FACTS + 1)), ("deep.png", png),
+              ("deep.json", b"[" * 200_000), ("odd.png", png), ("odd.json", br'{"label": "\ud800"}'), ("nul.png", png),
+              ("nul.json", br'{"split": "a\u0000"}'), ("way.png", png), ("way.json", b'{"split/a": "x"}'),
+              ("a|b/1.png", png), link("sparse.png", "", tarfile.GNUTYPE_SPARSE)])  # fmt: skip
     listing = list_images(tmp_path / "a.tar")
     assert list(listing.paths) == ["a.tar/ok/1.png"]
+    damaged = "what is known of it is damaged"
     assert dict(listing.failures) == {
         "a.tar/../up.png": tar_source.OUTSIDE,
         "a.tar//etc/root.png": tar_source.OUTSIDE,
@@ -259,10 +263,43 @@ def test_members_that_lead_out_of_a_shard_or_are_no_files_are_failures(files, tm
         "a.tar/soft.png": tar_source.NO_FILE,
         "a.tar/hard.png": tar_source.NO_FILE,
         "a.tar/ok/1.png": tar_source.TWICE,
-        "a.tar/bad.png": "what stands beside it is damaged: a .json must hold an object, got '[1]'",
-        "a.tar/bar.png": "what stands beside it is damaged: must have a label on each side of |, got 'a||b'",
-        "a.tar/big.png": "what stands beside it is damaged: big.json has 1048577 bytes, more than 1048576",
+        "a.tar/bad.png": f"{damaged}: a .json must hold an object, got '[1]'",
+        "a.tar/bar.png": f"{damaged}: must have a label on each side of |, got 'a||b'",
+        "a.tar/big.png": f"{damaged}: big.json has 1048577 bytes, more than 1048576",
+        "a.tar/deep.png": f"{damaged}: {too_deep()}",
+        "a.tar/odd.png": rf"{damaged}: must be UTF-8, got '\ud800'; save the file as UTF-8",
+        "a.tar/nul.png": f"{damaged}: must have no NUL character in labels and columns, got 'a\\x00'",
+        "a.tar/way.png": f"{damaged}: must have no / in the names of columns split… and weight…, "
+        "got 'split/a'; rename it",
+        "a.tar/a|b/1.png": f"{damaged}: must have no | in the name of a class, which stands between "
+        "the labels of an image that has several, got 'a|b'; rename it",
+        "a.tar/sparse.png": tar_source.NO_FILE,
     }
+
+
+def too_deep():
+    with pytest.raises(RecursionError) as raised:
+        json.loads("[" * 200_000)
+    return raised.value
+
+
+def test_a_name_with_a_nul_is_no_row_of_a_shard(files, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in ("a.png", "a.png\0"):
+            info = tarfile.TarInfo("x")
+            info.size, info.pax_headers = len(files[0][2]), {"path": name}
+            tar.addfile(info, io.BytesIO(files[0][2]))
+    listing = list_images(tmp_path / "a.tar")
+    assert list(listing.paths) == ["a.tar/a.png"]
+
+
+def test_what_does_not_stand_beside_its_image_in_a_shard_is_a_failure(files, tmp_path):
+    png = files[0][2]
+    write_tar(tmp_path / "a.tar", [("b.json", b"{}"), ("a.png", png), ("b.png", png), ("a.cls", b"cat"), ("b.txt", b""),
+              ("notes.json", b"{}")])  # fmt: skip
+    listing = list_images(tmp_path / "a.tar")
+    assert len(listing) == 2
+    assert listing.failures == (("a.tar/a.cls", tar_source.APART), ("a.tar/b.json", tar_source.APART))
 
 
 def test_a_shard_that_is_cut_short_gives_what_it_has(files, tmp_path):
@@ -275,6 +312,62 @@ def test_a_shard_that_is_cut_short_gives_what_it_has(files, tmp_path):
     assert "damaged, or no uncompressed tar file" in dict(listing.failures)["a.tar"]
     with pytest.raises(ImageError, match=r"cut short: its shard ends after \d+ of \d+ bytes"):
         whole.read(len(listing))
+
+
+def header_of(data, name):
+    return data.find(name.encode())
+
+
+def junk_over_a_header(data):
+    place = header_of(data, "c.png")
+    data = data[:place] + b"junkjunk" * 64 + data[place + 512 :]
+    return data, f"no header where one must stand, at byte {place}"
+
+
+def cut_inside_a_header(data):
+    place = header_of(data, "c.png")
+    return data[: place + 100], f"no header where one must stand, at byte {place}"
+
+
+def with_size(data, size):
+    """The shard with another size, in base 256, in the header of c.png."""
+    place = header_of(data, "c.png")
+    header = bytearray(data[place : place + 512])
+    header[124:136] = (size % (1 << 96)).to_bytes(12, "big") if size < 0 else b"\x80" + size.to_bytes(11, "big")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return data[:place] + bytes(header) + data[place + 512 :]
+
+
+def a_size_that_leads_back(data):
+    return with_size(data, -512), "'c.png' has a size of -512 bytes"
+
+
+def a_size_that_leads_further_back(data):
+    return with_size(data, -4096), "'c.png' has a size of -4096 bytes"
+
+
+def a_size_beyond_all_files(data):
+    return with_size(data, 1 << 80), "offset-sized integer"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [junk_over_a_header, cut_inside_a_header, a_size_that_leads_back, a_size_that_leads_further_back,
+     a_size_beyond_all_files],
+)  # fmt: skip
+def test_a_broken_header_of_a_shard_is_a_failure(files, tmp_path, damage):
+    names = ("a.png", "a.cls", "b.png", "c.png", "d.png")
+    write_tar(tmp_path / "a.tar", [(name, files[0][2] if name.endswith("png") else b"cat") for name in names])
+    data, reason = damage((tmp_path / "a.tar").read_bytes())
+    (tmp_path / "a.tar").write_bytes(data)
+    listing = list_images(tmp_path / "a.tar")
+    assert listing.paths[0] == "a.tar/a.png"
+    assert set(listing.paths) <= {"a.tar/a.png", "a.tar/b.png"}
+    assert listing.rows.labels[0] == ("cat",)
+    ((path, why),) = listing.failures
+    assert path == "a.tar"
+    assert reason in why
 
 
 def test_rows_without_bytes_and_damaged_groups_are_failures(files, tmp_path):

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -21,7 +23,7 @@ class Files(Protocol):
         """A folder, or a URL."""
 
     def open(self, path: str) -> BinaryIO:
-        """A file to read from, that can seek."""
+        """A file to read from, that can seek; ``OSError`` or ``ValueError`` if that fails."""
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
         """A file's bytes, or those from ``start`` on; ``OSError`` or ``ValueError`` if that fails."""
@@ -30,7 +32,7 @@ class Files(Protocol):
         """Why there is no such file; ``""`` if there is, or if only reading it can tell."""
 
     def walk(self) -> Found:
-        """The image files, and those that hold many images."""
+        """The image files, and those that hold many images; ``OSError`` if a service does not say."""
 
 
 class LocalFiles:
@@ -70,19 +72,14 @@ class RemoteFiles:
 
     def open(self, path: str) -> BinaryIO:
         """As `Files.open`."""
-        return cast(BinaryIO, self._system.open(f"{self._folder}/{path}", "rb"))
+        with _asking():
+            return cast(BinaryIO, self._system.open(f"{self._folder}/{path}", "rb"))
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
         """As `Files.read`."""
         stop = None if size is None else start + size
-        try:
-            data: bytes = self._system.cat_file(f"{self._folder}/{path}", start=start or None, end=stop)
-        except OSError:
-            raise
-        except Exception as error:
-            # Each service has errors of its own.
-            raise OSError(f"{type(error).__name__}: {error}") from error
-        return data
+        with _asking():
+            return cast(bytes, self._system.cat_file(f"{self._folder}/{path}", start=start or None, end=stop))
 
     def missing(self, path: str) -> str:
         """As `Files.missing`; a question more an image would cost as much as reading it."""
@@ -92,7 +89,9 @@ class RemoteFiles:
         """As `Files.walk`."""
         found, suffixes = Found(), picture_suffixes()
         start = len(self._folder) + 1
-        for path in (full[start:] for full in sorted(self._system.find(self._folder))):
+        with _asking():
+            names = sorted(self._system.find(self._folder))
+        for path in (full[start:] for full in names):
             if any(name.startswith(".") for name in path.split("/")):
                 continue
             if suffix_of(path.rpartition("/")[2]) in suffixes:
@@ -100,6 +99,17 @@ class RemoteFiles:
             else:
                 found.pass_over(path)
         return found
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """What a service raises as an ``OSError``: each has errors of its own."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def full_name(root: Path | str, path: str) -> str:
@@ -110,6 +120,13 @@ def full_name(root: Path | str, path: str) -> str:
 def is_url(source: str | Path) -> bool:
     """Whether a source is a URL, and no path of this machine."""
     return isinstance(source, str) and bool(_URL.match(source))
+
+
+def no_root(root: object, source: object) -> None:
+    """Raise ``ListingError`` if a root is given for a source that has no paths relative to one."""
+    if root is not None:
+        raise ListingError(f"--root must be left out for {source}: it is what the paths of a manifest or of a sequence "
+                           "are relative to")  # fmt: skip
 
 
 def files_below(root: str | Path) -> Files:
@@ -134,10 +151,10 @@ def locate(source: str | Path) -> tuple[Files, str]:
         return (LocalFiles(place), "") if place.is_dir() else (LocalFiles(place.parent), place.name)
     system, path = _connect(str(source))
     try:
-        is_folder, is_there = system.isdir(path), system.exists(path)
-    except Exception as error:
-        # Each service has errors of its own.
-        raise ListingError(f"{source} cannot be reached: {type(error).__name__}: {error}") from error
+        with _asking():
+            is_folder, is_there = system.isdir(path), system.exists(path)
+    except OSError as error:
+        raise ListingError(f"{source} cannot be reached: {error}") from error
     if not is_there:
         raise ListingError(f"{source} must be a folder or a file, but there is nothing")
     folder, _, name = path.rstrip("/").rpartition("/")

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from featx.spec import ExtractSpec
-from featx.texts import Texts, encode
+from featx.texts import Texts, decode, encode
 
 SCHEMA = 2
 """The latest. Schema 2 is 1 with ``/rows/labels_multi``: a store claims it only if an image has several labels."""
@@ -58,7 +58,7 @@ def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
 
 def read_strings(dataset: h5py.Dataset) -> list[str]:
     """What `write_strings` wrote."""
-    return [value.decode("utf-8", "surrogateescape") for value in dataset[:].tolist()]
+    return list(map(decode, dataset[:].tolist()))
 
 
 def read_texts(dataset: h5py.Dataset) -> Texts:

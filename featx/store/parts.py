@@ -21,6 +21,7 @@ from featx.errors import StoreCorrupt, StoreError, StoreLocked
 from featx.spec import ExtractSpec
 from featx.store import layout
 from featx.store.writing import writing
+from featx.texts import encode
 
 SUFFIX = ".part.h5"
 
@@ -43,7 +44,7 @@ class Part:
     def name(self) -> str:
         """The file's name: a digest of all paths, failed ones too."""
         paths = sorted([*self.paths, *(path for path, _ in self.failures)])
-        return hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest()[:16] + SUFFIX
+        return hashlib.sha256(encode("\0".join(paths))).hexdigest()[:16] + SUFFIX
 
 
 class PartFolder:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from featx.errors import ListingError
-from featx.images.files import Files, LocalFiles, files_below, locate
+from featx.images.files import Files, LocalFiles, files_below, locate, no_root
 from featx.images.formats import picture_suffixes, suffix_of
 from featx.images.listing import Listing
 from featx.images.sources.folder import list_folder
@@ -36,7 +36,8 @@ def list_images(source: str | Path | Sequence[Any] | Any, root: str | Path | Non
         - a ``.tar`` shard, or a folder of them (see `featx.images.sources.tar`), in the order of their names, then
           as images lie there: ``shard-0.tar/a/1.jpg``;
         - a ``.parquet`` file with a column of image bytes, or a folder of them, in the order of names and rows:
-          ``part.parquet#12``. Columns as in a manifest;
+          ``part.parquet#12``. Columns as in a manifest; one that has a column of texts ``path``, and none called
+          ``image``, is a manifest;
         - a folder that ``save_to_disk`` of Hugging Face ``datasets`` wrote (on this machine): ``train#12``;
         - an image file.
 
@@ -45,27 +46,29 @@ def list_images(source: str | Path | Sequence[Any] | Any, root: str | Path | Non
         files (``ImageFolder``) these are read, and its transforms are not applied.
     root
         What the paths of a manifest or of a sequence are relative to, a folder or a URL: the manifest's own folder, or
-        the current folder, unless given.
+        the current folder, unless given. Of a ``datasets.Dataset`` in memory it is the name.
 
     Raises
     ------
     ListingError
-        If the source does not exist, is of no such kind, or names no image.
+        If the source does not exist, is of no such kind, or names no image; if a root is given for one that has none.
     EngineError
         If the source needs a package that is not installed; the message names it.
     """
     if not isinstance(source, str | Path):
         return list_object(source, root)
     files, name = locate(source)
+    images = None if root is None else files_below(root)
     if not name:
-        return _list_folder(files)
+        return _list_folder(files, images)
     if reason := _unreachable(files, name):
         raise ListingError(f"{source} must be {KINDS}, but is none: {reason}")
     suffix = suffix_of(name)
     if suffix == ".csv":
-        return list_manifest(files, name, files if root is None else files_below(root))
+        return list_manifest(files, name, images or files)
     if suffix == ".parquet":
-        return list_parquet(files, [name], files if root is None else files_below(root))
+        return list_parquet(files, [name], images)
+    no_root(images, source)
     if suffix == ".tar":
         return list_shards(files, [name])
     if suffix in picture_suffixes():
@@ -73,17 +76,25 @@ def list_images(source: str | Path | Sequence[Any] | Any, root: str | Path | Non
     raise ListingError(f"{source} must be {KINDS}, but its name ends like none of them")
 
 
-def _list_folder(files: Files) -> Listing:
+def _list_folder(files: Files, images: Files | None) -> Listing:
     if isinstance(files, LocalFiles) and is_saved(files.root):
+        no_root(images, files.root)
         return load_saved(files.root)
-    found = files.walk()
+    try:
+        found = files.walk()
+    except OSError as error:
+        raise ListingError(f"{files.root} cannot be listed: {error}") from error
     if found.paths or not found.containers:
+        no_root(images, files.root)
         return list_folder(files, found)
     shards = sorted(found.containers, key=encode)
     kinds = {suffix_of(shard) for shard in shards}
     if len(kinds) > 1:
         raise ListingError(f"{files.root} must hold .tar or .parquet shards, got both; give a folder of one kind")
-    return list_shards(files, shards) if kinds == {".tar"} else list_parquet(files, shards, files)
+    if kinds == {".parquet"}:
+        return list_parquet(files, shards, images)
+    no_root(images, files.root)
+    return list_shards(files, shards)
 
 
 def _unreachable(files: Files, name: str) -> str:

@@ -1,41 +1,93 @@
 """What is known of an image besides its bytes: its labels, and the columns that are kept."""
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from featx.errors import ListingError
-from featx.images.sources.folder import SPLITS
-from featx.rows import Names, Rows
-from featx.texts import BATCH, Column, Texts
+from featx.rows import SEPARATOR, Names, Rows
+from featx.texts import BATCH, Column, Texts, decode
 
 KEPT = ("split", "weight")
 """How the names of columns begin that are kept."""
-SEPARATOR = "|"
-"""Between the labels of an image that has several."""
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Names of folders, files and parts that make a split, and the split's name."""
 _TOKEN = re.compile(r"[-_./]")
+
+
+def plain_text(value: object) -> str:
+    """What a program stored, as text; None and NaN are empty."""
+    if isinstance(value, bytes):
+        return decode(value)
+    return "" if value is None or (isinstance(value, Real) and math.isnan(value)) else str(value)
+
+
+def checked(text: str) -> str:
+    """A text as a store can hold it, without blanks around; ``ListingError`` if it is not UTF-8 or has a NUL."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ListingError(f"must be UTF-8, got {text!r}; save the file as UTF-8") from None
+    if "\0" in text:
+        raise ListingError(f"must have no NUL character in labels and columns, got {text!r}")
+    return text.strip()
 
 
 def names_in(text: str) -> Names:
     """The labels in a text, once each and sorted; ``ListingError`` if there is a ``|`` without one."""
-    labels = {label.strip() for label in text.split(SEPARATOR)}
+    labels = {label.strip() for label in checked(text).split(SEPARATOR)}
     if len(labels) > 1 and "" in labels:
         raise ListingError(f"must have a label on each side of {SEPARATOR}, got {text!r}")
     return tuple(sorted(labels - {""}))
 
 
-def label_names(value: object) -> Names:
-    """The labels in what a program stored: a text, a number, None, or several; errors as `names_in`."""
-    if isinstance(value, list | tuple):
-        return tuple(sorted({name for item in value for name in label_names(item)}))
-    return () if value is None else names_in(str(value))
+def class_names(label: object, classes: Sequence[str] = ()) -> Names:
+    """The labels in what a program stored: a text, a number, None, or several; errors as `names_in`.
+
+    A number is one of ``classes``, where these are known; a negative one then stands for none.
+    """
+    if isinstance(label, list | tuple):
+        return tuple(sorted({name for item in label for name in class_names(item, classes)}))
+    if hasattr(label, "__index__") and not isinstance(label, bool):
+        number = label.__index__()
+        if classes and number < len(classes):
+            return (whole_name(str(classes[number])),) if number >= 0 else ()
+        return (str(number),)
+    return names_in(plain_text(label))
 
 
-def text_of(value: object) -> str:
-    """A kept value as text; None is empty."""
-    return "" if value is None else str(value).strip()
+def whole_name(name: str) -> str:
+    """The name of one class; ``ListingError`` if a manifest would read it as several."""
+    if SEPARATOR in name:
+        raise ListingError(f"must have no {SEPARATOR} in the name of a class, which stands between the labels of an "
+                           f"image that has several, got {name!r}; rename it")  # fmt: skip
+    return name
+
+
+def is_kept(column: str) -> bool:
+    """Whether a column of this name is kept; ``ListingError`` if its name cannot be one in a store."""
+    if not column.startswith(KEPT):
+        return False
+    if "/" in checked(column):
+        raise ListingError(f"must have no / in the names of columns split… and weight…, got {column!r}; rename it")
+    return True
+
+
+def kept_among(columns: Iterable[str], whose: str) -> list[str]:
+    """The names of columns that are kept; ``ListingError`` as `is_kept`, which begins with ``whose``."""
+    try:
+        return [column for column in columns if is_kept(column)]
+    except ListingError as error:
+        raise ListingError(f"{whose} {error}") from None
+
+
+def kept_values(values: Mapping[str, object]) -> dict[str, str]:
+    """Those values that are in columns that are kept, as texts; errors as `checked` and `is_kept`."""
+    return {name: checked(plain_text(value)) for name, value in values.items() if is_kept(name)}
 
 
 class Collected:
@@ -43,11 +95,17 @@ class Collected:
 
     def __init__(self) -> None:
         self._done = list[Rows]()
-        self._found = list[tuple[str, Names, dict[str, str]]]()
+        self._found = list[tuple[str, Names, Mapping[str, str]]]()
 
-    def add(self, path: str, labels: Names, values: Mapping[str, Any]) -> None:
-        """One row, and of its values those of columns that are kept."""
-        kept = {name: text_of(value) for name, value in values.items() if name.startswith(KEPT)}
+    def record(self, path: str, values: Mapping[str, Any], classes: Sequence[str] = ()) -> None:
+        """One row as a program stored it, with its label among the values; a ``ListingError`` begins with its path."""
+        try:
+            self.add(path, class_names(values.get("label"), classes), kept_values(values))
+        except ListingError as error:
+            raise ListingError(f"{path} {error}") from None
+
+    def add(self, path: str, labels: Names, kept: Mapping[str, str]) -> None:
+        """One row."""
         self._found.append((path, labels, kept))
         if len(self._found) == BATCH:
             self._compact()
@@ -80,6 +138,6 @@ def _split_of(file: str) -> str | None:
 
 
 def top_folder(path: str) -> Names:
-    """The folder at the top of a relative path as a label; none for a file in no folder."""
+    """The folder at the top of a relative path as a label; none for a file in no folder; errors as `whole_name`."""
     top, slash, _ = path.partition("/")
-    return (top,) if slash else ()
+    return (whole_name(top),) if slash else ()

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from featx.errors import ListingError
 from featx.images.files import Files
 from featx.images.listing import Listing, first_failure
+from featx.images.sources.facts import SPLITS, top_folder
 from featx.images.walk import Found
-from featx.rows import Rows, one_each
+from featx.rows import Names, Rows
 from featx.texts import Column, Texts, encode
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Folder names that make a split, and the split's name."""
 LOOSE = "lies beside the class folders, in none of them"
 NO_SPLIT = "lies beside the split folders, in none of them"
 
@@ -23,8 +22,8 @@ def list_folder(files: Files, found: Found) -> Listing:
     tops = {path.partition("/")[0] for path in found.paths if "/" in path}
     if tops <= SPLITS.keys() and "train" in tops:
         return _list_split(files, found)
-    paths, labels = _classes_of(found.paths, "", found)
-    return file_listing(files, Rows(Texts.of(paths), one_each(labels)), found)
+    paths, labels = _classes_of(files, found.paths, "", found)
+    return file_listing(files, Rows(Texts.of(paths), Column.of(labels)), found)
 
 
 def file_listing(files: Files, rows: Rows, found: Found) -> Listing:
@@ -35,18 +34,21 @@ def file_listing(files: Files, rows: Rows, found: Found) -> Listing:
 
 def _list_split(files: Files, found: Found) -> Listing:
     """A folder of split folders; a split without class folders, such as a contest's test set, has no labels."""
-    paths, labels, splits = list[str](), list[str](), list[str]()
+    paths, labels, splits = list[str](), list[Names](), list[str]()
     found.failures += [(path, NO_SPLIT) for path in found.paths if "/" not in path]
     for folder in sorted({path.partition("/")[0] for path in found.paths if "/" in path}):
         inside = [path for path in found.paths if path.startswith(folder + "/")]
-        kept, names = _classes_of(inside, folder + "/", found)
+        kept, names = _classes_of(files, inside, folder + "/", found)
         paths, labels, splits = paths + kept, labels + names, splits + [SPLITS[folder]] * len(kept)
-    return file_listing(files, Rows(Texts.of(paths), one_each(labels), {"split": Column.of(splits)}), found)
+    return file_listing(files, Rows(Texts.of(paths), Column.of(labels), {"split": Column.of(splits)}), found)
 
 
-def _classes_of(paths: Sequence[str], prefix: str, found: Found) -> tuple[list[str], list[str]]:
+def _classes_of(files: Files, paths: Sequence[str], prefix: str, found: Found) -> tuple[list[str], list[Names]]:
     """Paths and class names below ``prefix``; loose images beside class folders become failures."""
-    names = [label if slash else "" for label, slash, _ in (path[len(prefix) :].partition("/") for path in paths)]
+    try:
+        names = [top_folder(path[len(prefix) :]) for path in paths]
+    except ListingError as error:
+        raise ListingError(f"{files.root} {error}") from None
     if not any(names):
         return list(paths), names
     found.failures += [(path, LOOSE) for path, name in zip(paths, names, strict=True) if not name]

@@ -8,8 +8,7 @@ import numpy as np
 
 from featx.errors import ImageError, ListingError
 from featx.images.listing import Listing
-from featx.images.sources.facts import KEPT, Collected, label_names
-from featx.images.sources.folder import SPLITS
+from featx.images.sources.facts import SPLITS, Collected, kept_among
 from featx.packages import need
 from featx.rows import Rows
 from featx.texts import Column
@@ -51,7 +50,7 @@ def list_dataset(saved: Any, root: Path) -> Listing:
     parts, images = [], []
     for name, part in saved.items():
         column = _image_column(part, datasets, root)
-        parts.append(_rows(part, name, name or root.name or "dataset"))
+        parts.append(_rows(part, name, name or root.name or "dataset", root))
         images.append(part.select_columns([column]).cast_column(column, datasets.Image(decode=False)))
     rows, edges = Rows.joined(parts), np.cumsum([0, *map(len, parts)])
     if not len(rows):
@@ -78,16 +77,13 @@ def _image_column(part: Any, datasets: Any, root: Path) -> str:
     return str(names[0])
 
 
-def _rows(part: Any, split: str, name: str) -> Rows:
+def _rows(part: Any, split: str, name: str, root: Path) -> Rows:
     """The rows of one split, named by their numbers."""
     found = Collected()
-    columns = [column for column in part.column_names if column == "label" or column.startswith(KEPT)]
-    to_name = getattr(part.features.get("label"), "int2str", None)
+    columns = [*({"label"} & set(part.column_names)), *kept_among(part.column_names, str(root))]
+    classes = getattr(part.features.get("label"), "names", ())
     for number, values in enumerate(_records(part, columns)):
-        label = values.get("label")
-        if to_name and isinstance(label, int):
-            label = to_name(label) if label >= 0 else None
-        found.add(f"{name}#{number}", label_names(label), values)
+        found.record(f"{name}#{number}", values, classes)
     rows = found.rows
     splits = (
         {} if not split or "split" in rows.splits else {"split": Column.filled(SPLITS.get(split, split), len(rows))}

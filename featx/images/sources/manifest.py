@@ -16,8 +16,8 @@ import numpy as np
 from featx.errors import ImageError, ListingError
 from featx.images.files import Files, full_name
 from featx.images.listing import Listing
-from featx.images.sources.facts import KEPT, names_in
-from featx.rows import Names, Rows
+from featx.images.sources.facts import checked, kept_among, names_in
+from featx.rows import Rows
 from featx.texts import Column, Indices, Texts, batches
 
 ODD = ("//", "/.", "/\n", "\n/", "\n.", "\n\n")
@@ -122,8 +122,8 @@ class _Reader:
 
     def __init__(self, header: Sequence[str], whose: str, unit: str) -> None:
         self._columns, self._whose, self._unit = _columns(header, whose), whose, unit
-        self._numbers, self._labels = array("q"), _Codes(_names)
-        self._splits = {name: _Codes(_text) for name in self._columns.splits}
+        self._numbers, self._labels = array("q"), _Codes(names_in)
+        self._splits = {name: _Codes(checked) for name in self._columns.splits}
 
     def read(self, lines: Lines) -> Rows:
         """All rows, sorted by their paths' bytes."""
@@ -161,9 +161,9 @@ class _Reader:
             if len(row) != columns.count:
                 raise ListingError(f"must have {columns.count} columns, as the header has, got {len(row)}")
             _relative(row[columns.path])
-            _names("" if columns.label is None else row[columns.label])
+            names_in("" if columns.label is None else row[columns.label])
             for at in columns.splits.values():
-                _text(row[at])
+                checked(row[at])
         except ListingError as error:
             return number, str(error)
         return None
@@ -188,7 +188,7 @@ def _columns(header: Sequence[str], whose: str) -> Columns:
         len(names),
         names.index("path"),
         names.index("label") if "label" in names else None,
-        {name: number for number, name in enumerate(names) if name.startswith(KEPT)},
+        {name: names.index(name) for name in kept_among(names, whose)},
     )
 
 
@@ -208,15 +208,3 @@ def _relative(text: str) -> str:
             f"must name a file below the root by a relative path, got {text!r}; move the root (--root) or the file"
         )
     return path
-
-
-def _names(text: str) -> Names:
-    return names_in(_text(text))
-
-
-def _text(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ListingError("is not UTF-8; save the file as UTF-8") from None
-    return text.strip()

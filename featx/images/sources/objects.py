@@ -1,7 +1,7 @@
 """What a program has in its hands: paths, or a data set of pictures as torchvision's are."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -11,10 +11,11 @@ from PIL import Image
 
 from featx.errors import ImageError, ListingError
 from featx.images.colors import to_rgb
-from featx.images.files import files_below
+from featx.images.files import files_below, no_root
 from featx.images.listing import Listing
+from featx.images.sources.facts import Collected
 from featx.images.sources.huggingface import list_dataset
-from featx.rows import Rows, one_each
+from featx.rows import Rows
 from featx.texts import Column, Texts
 
 
@@ -26,6 +27,7 @@ def list_object(source: Any, root: str | Path | None) -> Listing:
         raise ListingError("a sequence of images must name at least one path, got none")
     if isinstance(source, Sequence) and isinstance(source[0], str | os.PathLike):
         return _list_paths(source, root or "")
+    no_root(root, f"a {type(source).__name__}")
     return _list_files(source) or _list_pictures(source)
 
 
@@ -42,8 +44,7 @@ def _list_files(source: Any) -> Listing | None:
     if root is None or not isinstance(samples, list):
         return None
     listing = _list_paths([Path(path).relative_to(root).as_posix() for path, _ in samples], root)
-    labels = one_each(_class_name(source, label) for _, label in samples)
-    return Listing(listing.root, Rows(listing.paths, labels), listing.read)
+    return Listing(listing.root, _labeled(source, listing.paths, (label for _, label in samples)), listing.read)
 
 
 def _list_pictures(source: Any) -> Listing:
@@ -52,7 +53,7 @@ def _list_pictures(source: Any) -> Listing:
     labels = getattr(source, "targets", None)
     if labels is None or len(labels) != count:
         labels = [_pair(source, row)[1] for row in range(count)]
-    names = one_each(_class_name(source, label) for label in labels)
+    rows = _labeled(source, (f"{name}#{row}" for row in range(count)), labels)
 
     def read(row: int) -> bytes:
         # Nothing says that a data set may be asked by two threads at once.
@@ -63,7 +64,15 @@ def _list_pictures(source: Any) -> Listing:
         to_rgb(picture).save(data, "PPM")
         return data.getvalue()
 
-    return Listing(name, Rows(Texts.of(f"{name}#{row}" for row in range(count)), names), read)
+    return Listing(name, rows, read)
+
+
+def _labeled(source: Any, paths: Iterable[str], labels: Iterable[Any]) -> Rows:
+    """Rows whose labels are named by the data set's classes, where it knows them."""
+    found = Collected()
+    for path, label in zip(paths, labels, strict=True):
+        found.record(path, {"label": label}, getattr(source, "classes", ()))
+    return found.rows
 
 
 def _pair(source: Any, row: int) -> tuple[Image.Image, Any]:
@@ -77,12 +86,3 @@ def _pair(source: Any, row: int) -> tuple[Image.Image, Any]:
         raise ImageError(f"an item of {type(source).__name__} must be a pair of a Pillow image and a label; "
                          "make the data set without a transform to tensors")  # fmt: skip
     return picture, label
-
-
-def _class_name(source: Any, label: Any) -> str:
-    """The name of a label that is a number, where the data set knows it."""
-    classes = getattr(source, "classes", ())
-    if isinstance(label, str) or not hasattr(label, "__index__"):
-        return "" if label is None else str(label)
-    number = label.__index__()
-    return str(classes[number]) if 0 <= number < len(classes) else str(number)

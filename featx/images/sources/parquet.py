@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 
 from featx.errors import ImageError, ListingError
-from featx.images.files import Files, full_name
+from featx.images.files import Files, full_name, no_root
 from featx.images.listing import Listing
-from featx.images.sources.facts import KEPT, SEPARATOR, Collected, label_names, with_file_splits
+from featx.images.sources.facts import KEPT, Collected, kept_among, plain_text, with_file_splits
 from featx.images.sources.manifest import list_rows, read_rows
 from featx.packages import need
-from featx.rows import Rows
+from featx.rows import SEPARATOR, Rows
 from featx.texts import BATCH
 
 GROUPS_HELD = 2
 """Row groups in memory at a time: images are read in order, in threads, so a group and the next."""
 IMAGE = "image"
 """The column that is taken where several hold bytes."""
+BINARIES = ("binary", "large_binary", "binary_view", "fixed_size_binary")
 
 
 class _ImageGroups:
@@ -54,15 +55,17 @@ class _ImageGroups:
         return self._arrow.compute.struct_field(values, "bytes") if is_struct else values
 
 
-def list_parquet(files: Files, names: Sequence[str], images: Files) -> Listing:
+def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Listing:
     """The images in Parquet files, file by file and row by row, or those that Parquet manifests name.
+
+    The latter lie below ``images``, by default among ``files``.
 
     Raises
     ------
     EngineError
         If pyarrow is not installed.
     ListingError
-        If a file is none of both, or damaged, or there are no rows.
+        If a file is none of both, or damaged, or there are no rows; if ``images`` are given for the former.
     """
     whose = full_name(files.root, names[0])
     arrow = need("pyarrow", "parquet", whose)
@@ -71,7 +74,10 @@ def list_parquet(files: Files, names: Sequence[str], images: Files) -> Listing:
     with _opened(files, names[0], arrow) as file:
         column = _image_column(file.schema_arrow, whose, arrow)
     if column is None:
-        return list_rows(_read_manifest(files, names, arrow), f"manifest {whose}", images)
+        several = f" and {len(names) - 1} more, rows counted over all," if len(names) > 1 else ""
+        whose = f"manifest {whose}{several}"
+        return list_rows(_read_manifest(files, names, whose, arrow), whose, images or files)
+    no_root(images, whose)
     return _list_bytes(files, names, column, arrow)
 
 
@@ -82,7 +88,7 @@ def _opened(files: Files, name: str, arrow: Any) -> Iterator[Any]:
     try:
         with files.open(name) as opened:
             yield arrow.parquet.ParquetFile(opened)
-    except arrow.ArrowException as error:
+    except (arrow.ArrowException, UnicodeDecodeError) as error:
         raise ListingError(f"{whose} is no Parquet file, or damaged: {error}") from error
     except OSError as error:
         raise ListingError(f"{whose} cannot be read: {error}") from error
@@ -112,18 +118,24 @@ def _list_bytes(files: Files, names: Sequence[str], column: str, arrow: Any) -> 
 def _rows(file: Any, name: str, image: str) -> Rows:
     """The rows of one file, named by their numbers."""
     schema, found = file.schema_arrow, Collected()
-    if image not in schema.names:
-        raise ListingError(f"{name} must have the column {image} as the first file has, got {', '.join(schema.names)}")
+    _check_has(schema, [image], name)
     classes = _class_names(schema)
-    for number, values in enumerate(_records(file, [column for column in schema.names if _is_kept(column)])):
-        label = values.get("label")
-        named = classes[label] if isinstance(label, int) and 0 <= label < len(classes) else label
-        found.add(f"{name}#{number}", label_names(named), values)
+    for number, values in enumerate(_records(file, _known(schema, name))):
+        found.record(f"{name}#{number}", values, classes)
     return found.rows
 
 
-def _is_kept(column: str) -> bool:
-    return column == "label" or column.startswith(KEPT)
+def _known(schema: Any, name: str) -> list[str]:
+    """The columns that say something of an image."""
+    return [*({"label"} & set(schema.names)), *kept_among(schema.names, name)]
+
+
+def _check_has(schema: Any, columns: Sequence[str], name: str) -> None:
+    for column in columns:
+        if column not in schema.names:
+            raise ListingError(
+                f"{name} must have the column {column} as the first file has, got {', '.join(schema.names)}"
+            )
 
 
 def _records(file: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -135,9 +147,12 @@ def _records(file: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def _image_column(schema: Any, whose: str, arrow: Any) -> str | None:
     """The column of image bytes; None for a manifest."""
-    names = [field.name for field in schema if _has_bytes(field.type, arrow)]
-    if len(names) > 1 and IMAGE in names:
+    known = ("path", "label", *KEPT)
+    names = [field.name for field in schema if _has_bytes(field.type, arrow) and not field.name.startswith(known)]
+    if IMAGE in names:
         return IMAGE
+    if "path" in schema.names and _is_text(schema.field("path").type, arrow):
+        return None
     if len(names) > 1:
         raise ListingError(f"{whose} must have one column of image bytes, or call one of them {IMAGE}, "
                            f"got {', '.join(names)}")  # fmt: skip
@@ -151,7 +166,11 @@ def _has_bytes(kind: Any, arrow: Any) -> bool:
     """Whether a type is binary, or a struct with ``bytes`` as Hugging Face writes images."""
     if arrow.types.is_struct(kind):
         return any(field.name == "bytes" and _has_bytes(field.type, arrow) for field in kind)
-    return bool(arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind))
+    return any(getattr(arrow.types, f"is_{name}")(kind) for name in BINARIES)
+
+
+def _is_text(kind: Any, arrow: Any) -> bool:
+    return bool(arrow.types.is_string(kind) or arrow.types.is_large_string(kind) or arrow.types.is_string_view(kind))
 
 
 def _class_names(schema: Any) -> list[str]:
@@ -163,10 +182,9 @@ def _class_names(schema: Any) -> list[str]:
     return [str(name) for name in names]
 
 
-def _read_manifest(files: Files, names: Sequence[str], arrow: Any) -> Rows:
-    whose = f"manifest {full_name(files.root, names[0])}"
+def _read_manifest(files: Files, names: Sequence[str], whose: str, arrow: Any) -> Rows:
     with _opened(files, names[0], arrow) as file:
-        columns = [name for name in file.schema_arrow.names if name == "path" or _is_kept(name)]
+        columns = ["path", *_known(file.schema_arrow, names[0])]
     return read_rows(columns, enumerate(_cells(files, names, columns, arrow)), whose, "row")
 
 
@@ -174,6 +192,7 @@ def _cells(files: Files, names: Sequence[str], columns: Sequence[str], arrow: An
     """The rows of manifests as a CSV file would have them."""
     for name in names:
         with _opened(files, name, arrow) as file:
+            _check_has(file.schema_arrow, columns, full_name(files.root, name))
             for batch in file.iter_batches(BATCH, columns=columns):
                 yield from zip(*(_texts(column, arrow) for column in batch.columns), strict=True)
 
@@ -185,6 +204,5 @@ def _texts(column: Any, arrow: Any) -> list[str]:
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, list):
-        return SEPARATOR.join(map(str, value))
-    return "" if value is None else str(value)
+    """A value as a CSV file would have it."""
+    return SEPARATOR.join(filter(None, map(_cell, value))) if isinstance(value, list) else plain_text(value)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,15 +21,19 @@ from featx.errors import ImageError, ListingError
 from featx.images.files import Files
 from featx.images.formats import picture_suffixes, suffix_of
 from featx.images.listing import Listing, first_failure
-from featx.images.sources.facts import Collected, label_names, top_folder, with_file_splits
+from featx.images.sources.facts import Collected, class_names, kept_values, top_folder, with_file_splits
 from featx.rows import Rows
 
 SHARDS_AT_ONCE = 8
 """Shards that are indexed side by side, which pays where they lie behind a network."""
+FACTS = (".json", ".cls")
+"""Suffixes of files that say something of the image beside them."""
 MAX_FACTS = 1 << 20
 """Bytes of the largest ``.cls`` or ``.json`` that is read."""
 OUTSIDE = "its name leads out of the shard"
 NO_FILE = "a link or device in the shard, not followed"
+NO_NAME = "has a NUL in its name"
+APART = "stands apart from its image: write the files of a sample one after the other (tar --sort=name)"
 TWICE = "stands in the shard before; the first is taken"
 
 
@@ -41,6 +45,9 @@ class _Index:
     places: list[tuple[int, int]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    keys: set[str] = field(default_factory=set)
+    beside: list[tuple[str, str]] = field(default_factory=list)
+    """Key and name of each file that says something of an image, but has none beside it."""
 
 
 def list_shards(files: Files, shards: Sequence[str]) -> Listing:
@@ -77,22 +84,32 @@ def _index(files: Files, shard: str) -> tuple[Rows, np.ndarray, list[tuple[str, 
     index = _Index()
     try:
         with files.open(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for _, sample in itertools.groupby(_members(tar), key=_key):
-                _take(tar, list(sample), index, shard)
-    except (OSError, tarfile.TarError, EOFError) as error:
+            for key, sample in itertools.groupby(_members(tar, file), key=_key):
+                _take(tar, key, list(sample), index, shard)
+    except (OSError, tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         # What was found before is kept: a bad shard ends a run no more than a bad image does.
         index.failures.append((shard, f"damaged, or no uncompressed tar file: {error}"))
+    index.failures += [(f"{shard}/{name}", APART) for key, name in index.beside if key in index.keys]
     places = np.array(index.places, np.int64).reshape(-1, 2)
     return index.found.rows, places, index.failures
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """All that is no folder, and whose name is not hidden; none is kept."""
+def _members(tar: tarfile.TarFile, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """All that is no folder, and whose name is not hidden; none is kept. ``ReadError`` where a header is broken.
+
+    It is raised before the sample there is complete, which so is not taken: what lies behind may be its label.
+    """
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]
+        if member.size < 0 or tar.offset <= member.offset:
+            raise tarfile.ReadError(f"{member.name!r} has a size of {member.size} bytes")
         member.name = posixpath.normpath(member.name)
         if not member.isdir() and not any(part.startswith(".") and part != ".." for part in member.name.split("/")):
             yield member
+    # What is no header is the end to tarfile, as the zeros that end a shard are.
+    file.seek(tar.offset)
+    if any(file.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError(f"no header where one must stand, at byte {tar.offset}")
 
 
 def _key(member: tarfile.TarInfo) -> str:
@@ -100,16 +117,19 @@ def _key(member: tarfile.TarInfo) -> str:
     return posixpath.join(folder, name.partition(".")[0])
 
 
-def _take(tar: tarfile.TarFile, sample: Sequence[tarfile.TarInfo], index: _Index, shard: str) -> None:
+def _take(tar: tarfile.TarFile, key: str, sample: Sequence[tarfile.TarInfo], index: _Index, shard: str) -> None:
     """File the images of one sample, with what its other files say of them."""
     images = [member for member in sample if suffix_of(member.name) in picture_suffixes()]
+    if not images:
+        index.beside += [(key, member.name) for member in sample if suffix_of(member.name) in FACTS]
+        return
+    index.keys.add(key)
     try:
         facts = _facts(tar, sample)
-        labels = label_names(facts["label"]) if "label" in facts else None
-    except (ValueError, ListingError) as error:
-        index.failures += [
-            (f"{shard}/{member.name}", f"what stands beside it is damaged: {error}") for member in images
-        ]
+        labels = class_names(facts["label"]) if "label" in facts else top_folder(key)
+        kept = kept_values(facts)
+    except (ValueError, RecursionError) as error:
+        index.failures += [(f"{shard}/{member.name}", f"what is known of it is damaged: {error}") for member in images]
         return
     for member in images:
         path = f"{shard}/{member.name}"
@@ -118,13 +138,15 @@ def _take(tar: tarfile.TarFile, sample: Sequence[tarfile.TarInfo], index: _Index
             continue
         index.seen.add(path)
         index.places.append((member.offset_data, member.size))
-        index.found.add(path, top_folder(member.name) if labels is None else labels, facts)
+        index.found.add(path, labels, kept)
 
 
 def _refusal(member: tarfile.TarInfo, seen: bool) -> str:
     """Why a member is no row; ``""`` if it is one."""
     if member.name.startswith(("/", "../")):
         return OUTSIDE
+    if "\0" in member.name:
+        return NO_NAME
     if not member.isfile() or member.issparse():
         return NO_FILE
     return TWICE if seen else ""
@@ -135,7 +157,7 @@ def _facts(tar: tarfile.TarFile, sample: Iterable[tarfile.TarInfo]) -> dict[str,
     facts: dict[str, Any] = {}
     for member in sample:
         suffix = suffix_of(member.name)
-        if suffix in (".json", ".cls") and member.isfile():
+        if suffix in FACTS and member.isfile():
             text = _small(tar, member)
             facts |= {"label": text} if suffix == ".cls" else _object(text)
     return facts
