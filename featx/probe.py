@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from joblib import cpu_count
 
 from featx.blocks import feature_name, trunk_flops
 from featx.engines import make_engine
@@ -15,7 +14,7 @@ from featx.fit import block_runs
 from featx.fit.training import Training, read_training
 from featx.heads import BlockNormalizer
 from featx.heads.logme import log_maximum_evidence
-from featx.heads.parallel import spread
+from featx.heads.parallel import spread, workers_for
 from featx.heads.search import search
 from featx.spec import ExtractSpec
 from featx.weights import load_for
@@ -47,7 +46,7 @@ class Depth:
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """All depths, shallow before deep."""
+    """All depths, shallow before deep, scored on ``rows`` images."""
 
     store: str
     head: str
@@ -61,11 +60,15 @@ class ProbeReport:
         return max(self.depths, key=lambda depth: depth.mean)
 
     @property
+    def near(self) -> list[Depth]:
+        """Those within one standard error of the best, and the best."""
+        return [depth for depth in self.depths if depth.mean >= self.best.mean - self.best.standard_error]
+
+    @property
     def frugal(self) -> Depth:
         """The shallowest within one standard error of the best; of those that end there, the best."""
-        near = [depth for depth in self.depths if depth.mean >= self.best.mean - self.best.standard_error]
-        last = min(depth.blocks[-1] for depth in near)
-        return max((depth for depth in near if depth.blocks[-1] == last), key=lambda depth: depth.mean)
+        last = min(depth.blocks[-1] for depth in self.near)
+        return max((depth for depth in self.near if depth.blocks[-1] == last), key=lambda depth: depth.mean)
 
     @property
     def advice(self) -> str:
@@ -124,7 +127,8 @@ def probe(
         rows.X, rows.y, features=rows.spec.slices, feature_sets=sets, groups=rows.groups, plain=rows.plain,
         heads=(head,), folds=folds, repeats=repeats, scoring=scoring, seed=seed,
     )  # fmt: skip
-    logmes = spread(lambda run: _logme(rows, run, seed), runs.values(), cpu_count())
+    cells = min(len(rows.y), LOGME_ROWS) * rows.X.shape[1]
+    logmes = spread(lambda run: _logme(rows, run, seed), list(runs.values()), workers_for(len(runs), cells))
     seconds = time_depths(rows.spec, device, engine) if timed else {}
     flops = trunk_flops(rows.spec.size)
     depths = []
@@ -135,7 +139,7 @@ def probe(
                   1000 * seconds[run[-1]] if timed else None, 4 * sum(rows.spec.select(blocks=run).widths.values()))
         )  # fmt: skip
     depths.sort(key=lambda depth: (depth.blocks[-1], -depth.blocks[0]))
-    return ProbeReport(str(store), head, scoring, len(rows.y), tuple(depths))
+    return ProbeReport(str(store), head, scoring, int(rows.plain.sum()), tuple(depths))
 
 
 def time_depths(spec: ExtractSpec, device: str = "auto", engine: str = "auto") -> dict[int, float]:

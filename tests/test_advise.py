@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import fill
 
 from featx.advise import CASES, Advice, advise, draw_plane
 from featx.advise.cases import blocks_of, case_of, commands_of, expected_gain
@@ -135,9 +136,28 @@ def test_a_case_has_its_blocks_and_its_commands(case, selection, lines):
     assert list(commands_of(case, chosen, "softmax", "my photos.h5", selection, None)) == lines
 
 
+def test_of_depths_that_are_as_good_alike_images_get_deep_ones_and_unlike_ones_early_ones():
+    tied = probed(b1=1.0, b4=1.0, b4_5=1.0, b5=1.0)
+    assert [blocks_of(case, tied).blocks[-1] for case in (SMALL_ALIKE, LARGE_ALIKE, SMALL_UNLIKE)] == [5, 5, 1]
+    assert blocks_of(SMALL_ALIKE, probed(b1=0.99, b4=0.9, b5=0.8)).name == "1"
+
+
+def test_what_is_left_to_gain_is_no_more_than_the_error():
+    said = expected_gain(LARGE_ALIKE, depth("5", 0.99), probed(b5=0.99), made_size(floor=0.02))
+    assert "block 5 has 0.990" in said
+    assert "1.0 points at most, of which 1.0 would remain" in said
+
+
+def test_one_image_a_class_at_every_share_is_no_curve(tmp_path):
+    fill(tmp_path / "photos", each=2)
+    extract(tmp_path / "photos", tmp_path / "two.h5", ExtractSpec(size=32, blocks=(1,)))
+    with pytest.raises(DataError, match=r"advise needs a class of 3 or more different images .* the largest has 2"):
+        advise(tmp_path / "two.h5", folds=2)
+
+
 def test_gain_is_measured_for_heads_and_bounded_for_fine_tuning():
     head = expected_gain(SMALL_ALIKE, PHOTOGRAPHS.best, PHOTOGRAPHS, made_size())
-    assert head == "blocks 4-5 have 0.960 ± 0.010 cross-validated, +1.0 points to block 5 alone"
+    assert head == "blocks 4-5 have 0.960 ± 0.010 cross-validated, +1.0 points against block 5 alone"
     tuned = expected_gain(LARGE_ALIKE, PHOTOGRAPHS.best, PHOTOGRAPHS, made_size())
     assert "can gain 4.0 points at most, of which 2.0 would remain" in tuned
     alone = probed(b5=0.9)
@@ -212,6 +232,7 @@ def test_the_plane_is_drawn(advice, tmp_path, monkeypatch):
     unknown = dataclasses.replace(advice, likeness=made_likeness(None))
     draw_plane(unknown, tmp_path / "plane.svg")
     assert b"small, alike" in (tmp_path / "plane.svg").read_bytes()
+    assert b"likeness not measured" in (tmp_path / "plane.svg").read_bytes()
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(EngineError, match="plots need a package"):
         draw_plane(advice, tmp_path / "none.png")

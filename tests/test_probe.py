@@ -98,6 +98,13 @@ def test_the_command_prints_draws_and_gives_json(shared_store, tmp_path):
     assert document["advice"].startswith("blocks ")
 
 
+def test_views_are_no_images_more(photos, tmp_path):
+    for views in (1, 3):
+        spec = ExtractSpec(size=32, blocks=(1, 2), views=views, augment="flip" if views > 1 else "")
+        extract(photos, tmp_path / f"{views}.h5", spec)
+    assert probe(tmp_path / "1.h5", timed=False).rows == probe(tmp_path / "3.h5", timed=False).rows == 24
+
+
 def test_plots_need_matplotlib(shared_store, monkeypatch, tmp_path):
     import sys
 

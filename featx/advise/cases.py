@@ -40,8 +40,11 @@ def case_of(size: Size, likeness: Likeness) -> Case:
 
 
 def blocks_of(case: Case, probed: ProbeReport) -> Depth:
-    """The blocks that the head is fitted on: the best, or, where early ones are wanted, the shallowest as good."""
-    return probed.best if case.alike or case.large else probed.frugal
+    """The blocks that the head is fitted on, of those as good as the best: deep ones, or, where wanted, early ones."""
+    if not case.alike:
+        return probed.best if case.large else probed.frugal
+    deepest = max(depth.blocks[-1] for depth in probed.near)
+    return max((depth for depth in probed.near if depth.blocks[-1] == deepest), key=lambda depth: depth.mean)
 
 
 def commands_of(
@@ -69,13 +72,15 @@ def commands_of(
 def expected_gain(case: Case, depth: Depth, probed: ProbeReport, size: Size) -> str:
     """What the way brings: measured for a head, bounded for a fine-tuning, of which nothing is measured yet."""
     last = max((one for one in probed.depths if len(one.blocks) == 1), key=lambda one: one.blocks)
-    sentence = f"blocks {depth.name} have {depth.mean:.3f} ± {depth.standard_error:.3f} cross-validated"
+    subject = f"blocks {depth.name} have" if len(depth.blocks) > 1 else f"block {depth.name} has"
+    sentence = f"{subject} {depth.mean:.3f} ± {depth.standard_error:.3f} cross-validated"
     if depth is not last:
-        sentence += f", {100 * (depth.mean - last.mean):+.1f} points to block {last.name} alone"
+        sentence += f", {100 * (depth.mean - last.mean):+.1f} points against block {last.name} alone"
     if not case.large:
         return sentence
+    remaining = min(size.floor, 1 - depth.mean)
     return (
         f"{sentence}; what fine-tuning adds is not known before it is done: it never ends below its start on "
-        f"validation, and can gain {100 * (1 - depth.mean):.1f} points at most, of which {100 * size.floor:.1f} would "
+        f"validation, and can gain {100 * (1 - depth.mean):.1f} points at most, of which {100 * remaining:.1f} would "
         "remain with any number of images on these features"
     )

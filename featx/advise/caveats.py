@@ -55,8 +55,7 @@ def _of_likeness(likeness: Likeness, pixels: int) -> list[str]:
 
 
 def _of_depths(probed: ProbeReport) -> list[str]:
-    best = probed.best
-    near = [depth for depth in probed.depths if depth.mean >= best.mean - best.standard_error and depth is not best]
+    near = probed.near[1:]  # all but one, the best
     if len(near) < len(probed.depths) / 2:
         return []
     return [f"{len(near)} of {len(probed.depths) - 1} other depths are within one standard error of the best"]

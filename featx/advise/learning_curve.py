@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from joblib import cpu_count
 
 from featx.blocks import feature_name
 from featx.fit.training import Training
 from featx.heads.cross_validate import cross_validate, make_problem
 from featx.heads.feature_sets import make_feature_sets
 from featx.heads.folds import Fold, make_folds
-from featx.heads.parallel import spread
+from featx.heads.parallel import spread, workers_for
 from featx.heads.solver import TOLERANCE
 
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
@@ -61,7 +60,8 @@ def learning_curve(
     rng = np.random.default_rng(seed)
     folds = make_folds(rows.y, rows.groups, max(draws, 2), 1, seed, rows.plain)
     nested = [_shares(fold, codes, rows.groups, rng) for fold in folds]
-    workers = min(cpu_count(), len(nested))
+    # Each part normalizes and turns the whole matrix.
+    workers = workers_for(len(nested), len(rows.y) * chosen.columns)
     parts = [nested[start::workers] for start in range(workers)]
     grid = {head: tuple(sorted(Cs))}
 

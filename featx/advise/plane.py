@@ -19,6 +19,7 @@ def draw_plane(advice: "Advice", path: Path) -> None:
     """The four cases, and where the data lie; ``EngineError`` without matplotlib.
 
     The bar across is the interval of size; the ticks above and below are the parts of likeness.
+    Likeness that was not measured is a line from end to end.
     """
     size, likeness = advice.size, advice.likeness
     figure, axes = make_figure("size: images a class, and how flat the learning curve is", "likeness to photographs")
@@ -31,9 +32,13 @@ def draw_plane(advice: "Advice", path: Path) -> None:
         side, edge = ("right", 0.99) if case.large else ("left", 0.01)
         axes.text(edge, y + BORDER / 2, f"{case.name}\n\n{textwrap.fill(case.way, WIDTH)}", ha=side, va="center",
                   fontsize=8, weight="bold" if chosen else "normal")  # fmt: skip
-    y = BORDER if likeness.score is None else likeness.score
-    axes.hlines(y, size.low, size.high, color="tab:blue")
-    axes.plot([size.score], [y], "o", color="tab:blue", markersize=9)
+    if likeness.score is None:
+        axes.axvspan(size.low, size.high, color="tab:blue", alpha=0.2)
+        axes.axvline(size.score, color="tab:blue", linestyle="dashed", label="likeness not measured")
+        axes.legend(loc="lower center")
+    else:
+        axes.hlines(likeness.score, size.low, size.high, color="tab:blue")
+        axes.plot([size.score], [likeness.score], "o", color="tab:blue", markersize=9)
     names: dict[float, list[str]] = {}
     for name, part in likeness.parts.items():
         names.setdefault(round(part, 2), []).append(name)

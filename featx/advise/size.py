@@ -10,6 +10,7 @@ import numpy as np
 from featx.advise.learning_curve import Point, learning_curve
 from featx.advise.power_law import LEVEL, fit_power_law
 from featx.advise.thresholds import GAIN, IMAGES
+from featx.errors import DataError
 from featx.fit.training import Training
 
 NORMAL = NormalDist().inv_cdf(0.5 + LEVEL / 2)
@@ -78,6 +79,11 @@ def measure_size(
     counts = np.unique(rows.y[rows.plain], return_counts=True)[1]
     per_class = float(counts.mean())
     curve = learning_curve(rows, blocks, head, Cs, seed)
+    if len({point.per_class for point in curve}) == 1:
+        raise DataError(
+            f"advise needs a class of 3 or more different images to see a learning curve, the largest has "
+            f"{counts.max()}; add images"
+        )
     errors = 1 - np.array([point.scores for point in curve]).T
     fit = fit_power_law([point.per_class for point in curve], errors, int(counts.sum()), seed)
 

@@ -46,7 +46,7 @@ def make(run: Run) -> Section:
 
 def _lead(report: ProbeReport) -> str:
     found = report.best
-    return f"{sentence(report.advice)}. {found.name} has {_score(found)} on {report.rows:,} training rows."
+    return f"{sentence(report.advice)}. {found.name} has {_score(found)} on {report.rows:,} training images."
 
 
 def _score(depth: Depth) -> str:
