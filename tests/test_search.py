@@ -204,7 +204,7 @@ def test_refused(changes, error, message):
 def test_sets_at_once_or_one_by_one_are_the_same(monkeypatch):
     X, y = make_rows()
     at_once = search(X, y, features=FEATURES, folds=3, Cs=[1.0], tol=1e-9)
-    monkeypatch.setattr("featx.heads.search.MAX_CELLS", 1)
+    monkeypatch.setattr("featx.heads.parallel.MAX_CELLS", 1)
     by_one = search(X, y, features=FEATURES, folds=3, Cs=[1.0], tol=1e-9)
     assert [(row.feature_set, row.head, row.scores) for row in at_once.rows] == [
         (row.feature_set, row.head, row.scores) for row in by_one.rows

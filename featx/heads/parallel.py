@@ -1,17 +1,26 @@
 """One task a core, where tasks are products of matrices."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from joblib import cpu_count
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+MAX_CELLS = 1 << 27
+"""Tasks that are done at once hold at most this many values between them: 0.5 GB in float32, of which some four copies
+are needed."""
 
 
-def spread(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> list[Result]:
-    """What a function makes of each task, in their order, on so many threads."""
+def workers_for(tasks: int, cells: int, most: int | None = None) -> int:
+    """How many of so many tasks to do at once, each on a matrix of ``cells`` numbers: one a core, or ``most``."""
+    return max(1, min(tasks, most or cpu_count(), MAX_CELLS // max(cells, 1)))
+
+
+def spread(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> list[Result]:
+    """What a function makes of each task, in their order, on so many threads, see `workers_for`."""
     if workers == 1:
         return [function(task) for task in tasks]
     # Threads that share one product wait for one another, most of all beside other programs.

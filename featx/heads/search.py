@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from joblib import cpu_count
 from numpy.typing import ArrayLike
 
 from featx.errors import SpecError
@@ -20,16 +19,13 @@ from featx.heads.cross_validate import (
 )
 from featx.heads.feature_sets import FeatureSet, Range, make_feature_sets
 from featx.heads.folds import Fold, make_folds
-from featx.heads.parallel import spread
+from featx.heads.parallel import spread, workers_for
 from featx.heads.pipelines import MULTILABEL_HEADS, ClassWeight
 from featx.heads.scoring import default_scoring
 from featx.heads.solver import TOLERANCE
 
 RULES = ("best", "one-se")
 TIE = 1e-9
-MAX_CELLS = 1 << 27
-"""Feature sets that are solved at once hold at most this many values between them: 0.5 GB in float32, of which some
-four copies are needed."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +130,7 @@ def search(
     if problem.y.ndim == 2 and "softmax" in grids:
         raise SpecError(f"heads for several labels a row must be among {', '.join(MULTILABEL_HEADS)}, got softmax")
     dealt = make_folds(problem.y, groups, folds, repeats, seed, plain)
-    rows = _cross_validate_sets(problem, sets, grids, dealt, folds, jobs or cpu_count())
+    rows = _cross_validate_sets(problem, sets, grids, dealt, folds, jobs)
     return SearchResult(
         rows=tuple(rows),
         best=choose(rows, rule),
@@ -149,11 +145,16 @@ def search(
 
 
 def _cross_validate_sets(
-    problem: Problem, sets: Sequence[FeatureSet], grids: OpenGrids, folds: Sequence[Fold], n_splits: int, jobs: int
+    problem: Problem,
+    sets: Sequence[FeatureSet],
+    grids: OpenGrids,
+    folds: Sequence[Fold],
+    n_splits: int,
+    jobs: int | None,
 ) -> list[SearchRow]:
     """The rows of all sets in their order."""
     cells = len(problem.y) * max(chosen.columns for chosen in sets)
-    workers = min(len(sets), jobs, max(1, MAX_CELLS // cells))
+    workers = workers_for(len(sets), cells, jobs)
     parts = spread(lambda chosen: cross_validate(problem, chosen, grids, folds, n_splits), sets, workers)
     return [row for part in parts for row in part]
 
