@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import subprocess
 import sys
 from pathlib import Path
 
@@ -227,6 +228,19 @@ def test_openvino_out_of_memory_halves_the_batch(oxford, monkeypatch):
     monkeypatch.setattr(OpenVINOEngine, "_model", scarce)
     assert engine(random_images(4, 32))["block1_avg"].shape == (4, 64)
     assert engine.batch_size == 2
+
+
+def test_openvino_is_taken_without_torch_where_there_can_be_no_gpu():
+    code = (
+        "import sys, featx.engines as engines\n"
+        "engines.GPU_DEVICES = ()\n"
+        "assert engines._is_cpu('auto') or sys.platform != 'linux'\n"
+        "assert 'torch' not in sys.modules or sys.platform != 'linux'\n"
+        "engines.GPU_DEVICES = ('null',)\n"
+        "engines._is_cpu('auto')\n"
+        "assert 'torch' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_engine_is_chosen_by_device_and_by_what_is_installed(oxford, monkeypatch):

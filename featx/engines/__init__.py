@@ -3,7 +3,9 @@
 torch and OpenVINO are imported when an engine is made, and not before.
 """
 
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +14,8 @@ from featx.errors import EngineError
 from featx.spec import ExtractSpec
 from featx.weights import TrunkWeights
 
+GPU_DEVICES = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
+"""What Linux has in /dev for a GPU that torch may use: NVIDIA's, also in small boards, AMD's, and either under WSL."""
 ENGINES = ("auto", "torch", "openvino")
 
 
@@ -72,6 +76,9 @@ def _make_openvino(weights: TrunkWeights, spec: ExtractSpec, device: str, batch_
 def _is_cpu(device: str) -> bool:
     if device != "auto":
         return device == "cpu"
+    # Only to learn that there is none, importing torch takes seconds and half a gigabyte.
+    if sys.platform == "linux" and not any(next(Path("/dev").glob(name), None) for name in GPU_DEVICES):
+        return True
     from featx.engines.torch_engine import find_device
 
     return find_device().type == "cpu"
