@@ -238,6 +238,23 @@ def test_an_overlay_is_red_for_blue_against_and_gray_elsewhere():
     np.testing.assert_array_equal(overlay(pixels, np.zeros((4, 4), np.float32)), pixels)
 
 
+def test_an_overlay_takes_maps_of_blocks_alone():
+    with pytest.raises(SpecError, match=r"must be a block's, \(32, 32\), \(16, 16\), .*, got \(5, 5\)"):
+        overlay(np.zeros((64, 64, 3), np.uint8), np.zeros((5, 5), np.float32))
+
+
+def test_a_model_of_another_precision_is_explained_in_fp32_and_that_is_said(oxford):
+    model, _ = fitted(oxford, normalize="none")
+    halves = dataclasses.replace(model, spec=dataclasses.replace(model.spec, precision="bf16"))
+    found = explain(halves, pictures()[0], weights=oxford)
+    assert found.note.endswith("; in fp32, while the model predicts in bf16")
+    assert found.classes[0].logit == explain(model, pictures()[0], weights=oxford).classes[0].logit
+
+
+def test_images_that_are_too_large_are_refused(files):
+    assert "(--max-pixels)" in run(*files, "-o", "cam.png", "--max-pixels", "10", code=1)
+
+
 @pytest.fixture(scope="module")
 def files(oxford, tmp_path_factory):
     """A model and a picture as files."""

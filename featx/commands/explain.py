@@ -1,10 +1,13 @@
 """``featx explain``."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from featx.commands.options import echo_json, json_option, quiet_option
+from featx.commands.options import echo_json, json_option, max_pixels_option, quiet_option
+
+if TYPE_CHECKING:
+    from featx.explain import ClassMap
 
 
 @click.command()
@@ -15,10 +18,11 @@ from featx.commands.options import echo_json, json_option, quiet_option
               help="Classes to explain, best first.")  # fmt: skip
 @click.option("--class", "classes", multiple=True, metavar="NAME", help="Explain this class instead; may be repeated.")
 @click.option("--method", type=click.Choice(("auto", "cam", "grad-cam")), default="auto", show_default=True,
-              help="Class activation maps, or Grad-CAM: auto takes it for fine-tuned models, hidden layers and pools "
-                   "other than avg.")  # fmt: skip
+              help="Class activation maps, or Grad-CAM: auto takes it for hidden layers, max and gem pools, and "
+                   "fine-tuned trunks whose head is not linear in the features.")  # fmt: skip
 @click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
 @click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
+@max_pixels_option
 @quiet_option
 @json_option
 def command(
@@ -28,6 +32,7 @@ def command(
 
     Red speaks for a class, blue against it. With average pools and a linear head on raw or standardized features the
     maps are exact: they and the intercept add up to the logit. Behind power normalization they are of first order.
+    All is computed in fp32, whatever the model's precision.
 
     \b
     Examples:
@@ -41,11 +46,15 @@ def command(
     draw_explanation(found, output)
     if as_json:
         rows = [
-            {"class": one.name, "logit": one.logit, "intercept": one.intercept,
-             "blocks": {number: float(values.sum()) for number, values in one.blocks.items()}}
-            for one in found.classes
-        ]  # fmt: skip
+            {"class": one.name, "logit": one.logit} | (_shares(one) if found.exact else {}) for one in found.classes
+        ]
         echo_json({"output": output, "method": found.method, "exact": found.exact, "note": found.note, "classes": rows})
     elif not quiet:
         lines = [f"{one.name}: logit {one.logit:.3f}" for one in found.classes]
         click.echo("\n".join([*lines, found.note]))
+
+
+def _shares(found: "ClassMap") -> dict[str, Any]:
+    """What a logit is the sum of; of maps that are not exact the sums would mean nothing."""
+    blocks = {number: float(values.sum()) for number, values in found.blocks.items()}
+    return {"intercept": found.intercept, "blocks": blocks}

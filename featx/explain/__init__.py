@@ -20,6 +20,7 @@ from featx.explain.drawing import draw_explanation, overlay
 from featx.explain.maps import ClassMap, Explanation, sum_maps
 from featx.explain.tail import Tail, grad_cam_maps, gradient_maps
 from featx.heads.hidden import hidden_of
+from featx.images import MAX_PIXELS
 from featx.images.loading import load_file
 from featx.model import Model
 from featx.weights import TRUNKS, TrunkWeights
@@ -46,6 +47,8 @@ class Explainer:
         As in `featx.bridge.to_torch`.
     device : str
         Where the trunk runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    max_pixels : int, optional
+        The most pixels that an image may have; by default Pillow's own limit.
 
     Raises
     ------
@@ -64,6 +67,7 @@ class Explainer:
         method: str = "auto",
         weights: TrunkWeights | str | Path | None = None,
         device: str = "auto",
+        max_pixels: int | None = None,
     ) -> None:
         if method not in METHODS:
             raise SpecError(f"--method of explain must be one of {', '.join(METHODS)}, got {method!r}")
@@ -72,9 +76,13 @@ class Explainer:
         special = model.spec.trunk not in TRUNKS or hidden_of(model.estimator) or not set(self.spec.pools) <= {*SUMS}
         self.method = ("grad-cam" if special and not linear else "cam") if method == "auto" else method
         self.exact = linear and self.method == "cam"
+        self._precision, self._max_pixels = model.spec.precision, max_pixels or MAX_PIXELS
         self._device = find_device(device)
         module = to_torch(model, weights).eval()
         self._tail = Tail(module).double()
+        with torch.no_grad():
+            # Of nothing, what is left of a logit is its intercept.
+            self._intercepts = self._tail.logits(torch.zeros(1, sum(self.spec.widths.values()), dtype=torch.float64))[0]
         self._preprocess = module.preprocess.to(self._device)
         self._trunk = module.trunk.to(self._device).to(memory_format=torch.channels_last)
 
@@ -110,7 +118,7 @@ class Explainer:
             codes = [self._code(name) for name in classes]
         found = tuple(self._explain(tapped, code, float(logits[code])) for code in codes)
         name = "" if isinstance(image, np.ndarray) else str(image)
-        return Explanation(name, pixels, found, self.method, self.exact)
+        return Explanation(name, pixels, found, self.method, self.exact, self._precision)
 
     def _pixels(self, image: str | Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
         wanted = (self.spec.size, self.spec.size, 3)
@@ -119,7 +127,7 @@ class Explainer:
                 raise ImageError(f"pixels to explain must be uint8 {wanted}, got {image.dtype} {image.shape}")
             return image
         path = Path(image)
-        loaded = load_file(path, self.spec)
+        loaded = load_file(path, self.spec, self._max_pixels)
         if loaded.pixels is None:
             raise ImageError(f"{path}: {loaded.reason}")
         return loaded.pixels
@@ -141,17 +149,9 @@ class Explainer:
         make = gradient_maps if self.method == "cam" else grad_cam_maps
         exact = {number: values.numpy() for number, values in make(self._tail, tapped, code).items()}
         maps = {number: values.astype(np.float32) for number, values in exact.items()}
-        intercept = logit - sum(float(values.sum()) for values in exact.values())
-        if self.exact:
-            with torch.no_grad():
-                intercept = float(self._tail.logits(self._zeros)[0, code])
-        known = intercept if self.method == "cam" else None
-        return ClassMap(self.classes[code], logit, known, maps, sum_maps(maps, self.spec.size))
-
-    @property
-    def _zeros(self) -> Tensor:
-        """Pooled features of nothing: what is left of a logit is its intercept."""
-        return torch.zeros(1, sum(self.spec.widths.values()), dtype=torch.float64)
+        left = logit - sum(float(values.sum()) for values in exact.values())
+        intercept = float(self._intercepts[code]) if self.exact else left if self.method == "cam" else None
+        return ClassMap(self.classes[code], logit, intercept, maps, sum_maps(maps, self.spec.size))
 
 
 def explain(
@@ -163,12 +163,15 @@ def explain(
     method: str = "auto",
     weights: TrunkWeights | str | Path | None = None,
     device: str = "auto",
+    max_pixels: int | None = None,
 ) -> Explanation:
     """Where a model sees its best classes in one image, or those that are asked for; for many images `Explainer`.
 
     Parameters and errors are those of `Explainer` and of calling it.
     """
-    return Explainer(model, method=method, weights=weights, device=device)(image, top=top, classes=classes)
+    return Explainer(model, method=method, weights=weights, device=device, max_pixels=max_pixels)(
+        image, top=top, classes=classes
+    )
 
 
 def _is_linear(model: Model) -> bool:

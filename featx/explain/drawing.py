@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featx.blocks import BLOCKS
+from featx.errors import SpecError
 from featx.explain.maps import ClassMap, Explanation, spread
 from featx.figure import color_map, make_panels, save_figure
 
@@ -37,6 +38,8 @@ def overlay(pixels: NDArray[np.uint8], values: NDArray[np.float32], limit: float
 
     Raises
     ------
+    SpecError
+        If the map is of no block's size.
     EngineError
         If matplotlib, which knows the colors, is not installed.
     """
@@ -51,8 +54,11 @@ def overlay(pixels: NDArray[np.uint8], values: NDArray[np.float32], limit: float
 
 def densities(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """A map as shares a pixel, (size, size)."""
-    stride = next(block.stride for block in BLOCKS if size // block.stride == len(values))
-    return spread(values, stride, 1, size)
+    strides = {(size // block.stride,) * 2: block.stride for block in BLOCKS}
+    if values.shape not in strides:
+        allowed = ", ".join(map(str, strides))
+        raise SpecError(f"a map over an image of {size} pixels must be a block's, {allowed}, got {values.shape}")
+    return spread(values, strides[values.shape], 1, size)
 
 
 def draw_explanation(explanation: Explanation, path: str | Path) -> None:

@@ -40,7 +40,8 @@ class Explanation:
 
     ``pixels`` is the image as the trunk sees it, uint8 (size, size, 3); ``classes`` are those that were asked for, or
     the best, best first; ``method`` is ``cam`` or ``grad-cam``, and ``exact`` says that maps and intercept add up to
-    the logit whatever the image. Of a linearization they add up too, but hold near this image alone.
+    the logit whatever the image. Of a linearization they add up too, but hold near this image alone. Logits are those
+    of fp32, whatever ``precision`` the model predicts in.
     """
 
     image: str
@@ -48,11 +49,13 @@ class Explanation:
     classes: tuple[ClassMap, ...]
     method: str
     exact: bool
+    precision: str = "fp32"
 
     @property
     def note(self) -> str:
         """What the maps' values are, in a line."""
-        return NOTES[self.method, self.exact]
+        note = NOTES[self.method, self.exact]
+        return note if self.precision == "fp32" else f"{note}; in fp32, while the model predicts in {self.precision}"
 
 
 def sum_maps(maps: Mapping[int, NDArray[np.float32]], size: int) -> NDArray[np.float32]:
