@@ -5,14 +5,12 @@ from typing import Any
 
 import click
 
-from featx.commands.options import echo_json, json_option
+from featx.commands.options import echo_json, json_option, split_options
 
 
 @click.command()
 @click.argument("store", type=click.Path())
-@click.option("--split-column", "column", metavar="NAME", help="Split column whose training rows are used.")
-@click.option("--test-size", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
-              help="Share of the rows to leave out, instead of a split column.")  # fmt: skip
+@split_options
 @click.option("--more", type=click.IntRange(min=1), metavar="N",
               help="Forecast N more images a class (default: as many again).")  # fmt: skip
 @click.option("--root", type=click.Path(), help="Folder of the images, for the commands to type.")

@@ -5,10 +5,17 @@ from typing import Any
 import click
 
 from featx.blocks import BLOCK_NUMBERS, MIN_SIZE
-from featx.commands.options import Blocks, Pools, echo_json, engine_options, json_option, printable, quiet_option
+from featx.commands.options import (
+    WITH_FAILURES,
+    Blocks,
+    Pools,
+    echo_json,
+    engine_options,
+    json_option,
+    printable,
+    quiet_option,
+)
 from featx.spec import INTERPOLATIONS, RESIZES, ExtractSpec
-
-WITH_FAILURES = 3
 
 
 @click.command()

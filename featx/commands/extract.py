@@ -8,6 +8,7 @@ import click
 from featx.augment import DEFAULT
 from featx.blocks import BLOCK_NUMBERS, MIN_SIZE
 from featx.commands.options import (
+    WITH_FAILURES,
     Blocks,
     Pools,
     device_options,
@@ -19,7 +20,6 @@ from featx.commands.options import (
 )
 from featx.spec import DECODES, INTERPOLATIONS, PRECISIONS, RESIZES, ExtractSpec
 
-WITH_FAILURES = 3
 SHOWN = 10
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from featx.commands.options import Blocks, Pools, echo_json, json_option, quiet_option
+from featx.words import count
 
 HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
 
@@ -19,7 +20,8 @@ HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
     "--C", "C", type=click.FloatRange(min=0, min_open=True), help="Inverse penalty (default: best of a grid)."
 )
 @click.option("--normalize", type=click.Choice(("power", "standard", "none")), default="power", show_default=True)
-@click.option("--split-column", "column", metavar="NAME", help="Fit the rows that this column marks train.")
+@click.option("--split-column", "column", metavar="NAME",
+              help="Fit the rows that this column marks train (default: split, where the store has it).")  # fmt: skip
 @click.option("--test-size", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
               help="Hold out this share of the rows for: featx evaluate.")  # fmt: skip
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of the cross-validation.")
@@ -62,21 +64,37 @@ def command(store: str, output: str, quiet: bool, as_json: bool, **options: Any)
         click.echo(_summary(model.info["search"]))
         if nested := model.info.get("nested"):
             click.echo(f"estimate not flattered by selection: {nested['mean']:.3f} ± {nested['standard_error']:.3f}")
-        more = ", calibrated" if model.calibration else ", several labels an image" if model.multilabel else ""
-        click.echo(
-            f"{output}: {model.head}, C = {model.info['C']:g}, {len(model.classes)} classes, {model.info['rows']} rows"
-            + more
-        )
+        click.echo(f"{output}: {_saved(model)}")
 
 
 def _summary(search: dict[str, Any]) -> str:
-    """The best of each head, best first."""
+    """What was chosen, and below it the best of each other head, best first."""
+    from featx.heads.cross_validate import SearchRow
+    from featx.heads.search import choose
+
+    chosen = SearchRow(**search["best"])
+    tried: dict[str, list[SearchRow]] = {}
+    for row in search["rows"]:
+        tried.setdefault(row["head"], []).append(SearchRow(**row))
+    others = [choose(rows, search["rule"]) for head, rows in tried.items() if head != chosen.head]
     lines = [f"{'head':<14}{'blocks':<10}{'C':>10}  {search['scoring']} (standard error)"]
-    best: dict[str, Any] = {}
-    for row in sorted(search["rows"], key=lambda row: -row["mean"]):
-        best.setdefault(row["head"], row)
     lines += [
-        f"{row['head']:<14}{row['feature_set']:<10}{row['C']:>10g}  {row['mean']:.4f} ({row['standard_error']:.4f})"
-        for row in best.values()
+        f"{row.head:<14}{row.feature_set:<10}{row.C:>10g}  {row.mean:.4f} ({row.standard_error:.4f})"
+        for row in [chosen, *sorted(others, key=lambda row: -row.mean)]
     ]
     return "\n".join(lines)
+
+
+def _saved(model: Any) -> str:
+    """What was saved, in one line."""
+    blocks = model.info["search"]["best"]["feature_set"]
+    facts = [
+        model.head,
+        f"block{'s' * (len(model.spec.blocks) > 1)} {blocks}",
+        f"C = {model.info['C']:g}",
+        count(len(model.classes), "class", "classes"),
+        model.fitted_on,
+        *["calibrated"] * bool(model.calibration),
+        *["several labels an image"] * model.multilabel,
+    ]
+    return ", ".join(facts)

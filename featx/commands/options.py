@@ -9,6 +9,9 @@ import click
 from featx.augment import COLOR, FILLS, PARTS
 from featx.blocks import POOLS, parse_blocks
 
+WITH_FAILURES = 3
+"""Exit code of a command that is done, but for images that could not be read."""
+
 
 class Blocks(click.ParamType):  # type: ignore[type-arg]
     """Block numbers: ``3-5``, ``1,3,5``."""
@@ -51,6 +54,15 @@ def quiet_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")(command)
 
 
+def split_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Which rows of a store are looked at: those to train on."""
+    share = click.FloatRange(0, 1, min_open=True, max_open=True)
+    command = click.option("--test-size", type=share, metavar="SHARE",
+                           help="Share of the rows to leave out, instead of a split column.")(command)  # fmt: skip
+    what = "Split column whose training rows are used."
+    return click.option("--split-column", "column", metavar="NAME", help=what)(command)
+
+
 def view_options(augment: str | None, default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """What augmented views go through; by default ``augment``, in words ``default``."""
 
@@ -79,11 +91,16 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--engine", type=engines, default="auto", show_default=True, help=what)(command)
 
 
+def max_pixels_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The largest image that is decoded."""
+    what = "Refuse images of more pixels (default: Pillow's own limit, 179 million)."
+    return click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help=what)(command)
+
+
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where and how the trunk runs: nothing that changes a feature's value."""
     for option in (
-        click.option("--max-pixels", type=click.IntRange(min=1), default=None, metavar="N",
-                     help="Refuse images of more pixels (default: Pillow's own limit, 179 million)."),
+        max_pixels_option,
         click.option("--workers", type=click.IntRange(min=1), metavar="N",
                      help="Threads that decode images (default: one a core)."),
         click.option("--batch-size", type=BatchSize(), default="auto", show_default=True,
@@ -108,8 +125,8 @@ class BatchSize(click.ParamType):  # type: ignore[type-arg]
 
 
 def echo_json(value: Any) -> None:
-    """Print a value as indented JSON."""
-    click.echo(json.dumps(value, indent=2))
+    """Print a value as indented JSON, which knows no NaN."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def printable(text: str) -> str:

@@ -8,9 +8,8 @@ from typing import IO, Any
 import click
 
 from featx.augment import DEFAULT_TTA
-from featx.commands.options import device_options, quiet_option, view_options
+from featx.commands.options import WITH_FAILURES, device_options, quiet_option, view_options
 
-WITH_FAILURES = 3
 HEADER = ("path", "class", "probability", "decision", "reason")
 
 

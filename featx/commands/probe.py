@@ -5,15 +5,14 @@ from typing import Any
 
 import click
 
-from featx.commands.options import echo_json, engine_options, json_option
+from featx.commands.options import echo_json, engine_options, json_option, split_options
 
 
 @click.command()
 @click.argument("store", type=click.Path())
 @click.option("--head", type=click.Choice(("linear-svc", "softmax", "ovr-logistic")), default="softmax",
               show_default=True)  # fmt: skip
-@click.option("--split-column", "column", help="Split column whose training rows are used.")
-@click.option("--test-size", type=float, help="Share of the rows to leave out, instead of a split column.")
+@split_options
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--scoring", default="accuracy", show_default=True, help="Any scorer of scikit-learn, by name.")

@@ -5,9 +5,7 @@ from typing import Any
 
 import click
 
-from featx.commands.options import Blocks, Pools, device_options, echo_json, json_option, printable
-
-WITH_FAILURES = 3
+from featx.commands.options import WITH_FAILURES, Blocks, Pools, device_options, echo_json, json_option, printable
 
 
 @click.command()
