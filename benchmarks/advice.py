@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from evidence import SPLITS
 from reporting import run_claim, say
 from sklearn.datasets import load_digits
 
@@ -31,7 +32,6 @@ from featx.store import Store
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 Table = dict[str, list[str]]
-SPLITS = [f"split_{number}" for number in range(5)]
 SMALLER = 96
 """Pixels at which all layers can be fine-tuned on two cores in minutes."""
 RECIPE = Recipe(epochs=6, learning_rate=2e-4, trunk_factor=0.1, average=0.98)

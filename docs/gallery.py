@@ -3,13 +3,14 @@
 Each takes the file to write. A new one needs its name in ``PICTURES`` and a paragraph in ``gallery.md``.
 """
 
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits, load_sample_image
+from sklearn.datasets import load_sample_image
 
 from featx.explain import draw_explanation, explain
 from featx.extract import extract
@@ -17,6 +18,9 @@ from featx.fit import fit
 from featx.probe import draw_probe, probe
 from featx.spec import ExtractSpec
 from featx.views import draw_sheet
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from digits_early_blocks import write_digits
 
 PHOTOS = ("china.jpg", "flower.jpg")
 
@@ -32,12 +36,9 @@ def views(path: Path) -> None:
 
 def depth(path: Path) -> None:
     """Accuracy against cost of every depth, for handwritten digits."""
-    digits = load_digits()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for number, (pixels, digit) in enumerate(zip(digits.images[:200], digits.target, strict=False)):
-            (folder / "digits" / str(digit)).mkdir(parents=True, exist_ok=True)
-            Image.fromarray((pixels * 255 / 16).astype("uint8")).save(folder / f"digits/{digit}/{number}.png")
+        write_digits(folder / "digits", 200)
         extract(folder / "digits", folder / "digits.h5", ExtractSpec(size=32))
         draw_probe(probe(folder / "digits.h5", folds=3, timed=False), path)
 

@@ -34,12 +34,14 @@ def test_every_command_line_has_known_options(page_and_arguments):
     _, (name, *arguments) = page_and_arguments
     assert name in COMMANDS
     command = main.get_command(click.Context(main), name)
-    assert command.name == name
     while isinstance(command, click.Group):
         command, arguments = command.commands[arguments[0]], arguments[1:]
     context = click.Context(command, info_name=name)
-    _, left, _ = command.make_parser(context).parse_args(arguments)
+    given, left, _ = command.make_parser(context).parse_args(arguments)
     assert not left
+    for parameter in command.params:
+        if parameter.name in given and not isinstance(parameter.type, click.Path):
+            parameter.type_cast_value(context, given[parameter.name])
 
 
 def test_there_are_command_lines_to_check():
