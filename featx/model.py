@@ -112,6 +112,15 @@ class Model:
         """Whether an image may have several labels, or none: each class is decided by itself."""
         return is_multilabel(self.estimator)
 
+    @property
+    def fitted_on(self) -> str:
+        """Of which rows `featx.fit.fit` fitted it, in words."""
+        rows, of, selection = self.info["rows"], self.info.get("store_rows"), self.info["selection"]
+        count = f"{rows:,} rows" if of in (None, rows) else f"{rows:,} of {of:,} rows"
+        if "column" in selection:
+            return f"{count}, {selection['column']}: train"
+        return f"{count}, {selection['test_size']:.0%} held out" if "test_size" in selection else count
+
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Class names (rows,) for features (rows, columns) in the order of ``spec.widths``.
 
@@ -153,7 +162,7 @@ class Model:
         """
         path = Path(path)
         if path.exists() and not overwrite:
-            raise ModelError(f"{path} is there already; choose another name, or replace it with --overwrite")
+            raise ModelError(f"{path} is there already; choose another --output, or replace it with --overwrite")
         data = _to_bytes(self)
         try:
             with replacing(path) as temporary:

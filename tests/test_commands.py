@@ -13,6 +13,9 @@ from conftest import draw
 from featx.commands import COMMANDS, extract, fit, main, predict
 from featx.extract import MISSING
 from featx.heads import HEADS
+from featx.heads.cross_validate import SearchRow
+from featx.heads.search import SearchResult, choose
+from featx.model import load_model
 from featx.version import __version__
 
 
@@ -37,7 +40,7 @@ def test_the_whole_way(photos, tmp_path):
     said = run("fit", store, "-o", saved, "--test-size", "0.25", "--folds", "3").output
     assert said.startswith("head")
     assert "p.featx: " in said
-    assert "3 classes, 18 rows" in said
+    assert "3 classes, 18 of 24 rows, 25% held out" in said
     said = run("evaluate", saved, store).output
     assert "accuracy" in said
     run("predict", saved, photos, "-o", output)
@@ -60,6 +63,37 @@ def test_json_is_one_document(photos, tmp_path, model, shared_store):
     assert facts["spec"]["size"] == 32
     assert json.loads(run("info", model, "--json").stdout)["kind"] == "model"
     assert json.loads(run("evaluate", model, tmp_path / "p.h5", "--json").stdout)["accuracy"] == 1.0
+
+
+def test_what_fit_says_is_the_model_that_it_saved(shared_store, tmp_path):
+    said = run("fit", shared_store, "-o", tmp_path / "m.featx", "--folds", "3").output.splitlines()
+    model = load_model(tmp_path / "m.featx")
+    best = model.info["search"]["best"]
+    assert said[1].split()[:3] == [model.head, best["feature_set"], f"{best['C']:g}"]
+    assert sorted(line.split()[0] for line in said[1:4]) == sorted(HEADS)
+    assert said[-1].endswith(f"m.featx: {model.head}, block 1, C = {best['C']:g}, 3 classes, 36 rows")
+
+
+def test_of_equal_scores_fit_shows_the_one_that_it_chose():
+    def row(head, rank, blocks, mean):
+        return SearchRow(head, 10.0**rank, rank, blocks, 64, mean, 0.01, (mean,), 0.0, 0.0, 0.0)
+
+    rows = [row("softmax", 2, "1", 0.9), row("linear-svc", 2, "1", 0.9), row("linear-svc", 0, "2", 0.9)]
+    rows += [row("ovr-logistic", 0, "1", 0.7), row("ovr-logistic", 1, "2", 0.8)]
+    result = SearchResult(tuple(rows), choose(rows, "best"), "best", "accuracy", "power", 5, 1, 0, {})
+    assert [line.split()[:3] for line in fit._summary(result.to_dict()).splitlines()[1:]] == [
+        ["linear-svc", "2", "1"], ["softmax", "1", "100"], ["ovr-logistic", "2", "10"]
+    ]  # fmt: skip
+
+
+def test_fit_says_which_rows_it_was_given(photos, tmp_path):
+    rows = [f"red/{n}.png,red,{'test' if n < 2 else 'train'}" for n in range(8)]
+    rows += [f"blue/{n}.png,blue,{'test' if n < 2 else 'train'}" for n in range(8)]
+    (photos / "rows.csv").write_text("\n".join(["path,label,split", *rows]))
+    run("extract", photos / "rows.csv", "-o", tmp_path / "p.h5", "--size", "32", "--blocks", "1-2")
+    options = ("--head", "linear-svc", "--C", "1", "--blocks", "1-2", "--folds", "2", "--calibrate")
+    said = run("fit", tmp_path / "p.h5", "-o", tmp_path / "m.featx", *options).output
+    assert "linear-svc, blocks 1-2, C = 1, 2 classes, 12 of 16 rows, split: train, calibrated\n" in said
 
 
 def test_an_estimate_that_is_not_flattered(shared_store, tmp_path):

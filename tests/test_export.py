@@ -237,7 +237,7 @@ def test_an_answer_that_is_no_number_is_refused(model, tmp_path, monkeypatch):
 
 def test_what_is_there_is_kept(model, tmp_path):
     (tmp_path / "m.onnx").write_text("mine")
-    with pytest.raises(ModelError, match=r"m\.onnx is there already; choose another name, or replace it"):
+    with pytest.raises(ModelError, match=r"m\.onnx is there already; choose another --output, or replace it"):
         export(model, tmp_path / "m.onnx")
     assert (tmp_path / "m.onnx").read_text() == "mine"
     assert export(model, tmp_path / "m.onnx", overwrite=True).bytes == (tmp_path / "m.onnx").stat().st_size

@@ -314,7 +314,7 @@ def test_a_hidden_layer_needs_two_units_a_class():
 
 def test_what_cannot_be_tuned_says_so(place, model, tmp_path):
     (tmp_path / "there.featx").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"there\.featx is there already; choose another name"):
+    with pytest.raises(ModelError, match=r"there\.featx is there already; choose another --output"):
         tune(place, model, tmp_path / "there.featx")
     with pytest.raises(ModelError, match="finetune has nothing to train: give --head-epochs, or --epochs"):
         tune(place, model, tmp_path / "none.featx", Recipe(unfreeze="none"))

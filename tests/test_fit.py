@@ -53,7 +53,9 @@ def test_a_model_is_not_overwritten_unless_asked(shared_store, tmp_path):
     path = tmp_path / "photos.featx"
     path.write_text("my notes")
     options = {"head": "softmax", "blocks": (1,), "C": 1.0, "folds": 2}
-    with pytest.raises(ModelError, match=r"photos\.featx exists; give --overwrite to replace it"):
+    with pytest.raises(
+        ModelError, match=r"photos\.featx is there already; choose another --output, or replace it with --overwrite"
+    ):
         fit(shared_store, path, **options)
     assert path.read_text() == "my notes"
     fit(shared_store, path, overwrite=True, **options)

@@ -9,7 +9,7 @@ import featx
 
 PACKAGE = Path(featx.__file__).parent
 LAYERS = [
-    {"version", "errors", "blocks", "augment", "atomic", "progress", "texts"},
+    {"version", "errors", "blocks", "augment", "atomic", "progress", "texts", "words"},
     {"spec", "figure", "packages", "rows", "contact_sheet"},
     {"weights", "images", "store", "heads", "query"},
     {"engines"},

@@ -268,7 +268,9 @@ def test_a_resealed_model_opens(saved):
 def test_nothing_is_overwritten_unless_asked(saved):
     before = saved.read_bytes()
     model = _model(info={"new": True})
-    with pytest.raises(ModelError, match=r"flowers\.featx is there already; .* replace it with --overwrite"):
+    with pytest.raises(
+        ModelError, match=r"flowers\.featx is there already; choose another --output, or replace it with --overwrite"
+    ):
         model.save(saved)
     assert saved.read_bytes() == before
     model.save(saved, overwrite=True)

@@ -356,7 +356,7 @@ def test_the_commands_make_the_store_and_the_model_again(tmp_path, photos, oxfor
     run = open_run("m.featx", root="photos")
     facts = [fact for group in extraction.make(run).data.groups.values() for fact in group]
     assert ("Views", "2 an image: flip, fill reflect, seed 3") in facts
-    assert ("Fitted on", "36 rows, all but 25%") in facts
+    assert ("Fitted on", "36 of 48 rows, 25% held out") in facts
     assert {"Not flattered by the choice", "Columns"} <= {name for name, _ in facts}
     lines = {one.what: one.line for one in commands.make(run).data}
     wanted = {name: (tmp_path / name).read_bytes() for name in ("p.h5", "m.featx")}

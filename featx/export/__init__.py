@@ -91,7 +91,7 @@ def export(
     if form not in SUFFIXES:
         raise SpecError(f"--format of export must be one of {', '.join(SUFFIXES)}, got {form!r}")
     if path.exists() and not overwrite:
-        raise ModelError(f"{path} is there already; choose another name, or replace it with --overwrite")
+        raise ModelError(f"{path} is there already; choose another --output, or replace it with --overwrite")
     trunk = load_for(model.spec, weights, model.path)
     file = _make_file(model, trunk, form)
     try:

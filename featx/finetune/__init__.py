@@ -104,7 +104,7 @@ def finetune(
     """
     recipe, output = recipe or Recipe(), Path(output)
     if output.exists() and not overwrite:
-        raise ModelError(f"{output} is there already; choose another name, or replace it with --overwrite")
+        raise ModelError(f"{output} is there already; choose another --output, or replace it with --overwrite")
     run = _Run(model, load_for(model.spec, weights, model.path), read_data(model, store, recipe), recipe, Path(root),
                output.with_name(output.name + ".finetune"), engine, device, workers or os.cpu_count() or 1, mixed,
                progress)  # fmt: skip

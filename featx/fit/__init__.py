@@ -135,6 +135,7 @@ def fit(
     if calibration:
         info["calibration"] = {"method": METHOD, "folds": folds}
     with Store(store) as opened:
+        info["store_rows"] = opened.rows
         golden = {name: values for name, values in opened.golden.items() if name in spec.widths}
         if opened.spec.views > 1:
             info["augmentation"] = {name: getattr(opened.spec, name) for name in ONE_VIEW}
@@ -150,7 +151,7 @@ def _check_options(head: str, output: str | Path | None, calibrate: bool, overwr
     if calibrate and head not in ("best", "linear-svc"):
         raise DataError(f"--calibrate of fit is for linear-svc; {head} has probabilities of its own: leave it out")
     if output is not None and Path(output).exists() and not overwrite:
-        raise ModelError(f"{output} exists; give --overwrite to replace it, or another --output")
+        raise ModelError(f"{output} is there already; choose another --output, or replace it with --overwrite")
 
 
 def _check_several(store: str | Path, rows: Training, head: str, calibrate: bool, folds: int) -> None:

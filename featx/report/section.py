@@ -35,11 +35,6 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def count(number: int, one: str, many: str = "") -> str:
-    """A number and its noun, which is ``one`` with an s for many unless they are given."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def percent(value: float, digits: int = 1) -> str:
     """A share as a percentage, ``93.8 %``, which is not broken at a line's end."""
     return f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"

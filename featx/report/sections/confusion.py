@@ -6,7 +6,8 @@ import numpy as np
 
 from featx.report.decisions import Decisions
 from featx.report.run import Run
-from featx.report.section import Section, count
+from featx.report.section import Section
+from featx.words import count
 
 TITLE = "Confusion"
 MAX_CLASSES = 40

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from featx.model import Model
 from featx.report.run import Run
-from featx.report.section import Figure, Section, count
+from featx.report.section import Figure, Section
 from featx.version import __version__
+from featx.words import count
 
 TITLE = "What was extracted"
 
@@ -31,7 +33,7 @@ def make(run: Run) -> Section:
     """All that is needed to know what was done."""
     groups = {"Images": _images(run), "Features": _features(run.facts["spec"], run.facts["features"])}
     if run.model:
-        groups["Head"] = _head(run.model.head, run.model.info)
+        groups["Head"] = _head(run.model)
     groups["Software"] = _software(run)
     data = Extraction(groups, run.facts["failures"])
     figure = Figure("Images", f"{run.facts['images']:,}", f"in {count(len(run.facts['classes']), 'class', 'classes')}")
@@ -82,14 +84,14 @@ def _features(spec: dict[str, Any], widths: dict[str, int]) -> Facts:
     return rows
 
 
-def _head(head: str, info: dict[str, Any]) -> Facts:
-    found = info["search"]
+def _head(model: Model) -> Facts:
+    info, found = model.info, model.info["search"]
     rows = [
-        ("Head", head),
+        ("Head", model.head),
         ("C", f"{info['C']:g}"),
         ("Blocks", found["best"]["feature_set"]),
         ("Normalizer", found["normalize"]),
-        ("Fitted on", f"{info['rows']:,} rows, {_fitted_on(info['selection'])}"),
+        ("Fitted on", model.fitted_on),
         ("Chosen among", f"{len(found['rows']):,} by {found['folds']} folds of cross-validation"),
         (f"Cross-validated {found['scoring']}", _mean(found["best"])),
     ]
@@ -103,12 +105,6 @@ def _head(head: str, info: dict[str, Any]) -> Facts:
         tuned = info["finetune"]
         rows.append(("Fine-tuned", f"validation {tuned['val_start']:.4f} → {tuned['val_best']:.4f}"))
     return rows
-
-
-def _fitted_on(selection: dict[str, Any]) -> str:
-    if "column" in selection:
-        return f"those that {selection['column']} marks train"
-    return f"all but {selection['test_size']:.0%}" if "test_size" in selection else "all that have a label"
 
 
 def _software(run: Run) -> Facts:

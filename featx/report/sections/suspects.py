@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from featx.report.run import Run
-from featx.report.section import Figure, Section, count
+from featx.report.section import Figure, Section
 from featx.suspects import NearDuplicate, Suspects
+from featx.words import count
 
 TITLE = "Worth a look"
 MOST = 24
