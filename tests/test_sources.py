@@ -20,6 +20,7 @@ from torchvision.datasets import ImageFolder
 from featx.errors import EngineError, ImageError, ListingError
 from featx.extract import extract
 from featx.images import list_images
+from featx.images.files import LocalFiles
 from featx.images.sources import facts
 from featx.images.sources import tar as tar_source
 from featx.spec import ExtractSpec
@@ -385,6 +386,143 @@ def test_rows_without_bytes_and_damaged_groups_are_failures(files, tmp_path):
         listing.read(0)
 
 
+def labels_of(table, path, *, root=None, splits=False):
+    pq.write_table(table, path)
+    listing = list_images(path, root)
+    return {name: list(column) for name, column in listing.splits.items()} if splits else list(listing.rows.labels)
+
+
+NAMED = {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}})}
+
+
+def test_numbers_of_classes_are_read_alike_in_every_source(files, tmp_path):
+    numbers = [1, -1, None, 2, 0]
+    expected = [("dog",), (), (), ("2",), ("cat",)]
+    images = pa.array([files[0][2]] * 5, pa.binary())
+    table = pa.table({"image": images, "label": numbers})
+    assert labels_of(table.replace_schema_metadata(NAMED), tmp_path / "named.parquet") == expected
+    floats = pa.table({"image": images[:3], "label": [1.5, float("nan"), None]})
+    assert labels_of(floats, tmp_path / "floats.parquet") == [("1.5",), (), ()]
+    assert labels_of(table, tmp_path / "plain.parquet") == [("1",), ("-1",), (), ("2",), ("0",)]
+    pairs = Labeled(files[:4] + files[:1])
+    pairs.classes, pairs.targets = ("cat", "dog"), numbers
+    assert list(list_images(pairs).rows.labels) == expected
+    features = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog"])})
+    rows = [{"image": {"bytes": b"", "path": None}, "label": label} for label in (1, -1, None, 0)]
+    assert list(list_images(Dataset.from_list(rows, features=features)).rows.labels) == [("dog",), (), (), ("cat",)]
+
+
+def test_lists_of_labels_may_hold_nothing(files, tmp_path):
+    lists, expected = [["b", None, "a"], [], None, ["0"]], [("a", "b"), (), (), ("0",)]
+    images = pa.array([files[0][2]] * 4, pa.binary())
+    assert labels_of(pa.table({"image": images, "label": lists}), tmp_path / "image.parquet") == expected
+    for name in "abcd":
+        (tmp_path / name).touch()
+    table = pa.table({"path": list("abcd"), "label": lists, "weight": [1.5, float("nan"), None, 2]})
+    assert labels_of(table, tmp_path / "rows.parquet") == expected
+    assert labels_of(table, tmp_path / "rows.parquet", splits=True) == {"weight": ["1.5", "", "", "2.0"]}
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.binary_view(), "fixed"], ids=["plain", "large", "view", "fixed"]
+)
+def test_image_bytes_of_every_binary_type(files, tmp_path, kind):
+    data = files[0][2]
+    images = pa.array([data], pa.binary(len(data)) if kind == "fixed" else kind)
+    pq.write_table(pa.table({"photo": images}), tmp_path / "a.parquet")
+    assert list_images(tmp_path / "a.parquet").read(0) == data
+
+
+def test_columns_of_bytes_that_are_no_images(files, folder, tmp_path):
+    split = pa.array([b"train"], pa.binary())
+    table = pa.table({"photo": pa.array([files[0][2]], pa.binary()), "split": split, "label": split})
+    assert labels_of(table, tmp_path / "a.parquet", splits=True) == {"split": ["train"]}
+    assert labels_of(table, tmp_path / "a.parquet") == [("train",)]
+    digests = pa.array([b"x"], pa.binary())
+    table = pa.table({"path": [files[0][0]], "label": ["a"], "digest": digests, "split": split})
+    assert labels_of(table, tmp_path / "rows.parquet", root=folder) == [("a",)]
+    assert labels_of(table, tmp_path / "rows.parquet", root=folder, splits=True) == {"split": ["train"]}
+    encoded = pa.table({"path": pa.array([files[0][0].encode()], pa.binary())})
+    assert labels_of(encoded, tmp_path / "rows.parquet", root=folder) == [()]
+    named = pa.table({"path": [""], "image": pa.array([files[0][2]], pa.binary())})
+    pq.write_table(named, tmp_path / "named.parquet")
+    assert list_images(tmp_path / "named.parquet").read(0) == files[0][2]
+
+
+def test_a_folder_of_parquet_manifests_takes_a_root(files, folder, tmp_path):
+    for name, (path, label, _) in zip("ab", files, strict=False):
+        pq.write_table(pa.table({"path": [path], "label": [label]}), tmp_path / f"{name}.parquet")
+    listing = list_images(tmp_path, folder)
+    assert [listing.read(row) for row in (0, 1)] == [data for *_, data in files[:2]]
+    pq.write_table(pa.table({"path": [files[2][0]]}), tmp_path / "b.parquet")
+    with pytest.raises(ListingError, match=r"b.parquet must have the column label as the first file has, got path$"):
+        list_images(tmp_path, folder)
+    pq.write_table(pa.table({"path": ["../x"], "label": ["a"]}), tmp_path / "b.parquet")
+    with pytest.raises(ListingError, match=r"row 1 of manifest .*a.parquet and 1 more, rows counted over all, must na"):
+        list_images(tmp_path, folder)
+
+
+@pytest.mark.parametrize("name", ["photos", "a.tar", "shards", "a.parquet", "saved", "a.png", "pairs"])
+def test_a_root_of_what_has_none_is_refused(files, folder, tmp_path, name):
+    write_tar(tmp_path / "a.tar", as_samples(files[:1]))
+    (tmp_path / "shards").mkdir()
+    write_tar(tmp_path / "shards" / "a.tar", as_samples(files[:1]))
+    pq.write_table(parquet_table(files[:1]), tmp_path / "a.parquet")
+    as_dataset(files[:1]).save_to_disk(tmp_path / "saved")
+    (tmp_path / "a.png").touch()
+    source = {"photos": folder, "pairs": Pairs(files[:1])}.get(name, tmp_path / name)
+    with pytest.raises(ListingError, match=r"--root must be left out for .*: it is what the paths of a manifest or"):
+        list_images(source, folder)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [("a|", r"a.parquet#1 must have a label on each side of \|, got 'a\|'"), ("a\0", "a.parquet#1 must have no NUL")],
+)
+def test_a_wrong_label_names_its_row(files, tmp_path, label, message):
+    images = pa.array([files[0][2]] * 2, pa.binary())
+    with pytest.raises(ListingError, match=message):
+        labels_of(pa.table({"image": images, "label": ["a", label]}), tmp_path / "a.parquet")
+    rows = [{"image": {"bytes": b"", "path": None}, "label": label} for label in ("a", label)]
+    features = Features({"image": Image(), "label": Value("string")})
+    saved = Dataset.from_list(rows, features=features)
+    with pytest.raises(ListingError, match=message.replace("a.parquet", "dataset")):
+        list_images(saved)
+    pairs = Labeled(files[:2])
+    pairs.targets = ["a", label]
+    with pytest.raises(ListingError, match=message.replace("a.parquet", "Labeled")):
+        list_images(pairs)
+    pairs.classes, pairs.targets = ("a|b",), [0, 0]
+    with pytest.raises(ListingError, match=r"Labeled#0 must have no \| in the name of a class.*, got 'a\|b'; rename"):
+        list_images(pairs)
+
+
+def test_a_column_whose_name_a_store_cannot_keep_is_refused(files, tmp_path):
+    table = parquet_table(files[:1]).append_column("split/a", pa.array(["x"]))
+    message = r"must have no / in the names of columns split… and weight…, got 'split/a'; rename it"
+    with pytest.raises(ListingError, match="a.parquet " + message):
+        labels_of(table, tmp_path / "a.parquet")
+    saved = as_dataset(files[:1]).add_column("split/a", ["x"])
+    with pytest.raises(ListingError, match="somewhere " + message):
+        list_images(saved, "somewhere")
+
+
+def test_names_of_some_shards_alone_are_no_split(files, tmp_path):
+    for name in ("other", "train-0"):
+        pq.write_table(parquet_table(files[:2]), tmp_path / f"{name}.parquet")
+    assert list_images(tmp_path).splits == {}
+
+
+def test_a_row_group_is_read_once_for_its_rows(files, tmp_path, monkeypatch):
+    pq.write_table(parquet_table(files), tmp_path / "a.parquet", row_group_size=6)
+    listing, opened = list_images(tmp_path / "a.parquet"), []
+    monkeypatch.setattr(
+        LocalFiles, "open", lambda self, path, old=LocalFiles.open: opened.append(path) or old(self, path)
+    )
+    assert [listing.read(row) for row in range(12)] == [data for *_, data in files]
+    assert len(opened) == 2
+
+
 def test_a_data_set_of_paths_alone_reads_nothing_outside(folder):
     source = Dataset.from_dict({"image": [str(folder / "red/1.png"), None]}).cast_column("image", Image())
     listing = list_images(source, "somewhere")
@@ -522,7 +660,7 @@ def test_urls_that_lead_nowhere(url, message):
         list_images(url)
 
 
-def test_what_a_service_raises_is_a_reason(files, monkeypatch):
+def test_what_a_service_raises_is_a_reason(files, tmp_path, monkeypatch):
     memory = fsspec.filesystem("memory")
     memory.pipe("/b/a.png", files[0][2])
     listing = list_images("memory://b")
@@ -536,6 +674,17 @@ def test_what_a_service_raises_is_a_reason(files, monkeypatch):
     monkeypatch.setattr(type(memory), "cat_file", broken)
     with pytest.raises(OSError, match="RuntimeError: no credit"):
         listing.read(0)
+    memory.pipe("/b/rows.csv", b"path\na.png\n")
+    memory.pipe("/b/a.tar", write_tar(tmp_path / "a.tar", as_samples(files[:1])).read_bytes())
+    for way, source, message in (
+        ("_open", "rows.csv", "manifest .*rows.csv cannot be read: RuntimeError: no credit"),
+        ("_open", "a.tar", "'a.tar' damaged, .*: RuntimeError: no credit"),
+        ("find", "", "memory:///b cannot be listed: RuntimeError: no credit"),
+        ("isdir", "", "memory://b/ cannot be reached: RuntimeError: no credit"),
+    ):
+        monkeypatch.setattr(type(memory), way, broken)
+        with pytest.raises(ListingError, match=message):
+            list_images(f"memory://b/{source}")
 
 
 @pytest.mark.parametrize(
