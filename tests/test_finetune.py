@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import sys
 
@@ -17,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from featx.bridge import from_torch, to_torch
 from featx.commands import main
 from featx.engines import make_engine
-from featx.errors import DataError, EngineError, ModelError, SpecError, SpecMismatch
+from featx.errors import DataError, EngineError, FeatxError, ModelError, SpecError, SpecMismatch
 from featx.export import export
 from featx.extract import extract
 from featx.finetune import Recipe, finetune
@@ -81,6 +82,8 @@ def test_a_tuned_model_is_a_model_with_its_trunk_beside_it(place, model, tmp_pat
         rows = list(csv.DictReader(file))
     assert [(row["stage"], row["epoch"]) for row in rows] == [("trunk", "0"), ("trunk", "1"), ("trunk", "2")]
     assert [row["epoch"] for row in read_log(tmp_path / "tuned.featx")] == [0, 1, 2]
+    # A cosine from the recipe's rate to zero, of which each epoch logs where it began.
+    assert [float(row["learning_rate"]) for row in rows[1:]] == pytest.approx([1e-3, 5e-4])
     assert float(rows[1]["trunk_learning_rate"]) == pytest.approx(float(rows[1]["learning_rate"]) / 100)
 
 
@@ -328,12 +331,26 @@ def test_what_cannot_be_tuned_says_so(place, model, tmp_path):
         finetune(model, place / "photos.h5", tmp_path / "gone.featx", recipe, root=tmp_path)
 
 
-def test_a_model_that_ends_before_what_is_to_be_trained_says_so(place, tmp_path):
+@pytest.mark.parametrize("recipe", [FAST, dataclasses.replace(FAST, head_epochs=2)], ids=["trunk", "head and trunk"])
+def test_a_model_that_ends_before_what_is_to_be_trained_says_so(place, tmp_path, recipe):
     early = fit(place / "photos.h5", head="softmax", blocks=(3, 4), C=1.0)
     with pytest.raises(
         SpecError, match="must name layers that the model runs, which ends at block 4, got layers from 24"
     ):
-        tune(place, early, tmp_path / "tuned.featx")
+        tune(place, early, tmp_path / "tuned.featx", recipe)
+    assert not list(tmp_path.iterdir())
+    tune(place, early, tmp_path / "head.featx", dataclasses.replace(FAST, head_epochs=1, epochs=0))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [(Recipe(hidden=5), {}), (Recipe(unfreeze="none"), {}), (Recipe(epochs=0), {}), (FAST, {"device": "moon"})],
+    ids=["units", "none", "no epochs", "device"],
+)
+def test_what_is_refused_leaves_no_folder_behind(place, model, tmp_path, recipe, options):
+    with pytest.raises(FeatxError):
+        tune(place, model, tmp_path / "tuned.featx", recipe, **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_activations_beyond_float16_are_an_error(place, oxford, tmp_path):
@@ -365,12 +382,17 @@ def test_curves_are_drawn(tmp_path, monkeypatch):
         folder = tmp_path / f"{name}.finetune"
         folder.mkdir()
         log = Log(folder)
-        for epoch, value in enumerate((0.1, 0.5, 0.9)):
-            log.add(epoch=epoch, stage="trunk", val_accuracy=value)
+        for stage in ("head", "trunk"):
+            for epoch, value in enumerate((0.1, 0.5, 0.9)):
+                log.add(epoch=epoch, stage=stage, val_accuracy=value)
     runs = [str(tmp_path / "transferred.finetune"), str(tmp_path / "scratch.finetune")]
     result = CliRunner().invoke(main, ["curves", *runs, "-o", str(tmp_path / "curves.svg")])
     assert result.exit_code == 0, result.output
-    assert (tmp_path / "curves.svg").read_text().count("<!-- transferred -->") == 1
+    drawn = (tmp_path / "curves.svg").read_text()
+    assert drawn.count("<!-- transferred -->") == 1
+    # Two stages of two epochs each, the second from where the first ends.
+    axis = drawn[drawn.index('id="matplotlib.axis_1"') : drawn.index('id="matplotlib.axis_2"')]
+    assert re.findall("<!-- (.*) -->", axis) == ["0", "1", "2", "3", "4", "epoch"]
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(EngineError, match=r"plots need a package: pip install 'featx\[plot\]'"):
         draw_curves({}, tmp_path / "none.png")

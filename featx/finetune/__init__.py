@@ -17,8 +17,8 @@ from featx.engines.torch_engine import find_device
 from featx.errors import ModelError
 from featx.finetune.boundary import Boundary
 from featx.finetune.log import Log
-from featx.finetune.recipe import Recipe, first_trained
-from featx.finetune.start import Data, Images, head_of, logit_scale, make_module, read_data
+from featx.finetune.recipe import Recipe
+from featx.finetune.start import Data, Images, check_recipe, head_of, logit_scale, make_module, read_data
 from featx.finetune.tail import Tail
 from featx.finetune.training import Outcome, Rows, Stage
 from featx.heads import linear_parts
@@ -98,13 +98,16 @@ def finetune(
     Raises
     ------
     ModelError
-        If the output is there already, or the result has a form that no model file takes.
+        If the output is there already, nothing is to be trained, or the result has a form that no model file takes.
+    SpecError
+        If the recipe trains layers that the model does not run, or has too few hidden units.
     DataError, SpecMismatch
         If images have several labels or are gone, or store and model do not belong together.
     """
     recipe, output = recipe or Recipe(), Path(output)
     if output.exists() and not overwrite:
         raise ModelError(f"{output} is there already; choose another --output, or replace it with --overwrite")
+    check_recipe(model, recipe)
     run = _Run(model, load_for(model.spec, weights, model.path), read_data(model, store, recipe), recipe, Path(root),
                output.with_name(output.name + ".finetune"), engine, device, workers or os.cpu_count() or 1, mixed,
                progress)  # fmt: skip
@@ -144,12 +147,12 @@ class _Run:
     progress: bool
 
     def __post_init__(self) -> None:
+        self.place = find_device(self.device)
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._goes_on():
             self.clear("*.pt", "log.*")
             (self.folder / RUN).write_text(self._identity)
         self.log = Log(self.folder)
-        self.place = find_device(self.device)
         if self.mixed is None:
             self.mixed = self.place.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
@@ -177,20 +180,17 @@ class _Run:
         """Both stages on some images, from ``base`` with logits × ``scale``; with ``stops``, just so many epochs."""
         recipe = self.recipe
         module = make_module(base, self.weights, scale, recipe).to(self.place)
-        first = first_trained("all" if recipe.from_scratch else recipe.unfreeze)
         outcomes = {}
         if recipe.head_epochs and _wanted(stops, "head"):
             rows = (_rows(images, images.features), _rows(self.data.val, self.data.val.features))
             groups = [{"params": list(module.head.parameters()), "lr": recipe.learning_rate}]
             outcomes["head"] = self._stage(prefix, "head", _Classify(module), groups, recipe.head_epochs, *rows, stops)
-        if recipe.epochs and first is not None and _wanted(stops, "trunk"):
-            tail = Tail(module, first)
+        if recipe.first is not None and _wanted(stops, "trunk"):
+            tail = Tail(module, recipe.first)
             rows = (self._tail_rows(tail, images, prefix or "train", self.data.spec),
                     self._tail_rows(tail, self.data.val, "val", self.data.spec.plain))  # fmt: skip
             groups = tail.groups(recipe.learning_rate, recipe.trunk_factor, recipe.layer_decay)
             outcomes["trunk"] = self._stage(prefix, "trunk", tail, groups, recipe.epochs, *rows, stops)
-        if not outcomes and stops is None:
-            raise ModelError("finetune has nothing to train: give --head-epochs, or --epochs and --unfreeze")
         return outcomes, module.cpu()
 
     def _stage(

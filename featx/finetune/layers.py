@@ -22,6 +22,7 @@ def make_layers(weight: Tensor, bias: Tensor, recipe: Recipe) -> nn.Module:
         If there are fewer hidden units than twice the classes.
     """
     classes, columns = weight.shape
+    check_hidden(classes, recipe)
     generator = torch.Generator().manual_seed(recipe.seed)
     if not recipe.hidden:
         head = _linear(columns, classes, generator)
@@ -30,16 +31,20 @@ def make_layers(weight: Tensor, bias: Tensor, recipe: Recipe) -> nn.Module:
         return nn.Sequential(nn.Dropout(recipe.dropout), head) if recipe.dropout else head
     first, last = _linear(columns, recipe.hidden, generator), _linear(recipe.hidden, classes, generator)
     if recipe.init == "head":
-        if recipe.hidden < 2 * classes:
-            raise SpecError(
-                f"hidden of finetune must be at least {2 * classes} to begin as a head of {classes} logits, "
-                f"got {recipe.hidden}; or give init random"
-            )
         rest, identity = recipe.hidden - 2 * classes, torch.eye(classes)
         _set(first, torch.cat([weight, -weight, first.weight.detach()[:rest]]),
              torch.cat([bias, -bias, first.bias.detach()[:rest]]))  # fmt: skip
         _set(last, torch.cat([identity, -identity, torch.zeros(classes, rest)], dim=1), torch.zeros(classes))
     return nn.Sequential(first, nn.ReLU(), nn.Dropout(recipe.dropout), last)
+
+
+def check_hidden(logits: int, recipe: Recipe) -> None:
+    """``SpecError`` if a hidden layer that begins as a linear head of so many logits has too few units for it."""
+    if recipe.init == "head" and 0 < recipe.hidden < 2 * logits:
+        raise SpecError(
+            f"hidden of finetune must be at least {2 * logits} to begin as a head of {logits} logits, "
+            f"got {recipe.hidden}; or give init random"
+        )
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:

@@ -1,6 +1,7 @@
 """The training log: a row an epoch, as CSV and JSON lines, and learning curves as a picture."""
 
 import csv
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ def draw_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> 
     """Validation accuracy by epoch, a curve a log, stages one after the other; errors as `featx.figure`'s."""
     figure, axes = make_figure("epoch", "validation accuracy")
     for name, rows in logs.items():
-        axes.plot(range(len(rows)), [row["val_accuracy"] for row in rows], marker=".", label=name)
+        trained = list(itertools.accumulate(int(row["epoch"] > 0) for row in rows))
+        axes.plot(trained, [row["val_accuracy"] for row in rows], marker=".", label=name)
+    axes.locator_params(axis="x", integer=True)
     axes.legend()
     save_figure(figure, path)

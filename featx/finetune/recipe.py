@@ -88,6 +88,11 @@ class Recipe:
                 raise SpecError(f"{name} of finetune must be {allowed}, got {getattr(self, name)!r}")
         first_trained(self.unfreeze)
 
+    @property
+    def first(self) -> int | None:
+        """The first layer of the trunk that stage 2 trains, by torchvision's number; None if there is no stage 2."""
+        return first_trained("all" if self.from_scratch else self.unfreeze) if self.epochs else None
+
 
 def first_trained(unfreeze: str) -> int | None:
     """The first layer of the trunk that is trained, by torchvision's number; None if none is.

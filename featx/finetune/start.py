@@ -11,10 +11,12 @@ from sklearn.base import clone
 from torch import nn
 
 from featx.bridge import ImageClassifier, to_torch
-from featx.errors import DataError, SpecMismatch
-from featx.finetune.layers import make_layers
+from featx.errors import DataError, ModelError, SpecMismatch
+from featx.finetune.layers import check_hidden, make_layers
 from featx.finetune.recipe import Recipe
+from featx.finetune.tail import check_reach
 from featx.fit.training import Training, read_training
+from featx.heads import linear_parts
 from featx.heads.hidden import hidden_of
 from featx.heads.rows import holdout
 from featx.model import Model
@@ -45,6 +47,23 @@ class Data:
     train: Images
     val: Images
     every: Images
+
+
+def check_recipe(model: Model, recipe: Recipe) -> None:
+    """What can be told of a recipe before anything is read or made.
+
+    Raises
+    ------
+    SpecError
+        If stage 2 trains layers that the model does not run, or a hidden layer has too few units.
+    ModelError
+        If nothing is to be trained.
+    """
+    if recipe.first is None and not recipe.head_epochs:
+        raise ModelError("finetune has nothing to train: give --head-epochs, or --epochs and --unfreeze")
+    if recipe.first is not None:
+        check_reach(model.spec, recipe.first)
+    check_hidden(len(linear_parts(model.estimator)[0]), recipe)
 
 
 def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:

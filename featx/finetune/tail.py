@@ -9,6 +9,7 @@ from featx.bridge import ImageClassifier
 from featx.engines.trunk import pool_taps
 from featx.errors import SpecError
 from featx.finetune.recipe import frozen_block
+from featx.spec import ExtractSpec
 
 
 class Tail(nn.Module):
@@ -34,12 +35,7 @@ class Tail(nn.Module):
 
     def __init__(self, module: ImageClassifier, first: int) -> None:
         super().__init__()
-        last = max(module.spec.blocks)
-        if first >= BLOCKS[last - 1].stop:
-            raise SpecError(
-                f"--unfreeze of finetune must name layers that the model runs, which ends at block {last}, got layers "
-                f"from {first} on; give block{last}, or fit a model with --blocks that end at 5"
-            )
+        check_reach(module.spec, first)
         self.module, self.first = module, first
         self.boundary = frozen_block(first)
         self.start = BLOCKS[self.boundary - 1].stop if self.boundary else 0
@@ -72,3 +68,13 @@ class Tail(nn.Module):
             {"params": head, "lr": rate},
             *({"params": list(layer.parameters()), "lr": float(r)} for layer, r in zip(trained, rates, strict=True)),
         ]
+
+
+def check_reach(spec: ExtractSpec, first: int) -> None:
+    """``SpecError`` if the blocks of a spec end before a layer."""
+    last = max(spec.blocks)
+    if first >= BLOCKS[last - 1].stop:
+        raise SpecError(
+            f"--unfreeze of finetune must name layers that the model runs, which ends at block {last}, got layers "
+            f"from {first} on; give block{last}, or fit a model with --blocks that end at 5"
+        )

@@ -98,7 +98,7 @@ class Stage:
         for epoch in range(state["epoch"] + 1, (self.stop or self.epochs) + 1):
             if self.stop is None and self.recipe.patience and epoch - 1 - state["best_epoch"] >= self.recipe.patience:
                 break
-            began = time.perf_counter()
+            began, rates = time.perf_counter(), self._rates
             loss, accuracy = self._train_epoch(epoch)
             score = self.validate()
             if score.better_than(Score(*state["best_score"])) or epoch == self.stop:
@@ -107,8 +107,8 @@ class Stage:
             self._keep(state)
             self.log.add(
                 epoch=epoch, stage=self.name, train_loss=loss, train_accuracy=accuracy, val_loss=score.loss,
-                val_accuracy=score.accuracy, learning_rate=self._optimizer.param_groups[0]["lr"],
-                trunk_learning_rate=self._optimizer.param_groups[-1]["lr"], seconds=time.perf_counter() - began,
+                val_accuracy=score.accuracy, learning_rate=rates[0], trunk_learning_rate=rates[-1],
+                seconds=time.perf_counter() - began,
             )  # fmt: skip
             advance(1)
         self._set(state["best"])
@@ -125,6 +125,11 @@ class Stage:
             right += int((logits.argmax(1) == labels).sum())
             loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
         return Score(right / len(self.val.labels), loss / len(self.val.labels))
+
+    @property
+    def _rates(self) -> list[float]:
+        """The learning rate that each group's next step takes: an epoch's are logged as they are at its beginning."""
+        return [group["lr"] for group in self._optimizer.param_groups]
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         self.model.train()
