@@ -120,8 +120,7 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Column names, ``block3_avg_0`` and so on."""
-        widths = self._spec().widths.items()
-        return np.array([f"{name}_{column}" for name, width in widths for column in range(width)], object)
+        return np.array(self._spec().column_names, object)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

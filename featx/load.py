@@ -59,7 +59,7 @@ def load_features(
             data=store.read(spec.widths, rows),
             target=target if (labels >= 0).any() else None,
             target_names=np.array(store.classes, object),
-            feature_names=[f"{name}_{column}" for name, width in spec.widths.items() for column in range(width)],
+            feature_names=spec.column_names,
             features=spec.slices,
             filenames=np.array(store.paths, object)[rows],
             groups=groups,

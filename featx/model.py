@@ -89,7 +89,7 @@ class Model:
         if fitted != (tuple(range(len(self.classes))) if self.multilabel else self.classes):
             raise ModelError(f"classes of the model must be those of its estimator's fit, {fitted}, got {self.classes}")
         weights, bias = linear_parts(self.estimator)
-        columns, normalizer = sum(self.spec.widths.values()), self.estimator.named_steps["normalizer"]
+        columns, normalizer = self.spec.width, self.estimator.named_steps["normalizer"]
         hidden = hidden_of(self.estimator)
         first = hidden.coef_.shape[1] if hidden else weights.shape[1]
         takes = (getattr(normalizer, "n_features_in_", first), first)

@@ -136,7 +136,7 @@ def probe(
         best = max((row for row in found.rows if row.feature_set == name), key=lambda row: row.mean)
         depths.append(
             Depth(name, run, best.C, best.mean, best.standard_error, logme, flops[run[-1]] / flops[max(flops)],
-                  1000 * seconds[run[-1]] if timed else None, 4 * sum(rows.spec.select(blocks=run).widths.values()))
+                  1000 * seconds[run[-1]] if timed else None, 4 * rows.spec.select(blocks=run).width)
         )  # fmt: skip
     depths.sort(key=lambda depth: (depth.blocks[-1], -depth.blocks[0]))
     return ProbeReport(str(store), head, scoring, int(rows.plain.sum()), tuple(depths))

@@ -163,6 +163,16 @@ class ExtractSpec:
         return {feature_name(block, pool): feature_width(block, pool, self.size) for block, pool in self.features}
 
     @property
+    def width(self) -> int:
+        """Columns of all features side by side."""
+        return sum(self.widths.values())
+
+    @property
+    def column_names(self) -> list[str]:
+        """The name of each column when all features stand side by side, ``block3_avg_17``."""
+        return [f"{name}_{column}" for name, width in self.widths.items() for column in range(width)]
+
+    @property
     def slices(self) -> dict[str, slice]:
         """Where each feature's columns lie when all stand side by side."""
         edges = itertools.accumulate(self.widths.values(), initial=0)

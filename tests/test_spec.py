@@ -99,6 +99,14 @@ def test_a_field_that_came_later_leaves_the_digests_of_older_specs():
     assert ExtractSpec.from_json(calibrated.to_json()) == calibrated
 
 
+def test_columns_stand_by_block_then_by_pool():
+    spec = ExtractSpec(blocks=(1, 2), pools=("avg", "max"))
+    assert spec.width == len(spec.column_names) == 2 * (64 + 128)
+    assert [spec.column_names[at] for at in (0, 63, 64, 128, -1)] == [
+        "block1_avg_0", "block1_avg_63", "block1_max_0", "block2_avg_0", "block2_max_127",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

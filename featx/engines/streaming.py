@@ -23,7 +23,7 @@ def rows_per_part(spec: ExtractSpec) -> int:
 
     All views of an image are in one part, even if those of a single image are more.
     """
-    rows = min(PART_ROWS, PART_BYTES // (4 * sum(spec.widths.values())))
+    rows = min(PART_ROWS, PART_BYTES // (4 * spec.width))
     return max(1, rows // spec.views) * spec.views
 
 

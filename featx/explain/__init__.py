@@ -82,7 +82,7 @@ class Explainer:
         self._tail = Tail(module).double()
         with torch.no_grad():
             # Of nothing, what is left of a logit is its intercept.
-            self._intercepts = self._tail.logits(torch.zeros(1, sum(self.spec.widths.values()), dtype=torch.float64))[0]
+            self._intercepts = self._tail.logits(torch.zeros(1, self.spec.width, dtype=torch.float64))[0]
         self._preprocess = module.preprocess.to(self._device)
         self._trunk = module.trunk.to(self._device).to(memory_format=torch.channels_last)
 
