@@ -10,7 +10,8 @@ from featx.engines.golden import relative_error
 from featx.errors import DataError, SpecError, SpecMismatch
 from featx.rows import Rows
 from featx.spec import ExtractSpec
-from featx.store import RowTable, Store, write_store
+from featx.store import RowTable, Store, check_absent, write_store
+from featx.texts import Indices
 
 DUPLICATES = ("error", "first", "last")
 
@@ -65,34 +66,34 @@ def merge(
     DataError
         If an image is in several stores and differs.
     StoreError
-        If a store cannot be read, or the new one written.
+        If a store cannot be read, or the new one written; ``StoreExists`` if it is there without ``overwrite``.
     """
     if duplicates not in DUPLICATES:
         raise SpecError(f"--duplicates of merge must be one of {', '.join(DUPLICATES)}, got {duplicates!r}")
     if len(stores) < 2:
         raise SpecError(f"merge takes at least two stores, got {len(stores)}")
+    check_absent(Path(output), overwrite=overwrite)
     contents = [_Contents.read(Path(store)) for store in stores]
-    first = contents[0]
+    one = contents[0]
     for other in contents[1:]:
-        _check_same(first, other)
-    rows, digests, again = first.rows, first.digests, 0
-    for other in contents[1:]:
-        at = rows.paths.find(other.rows.paths)
-        there = np.flatnonzero(at >= 0)
-        if duplicates == "error":
-            _check_equal(rows.take(at[there]), digests[at[there]], other, there)
-        # Of the two rows of a path one stays, at the place of the earlier.
-        order = np.concatenate([np.arange(len(rows)), len(rows) + np.flatnonzero(at < 0)])
-        if duplicates == "last":
-            order[at[there]] = len(rows) + there
-        rows = Rows.joined([rows, other.rows]).take(order)
-        digests, again = np.concatenate([digests, other.digests])[order], again + len(there)
-    failures = _failures(contents, rows)
+        _check_same(one, other)
+    rows = Rows.joined([each.rows for each in contents])
+    digests = np.concatenate([each.digests for each in contents])
+    numbers, first = np.arange(len(rows)), rows.paths.find(rows.paths)
+    again = np.flatnonzero(first != numbers)
+    if duplicates == "error":
+        _check_equal(contents, rows, digests, first, again)
+    # Of the rows of a path one stays, at the place of the first; of values for one place numpy keeps the last.
+    taken = numbers.copy()
+    if duplicates == "last":
+        taken[first] = numbers
+    taken = taken[first == numbers]
+    rows = rows.take(taken)
+    table = RowTable.of(rows, digests[taken], _failures(contents, rows), one.spec.views)
     sources = [each.path for each in contents]
-    table = RowTable.of(rows, digests, failures, first.spec.views)
     ranked = sources if duplicates == "last" else sources[::-1]
-    write_store(Path(output), table, first.spec, first.golden, ranked, overwrite=overwrite)
-    return Merged(str(output), len(rows), again)
+    write_store(Path(output), table, one.spec, one.golden, ranked, overwrite=overwrite)
+    return Merged(str(output), len(rows), len(np.unique(first[again])))
 
 
 def _check_same(first: _Contents, other: _Contents) -> None:
@@ -109,23 +110,21 @@ def _check_same(first: _Contents, other: _Contents) -> None:
             )
 
 
-def _check_equal(rows: Rows, digests: np.ndarray, other: _Contents, there: np.ndarray) -> None:
-    """Raise ``DataError`` for the first image that the other store has too, and otherwise."""
-    again = other.rows.take(there)
-    names = rows.splits.keys() | again.splits.keys()
-    blank = [""] * len(rows)
-    columns = {
-        "bytes": (digests.tolist(), other.digests[there].tolist()),
-        "labels": (rows.labels, again.labels),
-        **{name: (rows.splits.get(name, blank), again.splits.get(name, blank)) for name in sorted(names)},
-    }
-    for name, (mine, others) in columns.items():
-        for row, (one, two) in enumerate(zip(mine, others, strict=True)):
-            if one != two:
-                raise DataError(
-                    f"{rows.paths[row]!r} of {other.path} has other {name} than in a store before it; "
-                    "give --duplicates first or last to take one of them"
-                )
+def _check_equal(
+    contents: Sequence[_Contents], rows: Rows, digests: np.ndarray, first: Indices, again: Indices
+) -> None:
+    """Raise ``DataError`` for an image that is in a store again, and otherwise than where it is first."""
+    splits = {name: column.codes for name, column in rows.splits.items()}
+    for name, values in {"bytes": digests, "labels": rows.labels.codes, **splits}.items():
+        differing = again[values[again] != values[first[again]]]
+        if len(differing):
+            row = int(differing[0])
+            edges = np.cumsum([len(each.rows) for each in contents])
+            earlier, later = (contents[at].path for at in np.searchsorted(edges, [first[row], row], "right").tolist())
+            raise DataError(
+                f"{rows.paths[row]!r} of {later} has other {name} than in {earlier}; "
+                "give --duplicates first or last to take one of them"
+            )
 
 
 def _failures(contents: Sequence[_Contents], rows: Rows) -> set[tuple[str, str]]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from featx.errors import DataError
 from featx.query import find_rows
-from featx.store import RowTable, Store, write_store
+from featx.store import RowTable, Store, check_absent, write_store
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ def select(
     DataError
         If it means no image.
     StoreError
-        If the store cannot be read, or the new one written.
+        If the store cannot be read, or the new one written; ``StoreExists`` if it is there without ``overwrite``.
     """
+    check_absent(Path(output), overwrite=overwrite)
     with Store(store) as opened:
         rows, digests = opened.images()
         spec, golden = opened.spec, opened.golden

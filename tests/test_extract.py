@@ -348,7 +348,7 @@ def test_a_full_disk_ends_with_a_message_and_the_same_command_goes_on(photos, tm
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 1, run.stderr
     assert message in run.stderr
-    assert "run the same command again" in run.stderr
+    assert "; what is finished is kept: mend that and run the same command again" in run.stderr
     assert not target.exists()
     extract(photos, target, SPEC)
     assert target.read_bytes() == (tmp_path / "whole.h5").read_bytes()

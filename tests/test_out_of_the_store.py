@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 import anndata
@@ -17,15 +18,23 @@ from conftest import draw
 from featx.commands import export_features as export_command
 from featx.commands import main
 from featx.commands import merge as merge_command
-from featx.errors import DataError, EngineError, ListingError, SpecError, SpecMismatch, StoreError, StoreExists
+from featx.errors import (
+    DataError,
+    EngineError,
+    ListingError,
+    SpecError,
+    SpecMismatch,
+    StoreCorrupt,
+    StoreError,
+    StoreExists,
+)
 from featx.export_features import SUFFIXES, export_features, table
 from featx.extract import extract
-from featx.images import list_images
 from featx.merge import DUPLICATES, merge
 from featx.search import search
 from featx.select import select
 from featx.spec import ExtractSpec
-from featx.store import Store
+from featx.store import Store, layout
 
 SPEC = ExtractSpec(size=32, blocks=(1, 3), pools=("avg", "max"))
 VIEWS = ExtractSpec(size=32, blocks=(1,), views=2, augment="flip")
@@ -195,6 +204,52 @@ def test_what_cannot_be_written(place, tmp_path, monkeypatch, options, error, me
 
 
 @pytest.mark.parametrize(
+    ("name", "options"),
+    [("x.h5ad", {"form": "anndata"}), ("y.h5", {"form": "npy", "output": "y.h5"}),
+     ("z.rows.csv", {"form": "npy", "output": "z.npy"}), ("x.h5", {"output": "link.csv"})],
+)  # fmt: skip
+def test_the_store_that_is_read_is_never_replaced(place, tmp_path, monkeypatch, name, options):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(place / "photos.h5", name)
+    Path("link.csv").symlink_to(name)
+    with pytest.raises(StoreExists, match=r" is the store that is read; choose another --output"):
+        export_features(name, overwrite=True, **options)
+    check_same(contents(name), contents(place / "photos.h5"))
+
+
+@pytest.fixture
+def damaged(store, tmp_path):
+    """A store whose first rows can be read, and its last cannot."""
+    path = tmp_path / "damaged.h5"
+    with h5py.File(store) as whole, h5py.File(path, "w") as file:
+        file.attrs.update(whole.attrs)
+        for name in whole:
+            if name != "features":
+                whole.copy(name, file)
+        for name, values in whole["features"].items():
+            target = file.create_dataset(f"features/{name}", values.shape, "f4", chunks=(1, values.shape[1]),
+                                         fletcher32=True)  # fmt: skip
+            target[:] = values[:]
+        chunk = file["features/block1_avg"].id.get_chunk_info(len(values) - 1)
+    with path.open("r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"x" * 8)
+    return path
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_a_file_is_written_whole_or_not_at_all(damaged, tmp_path, form):
+    target = tmp_path / "f"
+    for name in ("f", "f.rows.csv"):
+        (tmp_path / name).write_text("before")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(StoreCorrupt, match=r"damaged\.h5 is cut short or damaged"):
+        export_features(damaged, target, form, overwrite=True)
+    assert sorted(tmp_path.iterdir()) == before
+    assert [(tmp_path / name).read_text() for name in ("f", "f.rows.csv")] == ["before"] * 2
+
+
+@pytest.mark.parametrize(
     ("module", "form", "extra"), [("pyarrow", "parquet", "parquet"), ("anndata", "anndata", "anndata")]
 )
 def test_without_its_package_a_format_names_the_extra(place, tmp_path, monkeypatch, module, form, extra):
@@ -237,7 +292,9 @@ def test_select_keeps_views_and_several_labels(place, tmp_path):
 def test_select_by_path(place, tmp_path):
     assert select(place / "photos.h5", tmp_path / "s.h5", path_glob="re*/[12].png").images == 2
     with pytest.raises(StoreExists, match=r"s\.h5 is there already; choose another --output, or replace it"):
-        select(place / "photos.h5", tmp_path / "s.h5")
+        select(tmp_path / "nothing is read.h5", tmp_path / "s.h5")
+    with pytest.raises(StoreExists, match=r"s\.h5 is there already"):
+        merge([tmp_path / "nothing is read.h5"] * 2, tmp_path / "s.h5")
     assert select(place / "photos.h5", tmp_path / "s.h5", overwrite=True).images == 12
     shutil.copy(place / "photos.h5", tmp_path / "itself.h5")
     select(tmp_path / "itself.h5", tmp_path / "itself.h5", "label == 'red'", overwrite=True)
@@ -262,7 +319,7 @@ def changed(place, shared_photos, tmp_path):
 
 def test_duplicates_that_differ(place, changed, tmp_path):
     whole = place / "photos.h5"
-    with pytest.raises(DataError, match=r"'red/0.png' of .*changed.h5 has other bytes than in a store before it; give"):
+    with pytest.raises(DataError, match=r"'red/0.png' of .*changed.h5 has other bytes than in .*photos.h5; give"):
         merge([whole, changed], tmp_path / "m.h5")
     select(changed, tmp_path / "label.h5", "label == 'pink'")
     with pytest.raises(DataError, match=r"'red/1.png' of .*label.h5 has other labels than"):
@@ -279,6 +336,46 @@ def test_duplicates_that_differ(place, changed, tmp_path):
         assert rows[0] == [*old[0][0], "red/9.png"]
         assert rows[1][9] == (label,)
         np.testing.assert_array_equal(features["block3_max"][8], picture)
+
+
+@pytest.mark.parametrize(("duplicates", "taken"), [("error", 1), ("first", 1), ("last", 3)])
+def test_of_equal_images_the_features_of_one_store_are_taken(place, tmp_path, duplicates, taken):
+    stores = [tmp_path / f"{number}.h5" for number in (1, 2, 3)]
+    for number, path in enumerate(stores, 1):
+        shutil.copy(place / "photos.h5", path)
+        with h5py.File(path, "r+") as file:
+            file["features/block3_max"][:] = number
+    done = merge(stores, tmp_path / "m.h5", duplicates=duplicates)
+    assert (done.images, done.duplicates) == (12, 12)
+    assert (contents(tmp_path / "m.h5")[1]["block3_max"] == taken).all()
+
+
+def test_the_earlier_store_is_named_in_which_an_image_differs(place, changed, tmp_path):
+    for name, where in (("1", "label == 'blue'"), ("2", "label == 'red'"), ("3", "label == 'green'")):
+        select(place / "photos.h5", tmp_path / f"{name}.h5", where)
+    stores = [tmp_path / f"{name}.h5" for name in "123"]
+    with pytest.raises(DataError, match=r"'red/0.png' of .*changed.h5 has other bytes than in .*/2.h5; give"):
+        merge([*stores, changed], tmp_path / "m.h5")
+    with pytest.raises(DataError, match=r"'red/0.png' of .*/2.h5 has other bytes than in .*changed.h5; give"):
+        merge([changed, *stores], tmp_path / "m.h5")
+    assert merge([*stores, changed], tmp_path / "m.h5", duplicates="last").duplicates == 3
+    paths, labels, *_ = contents(tmp_path / "m.h5")[0]
+    assert [path for path in paths if path.startswith("red")] == [f"red/{number}.png" for number in (0, 1, 2, 3, 9)]
+    assert labels[paths.index("red/1.png")] == ("pink",)
+
+
+def test_failures_of_all_stores_are_kept_but_those_of_images_that_another_has(place, tmp_path):
+    stores = [tmp_path / f"{number}.h5" for number in (1, 2)]
+    for path, (paths, reasons) in zip(stores, (
+        (["a.png", "both.png", "red/0.png"], ["one", "one", "one"]), (["both.png", "z.png"], ["two", "two"]),
+    ), strict=True):  # fmt: skip
+        shutil.copy(place / "photos.h5", path)
+        with h5py.File(path, "r+") as file:
+            del file["failures"]
+            layout.write_failures(file, list(zip(paths, reasons, strict=True)))
+    merge(stores, tmp_path / "m.h5")
+    with Store(tmp_path / "m.h5") as opened:
+        assert opened.failures == [("a.png", "one"), ("both.png", "one"), ("z.png", "two")]
 
 
 def test_splits_of_one_store_alone_differ(place, shared_photos, tmp_path):
@@ -378,6 +475,12 @@ def test_choices_that_are_written_down_twice_to_keep_help_light_agree():
     assert merge_command.DUPLICATES == DUPLICATES
 
 
-def test_a_listing_of_a_shard_is_searched_for_too(place, shared_photos):
-    paths = list(list_images(shared_photos).paths)[:2]
-    assert len(list(search(place / "photos.h5", [shared_photos / path for path in paths]))) == 2
+def test_images_in_a_shard_are_searched_for_too(place, shared_photos, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ("red/1.png", "blue/2.png"):
+            tar.add(shared_photos / name, name)
+        tar.add(place / "rows.csv", "red/bad.png")
+    found = dict(search(place / "photos.h5", tmp_path / "a.tar", top=1))
+    (one,), (other,) = (found[f"{tmp_path}/a.tar/{name}"] for name in ("red/1.png", "blue/2.png"))
+    assert (one.path, other.path) == ("red/1.png", "blue/2.png")
+    assert "Pillow" in found[f"{tmp_path}/a.tar/red/bad.png"]

@@ -1,12 +1,14 @@
 """Convert: a store's features as a file that other programs read, written block by block of rows."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from featx.atomic import replacing
 from featx.errors import FeatxError, SpecError, StoreError, StoreExists
 from featx.export_features.table import FeatureTable, open_table
+from featx.store import check_absent
 
 SUFFIXES = {"parquet": ".parquet", "npy": ".npy", "csv": ".csv", "anndata": ".h5ad"}
 
@@ -62,27 +64,30 @@ def export_features(
     EngineError
         If a package of the format is not installed.
     StoreError
-        If the store cannot be read, or the file is there or cannot be written.
+        If the store cannot be read, or the file is there, is the store itself, or cannot be written.
     """
     form = form or _form_of(output)
     if form not in SUFFIXES:
         raise SpecError(f"--to of export-features must be one of {', '.join(SUFFIXES)}, got {form!r}")
     target = Path(store).with_suffix(SUFFIXES[form]) if output is None else Path(output)
     beside = [target.with_suffix(".rows.csv")] if form == "npy" else []
-    if there := [path for path in (target, *beside) if path.exists() and not overwrite]:
-        raise StoreExists(f"{there[0]} is there already; choose another --output, or replace it with --overwrite")
+    files = (target, *beside)
+    for path in files:
+        if path.exists() and Path(store).exists() and path.samefile(store):
+            raise StoreExists(f"{path} is the store that is read; choose another --output")
+        check_absent(path, overwrite=overwrite)
     with open_table(store, blocks, pools, split, split_column) as table:
         try:
-            for path in beside:
-                with replacing(path) as temporary:
+            with ExitStack() as stack:
+                # All are written before any is put in its place.
+                written, *rows = [stack.enter_context(replacing(path)) for path in files]
+                for temporary in rows:
                     table.write_rows(temporary)
-            with replacing(target) as temporary:
-                _writer(form)(table, temporary)
+                _writer(form)(table, written)
         except FeatxError:
             raise
         except OSError as error:
             raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
-        files = (target, *beside)
         return Converted(tuple(map(str, files)), len(table), table.width, sum(path.stat().st_size for path in files))
 
 

@@ -22,7 +22,7 @@ def write_anndata(table: FeatureTable, path: Path) -> None:
     obs = pandas.DataFrame({"path": paths, **columns, "view": table.views}, index=names)
     obs["label"] = obs["label"].astype("category")
     owners = [name for name, width in table.spec.widths.items() for _ in range(width)]
-    var = pandas.DataFrame({"feature": pandas.Categorical(owners)}, index=table.feature_names)
+    var = pandas.DataFrame({"feature": pandas.Categorical(owners)}, index=table.spec.column_names)
     uns = {"featx": __version__, "featx_spec": table.spec.to_json()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # What a package says of its own dependencies is not this file's.

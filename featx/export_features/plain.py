@@ -25,7 +25,7 @@ def write_csv(table: FeatureTable, path: Path) -> None:
     columns = table.columns
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*columns, *table.feature_names])
+        writer.writerow([*columns, *table.spec.column_names])
         known = zip(*columns.values(), strict=True)
         for _, values in table.blocks():
             writer.writerows([*next(known), *map(NINE_DIGITS, row.tolist())] for row in values)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from featx.rows import Names, Rows
+from featx.rows import SEPARATOR, Names, Rows
 from featx.spec import ExtractSpec
 from featx.store import Store
-from featx.texts import Column, Texts
+from featx.texts import Column, Texts, encode
 
 BLOCK_BYTES = 1 << 24
 """Features in memory at a time."""
-SEPARATOR = "|"
 
 
 class FeatureTable:
@@ -34,7 +33,7 @@ class FeatureTable:
     @property
     def width(self) -> int:
         """Columns of all features."""
-        return sum(self.spec.widths.values())
+        return self.spec.width
 
     @property
     def paths(self) -> Texts:
@@ -64,11 +63,6 @@ class FeatureTable:
         }  # fmt: skip
         return {**known, **self.splits}
 
-    @property
-    def feature_names(self) -> list[str]:
-        """The name of each column of features, ``block3_avg_17``."""
-        return [f"{name}_{column}" for name, width in self.spec.widths.items() for column in range(width)]
-
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """The first row of each block, and its features side by side, float32 (rows of the block, columns)."""
         step = max(1, BLOCK_BYTES // (4 * self.width))
@@ -79,8 +73,9 @@ class FeatureTable:
         """What is known of each row, as CSV."""
         with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(self.columns)
-            writer.writerows(zip(*self.columns.values(), strict=True))
+            columns = self.columns
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
 
 
 @contextmanager
@@ -98,4 +93,4 @@ def open_table(
 
 def escaped(text: str) -> str:
     """A file's name as text that is UTF-8: bytes that are not are escaped."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return encode(text).decode("utf-8", "backslashreplace")

@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from featx.engines import Engine, make_engine
 from featx.engines.golden import check_golden, compute_golden
 from featx.engines.streaming import feature_parts
 from featx.engines.timings import Timings
-from featx.errors import ImageError, SpecError, StoreExists
+from featx.errors import ImageError, SpecError, StoreError, StoreExists
 from featx.extract.precision import draw_sample, settle_precision
-from featx.extract.report import ExtractReport, make_report
+from featx.extract.report import ExtractReport, count_changed, make_report
 from featx.extract.update import Ledger, OldStore, read_parts
 from featx.images import MAX_PIXELS, Listing, list_images
 from featx.progress import progress_bar
@@ -103,7 +104,7 @@ def extract(
     trunk = load_trunk(spec.trunk, weights)
     spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
     workers = workers or os.cpu_count() or 1
-    timings = Timings(workers)
+    timings = Timings(workers, precision or spec.precision)
 
     def make(spec: ExtractSpec) -> Engine:
         return make_engine(trunk, spec, device, batch_size, engine)
@@ -131,10 +132,21 @@ def extract(
                              f"{': '.join(ledger.failures[0])}")  # fmt: skip
         table = RowTable.of(ledger.rows, ledger.digests, ledger.failures, spec.views)
         sources = [*([output] if len(old.rows) else []), *folder.part_files()]
-        assemble(output, table, spec, golden or dict(old.golden), sources, scratch=folder.path)
+        with _resumable():
+            assemble(output, table, spec, golden or dict(old.golden), sources, scratch=folder.path)
         folder.discard()
     seconds = time.monotonic() - began
-    return make_report(output, spec.views * ledger.extracted, dropped, seconds, settled.agreement, timings)
+    changed = count_changed(old.rows, ledger.rows.take(np.flatnonzero(ledger.digests)))
+    return make_report(output, spec.views * ledger.extracted, dropped, seconds, settled.agreement, timings, changed)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Say of a disk that does not take what is written how to go on once it does."""
+    try:
+        yield
+    except StoreError as error:
+        raise StoreError(f"{error}; what is finished is kept: mend that and run the same command again") from error
 
 
 def _name(source: object) -> str:
@@ -171,7 +183,8 @@ def _begin(
     if old.golden:
         check_golden(engine, old.golden, str(folder.store))
     golden = dict(old.golden) or compute_golden(engine)
-    folder.start(engine.spec, golden)
+    with _resumable():
+        folder.start(engine.spec, golden)
     return golden
 
 
@@ -192,5 +205,6 @@ def _write_parts(folder: PartFolder, parts: Iterable[Part], ledger: Ledger, timi
 
 def _write(folder: PartFolder, part: Part, timings: Timings) -> None:
     began = time.perf_counter()
-    folder.write(part)
+    with _resumable():
+        folder.write(part)
     timings.seconds["writing"] += time.perf_counter() - began

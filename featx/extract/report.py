@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from featx.engines.timings import Timings
+from featx.rows import Rows
 from featx.store import Store
+from featx.texts import Column
 
 
 @dataclass(frozen=True)
@@ -16,7 +21,8 @@ class ExtractReport:
     pairs of files with the same bytes in different classes. ``precision`` is the class that was taken, ``agreement``
     the mean cosine of each feature to fp32 if int8 was calibrated now. ``rates`` are images a second that each stage
     could do were it alone, ``advice`` says which holds up the others and what would help; both are empty if nothing was
-    extracted.
+    extracted. ``views`` are the rows of an image. Of images that were there and are kept, ``relabeled`` have other
+    labels now, and ``resplit`` other values in columns such as ``split``.
     """
 
     store: str
@@ -31,12 +37,21 @@ class ExtractReport:
     agreement: dict[str, float] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     advice: str = ""
+    views: int = 1
+    relabeled: int = 0
+    resplit: int = 0
 
 
 def make_report(
-    output: Path, extracted: int, dropped: int, seconds: float, agreement: dict[str, float], timings: Timings
+    output: Path,
+    extracted: int,
+    dropped: int,
+    seconds: float,
+    agreement: dict[str, float],
+    timings: Timings,
+    changed: tuple[int, int],
 ) -> ExtractReport:
-    """The report of a store that has just been written."""
+    """The report of a store that has just been written; ``changed`` is what `count_changed` counted."""
     with Store(output) as store:
         return ExtractReport(
             store=str(output),
@@ -51,7 +66,25 @@ def make_report(
             agreement=agreement,
             rates=timings.rates,
             advice=timings.advice,
+            views=store.spec.views,
+            relabeled=changed[0],
+            resplit=changed[1],
         )
+
+
+def count_changed(old: Rows, new: Rows) -> tuple[int, int]:
+    """Of how many images that are in both the labels differ, and of how many a value of a split column."""
+    at = new.paths.find(old.paths)
+    old, new = old.take(np.flatnonzero(at >= 0)), new.take(at[at >= 0])
+    resplit, blank = np.zeros(len(old), bool), Column.filled("", len(old))
+    for name in {*old.splits, *new.splits}:
+        resplit |= _differs(old.splits.get(name, blank), new.splits.get(name, blank))
+    return int(_differs(old.labels, new.labels).sum()), int(resplit.sum())
+
+
+def _differs(old: Column[Any], new: Column[Any]) -> np.ndarray:
+    codes = Column.joined([old, new]).codes
+    return codes[: len(old)] != codes[len(old) :]
 
 
 def _conflicts(store: Store) -> list[tuple[str, str]]:

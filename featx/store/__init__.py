@@ -3,6 +3,6 @@
 from featx.store.assemble import RowTable, assemble
 from featx.store.parts import Part, PartFolder
 from featx.store.reader import Store, is_store
-from featx.store.rewrite import write_store
+from featx.store.rewrite import check_absent, write_store
 
-__all__ = ["Part", "PartFolder", "RowTable", "Store", "assemble", "is_store", "write_store"]
+__all__ = ["Part", "PartFolder", "RowTable", "Store", "assemble", "check_absent", "is_store", "write_store"]

@@ -76,7 +76,7 @@ def assemble(
     StoreError
         If the disk has not the room, or does not take what is written.
     """
-    _check_room(target, len(table.paths) * 4 * sum(spec.widths.values()))
+    _check_room(target, len(table.paths) * 4 * spec.width)
     try:
         with ExitStack() as stack:
             files = [stack.enter_context(h5py.File(path)) for path in sources]
@@ -87,18 +87,13 @@ def assemble(
             _write_table(store, table)
             _copy(store, table, spec, files)
     except (OSError, RuntimeError) as error:
-        raise StoreError(
-            f"{target} cannot be assembled: {error}; its parts are kept: mend that and run the same command again"
-        ) from error
+        raise StoreError(f"{target} cannot be assembled: {error}") from error
 
 
 def _check_room(target: Path, needed: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if free < needed:
-        raise StoreError(
-            f"{target} needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free on its disk; "
-            "its parts are kept: make room and run the same command again"
-        )
+        raise StoreError(f"{target} needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free on its disk")
 
 
 def _write_table(store: h5py.File, table: RowTable) -> None:

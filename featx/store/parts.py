@@ -169,7 +169,4 @@ def _sound(path: Path) -> bool:
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:
-    return StoreError(
-        f"{path} cannot be written: {error.strerror or error}; what is finished is kept: "
-        "mend that and run the same command again"
-    )
+    return StoreError(f"{path} cannot be written: {error.strerror or error}")

@@ -11,6 +11,12 @@ from featx.store.assemble import RowTable, assemble
 from featx.store.parts import PartFolder
 
 
+def check_absent(target: Path, *, overwrite: bool) -> None:
+    """Raise ``StoreExists`` if a file is there and is not to be replaced."""
+    if target.exists() and not overwrite:
+        raise StoreExists(f"{target} is there already; choose another --output, or replace it with --overwrite")
+
+
 def write_store(
     target: Path,
     table: RowTable,
@@ -34,6 +40,5 @@ def write_store(
         If it cannot be written.
     """
     with PartFolder(target) as folder:
-        if target.exists() and not overwrite:
-            raise StoreExists(f"{target} is there already; choose another --output, or replace it with --overwrite")
+        check_absent(target, overwrite=overwrite)
         assemble(target, table, spec, golden, sources, scratch=folder.path)
