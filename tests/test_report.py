@@ -1,4 +1,5 @@
 import base64
+import csv
 import dataclasses
 import json
 import shlex
@@ -18,9 +19,10 @@ from sklearn.model_selection import cross_val_predict
 
 from featx import load_features, load_model
 from featx.commands import main
-from featx.errors import DataError, EngineError, ListingError, ModelError
+from featx.errors import DataError, EngineError, ListingError, ModelError, SpecError
 from featx.evaluate import evaluate
 from featx.extract import extract
+from featx.finetune.log import Log
 from featx.fit import fit
 from featx.heads.folds import make_folds
 from featx.heads.metrics import score_report
@@ -30,7 +32,7 @@ from featx.report.decisions import read_decisions
 from featx.report.page import render
 from featx.report.pictures import small_copies
 from featx.report.plot import Plot, linear, logarithmic, points, round_step
-from featx.report.run import open_run
+from featx.report.run import MAX_LOGS, open_run
 from featx.report.section import percent, sentence
 from featx.report.sections import (
     accuracy,
@@ -125,8 +127,8 @@ def test_scores_are_those_of_evaluate(run, hostile_model):
     scores = {score.name: score for score in accuracy.make(run).data.scores}
     scored = evaluate(load_model(hostile_model), run.store)
     assert scores["accuracy"].value == scored["accuracy"] == pytest.approx(10 / 12)
-    assert scores["calibration error"].value == scored["calibration_error"]
-    assert scores["calibration error"].interval is None
+    assert scores["expected calibration error"].value == scored["calibration_error"]
+    assert scores["expected calibration error"].interval is None
     low, high = scores["macro F1"].interval
     assert 0 < low < scores["macro F1"].value < high <= 1
 
@@ -214,6 +216,63 @@ def test_a_models_store_is_known_by_its_images(hostile_model, shared_store, tmp_
         open_run(tmp_path / "alone.featx")
     monkeypatch.chdir(hostile_model.parent)
     assert open_run(tmp_path / "alone.featx").store.name == "photos.h5"
+
+
+def test_of_several_stores_the_one_that_the_model_was_fitted_on_is_taken(photos, tmp_path, oxford):
+    """The same images each time, in files that come first by the alphabet: with views, and without the split column."""
+    paths = sorted(photos.rglob("*.png"))
+    plain = [f"{path.relative_to(photos)},{path.parent.name}" for path in paths]
+    for name, header, rows in (
+        ("m", "path,label,split", [f"{row},{'test' if index % 3 else 'train'}" for index, row in enumerate(plain)]),
+        ("a", "path,label", plain),
+        ("b", "path,label", [row.replace("red", "rouge") if row.endswith("red") else row for row in plain]),
+    ):
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *rows]))
+        extract(tmp_path / f"{name}.csv", tmp_path / f"{name}.h5", ExtractSpec(size=32, blocks=(1,)), root=photos)
+    views = ExtractSpec(size=32, blocks=(1,), views=2, augment="flip")
+    extract(tmp_path / "a.csv", tmp_path / "n-views.h5", views, root=photos)
+    for name, store in {"split": "m", "whole": "a", "n-views": "n-views", "m": "a"}.items():
+        fit(tmp_path / f"{store}.h5", tmp_path / f"{name}.featx", head="softmax", C=1, folds=2)
+    chosen = {name: open_run(tmp_path / f"{name}.featx").store.name for name in ("split", "whole", "n-views", "m")}
+    assert chosen == {"split": "m.h5", "whole": "a.h5", "n-views": "n-views.h5", "m": "m.h5"}
+    old = load_model(tmp_path / "whole.featx")
+    del old.info["store_rows"]
+    old.save(tmp_path / "old.featx")
+    assert open_run(tmp_path / "old.featx").store.name == "a.h5"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"column": "nosuch"}, SpecError, r"--split-column of report is for a store alone: .* leave it out"),
+        (
+            {"column": "nosuch", "store": "other"},
+            DataError,
+            r"--split-column of report must be .* \(none: .* got nosuch",
+        ),
+        ({"store": "twin"}, DataError, r"the split column of .*photos\.featx must be one that .*twin.* got split"),
+    ],
+    ids=["own", "other store", "no column"],
+)
+def test_wrong_options_of_a_model_are_refused_at_once(hostile_model, shared_store, tmp_path, options, error, message):
+    twin = tmp_path / "twin.h5"
+    twin.write_bytes(hostile_model.with_suffix(".h5").read_bytes())
+    with h5py.File(twin, "r+") as file:
+        del file["splits"]
+    if "store" in options:
+        options = {**options, "store": {"twin": twin, "other": shared_store}[options["store"]]}
+    with pytest.raises(error, match=message):
+        open_run(hostile_model, **options)
+
+
+def test_wrong_options_of_a_store_are_refused_at_once(hostile_model, tmp_path):
+    store = hostile_model.with_suffix(".h5")
+    with pytest.raises(DataError, match=r"--split-column of report must be one that .* has \(split\), got nosuch"):
+        open_run(store, column="nosuch")
+    with pytest.raises(SpecError, match=r"--store of report is for a model, but .*photos\.h5 is a store itself"):
+        open_run(store, store=store)
+    with pytest.raises(ModelError, match=r"RUN of report must be a store or a model, but .*no\.h5 is not there; .*fit"):
+        open_run(tmp_path / "no.h5")
 
 
 def test_the_folder_of_the_images_is_checked(hostile_model, tmp_path):
@@ -317,10 +376,15 @@ def log_rows(*accuracies):
     )
 
 
+def make_log(folder, *accuracies):
+    folder.mkdir(parents=True)
+    (folder / "log.jsonl").write_text(log_rows(*accuracies))
+    return folder
+
+
 def test_curves_show_every_log_and_the_best_epoch(hostile_model, tmp_path):
     for name, values in {"a.featx": (0.5, 0.9, 0.8), "b.featx": (0.4, 0.6)}.items():
-        (tmp_path / f"{name}.finetune").mkdir()
-        (tmp_path / f"{name}.finetune" / "log.jsonl").write_text(log_rows(*values))
+        make_log(tmp_path / f"{name}.finetune", *values)
     section = curves.make(open_run(hostile_model, finetune=sorted(tmp_path.iterdir())))
     assert [(curve.name, curve.best, curve.seconds) for curve in section.data.curves] == [
         ("a.featx", 1, 4.5), ("b.featx", 1, 3.0)]  # fmt: skip
@@ -330,17 +394,66 @@ def test_curves_show_every_log_and_the_best_epoch(hostile_model, tmp_path):
 
 def test_a_log_is_found_beside_its_model(hostile_model, tmp_path):
     load_model(hostile_model).save(tmp_path / "tuned.featx")
-    (tmp_path / "tuned.featx.finetune").mkdir()
     store = hostile_model.with_suffix(".h5")
     assert open_run(tmp_path / "tuned.featx", store=store).logs == ()
-    (tmp_path / "tuned.featx.finetune" / "log.jsonl").write_text(log_rows(0.5))
+    make_log(tmp_path / "tuned.featx.finetune", 0.5)
     (folder,) = open_run(tmp_path / "tuned.featx", store=store).logs
     assert folder.name == "tuned.featx.finetune"
 
 
 def test_a_folder_without_a_log_is_named(hostile_model, tmp_path):
-    with pytest.raises(DataError, match=r"--finetune of report must name folders .* has no log"):
-        curves.make(open_run(hostile_model, finetune=[tmp_path]))
+    with pytest.raises(DataError, match=r"has no training log, log\.jsonl; give folders that featx finetune made"):
+        open_run(hostile_model, finetune=[tmp_path])
+
+
+def test_logs_of_folders_of_one_name_are_told_apart_by_their_paths(hostile_model, tmp_path):
+    folders = [make_log(tmp_path / place / "tuned.featx.finetune", 0.5, value)
+               for place, value in {"a": 0.6, "b": 0.7}.items()]  # fmt: skip
+    folders.append(make_log(tmp_path / "other.finetune", 0.1))
+    found = curves.make(open_run(hostile_model, finetune=folders)).data.curves
+    assert [curve.name for curve in found] == [*(str(folder)[: -len(".finetune")] for folder in folders[:2]), "other"]
+
+
+def test_more_logs_than_can_be_told_apart_are_refused(hostile_model, tmp_path):
+    folders = [make_log(tmp_path / f"{number}.finetune", 0.5) for number in range(MAX_LOGS + 1)]
+    assert len(curves.make(open_run(hostile_model, finetune=folders[1:])).data.curves) == MAX_LOGS
+    with pytest.raises(SpecError, match=r"--finetune of report must be given 6 times at most, .* got 7"):
+        open_run(hostile_model, finetune=folders)
+
+
+def test_a_stage_begins_where_the_one_before_ended(hostile_model, tmp_path):
+    folder = make_log(tmp_path / "a.finetune", 0.5, 0.6)
+    log = folder / "log.jsonl"
+    log.write_text(log.read_text() + log_rows(0.6, 0.9).replace("head", "trunk"))
+    (curve,) = curves.make(open_run(hostile_model, finetune=[folder])).data.curves
+    assert curve.epochs == (0, 1, 1, 2)
+
+
+def test_a_bad_line_of_a_log_is_named(hostile_model, tmp_path):
+    folder = make_log(tmp_path / "a.finetune", 0.5)
+    for line in ("{", "[1]", '{"epoch": 1, "stage": "head"}', '{"epoch": 1, "val_accuracy": 0.5}', "\xff"):
+        (folder / "log.jsonl").write_bytes((log_rows(0.5) + line).encode("latin-1"))
+        with pytest.raises(DataError, match=r"line 2 of .*log\.jsonl is no row of a training log; remove it"):
+            open_run(hostile_model, finetune=[folder])
+
+
+def test_a_log_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
+    log = Log(make_log(tmp_path / "a.finetune", 0.5))
+    before = (log.folder / "log.jsonl").read_bytes()
+    with pytest.raises(TypeError):
+        log.add(epoch=1, stage="head", val_accuracy=object())
+    assert (log.folder / "log.jsonl").read_bytes() == before
+    log.rows.pop()
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
+        patched.setattr(csv, "DictWriter", full)
+        log.add(epoch=1, stage="head", val_accuracy=0.6)
+    assert not (log.folder / "log.csv").exists()
+    assert [row["epoch"] for row in Log(log.folder).rows] == [0, 1]
+
+
+def full(file, columns):
+    file.write("epoch")
+    raise OSError("the disk is full")
 
 
 def heads_of(model):

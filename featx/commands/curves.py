@@ -17,6 +17,6 @@ def command(runs: tuple[str, ...], output: str) -> None:
     Examples:
       featx curves tuned.featx.finetune scratch.featx.finetune -o curves.png
     """
-    from featx.finetune.log import Log, draw_curves
+    from featx.finetune.log import draw_curves, read_logs
 
-    draw_curves({Path(run).name.removesuffix(".finetune"): Log(Path(run)).rows for run in runs}, Path(output))
+    draw_curves(read_logs(runs), Path(output))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from featx.advise import Advice, advise
-from featx.errors import DataError, FeatxError, ListingError, ModelError
+from featx.errors import DataError, FeatxError, ListingError, ModelError, SpecError, WeightsError
+from featx.finetune.log import read_logs
 from featx.heads.rows import fingerprint
 from featx.info import describe
 from featx.model import Model, load_model
@@ -17,6 +18,9 @@ from featx.probe import ProbeReport, probe
 from featx.report.decisions import Decisions, read_decisions
 from featx.store import Store, is_store
 from featx.suspects import Suspects, find_suspects
+
+MAX_LOGS = 6
+"""Curves that can be told apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +44,15 @@ class Run:
     engine: str = "auto"
     device: str = "auto"
 
+    @cached_property
+    def fitted_here(self) -> bool:
+        """Whether the model was fitted on the store's images."""
+        return self.model is not None and bool(self.model.info["store"] == fingerprint(self.images.digests))
+
     @property
     def selection(self) -> dict[str, Any]:
         """How training rows are told from others, as `featx.fit.fit` takes it."""
-        if self.model and self.model.info["store"] == fingerprint(self.images.digests):
-            chosen: dict[str, Any] = self.model.info["selection"]
-            return chosen
-        return {"column": self.column}
+        return self.model.info["selection"] if self.model and self.fitted_here else {"column": self.column}
 
     @cached_property
     def images(self) -> Images:
@@ -82,8 +88,11 @@ class Run:
 
     @cached_property
     def probe(self) -> ProbeReport:
-        """Every depth of the trunk; ``DataError`` if labels do not allow it."""
-        return probe(self.store, engine=self.engine, device=self.device, **self.selection)
+        """Every depth of the trunk, timed if its weights are here; ``DataError`` if labels do not allow it."""
+        try:
+            return probe(self.store, engine=self.engine, device=self.device, **self.selection)
+        except WeightsError:
+            return probe(self.store, timed=False, **self.selection)
 
     @cached_property
     def advice(self) -> Advice:
@@ -108,35 +117,84 @@ def open_run(
 ) -> Run:
     """Find what belongs to a model or a store; see `featx.report.report` for the parameters and errors."""
     path = Path(path)
+    if not path.exists():
+        raise ModelError(
+            f"RUN of report must be a store or a model, but {path} is not there; make them with: "
+            "featx extract IMAGES --output photos.h5, and featx fit photos.h5 --output photos.featx"
+        )
     model = None if is_store(path) else load_model(path)
+    if store and model is None:
+        raise SpecError(f"--store of report is for a model, but {path} is a store itself; leave it out")
     chosen = path if model is None else Path(store) if store else find_store(model, path)
     logs = tuple(map(Path, finetune)) or _logs_beside(path)
     run = Run(chosen, model, None if root is None else Path(root), logs, column, engine, device)
-    if run.root and not any((run.root / image).is_file() for image in run.images.paths):
-        raise ListingError(
-            f"--root of report must be the folder that the paths of {chosen} are relative to, such as "
-            f"{run.images.paths[0]}; {root} has none of them"
-        )
+    _check_column(run)
+    _check_root(run)
+    _check_logs(run)
     return run
 
 
+def _check_column(run: Run) -> None:
+    if run.column and run.fitted_here:
+        raise SpecError(
+            f"--split-column of report is for a store alone: {run.store} is looked at by the rows that the model was "
+            "fitted on; leave it out"
+        )
+    column = run.selection.get("column")
+    with Store(run.store) as store:
+        columns = store.splits
+    if column is not None and column not in columns:
+        known = ", ".join(columns) or "none: extract a manifest that has one"
+        whose = f"the split column of {run.model.path}" if run.model and run.fitted_here else "--split-column of report"
+        raise DataError(f"{whose} must be one that {run.store} has ({known}), got {column}")
+
+
+def _check_root(run: Run) -> None:
+    if run.root and not any((run.root / image).is_file() for image in run.images.paths):
+        raise ListingError(
+            f"--root of report must be the folder that the paths of {run.store} are relative to, such as "
+            f"{run.images.paths[0]}; {run.root} has none of them"
+        )
+
+
+def _check_logs(run: Run) -> None:
+    if len(run.logs) > MAX_LOGS:
+        raise SpecError(
+            f"--finetune of report must be given {MAX_LOGS} times at most, for curves that can be told apart, got "
+            f"{len(run.logs)}"
+        )
+    read_logs(run.logs)
+
+
 def find_store(model: Model, path: Path) -> Path:
-    """The store that a model was fitted on, known by its images, beside the model or in the working folder."""
+    """The store that a model was fitted on, known by what is in it, beside the model or in the working folder.
+
+    Of several, that of the model's own name is taken, else the first by the alphabet.
+    """
     for folder in dict.fromkeys((path.parent, Path())):
-        for candidate in sorted(folder.glob("*.h5")):
+        for candidate in sorted(folder.glob("*.h5"), key=lambda file: (file.stem != path.stem, file.name)):
             if is_store(candidate) and _belongs(model, candidate):
                 return candidate
     raise ModelError(
-        f"--store of report must be given: no .h5 file beside {path} or in the working folder has the features that "
-        "the model was fitted on"
+        f"--store of report must be given: no .h5 file beside {path} or in the working folder has the images, views, "
+        "features and columns that the model was fitted on"
     )
 
 
 def _belongs(model: Model, path: Path) -> bool:
+    """Whether the images, their classes, views and features, and the columns that the fit asked for are the model's."""
+    info = model.info
+    asked = {info["selection"].get("column"), info.get("sample_weight", "given")} - {None, "given"}
     try:
         with Store(path) as store:
             store.check_has(model.spec, "the model")
-            return bool(fingerprint(store.digests[:: store.spec.views]) == model.info["store"])
+            # A model of an older featx does not say how many rows its store had.
+            return bool(
+                info.get("store_rows", store.rows) == store.rows
+                and info["store"] == fingerprint(store.digests[:: store.spec.views])
+                and {*model.classes} <= {*store.classes}
+                and asked <= store.splits.keys()
+            )
     except FeatxError:
         return False
 
