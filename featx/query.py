@@ -5,6 +5,7 @@ The text is parsed as Python and then read node by node: nothing of it is ever r
 
 import ast
 import operator
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -24,15 +25,18 @@ ORDERS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 MIRRORED: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.Gt: ast.Lt, ast.GtE: ast.LtE}
 NEGATED: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.NotEq: ast.Eq, ast.NotIn: ast.In}
 MAX_LENGTH = 10_000
+SHOWN = 200
+"""Characters of a query that a message shows."""
 WAYS = "comparisons such as label == 'rose', split in ('train', 'val'), 'x' in path or weight > 0.5, and, or, not"
 
 
 def find_rows(rows: Rows, expression: str) -> Mask:
     """Which rows an expression is true of, bool (rows,).
 
-    Names are ``path``, ``label`` and the split columns. Texts are compared as texts, with a number as numbers, where
-    a row without a value is never meant. ``'x' in path`` asks for a part of it. Of an image with several labels,
-    ``label == 'a'`` is true if one of them is, ``label != 'a'`` if none is, ``label == ''`` if it has none.
+    Names are ``path``, ``label`` and the split columns. Texts are compared as texts, with a number as numbers, which
+    no row without a value passes; ``!=`` and ``not`` take all rows that the opposite does not, so ``weight != 1`` also
+    those without a value. ``'x' in path`` asks for a part of it. Of an image with several labels, ``label == 'a'`` is
+    true if one of them is, ``label != 'a'`` if none is, ``label == ''`` if it has none.
 
     Raises
     ------
@@ -44,12 +48,14 @@ def find_rows(rows: Rows, expression: str) -> Mask:
     if len(expression) > MAX_LENGTH:
         raise SpecError(f"a query must have at most {MAX_LENGTH} characters, got {len(expression)}")
     try:
-        tree = ast.parse(expression.strip(), mode="eval")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's advice on what it parses is none on queries.
+            tree = ast.parse(expression.strip(), mode="eval")
         return _Query(rows, expression).mask(tree.body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if isinstance(error, SpecError | DataError):
             raise
-        raise SpecError(f"a query must be {WAYS}, got {expression!r}: {error}") from None
+        raise SpecError(f"a query must be {WAYS}, got {_short(expression)}: {error}") from None
 
 
 class _Query:
@@ -84,8 +90,12 @@ class _Query:
             return self._where(right, self._ordered(right, MIRRORED.get(kind, kind), left))
         if isinstance(right, ast.Name) and kind is ast.In:
             part = self._constant(left)
+            if not isinstance(part, str):
+                raise self._wrong(left, f"a text before in, such as '{part}'")
             is_label = right.id == "label"
-            return self._where(right, lambda value: value == part if is_label else str(part) in value)
+            return self._where(right, lambda value: value == part if is_label else part in value)
+        if isinstance(left, ast.Name) and kind is ast.In:
+            raise self._wrong(right, "a list after in; of one text it needs a comma, ('train',)")
         raise self._wrong(left)
 
     def _ordered(self, name: ast.Name, kind: type[ast.cmpop], side: ast.expr) -> Test:
@@ -119,12 +129,18 @@ class _Query:
             return _spread(rows.labels, lambda names: any(map(test, names or ("",))))
         if name.id not in rows.splits:
             known = ", ".join(["path", "label", *rows.splits])
-            raise SpecError(f"a query may name {known}, got {name.id!r} in {self._expression!r}")
+            raise SpecError(f"a query may name {known}, got {name.id!r} in {_short(self._expression)}")
         return _spread(rows.splits[name.id], test)
 
-    def _wrong(self, node: ast.expr) -> SpecError:
-        part = ast.get_source_segment(self._expression.strip(), node)
-        return SpecError(f"a query must be {WAYS}, got {part!r} in {self._expression!r}")
+    def _wrong(self, node: ast.expr, wanted: str = "") -> SpecError:
+        part = ast.get_source_segment(self._expression.strip(), node) or ""
+        must = f"must have {wanted}" if wanted else f"must be {WAYS}"
+        return SpecError(f"a query {must}, got {_short(part)} in {_short(self._expression)}")
+
+
+def _short(text: str) -> str:
+    """A text as a message shows it, cut where it is long."""
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "…")
 
 
 def _spread(column: Column[T], test: Callable[[T], bool]) -> Mask:

@@ -466,7 +466,10 @@ def test_the_commands(place, shared_photos, tmp_path):
     shutil.copy(shared_photos / "red" / "3.png", tmp_path / "new")
     result = run("search", store, tmp_path / "new", "--json", "--top", "1", code=3)
     assert "bad.png: empty file" in result.stderr
-    assert json.loads(result.stdout)[str(tmp_path / "new" / "3.png")][0]["path"] == "red/3.png"
+    said = json.loads(result.stdout)
+    assert said["failures"] == [[str(tmp_path / "new" / "bad.png"), "empty file"]]
+    assert said["matches"][str(tmp_path / "new" / "3.png")][0]["path"] == "red/3.png"
+    assert len(said["matches"]) == 1
     assert "a query must be" in run("select", store, "-o", tmp_path / "c.h5", "--where", "1", code=1).output
 
 

@@ -35,18 +35,18 @@ def command(
 
     if max_pixels is not None:
         options["max_pixels"] = max_pixels
-    found, failed = {}, False
+    found, failures = {}, []
     for path, matches in search(store, images, **options):
         if isinstance(matches, str):
-            failed = True
+            failures.append((path, matches))
             click.echo(f"warning: {printable(path)}: {matches}", err=True)
             continue
         found[path] = [dataclasses.asdict(match) for match in matches]
         if not as_json:
             click.echo("\n".join([printable(path), *map(_line, matches)]))
     if as_json:
-        echo_json(found)
-    if failed:
+        echo_json({"matches": found, "failures": failures})
+    if failures:
         ctx.exit(WITH_FAILURES)
 
 
