@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -107,7 +108,43 @@ def test_info_in_words(shared_store, model):
     assert "rows: 36" in said
     assert "failures: none" in said
     assert "  blue: 12" in said
-    assert "head: softmax" in run("info", model).output
+
+
+def test_info_of_a_model_can_be_read(shared_store, tmp_path):
+    path = tmp_path / "m.featx"
+    run("fit", shared_store, "-o", path, "--folds", "3", "--head", "linear-svc", "--calibrate", "--nested", "-q")
+    said = run("info", path).output
+    assert len(said.splitlines()) < 25
+    assert max(map(len, said.splitlines())) <= 100
+    facts = json.loads(run("info", path, "--json").stdout)
+    for line in (
+        "head: linear-svc",
+        "classes: blue, green, red",
+        "blocks: 1",
+        "features: block1_avg (64), block1_max (64)",
+        "fitted on: 36 rows",
+        f"chosen: best of {len(facts['search']['rows'])} heads, C and blocks, by 3 folds",
+        "cross-validated accuracy: 1.0000 ± 0.0000 (standard error)",
+        "not flattered by the choice: 1.0000 ± 0.0000 (standard error)",
+        "  method: sigmoid",
+    ):
+        assert line in said.splitlines()
+    assert f"C: {facts['C']}" in said
+    assert facts["spec"]["trunk_digest"]
+
+
+def test_info_of_a_tuned_model_says_what_tuning_brought(model, tmp_path):
+    loaded = load_model(model)
+    tuned = {"val_start": 0.5, "val_best": 0.75, "recipe": {"epochs": 3}}
+    augmentation = {"views": 4, "augment": "flip"}
+    dataclasses.replace(loaded, info={**loaded.info, "finetune": tuned, "augmentation": augmentation}).save(
+        tmp_path / "tuned.featx"
+    )
+    said = run("info", tmp_path / "tuned.featx").output
+    assert "fine-tuned: validation accuracy 0.5000 -> 0.7500\n" in said
+    assert "augmentation:\n  augment: flip\n  views: 4\n" in said
+    dataclasses.replace(loaded, info={}).save(tmp_path / "bare.featx")
+    assert "head: softmax" in run("info", tmp_path / "bare.featx").output
 
 
 def test_failures_are_warned_of_and_end_with_three(photos, tmp_path, model):
@@ -116,7 +153,7 @@ def test_failures_are_warned_of_and_end_with_three(photos, tmp_path, model):
     result = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", code=3)
     assert "warning: red/bad 0.png: empty file" in result.stderr
     assert "warning: 2 more; see: featx info" in result.stderr
-    assert "12 images failed and are recorded" in result.stdout
+    assert "12 images failed: see featx info" in result.stdout
     assert "  red/bad 3.png: empty file" in run("info", tmp_path / "p.h5").output
     result = run("predict", model, photos, code=3)
     assert "12 images could not be read" in result.stderr
@@ -131,10 +168,10 @@ def test_what_else_extract_reports(photos, tmp_path):
     draw(0, 1).save(photos / "red" / "turned.png", exif=exif)
     result = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--max-pixels", "100000")
     assert "blue/copy.png and red/0.png have the same bytes but different classes" in result.stderr
-    assert "1 images were turned upright" in result.stdout
+    assert "1 image turned upright" in result.stdout
     (photos / "red" / "turned.png").unlink()
     said = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--missing", "drop").output
-    assert "1 rows dropped" in said
+    assert "1 row dropped" in said
 
 
 def test_too_many_pixels_is_a_failure_that_names_the_option(photos, tmp_path, model):
@@ -155,6 +192,52 @@ def test_predictions_as_json_lines(model, shared_photos, tmp_path):
     assert good["classes"][0] == "red"
     assert len(good["probabilities"]) == 2
     assert set(bad) == {"path", "reason"}
+
+
+def test_a_store_that_does_not_fit_leaves_no_output(model, photos, tmp_path):
+    run("extract", photos, "-o", tmp_path / "small.h5", "--size", "48", "--pools", "avg,max")
+    (tmp_path / "there.csv").write_text("mine")
+    refused = run("predict", model, tmp_path / "small.h5", code=1)
+    assert refused.stdout == ""
+    assert "size is 32 in the model but 48" in refused.stderr
+    run("predict", model, tmp_path / "small.h5", "-o", tmp_path / "there.csv", code=1)
+    assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+def test_one_bad_image_is_one_image(model, shared_photos, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"")
+    result = run("predict", model, shared_photos / "red" / "1.png", tmp_path / "bad.png", code=3)
+    assert "warning: 1 image could not be read" in result.stderr
+
+
+def test_labels_and_splits_that_change_are_counted(photos, tmp_path):
+    """The same images first as a folder, then as a manifest, then as a folder again."""
+    store, options = tmp_path / "p.h5", ("--size", "32", "--blocks", "1", "--views", "2")
+    said = run("extract", photos, "-o", store, *options).output
+    assert "p.h5: 48 rows of 24 images, 48 extracted in" in said
+    assert "images/s)" in said
+    assert "changed" not in said
+    names = sorted(path.relative_to(photos) for path in photos.rglob("*.png"))
+    lines = [f"{name},{'red' if i < 3 else name.parent},{'test' if i % 2 else 'train'}" for i, name in enumerate(names)]
+    (photos / "rows.csv").write_text("\n".join(["path,label,split", *lines]))
+    said = run("extract", photos / "rows.csv", "-o", store, *options).output
+    assert "labels of 3 images changed to what the source says now\n" in said
+    assert "split columns of 24 images changed to what the source says now\n" in said
+    assert "changed" not in run("extract", photos / "rows.csv", "-o", store, *options).output
+    again = json.loads(run("extract", photos, "-o", store, *options, "--json").stdout)
+    assert (again["relabeled"], again["resplit"], again["extracted"], again["views"]) == (3, 24, 0, 2)
+
+
+def test_evaluate_says_what_a_calibration_error_is_and_how_to_have_one(photos, tmp_path, shared_store):
+    options = ("--head", "linear-svc", "--blocks", "1", "--C", "1", "--folds", "2", "--test-size", "0.4")
+    run("fit", shared_store, "-o", tmp_path / "m.featx", *options)
+    said = run("evaluate", tmp_path / "m.featx", shared_store)
+    assert "calibration" not in said.stdout
+    assert "no expected calibration error: linear-svc has no probabilities; fit with --calibrate" in said.stderr
+    run("fit", shared_store, "-o", tmp_path / "m.featx", *options, "--calibrate", "--overwrite")
+    said = run("evaluate", tmp_path / "m.featx", shared_store)
+    assert "expected calibration error  " in said.stdout
+    assert said.stderr == ""
 
 
 def test_names_that_are_no_utf8_go_out_as_they_are(model, tmp_path):
@@ -260,7 +343,8 @@ def test_help_and_import_load_nothing_heavy(code):
 @pytest.mark.parametrize(
     "module",
     ["featx.heads", "featx.model", "featx.fit", "featx.evaluate", "featx.load", "featx.store", "featx.extract",
-     "featx.predict", "featx.probe", "featx.export", "featx.views"],
+     "featx.predict", "featx.probe", "featx.export", "featx.views", "featx.select", "featx.merge",
+     "featx.export_features", "featx.search"],
 )  # fmt: skip
 def test_torch_is_imported_by_what_runs_it_alone(module):
     code = f"import sys, {module}; assert 'torch' not in sys.modules"

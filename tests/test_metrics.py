@@ -118,11 +118,11 @@ def test_probabilities_of_another_shape_are_refused():
 def test_text_of_few_classes_is_the_whole_matrix():
     report = score_report([0, 0, 1], np.eye(3)[[0, 1, 1]], ["cat", "dog", "owl"], np.eye(3)[[0, 1, 1]])
     assert format_report(report).splitlines() == [
-        "rows                3",
-        "accuracy            0.6667",
-        "balanced accuracy   0.7500",
-        "macro F1            0.6667",
-        "calibration error   0.3333",
+        "rows                         3",
+        "accuracy                     0.6667",
+        "balanced accuracy            0.7500",
+        "macro F1                     0.6667",
+        "expected calibration error   0.3333",
         "",
         "class      n precision    recall        F1",
         "cat        2     1.000     0.500     0.667",

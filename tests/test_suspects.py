@@ -291,6 +291,17 @@ def test_the_command_prints_draws_and_gives_json(garden, found, tmp_path):
     assert "--sheet of suspects must end in a picture's suffix, such as .png, got 'sheet.txt'" in refused.output
 
 
+def test_nothing_found_is_said_and_not_drawn(tmp_path, photos, oxford):
+    sheet = tmp_path / "sheet.png"
+    store = small_store(tmp_path, photos)
+    options = ["--folds", "2", "--sheet", str(sheet), "--root", str(photos)]
+    result = CliRunner().invoke(main, ["suspects", str(store), *options])
+    assert result.exit_code == 0, result.output
+    assert "probably mislabeled: nothing found\nnear-duplicates: nothing found\n" in result.stdout
+    assert "sheet.png not written: there is nothing to draw" in result.stderr
+    assert not sheet.exists()
+
+
 def test_notes_are_printed(tmp_path, photos, oxford):
     result = CliRunner().invoke(main, ["suspects", str(small_store(tmp_path, photos)), "--folds", "2"])
     assert result.exit_code == 0, result.output

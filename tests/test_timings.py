@@ -24,3 +24,10 @@ def test_workers_share_what_is_done_in_threads():
 
 def test_nothing_timed_has_no_advice():
     assert (Timings().rates, Timings().bottleneck, Timings().advice) == ({}, "", "")
+
+
+@pytest.mark.parametrize(("precision", "named"), [("fp32", True), ("bf16", True), ("int8", False), ("auto", False)])
+def test_a_faster_precision_is_named_where_there_is_one(precision, named):
+    timings = Timings(images=1, seconds=dict.fromkeys(ADVICE, 0.0) | {"computing": 1.0}, precision=precision)
+    assert ("a faster --precision (int8)" in timings.advice) == named
+    assert timings.advice.endswith("fewer --blocks or a smaller --size")

@@ -3,6 +3,7 @@
 import click
 
 from featx.commands.options import echo_json, json_option
+from featx.words import count
 
 
 @click.command()
@@ -14,8 +15,9 @@ from featx.commands.options import echo_json, json_option
 def command(model: str, store: str, split: str | None, column: str | None, as_json: bool) -> None:
     """Score MODEL on rows of STORE that it was not fitted on.
 
-    Accuracy, balanced accuracy, macro F1, top-5 accuracy, expected calibration error, a table a class, what is
-    confused; for several labels an image micro and macro average precision and F1.
+    Accuracy, balanced accuracy, macro F1, top-5 accuracy, expected calibration error (how far probabilities are from
+    how often they are right; linear-svc has them if it was fitted with --calibrate), a table a class, what is confused;
+    for several labels an image micro and macro average precision and F1.
 
     \b
     Examples:
@@ -26,10 +28,15 @@ def command(model: str, store: str, split: str | None, column: str | None, as_js
     from featx.heads.metrics import format_report
     from featx.model import load_model
 
-    report = evaluate(load_model(model), store, split=split, column=column)
+    fitted = load_model(model)
+    report = evaluate(fitted, store, split=split, column=column)
     if as_json:
         echo_json(report)
         return
     click.echo(format_report(report))
     if report["unknown"]:
-        click.echo(f"{report['unknown']} rows have no label, or one that the model does not know", err=True)
+        rows = count(report["unknown"], "row")
+        click.echo(f"{rows} left out: without a label, or with one that the model does not know", err=True)
+    if report["calibration_error"] is None:
+        remedy = "fit another head" if fitted.multilabel else "fit with --calibrate"
+        click.echo(f"no expected calibration error: {fitted.head} has no probabilities; {remedy} for them", err=True)

@@ -19,6 +19,7 @@ from featx.commands.options import (
     view_options,
 )
 from featx.spec import DECODES, INTERPOLATIONS, PRECISIONS, RESIZES, ExtractSpec
+from featx.words import count
 
 SHOWN = 10
 
@@ -58,7 +59,8 @@ def command(
     IMAGES is a folder with one sub-folder a class, a flat folder, a CSV or Parquet manifest (path,label[,split]), one
     image, a .tar shard (WebDataset) or .parquet file of images or a folder of them, a data set that Hugging Face
     datasets saved, or the URL of any of these (s3://, gs://, hf://; extra remote).
-    Run again after adding images, and only those are extracted; stop it, and the same command goes on.
+    Run again after adding images, and only those are extracted; stop it, and the same command goes on. Labels and
+    splits are always those of IMAGES: where others were in the store, the summary counts them.
     Exit code 3 says that some images could not be read: they are in the store's failures.
 
     \b
@@ -96,9 +98,11 @@ def command(
 
 
 def _summary(report: Any) -> str:
-    rate = report.extracted / report.seconds
+    rate = report.extracted / report.views / report.seconds
+    images = f" of {count(report.rows // report.views, 'image')}" if report.views > 1 else ""
     lines = [
-        f"{report.store}: {report.rows} rows, {report.extracted} extracted in {report.seconds:.1f} s ({rate:.1f}/s)"
+        f"{report.store}: {count(report.rows, 'row')}{images}, {report.extracted:,} extracted "
+        f"in {report.seconds:.1f} s ({rate:.1f} images/s)"
     ]
     if report.agreement:
         cosines = ", ".join(f"{name} {cosine:.5f}" for name, cosine in report.agreement.items())
@@ -108,9 +112,12 @@ def _summary(report: Any) -> str:
         lines.append(f"{report.precision}; each stage alone, images/s: {rates}")
         lines.append(report.advice)
     if report.turned:
-        lines.append(f"{report.turned} images were turned upright by their EXIF orientation")
+        lines.append(f"{count(report.turned, 'image')} turned upright, by the EXIF orientation")
     if report.dropped:
-        lines.append(f"{report.dropped} rows dropped, whose images have gone")
+        lines.append(f"{count(report.dropped, 'row')} dropped: their images have gone")
+    for number, what in ((report.relabeled, "labels"), (report.resplit, "split columns")):
+        if number:
+            lines.append(f"{what} of {count(number, 'image')} changed to what the source says now")
     if report.failures:
-        lines.append(f"{len(report.failures)} images failed and are recorded in the store")
+        lines.append(f"{count(len(report.failures), 'image')} failed: see featx info {report.store}")
     return "\n".join(lines)

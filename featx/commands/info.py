@@ -1,5 +1,7 @@
 """``featx info``."""
 
+from typing import Any
+
 import click
 
 from featx.commands.options import echo_json, json_option, printable
@@ -13,6 +15,8 @@ INDENT = "  "
 def command(file: str, as_json: bool) -> None:
     """Say what FILE, a store or a model, holds: spec, rows, classes, failures, sizes.
 
+    Of a model in short, how it was chosen; --json has all that is known of it, every candidate too.
+
     \b
     Examples:
       featx info photos.h5
@@ -24,7 +28,44 @@ def command(file: str, as_json: bool) -> None:
     if as_json:
         echo_json(facts)
     else:
-        click.echo("\n".join(_lines(facts)))
+        click.echo("\n".join(_lines(_in_short(facts) if facts["kind"] == "model" else facts)))
+
+
+def _in_short(facts: dict[str, Any]) -> dict[str, Any]:
+    """A model's facts as a person reads them."""
+    spec = facts["spec"]
+    short: dict[str, Any] = {name: facts[name] for name in ("kind", "head", "classes")}
+    short["features"] = ", ".join(f"{name} ({width})" for name, width in facts["features"].items())
+    short["images"] = f"{spec['size']} × {spec['size']}, {spec['resize']}, {spec['interpolation']}, {spec['precision']}"
+    short["trunk"] = f"{spec['trunk']} ({spec['trunk_digest'][:12]})"
+    if "search" in facts:
+        short |= _chosen(facts["search"]) | {"C": facts["C"], "fitted on": facts["fitted_on"]}
+    if "nested" in facts:
+        short["not flattered by the choice"] = _mean(facts["nested"])
+    for name in ("sample_weight", "calibration", "augmentation"):
+        if name in facts:
+            short[name.replace("_", " ")] = facts[name]
+    if "finetune" in facts:
+        tuned = facts["finetune"]
+        short["fine-tuned"] = f"validation accuracy {tuned['val_start']:.4f} -> {tuned['val_best']:.4f}"
+    if "versions" in facts:
+        short["versions"] = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    return short | {"bytes": facts["bytes"]}
+
+
+def _chosen(search: dict[str, Any]) -> dict[str, Any]:
+    best = search["best"]
+    return {
+        "blocks": best["feature_set"],
+        "normalizer": search["normalize"],
+        "chosen": f"{search['rule']} of {len(search['rows'])} heads, C and blocks, by {search['folds']} folds"
+        + f" × {search['repeats']}" * (search["repeats"] > 1),
+        f"cross-validated {search['scoring']}": _mean(best),
+    }
+
+
+def _mean(found: dict[str, Any]) -> str:
+    return f"{found['mean']:.4f} ± {found['standard_error']:.4f} (standard error)"
 
 
 def _lines(facts: dict[str, object], indent: str = "") -> list[str]:

@@ -1,6 +1,7 @@
 """``featx predict``."""
 
 import csv
+import itertools
 import json
 from collections.abc import Iterable
 from typing import IO, Any
@@ -9,6 +10,7 @@ import click
 
 from featx.augment import DEFAULT_TTA
 from featx.commands.options import WITH_FAILURES, device_options, quiet_option, view_options
+from featx.words import count
 
 HEADER = ("path", "class", "probability", "decision", "reason")
 
@@ -48,12 +50,14 @@ def command(
 
     if max_pixels is not None:
         options["max_pixels"] = max_pixels
-    predictions = predict(load_model(model), images, progress=not quiet, **options)
+    predictions = iter(predict(load_model(model), images, progress=not quiet, **options))
+    # The first is made before anything is written: most of what can be wrong shows there.
+    predictions = itertools.chain(list(itertools.islice(predictions, 1)), predictions)
     # Names of files that are not UTF-8 go out as the bytes they are.
     with click.open_file(output or "-", "w", encoding="utf-8", errors="surrogateescape") as file:
         failed = (_write_csv if form == "csv" else _write_jsonl)(predictions, file)
     if failed:
-        click.echo(f"warning: {failed} images could not be read; their rows say why", err=True)
+        click.echo(f"warning: {count(failed, 'image')} could not be read; see the reason in the output", err=True)
         ctx.exit(WITH_FAILURES)
 
 

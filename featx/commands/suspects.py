@@ -39,7 +39,9 @@ def command(store: str, limit: int, sheet: str | None, root: str, as_json: bool,
     from featx.suspects.sheet import draw_suspects
 
     found = find_suspects(store, **options)
-    if sheet:
+    if sheet and not (found.mislabeled or found.near_duplicates or found.outliers):
+        click.echo(f"{sheet} not written: there is nothing to draw", err=True)
+    elif sheet:
         save_picture(draw_suspects(found, root, limit), sheet, "--sheet of suspects")
     if as_json:
         echo_json({**dataclasses.asdict(found), "straddling": found.straddling})
@@ -70,7 +72,7 @@ def _tables(found: Any) -> dict[str, list[str]]:
 
 def _show(title: str, lines: Iterable[str], limit: int) -> None:
     lines = list(lines)
-    click.echo(f"{title}: {len(lines)}")
+    click.echo(f"{title}: {len(lines) or 'nothing found'}")
     for line in lines[:limit]:
         click.echo(f"  {printable(line)}")
     if len(lines) > limit:

@@ -9,10 +9,12 @@ ADVICE = {
     "reading": "reading the files holds it up: put them on a faster disk, or read more at a time with --workers",
     "decoding": "decoding holds it up: give more --workers where there are more cores, or --decode scaled",
     "resizing": "resizing holds it up: give more --workers where there are more cores, or --decode scaled",
-    "computing": "the trunk holds it up: try a GPU, a faster --precision (int8), fewer --blocks or a smaller --size",
+    "computing": "the trunk holds it up: try a GPU, {precision}fewer --blocks or a smaller --size",
     "writing": "writing the store holds it up: put --output on a faster disk, or take fewer --pools",
 }
 """For each stage, what makes a run faster that this stage holds up."""
+FASTEST = ("auto", "int8")
+"""Precisions than which none is faster."""
 
 
 @dataclass
@@ -20,9 +22,11 @@ class Timings:
     """Seconds of each stage, summed over images, while stages run side by side.
 
     ``workers`` threads share reading, decoding and resizing; the last two also share the processor's cores.
+    ``precision`` is the one that was asked for.
     """
 
     workers: int = 1
+    precision: str = "fp32"
     images: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ADVICE, 0.0))
 
@@ -51,4 +55,5 @@ class Timings:
     @property
     def advice(self) -> str:
         """One sentence: what would make it faster."""
-        return ADVICE.get(self.bottleneck, "")
+        faster = "" if self.precision in FASTEST else "a faster --precision (int8), "
+        return ADVICE.get(self.bottleneck, "").format(precision=faster)

@@ -84,7 +84,8 @@ def count_changed(old: Rows, new: Rows) -> tuple[int, int]:
 
 def _differs(old: Column[Any], new: Column[Any]) -> np.ndarray:
     codes = Column.joined([old, new]).codes
-    return codes[: len(old)] != codes[len(old) :]
+    differs: np.ndarray = codes[: len(old)] != codes[len(old) :]
+    return differs
 
 
 def _conflicts(store: Store) -> list[tuple[str, str]]:

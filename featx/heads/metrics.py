@@ -23,7 +23,7 @@ TITLES = {
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
     "top5_accuracy": "top-5 accuracy",
-    "calibration_error": "calibration error",
+    "calibration_error": "expected calibration error",
 }
 COLUMNS = {"precision": "precision", "recall": "recall", "f1": "F1", "average_precision": "AP"}
 

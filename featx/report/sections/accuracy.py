@@ -53,7 +53,9 @@ def make(run: Run) -> Section:
     between = f"{percent(main.interval[0])} to {percent(main.interval[1])}" if main.interval else ""
     lead = f"{sentence(main.name)} is {percent(main.value)}" + (f", 95 % interval {between}" if between else "")
     lows = [
-        score.interval[0] if score.interval else score.value for score in scores if score.name != "calibration error"
+        score.interval[0] if score.interval else score.value
+        for score in scores
+        if score.name != TITLES["calibration_error"]
     ]
     axis = linear("", [min(lows), 1.0], 0, WIDTH, share=True, count=4)
     data = Accuracy(scores, found.how, axis, _majority(found))
