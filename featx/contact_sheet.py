@@ -27,12 +27,11 @@ def arrange(pictures: Sequence[NDArray[np.uint8]], columns: int | None = None) -
     return sheet
 
 
-def save_picture(picture: Image.Image, path: str | Path, option: str) -> None:
-    """Write a picture, whole or not at all, in the format that the name ends in.
+def picture_format(path: str | Path, option: str) -> str:
+    """The format that a picture's name ends in, to be asked for before anything that takes long.
 
     Parameters
     ----------
-    picture : PIL.Image.Image
     path : path
     option : str
         What gave the path, for the message: ``--output of views``.
@@ -41,15 +40,15 @@ def save_picture(picture: Image.Image, path: str | Path, option: str) -> None:
     ------
     SpecError
         If Pillow writes no such format.
-    ImageError
-        If it cannot be written.
     """
-    path = Path(path)
-    form = Image.registered_extensions().get(path.suffix.lower())
+    form = Image.registered_extensions().get(Path(path).suffix.lower(), "")
     if form not in Image.SAVE:
-        raise SpecError(f"{option} must end in a picture's suffix, such as .png, got {path.name!r}")
-    try:
-        with replacing(path) as temporary:
-            picture.save(temporary, form)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise SpecError(f"{option} must end in a picture's suffix, such as .png, got {Path(path).name!r}")
+    return form
+
+
+def save_picture(picture: Image.Image, path: str | Path, option: str) -> None:
+    """Write a picture, whole or not at all; ``ImageError`` if that fails, other errors as `picture_format`."""
+    form = picture_format(path, option)
+    with replacing(Path(path), ImageError) as temporary:
+        picture.save(temporary, form)

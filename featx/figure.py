@@ -58,11 +58,8 @@ def plot_format(path: str | Path) -> str:
 def save_figure(figure: "Figure", path: str | Path) -> None:
     """Write a figure, whole or not at all; ``ImageError`` if that fails, other errors as `plot_format`."""
     path, kind = Path(path), plot_format(path)
-    try:
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format=kind)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}") from error
+    with replacing(path, ImageError) as temporary:
+        figure.savefig(temporary, format=kind)
 
 
 def _blank(width: float, height: float) -> "Figure":

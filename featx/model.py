@@ -164,11 +164,8 @@ class Model:
         if path.exists() and not overwrite:
             raise ModelError(f"{path} is there already; choose another --output, or replace it with --overwrite")
         data = _to_bytes(self)
-        try:
-            with replacing(path) as temporary:
-                temporary.write_bytes(data)
-        except OSError as error:
-            raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error
+        with replacing(path, ModelError) as temporary:
+            temporary.write_bytes(data)
 
 
 def load_model(path: str | Path) -> Model:

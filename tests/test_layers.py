@@ -9,7 +9,8 @@ import featx
 
 PACKAGE = Path(featx.__file__).parent
 LAYERS = [
-    {"version", "errors", "blocks", "augment", "atomic", "progress", "texts", "words"},
+    {"version", "errors", "blocks", "augment", "progress", "texts", "words"},
+    {"atomic"},
     {"spec", "figure", "packages", "rows", "contact_sheet"},
     {"weights", "images", "store", "heads", "query"},
     {"engines"},

@@ -12,7 +12,7 @@ from PIL import Image
 from featx.atomic import replacing
 from featx.engines import make_engine
 from featx.engines.golden import compute_golden
-from featx.errors import EngineError, FeatxError, ModelError, SpecError
+from featx.errors import EngineError, ModelError, SpecError
 from featx.images import draw_golden
 from featx.model import Model
 from featx.weights import TrunkWeights, load_for
@@ -94,14 +94,9 @@ def export(
         raise ModelError(f"{path} is there already; choose another --output, or replace it with --overwrite")
     trunk = load_for(model.spec, weights, model.path)
     file = _make_file(model, trunk, form)
-    try:
-        with replacing(path) as temporary:
-            file.write(temporary)
-            difference = _check(file, temporary, model, trunk)
-    except FeatxError:
-        raise
-    except OSError as error:
-        raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error
+    with replacing(path, ModelError) as temporary:
+        file.write(temporary)
+        difference = _check(file, temporary, model, trunk)
     return Exported(path, file.answers, difference, path.stat().st_size)
 
 

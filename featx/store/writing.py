@@ -43,7 +43,7 @@ class _GuardedFile(io.FileIO):
 @contextmanager
 def writing(path: Path, scratch: Path | None = None) -> Iterator[h5py.File]:
     """An HDF5 file to fill, which appears at ``path`` once the block ends well; ``OSError`` if the disk fails."""
-    with replacing(path, scratch) as temporary, _GuardedFile(temporary, "w+") as raw:
+    with replacing(path, scratch=scratch) as temporary, _GuardedFile(temporary, "w+") as raw:
         with h5py.File(raw, "w", libver=LIBVER) as file:
             yield file
         if raw.error:
