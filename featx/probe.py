@@ -115,12 +115,13 @@ def probe(
     ------
     StoreError, DataError
         If the store cannot be read, or its labels do not allow the folds.
-    EngineError
-        If the device or engine is not there.
+    EngineError, WeightsError
+        If the device, the engine or the weights to time are not there.
     """
     rows = read_training(store, column=column, test_size=test_size, seed=seed)
     if rows.y.ndim == 2:
         raise DataError(f"probe takes one label an image, but images of {store} have several")
+    seconds = time_depths(rows.spec, device, engine) if timed else {}
     runs = block_runs(rows.spec.blocks)
     sets = {name: tuple(feature_name(b, p) for b in run for p in rows.spec.pools) for name, run in runs.items()}
     found = search(
@@ -129,7 +130,6 @@ def probe(
     )  # fmt: skip
     cells = min(len(rows.y), LOGME_ROWS) * rows.X.shape[1]
     logmes = spread(lambda run: _logme(rows, run, seed), list(runs.values()), workers_for(len(runs), cells))
-    seconds = time_depths(rows.spec, device, engine) if timed else {}
     flops = trunk_flops(rows.spec.size)
     depths = []
     for (name, run), logme in zip(runs.items(), logmes, strict=True):
