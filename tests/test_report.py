@@ -19,7 +19,7 @@ from sklearn.model_selection import cross_val_predict
 
 from featx import load_features, load_model
 from featx.commands import main
-from featx.errors import DataError, EngineError, ListingError, ModelError, SpecError
+from featx.errors import DataError, EngineError, ListingError, ModelError, SpecError, StoreError
 from featx.evaluate import evaluate
 from featx.extract import extract
 from featx.finetune.log import Log
@@ -29,7 +29,6 @@ from featx.heads.metrics import score_report
 from featx.images.thumbnails import SIDE
 from featx.report import report
 from featx.report.decisions import read_decisions
-from featx.report.page import render
 from featx.report.pictures import small_copies
 from featx.report.plot import Plot, linear, logarithmic, points, round_step
 from featx.report.run import MAX_LOGS, open_run
@@ -46,6 +45,7 @@ from featx.report.sections import (
     reliability,
 )
 from featx.spec import ExtractSpec
+from featx.weights.trunks import TRUNKS
 
 
 @pytest.fixture(scope="module")
@@ -444,8 +444,8 @@ def test_a_log_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
         log.add(epoch=1, stage="head", val_accuracy=object())
     assert (log.folder / "log.jsonl").read_bytes() == before
     log.rows.pop()
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
-        patched.setattr(csv, "DictWriter", full)
+    monkeypatch.setattr(csv, "DictWriter", full)
+    with pytest.raises(OSError, match="full"):
         log.add(epoch=1, stage="head", val_accuracy=0.6)
     assert not (log.folder / "log.csv").exists()
     assert [row["epoch"] for row in Log(log.folder).rows] == [0, 1]
@@ -554,7 +554,39 @@ def test_the_command_writes_says_what_lacks_and_gives_json(tmp_path, photos, oxf
     assert date.today().isoformat() in (tmp_path / "r.html").read_text()
 
 
+def test_what_cannot_be_written_is_said_before_the_work(hostile_model, tmp_path):
+    """The model is not even there: its name would be the message if the page's were looked at later."""
+    with pytest.raises(StoreError, match=r"no/r\.html cannot be written: there is no folder .*no; make it first"):
+        report(tmp_path / "no.featx", tmp_path / "no" / "r.html")
+    (tmp_path / "r.html").mkdir()
+    with pytest.raises(StoreError, match=r"r\.html cannot be written: "):
+        report(hostile_model.with_suffix(".h5"), tmp_path / "r.html")
+    assert list(tmp_path.iterdir()) == [tmp_path / "r.html"]
+
+
+@pytest.fixture
+def no_weights(tmp_path, monkeypatch):
+    """No source has any weights."""
+    monkeypatch.setenv("FEATX_CACHE", str(tmp_path / "cache"))
+    nowhere = dataclasses.replace(TRUNKS["oxford"], url="http://127.0.0.1:9/closed", wheel="")
+    monkeypatch.setitem(TRUNKS, "oxford", nowhere)
+
+
+def test_without_weights_the_page_lacks_only_what_they_give(hostile_model, tmp_path, no_weights):
+    run = open_run(hostile_model, root=hostile_model.parent / "images")
+    assert [depth.milliseconds for depth in run.probe.depths] == [None] * 15
+    data = mistakes.make(run).data
+    assert [row.guess_map for row in data.rows] == ["", ""]
+    assert data.note.startswith("no maps: ")
+    written = report(hostile_model, tmp_path / "r.html", root=run.root)
+    assert written.missing == {}
+    page = (tmp_path / "r.html").read_text()
+    assert "of the trunk’s arithmetic, as there are no weights to time" in page
+    assert "No maps: " in page
+
+
 def test_reports_need_jinja2(hostile_model, monkeypatch, tmp_path):
+    """The store is not even there: its name would be the message if the package were looked for later."""
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(EngineError, match=r"report needs a package: pip install 'featx\[report\]'"):
-        render("t", "s", [], {})
+        report(hostile_model.parent / "no.h5", tmp_path / "r.html")

@@ -7,9 +7,9 @@ from types import ModuleType
 from typing import Any
 
 from featx.atomic import replacing
-from featx.errors import DataError
+from featx.errors import DataError, StoreError
 from featx.progress import progress_bar
-from featx.report.page import render
+from featx.report.page import load_templates, render
 from featx.report.pictures import small_copies
 from featx.report.run import Run, open_run
 from featx.report.section import Section, percent
@@ -87,14 +87,21 @@ def report(
     Raises
     ------
     StoreError, ModelError
-        If a file cannot be read, or the model's store is not to be found.
+        If a file cannot be read or written, or the model's store is not to be found.
+    SpecError
+        If an option is given that would do nothing, or there are too many logs.
     SpecMismatch
         If store and model have other features.
+    DataError
+        If the store has no such split column, or a folder no training log.
     ListingError
         If ``root`` has none of the images.
     EngineError
         If a package or the device is not there.
     """
+    output, templates = Path(output), load_templates()
+    if not output.parent.is_dir():
+        raise StoreError(f"{output} cannot be written: there is no folder {output.parent}; make it first")
     run = open_run(path, store=store, root=root, finetune=finetune, column=column, engine=engine, device=device)
     modules = [module for module in SECTIONS if run.model or module not in OF_MODEL]
     sections = []
@@ -103,9 +110,8 @@ def report(
             sections += _make(module, run)
             bar.update()
     images = _images(run, sorted(frozenset[int]().union(*(section.images for section in sections))))
-    text = render(Path(path).name, _subtitle(run), sections, images)
-    output = Path(output)
-    with replacing(output) as temporary:
+    text = render(templates, Path(path).name, _subtitle(run), sections, images)
+    with replacing(output, StoreError) as temporary:
         # Names of files need not be UTF-8.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     names = tuple(section.name for section in sections)

@@ -16,6 +16,7 @@ from featx.heads.folds import make_folds
 from featx.heads.refit import refit
 from featx.model import Model
 from featx.store import Store
+from featx.words import count
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +74,11 @@ def read_decisions(model: Model | None, path: Path) -> Decisions:
         rows, views = held_out(model, store), store.spec.views
     if rows is not None:
         scored = decide(model, path)
-        return Decisions(model, scored, scored.rows // views, f"{len(scored.rows):,} images that it was not fitted on")
+        return Decisions(model, scored, scored.rows // views, f"{count(len(scored.rows), 'image')} that it was not fitted on")
     if "finetune" in model.info:
         raise DataError("the trunk was fine-tuned on all images of this store, so that no score on them would be fair")
     scored = cross_decide(model, path)
-    how = f"{len(scored.rows):,} images by cross-validation, each by a fit without it"
+    how = f"{count(len(scored.rows), 'image')} by cross-validation, each by a fit without it"
     return Decisions(model, scored, scored.rows // views, how)
 
 

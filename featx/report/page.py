@@ -4,12 +4,15 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featx.packages import need
-from featx.report.plot import linear
+from featx.report.plot import INTERVAL, linear
 from featx.report.section import Section, percent, sentence
 from featx.version import __version__
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src {style}; script-src {script}"
@@ -20,31 +23,31 @@ GOLDEN_ANGLE = 137.508
 HUES = 400
 
 
+def load_templates() -> "Environment":
+    """What `render` takes; ``EngineError`` if jinja2 is not installed."""
+    jinja2 = need("jinja2", "report", "report")
+    environment: Environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("featx.report"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(percent=_percent, sentence=sentence, score=lambda value: f"{value:.4f}")
+    environment.globals["unit"] = linear("", [0, 1], 0, INTERVAL)
+    return environment
+
+
 def render(
+    environment: "Environment",
     title: str,
     subtitle: str,
     sections: Sequence[Section],
     images: Mapping[int, Mapping[str, str]],
 ) -> str:
-    """The page; text from outside is escaped wherever it stands.
-
-    Raises
-    ------
-    EngineError
-        If jinja2 is not installed.
-    """
-    jinja2, markup = need("jinja2", "report", "report"), need("markupsafe", "report", "report").Markup
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("featx.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(percent=_percent, sentence=sentence, score=lambda value: f"{value:.4f}")
-    environment.globals["unit"] = linear("", [0, 1], 0, 150)
+    """The page; text from outside is escaped wherever it stands."""
     used = [round(GOLDEN_ANGLE * code % 360, 1) for code in range(HUES)]
     style, script = (environment.get_template(name).render(hues=used) for name in ("style.css", "script.js"))
     page: str = environment.get_template("page.html").render(
         title=title, subtitle=subtitle, sections=sections, images=images,
-        pictures=any("copy" in image for image in images.values()), style=markup(style), script=markup(script),
+        pictures=any("copy" in image for image in images.values()), style=style, script=script,
         policy=POLICY.format(style=_hash(style), script=_hash(script)), made=date.today().isoformat(),
         version=__version__,
     )  # fmt: skip

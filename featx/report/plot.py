@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 STEPS = (1, 2, 2.5, 5, 10)
 """What a power of ten is multiplied by to get a round step."""
+WIDTH, LEFT, RIGHT, TOP, BELOW = 560, 62, 540, 40, 54
+"""Of a plot, in the units of its SVG: where its axes begin and end, and the room for the labels below them."""
+INTERVAL = 150
+"""The width of an interval in a table."""
 
 
 @dataclass(frozen=True)

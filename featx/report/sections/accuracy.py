@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from featx.heads.metrics import TITLES
 from featx.report.decisions import Decisions
-from featx.report.plot import Axis, linear
+from featx.report.plot import INTERVAL, Axis, linear
 from featx.report.run import Run
 from featx.report.section import Figure, Section, percent, sentence
 
@@ -21,8 +21,6 @@ SHARES = ("accuracy", "top5_accuracy", "subset_accuracy")
 """Scores that are a share of the images."""
 MEANS = ("balanced_accuracy", "macro_f1")
 """Scores that are means over classes."""
-WIDTH = 150
-"""Of the axis, in the units of its SVG."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +35,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The scores on ``how`` many images, on a common axis; the share that guessing would get right."""
+    """The scores on a common axis, and what naming the most frequent class would be right in."""
 
     scores: tuple[Score, ...]
-    how: str
     axis: Axis
-    majority: float
+    majority: str
 
 
 def make(run: Run) -> Section:
     """Every score that the model has on images that it has not seen."""
     found = run.decisions
-    scores = tuple(_score(found, name) for name in TITLES if found.report.get(name) is not None)
+    drawn = bootstrap(np.array(found.report["confusion"])) if "confusion" in found.report else {}
+    scores = tuple(_score(found.report, name, drawn) for name in TITLES if found.report.get(name) is not None)
     main = scores[0]
     between = f"{percent(main.interval[0])} to {percent(main.interval[1])}" if main.interval else ""
     lead = f"{sentence(main.name)} is {percent(main.value)}" + (f", 95 % interval {between}" if between else "")
@@ -57,8 +55,8 @@ def make(run: Run) -> Section:
         for score in scores
         if score.name != TITLES["calibration_error"]
     ]
-    axis = linear("", [min(lows), 1.0], 0, WIDTH, share=True, count=4)
-    data = Accuracy(scores, found.how, axis, _majority(found))
+    axis = linear("", [min(lows), 1.0], 0, INTERVAL, share=True, count=4)
+    data = Accuracy(scores, axis, _majority(found))
     figure = Figure(sentence(main.name), percent(main.value), between)
     return Section("accuracy", TITLE, f"{lead}, on {found.how}.", data, figure=figure)
 
@@ -98,18 +96,17 @@ def _class_means(
     return float(recall.mean()), float(f1.mean())
 
 
-def _score(found: Decisions, name: str) -> Score:
-    value, n = float(found.report[name]), int(found.report["n"])
+def _score(report: dict[str, Any], name: str, drawn: dict[str, tuple[float, float]]) -> Score:
+    value, n = float(report[name]), int(report["n"])
     if name in SHARES:
         return Score(TITLES[name], value, wilson(round(value * n), n), "Wilson")
-    if name in MEANS and "confusion" in found.report:
-        return Score(TITLES[name], value, _drawn(found)[name], f"bootstrap, {DRAWS:,} draws")
+    if name in drawn:
+        return Score(TITLES[name], value, drawn[name], f"bootstrap, {DRAWS:,} draws")
     return Score(TITLES[name], value, None, "")
 
 
-def _drawn(found: Decisions) -> dict[str, Any]:
-    return bootstrap(np.array(found.report["confusion"]))
-
-
-def _majority(found: Decisions) -> float:
-    return float(found.scored.member.mean(axis=0).max())
+def _majority(found: Decisions) -> str:
+    share = percent(found.scored.member.mean(axis=0).max())
+    if found.model.multilabel:
+        return f"The most frequent class is one of those of {share} of these images."
+    return f"Always naming the most frequent class would be right in {share} of these images."

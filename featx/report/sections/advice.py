@@ -8,16 +8,12 @@ import numpy as np
 from featx.advise import CASES, Advice, Size
 from featx.advise.cases import Case
 from featx.advise.thresholds import BORDER
-from featx.report.plot import Plot, linear, logarithmic, points
+from featx.report.plot import BELOW, LEFT, RIGHT, TOP, WIDTH, Plot, linear, logarithmic, points
 from featx.report.run import Run
 from featx.report.section import Figure, Section, percent, sentence
 
 TITLE = "Which way to go"
-WIDTH = 560
-LEFT, RIGHT, TOP = 62, 540, 40
 PLANE_BOTTOM, CURVE_BOTTOM = 420, 320
-BELOW = 54
-"""Room for an axis's labels."""
 LETTERS = 24
 """A line in a quarter of the plane."""
 LINE = 19

@@ -39,8 +39,12 @@ def make(run: Run) -> Section:
     if run.model:
         about, more = str(run.model.path), {"store": store}
         lines += _of_model(run.model, about, store, images, selected)
+        # On images that it was fitted on, there is no fair score.
+        if selected or not run.fitted_here:
+            lines.append(Command("Score it", _line("evaluate", about, store)))
     lines.append(Command("Look at every depth", _line("probe", store, **selected)))
-    lines.append(Command("Make this page", _line("report", about, o="report.html", root=root, **more)))
+    logs = [word for folder in run.logs for word in ("--finetune", str(folder))]
+    lines.append(Command("Make this page", _line("report", about, *logs, o="report.html", root=root, **more)))
     return Section("commands", TITLE, "From the images to this page.", tuple(lines))
 
 
@@ -51,7 +55,7 @@ def _of_model(model: Model, path: str, store: str, root: str, selected: dict[str
     if tuned:
         options = {OPTIONS.get(name, name): value for name, value in _unusual(tuned["recipe"], Recipe).items()}
         lines.append(Command("Train it further", _line("finetune", fitted, store, o=path, root=root, **options)))
-    return [*lines, Command("Score it", _line("evaluate", path, store))]
+    return lines
 
 
 def _of_manifest(run: Run) -> bool:

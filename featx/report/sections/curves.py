@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from featx.finetune.log import epochs_of, read_logs
-from featx.report.plot import Plot, linear, points
+from featx.report.plot import BELOW, LEFT, RIGHT, TOP, WIDTH, Plot, linear, points
 from featx.report.run import Run
 from featx.report.section import Section, percent
 
 TITLE = "Fine-tuning"
-WIDTH, HEIGHT = 560, 350
-LEFT, RIGHT, TOP, BOTTOM = 62, 540, 40, 296
+BOTTOM = 296
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def make(run: Run) -> Section | None:
     values = [row[key] for rows in logs.values() for row in rows for key in ("val_accuracy", "train_accuracy")]
     x = linear("epoch", [0, max(1, longest)], LEFT, RIGHT)
     y = linear("accuracy", [value for value in values if value is not None], BOTTOM, TOP, share=True)
-    plot = Plot(WIDTH, HEIGHT, x, y)
+    plot = Plot(WIDTH, BOTTOM + BELOW, x, y)
     curves = tuple(_curve(plot, name, rows) for name, rows in logs.items())
     best = max(curves, key=lambda curve: float(curve.rows[curve.best]["val_accuracy"]))
     first, last = (best.rows[row]["val_accuracy"] for row in (0, best.best))

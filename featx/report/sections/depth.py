@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 from featx.probe import Depth, ProbeReport
-from featx.report.plot import Plot, linear
+from featx.report.plot import BELOW, LEFT, RIGHT, TOP, WIDTH, Plot, linear
 from featx.report.run import Run
 from featx.report.section import Figure, Section, percent, sentence
 
 TITLE = "Depth"
-WIDTH, HEIGHT = 560, 350
-LEFT, RIGHT, TOP, BOTTOM = 62, 548, 44, 290
+BOTTOM = 296
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def make(run: Run) -> Section:
     alone = tuple(depth for depth in report.depths if len(depth.blocks) == 1)
     values = [depth.mean + sign * depth.standard_error for depth in (*best, *alone) for sign in (-1, 1)]
     y = linear(f"cross-validated {report.scoring}", values, BOTTOM, TOP, share=True)
-    plot = Plot(WIDTH, HEIGHT, linear("", lasts, LEFT, RIGHT), y)
+    plot = Plot(WIDTH, BOTTOM + BELOW, linear("", lasts, LEFT, RIGHT), y)
     found = report.best
     figure = Figure("Best blocks", found.name, f"{_score(found)} cross-validated")
     return Section("depth", TITLE, _lead(report), Depths(report, plot, best, alone), figure=figure)

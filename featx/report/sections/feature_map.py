@@ -84,14 +84,14 @@ def make(run: Run) -> Section:
 
 def _features(run: Run, chosen: NDArray[np.intp]) -> tuple[NDArray[np.floating], str]:
     """The rows as the model's head takes them; of a store alone all features, power-normalized."""
+    model = run.model
     with Store(run.store) as store:
-        spec = run.model.spec if run.model else store.spec.plain
+        spec = model.spec if model else store.spec.plain
         X = store.read(spec.widths, chosen * store.spec.views)
-    normalizer = (
-        run.model.estimator.named_steps["normalizer"] if run.model else BlockNormalizer(tuple(spec.widths.values()))
-    )
-    if normalizer != "passthrough":
-        X = normalizer.transform(X) if run.model else normalizer.fit_transform(X)
+    if model is None:
+        X = BlockNormalizer(tuple(spec.widths.values())).fit_transform(X)
+    elif (normalizer := model.estimator.named_steps["normalizer"]) != "passthrough":
+        X = normalizer.transform(X)
     return X, ", ".join(map(str, spec.blocks))
 
 

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from featx.errors import ImageError
+from featx.errors import ImageError, WeightsError
 from featx.explain import Explainer, overlay
 from featx.explain.maps import NOTES
+from featx.model import Model
 from featx.report.decisions import Decisions
 from featx.report.pictures import data_uri
 from featx.report.run import Run
-from featx.report.section import Section, percent
+from featx.report.section import Section, percent, sentence
+from featx.words import count
 
 TITLE = "Surest mistakes"
 MOST = 12
@@ -34,7 +36,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """The surest mistakes; whether confidence is a probability, and what the maps are."""
+    """The surest mistakes; whether confidence is a probability, and what the maps are or why there are none."""
 
     rows: tuple[Mistake, ...]
     probable: bool
@@ -42,16 +44,14 @@ class Mistakes:
 
 
 def make(run: Run) -> Section:
-    """The mistakes with the highest confidence; with maps, if the images are at hand."""
+    """The mistakes with the highest confidence; with maps, if the images and the trunk's weights are at hand."""
     found = run.decisions.single("the list of mistakes")
     wrong = np.flatnonzero(found.guesses != found.scored.labels)
     ranked = wrong[np.argsort(-found.confidence[wrong], kind="stable")][:MOST]
     rows = [_mistake(run, found, row) for row in ranked]
     note = ""
-    if run.root and run.model and rows:
-        explainer = Explainer(run.model, device=run.device)
-        rows = [_with_maps(row, run.root, explainer) for row in rows]
-        note = NOTES[explainer.method, explainer.exact]
+    if run.root and rows:
+        rows, note = _explained(rows, run.root, found.model, run.device)
     probable = found.scored.probability is not None
     data = Mistakes(tuple(rows), probable, note)
     return Section("mistakes", TITLE, _lead(data, len(wrong)), data, frozenset(row.image for row in rows))
@@ -61,6 +61,16 @@ def _mistake(run: Run, found: Decisions, row: int) -> Mistake:
     image, classes = int(found.images[row]), found.model.classes
     true, guess = classes[found.scored.labels[row]], classes[found.guesses[row]]
     return Mistake(image, run.images.paths[image], true, guess, float(found.confidence[row]))
+
+
+def _explained(rows: list[Mistake], root: Path, model: Model, device: str) -> tuple[list[Mistake], str]:
+    """The mistakes with maps, and what these are, or why there are none."""
+    try:
+        explainer = Explainer(model, device=device)
+    except WeightsError as error:
+        return rows, f"no maps: {error}"
+    maps = f"red speaks for the class, blue against it. {sentence(NOTES[explainer.method, explainer.exact])}"
+    return [_with_maps(row, root, explainer) for row in rows], maps
 
 
 def _with_maps(row: Mistake, root: Path, explainer: Explainer) -> Mistake:
@@ -78,4 +88,6 @@ def _lead(data: Mistakes, total: int) -> str:
     surest = data.rows[0]
     sure = f" with a probability of {percent(surest.confidence, 0)}" if data.probable else ""
     shown = f"the {len(data.rows)} surest" if total > len(data.rows) else "all"
-    return f"{total:,} images are mistaken; {shown} are here. {surest.path} is taken for {surest.guess}{sure}."
+    here = f"{count(total, 'image')} {'is' if total == 1 else 'are'} mistaken"
+    here += f"; {shown} are here" if total > 1 else ""
+    return f"{here}. {surest.path} is taken for {surest.guess}{sure}."

@@ -6,16 +6,14 @@ import numpy as np
 
 from featx.errors import DataError
 from featx.heads.metrics import BINS, bins_of
-from featx.report.plot import Plot, linear
+from featx.report.plot import BELOW, LEFT, RIGHT, TOP, WIDTH, Plot, linear
 from featx.report.run import Run
 from featx.report.section import Section, percent
 from featx.report.sections.accuracy import wilson
 
 TITLE = "Reliability"
-WIDTH, HEIGHT = 560, 440
-LEFT, RIGHT, TOP, BOTTOM = 62, 540, 40, 320
-FLOOR = 386
-"""Where the bars of the counts stand."""
+BOTTOM, FLOOR = 320, 386
+"""Where the axes and the bars of the counts stand."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def make(run: Run) -> Section:
         f"The model is {says}: it claims {percent(confidence.mean())} on average and is right in "
         f"{percent(right.mean())}. Expected calibration error {percent(error)}."
     )
-    return Section("reliability", TITLE, lead, Reliability(bins, Plot(WIDTH, HEIGHT, *axes), error))
+    return Section("reliability", TITLE, lead, Reliability(bins, Plot(WIDTH, FLOOR + BELOW, *axes), error))
 
 
 def _dealt(confidence: np.ndarray) -> list[tuple[int, np.ndarray]]:

@@ -29,10 +29,9 @@ def make(run: Run) -> Section:
     """The first of each kind."""
     found = run.suspects
     pairs = tuple(sorted(found.near_duplicates, key=lambda pair: not pair.across))
-    paths = [item.path for item in found.mislabeled[:MOST]] + [item.path for item in found.outliers[:MOST]]
-    paths += [path for pair in pairs[:PAIRS] for path in (pair.first, pair.second)]
-    number_of = {path: number for number, path in enumerate(run.images.paths)}
-    numbers = {path: number_of[path] for path in paths}
+    shown = {item.path for item in found.mislabeled[:MOST]} | {item.path for item in found.outliers[:MOST]}
+    shown |= {path for pair in pairs[:PAIRS] for path in (pair.first, pair.second)}
+    numbers = {path: number for number, path in enumerate(run.images.paths) if path in shown}
     duplicates = count(len(found.near_duplicates), "near-duplicate pair")
     figure = Figure("Suspicious labels", f"{len(found.mislabeled):,}", f"and {duplicates}")
     data = Look(found, pairs, numbers, confusions=run.model is None)
