@@ -113,16 +113,29 @@ def test_what_is_confused_is_what_is_not_on_the_diagonal(found):
     assert any((pair.label, pair.taken_for) == ("snowdrop", "sunflower") for pair in found.confused)
 
 
-def test_one_column_alone_and_conflicts(garden, tmp_path):
+@pytest.mark.parametrize("label", [0, -1], ids=["another label", "no label"])
+def test_labels_conflict_where_both_images_have_one(garden, tmp_path, label):
     store = tmp_path / "garden.h5"
     store.write_bytes((garden / "garden.h5").read_bytes())
     with h5py.File(store, "r+") as file:
         names = [path.decode() for path in file["rows/path"][:]]
-        file["rows/label"][names.index("mirrored.jpg")] = 0
-    found = find_suspects(store, column="split")
+        file["rows/label"][names.index("mirrored.jpg")] = label
+    found = find_suspects(store)
     pair = next(p for p in found.near_duplicates if {p.first, p.second} == {"pansy-03.png", "mirrored.jpg"})
-    assert pair.conflict
-    assert pair.across == ("split",)
+    assert pair.conflict == (label == 0)
+
+
+@pytest.mark.parametrize(("column", "across"), [("split_1", ("split_1",)), (None, ("split_0", "split_1"))])
+def test_one_column_alone_or_all(garden, tmp_path, column, across):
+    store = tmp_path / "garden.h5"
+    store.write_bytes((garden / "garden.h5").read_bytes())
+    with h5py.File(store, "r+") as file:
+        file["splits"].move("split", "split_0")
+        file.copy(file["splits/split_0"], file["splits"], "split_1")
+    found = find_suspects(store, column=column)
+    pair = next(p for p in found.near_duplicates if {p.first, p.second} == {"pansy-03.png", "mirrored.jpg"})
+    assert pair.across == across
+    assert tuple(found.straddling) == across
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -162,6 +175,7 @@ def test_classes_far_apart_have_nothing_wrong_or_confused():
     assert verdicts.classes.tolist() == ["x", "y", "z"]
     assert verdicts.confusions == []
     assert len(verdicts.wrong) == 0
+    assert verdicts.suggested is verdicts.suggested, "all rows again for each that is suspected"
 
 
 def random_rows(count, seed=0):
@@ -208,7 +222,7 @@ def small_store(folder, photos, labels=None):
 @pytest.mark.parametrize(
     ("labels", "folds", "notes"),
     [
-        (lambda path: "", 5, ["near-duplicates and outliers show among 32 images or more, got 24", "has none"]),
+        (lambda path: "", 5, ["outliers show among 32 images or more, got 24", "has no labels; extract a folder"]),
         (lambda path: path.parent.name + "|all", 5, ["got 24", "images of .* have several labels each"]),
         (None, 9, ["got 24", "class blue has 8 different image.s., too few for 9 folds"]),
     ],

@@ -74,7 +74,8 @@ def read_decisions(model: Model | None, path: Path) -> Decisions:
         rows, views = held_out(model, store), store.spec.views
     if rows is not None:
         scored = decide(model, path)
-        return Decisions(model, scored, scored.rows // views, f"{count(len(scored.rows), 'image')} that it was not fitted on")
+        how = f"{count(len(scored.rows), 'image')} that it was not fitted on"
+        return Decisions(model, scored, scored.rows // views, how)
     if "finetune" in model.info:
         raise DataError("the trunk was fine-tuned on all images of this store, so that no score on them would be fair")
     scored = cross_decide(model, path)

@@ -43,8 +43,8 @@ def find_suspects(store: str | Path, *, column: str | None = None, folds: int = 
     """
     with Store(store) as opened:
         images = Images.read(opened, column)
-        features = opened.read(opened.spec.widths, np.flatnonzero(opened.views == 0))
-        X = BlockNormalizer(tuple(opened.spec.widths.values())).fit_transform(features)
+        normalizer = BlockNormalizer(tuple(opened.spec.widths.values()))
+        X = normalizer.fit_transform(opened.read(opened.spec.widths, np.flatnonzero(opened.views == 0)))
     notes = []
     near = verdicts = None
     if len(X) < MIN_ROWS:
@@ -53,7 +53,8 @@ def find_suspects(store: str | Path, *, column: str | None = None, folds: int = 
         near = find_neighbors(X)
     try:
         rows, groups = images.labeled, np.arange(len(X)) if near is None else near.groups
-        verdicts = judge(X[rows], images.names, groups[rows], folds, seed)
+        labeled = X if len(rows) == len(X) else X[rows]
+        verdicts = judge(labeled, images.names, groups[rows], folds, seed)
     except DataError as error:
         notes.append(f"labels are not checked: {error}")
     return Suspects(

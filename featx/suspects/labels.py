@@ -28,18 +28,18 @@ class Verdicts:
     classes: NDArray[np.str_]
     probability: NDArray[np.float64]
 
-    @property
+    @cached_property
     def codes(self) -> NDArray[np.intp]:
         """The column of each row's own class."""
         return np.searchsorted(self.classes, self.labels)
 
-    @property
+    @cached_property
     def quality(self) -> NDArray[np.float64]:
         """The probability (rows,) of each row's own class."""
         own: NDArray[np.float64] = self.probability[np.arange(len(self.labels)), self.codes]
         return own
 
-    @property
+    @cached_property
     def suggested(self) -> NDArray[np.str_]:
         """The likeliest class of each row."""
         likeliest: NDArray[np.str_] = self.classes[self.probability.argmax(axis=1)]
@@ -60,7 +60,7 @@ class Verdicts:
         # Of a tie, the likeliest class is the label's own: nothing else is suggested.
         return np.array([row for row in found if self.suggested[row] != self.labels[row]], np.intp)
 
-    @property
+    @cached_property
     def confusions(self) -> list[tuple[str, str, int]]:
         """(class, class that it is taken for, count), most often first."""
         counts = confusion_matrix(self.labels, self.suggested, labels=self.classes)
@@ -108,7 +108,7 @@ def judge(
     weights = row_weights(codes, trained, HEAD, len(classes), None)
     fits = fit_path(rotate(X, False), codes, weights, default_grid(HEAD, X), HEAD, len(classes))
     held_out = (fit.decisions[fold_of, :, np.arange(len(X))] for fit in fits)
-    candidates = [_probabilities(decisions, classes) for decisions in held_out]
+    candidates = (_probabilities(decisions, classes) for decisions in held_out)
     best = min(candidates, key=lambda probability: log_loss(codes, probability))
     return Verdicts(labels, classes, best)
 

@@ -46,15 +46,19 @@ class Images:
         """The classes of the labeled rows."""
         return np.array(self.classes)[self.targets[self.labeled].astype(np.intp)]
 
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Whether each row has a label."""
+        return np.asarray(self.targets >= 0 if self.targets.ndim == 1 else self.targets.any(axis=1))
+
     @cached_property
     def labeled(self) -> NDArray[np.intp]:
         """The rows with a label; ``DataError`` if there are none, or some have several."""
         if self.targets.ndim == 2:
             raise DataError(f"images of {self.store} have several labels each")
-        rows = np.flatnonzero(self.targets >= 0)
-        if not len(rows):
-            raise DataError(f"{self.store} has none")
-        return rows
+        if not self.known.any():
+            raise DataError(f"{self.store} has no labels; extract a folder with one sub-folder a class, or a manifest")
+        return np.flatnonzero(self.known)
 
     @property
     def failed(self) -> tuple[Failed, ...]:
@@ -62,14 +66,15 @@ class Images:
         return tuple(Failed(path, reason) for path, reason in self.failures)
 
     def near_duplicates(self, found: Neighborhood) -> tuple[NearDuplicate, ...]:
-        """Pairs of paths, closest first."""
+        """Pairs of paths, closest first; labels conflict where both images have some."""
+        known = self.known
         return tuple(
             NearDuplicate(
                 self.paths[first],
                 self.paths[second],
                 cosine,
                 tuple(name for name, values in self.splits.items() if values[first] != values[second]),
-                bool((self.targets[first] != self.targets[second]).any()),
+                bool(known[first] and known[second] and (self.targets[first] != self.targets[second]).any()),
             )
             for (first, second), cosine in zip(found.pairs.tolist(), found.cosines.tolist(), strict=True)
         )
