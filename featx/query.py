@@ -109,7 +109,7 @@ class _Query:
                 return value != "" and order(float(value), constant)
             except ValueError:
                 raise DataError(f"{name.id} has a row {value!r}, which is no number: compare it with a text, "
-                                f"{str(constant)!r}") from None  # fmt: skip
+                                f"{_short(str(constant))}") from None  # fmt: skip
 
         return test
 

@@ -205,6 +205,11 @@ def test_what_lists_nothing_says_why(tmp_path, name, message):
         list_images(tmp_path / name)
 
 
+def test_what_is_no_name_of_a_file_is_refused():
+    with pytest.raises(ListingError, match=r"a sequence of images must hold names of files, got '.*ud800"):
+        list_images(["a.jpg", "\ud800"])
+
+
 def test_an_empty_sequence_is_refused():
     with pytest.raises(ListingError, match="a sequence of images must name at least one path, got none"):
         list_images([])

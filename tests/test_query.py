@@ -85,6 +85,8 @@ def test_what_is_no_query(expression, message):
 def test_a_text_compared_with_a_number():
     with pytest.raises(DataError, match="split_0 has a row 'train', which is no number: compare it with a text, '3'"):
         find_rows(ROWS, "split_0 > 3")
+    with pytest.raises(DataError, match=r"compare it with a text, '9{200}…'$"):
+        find_rows(ROWS, "split_0 > " + "9" * 4000)
 
 
 def test_every_error_is_one_of_featx():

@@ -607,6 +607,7 @@ def test_repeated_paths_of_a_sequence_are_one_row(folder, tmp_path):
     [
         ("texts.tar", r"texts\.tar in .* must hold images that Pillow opens .*, but the shards have none$"),
         ("empty.tar", r"the shards have none; 'empty\.tar' damaged, or no uncompressed tar file"),
+        ("twice.parquet", "columns of twice.parquet must have different names, got 'label' more than once"),
         ("none.parquet", "none.parquet must have at least one row, got none"),
         ("text.parquet", "text.parquet is no Parquet file, or damaged"),
         ("two.parquet", "two.parquet must have one column of image bytes, or call one of them image, got a, b"),
@@ -629,6 +630,7 @@ def test_what_lists_nothing_says_why(files, tmp_path, name, message):
     (tmp_path / "other").mkdir()
     for part, table in {
         "none": parquet_table([]), "two": pa.table({"a": bytes_of, "b": bytes_of}), "no": pa.table({"x": ["y"]}),
+        "twice": pa.Table.from_arrays([bytes_of, *[pa.array(["x"])] * 2], names=["image", "label", "label"]),
         "gone": pa.table({"path": ["a.jpg"]}), "out": pa.table({"path": ["../a.jpg"]}),
         "other/a": parquet_table(files[:1]), "other/b": pa.table({"note": ["x"]}),
     }.items():  # fmt: skip

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -21,8 +22,8 @@ _TOKEN = re.compile(r"[-_./]")
 
 def plain_text(value: object) -> str:
     """What a program stored, as text; None and NaN are empty."""
-    if isinstance(value, bytes):
-        return decode(value)
+    if isinstance(value, str | bytes):
+        return value if isinstance(value, str) else decode(value)
     return "" if value is None or (isinstance(value, Real) and math.isnan(value)) else str(value)
 
 
@@ -68,6 +69,7 @@ def whole_name(name: str) -> str:
     return name
 
 
+@lru_cache(1024)  # The same few names come with every row.
 def is_kept(column: str) -> bool:
     """Whether a column of this name is kept; ``ListingError`` if its name cannot be one in a store."""
     if not column.startswith(KEPT):
@@ -75,6 +77,12 @@ def is_kept(column: str) -> bool:
     if "/" in checked(column):
         raise ListingError(f"must have no / in the names of columns split… and weight…, got {column!r}; rename it")
     return True
+
+
+def check_different(columns: Sequence[str], whose: str) -> None:
+    """Raise ``ListingError`` if two columns have one name."""
+    if repeated := sorted({name for name in columns if columns.count(name) > 1}):
+        raise ListingError(f"columns of {whose} must have different names, got {repeated[0]!r} more than once")
 
 
 def kept_among(columns: Iterable[str], whose: str) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 from featx.errors import ImageError, ListingError
 from featx.images.files import Files, full_name
 from featx.images.listing import Listing
-from featx.images.sources.facts import checked, kept_among, names_in
+from featx.images.sources.facts import check_different, checked, kept_among, names_in
 from featx.rows import Rows
 from featx.texts import Column, Indices, Texts, batches
 
@@ -182,8 +182,7 @@ def _columns(header: Sequence[str], whose: str) -> Columns:
             f'{whose} must have a column "path" (and may have "label" and "split…"), '
             f"separated by commas, got the header {','.join(names)!r}"
         )
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ListingError(f"columns of {whose} must have different names, got {repeated[0]!r} more than once")
+    check_different(names, whose)
     return Columns(
         len(names),
         names.index("path"),

@@ -33,7 +33,10 @@ def list_object(source: Any, root: str | Path | None) -> Listing:
 
 def _list_paths(source: Sequence[str | Path], root: str | Path) -> Listing:
     """Paths in their order, not looked up."""
-    paths = Texts.of(os.fspath(path).replace(os.sep, "/") for path in source)
+    try:
+        paths = Texts.of(os.fspath(path).replace(os.sep, "/") for path in source)
+    except UnicodeEncodeError as error:
+        raise ListingError(f"a sequence of images must hold names of files, got {error.object!r}") from None
     files = files_below(root)
     return Listing(files.root, Rows(paths, Column.filled((), len(paths))), lambda row: files.read(paths[row]))
 

@@ -13,7 +13,7 @@ import numpy as np
 from featx.errors import ImageError, ListingError
 from featx.images.files import Files, full_name, no_root
 from featx.images.listing import Listing
-from featx.images.sources.facts import KEPT, Collected, kept_among, plain_text, with_file_splits
+from featx.images.sources.facts import KEPT, Collected, check_different, kept_among, plain_text, with_file_splits
 from featx.images.sources.manifest import list_rows, read_rows
 from featx.packages import need
 from featx.rows import SEPARATOR, Rows
@@ -127,6 +127,7 @@ def _rows(file: Any, name: str, image: str) -> Rows:
 
 def _known(schema: Any, name: str) -> list[str]:
     """The columns that say something of an image."""
+    check_different(schema.names, name)
     return [*({"label"} & set(schema.names)), *kept_among(schema.names, name)]
 
 
