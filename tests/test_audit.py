@@ -202,6 +202,16 @@ def test_the_command_prints_a_table_and_json(shared_photos, report, tmp_path, ox
     assert document == json.loads(json.dumps(dataclasses.asdict(report)))
 
 
+def test_too_many_pixels_is_a_failure(tmp_path, oxford):
+    picture(tmp_path / "good.png")
+    Image.new("RGB", (70, 70)).save(tmp_path / "large.png")
+    line = ["audit", str(tmp_path), "--size", "32", "--blocks", "1", "-q", "--max-pixels", "3000"]
+    result = CliRunner().invoke(main, line)
+    assert result.exit_code == 3
+    assert "warning: large.png: " in result.stderr
+    assert result.stdout.startswith("1 image\n")
+
+
 def test_the_command_ends_with_3_if_images_failed(tmp_path, oxford):
     picture(tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("no picture")

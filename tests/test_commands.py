@@ -325,6 +325,12 @@ def test_every_command_is_listed_and_has_an_example():
     assert __version__ in run("--version").output
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+@pytest.mark.parametrize("command", ["advise", "audit", "finetune", "fit", "probe", "suspects"])
+def test_a_seed_that_no_generator_takes_is_wrong_usage(command, seed):
+    assert f"Invalid value for '--seed': {seed} is not in the range" in run(command, "--seed", seed, code=2).output
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(shell):
     assert "_FEATX_COMPLETE" in run("completion", shell).output

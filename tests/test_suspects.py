@@ -300,7 +300,11 @@ def test_the_command_prints_draws_and_gives_json(garden, found, tmp_path):
     assert document["near_duplicates"] == json.loads(json.dumps([dataclasses.asdict(p) for p in found.near_duplicates]))
     assert Confused(**document["confused"][0]) == found.confused[0]
     assert Failed(**document["failed"][0]) == found.failed[0]
-    refused = CliRunner().invoke(main, [*options[:2], "--sheet", str(tmp_path / "sheet.txt"), "--root", str(garden)])
+
+
+def test_a_sheet_of_unknown_format_is_refused_before_the_work(tmp_path):
+    """The store is not even there: its name would be the message if the sheet's were looked at later."""
+    refused = CliRunner().invoke(main, ["suspects", str(tmp_path / "no.h5"), "--sheet", str(tmp_path / "sheet.txt")])
     assert refused.exit_code == 1
     assert "--sheet of suspects must end in a picture's suffix, such as .png, got 'sheet.txt'" in refused.output
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from featx.commands.options import echo_json, json_option, split_options
+from featx.commands.options import echo_json, json_option, seed_option, split_options
 
 
 @click.command()
@@ -15,7 +15,7 @@ from featx.commands.options import echo_json, json_option, split_options
               help="Forecast N more images a class (default: as many again).")  # fmt: skip
 @click.option("--root", type=click.Path(), help="Folder of the images, for the commands to type.")
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of the probe.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed_option("Of the folds, and of the images drawn.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Also draw the four cases and the data: plane.png.")
 @json_option
 def command(store: str, plot: str | None, as_json: bool, **options: Any) -> None:

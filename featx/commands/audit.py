@@ -4,18 +4,19 @@ from typing import Any
 
 import click
 
-from featx.blocks import BLOCK_NUMBERS, MIN_SIZE
 from featx.commands.options import (
     WITH_FAILURES,
-    Blocks,
-    Pools,
     echo_json,
     engine_options,
     json_option,
+    max_pixels_option,
     printable,
     quiet_option,
+    seed_option,
+    spec_options,
 )
-from featx.spec import INTERPOLATIONS, RESIZES, ExtractSpec
+from featx.spec import ExtractSpec
+from featx.words import count
 
 
 @click.command()
@@ -23,22 +24,19 @@ from featx.spec import INTERPOLATIONS, RESIZES, ExtractSpec
 @click.option("--root", type=click.Path(file_okay=False), help="Folder that a manifest's paths are relative to.")
 @click.option("--images", type=click.IntRange(min=1), default=200, show_default=True, metavar="N",
               help="Images to draw, as many of each class.")  # fmt: skip
-@click.option("--blocks", type=Blocks(), default=BLOCK_NUMBERS, help="Blocks to tap: 3-5 or 1,4 (default: all).")
-@click.option("--pools", type=Pools(), default="avg", show_default=True, help="How to pool: avg, max, gem, flat.")
-@click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True, help="Image side, pixels.")
-@click.option("--resize", type=click.Choice(RESIZES), default="squash", show_default=True, help="How to get there.")
-@click.option("--interpolation", type=click.Choice(INTERPOLATIONS), default="bilinear", show_default=True)
-@click.option("--trunk", default="oxford", show_default=True, help="Name of the weights; see: featx weights list.")
-@click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
+@spec_options
 @click.option("--head", type=click.Choice(("linear-svc", "softmax", "ovr-logistic")), default="softmax",
               show_default=True)  # fmt: skip
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the folds, and of the images drawn.")
+@seed_option("Of the folds, and of the images drawn.")
+@max_pixels_option
 @engine_options
 @quiet_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, /, source: str, quiet: bool, as_json: bool, **options: Any) -> None:
+def command(
+    ctx: click.Context, /, source: str, quiet: bool, as_json: bool, max_pixels: int | None, **options: Any
+) -> None:
     """Say what the usual mistakes of preprocessing would cost on a sample of IMAGES.
 
     IMAGES are those of featx extract. Each mistake goes unnoticed: features still come out, only worse. For each, the
@@ -57,6 +55,8 @@ def command(ctx: click.Context, /, source: str, quiet: bool, as_json: bool, **op
 
     names = {field.name for field in dataclasses.fields(ExtractSpec)}
     spec = ExtractSpec(**{name: options.pop(name) for name in names & options.keys()})
+    if max_pixels is not None:
+        options["max_pixels"] = max_pixels
     report = audit(source, spec, progress=not quiet, **options)
     for path, reason in report.failed:
         click.echo(f"warning: {printable(path)}: {reason}", err=True)
@@ -73,7 +73,7 @@ def command(ctx: click.Context, /, source: str, quiet: bool, as_json: bool, **op
 def table(report: Any) -> list[str]:
     """The table, a line a mistake."""
     names = list(report.costs[0].cosines)
-    head = f"{report.images} images"
+    head = count(report.images, "image")
     if report.accuracy is not None:
         head += f", {report.head}: accuracy {report.accuracy:.4f} ± {report.standard_error:.4f} as declared"
     columns = "".join(f"{name:>{len(name) + 2}}" for name in names)

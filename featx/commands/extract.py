@@ -6,19 +6,17 @@ from typing import Any
 import click
 
 from featx.augment import DEFAULT
-from featx.blocks import BLOCK_NUMBERS, MIN_SIZE
 from featx.commands.options import (
     WITH_FAILURES,
-    Blocks,
-    Pools,
     device_options,
     echo_json,
     json_option,
     printable,
     quiet_option,
+    spec_options,
     view_options,
 )
-from featx.spec import DECODES, INTERPOLATIONS, PRECISIONS, RESIZES, ExtractSpec
+from featx.spec import DECODES, PRECISIONS, ExtractSpec
 from featx.words import count
 
 SHOWN = 10
@@ -29,11 +27,7 @@ SHOWN = 10
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The store to write, photos.h5.")
 @click.option("--root", type=click.Path(file_okay=False),
               help="Folder or URL that a manifest's paths are relative to.")  # fmt: skip
-@click.option("--blocks", type=Blocks(), default=BLOCK_NUMBERS, help="Blocks to tap: 3-5 or 1,4 (default: all).")
-@click.option("--pools", type=Pools(), default="avg", show_default=True, help="How to pool: avg, max, gem, flat.")
-@click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True, help="Image side, pixels.")
-@click.option("--resize", type=click.Choice(RESIZES), default="squash", show_default=True, help="How to get there.")
-@click.option("--interpolation", type=click.Choice(INTERPOLATIONS), default="bilinear", show_default=True)
+@spec_options
 @click.option("--precision", type=click.Choice(("auto", *PRECISIONS)), default="fp32", show_default=True,
               help="Of the arithmetic; auto: the store's, else the fastest here that agrees with fp32.")  # fmt: skip
 @click.option("--decode", type=click.Choice(DECODES), default="full", show_default=True,
@@ -41,8 +35,6 @@ SHOWN = 10
 @click.option("--views", type=click.IntRange(min=1), default=1, show_default=True, metavar="K",
               help="Rows an image: the plain picture and K - 1 augmented copies; see: featx views.")  # fmt: skip
 @view_options(None, DEFAULT)
-@click.option("--trunk", default="oxford", show_default=True, help="Name of the weights; see: featx weights list.")
-@click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
 @click.option("--missing", type=click.Choice(("error", "drop", "keep")), default="error", show_default=True,
               help="What to do with the store's rows whose images have gone.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Start anew whatever the output holds.")

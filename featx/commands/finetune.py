@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from featx.commands.options import echo_json, engine_options, json_option, quiet_option
+from featx.commands.options import echo_json, engine_options, json_option, quiet_option, seed_option
 
 
 @click.command()
@@ -35,7 +35,7 @@ from featx.commands.options import echo_json, engine_options, json_option, quiet
 @click.option("--val-size", type=float, default=0.2, show_default=True, help="Share of the training images.")
 @click.option("--refit", is_flag=True, help="At the end train as long on all training images.")
 @click.option("--from-scratch", is_flag=True, help="Begin at random, trunk and all, for comparison.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed_option("Of all random numbers.")
 @click.option("--weights", type=click.Path(), help="The trunk's weights, if not those known by its name.")
 @engine_options
 @click.option("--keep", is_flag=True, help="Keep what the frozen layers give, for another recipe of the same output.")

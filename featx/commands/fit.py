@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from featx.commands.options import Blocks, Pools, echo_json, json_option, quiet_option
+from featx.commands.options import Blocks, Pools, echo_json, json_option, quiet_option, seed_option
 from featx.words import count
 
 HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
@@ -32,7 +32,7 @@ HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
               help="The best mean, or the simplest within one standard error of it.")  # fmt: skip
 @click.option("--class-weight", type=click.Choice(("balanced",)), help="Weigh classes by how rare they are.")
 @click.option("--weight-column", metavar="NAME", help="Weigh rows by this column of the manifest, weight….")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of folds and hold-out.")
+@seed_option("Of folds and hold-out.")
 @click.option("--calibrate", is_flag=True, help="Give linear-svc probabilities; the other heads have their own.")
 @click.option("--nested", is_flag=True,
               help="Also estimate, by nested cross-validation, what the choice is worth on new images.")  # fmt: skip

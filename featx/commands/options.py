@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from featx.augment import COLOR, FILLS, PARTS
-from featx.blocks import POOLS, parse_blocks
+from featx.blocks import BLOCK_NUMBERS, MIN_SIZE, POOLS, parse_blocks
+from featx.spec import INTERPOLATIONS, RESIZES
 
 WITH_FAILURES = 3
 """Exit code of a command that is done, but for images that could not be read."""
@@ -61,6 +62,32 @@ def split_options(command: Callable[..., Any]) -> Callable[..., Any]:
                            help="Share of the rows to leave out, instead of a split column.")(command)  # fmt: skip
     what = "Split column whose training rows are used."
     return click.option("--split-column", "column", metavar="NAME", help=what)(command)
+
+
+def seed_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--seed``: what numpy's and scikit-learn's random numbers take; ``what`` says of which."""
+    numbers = click.IntRange(0, 2**32 - 1)
+    return click.option("--seed", type=numbers, default=0, show_default=True, metavar="N", help=what)
+
+
+def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a plain picture's features are: the fields of a spec that change their values."""
+    for option in (
+        click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources."),
+        click.option("--trunk", default="oxford", show_default=True,
+                     help="Name of the weights; see: featx weights list."),
+        click.option("--interpolation", type=click.Choice(INTERPOLATIONS), default="bilinear", show_default=True),
+        click.option("--resize", type=click.Choice(RESIZES), default="squash", show_default=True,
+                     help="How to get there."),
+        click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True,
+                     help="Image side, pixels."),
+        click.option("--pools", type=Pools(), default="avg", show_default=True,
+                     help="How to pool: avg, max, gem, flat."),
+        click.option("--blocks", type=Blocks(), default=BLOCK_NUMBERS,
+                     help="Blocks to tap: 3-5 or 1,4 (default: all)."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 def view_options(augment: str | None, default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -5,7 +5,9 @@ from typing import Any
 
 import click
 
-from featx.commands.options import echo_json, json_option, printable
+from featx.commands.options import echo_json, json_option, printable, seed_option
+
+SHEET = "--sheet of suspects"
 
 
 @click.command()
@@ -13,7 +15,7 @@ from featx.commands.options import echo_json, json_option, printable
 @click.option("--split-column", "column", metavar="NAME",
               help="Look for near-duplicates across this one (default: across every split column).")  # fmt: skip
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed_option("Of the folds.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N",
               help="Show the first N of each kind; --json has all.")  # fmt: skip
 @click.option("--sheet", type=click.Path(dir_okay=False), help="Also draw them, as thumbnails: suspects.png.")
@@ -34,15 +36,17 @@ def command(store: str, limit: int, sheet: str | None, root: str, as_json: bool,
     """
     import dataclasses
 
-    from featx.contact_sheet import save_picture
+    from featx.contact_sheet import picture_format, save_picture
     from featx.suspects import find_suspects
     from featx.suspects.sheet import draw_suspects
 
+    if sheet:
+        picture_format(sheet, SHEET)  # before what takes long
     found = find_suspects(store, **options)
     if sheet and not (found.mislabeled or found.near_duplicates or found.outliers):
         click.echo(f"{sheet} not written: there is nothing to draw", err=True)
     elif sheet:
-        save_picture(draw_suspects(found, root, limit), sheet, "--sheet of suspects")
+        save_picture(draw_suspects(found, root, limit), sheet, SHEET)
     if as_json:
         echo_json({**dataclasses.asdict(found), "straddling": found.straddling})
         return
