@@ -16,7 +16,7 @@ $(READY): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: $(READY) ## Handwritten digits: images to accuracy a block and a head, in two minutes
+demo: $(READY) ## Handwritten digits: images to accuracy a block and a head, in two minutes once installed, which takes some more
 	$(BIN)/python examples/digits_early_blocks.py demo
 
 browser: $(READY) ## A Chromium, in which the report's test opens it: installed where there is none

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from conftest import fill
+from conftest import draw, fill
 
+import featx
 from featx.commands import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +48,53 @@ def test_every_command_line_has_known_options(page_and_arguments):
 def test_there_are_command_lines_to_check():
     assert len(LINES) > 40
     assert len({arguments[0] for _, arguments in LINES}) >= 10
+
+
+SMALLER = {
+    "extract": ["--size", "32"],
+    "views": ["--size", "32"],
+    "fit": ["--folds", "3"],
+    "audit": ["--size", "32", "--folds", "3"],
+    "finetune": ["--epochs", "1"],
+}
+"""What is added to a command of README's, of which the last counts: the same, in less time."""
+
+
+@pytest.fixture
+def garden(tmp_path, monkeypatch):
+    """A folder with all that README's lines read: the current one."""
+    monkeypatch.chdir(tmp_path)
+    rows = ["path,label,split"]
+    for code, name in enumerate(("daisy", "iris", "rose")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(1, 12):
+            draw(code, 100 * code + number).save(f"photos/{name}/{number}.jpg")
+            rows.append(f"{name}/{number}.jpg,{name},{'test' if number < 3 else 'train'}")
+    Path("manifest.csv").write_text("\n".join(rows))
+    Path("new").mkdir()
+    draw(0, 7).save("new/a.jpg")
+    draw(1, 8).save("one.jpg")
+    return tmp_path
+
+
+def test_readme_runs_from_top_to_bottom(garden, oxford):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    written = set()
+    for name, *arguments in lines_of(text):
+        if name == "weights":
+            continue
+        if outputs := [arguments[place + 1] for place, word in enumerate(arguments) if word == "-o"]:
+            assert not Path(outputs[0]).exists(), f"{outputs[0]} is written twice"
+        result = CliRunner().invoke(main, [name, *arguments, *SMALLER.get(name, ())])
+        assert result.exit_code == 0, (name, arguments, result.output, result.exception)
+        written |= {name}
+    assert {"extract", "fit", "predict", "report", "finetune", "curves", "merge", "export"} <= written
+    paths = [str(path) for path in sorted(Path("photos").rglob("[1-3].jpg"))]
+    given = {"train_paths": paths, "train_labels": [Path(path).parent.name for path in paths], "test_paths": paths[:2]}
+    for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        exec(compile(code, "README.md", "exec"), given)
+    assert list(given["pipeline"].predict(paths[:1])) == ["daisy"]
+    assert featx.load_model("trained.featx").classes == ("daisy", "iris", "rose")
 
 
 def test_the_tutorial_runs(tmp_path, monkeypatch, oxford, capsys):
