@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from featx.commands.options import echo_json, engine_options, json_option, printable, quiet_option
+from featx.words import count
 
 
 @click.command()
@@ -37,7 +38,7 @@ def command(run: str, output: str, quiet: bool, as_json: bool, **options: Any) -
     if as_json:
         echo_json(dataclasses.asdict(written))
     elif not quiet:
-        click.echo(f"{printable(written.path)}: {len(written.sections)} sections, {written.images:,} images, "
-                   f"{written.bytes / 1e6:.1f} MB")  # fmt: skip
+        parts = (count(len(written.sections), "section"), count(written.images, "image"))
+        click.echo(f"{printable(written.path)}: {', '.join(parts)}, {written.bytes / 1e6:.1f} MB")
         for name, reason in written.missing.items():
             click.echo(f"not in it: {name}: {printable(reason)}")
