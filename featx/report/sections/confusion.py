@@ -57,7 +57,9 @@ def make(run: Run) -> Section:
     if len(matrix) <= MAX_CLASSES:
         codes = range(len(matrix))
         cells = tuple(tuple(_cell(found, row, column, largest) for column in codes) for row in codes)
-    lead = f"{off.sum():,} of {matrix.sum():,} images are taken for another class"
+    lead = (
+        f"{off.sum():,} of {count(matrix.sum(), 'image')} {'is' if off.sum() == 1 else 'are'} taken for another class"
+    )
     lead += f"; most often {pairs[0].true} for {pairs[0].guess} ({pairs[0].count})." if pairs else "."
     shown = frozenset(image for cell in (*pairs, *sum(cells, ())) for image in cell.images)
     return Section("confusion", TITLE, lead, Confusion(found.model.classes, cells, pairs), shown)
