@@ -273,7 +273,7 @@ def test_members_that_lead_out_of_a_shard_or_are_no_files_are_failures(files, tm
         "a.tar/way.png": f"{damaged}: must have no / in the names of columns split… and weight…, "
         "got 'split/a'; rename it",
         "a.tar/a|b/1.png": f"{damaged}: must have no | in the name of a class, which stands between "
-        "the labels of an image that has several, got 'a|b'; rename it",
+        "the labels of an image that has several, and no NUL, got 'a|b'; rename it",
         "a.tar/sparse.png": tar_source.NO_FILE,
     }
 
@@ -284,14 +284,17 @@ def too_deep():
     return raised.value
 
 
-def test_a_name_with_a_nul_is_no_row_of_a_shard(files, tmp_path):
+def test_a_folder_with_a_nul_is_no_class_of_a_shard(files, tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
-        for name in ("a.png", "a.png\0"):
+        for name in ("x/1.png", "x\0/2.png"):
             info = tarfile.TarInfo("x")
             info.size, info.pax_headers = len(files[0][2]), {"path": name}
             tar.addfile(info, io.BytesIO(files[0][2]))
     listing = list_images(tmp_path / "a.tar")
-    assert list(listing.paths) == ["a.tar/a.png"]
+    assert list(listing.paths) == ["a.tar/x/1.png"]
+    ((path, reason),) = listing.failures
+    assert path == "a.tar/x\0/2.png"
+    assert "and no NUL, got 'x\\x00'; rename it" in reason
 
 
 def test_what_does_not_stand_beside_its_image_in_a_shard_is_a_failure(files, tmp_path):

@@ -62,10 +62,10 @@ def class_names(label: object, classes: Sequence[str] = ()) -> Names:
 
 
 def whole_name(name: str) -> str:
-    """The name of one class; ``ListingError`` if a manifest would read it as several."""
-    if SEPARATOR in name:
+    """The name of one class; ``ListingError`` if a manifest would read it as several, or a store not keep it."""
+    if SEPARATOR in name or "\0" in name:
         raise ListingError(f"must have no {SEPARATOR} in the name of a class, which stands between the labels of an "
-                           f"image that has several, got {name!r}; rename it")  # fmt: skip
+                           f"image that has several, and no NUL, got {name!r}; rename it")  # fmt: skip
     return name
 
 

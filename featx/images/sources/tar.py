@@ -32,7 +32,6 @@ MAX_FACTS = 1 << 20
 """Bytes of the largest ``.cls`` or ``.json`` that is read."""
 OUTSIDE = "its name leads out of the shard"
 NO_FILE = "a link or device in the shard, not followed"
-NO_NAME = "has a NUL in its name"
 APART = "stands apart from its image: write the files of a sample one after the other (tar --sort=name)"
 TWICE = "stands in the shard before; the first is taken"
 
@@ -145,8 +144,6 @@ def _refusal(member: tarfile.TarInfo, seen: bool) -> str:
     """Why a member is no row; ``""`` if it is one."""
     if member.name.startswith(("/", "../")):
         return OUTSIDE
-    if "\0" in member.name:
-        return NO_NAME
     if not member.isfile() or member.issparse():
         return NO_FILE
     return TWICE if seen else ""
