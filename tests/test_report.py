@@ -225,16 +225,17 @@ def test_of_several_stores_the_one_that_the_model_was_fitted_on_is_taken(photos,
     for name, header, rows in (
         ("m", "path,label,split", [f"{row},{'test' if index % 3 else 'train'}" for index, row in enumerate(plain)]),
         ("a", "path,label", plain),
-        ("b", "path,label", [row.replace("red", "rouge") if row.endswith("red") else row for row in plain]),
+        ("b", "path,label", [row.replace(",red", ",rouge") for row in plain]),
     ):
         (tmp_path / f"{name}.csv").write_text("\n".join([header, *rows]))
         extract(tmp_path / f"{name}.csv", tmp_path / f"{name}.h5", ExtractSpec(size=32, blocks=(1,)), root=photos)
     views = ExtractSpec(size=32, blocks=(1,), views=2, augment="flip")
-    extract(tmp_path / "a.csv", tmp_path / "n-views.h5", views, root=photos)
-    for name, store in {"split": "m", "whole": "a", "n-views": "n-views", "m": "a"}.items():
+    extract(tmp_path / "a.csv", tmp_path / "n.h5", views, root=photos)
+    stores = {"split": "m", "whole": "a", "views": "n", "renamed": "b", "m": "a"}
+    for name, store in stores.items():
         fit(tmp_path / f"{store}.h5", tmp_path / f"{name}.featx", head="softmax", C=1, folds=2)
-    chosen = {name: open_run(tmp_path / f"{name}.featx").store.name for name in ("split", "whole", "n-views", "m")}
-    assert chosen == {"split": "m.h5", "whole": "a.h5", "n-views": "n-views.h5", "m": "m.h5"}
+    chosen = {name: open_run(tmp_path / f"{name}.featx").store.stem for name in stores}
+    assert chosen == {**stores, "m": "m"}, "of two that both may be it, that of the model's own name"
     old = load_model(tmp_path / "whole.featx")
     del old.info["store_rows"]
     old.save(tmp_path / "old.featx")
