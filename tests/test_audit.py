@@ -155,7 +155,7 @@ def test_a_turned_picture_counts_as_changed(tmp_path, oxford):
     assert cost.changed == 3
     assert cost.cosines["block1_avg"] < 1
     assert cost.at_prediction is cost.throughout is report.accuracy is None
-    assert report.notes == ("accuracy is not measured: 4 of the 4 images have no label",)
+    assert report.notes == ("accuracy is not measured: 4 images of 4 have no label",)
 
 
 def test_the_declared_scaling_is_no_mistake(tmp_path, photos, oxford):
@@ -218,5 +218,5 @@ def test_the_command_ends_with_3_if_images_failed(tmp_path, oxford):
     result = CliRunner().invoke(main, ["audit", str(tmp_path), "--size", "32", "--blocks", "1", "-q"])
     assert result.exit_code == 3
     assert "warning: bad.png: no image format" in result.stderr
-    assert "accuracy is not measured: 1 of the 1 images have no label" in result.stderr
+    assert "accuracy is not measured: 1 image of 1 has no label" in result.stderr
     assert "–" in result.stdout

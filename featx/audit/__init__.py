@@ -16,6 +16,7 @@ from featx.images import MAX_PIXELS, Listing, list_images
 from featx.progress import progress_bar
 from featx.spec import ExtractSpec
 from featx.weights import load_trunk
+from featx.words import count
 
 __all__ = ["DECLARED", "MISTAKES", "Audit", "Cost", "Loss", "Mistake", "audit"]
 
@@ -85,7 +86,7 @@ def audit(
     except DataError as error:
         notes.append(f"accuracy is not measured: {error}")
     return Audit(
-        source=str(source) if isinstance(source, str | Path) else f"{len(listing)} images",
+        source=str(source) if isinstance(source, str | Path) else count(len(listing), "image"),
         images=len(variants.rows),
         head=head,
         folds=folds,
@@ -102,8 +103,8 @@ def _labels(listing: Listing, rows: NDArray[np.intp]) -> NDArray[np.str_]:
     if listing.label_sets is not None:
         raise DataError("images have several labels each")
     labels = listing.labels[rows]
-    if (labels < 0).any():
-        raise DataError(f"{(labels < 0).sum()} of the {len(labels)} images have no label")
+    if lacking := int((labels < 0).sum()):
+        raise DataError(f"{count(lacking, 'image')} of {len(labels):,} {'has' if lacking == 1 else 'have'} no label")
     return np.array(listing.classes)[labels]
 
 

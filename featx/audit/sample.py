@@ -12,6 +12,7 @@ from featx.engines import Engine
 from featx.errors import ImageError
 from featx.images import Listing
 from featx.spec import ExtractSpec
+from featx.words import count
 
 CHUNK = 64
 """Images that are in memory at once, each in all its variants."""
@@ -79,7 +80,7 @@ def compute_variants(
         digests += [hashlib.sha256(file.data).digest() for file in files]
         advance(len(chunk))
     if not read:
-        raise ImageError(f"none of the {len(rows)} images drawn can be read; {': '.join(failed[0])}")
+        raise ImageError(f"none of the {count(len(rows), 'image')} drawn can be read; {': '.join(failed[0])}")
     return Variants(
         rows=np.array(read, np.intp),
         groups=np.unique(np.array(digests), return_inverse=True)[1],
