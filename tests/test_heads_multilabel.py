@@ -1,5 +1,7 @@
 """Heads on rows with several labels: the solver, the search, the folds and the scores, against sklearn."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -219,7 +221,7 @@ def test_the_report_is_that_of_sklearn(decided):
 
 def test_the_report_in_words(decided):
     said = format_report(multilabel_report(*decided[:2], list("abcd"), decided[2]))
-    assert "macro average precision   0." in said
+    assert re.search(r"macro average precision +0\.", said)
     assert "all labels right" in said
     assert said.splitlines()[-5].split() == ["class", "n", "precision", "recall", "F1", "AP"]
 

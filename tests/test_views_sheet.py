@@ -105,7 +105,7 @@ def test_extract_and_predict_take_the_options(shared_photos, tmp_path, oxford):
     store, model = tmp_path / "p.h5", tmp_path / "p.featx"
     options = ("--size", "32", "--blocks", "1", "--views", "2")
     result = run("extract", shared_photos, "-o", store, *options)
-    assert "72 rows, 72 extracted" in result.stdout
+    assert "72 rows of 36 images, 72 extracted" in result.stdout
     facts = json.loads(run("info", store, "--json").stdout)
     assert facts["spec"]["views"] == 2
     assert facts["spec"]["augment"].startswith("flip,rotate=30,scale=0.8:1.2,crop=")
