@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 FLOWERS17 ?= ../shared/data/flowers17
 
-.PHONY: help install demo browser test check lint types docs coverage bench-extract bench-heads bench-finetune clean
+.PHONY: help install demo browser test check lint types docs coverage bench-extract bench-gpu bench-heads bench-finetune clean
 
 help: ## List what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ coverage: $(READY) browser ## The tests, with at least 95 % of the package cover
 
 bench-extract: $(READY) .venv-peers/ready ## Extraction against torchvision and Keras (FLOWERS17=folder)
 	$(BIN)/python benchmarks/extract.py "$(FLOWERS17)" bench
+
+bench-gpu: $(READY) ## Extraction on a CUDA GPU beside torchvision (FLOWERS17=folder)
+	$(BIN)/python benchmarks/gpu.py "$(FLOWERS17)" bench
 
 bench-heads: $(READY) .venv-peers/ready ## Choosing C against GridSearchCV and others (FLOWERS17=folder)
 	$(BIN)/python benchmarks/heads.py "$(FLOWERS17)" bench

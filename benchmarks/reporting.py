@@ -7,12 +7,13 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
 T = TypeVar("T")
+PACKAGES = ("featx", "torch", "openvino", "scikit-learn", "numpy")
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "benchmarks.md"
 
@@ -43,8 +44,15 @@ def machine() -> dict[str, object]:
         "extensions": [name for name in wanted if f" {name} " in flags],
         "cores": os.cpu_count(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": {name: version(name) for name in ("featx", "torch", "openvino", "scikit-learn", "numpy")},
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def described(where: dict[str, object]) -> str:

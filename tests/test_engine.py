@@ -188,14 +188,6 @@ def test_golden_rows_recognize_the_same_and_another_network(oxford):
         check_golden(engine, {**golden, "block1_avg": np.full((3, 64), np.nan, np.float32)}, "photos.h5")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_cuda_agrees_with_the_cpu(oxford):
-    images = random_images(4, 64)
-    cpu, cuda = (TorchEngine(oxford, SPEC, device)(images) for device in ("cpu", "cuda"))
-    for name in SPEC.widths:
-        assert relative_error(cuda[name], cpu[name]) < SPEC.tolerance
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_openvino_agrees_with_torch(oxford, precision):
     images = random_images(5, 64)

@@ -26,8 +26,20 @@ def test_nothing_timed_has_no_advice():
     assert (Timings().rates, Timings().bottleneck, Timings().advice) == ({}, "", "")
 
 
-@pytest.mark.parametrize(("precision", "named"), [("fp32", True), ("bf16", True), ("int8", False), ("auto", False)])
-def test_a_faster_precision_is_named_where_there_is_one(precision, named):
-    timings = Timings(images=1, seconds=dict.fromkeys(ADVICE, 0.0) | {"computing": 1.0}, precision=precision)
-    assert ("a faster --precision (int8)" in timings.advice) == named
+@pytest.mark.parametrize(
+    ("precision", "on_gpu", "named"),
+    [
+        ("fp32", False, "try a GPU, a faster --precision (int8), "),
+        ("bf16", False, "try a GPU, a faster --precision (int8), "),
+        ("int8", False, "try a GPU, fewer"),
+        ("auto", False, "try a GPU, fewer"),
+        ("fp32", True, "try a faster --precision (bf16), "),
+        ("bf16", True, "try fewer"),
+        ("int8", True, "try fewer"),
+    ],
+)
+def test_what_is_named_is_not_taken_already(precision, on_gpu, named):
+    seconds = dict.fromkeys(ADVICE, 0.0) | {"computing": 1.0}
+    timings = Timings(images=1, seconds=seconds, precision=precision, on_gpu=on_gpu)
+    assert named in timings.advice
     assert timings.advice.endswith("fewer --blocks or a smaller --size")

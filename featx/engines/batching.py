@@ -18,10 +18,13 @@ class BatchedEngine(ABC):
         What is tapped and pooled, at which size and precision.
     batch_size : int
         Images a pass; it halves itself when memory runs out.
+    on_gpu : bool
+        Whether the trunk runs beside the processor rather than on it.
     """
 
     spec: ExtractSpec
     batch_size: int
+    on_gpu: bool = False
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Features of images.

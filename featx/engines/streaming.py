@@ -42,6 +42,7 @@ def feature_parts(
     ``timings`` takes down where the time goes.
     """
     timings = timings or Timings(workers)
+    timings.on_gpu = engine.on_gpu
     with closing(load_images(listing, map(int, rows), engine.spec, workers, max_pixels)) as images:
         each = rows_per_part(engine.spec) // engine.spec.views
         for first in range(0, len(rows), each):

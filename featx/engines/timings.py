@@ -9,12 +9,13 @@ ADVICE = {
     "reading": "reading the files holds it up: put them on a faster disk, or read more at a time with --workers",
     "decoding": "decoding holds it up: give more --workers where there are more cores, or --decode scaled",
     "resizing": "resizing holds it up: give more --workers where there are more cores, or --decode scaled",
-    "computing": "the trunk holds it up: try a GPU, {precision}fewer --blocks or a smaller --size",
+    "computing": "the trunk holds it up: try {gpu}{precision}fewer --blocks or a smaller --size",
     "writing": "writing the store holds it up: put --output on a faster disk, or take fewer --pools",
 }
 """For each stage, what makes a run faster that this stage holds up."""
 FASTEST = ("auto", "int8")
-"""Precisions than which none is faster."""
+FASTEST_ON_GPU = ("auto", "int8", "fp16", "bf16")
+"""Precisions than which none is faster, on a processor and on a GPU, where int8 is computed in floats."""
 
 
 @dataclass
@@ -22,11 +23,12 @@ class Timings:
     """Seconds of each stage, summed over images, while stages run side by side.
 
     ``workers`` threads share reading, decoding and resizing; the last two also share the processor's cores.
-    ``precision`` is the one that was asked for.
+    ``precision`` is the one that was asked for; ``on_gpu`` says where the trunk runs.
     """
 
     workers: int = 1
     precision: str = "fp32"
+    on_gpu: bool = False
     images: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ADVICE, 0.0))
 
@@ -55,5 +57,6 @@ class Timings:
     @property
     def advice(self) -> str:
         """One sentence: what would make it faster."""
-        faster = "" if self.precision in FASTEST else "a faster --precision (int8), "
-        return ADVICE.get(self.bottleneck, "").format(precision=faster)
+        fastest = FASTEST_ON_GPU if self.on_gpu else FASTEST
+        faster = "" if self.precision in fastest else f"a faster --precision ({fastest[-1]}), "
+        return ADVICE.get(self.bottleneck, "").format(gpu="" if self.on_gpu else "a GPU, ", precision=faster)

@@ -30,9 +30,9 @@ class Rows:
     owners: np.ndarray
 
     def batch(self, rows: np.ndarray) -> tuple[list[Tensor], Tensor]:
-        """Tensors of some rows; halves become float32."""
+        """Tensors of some rows."""
         tensors = [torch.from_numpy(np.ascontiguousarray(values[rows])) for values in self.inputs]
-        return [x.float() if x.dtype == torch.float16 else x for x in tensors], torch.from_numpy(self.labels[rows])
+        return tensors, torch.from_numpy(self.labels[rows])
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,10 @@ class Stage:
 
     def _logits(self, model: nn.Module, inputs: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits with a column a class, and labels, on the device; one logit is that of the second of two classes."""
+        # Halves are moved as such, and become float32 where they are used.
+        moved = [x.to(self.device) for x in inputs]
         with self._autocast():
-            logits = model(*(x.to(self.device, non_blocking=True) for x in inputs)).float()
+            logits = model(*(x.float() if x.dtype == torch.float16 else x for x in moved)).float()
         if logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         return logits, labels.to(self.device)

@@ -1,0 +1,223 @@
+"""Extraction on a GPU: the trunk beside the GPU's own matrix product and torchvision, and from JPEG files to a store.
+
+    python benchmarks/gpu.py FLOWERS17 WORK [--whole 4080]
+
+Results go to docs/benchmarks/gpu.json and .svg and into docs/benchmarks.md.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import h5py
+import numpy as np
+import torch
+from PIL import Image
+from reporting import described, machine, present, say, spread, table
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from featx.blocks import trunk_flops
+from featx.engines.cuda import Replayed
+from featx.engines.torch_engine import TorchEngine
+from featx.extract import extract
+from featx.figure import make_figure
+from featx.spec import ExtractSpec
+from featx.weights import load_trunk
+
+SIZE, BATCH, SIDE = 224, 128, 8192
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+CUDA = torch.device("cuda")
+
+
+def seconds_of(function: Callable[[], object], rounds: int = 10) -> list[float]:
+    """Seconds of a function on the GPU, by its own clock, after three runs that are not timed."""
+    taken = []
+    for number in range(rounds + 3):
+        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        began.record()
+        function()
+        ended.record()
+        torch.cuda.synchronize()
+        if number >= 3:
+            taken.append(began.elapsed_time(ended) / 1000)
+    return taken
+
+
+def matmul_flops(dtype: torch.dtype) -> float:
+    """Operations a second of a large matrix product on random data."""
+    left, right = (torch.randn(SIDE, SIDE, device=CUDA, dtype=dtype) for _ in range(2))
+    return 2 * SIDE**3 / median(seconds_of(lambda: left @ right))
+
+
+def torchvision_trunk(dtype: torch.dtype) -> Callable[[Tensor], dict[str, Tensor]]:
+    """What a careful user of torchvision runs: channels_last, and torch's own choice of TF32 for float32."""
+    from torchvision.models import vgg16
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    nodes = {f"features.{layer}": f"block{number}" for number, layer in enumerate((4, 9, 16, 23, 30), start=1)}
+    extractor = create_feature_extractor(vgg16(weights=None).eval(), nodes)
+    extractor = extractor.to(CUDA, dtype).to(memory_format=torch.channels_last)
+    mean, std = (torch.tensor(v, device=CUDA).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
+    @torch.inference_mode()
+    def run(pixels: Tensor) -> dict[str, Tensor]:
+        x = ((pixels.permute(0, 3, 1, 2) / 255 - mean) / std).to(dtype)
+        return {name: values.mean((2, 3), dtype=torch.float32) for name, values in extractor(x).items()}
+
+    return run
+
+
+class Photos(Dataset):  # type: ignore[type-arg]
+    """Photographs as bytes (224, 224, 3)."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        picture = Image.open(self.paths[index]).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(picture))
+
+
+def torchvision_whole(paths: list[Path], output: Path, workers: int) -> float:
+    """Seconds from files to an HDF5 file: a DataLoader with worker processes, bfloat16."""
+    run, batches = torchvision_trunk(torch.bfloat16), []
+    began = time.perf_counter()
+    for pixels in DataLoader(Photos(paths), BATCH, num_workers=workers, pin_memory=True):
+        found = run(pixels.to(CUDA, non_blocking=True))
+        batches.append({name: values.cpu().numpy() for name, values in found.items()})
+    with h5py.File(output, "w") as file:
+        for name in batches[0]:
+            file[name] = np.concatenate([batch[name] for batch in batches])
+    return time.perf_counter() - began
+
+
+def links(photos: list[Path], folder: Path, count: int) -> list[Path]:
+    """So many names of the photographs, since a listing names each file once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:06}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        if not path.exists():
+            path.symlink_to(photos[number % len(photos)])
+    return paths
+
+
+def measure_trunk(peaks: dict[str, float]) -> list[dict[str, object]]:
+    """Images a second of the trunk on images that lie on the GPU, and from the memory of the host."""
+    weights, flops, rows = load_trunk("oxford"), trunk_flops(SIZE)[5], []
+    host = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(host).to(CUDA)
+    for precision, dtype in DTYPES.items():
+        for name in ("torchvision", "featx"):
+            torch.cuda.reset_peak_memory_stats()
+            row: dict[str, object] = {"name": name, "precision": precision}
+            if name == "torchvision":
+                function = torchvision_trunk(dtype)
+                taken = seconds_of(lambda run=function: run(pixels))  # type: ignore[misc]
+            else:
+                engine = TorchEngine(weights, ExtractSpec(size=SIZE, precision=precision), "cuda", BATCH)
+                with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                    replayed = Replayed(engine._features, pixels)
+                    taken = seconds_of(lambda run=replayed: run(pixels))  # type: ignore[misc]
+                engine(host)
+                began = time.perf_counter()
+                for _ in range(8):
+                    engine(host)
+                row["host"] = 8 * BATCH / (time.perf_counter() - began)
+            row["rates"] = [BATCH / seconds for seconds in taken]
+            row["share"] = BATCH / median(taken) * flops / peaks["tf32" if (name, precision) == ("torchvision", "fp32")
+                                                               else precision]  # fmt: skip
+            row["peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
+            rows.append(row)
+            rate, share = BATCH / median(taken), row["share"]
+            say(f"trunk {name} {precision}: {rate:.0f} images/s, {share:.0%} of the product's rate")
+    return rows
+
+
+def measure_whole(photos: list[Path], work: Path, options: argparse.Namespace) -> list[dict[str, object]]:
+    """Images a second from JPEG files to a closed store."""
+    paths, rows = links(photos, work / "links", options.whole), []
+    extract(paths[:BATCH], work / "warm.h5", ExtractSpec(precision="bf16"), device="cuda", overwrite=True)
+    for decode in ("full", "scaled"):
+        for precision in ("fp32", "bf16"):
+            spec = ExtractSpec(precision=precision, decode=decode)
+            report = extract(paths, work / "whole.h5", spec, device="cuda", workers=options.workers, overwrite=True)
+            name = f"featx {precision}" + ("" if decode == "full" else f", --decode {decode}")
+            rows.append({"name": name, "rate": len(paths) / report.seconds, "stages": report.rates,
+                         "advice": report.advice})  # fmt: skip
+            say(f"whole way {name}: {rows[-1]['rate']:.0f} images/s, {report.advice}")
+    seconds = torchvision_whole(paths, work / "peer.h5", options.workers)
+    rows.append({"name": "torchvision bf16, DataLoader", "rate": len(paths) / seconds, "stages": {}, "advice": ""})
+    say(f"whole way torchvision: {rows[-1]['rate']:.0f} images/s")
+    return rows
+
+
+def report(results: dict[str, object]) -> str:
+    """The results as Markdown."""
+    peaks: dict[str, float] = results["matmul_flops"]  # type: ignore[assignment]
+    trunk: list[dict[str, object]] = results["trunk"]  # type: ignore[assignment]
+    whole: list[dict[str, object]] = results["whole"]  # type: ignore[assignment]
+    products = ", ".join(f"{name} {rate / 1e12:.0f}" for name, rate in peaks.items())
+    cells = [
+        [f"{row['name']} {row['precision']}", spread(row["rates"], 0), f"{row['share']:.0%}",  # type: ignore[arg-type]
+         f"{row['host']:.0f}" if "host" in row else "–", f"{row['peak_mb']:.0f}"]
+        for row in trunk
+    ]  # fmt: skip
+    stages = [
+        [row["name"], f"{row['rate']:.0f}",
+         ", ".join(f"{name} {rate:.0f}" for name, rate in row["stages"].items()) or "–",  # type: ignore[attr-defined]
+         str(row["advice"]).split(":")[0] or "–"]
+        for row in whole
+    ]  # fmt: skip
+    return "\n\n".join([
+        f"{results['gpu']}; {described(results['machine'])}",  # type: ignore[arg-type]
+        f"Matrix product of {SIDE} × {SIDE} in the same run, TFLOP/s: {products}. Trunk: five blocks at {SIZE} px, "
+        f"batches of {BATCH} that lie on the GPU, medians of ten; torchvision's fp32 is TF32, featx's is float32.",
+        table(["trunk", "images/s", "of the product's rate", "from host memory", "peak MB"], cells),
+        f"The whole way, {results['photographs']} JPEG files to a closed store, {results['workers']} threads:",
+        table(["", "images/s", "each stage alone", "what holds it up"], stages),  # type: ignore[arg-type]
+        "![Images a second of the trunk](benchmarks/gpu.svg)",
+    ])  # fmt: skip
+
+
+def draw(results: dict[str, object], path: Path) -> None:
+    """Bars of images a second."""
+    trunk: list[dict[str, object]] = results["trunk"]  # type: ignore[assignment]
+    figure, axes = make_figure("images/s at 224 px, trunk only", "")
+    figure.set_size_inches(7, 3.5)
+    bars = axes.barh([f"{row['name']} {row['precision']}" for row in trunk], [median(row["rates"]) for row in trunk])  # type: ignore[type-var]
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.invert_yaxis()
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Measure, keep, draw and publish."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("flowers", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--whole", type=int, default=4080, help="JPEG files of the whole way")
+    parser.add_argument("--workers", type=int, default=torch.get_num_threads(), help="threads that decode")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    photos = sorted(options.flowers.resolve().rglob("*.jpg"))
+    peaks = {name: matmul_flops(dtype) for name, dtype in DTYPES.items()}
+    torch.backends.cuda.matmul.allow_tf32 = True
+    peaks["tf32"] = matmul_flops(torch.float32)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    say(", ".join(f"{name} {rate / 1e12:.0f} TFLOP/s" for name, rate in peaks.items()))
+    results: dict[str, object] = {
+        "machine": machine(), "gpu": torch.cuda.get_device_name(), "matmul_flops": peaks,
+        "photographs": options.whole, "workers": options.workers, "trunk": measure_trunk(peaks),
+        "whole": measure_whole(photos, options.work.resolve(), options),
+    }  # fmt: skip
+    present("gpu", results, report(results), draw)
+
+
+if __name__ == "__main__":
+    main()
