@@ -1,9 +1,10 @@
 """Writing a file whole or not at all."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featx.errors import FeatxError
@@ -14,27 +15,34 @@ def replacing(path: Path, error: type[FeatxError] | None = None, *, scratch: Pat
     """Give a temporary name; move what is there to ``path``, durably, once the block ends well.
 
     The temporary file lies in the folder ``scratch``, by default beside ``path``; both must be on one file system.
-    If the block or the move fails, nothing is left but what was there before. A killed process can leave the
-    temporary file, ``.<name>.<random>.tmp``, and never a half-written ``path``. An ``OSError`` that is none of featx's
-    own is raised as an ``error``, if that is given, which says what cannot be written and why.
+    If the block or the move fails, nothing is left but what was there before; if only the folder's own fsync fails,
+    that is an error too, although ``path`` is whole. A killed process can leave the temporary file,
+    ``.<name>.<random>.tmp``, and never a half-written ``path``. An ``OSError`` that is none of featx's own is raised as
+    an ``error``, if that is given, which says what cannot be written and why.
     """
     temporary = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
         yield temporary
         _sync(temporary)
         temporary.replace(path)
+        if os.name == "posix":  # Windows cannot open a folder; there the rename itself is durable.
+            _sync(path.parent)
     except BaseException as problem:
-        temporary.unlink(missing_ok=True)
+        # A disk that does not even remove is not what went wrong first.
+        with suppress(OSError):
+            temporary.unlink()
         if error is None or isinstance(problem, FeatxError) or not isinstance(problem, OSError):
             raise
         raise error(f"{path} cannot be written: {problem.strerror or problem}") from problem
-    if os.name == "posix":  # Windows cannot open a folder; there the rename itself is durable.
-        _sync(path.parent)
 
 
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network disks sync files and know nothing of folders.
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+            raise
     finally:
         os.close(descriptor)

@@ -9,7 +9,7 @@ import featx
 
 PACKAGE = Path(featx.__file__).parent
 LAYERS = [
-    {"version", "errors", "blocks", "augment", "progress", "texts", "words"},
+    {"version", "errors", "blocks", "augment", "progress", "signals", "texts", "words"},
     {"atomic"},
     {"spec", "figure", "packages", "rows", "contact_sheet"},
     {"weights", "images", "store", "heads", "query"},

@@ -1,11 +1,13 @@
 """The command line. A command is imported when it is run, so that ``featx --help`` imports none."""
 
+import signal
 from importlib import import_module
 from typing import Any
 
 import click
 
 from featx.errors import FeatxError
+from featx.signals import stopping
 from featx.version import __version__
 
 COMMANDS = {
@@ -31,7 +33,8 @@ COMMANDS = {
     "weights": "Get, add and verify the trunk's weights.",
     "completion": "Print the shell's completion script.",
 }
-INTERRUPTED = 130
+SIGNALED = 128
+"""Shells add this to a signal's number for the exit code of what it ended."""
 
 
 class LazyGroup(click.Group):
@@ -55,14 +58,24 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an error that featx raises on purpose ends it with its message and exit code 1."""
-        try:
-            return super().invoke(ctx)
-        except FeatxError as error:
-            raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt:
-            click.echo("\nStopped. Finished parts are kept: run the same command again to go on.", err=True)
-            ctx.exit(INTERRUPTED)
+        """Run a command; an error that featx raises on purpose ends it with its message and exit code 1.
+
+        So does a lack of memory. Ctrl-C and SIGTERM end it with the exit codes that a shell gives them, 130 and 143.
+        """
+        with stopping():
+            try:
+                return super().invoke(ctx)
+            except FeatxError as error:
+                raise click.ClickException(str(error)) from error
+            except MemoryError as error:
+                said = f" ({error})" if str(error) else ""
+                raise click.ClickException(
+                    f"memory ran out{said}; what is finished is kept: make room, or use fewer --workers or a smaller "
+                    "--batch-size where the command has them, and run the same command again"
+                ) from error
+            except KeyboardInterrupt as stop:
+                click.echo("\nStopped. What is finished is kept: run the same command again to go on.", err=True)
+                ctx.exit(SIGNALED + getattr(stop, "number", signal.SIGINT))
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -38,7 +38,8 @@ class SearchRow:
 
     The standard error is the scores' deviation over √folds; repeats, which use the same rows again, do not shrink it.
     ``rank`` is the place of C in the head's grid, 0 for the smallest. ``gradient_norm`` and ``gap`` (the duality gap,
-    relative to the objective) are the largest over folds and classes; ``seconds`` is what solving and scoring took.
+    relative to the objective) are the largest over folds and classes; ``seconds`` is what solving and scoring took, 0
+    in a row that was read from a model, which does not keep it.
     """
 
     head: str
@@ -51,7 +52,7 @@ class SearchRow:
     scores: tuple[float, ...]
     gradient_norm: float
     gap: float
-    seconds: float
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

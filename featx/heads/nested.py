@@ -13,6 +13,7 @@ from featx.errors import SpecError
 from featx.heads.cross_validate import Problem, SearchRow, cross_validate, make_grids, make_problem
 from featx.heads.feature_sets import FeatureSet, Range, make_feature_sets
 from featx.heads.folds import Fold, make_folds
+from featx.heads.parallel import among_processes
 from featx.heads.pipelines import ClassWeight
 from featx.heads.search import search
 from featx.heads.solver import TOLERANCE
@@ -78,6 +79,8 @@ def nested(
     ------
     SpecError, DataError
         As `search` does; a class needs a group for each inner fold in the rows of all outer folds but one.
+    EngineError
+        If one of several processes is ended from outside.
     """
     if jobs < 1:
         raise SpecError(f"jobs of nested must be 1 or more, got {jobs}")
@@ -88,7 +91,9 @@ def nested(
     options |= {"features": features, "feature_sets": feature_sets, "normalize": normalize, "scoring": scoring}
     options |= {"class_weight": class_weight, "seed": seed, "tol": tol, "jobs": max(1, cpu_count() // jobs)}
     folds = make_folds(problem.y, owners, outer, seed=seed, plain=scored)
-    found = Parallel(jobs)(delayed(_try_fold)(problem, owners, scored, sets, fold, outer, options) for fold in folds)
+    tasks = [delayed(_try_fold)(problem, owners, scored, sets, fold, outer, options) for fold in folds]
+    with among_processes(jobs):
+        found = Parallel(jobs)(tasks)
     choices, scores = zip(*found, strict=True)
     error = float(np.std(scores, ddof=1) / np.sqrt(outer))
     return NestedEstimate(float(np.mean(scores)), error, scores, choices)

@@ -1,11 +1,15 @@
 """One task a core, where tasks are products of matrices."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from joblib import cpu_count
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from featx.errors import EngineError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -26,3 +30,15 @@ def spread(function: Callable[[Task], Result], tasks: Sequence[Task], workers: i
     # Threads that share one product wait for one another, most of all beside other programs.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         return list(pool.map(function, tasks))
+
+
+@contextmanager
+def among_processes(jobs: int) -> Iterator[None]:
+    """Around what so many processes do: ``EngineError`` if one of them is ended from outside."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise EngineError(
+            f"a process of --jobs {jobs} was ended from outside, as a system does when memory runs out; "
+            "run it again with fewer --jobs"
+        ) from error

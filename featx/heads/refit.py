@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from featx.errors import SpecError
 from featx.heads.calibration import METHOD, Calibration
 from featx.heads.folds import Fold
+from featx.heads.parallel import among_processes
 from featx.heads.scoring import Decided
 
 
@@ -44,6 +45,8 @@ def refit(
     ------
     SpecError
         If jobs is out of range.
+    EngineError
+        If one of several processes is ended from outside.
     """
     head = pipeline.named_steps["head"]
     if not isinstance(head, OneVsRestClassifier):
@@ -82,6 +85,8 @@ def refit_calibrated(
     ------
     SpecError
         If jobs is out of range.
+    EngineError
+        If one of several processes is ended from outside.
     """
     if sum(len(tested) for _, tested in folds) < len(y):
         return _refit_on_views(pipeline, X, y, folds, sample_weight, jobs)
@@ -144,5 +149,9 @@ def _sharing(jobs: int) -> Iterator[None]:
     """Several processes, with one thread each, so that sums are added up in the same order for any number of them."""
     if jobs < 1:
         raise SpecError(f"jobs of a fit must be 1 or more, got {jobs}")
-    with threadpool_limits(limits=1, user_api="blas"), parallel_config("loky", inner_max_num_threads=1):
+    with (
+        among_processes(jobs),
+        threadpool_limits(limits=1, user_api="blas"),
+        parallel_config("loky", inner_max_num_threads=1),
+    ):
         yield

@@ -43,10 +43,12 @@ class SearchResult:
     feature_sets: dict[str, tuple[str, ...]]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as values that JSON holds."""
+        """All of it as values that JSON holds, but for the seconds: the same search shall give the same dictionary."""
         plain = dataclasses.asdict(self)
-        plain["rows"] = [row | {"scores": list(row["scores"])} for row in plain["rows"]]
-        plain["best"] = plain["best"] | {"scores": list(plain["best"]["scores"])}
+        plain["rows"] = list(plain["rows"])
+        for row in (plain["best"], *plain["rows"]):
+            row["scores"] = list(row["scores"])
+            del row["seconds"]
         plain["feature_sets"] = {name: list(members) for name, members in self.feature_sets.items()}
         return plain
 

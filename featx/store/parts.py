@@ -67,6 +67,9 @@ class PartFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+            # The lock is ours, so nobody is at work on what a killed process left half-written.
+            for temporary in self.path.glob(".*.tmp"):
+                temporary.unlink()
         except filelock.Timeout:
             raise StoreLocked(
                 f"{self.store} is being written by another featx; wait until it is done, or give another --output"

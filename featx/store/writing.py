@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 
 from featx.atomic import replacing
+from featx.signals import deferring
 
 LIBVER = ("v110", "v110")
 
@@ -16,6 +17,7 @@ class _GuardedFile(io.FileIO):
     """What HDF5 writes to: keeps the first error and takes all that follows as written.
 
     HDF5 does not survive a failed write: it crashes the process when its objects are closed. So it never sees one.
+    Nor does it survive an exception in here, such as that of Ctrl-C: `writing` keeps signals waiting.
     """
 
     error: OSError | None = None
@@ -42,8 +44,11 @@ class _GuardedFile(io.FileIO):
 
 @contextmanager
 def writing(path: Path, scratch: Path | None = None) -> Iterator[h5py.File]:
-    """An HDF5 file to fill, which appears at ``path`` once the block ends well; ``OSError`` if the disk fails."""
-    with replacing(path, scratch=scratch) as temporary, _GuardedFile(temporary, "w+") as raw:
+    """An HDF5 file to fill, which appears at ``path`` once the block ends well; ``OSError`` if the disk fails.
+
+    Ctrl-C and SIGTERM wait for its end.
+    """
+    with deferring(), replacing(path, scratch=scratch) as temporary, _GuardedFile(temporary, "w+") as raw:
         with h5py.File(raw, "w", libver=LIBVER) as file:
             yield file
         if raw.error:
