@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from featx.errors import StoreError
+from featx.hdf5 import open_contained
 from featx.images import Listing
 from featx.rows import Rows
 from featx.spec import ExtractSpec
@@ -56,7 +57,7 @@ def read_parts(folder: PartFolder) -> Finished:
     """Read which images the finished parts hold."""
     paths, digests, failures = [NONE.paths], [np.zeros(0, "S64")], list[tuple[str, str]]()
     for path in folder.part_files():
-        with h5py.File(path) as file:
+        with open_contained(path, StoreError) as file:
             rows = file["rows"]
             plain = np.array(layout.read_views(file)) == 0
             paths.append(layout.read_texts(rows["path"]).take(np.flatnonzero(plain)))

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from featx.errors import StoreError
+from featx.hdf5 import open_contained
 from featx.rows import Rows, code_labels
 from featx.spec import ExtractSpec
 from featx.store import layout
@@ -79,7 +80,7 @@ def assemble(
     _check_room(target, len(table.paths) * 4 * spec.width)
     try:
         with ExitStack() as stack:
-            files = [stack.enter_context(h5py.File(path)) for path in sources]
+            files = [stack.enter_context(open_contained(path, StoreError)) for path in sources]
             store = stack.enter_context(writing(target, scratch))
             store.attrs["schema"] = 1 if table.label_sets is None else 2
             store.attrs["featx"] = __version__

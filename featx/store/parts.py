@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from featx.errors import StoreCorrupt, StoreError, StoreLocked
+from featx.hdf5 import open_contained
 from featx.spec import ExtractSpec
 from featx.store import layout
 from featx.store.writing import writing
@@ -114,7 +115,7 @@ class PartFolder:
 
     def _identity(self) -> tuple[ExtractSpec, dict[str, np.ndarray]] | None:
         try:
-            with h5py.File(self.path / "run.h5") as file:
+            with open_contained(self.path / "run.h5", StoreError) as file:
                 return layout.read_identity(file)
         except FileNotFoundError:
             return None
@@ -162,7 +163,7 @@ def _fill_part(file: h5py.File, part: Part) -> None:
 
 def _sound(path: Path) -> bool:
     try:
-        with h5py.File(path) as file:
+        with open_contained(path, StoreError) as file:
             file.visititems(lambda _, item: item[()] is None if isinstance(item, h5py.Dataset) else None)
     except (OSError, RuntimeError) as error:
         warnings.warn(f"{path} is damaged ({error}): removed, its images are extracted again", stacklevel=3)

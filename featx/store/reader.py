@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from featx.errors import DataError, FeatxError, StoreCorrupt, StoreError
+from featx.hdf5 import open_contained
 from featx.rows import Rows, names_of
 from featx.spec import ExtractSpec
 from featx.store import layout
@@ -33,7 +34,7 @@ class Store:
     Raises
     ------
     StoreError
-        If there is no such file, it is no store, or a later featx wrote it.
+        If there is no such file, it is no store, a later featx wrote it, or it refers to other files.
     StoreCorrupt
         If it is cut short or its bytes have changed; from any reading.
     """
@@ -45,7 +46,7 @@ class Store:
         if not h5py.is_hdf5(self.path):
             raise StoreError(f"{self.path} is no featx store: it is not an HDF5 file")
         with self._reading():
-            self._file = h5py.File(self.path)
+            self._file = open_contained(self.path, StoreError)
         try:
             with self._reading():
                 self._check()

@@ -16,6 +16,7 @@ import numpy as np
 
 from featx.blocks import tensor_shapes
 from featx.errors import WeightsError
+from featx.hdf5 import open_contained
 from featx.weights.digest import check_shape
 
 MEMBER = "model.weights.h5"
@@ -25,7 +26,7 @@ LARGEST_MEMBER = 3 << 30
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:
     """The trunk's tensors in a Keras HDF5 file, weights to OIHW."""
-    with h5py.File(path, "r") as file:
+    with open_contained(path, WeightsError) as file:
         return _read(file, path)
 
 
@@ -35,7 +36,7 @@ def read_keras_archive(path: Path) -> dict[str, np.ndarray]:
         if (size := archive.getinfo(MEMBER).file_size) > LARGEST_MEMBER:
             raise WeightsError(f"{MEMBER} of {path} must be at most {LARGEST_MEMBER} bytes, got {size}")
         content = io.BytesIO(archive.read(MEMBER))
-    with h5py.File(content, "r") as file:
+    with open_contained(content, WeightsError, f"{MEMBER} of {path}") as file:
         return _read(file, path)
 
 
@@ -47,8 +48,8 @@ def _read(file: Any, path: Path) -> dict[str, np.ndarray]:
         # Shapes first: the sizes that a file claims are no reason to allocate them.
         check_shape(weight, tuple(kernel.shape[axis] for axis in (3, 2, 0, 1)), str(path))
         check_shape(bias, offset.shape, str(path))
-        tensors[weight] = _values(kernel, path).transpose(3, 2, 0, 1)
-        tensors[bias] = _values(offset, path)
+        tensors[weight] = np.asarray(kernel[()]).transpose(3, 2, 0, 1)
+        tensors[bias] = np.asarray(offset[()])
     return tensors
 
 
@@ -71,9 +72,3 @@ def _convolutions(file: Any) -> list[tuple[Any, Any]]:
 
 def _natural(name: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name)]
-
-
-def _values(dataset: Any, path: Path) -> np.ndarray:
-    if dataset.external or dataset.is_virtual:
-        raise WeightsError(f"{path} must hold its weights itself, but {dataset.name} refers to another file")
-    return np.asarray(dataset[()])
