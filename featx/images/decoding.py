@@ -2,6 +2,8 @@
 
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -10,10 +12,10 @@ from PIL import Image, ImageFile
 from featx.errors import ImageError
 from featx.images.colors import to_rgb
 from featx.images.formats import picture_formats
+from featx.images.libtiff import heard
 from featx.images.quiet import pillow_quiet
+from featx.images.room import MAX_PIXELS, check_pixels, check_size, room
 
-MAX_PIXELS = 178_956_970
-"""Pixels of the largest picture that is decoded unless told otherwise; Pillow's own limit."""
 ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,7 +48,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, u
     data : bytes
         The whole file, in any raster format that Pillow opens.
     max_pixels : int
-        The most pixels (width × height) that a picture may have; its header is asked before it is decoded.
+        The most pixels (width × height) that a picture may have; its header is asked before it is decoded. Those of
+        slow formats count several times (see `featx.images.room`).
     side : int, optional
         Decode a JPEG at the smallest of its own scales (1/2, 1/4, 1/8) of which both sides are no smaller.
     upright : bool
@@ -59,17 +62,27 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, u
         If the bytes are no picture, are damaged or cut short, or have too many pixels. Nothing else is raised, and
         no warning of Pillow's gets out.
     """
+    with decoding(data, max_pixels, side, upright) as picture:
+        return picture
+
+
+@contextmanager
+def decoding(
+    data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True
+) -> Iterator[Picture]:
+    """As `decode`; until the block ends the picture counts among those that are in memory at a time."""
+    check_size(len(data), max_pixels)
     with pillow_quiet():
         image = _open(data)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise ImageError(f"{width} × {height} pixels, more than the {max_pixels} allowed (--max-pixels)")
-        try:
-            if side is not None:
-                image.draft("RGB", (side, side))
-            return _load(image, upright)
-        except Exception as error:
-            raise ImageError(_reason(error, str(image.format))) from error
+    with room.hold(check_pixels(image, data, max_pixels)):
+        with pillow_quiet(), heard() as said:
+            try:
+                if side is not None:
+                    image.draft("RGB", (side, side))
+                picture = _load(image, upright)
+            except Exception as error:
+                raise ImageError("; ".join([_reason(error, str(image.format)), *said])) from error
+        yield picture
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:

@@ -16,6 +16,11 @@ from featx.texts import Column, Texts
 Failures = tuple[tuple[str, str], ...]
 
 
+def unknown(_row: int) -> int:
+    """The size of a file that only reading it can tell."""
+    return 0
+
+
 @dataclass(frozen=True, eq=False)
 class Listing:
     """Images in a fixed order, whatever they lie in: the one thing that every source gives.
@@ -23,6 +28,7 @@ class Listing:
     ``rows`` hold paths with ``/`` separators, which keep bytes that are not UTF-8 as surrogate escapes, labels and
     split columns, compactly. ``read(row)`` gives the bytes of one image file, in any thread; what hinders it is an
     ``OSError``, a ``ValueError`` or an ``ImageError``. ``root``, a folder or a URL, is what paths are relative to.
+    ``size(row)`` is how many bytes that will be, 0 if only reading them can tell; errors as ``read``.
     ``failures`` are (path, reason) of what was there but could not be listed, sorted.
     """
 
@@ -30,6 +36,7 @@ class Listing:
     rows: Rows
     read: Callable[[int], bytes]
     failures: Failures = ()
+    size: Callable[[int], int] = unknown
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,9 +74,15 @@ class Listing:
         """The same without the images whose path stands before; only a sequence of paths may have such."""
         if len(set(self.paths)) == len(self):
             return self
-        first, read = self.paths.find(self.paths), self.read
+        first, read, size = self.paths.find(self.paths), self.read, self.size
         rows = np.flatnonzero(first == np.arange(len(self)))
-        return Listing(self.root, self.rows.take(rows), lambda row: read(int(rows[row])), self.failures)
+        return Listing(
+            self.root,
+            self.rows.take(rows),
+            lambda row: read(int(rows[row])),
+            self.failures,
+            lambda row: size(int(rows[row])),
+        )
 
     def full_name(self, path: str) -> str:
         """What a person finds the image of a path by."""

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from featx.errors import ImageError
-from featx.images.decoding import MAX_PIXELS, decode
+from featx.images.decoding import decoding
 from featx.images.listing import Listing
+from featx.images.room import MAX_PIXELS, check_size
 from featx.images.sources import list_images
 from featx.images.views import make_views
 from featx.spec import ExtractSpec
@@ -49,6 +50,7 @@ def load_image(listing: Listing, row: int, spec: ExtractSpec, max_pixels: int = 
     """Load one image of a listing; what goes wrong is its ``reason``, never an exception."""
     path, began = listing.paths[row], time.perf_counter()
     try:
+        check_size(listing.size(row), max_pixels)
         data = listing.read(row)
     except ImageError as error:
         return Loaded(path, reason=str(error))
@@ -57,9 +59,9 @@ def load_image(listing: Listing, row: int, spec: ExtractSpec, max_pixels: int = 
     start, reading = time.thread_time(), time.perf_counter() - began
     digest = hashlib.sha256(data).hexdigest()
     try:
-        picture = decode(data, max_pixels, spec.size if spec.decode == "scaled" else None)
-        decoded = time.thread_time()
-        pixels, *augmented = make_views(picture.image, spec, digest)
+        with decoding(data, max_pixels, spec.size if spec.decode == "scaled" else None) as picture:
+            decoded = time.thread_time()
+            pixels, *augmented = make_views(picture.image, spec, digest)
         seconds = reading, decoded - start, time.thread_time() - decoded
         return Loaded(path, digest, pixels, picture.turned, tuple(augmented), seconds=seconds)
     except ImageError as error:

@@ -72,7 +72,8 @@ def list_images(source: str | Path | Sequence[Any] | Any, root: str | Path | Non
     if suffix == ".tar":
         return list_shards(files, [name])
     if suffix in picture_suffixes():
-        return Listing(files.root, Rows(Texts.of([name]), Column.filled((), 1)), lambda _: files.read(name))
+        return Listing(files.root, Rows(Texts.of([name]), Column.filled((), 1)), lambda _: files.read(name),
+                       size=lambda _: files.size(name))  # fmt: skip
     raise ListingError(f"{source} must be {KINDS}, but its name ends like none of them")
 
 

@@ -29,7 +29,8 @@ def list_folder(files: Files, found: Found) -> Listing:
 def file_listing(files: Files, rows: Rows, found: Found) -> Listing:
     """The listing of rows whose paths are those of files."""
     failures = tuple(sorted(found.failures, key=lambda failure: encode(failure[0])))
-    return Listing(files.root, rows, lambda row: files.read(rows.paths[row]), failures)
+    paths = rows.paths
+    return Listing(files.root, rows, lambda row: files.read(paths[row]), failures, lambda row: files.size(paths[row]))
 
 
 def _list_split(files: Files, found: Found) -> Listing:

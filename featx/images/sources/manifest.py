@@ -81,12 +81,17 @@ def list_rows(rows: Rows, whose: str, images: Files) -> Listing:
     if not len(paths):
         raise ListingError(f"{whose} must name at least one image, but it has no rows")
 
+    def size(row: int) -> int:
+        if reason := images.missing(paths[row]):
+            raise ImageError(reason)
+        return images.size(paths[row])
+
     def read(row: int) -> bytes:
         if reason := images.missing(paths[row]):
             raise ImageError(reason)
         return images.read(paths[row])
 
-    return Listing(images.root, rows, read)
+    return Listing(images.root, rows, read, size=size)
 
 
 def read_manifest(files: Files, name: str) -> Rows:

@@ -38,7 +38,8 @@ def _list_paths(source: Sequence[str | Path], root: str | Path) -> Listing:
     except UnicodeEncodeError as error:
         raise ListingError(f"a sequence of images must hold names of files, got {error.object!r}") from None
     files = files_below(root)
-    return Listing(files.root, Rows(paths, Column.filled((), len(paths))), lambda row: files.read(paths[row]))
+    return Listing(files.root, Rows(paths, Column.filled((), len(paths))), lambda row: files.read(paths[row]),
+                   size=lambda row: files.size(paths[row]))  # fmt: skip
 
 
 def _list_files(source: Any) -> Listing | None:
@@ -47,7 +48,8 @@ def _list_files(source: Any) -> Listing | None:
     if root is None or not isinstance(samples, list):
         return None
     listing = _list_paths([Path(path).relative_to(root).as_posix() for path, _ in samples], root)
-    return Listing(listing.root, _labeled(source, listing.paths, (label for _, label in samples)), listing.read)
+    return Listing(listing.root, _labeled(source, listing.paths, (label for _, label in samples)), listing.read,
+                   size=listing.size)  # fmt: skip
 
 
 def _list_pictures(source: Any) -> Listing:

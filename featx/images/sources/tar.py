@@ -75,7 +75,7 @@ def list_shards(files: Files, shards: Sequence[str]) -> Listing:
             raise ImageError(f"cut short: its shard ends after {len(data)} of {size} bytes")
         return data
 
-    return Listing(files.root, with_file_splits(rows, shards, counts), read, failures)
+    return Listing(files.root, with_file_splits(rows, shards, counts), read, failures, lambda row: int(places[row, 1]))
 
 
 def _index(files: Files, shard: str) -> tuple[Rows, np.ndarray, list[tuple[str, str]]]:

@@ -1,0 +1,129 @@
+"""What decoding one image may cost: it is weighed by its header, and libtiff's words go into the reason."""
+
+import io
+import os
+import struct
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featx.errors import ImageError
+from featx.images import decode, list_images
+from featx.images.loading import load_image
+from featx.images.room import Room, check_size
+from featx.spec import ExtractSpec
+
+SPEC = ExtractSpec(size=32)
+
+
+def saved(image: Image.Image, form: str, **options: object) -> bytes:
+    data = io.BytesIO()
+    image.save(data, form, **options)
+    return data.getvalue()
+
+
+def many_scans(scans: int) -> bytes:
+    """A progressive JPEG whose last scan is there again and again."""
+    data = saved(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * (scans - data.count(b"\xff\xda")) + data[-2:]
+
+
+PLAIN = Image.new("RGB", (64, 64))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (saved(PLAIN, "PNG"), r"64 × 64 pixels, more than the 4095 allowed \(--max-pixels\)"),
+        (
+            b"qoif" + struct.pack(">IIBB", 64, 64, 3, 0) + bytes(100),
+            r"64 × 64 pixels, each as costly as 16 \(this kind of QOI is decoded slowly\), more than",
+        ),
+        (b"P3 64 64 255 0", r"each as costly as 16 \(this kind of PPM is decoded slowly\)"),
+        (saved(PLAIN, "DDS"), r"each as costly as 16 \(this kind of DDS is decoded slowly\)"),
+        (saved(PLAIN, "JPEG2000"), r"each as costly as 8 \(JPEG2000 takes much memory\)"),
+        (saved(PLAIN.convert("F"), "TIFF"), r"each as costly as 4 \(of mode F\)"),
+        (many_scans(33), r"each as costly as 3 \(in 33 scans\)"),
+    ],
+)
+def test_what_costs_more_than_the_pixels_allowed_is_refused_by_its_header(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        decode(data, max_pixels=4095)
+    cost = 4096 * int(message.partition("as costly as ")[2].partition(" ")[0] or 1)
+    with pytest.raises(ImageError, match="allowed"):
+        decode(data, max_pixels=cost - 1)
+
+
+def test_what_costs_as_much_as_is_allowed_is_decoded() -> None:
+    assert decode(saved(PLAIN, "JPEG2000"), max_pixels=8 * 4096).image.size == (64, 64)
+    assert decode(many_scans(33), max_pixels=3 * 4096).image.size == (64, 64)
+    assert decode(many_scans(16), max_pixels=4096).image.size == (64, 64)
+
+
+def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(1 << 40)
+    (tmp_path / "manifest.csv").write_text("path\nsparse.png")
+    said = "1,099,511,627,776 bytes, more than the 1,431,655,760 of a file of the pixels allowed (--max-pixels)"
+    sources = tmp_path, tmp_path / "sparse.png", tmp_path / "manifest.csv", [str(tmp_path / "sparse.png")]
+    for source in sources:
+        assert load_image(list_images(source), 0, SPEC).reason == said
+    assert load_image(list_images(["sparse.png"] * 2, tmp_path).unique(), 0, SPEC).reason == said
+
+
+def test_a_large_member_of_a_shard_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("a/1.png")
+    header.size = 1 << 40
+    with (tmp_path / "shard.tar").open("wb") as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        file.truncate((1 << 40) + 4096)
+    loaded = load_image(list_images(tmp_path / "shard.tar"), 0, SPEC)
+    assert loaded.reason.startswith("1,099,511,627,776 bytes, more than the 1,431,655,760")
+
+
+def test_the_limit_of_bytes_is_inclusive() -> None:
+    check_size(800, 100)
+    with pytest.raises(ImageError, match=r"^801 bytes, more than the 800 of a file of the pixels allowed"):
+        check_size(801, 100)
+
+
+def test_large_pictures_wait_for_each_other_and_small_ones_do_not() -> None:
+    room, order, entered = Room(100), list[str](), threading.Event()
+
+    def large() -> None:
+        with room.hold(1000):
+            order.append("large")
+            entered.set()
+
+    with room.hold(60):
+        thread = threading.Thread(target=large)
+        thread.start()
+        with room.hold(40):
+            assert not entered.wait(0.05)
+            order.append("small")
+    thread.join(10)
+    assert order == ["small", "large"]
+
+
+def damaged_tiff(compression: str) -> bytes:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8))
+    data = bytearray(saved(picture, "TIFF", compression=compression))
+    data[200 : len(data) - 400 : 97] = bytes(len(data[200 : len(data) - 400 : 97]))
+    return bytes(data)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="libtiff is found on Linux only")  # noqa: PTH110
+@pytest.mark.parametrize(
+    ("compression", "said"), [("tiff_lzw", "Not enough data"), ("tiff_deflate", "ecoding error at scanline 0")]
+)
+def test_what_libtiff_says_is_in_the_reason_and_nowhere_else(
+    compression: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ImageError, match=rf"^damaged or cut short: TIFF, decoder error .*; .*{said}.*[^.]$"):
+        decode(damaged_tiff(compression))
+    assert capfd.readouterr() == ("", "")
