@@ -257,6 +257,16 @@ def test_refit_trains_on_all_images_as_long(place, model, tmp_path, monkeypatch)
     assert load_model(tmp_path / "tuned.featx").spec.trunk == "finetuned"
 
 
+def test_a_schedule_runs_over_the_epochs_that_are_trained(tmp_path):
+    rows = Rows((np.ones((4, 2), np.float32),), np.array([0, 1, 0, 1]), np.arange(4))
+    layer = torch.nn.Linear(2, 2)
+    stage = Stage("x", layer, [{"params": list(layer.parameters()), "lr": 0.1}], 9, FAST, rows, rows, tmp_path,
+                  Log(tmp_path), device=torch.device("cpu"), stop=2)  # fmt: skip
+    stage.run()
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
+    assert stage._rates[0] == pytest.approx(0, abs=1e-9)
+
+
 def test_patience_ends_a_stage(place, model, tmp_path, monkeypatch):
     monkeypatch.setattr(Score, "better_than", lambda self, other: False)
     tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, epochs=9, patience=2))

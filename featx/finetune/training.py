@@ -1,5 +1,6 @@
 """Training epoch by epoch: one stage, from its beginning or from its last finished epoch, keeping the best state."""
 
+import io
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from featx.atomic import replacing
+from featx.errors import ModelError
 from featx.finetune.log import Log
 from featx.finetune.recipe import Recipe
 
@@ -74,7 +76,7 @@ class Stage:
         Where the state after each epoch is kept; removed by the caller.
     log : Log
     stop : int, optional
-        End after so many of the epochs, at the state then reached and not at the best.
+        Train just so many epochs, over which the schedule runs, and end at the state then reached, not at the best.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class Stage:
         self._path = folder / f"{name}.pt"
         self._parameters = [p for group in groups for p in group["params"]]
         self._optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
-        self._steps = max(1, epochs * math.ceil(len(np.unique(train.owners)) / recipe.batch_size / recipe.accumulate))
+        self._steps = max(1, (stop or epochs) * math.ceil(len(np.unique(train.owners)) / recipe.batch_size / recipe.accumulate))
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._factor)
         self._averaged = _average(model, recipe.average) if recipe.average else None
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
@@ -213,8 +215,11 @@ class Stage:
             "schedule": self._schedule.state_dict(),
             "averaged": self._averaged.state_dict() if self._averaged else None,
         }
-        with replacing(self._path) as temporary:
-            torch.save({**state, "training": training}, temporary)
+        # torch says of a full disk only that something failed; Python says what.
+        data = io.BytesIO()
+        torch.save({**state, "training": training}, data)
+        with replacing(self._path, ModelError) as temporary:
+            temporary.write_bytes(data.getbuffer())
 
     def _restore(self) -> dict[str, Any] | None:
         if not self._path.exists():

@@ -1,0 +1,200 @@
+"""Recipes of fine-tuning side by side on Flowers-17's five splits, a process a split, all rows on the GPU, if any.
+
+    python benchmarks/finetune_recipes.py FLOWERS17 WORK [--size 384] [--views 4] [--epochs 8] [--seconds 300]
+
+Each recipe is trained from the head of the held-in images, validated on the held-out ones, and then trained as long on
+all training images, whose test accuracy is printed beside. The recipe to take is the one that validates best.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from reporting import say
+from torch import Tensor
+
+from featx.engines.trunk import Normalize, Trunk
+from featx.extract import extract
+from featx.finetune import Recipe
+from featx.finetune.log import Log
+from featx.finetune.recipe import frozen_block
+from featx.finetune.start import Data, Images, head_of, logit_scale, make_module, read_data
+from featx.finetune.tail import Tail
+from featx.finetune.training import Outcome, Rows, Score, Stage
+from featx.fit import fit
+from featx.images import list_images
+from featx.images.loading import load_images
+from featx.model import Model
+from featx.spec import PREPROCESSINGS, ExtractSpec
+from featx.store import Store
+from featx.weights import load_trunk
+
+AUGMENT = "flip,rotate=15,scale=0.9:1.2,translate=0.05"
+CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+HALF = torch.float16 if CUDA else torch.float32
+
+
+def recipes(epochs: int) -> Iterator[tuple[str, Recipe]]:
+    """Recipes by name, those of one frozen part after each other."""
+    common: dict[str, Any] = {"epochs": epochs, "learning_rate": 2e-4, "batch_size": 32}
+    block4: dict[str, Any] = {**common, "unfreeze": "block4", "layer_decay": 0.8, "average": 0.98}
+    yield "block5, trunk 0.1", Recipe(**common, trunk_factor=0.1, average=0.95)
+    yield "block5, trunk 0.5", Recipe(**common, trunk_factor=0.5, average=0.98)
+    yield "block5, smoothing", Recipe(**common, trunk_factor=0.25, average=0.95, label_smoothing=0.1)
+    yield "block5, mixup", Recipe(**common, trunk_factor=0.25, average=0.95, mixup=0.2)
+    yield "block4, trunk 0.25", Recipe(**{**block4, "average": 0.95}, trunk_factor=0.25)
+    yield "block4, smoothing, mixup", Recipe(**block4, trunk_factor=0.25, label_smoothing=0.1, mixup=0.2)
+    yield "block4, trunk 0.5, smoothing", Recipe(**block4, trunk_factor=0.5, label_smoothing=0.1)
+    yield "all", Recipe(**{**block4, "unfreeze": "all"}, trunk_factor=0.25)
+
+
+class DeviceRows(Rows):
+    """Rows whose inputs lie on the device: ``inputs`` are activations, features, and the numbers of rows in them."""
+
+    def batch(self, rows: np.ndarray) -> tuple[list[Tensor], Tensor]:
+        """Tensors of some rows."""
+        activations, features, numbers = self.inputs
+        chosen = torch.from_numpy(numbers[rows]).to(DEVICE)
+        inputs: list[Tensor] = [activations[chosen], features[chosen]]  # type: ignore[list-item, index]
+        return inputs, torch.from_numpy(self.labels[rows])
+
+
+class Split:
+    """One split: its head, its images and what is trained."""
+
+    def __init__(self, number: int, store: Path, pixels: Path) -> None:
+        self.folder = store.parent / f"split-{number}"
+        self.folder.mkdir(exist_ok=True)
+        self.full: Model = fit(store, head="linear-svc", blocks=(3, 4, 5), C=1.0, column=f"split_{number}", folds=2)
+        self.data: Data = read_data(self.full, store, Recipe())
+        self.base = head_of(self.full, self.data, self.data.train)
+        self.scale = logit_scale(self.base, self.data.val)
+        self.weights = load_trunk("oxford")
+        with Store(store) as opened:
+            self.spec = opened.spec
+            self.labels = opened.labels.astype(np.int64)
+            self.numbers = {path: row for row, path in enumerate(opened.paths[:: self.spec.views])}
+            features = opened.read(self.spec.widths)
+            tested = opened.rows_of("test", f"split_{number}")
+            self.tested = tested[opened.views[tested] == 0]
+        truth = np.array(self.full.classes)[self.labels[self.tested]]
+        self.head = float((self.full.estimator.predict(features[self.tested]) == truth).mean())
+        self.features = torch.from_numpy(features).to(DEVICE)
+        self.pixels = torch.from_numpy(np.load(pixels)).to(DEVICE)
+        self.block, self.activations = 0, self.pixels
+
+    def run(self, recipe: Recipe) -> dict[str, object]:
+        """Validate a recipe, then train as long on all training images."""
+        self._freeze(frozen_block(recipe.first or 0))
+        outcome, score, log = self._stage(recipe, self.base, self.data.train, None)
+        _, all_score, _ = self._stage(recipe, self.full, self.data.every, recipe.epochs)
+        return {
+            "recipe": asdict(recipe), "head": self.head, "val_start": outcome.first.accuracy,
+            "val_best": outcome.best.accuracy, "epoch": outcome.epoch, "val": [row["val_accuracy"] for row in log],
+            "test_without_val": score.accuracy, "test": all_score.accuracy,
+        }  # fmt: skip
+
+    @torch.inference_mode()
+    def _freeze(self, block: int) -> None:
+        if block == self.block:
+            return
+        preprocessing = PREPROCESSINGS[self.spec.preprocessing]
+        normalize = Normalize(preprocessing.mean, preprocessing.std).to(DEVICE)
+        self.block, self.activations = block, self.pixels
+        if block:
+            trunk = Trunk.from_tensors(self.weights.tensors, (block,)).eval().to(DEVICE, HALF)
+            trunk = trunk.to(memory_format=torch.channels_last)
+            parts = [trunk(normalize(x).to(HALF))[block].half() for x in self.pixels.split(32)]
+            self.activations = torch.cat(parts).clone(memory_format=torch.contiguous_format)
+
+    def _stage(
+        self, recipe: Recipe, base: Model, images: Images, stop: int | None
+    ) -> tuple[Outcome, Score, list[dict[str, Any]]]:
+        for path in self.folder.glob("*"):
+            path.unlink()
+        module = make_module(base, self.weights, self.scale, recipe).to(DEVICE)
+        tail = Tail(module, recipe.first or 0)
+        groups = tail.groups(recipe.learning_rate, recipe.trunk_factor, recipe.layer_decay)
+        stage = Stage("trunk", tail, groups, recipe.epochs, recipe, self._rows(images, self.spec.views),
+                      self._rows(self.data.val, 1), self.folder, Log(self.folder), device=DEVICE, mixed=CUDA,
+                      stop=stop)  # fmt: skip
+        outcome = stage.run()
+        log = [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
+        # The model is at its best state now, and so is not its average.
+        stage._averaged, stage.val = None, self._some(self.tested, np.arange(len(self.tested)))
+        return outcome, stage.validate(), log
+
+    def _rows(self, images: Images, views: int) -> DeviceRows:
+        first = np.array([self.numbers[path] for path in images.digests]) * self.spec.views
+        return self._some((first[:, None] + np.arange(views)).ravel(), np.repeat(np.arange(len(first)), views))
+
+    def _some(self, rows: np.ndarray, owners: np.ndarray) -> DeviceRows:
+        inputs: Any = (self.activations, self.features, rows)
+        return DeviceRows(inputs, self.labels[rows], owners)
+
+
+def tune(number: int, store: Path, pixels: Path, options: argparse.Namespace, answers: Any) -> None:
+    """A process: all recipes on one split, as long as there is time."""
+    split = Split(number, store, pixels)
+    for name, recipe in recipes(options.epochs):
+        if time.time() > options.end:
+            break
+        answers.put((name, number, split.run(recipe)))
+    answers.put(None)
+
+
+def main() -> None:
+    """Extract, tune and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("flowers", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--size", type=int, default=384)
+    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--splits", type=int, nargs="*", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seconds", type=float, default=300, help="after which no recipe is begun")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    store, pixels, root = options.work / "views.h5", options.work / "pixels.npy", options.flowers / "jpg"
+    spec = ExtractSpec(size=options.size, blocks=(3, 4, 5), pools=("avg", "max"), views=options.views, augment=AUGMENT,
+                       precision="bf16" if CUDA else "fp32")  # fmt: skip
+    extract(options.flowers / "splits.csv", store, spec, root=root, overwrite=True)
+    with Store(store) as opened:
+        spec, paths = opened.spec, opened.paths[:: opened.spec.views]
+    listing = list_images(paths, root)
+    images = load_images(listing, range(len(listing)), spec, os.cpu_count() or 1)
+    np.save(pixels, np.stack([view for image in images for view in image.views]).transpose(0, 3, 1, 2))
+    options.end = time.time() + options.seconds
+    context = multiprocessing.get_context("spawn")
+    answers, results = context.Queue(), dict[str, dict[int, Any]]()
+    tuners = [
+        context.Process(target=tune, daemon=True, args=(number, store, pixels, options, answers))
+        for number in options.splits
+    ]
+    for tuner in tuners:
+        tuner.start()
+    ended = 0
+    while ended < len(tuners):
+        if (answer := answers.get()) is None:
+            ended += 1
+            continue
+        name, number, found = answer
+        results.setdefault(name, {})[number] = found
+        (options.work / "recipes.json").write_text(json.dumps(results, indent=1))
+        if len(results[name]) == len(tuners):
+            mean = {key: np.mean([row[key] for row in results[name].values()])
+                    for key in ("head", "val_start", "val_best", "test")}  # fmt: skip
+            say(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in mean.items()))
+
+
+if __name__ == "__main__":
+    main()
