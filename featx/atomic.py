@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from featx.errors import FeatxError
@@ -21,17 +21,27 @@ def replacing(path: Path, error: type[FeatxError] | None = None, *, scratch: Pat
     an ``error``, if that is given, which says what cannot be written and why.
     """
     temporary = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
+    with blaming(path, error) if error else nullcontext():
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            if os.name == "posix":  # Windows cannot open a folder; there the rename itself is durable.
+                _sync(path.parent)
+        except BaseException:
+            # A disk that does not even remove is not what went wrong first.
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+@contextmanager
+def blaming(path: Path, error: type[FeatxError]) -> Iterator[None]:
+    """Raise an ``OSError`` that is none of featx's own as an ``error``: what cannot be written, and why."""
     try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        if os.name == "posix":  # Windows cannot open a folder; there the rename itself is durable.
-            _sync(path.parent)
-    except BaseException as problem:
-        # A disk that does not even remove is not what went wrong first.
-        with suppress(OSError):
-            temporary.unlink()
-        if error is None or isinstance(problem, FeatxError) or not isinstance(problem, OSError):
+        yield
+    except OSError as problem:
+        if isinstance(problem, FeatxError):
             raise
         raise error(f"{path} cannot be written: {problem.strerror or problem}") from problem
 

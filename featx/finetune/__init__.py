@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from featx.atomic import blaming
 from featx.bridge import ImageClassifier, from_torch
 from featx.engines import Engine, make_engine
 from featx.engines.torch_engine import find_device
@@ -98,7 +99,8 @@ def finetune(
     Raises
     ------
     ModelError
-        If the output is there already, nothing is to be trained, or the result has a form that no model file takes.
+        If the output is there already or cannot be written, nothing is to be trained, or the result has a form that no
+        model file takes.
     SpecError
         If the recipe trains layers that the model does not run, or has too few hidden units.
     DataError, SpecMismatch
@@ -148,10 +150,13 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.place = find_device(self.device)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._goes_on():
-            self.clear("*.pt", "log.*")
-            (self.folder / RUN).write_text(self._identity)
+        with blaming(self.folder, ModelError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self._goes_on():
+                self.clear("*.pt", "log.*")
+                (self.folder / RUN).write_text(self._identity)
+            # What a killed process left half-written.
+            self.clear(".*.tmp")
         self.log = Log(self.folder)
         if self.mixed is None:
             self.mixed = self.place.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -3,16 +3,18 @@
 import dataclasses
 import hashlib
 import json
+import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from featx.atomic import replacing
+from featx.atomic import blaming, replacing
 from featx.blocks import BLOCKS, feature_name
 from featx.engines import Engine
 from featx.engines.streaming import feature_parts
-from featx.errors import DataError
+from featx.errors import DataError, ModelError
 from featx.images import list_images
 from featx.images.loading import load_images
 from featx.progress import progress_bar
@@ -51,19 +53,34 @@ class Boundary:
         return np.memmap(self._path, self._dtype, "r", shape=self._shape)
 
     def fill(self, make: Callable[[ExtractSpec], Engine], root: Path, workers: int, *, progress: bool) -> None:
-        """Compute what is not there yet; ``DataError`` if an image cannot be read, or has changed."""
+        """Compute what is not there yet.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read, or has changed.
+        ModelError
+            If the disk does not take it.
+        """
         done = self._done()
         if done == len(self._images):
             return
-        file = np.memmap(self._path, self._dtype, "r+" if done else "w+", shape=self._shape)
-        views, pending = self._spec.views, list(self._images)[done:]
-        with progress_bar(len(pending), "image", "frozen layers", shown=progress) as bar:
+        pending = list(self._images)[done:]
+        image_bytes = math.prod((self._dtype.itemsize, self._spec.views, *self._shape[1:]))
+        # Not through mapped memory: a disk that is full would end the process there.
+        with (
+            blaming(self._path, ModelError),
+            self._path.open("r+b" if done else "wb") as file,
+            progress_bar(len(pending), "image", "frozen layers", shown=progress) as bar,
+        ):
+            file.seek(done * image_bytes)
             for rows in self._compute(make, pending, root, workers):
-                count = len(rows) // views
-                file[done * views : (done + count) * views] = rows
+                file.write(rows.tobytes())
                 file.flush()
+                os.fsync(file.fileno())
+                count = len(rows) // self._spec.views
                 done += count
-                with replacing(self._state) as temporary:
+                with replacing(self._state, ModelError) as temporary:
                     temporary.write_text(json.dumps({**self._identity, "done": done}))
                 bar.update(count)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featx.atomic import replacing
-from featx.errors import DataError
+from featx.errors import DataError, ModelError
 from featx.figure import make_figure, save_figure
 
 COLUMNS = ("epoch", "stage", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate",
@@ -33,9 +33,9 @@ class Log:
         same = [(old["stage"], old["epoch"]) == (row["stage"], row["epoch"]) for old in self.rows]
         self.rows = [old for old, gone in zip(self.rows, same, strict=True) if not gone]
         self.rows.append({name: row.get(name) for name in COLUMNS})
-        with replacing(self.folder / "log.jsonl") as temporary:
+        with replacing(self.folder / "log.jsonl", ModelError) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        with replacing(self.folder / "log.csv") as temporary, temporary.open("w", newline="") as file:
+        with replacing(self.folder / "log.csv", ModelError) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
