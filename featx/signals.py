@@ -9,8 +9,8 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal asked to stop: ``number``."""
+class Stopped(BaseException):
+    """A signal asked to stop: ``number``. Like ``KeyboardInterrupt``, but nothing between takes it for its own."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

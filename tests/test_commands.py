@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -301,7 +302,7 @@ def test_quiet_says_nothing(photos, tmp_path):
 
 def test_ctrl_c_says_how_to_go_on(photos, tmp_path, monkeypatch):
     def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("featx.extract.extract", interrupted)
     result = run("extract", photos, "-o", tmp_path / "p.h5", code=130)

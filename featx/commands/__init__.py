@@ -1,13 +1,13 @@
 """The command line. A command is imported when it is run, so that ``featx --help`` imports none."""
 
-import signal
+import sys
 from importlib import import_module
 from typing import Any
 
 import click
 
 from featx.errors import FeatxError
-from featx.signals import stopping
+from featx.signals import Stopped, stopping
 from featx.version import __version__
 
 COMMANDS = {
@@ -60,22 +60,27 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error that featx raises on purpose ends it with its message and exit code 1.
 
-        So does a lack of memory. Ctrl-C and SIGTERM end it with the exit codes that a shell gives them, 130 and 143.
+        So does a lack of memory.
         """
-        with stopping():
-            try:
-                return super().invoke(ctx)
-            except FeatxError as error:
-                raise click.ClickException(str(error)) from error
-            except MemoryError as error:
-                said = f" ({error})" if str(error) else ""
-                raise click.ClickException(
-                    f"memory ran out{said}; what is finished is kept: make room, or use fewer --workers or a smaller "
-                    "--batch-size where the command has them, and run the same command again"
-                ) from error
-            except KeyboardInterrupt as stop:
-                click.echo("\nStopped. What is finished is kept: run the same command again to go on.", err=True)
-                ctx.exit(SIGNALED + getattr(stop, "number", signal.SIGINT))
+        try:
+            return super().invoke(ctx)
+        except FeatxError as error:
+            raise click.ClickException(str(error)) from error
+        except MemoryError as error:
+            said = f" ({error})" if str(error) else ""
+            raise click.ClickException(
+                f"memory ran out{said}; what is finished is kept: make room, or use fewer --workers or a smaller "
+                "--batch-size where the command has them, and run the same command again"
+            ) from error
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run; Ctrl-C and SIGTERM end it, all tidied up, with the exit codes that a shell gives them, 130 and 143."""
+        try:
+            with stopping():
+                return super().main(*args, **extra)
+        except Stopped as stop:
+            click.echo("\nStopped. What is finished is kept: run the same command again to go on.", err=True)
+            sys.exit(SIGNALED + stop.number)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
