@@ -286,6 +286,7 @@ def holding(content):
         (holding(b"PK\x03\x04" + bytes(60)), r"weights\.bin must be a torch state dict, saved by"),
         (holding(b"PK\x03\x04" + bytes(26) + b"config.json"), r"cannot be read as a Keras archive: File is not a zip"),
         (holding(b"\x10" + bytes(7) + b"{" + b"x" * 20), r"weights\.bin cannot be read as safetensors: "),
+        (holding(bytes(4) + b"\x02" + bytes(3) + b"{}"), r"its header claims 8,589,934,592 bytes, and at most 2 are"),
         (cut(torch_plain, 10_000_000), r"weights\.bin must be a torch state dict, .* \(RuntimeError\)$"),
         (cut(torch_before_1_6, 10_000_000), r"weights\.bin must be a torch state dict, .* cannot load it as one"),
         (cut(safetensors_plain, 10_000_000), r"weights\.bin cannot be read as safetensors: "),

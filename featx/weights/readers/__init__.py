@@ -15,6 +15,8 @@ from featx.weights.readers.state_dicts import read_safetensors, read_torch
 from featx.weights.trunks import TRUNKS
 
 Tensors = dict[str, np.ndarray]
+LARGEST = 3 << 30
+"""Bytes of the largest weights file; a whole VGG16 with its optimizer's state is 1.6 GB."""
 
 
 def read_weights(path: str | Path) -> Tensors:
@@ -40,6 +42,8 @@ def read_weights(path: str | Path) -> Tensors:
     path = Path(path)
     try:
         label, reader = _format_of(path)
+    except WeightsError:
+        raise
     except OSError as error:
         raise WeightsError(f"the weights file {path} cannot be read: {error.strerror}") from None
     try:
@@ -55,6 +59,8 @@ def read_weights(path: str | Path) -> Tensors:
 
 
 def _format_of(path: Path) -> tuple[str, Callable[[Path], Tensors]]:
+    if (size := path.stat().st_size) > LARGEST:
+        raise WeightsError(f"{path} must have at most {LARGEST:,} bytes, got {size:,}; save the trunk alone")
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -65,7 +71,7 @@ def _format_of(path: Path) -> tuple[str, Callable[[Path], Tensors]]:
         return "a torch state dict", read_torch
     if head.startswith(b"\x80\x02"):  # torch.save before 1.6: pickles one after another.
         return "a torch state dict", read_torch
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+    if head[8:9] == b"{":
         return "safetensors", read_safetensors
     return "torch, safetensors, Keras HDF5 or ONNX, the formats that featx reads", read_onnx
 

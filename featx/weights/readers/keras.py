@@ -16,7 +16,7 @@ import numpy as np
 
 from featx.blocks import tensor_shapes
 from featx.errors import WeightsError
-from featx.hdf5 import open_contained
+from featx.hdf5 import EXPANSION, FLOOR, open_contained
 from featx.weights.digest import check_shape
 
 MEMBER = "model.weights.h5"
@@ -33,8 +33,12 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
 def read_keras_archive(path: Path) -> dict[str, np.ndarray]:
     """The trunk's tensors in a ``.keras`` archive, weights to OIHW."""
     with zipfile.ZipFile(path) as archive:
-        if (size := archive.getinfo(MEMBER).file_size) > LARGEST_MEMBER:
-            raise WeightsError(f"{MEMBER} of {path} must be at most {LARGEST_MEMBER} bytes, got {size}")
+        member = archive.getinfo(MEMBER)
+        if member.file_size > LARGEST_MEMBER:
+            raise WeightsError(f"{MEMBER} of {path} must be at most {LARGEST_MEMBER} bytes, got {member.file_size}")
+        if member.file_size > max(FLOOR, EXPANSION * member.compress_size):
+            raise WeightsError(f"{MEMBER} of {path} claims {member.file_size:,} bytes in {member.compress_size:,}, "
+                               f"more than {EXPANSION} times as many; do not use it")  # fmt: skip
         content = io.BytesIO(archive.read(MEMBER))
     with open_contained(content, WeightsError, f"{MEMBER} of {path}") as file:
         return _read(file, path)

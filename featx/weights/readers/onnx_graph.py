@@ -7,6 +7,7 @@ import numpy as np
 
 from featx.blocks import tensor_shapes
 from featx.errors import WeightsError
+from featx.weights.digest import check_shape
 
 
 def read_onnx(path: Path) -> dict[str, np.ndarray]:
@@ -39,4 +40,5 @@ def _values(initializer: Any, name: str, path: Path) -> np.ndarray:
             f"{path} must hold its weights itself, but {name} refers to another file; "
             "save it with onnx.save(model, path, save_as_external_data=False)"
         )
+    check_shape(name, tuple(initializer.dims), str(path))
     return np.asarray(numpy_helper.to_array(initializer))

@@ -1,5 +1,6 @@
 """Files whose tensors go by torchvision's names: torch state dicts and safetensors."""
 
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -8,21 +9,40 @@ from safetensors import safe_open
 
 from featx.blocks import tensor_shapes
 from featx.errors import WeightsError
+from featx.weights.digest import check_shape
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep the state dict within a checkpoint."""
 
+MAX_HEADER = 100_000_000
+"""The most bytes that safetensors itself takes."""
+
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """The trunk's tensors in a safetensors file, as stored."""
+    _check_header(path)
     with safe_open(path, framework="numpy") as file:
-        return {name: file.get_tensor(key) for name, key in _trunk_keys(file.keys(), path).items()}
+        keys = _trunk_keys(file.keys(), path)
+        for name, key in keys.items():
+            check_shape(name, tuple(file.get_slice(key).get_shape()), str(path))
+        return {name: file.get_tensor(key) for name, key in keys.items()}
+
+
+def _check_header(path: Path) -> None:
+    """Raise ``WeightsError`` if a header is longer than its file, or than safetensors allows."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > (most := min(size - 8, MAX_HEADER)):
+        raise WeightsError(f"{path} is cut short, or no safetensors file: its header claims {length:,} bytes, and "
+                           f"at most {most:,} are possible")  # fmt: skip
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
     """The trunk's tensors in a torch checkpoint, as float32; code in the file is refused, never run."""
     import torch
 
+    _check_stored(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Its message runs to a page, and advises to switch the safety off.
@@ -35,7 +55,22 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
             state = state[wrapper]
     if not isinstance(state, Mapping):
         raise WeightsError(f"{path} must hold a torch state dict, got {type(state).__name__}")
-    return {name: state[key].detach().float().numpy() for name, key in _trunk_keys(state, path).items()}
+    keys = _trunk_keys(state, path)
+    for name, key in keys.items():
+        # A few bytes may be shown as a tensor of any shape.
+        check_shape(name, tuple(state[key].shape), str(path))
+    return {name: state[key].detach().float().numpy() for name, key in keys.items()}
+
+
+def _check_stored(path: Path) -> None:
+    """Raise ``WeightsError`` if a member of a checkpoint's zip archive is compressed: torch compresses none."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > member.compress_size:
+                raise WeightsError(f"{path} must be as torch.save writes it, but {member.filename!r} is compressed, "
+                                   f"to {member.compress_size:,} of {member.file_size:,} bytes")  # fmt: skip
 
 
 def _trunk_keys(keys: Iterable[str], path: Path) -> dict[str, str]:
