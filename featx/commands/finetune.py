@@ -53,13 +53,17 @@ def command(model: str, store: str, output: str, quiet: bool, as_json: bool, **o
       featx extract photos -o photos.h5 --size 384 --views 4 --augment flip,rotate=30,crop
       featx fit photos.h5 -o photos.featx
       featx finetune photos.featx photos.h5 -o tuned.featx --root photos
+      torchrun --nproc-per-node 4 -m featx.commands finetune photos.featx photos.h5 -o tuned.featx --root photos
     """
     from featx.finetune import Recipe, finetune
+    from featx.finetune.processes import is_first
     from featx.model import load_model
 
     names = {field.name for field in dataclasses.fields(Recipe)}
     recipe = Recipe(**{name: options.pop(name) for name in names & options.keys()})
     report = finetune(load_model(model), store, output, recipe, progress=not quiet, **options)
+    if not is_first():
+        return
     if as_json:
         echo_json(dataclasses.asdict(report))
     elif not quiet:

@@ -18,6 +18,7 @@ from featx.engines.torch_engine import find_device
 from featx.errors import ModelError
 from featx.finetune.boundary import Boundary
 from featx.finetune.log import Log
+from featx.finetune.processes import is_first, joined, own_device, wait
 from featx.finetune.recipe import Recipe
 from featx.finetune.start import Data, Images, check_recipe, head_of, logit_scale, make_module, read_data
 from featx.finetune.tail import Tail
@@ -27,6 +28,7 @@ from featx.model import Model
 from featx.progress import progress_bar
 from featx.spec import ExtractSpec
 from featx.weights import TrunkWeights, load_for, save_beside
+from featx.weights import beside as trunk_beside
 
 __all__ = ["FinetuneReport", "Recipe", "finetune"]
 RUN = "run"
@@ -65,6 +67,8 @@ def finetune(
     progress: bool = False,
 ) -> FinetuneReport:
     """Train a model further: stage 1 its head on stored features, stage 2 the last layers of the trunk too.
+
+    Started by ``torchrun``, the processes share each batch of stage 1 and 2 among their devices.
 
     Both begin at the head that scikit-learn fitted, here without the images held out for validation, and end at the
     best validated state, the beginning included. What the frozen layers give is computed once, for every view that the
@@ -110,9 +114,17 @@ def finetune(
     if output.exists() and not overwrite:
         raise ModelError(f"{output} is there already; choose another --output, or replace it with --overwrite")
     check_recipe(model, recipe)
-    run = _Run(model, load_for(model.spec, weights, model.path), read_data(model, store, recipe), recipe, Path(root),
-               output.with_name(output.name + ".finetune"), engine, device, workers or os.cpu_count() or 1, mixed,
-               progress)  # fmt: skip
+    with joined(find_device(device)):
+        run = _Run(model, load_for(model.spec, weights, model.path), read_data(model, store, recipe), recipe,
+                   Path(root), output.with_name(output.name + ".finetune"), engine, device,
+                   workers or os.cpu_count() or 1, mixed, progress and is_first())  # fmt: skip
+        report = _finetune(run, output, keep=keep, overwrite=overwrite)
+        wait()
+        return report
+
+
+def _finetune(run: "_Run", output: Path, *, keep: bool, overwrite: bool) -> FinetuneReport:
+    model, recipe = run.model, run.recipe
     base = head_of(model, run.data, run.data.train)
     scale = logit_scale(base, run.data.val)
     outcomes, module = run.train(base, run.data.train, scale, "")
@@ -127,11 +139,13 @@ def finetune(
     summary = {"recipe": dataclasses.asdict(recipe), "val_start": first.accuracy, "val_best": best.accuracy,
                "epochs": epochs}  # fmt: skip
     tuned = dataclasses.replace(tuned, info={**model.info, "finetune": summary})
-    changed = trunk.digest != run.weights.digest
-    beside = str(save_beside(trunk, output)) if changed else ""
-    tuned.save(output, overwrite=overwrite)
-    run.clear("*.pt", RUN, *(() if keep else ("*.boundary", "*.json")))
-    return FinetuneReport(str(output), beside, first.accuracy, best.accuracy, epochs, str(run.folder / "log.csv"))
+    beside = trunk_beside(output) if trunk.digest != run.weights.digest else ""
+    if is_first():
+        if beside:
+            save_beside(trunk, output)
+        tuned.save(output, overwrite=overwrite)
+        run.clear("*.pt", RUN, *(() if keep else ("*.boundary", "*.json")))
+    return FinetuneReport(str(output), str(beside), first.accuracy, best.accuracy, epochs, str(run.folder / "log.csv"))
 
 
 @dataclass
@@ -149,7 +163,15 @@ class _Run:
     progress: bool
 
     def __post_init__(self) -> None:
-        self.place = find_device(self.device)
+        self.place = own_device(find_device(self.device))
+        if is_first():
+            self._begin()
+        wait()
+        self.log = Log(self.folder)
+        if self.mixed is None:
+            self.mixed = self.place.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+    def _begin(self) -> None:
         with blaming(self.folder, ModelError):
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self._goes_on():
@@ -157,9 +179,6 @@ class _Run:
                 (self.folder / RUN).write_text(self._identity)
             # What a killed process left half-written.
             self.clear(".*.tmp")
-        self.log = Log(self.folder)
-        if self.mixed is None:
-            self.mixed = self.place.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
     @property
     def _identity(self) -> str:
@@ -211,7 +230,9 @@ class _Run:
 
     def _tail_rows(self, tail: Tail, images: Images, name: str, spec: ExtractSpec) -> Rows:
         boundary = Boundary(self.folder / f"{name}.boundary", spec, tail.boundary, images.digests)
-        boundary.fill(self._maker(), self.root, self.workers, progress=self.progress)
+        if is_first():
+            boundary.fill(self._maker(), self.root, self.workers, progress=self.progress)
+        wait()
         return _rows(images, boundary.rows, images.features)
 
     def _maker(self) -> Callable[[ExtractSpec], Engine]:
@@ -224,6 +245,8 @@ class _Classify(nn.Module):
     def __init__(self, module: ImageClassifier) -> None:
         super().__init__()
         self.module = module
+        # The trunk has no part in it, and processes that share the work wait for every gradient that is asked for.
+        module.trunk.requires_grad_(False)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Logits of pooled features (n, columns)."""

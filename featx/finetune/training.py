@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from featx.atomic import replacing
 from featx.errors import ModelError
 from featx.finetune.log import Log
+from featx.finetune.processes import is_first, own_rows, spread, total
 from featx.finetune.recipe import Recipe
 
 
@@ -86,10 +87,12 @@ class Stage:
         self.name, self.model, self.epochs, self.recipe = name, model, epochs, recipe
         self.train, self.val, self.log, self.device, self.mixed = train, val, log, device, mixed
         self.stop = stop
+        self._trained = model
         self._path = folder / f"{name}.pt"
         self._parameters = [p for group in groups for p in group["params"]]
         self._optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
-        self._steps = max(1, (stop or epochs) * math.ceil(len(np.unique(train.owners)) / recipe.batch_size / recipe.accumulate))
+        passes = math.ceil(len(np.unique(train.owners)) / recipe.batch_size / recipe.accumulate)
+        self._steps = max(1, (stop or epochs) * passes)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._factor)
         self._averaged = _average(model, recipe.average) if recipe.average else None
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
@@ -97,6 +100,7 @@ class Stage:
     def run(self, advance: Callable[[int], object] = int) -> Outcome:
         """Train, and leave the model at its best validated state, the one it began with included."""
         state = self._restore() or self._begin()
+        self._trained = spread(self.model, self.device)
         for epoch in range(state["epoch"] + 1, (self.stop or self.epochs) + 1):
             if self.stop is None and self.recipe.patience and epoch - 1 - state["best_epoch"] >= self.recipe.patience:
                 break
@@ -107,12 +111,13 @@ class Stage:
                 state |= {"best_epoch": epoch, "best_score": (score.accuracy, score.loss), "best": self._weights()}
             state["epoch"] = epoch
             self._keep(state)
-            self.log.add(
+            self._note(
                 epoch=epoch, stage=self.name, train_loss=loss, train_accuracy=accuracy, val_loss=score.loss,
                 val_accuracy=score.accuracy, learning_rate=rates[0], trunk_learning_rate=rates[-1],
                 seconds=time.perf_counter() - began,
             )  # fmt: skip
             advance(1)
+        self._trained = self.model
         self._set(state["best"])
         return Outcome(Score(*state["first_score"]), Score(*state["best_score"]), state["best_epoch"])
 
@@ -134,23 +139,26 @@ class Stage:
         return [group["lr"] for group in self._optimizer.param_groups]
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
-        self.model.train()
+        self._trained.train()
         # Dropout draws from torch's generator; a resumed run must draw the same.
         torch.manual_seed(self.recipe.seed * 100_003 + epoch)
         rng = np.random.default_rng([self.recipe.seed, epoch])
-        total, right, seen = 0.0, 0, 0
-        for number, rows in enumerate(batches := list(self._batches(rng)), start=1):
+        lost = right = seen = 0.0
+        for number, batch in enumerate(batches := list(self._batches(rng)), start=1):
+            rows, counts = own_rows(batch)
             inputs, labels = self.train.batch(rows)
             mixed, other, share = self._mix(inputs, rng)
-            logits, labels = self._logits(self.model, mixed, labels)
+            logits, labels = self._logits(self._trained, mixed, labels)
             loss = share * self._loss(logits, labels) + (1 - share) * self._loss(logits, labels[other])
-            (loss / self.recipe.accumulate).backward()
+            (counts * loss / self.recipe.accumulate).backward()
             if number % self.recipe.accumulate == 0 or number == len(batches):
                 self._step()
-            total += loss.item() * len(rows)
-            right += int((logits.argmax(1) == labels).sum())
-            seen += len(rows)
-        return total / seen, right / seen
+            if counts:
+                lost += loss.item() * len(rows)
+                right += int((logits.argmax(1) == labels).sum())
+                seen += len(rows)
+        lost, right, seen = total(lost, right, seen)
+        return lost / seen, right / seen
 
     def _step(self) -> None:
         self._optimizer.step()
@@ -204,11 +212,17 @@ class Stage:
 
     def _begin(self) -> dict[str, Any]:
         score = self.validate()
-        self.log.add(epoch=0, stage=self.name, val_loss=score.loss, val_accuracy=score.accuracy)
+        self._note(epoch=0, stage=self.name, val_loss=score.loss, val_accuracy=score.accuracy)
         pair = (score.accuracy, score.loss)
         return {"epoch": 0, "best_epoch": 0, "first_score": pair, "best_score": pair, "best": self._weights()}
 
+    def _note(self, **row: Any) -> None:
+        if is_first():
+            self.log.add(**row)
+
     def _keep(self, state: dict[str, Any]) -> None:
+        if not is_first():
+            return
         training = {
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),

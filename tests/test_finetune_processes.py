@@ -1,0 +1,71 @@
+"""Fine-tuning in several processes: as in one, whatever the share of each."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import draw
+
+from featx.extract import extract
+from featx.finetune.processes import own_rows, total
+from featx.fit import fit
+from featx.model import load_model
+from featx.spec import ExtractSpec
+from featx.weights import load_for
+
+# Nine images to train on, in batches of four: the last batch has one row for two processes.
+OPTIONS = ("--epochs", "2", "--head-epochs", "1", "--batch-size", "4", "--lr", "1e-3", "--trunk-factor", "0.5",
+           "--device", "cpu", "--engine", "torch", "--val-size", "0.25", "--refit", "--average", "0.5")  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, oxford):
+    for code, name in enumerate(("blue", "red")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(6):
+            draw(2 - 2 * code, 10 * code + number).save(tmp_path / "photos" / name / f"{number}.png")
+    store = tmp_path / "photos.h5"
+    extract(tmp_path / "photos", store, ExtractSpec(size=32, blocks=(5,)))
+    # Few weights of regularization leave validation something to gain.
+    fit(store, tmp_path / "photos.featx", head="softmax", C=1e-3, folds=2, blocks=(5,))
+    return tmp_path
+
+
+def tune(place, output, *launcher):
+    command = [sys.executable, *launcher, "-m", "featx.commands", "finetune", "photos.featx", "photos.h5", "-o", output,
+               "--root", "photos", "--json", *OPTIONS]  # fmt: skip
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    log = [json.loads(line) for line in (place / f"{output}.finetune" / "log.jsonl").read_text().splitlines()]
+    return json.loads(done.stdout), [{**row, "seconds": None} for row in log]
+
+
+def test_two_processes_train_as_one_does(place, oxford):
+    one, one_log = tune(place, "one.featx")
+    two, two_log = tune(place, "two.featx", "-m", "torch.distributed.run", "--nproc-per-node", "2")
+    assert one["trunk"]
+    assert two == {**one, "model": "two.featx", "trunk": "two.trunk.safetensors", "log": "two.featx.finetune/log.csv"}
+    assert len(two_log) == len(one_log)
+    for row, other in zip(one_log, two_log, strict=True):
+        assert {k: v for k, v in row.items() if not isinstance(v, float)} == {
+            k: v for k, v in other.items() if not isinstance(v, float)
+        }
+        for name, value in row.items():
+            if isinstance(value, float):
+                assert other[name] == pytest.approx(value, abs=1e-4), (row, name)
+    models = [load_model(place / f"{name}.featx") for name in ("one", "two")]
+    trunks = [load_for(model.spec, model=model.path).tensors for model in models]
+    # Adam makes a whole step of a gradient that is nothing but rounding: single weights differ, all together do not.
+    for name in ("features.24.weight", "features.28.weight", "features.28.bias"):
+        moved = np.abs(trunks[0][name] - oxford.tensors[name]).mean()
+        assert 0 < np.abs(trunks[1][name] - trunks[0][name]).mean() < moved / 10
+    rows = np.random.default_rng(0).random((4, 512), np.float32)
+    np.testing.assert_allclose(models[1].decision(rows), models[0].decision(rows), atol=1e-3)
+
+
+def test_one_process_has_all_rows():
+    rows = np.arange(5)
+    assert own_rows(rows) == (rows, 1.0)
+    assert total(1, 2.5) == [1, 2.5]
