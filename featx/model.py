@@ -30,6 +30,7 @@ from featx.heads.hidden import hidden_of
 from featx.heads.pipelines import is_multilabel
 from featx.heads.state import give_state, take_state
 from featx.spec import ExtractSpec
+from featx.store.layout import GOLDEN_ROWS
 from featx.weights import TrunkWeights
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 SCHEMA = 2
 MAX_HEADER_BYTES = 100_000_000
 """The most that safetensors itself takes."""
-_GOLDEN_ROWS = 3
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -102,7 +102,7 @@ class Model:
             raise ModelError(
                 f"calibration of the model must have {bias.shape} slopes, as its head has rows, got {shape}"
             )
-        wanted = {name: f"float32 ({_GOLDEN_ROWS}, {width})" for name, width in self.spec.widths.items()}
+        wanted = {name: f"float32 ({GOLDEN_ROWS}, {width})" for name, width in self.spec.widths.items()}
         got = {name: f"{values.dtype} {values.shape}" for name, values in self.golden.items()}
         if got != wanted:
             raise ModelError(f"golden features of the model must be {wanted}, got {got}")

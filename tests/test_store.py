@@ -355,3 +355,44 @@ def test_a_store_of_one_label_a_row_is_as_it_was(store):
     with h5py.File(store[0]) as file:
         assert file.attrs["schema"] == 1
         assert set(file["rows"]) == {"path", "digest", "label", "view", "turned"}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("rows/label", np.array([0, 1, -1, 0, 1, 0, 2, 0], "i4"), "labels of .* must be -1 to 1, got -1 to 2"),
+        ("rows/label", np.zeros(7, "i4"), r"/rows/label must have one value a row, 8, of kind i, got int32 \(7,\)"),
+        ("rows/digest", np.zeros(8, "i4"), r"/rows/digest must have one value a row, 8, of kind S, got int32 \(8,\)"),
+        ("splits/split", np.zeros(2, "S1"), r"/splits/split must have one value a row, 8"),
+        ("failures/reason", np.zeros(3, "S1"), r"/failures/reason must have one value a row, 1"),
+        ("rows/labels_multi", np.zeros((8, 3), bool), r"labels_multi of .* must be bool \(8, 2\), got bool \(8, 3\)"),
+        ("golden/block1_avg", np.zeros((2, 64), "f4"), r"golden features must be .* got .*float32 \(2, 64\)"),
+        ("features/block1_avg", np.zeros((8, 64), "i4"), r"block1_avg must be float32 \(8, columns\), got int32"),
+    ],
+)
+def test_columns_that_do_not_fit_together_are_refused(store, name, values, message):
+    path, _ = store
+    with h5py.File(path, "r+") as file:
+        file.pop(name, None)
+        file[name] = values
+    with pytest.raises(StoreCorrupt, match=message), Store(path) as opened:
+        opened.images()
+        assert opened.golden
+
+
+@pytest.mark.parametrize("name", ["rows", "rows/path", "rows/digest", "failures", "failures/path"])
+def test_a_part_that_is_none_is_removed_and_what_a_run_wrote_down_is_refused(tmp_path, name):
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        folder.start(SPEC, GOLDEN)
+        folder.write(make_part("ab"))
+        (part,) = folder.part_files()
+        with h5py.File(part, "r+") as file:
+            del file[name]
+            file[name] = np.zeros(3, "i4")
+        with pytest.warns(UserWarning, match=r"part\.h5 is damaged \(.*: removed, its images are extracted again"):
+            assert folder.part_files() == []
+        with h5py.File(folder.path / "run.h5", "r+") as file:
+            del file["golden"]
+            file["golden"] = np.zeros(3, "i4")
+        with pytest.raises(StoreCorrupt, match=r"run\.h5 is damaged \(.*; remove .* to start anew"):
+            folder.begin(SPEC)

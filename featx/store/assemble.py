@@ -87,7 +87,7 @@ def assemble(
             layout.write_identity(store, spec, golden)
             _write_table(store, table)
             _copy(store, table, spec, files)
-    except (OSError, RuntimeError) as error:
+    except layout.DAMAGE as error:
         raise StoreError(f"{target} cannot be assembled: {error}") from error
 
 

@@ -10,7 +10,7 @@ variable length where no checksum reaches.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import h5py
 import numpy as np
@@ -20,8 +20,13 @@ from featx.texts import Texts, decode, encode
 
 SCHEMA = 2
 """The latest. Schema 2 is 1 with ``/rows/labels_multi``: a store claims it only if an image has several labels."""
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError)
+"""What h5py raises of a file that is damaged, or that is laid out in another way than it is read."""
+_COLUMNS = {"path": "S", "digest": "S", "label": "i", "view": "i", "turned": "b"}
+"""The columns of ``/rows`` and the kind of each one's type."""
 CHUNK_BYTES = 1 << 18
 BLOCK_BYTES = 1 << 24
+GOLDEN_ROWS = 3
 
 
 def create_feature(group: h5py.Group, name: str, rows: int, width: int) -> h5py.Dataset:
@@ -73,6 +78,31 @@ def read_views(file: h5py.File) -> list[int]:
     return views
 
 
+def check_columns(file: h5py.File, optional: Collection[str] = ()) -> None:
+    """Raise ``ValueError`` if columns are not of one length and of their types; no value is read."""
+    rows = file["rows"]
+    count = len(rows["path"])
+    _check_texts(file["failures/reason"], len(file["failures/path"]))
+    for name, kind in _COLUMNS.items():
+        if name in rows or name not in optional:
+            _check_column(rows[name], kind, count)
+    for column in file.get("splits", {}).values():
+        _check_texts(column, count)
+    for feature in file.get("features", {}).values():
+        if feature.dtype != np.float32 or feature.ndim != 2 or len(feature) != count:
+            raise ValueError(f"{feature.name} must be float32 ({count}, columns), got {feature.dtype} {feature.shape}")
+
+
+def _check_texts(column: h5py.Dataset, count: int) -> None:
+    _check_column(column, "S", count)
+
+
+def _check_column(column: h5py.Dataset, kind: str, count: int) -> None:
+    if (column.dtype.kind, column.shape) != (kind, (count,)):
+        raise ValueError(f"{column.name} must have one value a row, {count}, of kind {kind}, "
+                         f"got {column.dtype} {column.shape}")  # fmt: skip
+
+
 def write_failures(file: h5py.File, failures: Sequence[tuple[str, str]]) -> None:
     """The images that failed, and why."""
     group = file.create_group("failures")
@@ -95,8 +125,11 @@ def write_identity(file: h5py.File, spec: ExtractSpec, golden: Mapping[str, np.n
 
 def read_identity(file: h5py.File) -> tuple[ExtractSpec, dict[str, np.ndarray]]:
     """What `write_identity` wrote."""
-    golden = {name: dataset[:] for name, dataset in file["golden"].items()}
-    return ExtractSpec.from_json(file.attrs["spec"]), golden
+    spec = ExtractSpec.from_json(file.attrs["spec"])
+    got = {name: f"{dataset.dtype} {dataset.shape}" for name, dataset in file["golden"].items()}
+    if got != (wanted := {name: f"float32 ({GOLDEN_ROWS}, {width})" for name, width in spec.widths.items()}):
+        raise ValueError(f"golden features must be {wanted}, got {got}")
+    return spec, {name: file[f"golden/{name}"][:] for name in got}
 
 
 def _filters(rows: int, chunks: tuple[int, ...]) -> dict[str, object]:

@@ -17,7 +17,7 @@ import filelock
 import h5py
 import numpy as np
 
-from featx.errors import StoreCorrupt, StoreError, StoreLocked
+from featx.errors import SpecError, StoreCorrupt, StoreError, StoreLocked
 from featx.hdf5 import open_contained
 from featx.spec import ExtractSpec
 from featx.store import layout
@@ -119,7 +119,9 @@ class PartFolder:
                 return layout.read_identity(file)
         except FileNotFoundError:
             return None
-        except (OSError, KeyError) as error:
+        except SpecError:
+            raise
+        except layout.DAMAGE as error:
             raise StoreCorrupt(f"{self.path}/run.h5 is damaged ({error}); remove {self.path} to start anew") from error
 
     def start(self, spec: ExtractSpec, golden: Mapping[str, np.ndarray]) -> None:
@@ -165,7 +167,8 @@ def _sound(path: Path) -> bool:
     try:
         with open_contained(path, StoreError) as file:
             file.visititems(lambda _, item: item[()] is None if isinstance(item, h5py.Dataset) else None)
-    except (OSError, RuntimeError) as error:
+            layout.check_columns(file, optional=("label", "view"))
+    except layout.DAMAGE as error:
         warnings.warn(f"{path} is damaged ({error}): removed, its images are extracted again", stacklevel=3)
         path.unlink()
         return False

@@ -10,7 +10,7 @@ import numpy as np
 
 from featx.errors import DataError, FeatxError, StoreCorrupt, StoreError
 from featx.hdf5 import open_contained
-from featx.rows import Rows, names_of
+from featx.rows import NO_LABEL, Rows, names_of
 from featx.spec import ExtractSpec
 from featx.store import layout
 from featx.texts import Column
@@ -67,6 +67,7 @@ class Store:
             shape = self._file[f"features/{name}"].shape
             if shape != (self.rows, width):
                 raise StoreCorrupt(f"{name} of {self.path} must have shape {(self.rows, width)}, got {shape}")
+        layout.check_columns(self._file)
 
     def __enter__(self) -> "Store":
         return self
@@ -93,12 +94,25 @@ class Store:
     @property
     def labels(self) -> np.ndarray:
         """int32 (rows,): index into ``classes``, -1 for no label; the first where an image has several."""
-        return self._column("rows/label")
+        codes = self._column("rows/label")
+        last = len(self.classes) - 1
+        if len(codes) and (codes.min() < NO_LABEL or codes.max() > last):
+            raise StoreCorrupt(
+                f"labels of {self.path} must be {NO_LABEL} to {last}, got {codes.min()} to {codes.max()}"
+            )
+        return codes
 
     @property
     def indicator(self) -> np.ndarray | None:
         """bool (rows, classes): all labels of each row; None where no image has several."""
-        return self._column("rows/labels_multi") if "labels_multi" in self._file["rows"] else None
+        if "labels_multi" not in self._file["rows"]:
+            return None
+        indicator = self._column("rows/labels_multi")
+        shape = (self.rows, len(self.classes))
+        if indicator.dtype != np.bool_ or indicator.shape != shape:
+            raise StoreCorrupt(f"labels_multi of {self.path} must be bool {shape}, "
+                               f"got {indicator.dtype} {indicator.shape}")  # fmt: skip
+        return indicator
 
     @property
     def targets(self) -> np.ndarray:
@@ -217,7 +231,7 @@ class Store:
             yield
         except FeatxError:
             raise
-        except (OSError, KeyError, RuntimeError, ValueError, AttributeError, TypeError) as error:
+        except layout.DAMAGE as error:
             raise StoreCorrupt(
                 f"{self.path} is cut short or damaged ({error}); extract it anew with --overwrite"
             ) from error

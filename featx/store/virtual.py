@@ -1,0 +1,102 @@
+"""Stores that refer to part files instead of holding their features a second time.
+
+Beside ``photos.h5`` lies ``photos.h5.rows/`` with the part files, and ``/features/<name>`` of the store are HDF5 virtual
+datasets of them, by paths relative to the store, so that store and folder can be moved together. Parts are linked there,
+not moved: until the store is there, those of the run stay where a resumed run looks for them.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import count, pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from featx.errors import StoreError
+
+SUFFIX = ".rows"
+MISSING = np.float32(np.nan)
+"""What HDF5 gives for rows of a part that is no longer there."""
+
+
+def rows_folder(store: Path) -> Path:
+    """The folder of the parts that a virtual store refers to."""
+    return store.with_name(store.name + SUFFIX)
+
+
+def is_virtual(file: h5py.File) -> bool:
+    """Whether a store's features are in other files."""
+    return any(dataset.is_virtual for dataset in file["features"].values())
+
+
+def referred(file: h5py.File) -> set[str]:
+    """The files that a store's features are in, relative to its folder; empty for one that holds them itself."""
+    features = [dataset for dataset in file["features"].values() if dataset.is_virtual]
+    return {source.file_name for dataset in features for source in dataset.virtual_sources()}
+
+
+def adopt(store: Path, parts: Iterable[Path]) -> list[Path]:
+    """Link parts into the store's folder of rows, copy them where the disk has no links; give their new paths."""
+    folder = rows_folder(store)
+    folder.mkdir(exist_ok=True)
+    return [part if part.parent == folder else _adopt(folder, part) for part in parts]
+
+
+def _adopt(folder: Path, part: Path) -> Path:
+    # A store that is there may refer to another part of this name, from before --overwrite.
+    for number in count():
+        target = folder / (f"{number}-{part.name}" if number else part.name)
+        if not target.exists():
+            break
+        if target.samefile(part):
+            return target
+    try:
+        os.link(part, target)
+    except OSError:
+        temporary = folder / f".{target.name}.tmp"
+        shutil.copyfile(part, temporary)
+        temporary.replace(target)
+    return target
+
+
+def create_virtual(
+    group: h5py.Group, name: str, shape: tuple[int, int], runs: Sequence[tuple[str, int, np.ndarray, np.ndarray]]
+) -> None:
+    """A float32 (rows, width) dataset whose rows are in other files.
+
+    Each of ``runs`` is a file, relative to the store's folder, its number of rows, and which of these are which of the
+    dataset's.
+    """
+    virtual = h5py.VirtualLayout(shape, "f4")
+    for file, length, from_rows, to_rows in runs:
+        source = h5py.VirtualSource(file, f"features/{name}", (length, shape[1]), "f4")
+        breaks = np.flatnonzero((np.diff(from_rows) != 1) | (np.diff(to_rows) != 1)) + 1
+        for first, last in pairwise([0, *breaks.tolist(), len(from_rows)]):
+            begin, end, size = int(from_rows[first]), int(to_rows[first]), last - first
+            virtual[end : end + size] = source[begin : begin + size]
+    group.create_virtual_dataset(name, virtual, fillvalue=MISSING)
+
+
+def tidy(store: Path, used: Iterable[str]) -> None:
+    """Remove the parts that a store no longer refers to."""
+    folder, kept = rows_folder(store), {Path(name).name for name in used}
+    if not folder.is_dir():
+        return
+    with suppress(OSError):  # What cannot be removed is only in the way of the disk.
+        for path in folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
+        if not kept:
+            folder.rmdir()
+
+
+def check_parts(files: Sequence[Path], store: Path) -> None:
+    """Raise ``StoreError`` if rows are to come from a file that is no part: only parts can be referred to."""
+    if wrong := [path for path in files if path.parent != rows_folder(store)]:
+        raise StoreError(
+            f"{store} cannot be assembled virtual: {wrong[0]} holds rows itself, and only part files are referred to; "
+            "give --assemble copy, or --overwrite to extract all anew"
+        )

@@ -1,0 +1,142 @@
+"""Giving inputs to a reader in a process that may crash or hang, and goes on with the next input when it did."""
+
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featx.errors import FeatxError
+
+MEMORY = 4 << 30
+"""Bytes that a reader may have beyond what it has before its first input."""
+SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass
+class Result:
+    """How many inputs a reader was given, how many it refused, and what it did not withstand, by input's number."""
+
+    reader: str
+    inputs: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    findings: dict[int, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        kinds = Counter(text.splitlines()[0][:100] for text in self.findings.values())
+        found = "".join(f"\n  {count} × {text}" for text, count in kinds.most_common())
+        return (f"{self.reader}: {self.inputs:,} inputs, {self.refused:,} refused, in {self.seconds:.0f} s; "
+                f"{len(self.findings)} found{found}")  # fmt: skip
+
+
+def attack(reader: str, first: int, count: int, timeout: float = 20.0, seconds: float = 1e9) -> Result:
+    """Give a reader ``count`` inputs from number ``first`` on, for ``seconds`` at most.
+
+    One that takes longer than ``timeout`` seconds is a hang; the process is then ended.
+    """
+    result, began, last = Result(reader), time.monotonic(), first + count
+    while first < last and time.monotonic() - began < seconds:
+        at, ended = SPAWN.Value("q", first, lock=False), began + seconds
+        receiver, sender = SPAWN.Pipe(duplex=False)
+        child = SPAWN.Process(target=_work, args=(reader, first, last, ended - time.monotonic(), at, sender))
+        child.start()
+        sender.close()
+        done = all([_take(result, message) for message in _messages(receiver, child, at, timeout)][-1:] or [False])
+        if done:
+            result.inputs += at.value - first
+            break
+        result.inputs += at.value - first + 1
+        how = "hang: no end after {timeout:g} s" if child.exitcode is None else f"crash: exit code {child.exitcode}"
+        result.findings[at.value] = how.format(timeout=timeout)
+        child.kill()
+        child.join()
+        first = at.value + 1
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def _take(result: Result, message: tuple[int, str]) -> bool:
+    """Note what a child found; whether that was its last word."""
+    number, text = message
+    if number < 0:
+        result.refused += -number - 1
+        return True
+    result.findings[number] = text
+    return False
+
+
+def _messages(receiver: Any, child: Any, at: Any, timeout: float) -> Iterator[tuple[int, str]]:
+    """What a child says, until it is done, is dead or does not get on."""
+    last, since = None, time.monotonic()
+    while True:
+        if receiver.poll(0.2):
+            try:
+                message = receiver.recv()
+            except EOFError:
+                child.join(5)
+                return
+            yield message
+            if message[0] < 0:
+                child.join()
+                return
+        if at.value != last or last is None:
+            last, since = at.value, time.monotonic()
+        # Importing and making the valid files takes a while, the more so beside others.
+        elif time.monotonic() - since > (timeout if last != -1 else timeout + 120):
+            return
+
+
+def _work(reader: str, first: int, last: int, seconds: float, at: Any, sender: Any) -> None:
+    at.value = -1
+    from fuzz.readers import READERS, make_input, seeds_of
+
+    with tempfile.TemporaryDirectory(prefix="featx-fuzz-", dir=_memory_folder()) as place:
+        folder = Path(place)
+        said = (folder / "said").open("w+b")
+        seeds_of(reader)
+        read = READERS[reader].read
+        _limit_memory()
+        warnings.simplefilter("error")
+        os.dup2(said.fileno(), 2)
+        os.dup2(said.fileno(), 1)
+        refused, heard, began = 0, 0, time.monotonic()
+        for number in range(first, last):
+            at.value = number
+            if time.monotonic() - began > seconds:
+                break
+            data, suffix = make_input(reader, number)
+            path = folder / f"input{suffix}"
+            path.write_bytes(data)
+            try:
+                read(path)
+            except FeatxError as error:
+                refused += 1
+                if len(str(error)) > 100_000:
+                    sender.send((number, f"a message of {len(str(error))} characters"))
+            except BaseException as error:
+                sender.send((number, "".join(traceback.format_exception_only(error)) + traceback.format_exc()))
+            if (size := os.fstat(2).st_size) > heard:
+                text = os.pread(2, 2000, heard).decode(errors="replace")
+                sender.send((number, f"printed {size - heard} bytes: {text}"))
+                heard = size
+        else:
+            at.value = last
+    sender.send((-refused - 1, ""))
+
+
+def _memory_folder() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def _limit_memory() -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
+    if pages:
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)

@@ -1,0 +1,239 @@
+"""Small valid files of every kind, made in memory; from the same versions always the same bytes."""
+
+import contextlib
+import io
+import json
+import tempfile
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from safetensors.numpy import save
+from sklearn.datasets import make_blobs
+
+from featx.blocks import BLOCKS
+from featx.heads import NORMALIZERS, make_head
+from featx.heads.calibration import Calibration
+from featx.images import decode
+from featx.model import Model
+from featx.spec import ExtractSpec
+from featx.store import Part, PartFolder, RowTable, assemble
+
+SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32, trunk_digest="ab" * 32)
+VIEWS = ExtractSpec(blocks=(1,), pools=("avg", "max"), size=32, views=2, augment="flip", precision="int8",
+                    calibration=(1.5,) * 13)  # fmt: skip
+GOLDEN = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}
+LAYERS = [layer for block in BLOCKS for layer in block.convolutions]
+
+
+def small_shapes() -> dict[str, tuple[int, ...]]:
+    """Names of the trunk's tensors with the shapes of one channel a layer: what readers are told a trunk is."""
+    return {
+        f"features.{layer}.{kind}": shape
+        for layer in LAYERS
+        for kind, shape in (("weight", (1, 3 if layer == 0 else 1, 3, 3)), ("bias", (1,)))
+    }
+
+
+def store_seeds() -> list[bytes]:
+    """Stores of three rows: plain, with several labels and views, and as HDF5 without any checksum writes them."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = _store(Path(folder) / "a.h5", SPEC, None)
+        several = _store(Path(folder) / "b.h5", VIEWS, [[0, 1], [1], []])
+    return [plain, several, _without_checksums(plain), _without_checksums(several)]
+
+
+def part_seeds() -> list[bytes]:
+    """A part, and what a run writes down first."""
+    with tempfile.TemporaryDirectory() as place, PartFolder(Path(place) / "a.h5") as folder:
+        folder.start(SPEC, GOLDEN)
+        folder.write(_part(SPEC))
+        return [path.read_bytes() for path in sorted(folder.path.glob("*.h5"))]
+
+
+def _part(spec: ExtractSpec) -> Part:
+    paths = [name for name in ("a.png", "b/ü.png", "c.png") for _ in range(spec.views)]
+    features = {name: np.ones((len(paths), width), np.float32) for name, width in spec.widths.items()}
+    return Part(paths, ["cd" * 32] * len(paths), [False] * len(paths), features, [("bad.png", "empty file")],
+                [number % spec.views for number in range(len(paths))])  # fmt: skip
+
+
+def _store(path: Path, spec: ExtractSpec, sets: list[list[int]] | None) -> bytes:
+    part = _part(spec)
+    count = len(part.paths)
+    labels = np.array([0, 1, -1]).repeat(spec.views)
+    sets = sets and [codes for codes in sets for _ in range(spec.views)]
+    splits = {"split": ["train"] * count, "weight": ["1.5"] * count}
+    table = RowTable(part.paths, part.digests, labels, ("cat", "dög"), splits, part.failures, sets, spec.views)
+    golden = {name: np.full((3, width), 0.5, np.float32) for name, width in spec.widths.items()}
+    with PartFolder(path) as folder:
+        folder.write(part)
+        assemble(path, table, spec, golden, folder.part_files())
+        folder.discard()
+    return path.read_bytes()
+
+
+def _without_checksums(data: bytes) -> bytes:
+    """The same in HDF5's oldest layout, where a changed byte reaches the code behind the checksums."""
+    image = io.BytesIO()
+    with h5py.File(io.BytesIO(data)) as old, h5py.File(image, "w", libver="earliest") as new:
+        new.attrs.update(old.attrs)
+        old.visititems(lambda name, item: new.create_dataset(name, data=item[()]) is None if hasattr(item, "shape")
+                       else new.require_group(name) is None or None)  # fmt: skip
+    return image.getvalue()
+
+
+def model_seeds() -> list[bytes]:
+    """A model of each head and normalizer, calibrated, with several labels an image."""
+    rows, codes = make_blobs(40, SPEC.width, centers=3, cluster_std=4.0, random_state=0)
+    rows, names = (rows / 10).astype(np.float32), np.array(["a", "b", "c"])[codes]
+    models = []
+    for head, normalize in zip(("linear-svc", "softmax", "ovr-logistic"), NORMALIZERS, strict=False):
+        estimator = make_head(head, 1.0, normalize=normalize, widths=(64,)).fit(rows, names)
+        models.append(_model(head, estimator, ("a", "b", "c")))
+    slope = np.full(3, -1.0)
+    models.append(_model("linear-svc", models[0].estimator, ("a", "b", "c"), Calibration(slope, slope)))
+    two = make_head("softmax", 1.0, normalize="power", widths=(64,)).fit(rows[codes < 2], names[codes < 2])
+    models.append(_model("softmax", two, ("a", "b")))
+    with tempfile.TemporaryDirectory() as folder:
+        return [_saved(model, Path(folder) / f"{number}.featx") for number, model in enumerate(models)]
+
+
+def _model(head: str, estimator: object, classes: tuple[str, ...], calibration: Calibration | None = None) -> Model:
+    return Model(SPEC, classes, head, estimator, GOLDEN, {"C": 1.0, "rows": 40, "selection": {}}, calibration)
+
+
+def _saved(model: Model, path: Path) -> bytes:
+    model.save(path)
+    return path.read_bytes()
+
+
+def _tensors() -> dict[str, np.ndarray]:
+    return {name: np.full(shape, 0.25, np.float32) for name, shape in small_shapes().items()}
+
+
+def safetensors_seeds() -> list[bytes]:
+    """The trunk alone, and as a part of a larger module."""
+    tensors = _tensors()
+    return [save(tensors), save({f"module.{name}": tensor for name, tensor in tensors.items()}, {"format": "pt"})]
+
+
+def torch_seeds() -> list[bytes]:
+    """A state dict in the zip of today and in the pickles of before; a checkpoint that wraps one."""
+    state = {name: torch.from_numpy(tensor) for name, tensor in _tensors().items()}
+    seeds = []
+    for content, is_zip in ((state, True), ({"epoch": 3, "state_dict": state}, True), (state, False)):
+        torch.save(content, file := io.BytesIO(), _use_new_zipfile_serialization=is_zip)
+        seeds.append(file.getvalue())
+    return seeds
+
+
+def keras_seeds(libver: str = "earliest") -> list[bytes]:
+    """Weights of Keras in HDF5, as Keras writes it."""
+    image = io.BytesIO()
+    with h5py.File(image, "w", libver=libver) as file:
+        for number, layer in enumerate(LAYERS):
+            group = f"layers/conv2d_{number}/vars"
+            file[f"{group}/0"] = np.full((3, 3, 3 if layer == 0 else 1, 1), 0.25, np.float32)
+            file[f"{group}/1"] = np.zeros(1, np.float32)
+    return [image.getvalue()]
+
+
+def archive_seeds() -> list[bytes]:
+    """A ``.keras`` archive."""
+    import zipfile
+
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (("metadata.json", b"{}"), ("config.json", b"{}"), ("model.weights.h5", keras_seeds()[0])):
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return [file.getvalue()]
+
+
+def onnx_seeds() -> list[bytes]:
+    """A graph of 13 convolutions, with its numbers as bytes and as floats."""
+    nodes, initializers, last = [], [], "x"
+    for number, (name, tensor) in enumerate(_tensors().items()):
+        made = numpy_helper.from_array(tensor, name)
+        if number == 1:
+            made = helper.make_tensor(name, TensorProto.FLOAT, tensor.shape, tensor.ravel().tolist())
+        initializers.append(made)
+        if name.endswith("bias"):
+            nodes.append(helper.make_node("Conv", [last, name.replace("bias", "weight"), name], [f"y{number}"]))
+            last = f"y{number}"
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", last)]
+    graph = helper.make_graph(nodes, "vgg", values[:1], values[1:], initializers)
+    return [bytes(helper.make_model(graph).SerializeToString())]
+
+
+CSV = (
+    "path,label,split,weight\na.png,cat,train,1\nb/c.png,cat|dog,test,0.5\n",
+    '﻿label,path,split_0\n"a ""b"", c",x y.png,val\r\n,"z,1.png",\r\n',
+    "path\na.png\nb.png\n\nc.png\n",
+)
+
+
+def csv_seeds() -> list[bytes]:
+    """Manifests with and without labels, quotes, a byte order mark and names that are not UTF-8."""
+    return [*(text.encode() for text in CSV), b"path,label\n\xff\xfe.png,a\n" + b"".join(
+        b"%d.png,b\n" % number for number in range(50))]  # fmt: skip
+
+
+def parquet_seeds() -> list[bytes]:
+    """A manifest, and images with labels as Hugging Face writes them."""
+    manifest = pyarrow.table({"path": ["a.png", "b.png"], "label": [["x", "y"], []], "split": ["train", None],
+                              "weight": [0.5, None]})  # fmt: skip
+    picture = picture_seeds()[0]
+    names = json.dumps({"info": {"features": {"label": {"names": ["cat", "dog"]}}}})
+    images = pyarrow.table({"image": [{"bytes": picture, "path": "a"}, {"bytes": None, "path": None}], "label": [1, 0],
+                            "split": ["train", "test"]}).replace_schema_metadata({"huggingface": names})  # fmt: skip
+    plain = pyarrow.table({"image": [picture] * 3, "label": ["a", "b|c", None]})
+    seeds = []
+    for table in (manifest, images, plain):
+        for compression in ("snappy", "none"):
+            pyarrow.parquet.write_table(table, sink := io.BytesIO(), compression=compression, row_group_size=2)
+            seeds.append(sink.getvalue())
+    return seeds
+
+
+def picture_seeds() -> list[bytes]:
+    """A small picture in every format and mode that Pillow both writes and opens, some with EXIF and a profile."""
+    Image.init()
+    pixels = np.random.default_rng(0).integers(0, 256, (14, 12, 4), np.uint8)
+    base, exif = Image.fromarray(pixels), Image.Exif()
+    exif[0x0112] = 6
+    seeds = []
+    for name in sorted(Image.SAVE.keys() & Image.OPEN.keys()):
+        for mode in ("RGB", "RGBA", "L", "P", "1", "I;16", "CMYK", "F"):
+            picture = _in_mode(base, mode)
+            seeds += _written(picture, name)
+            if mode == "RGB" and name in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "JPEG2000", "MPO"):
+                seeds += _written(picture, name, exif=exif, icc_profile=b"\0" * 128)
+    for options in ({"compression": "tiff_lzw"}, {"compression": "tiff_deflate"}, {"compression": "jpeg"}):
+        seeds += _written(base.convert("RGB"), "TIFF", **options)
+    seeds += _written(base.convert("1"), "TIFF", compression="group4")
+    seeds += _written(base.convert("RGB"), "JPEG", progressive=True, subsampling=2, quality=30)
+    for name in ("GIF", "PNG", "WEBP", "TIFF"):
+        seeds += _written(base.convert("RGB"), name, save_all=True, append_images=[base.convert("L").convert("RGB")])
+    return seeds
+
+
+def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
+    between = {"I;16": "L", "CMYK": "RGB"}
+    return picture.convert(between.get(mode, "RGBA")).convert(mode)
+
+
+def _written(picture: Image.Image, name: str, **options: object) -> list[bytes]:
+    file = io.BytesIO()
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")
+        picture.save(file, name, **options)
+        decode(file.getvalue())
+        return [file.getvalue()]
+    return []
