@@ -1,12 +1,17 @@
 """Nothing that a file brings along is run: what could do so is called nowhere in the package."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import featx
+from featx import hdf5, model
+from featx.images import room
+from featx.images.sources import tar
+from featx.weights import readers
 
 PACKAGE = Path(featx.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -123,3 +128,25 @@ def test_what_is_forbidden_is_found(source: str, fault: str) -> None:
 def test_what_is_allowed_is_not_found() -> None:
     assert not list(faults("import torch, onnx, numpy as np\ntorch.load(p, weights_only=True)\nmodel.eval()\n"
                            "onnx.load(p, load_external_data=False)\nnp.load(p, allow_pickle=False)"))  # fmt: skip
+
+
+def test_each_promise_has_a_test_that_is_there_and_each_limit_is_the_one_in_use() -> None:
+    said = (PACKAGE.parent / "SECURITY.md").read_text()
+    table = said.partition("| what |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(table) >= 10
+    for row in table:
+        names = re.findall(r"`(test_\w+\.py)`", row)
+        assert names, row
+        assert all((Path(__file__).parent / name).is_file() for name in names), row
+    limits = said.partition("## Limits")[2].partition("## What")[0]
+    assert f"{room.MAX_PIXELS:,};" in limits
+    assert f"JPEG 2000 counts {room.TIMES_JPEG2000} times" in limits
+    assert f"in Python {room.TIMES_SLOW} times" in limits
+    assert f"32-bit values {room.TIMES_WIDE} times" in limits
+    assert f"more than {room.USUAL_SCANS} scans" in limits
+    assert f"| {room.FILE_BYTES} for each of these pixels |" in limits
+    assert f"| {tar.MAX_FACTS >> 20} MiB |" in limits
+    assert f"| {model.MAX_HEADER_BYTES // 10**6} MB," in limits
+    assert f"| {readers.LARGEST >> 30} GiB |" in limits
+    assert f"| {hdf5.CHUNK_BYTES >> 20} MiB," in limits
+    assert f"| {hdf5.EXPANSION} times its files, or {hdf5.FLOOR >> 20} MiB |" in limits
