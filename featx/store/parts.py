@@ -6,25 +6,30 @@ digest of its rows' paths, so that the same rows always make the same file.
 """
 
 import hashlib
+import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-import filelock
 import h5py
 import numpy as np
 
+from featx.atomic import replacing
 from featx.errors import SpecError, StoreCorrupt, StoreError, StoreLocked
 from featx.hdf5 import open_contained
 from featx.spec import ExtractSpec
 from featx.store import layout
+from featx.store.locking import ALONE, FolderLock
+from featx.store.heaps import check_heaps
 from featx.store.writing import writing
 from featx.texts import encode
 
 SUFFIX = ".part.h5"
+JOB = "job.json"
 
 
 @dataclass
@@ -51,6 +56,8 @@ class Part:
 class PartFolder:
     """The folder of a run that is not finished yet; entering it takes the store's lock.
 
+    With ``shard`` (``3/16``) others of the run may be in it too; ``alone`` is then a context within which none begins.
+
     Raises
     ------
     StoreLocked
@@ -59,22 +66,21 @@ class PartFolder:
         If the folder cannot be made or written.
     """
 
-    def __init__(self, store: Path, *, wait: bool = False) -> None:
+    def __init__(self, store: Path, *, wait: bool = False, shard: str = "") -> None:
         self.store = store
         self.path = store.with_name(store.name + ".parts")
-        self._lock = filelock.FileLock(self.path / "lock", blocking=wait)
+        self._shard, self._lock = shard, FolderLock(self.path, store, shard, wait=wait)
+        self.alone = self._lock.alone
 
     def __enter__(self) -> "PartFolder":
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
-            # The lock is ours, so nobody is at work on what a killed process left half-written.
-            for temporary in self.path.glob(".*.tmp"):
-                temporary.unlink()
-        except filelock.Timeout:
-            raise StoreLocked(
-                f"{self.store} is being written by another featx; wait until it is done, or give another --output"
-            ) from None
+            # The lock is ours alone, so nobody is at work on what a killed process left half-written.
+            for temporary in () if self._shard else self.path.glob(".*.tmp"):
+                temporary.unlink(missing_ok=True)
+        except StoreLocked:
+            raise
         except OSError as error:
             raise _unwritable(self.path, error) from error
         return self
@@ -84,7 +90,7 @@ class PartFolder:
     ) -> None:
         self._lock.release()
         # What is left to resume keeps the folder; a run that failed before its first part leaves nothing.
-        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {"lock"}:
+        if not self._shard and self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {ALONE}:
             self.discard()
 
     def begin(self, spec: ExtractSpec, *, overwrite: bool = False) -> dict[str, np.ndarray] | None:
@@ -116,6 +122,7 @@ class PartFolder:
     def _identity(self) -> tuple[ExtractSpec, dict[str, np.ndarray]] | None:
         try:
             with open_contained(self.path / "run.h5", StoreError) as file:
+                check_heaps(file, self.path / "run.h5")
                 return layout.read_identity(file)
         except FileNotFoundError:
             return None
@@ -127,6 +134,25 @@ class PartFolder:
     def start(self, spec: ExtractSpec, golden: Mapping[str, np.ndarray]) -> None:
         """Write down what this run extracts."""
         self._write("run.h5", lambda file: layout.write_identity(file, spec, golden))
+
+    def note(self, job: Mapping[str, Any]) -> None:
+        """Keep for the assembling of shards what they were started with; JSON."""
+        try:
+            with replacing(self.path / JOB) as temporary:
+                temporary.write_text(json.dumps(job))
+        except OSError as error:
+            raise _unwritable(self.path / JOB, error) from error
+
+    @property
+    def job(self) -> dict[str, Any] | None:
+        """What `note` kept; None if nothing."""
+        try:
+            job: dict[str, Any] = json.loads((self.path / JOB).read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StoreCorrupt(f"{self.path / JOB} is damaged ({error}); run any shard again to mend it") from error
+        return job
 
     def write(self, part: Part) -> None:
         """Write a part, whole; ``StoreError`` if the disk does not take it."""
@@ -170,7 +196,7 @@ def _sound(path: Path) -> bool:
             layout.check_columns(file, optional=("label", "view"))
     except layout.DAMAGE as error:
         warnings.warn(f"{path} is damaged ({error}): removed, its images are extracted again", stacklevel=3)
-        path.unlink()
+        path.unlink(missing_ok=True)
         return False
     return True
 
