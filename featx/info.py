@@ -42,8 +42,19 @@ def _describe_store(path: Path) -> dict[str, Any]:
             "splits": {name: dict(Counter(values)) for name, values in splits.items() if name.startswith("split")},
             "failures": [f"{path}: {reason}" for path, reason in store.failures],
             "features": store.spec.widths,
+            "dtype": store.dtype,
+            **_parts(store),
             "spec": dataclasses.asdict(store.spec),
         }
+
+
+def _parts(store: Store) -> dict[str, str]:
+    """Where the features of a virtual store are."""
+    if not store.parts:
+        return {}
+    size = sum(path.stat().st_size for path in store.parts)
+    return {"assembly": f"virtual: features are in {len(store.parts)} part files, {size:,} bytes, of "
+            f"{store.parts[0].parent.name}, to be kept beside the store"}  # fmt: skip
 
 
 def _describe_model(path: Path) -> dict[str, Any]:

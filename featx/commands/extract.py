@@ -37,6 +37,14 @@ SHOWN = 10
 @view_options(None, DEFAULT)
 @click.option("--missing", type=click.Choice(("error", "drop", "keep")), default="error", show_default=True,
               help="What to do with the store's rows whose images have gone.")  # fmt: skip
+@click.option("--assemble", "assembly", type=click.Choice(("copy", "virtual")),
+              help="virtual: the store refers to part files in a folder beside it, instead of copying them "
+              "(default: as the store is, else copy).")  # fmt: skip
+@click.option(
+    "--store-dtype",
+    type=click.Choice(("float32", "float16")),
+    help="float16: half the room, features rounded to 3 digits (default: as the store is, else float32).",
+)
 @click.option("--overwrite", is_flag=True, help="Start anew whatever the output holds.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad image instead of recording it.")
 @device_options

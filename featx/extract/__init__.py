@@ -22,7 +22,7 @@ from featx.extract.update import Ledger, OldStore, read_parts
 from featx.images import MAX_PIXELS, Listing, list_images
 from featx.progress import progress_bar
 from featx.spec import ExtractSpec
-from featx.store import Part, PartFolder, RowTable, Store, assemble
+from featx.store import Part, PartFolder, RowTable, Store, assemble, check_storage
 from featx.weights import load_trunk
 
 MISSING = ("error", "drop", "keep")
@@ -45,6 +45,8 @@ def extract(
     strict: bool = False,
     wait: bool = False,
     precision: str | None = None,
+    assembly: str | None = None,
+    store_dtype: str | None = None,
     progress: bool = False,
 ) -> ExtractReport:
     """Run the trunk over images and keep the pooled features of its blocks in a store.
@@ -81,6 +83,11 @@ def extract(
         Instead of ``spec.precision``. ``auto`` takes that of the store or unfinished run, else the fastest class of
         this machine whose features agree with fp32 to its tolerance, by a measurement. ``int8`` without a calibration
         takes theirs, else it calibrates on images of the source.
+    assembly : str, optional
+        ``copy`` the features into the store, or let it refer to the part files: ``virtual``. By default as the store
+        is, else ``copy``.
+    store_dtype : str, optional
+        ``float32``, or ``float16``, which rounds to 11 binary digits. By default that of the store, else ``float32``.
     progress : bool
         Show a progress bar when at a terminal.
 
@@ -116,6 +123,7 @@ def extract(
         )  # fmt: skip
         spec = settled.spec
         old = OldStore() if overwrite or not output.exists() else OldStore.read(output, spec)
+        check_storage(assembly or old.assembly, store_dtype)
         dropped = spec.views * _missing_images(output, old, listing, missing, spec.views)
         golden = folder.begin(spec, overwrite=overwrite)
         ledger = Ledger(listing, spec.views, old, read_parts(folder), workers)
@@ -133,7 +141,10 @@ def extract(
         table = RowTable.of(ledger.rows, ledger.digests, ledger.failures, spec.views)
         sources = [*([output] if len(old.rows) else []), *folder.part_files()]
         with _resumable():
-            assemble(output, table, spec, golden or dict(old.golden), sources, scratch=folder.path)
+            assemble(
+                output, table, spec, golden or dict(old.golden), sources, scratch=folder.path,
+                how=assembly or old.assembly, dtype=store_dtype or (None if assembly == "virtual" else old.dtype),
+            )  # fmt: skip
         folder.discard()
     seconds = time.monotonic() - began
     changed = count_changed(old.rows, ledger.rows.take(np.flatnonzero(ledger.digests)))

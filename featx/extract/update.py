@@ -23,12 +23,14 @@ NONE = Rows(Texts.of(()), Column.of(()))
 
 @dataclass(frozen=True)
 class OldStore:
-    """The store that was there: its images' rows and digests, and its golden features. Empty if there was none."""
+    """The store that was there: images' rows and digests, golden features, how it keeps features. Empty if none was."""
 
     rows: Rows = NONE
     digests: Digests = field(default_factory=lambda: np.zeros(0, "S64"))
     golden: Mapping[str, np.ndarray] = field(default_factory=dict)
     failures: Sequence[tuple[str, str]] = ()
+    assembly: str = "copy"
+    dtype: str | None = None
 
     @classmethod
     def read(cls, path: Path, spec: ExtractSpec) -> "OldStore":
@@ -41,7 +43,7 @@ class OldStore:
                 remedy="extract with the same options, give --overwrite to start anew, or another --output",
             )
             rows, digests = store.images()
-            return cls(rows, digests, store.golden, store.failures)
+            return cls(rows, digests, store.golden, store.failures, "virtual" if store.parts else "copy", store.dtype)
 
 
 @dataclass(frozen=True)

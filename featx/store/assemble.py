@@ -9,14 +9,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from featx.errors import StoreError
+from featx.errors import SpecError, StoreError
 from featx.hdf5 import open_contained
 from featx.rows import Rows, code_labels
 from featx.spec import ExtractSpec
-from featx.store import layout
+from featx.store import layout, virtual
 from featx.store.writing import writing
 from featx.texts import Texts
 from featx.version import __version__
+
+ASSEMBLIES = ("copy", "virtual")
+DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,33 @@ def assemble(
     golden: Mapping[str, np.ndarray],
     sources: Sequence[Path],
     scratch: Path | None = None,
+    *,
+    how: str = "copy",
+    dtype: str | None = None,
 ) -> None:
     """Gather the table's rows from ``sources`` (part files or stores) into a store at ``target``.
 
     The store appears whole, by renaming, or not at all; what a killed process leaves half-written lies in the folder
     ``scratch``, by default beside it. A row is found by path, digest and view.
 
+    Parameters
+    ----------
+    how : str
+        ``copy``, or ``virtual``: the store refers to the part files, which are linked into a folder beside it.
+    dtype : str, optional
+        ``float32`` or ``float16``, in which features take half the room and have 11 binary digits; by default float16
+        if all sources that are there have it. A virtual store has float32.
+
     Raises
     ------
     StoreError
-        If the disk has not the room, or does not take what is written.
+        If the disk has not the room, does not take what is written, or if features are too large for float16.
     """
-    _check_room(target, len(table.paths) * 4 * spec.width)
+    check_storage(how, dtype)
+    if how == "virtual":
+        sources = virtual.adopt(target, sources)
+    else:
+        _check_room(target, len(table.paths) * (2 if dtype == "float16" else 4) * spec.width)
     try:
         with ExitStack() as stack:
             files = [stack.enter_context(open_contained(path, StoreError)) for path in sources]
@@ -86,9 +104,23 @@ def assemble(
             store.attrs["featx"] = __version__
             layout.write_identity(store, spec, golden)
             _write_table(store, table)
-            _copy(store, table, spec, files)
+            _gather(store, table, spec, files, target.parent if how == "virtual" else None, dtype)
+            used = virtual.referred(store)
     except layout.DAMAGE as error:
         raise StoreError(f"{target} cannot be assembled: {error}") from error
+    virtual.tidy(target, used)
+
+
+def check_storage(how: str | None, dtype: str | None) -> None:
+    """Raise ``SpecError`` for what `assemble` does not know, None being for its own choice."""
+    if how not in (None, *ASSEMBLIES):
+        raise SpecError(f"--assemble must be one of {', '.join(ASSEMBLIES)}, got {how!r}")
+    if dtype not in (None, *DTYPES):
+        raise SpecError(f"--store-dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if how == "virtual" and dtype == "float16":
+        raise SpecError(
+            "--store-dtype float16 is for --assemble copy, but got virtual, whose part files have float32; give one"
+        )
 
 
 def _check_room(target: Path, needed: int) -> None:
@@ -124,18 +156,33 @@ def _find(table: RowTable, files: Sequence[h5py.File]) -> tuple[np.ndarray, np.n
     return source, source_row
 
 
-def _copy(store: h5py.File, table: RowTable, spec: ExtractSpec, files: Sequence[h5py.File]) -> None:
-    """Copy each row's features, and whether it was turned, from the file that has it."""
-    rows = len(table.paths)
+def _gather(
+    store: h5py.File,
+    table: RowTable,
+    spec: ExtractSpec,
+    files: Sequence[h5py.File],
+    folder: Path | None,
+    dtype: str | None,
+) -> None:
+    """Take each row's features, and whether it was turned, from the file that has it: by reference from ``folder``."""
     source, source_row = _find(table, files)
-    group = store.create_group("features")
-    features = {name: layout.create_feature(group, name, rows, width) for name, width in spec.widths.items()}
-    turned = np.zeros(rows, bool)
-    for number, file in enumerate(files):
-        to_rows = np.flatnonzero(source == number)
-        if not len(to_rows):
-            continue
-        turned[to_rows] = file["rows/turned"][:][source_row[to_rows]]
-        for name, target in features.items():
-            layout.copy_rows(file[f"features/{name}"], target, source_row[to_rows], to_rows)
+    if lost := int((source < 0).sum()):
+        raise ValueError(f"no part has {lost} of its {len(source)} rows, {table.paths[int(source.argmin())]!r} first")
+    to_rows = [np.flatnonzero(source == number) for number in range(len(files))]
+    used = [(file, source_row[rows], rows) for file, rows in zip(files, to_rows, strict=True) if len(rows)]
+    turned = np.zeros(len(source), bool)
+    for file, from_rows, rows in used:
+        turned[rows] = file["rows/turned"][:][from_rows]
     layout.write_column(store["rows"], "turned", turned)
+    group = store.create_group("features")
+    for name, width in spec.widths.items():
+        if folder and used:
+            runs = [(Path(file.filename).relative_to(folder).as_posix(), len(file["rows/path"]), *rows)
+                    for file, *rows in used]  # fmt: skip
+            virtual.create_virtual(group, name, (len(source), width), runs)
+            continue
+        own = {file[f"features/{name}"].dtype for file, *_ in used}
+        kept = np.dtype(dtype or (own.pop() if len(own) == 1 else "float32"))
+        feature = layout.create_feature(group, name, len(source), width, kept)
+        for file, from_rows, rows in used:
+            layout.copy_rows(file[f"features/{name}"], feature, from_rows, rows)

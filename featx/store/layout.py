@@ -1,6 +1,7 @@
 """How rows lie in HDF5, in a part file as in a store.
 
-``/features/<name>`` float32 (rows, width), chunked by rows; ``/rows/path``, ``/rows/digest``, ``/rows/turned``,
+``/features/<name>`` float32 (rows, width), or float16, chunked by rows, or virtual (`featx.store.virtual`);
+``/rows/path``, ``/rows/digest``, ``/rows/turned``,
 ``/rows/view``, which of its image's views a row is, from 0, rows of one image standing together in this order;
 ``/rows/labels_multi``, only where an image has several labels, bool (rows, classes), of which ``/rows/label`` has the
 first; ``/failures/path``, ``/failures/reason``; ``/golden/<name>`` and the attribute ``spec``. Every dataset with rows
@@ -11,6 +12,7 @@ variable length where no checksum reaches.
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import h5py
 import numpy as np
@@ -27,12 +29,16 @@ _COLUMNS = {"path": "S", "digest": "S", "label": "i", "view": "i", "turned": "b"
 CHUNK_BYTES = 1 << 18
 BLOCK_BYTES = 1 << 24
 GOLDEN_ROWS = 3
+FEATURE_DTYPES = (np.dtype("float32"), np.dtype("float16"))
+"""Parts have the first; a store may have the other, and is read as the first."""
 
 
-def create_feature(group: h5py.Group, name: str, rows: int, width: int) -> h5py.Dataset:
-    """An empty float32 (rows, width) dataset, chunked by rows and checksummed."""
-    chunk_rows = min(max(1, CHUNK_BYTES // (4 * width)), max(1, rows))
-    return group.create_dataset(name, (rows, width), "f4", **_filters(rows, (chunk_rows, width)))
+def create_feature(
+    group: h5py.Group, name: str, rows: int, width: int, dtype: np.dtype[Any] = FEATURE_DTYPES[0]
+) -> h5py.Dataset:
+    """An empty (rows, width) dataset of features, chunked by rows and checksummed."""
+    chunk_rows = min(max(1, CHUNK_BYTES // (dtype.itemsize * width)), max(1, rows))
+    return group.create_dataset(name, (rows, width), dtype, **_filters(rows, (chunk_rows, width)))
 
 
 def write_column(group: h5py.Group, name: str, values: np.ndarray) -> None:
@@ -89,8 +95,10 @@ def check_columns(file: h5py.File, optional: Collection[str] = ()) -> None:
     for column in file.get("splits", {}).values():
         _check_texts(column, count)
     for feature in file.get("features", {}).values():
-        if feature.dtype != np.float32 or feature.ndim != 2 or len(feature) != count:
-            raise ValueError(f"{feature.name} must be float32 ({count}, columns), got {feature.dtype} {feature.shape}")
+        if feature.dtype not in FEATURE_DTYPES or feature.ndim != 2 or len(feature) != count:
+            raise ValueError(
+                f"{feature.name} must be float32 or float16 ({count}, columns), got {feature.dtype} {feature.shape}"
+            )
 
 
 def _check_texts(column: h5py.Dataset, count: int) -> None:
@@ -144,7 +152,19 @@ def copy_rows(source: h5py.Dataset, target: h5py.Dataset, from_rows: np.ndarray,
         for start in range(first, last, block):
             count = min(block, last - start)
             begin, end = from_rows[start], to_rows[start]
-            target[end : end + count] = source[begin : begin + count]
+            target[end : end + count] = _fitting(source[begin : begin + count], target)
+
+
+def _fitting(values: np.ndarray, target: h5py.Dataset) -> np.ndarray:
+    """The values in the type of a dataset, for which finite ones must not be too large."""
+    if values.dtype.itemsize <= target.dtype.itemsize:
+        return values
+    with np.errstate(over="ignore"):
+        fitting = values.astype(target.dtype)
+    if (over := np.isinf(fitting) & np.isfinite(values)).any():
+        raise ValueError(f"{target.name} has {values[over][0]:,.0f}, and float16 goes to "
+                         f"{np.finfo(np.float16).max:,.0f}; give --store-dtype float32")  # fmt: skip
+    return fitting
 
 
 def _runs(from_rows: np.ndarray, to_rows: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from featx.errors import DataError, FeatxError, StoreCorrupt, StoreError
 from featx.hdf5 import open_contained
 from featx.rows import NO_LABEL, Rows, names_of
 from featx.spec import ExtractSpec
-from featx.store import layout
+from featx.store import layout, virtual
 from featx.texts import Column
 
 
@@ -146,6 +146,18 @@ class Store:
         """(path, reason) of the images that could not be read."""
         with self._reading():
             return layout.read_failures(self._file)
+
+    @property
+    def parts(self) -> list[Path]:
+        """The part files that hold the features of a virtual store, which must stay beside it; else empty."""
+        with self._reading():
+            return [self.path.parent / name for name in sorted(virtual.referred(self._file))]
+
+    @property
+    def dtype(self) -> str:
+        """``float32`` or ``float16``: in which features are kept; they are read as float32."""
+        with self._reading():
+            return str(next(iter(self._file["features"].values())).dtype)
 
     @property
     def golden(self) -> dict[str, np.ndarray]:

@@ -1,8 +1,8 @@
 """Stores that refer to part files instead of holding their features a second time.
 
-Beside ``photos.h5`` lies ``photos.h5.rows/`` with the part files, and ``/features/<name>`` of the store are HDF5 virtual
-datasets of them, by paths relative to the store, so that store and folder can be moved together. Parts are linked there,
-not moved: until the store is there, those of the run stay where a resumed run looks for them.
+Beside ``photos.h5`` lies ``photos.h5.rows/`` with the part files, and ``/features/<name>`` of the store are HDF5
+virtual datasets of them, by paths relative to the store, so that store and folder can be moved together. Parts are
+linked there, not moved: until the store is there, those of the run stay where a resumed run looks for them.
 """
 
 import os
@@ -14,8 +14,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-
-from featx.errors import StoreError
 
 SUFFIX = ".rows"
 MISSING = np.float32(np.nan)
@@ -29,20 +27,29 @@ def rows_folder(store: Path) -> Path:
 
 def is_virtual(file: h5py.File) -> bool:
     """Whether a store's features are in other files."""
-    return any(dataset.is_virtual for dataset in file["features"].values())
+    return any(dataset.is_virtual for dataset in file.get("features", {}).values())
 
 
 def referred(file: h5py.File) -> set[str]:
     """The files that a store's features are in, relative to its folder; empty for one that holds them itself."""
-    features = [dataset for dataset in file["features"].values() if dataset.is_virtual]
+    features = [dataset for dataset in file.get("features", {}).values() if dataset.is_virtual]
     return {source.file_name for dataset in features for source in dataset.virtual_sources()}
 
 
-def adopt(store: Path, parts: Iterable[Path]) -> list[Path]:
-    """Link parts into the store's folder of rows, copy them where the disk has no links; give their new paths."""
+def adopt(store: Path, sources: Iterable[Path]) -> list[Path]:
+    """Link parts into the store's folder of rows, copy them where the disk has no links; give their new paths.
+
+    A store is a part like another, if it holds its features; of a virtual one its parts are there.
+    """
     folder = rows_folder(store)
     folder.mkdir(exist_ok=True)
-    return [part if part.parent == folder else _adopt(folder, part) for part in parts]
+    parts = list[Path]()
+    for source in sources:
+        with h5py.File(source, "r") as file:
+            names = referred(file)
+        of = [source.parent / name for name in sorted(names)] or [source]
+        parts += [part if part.parent == folder else _adopt(folder, part) for part in of]
+    return parts
 
 
 def _adopt(folder: Path, part: Path) -> Path:
@@ -91,12 +98,3 @@ def tidy(store: Path, used: Iterable[str]) -> None:
                 path.unlink()
         if not kept:
             folder.rmdir()
-
-
-def check_parts(files: Sequence[Path], store: Path) -> None:
-    """Raise ``StoreError`` if rows are to come from a file that is no part: only parts can be referred to."""
-    if wrong := [path for path in files if path.parent != rows_folder(store)]:
-        raise StoreError(
-            f"{store} cannot be assembled virtual: {wrong[0]} holds rows itself, and only part files are referred to; "
-            "give --assemble copy, or --overwrite to extract all anew"
-        )

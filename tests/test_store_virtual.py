@@ -1,0 +1,206 @@
+"""Stores that refer to part files, stores in float16, and what a reading touches."""
+
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from featx.errors import SpecError, StoreError
+from featx.info import describe
+from featx.select import select
+from featx.spec import ExtractSpec
+from featx.store import Part, PartFolder, RowTable, Store, assemble
+
+SPEC = ExtractSpec(blocks=(1, 2), trunk_digest="0" * 64)
+ROWS = 12
+
+
+def features(rows: int = ROWS) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {name: rng.random((rows, width), np.float32) * 100 for name, width in SPEC.widths.items()}
+
+
+def table(rows: int = ROWS) -> RowTable:
+    paths, digests = [f"{row:02}.jpg" for row in range(rows)], [f"{row:064x}" for row in range(rows)]
+    return RowTable(paths, digests, np.arange(rows) % 2, ["a", "b"], {}, [])
+
+
+def golden() -> dict[str, np.ndarray]:
+    return {name: np.zeros((3, width), np.float32) for name, width in SPEC.widths.items()}
+
+
+def make(target: Path, values: dict[str, np.ndarray], **options: str | None) -> Path:
+    """A store of two parts, whose rows take turns, three at a time."""
+    whole = table(len(next(iter(values.values()))))
+    with PartFolder(target) as folder:
+        for half in (0, 1):
+            rows = [row for row in range(len(whole.paths)) if row // 3 % 2 == half]
+            folder.write(Part(
+                [whole.paths[row] for row in rows], [whole.digests[row] for row in rows], [False] * len(rows),
+                {name: array[rows] for name, array in values.items()},
+            ))  # fmt: skip
+        assemble(target, whole, SPEC, golden(), folder.part_files(), scratch=folder.path, **options)
+        folder.discard()
+    return target
+
+
+def test_a_virtual_store_reads_like_a_copy(tmp_path: Path) -> None:
+    values = features()
+    with Store(make(tmp_path / "v.h5", values, how="virtual")) as store:
+        assert len(store.parts) == 2
+        np.testing.assert_array_equal(store.read(SPEC.widths), np.hstack(list(values.values())))
+        np.testing.assert_array_equal(
+            store.read(["block2_avg"], np.array([1, 7, 11])), values["block2_avg"][[1, 7, 11]]
+        )
+    assert not (tmp_path / "v.h5.parts").exists()
+    assert (tmp_path / "v.h5").stat().st_size < 40_000
+
+
+def test_it_moves_with_its_folder_whatever_the_working_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = features()
+    (tmp_path / "here").mkdir()
+    make(tmp_path / "here" / "v.h5", values, how="virtual")
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "there")
+    for path in (tmp_path / "there" / "v.h5", Path("v.h5")):
+        with Store(path) as store:
+            np.testing.assert_array_equal(store.read(["block1_avg"]), values["block1_avg"])
+
+
+def test_without_a_part_it_is_refused(tmp_path: Path) -> None:
+    store = make(tmp_path / "v.h5", features(), how="virtual")
+    next((tmp_path / "v.h5.rows").iterdir()).unlink()
+    with pytest.raises(StoreError, match=r"which is none; copy the folder whole"):
+        Store(store)
+
+
+def test_info_says_where_the_features_are(tmp_path: Path) -> None:
+    assert "in 2 part files" in describe(make(tmp_path / "v.h5", features(), how="virtual"))["assembly"]
+    facts = describe(make(tmp_path / "c.h5", features()))
+    assert "assembly" not in facts
+    assert facts["dtype"] == "float32"
+
+
+def test_a_copy_becomes_virtual_and_a_virtual_one_a_copy(tmp_path: Path) -> None:
+    values = features()
+    target = make(tmp_path / "s.h5", values)
+    for how in ("virtual", "virtual", "copy"):
+        assemble(target, table(), SPEC, golden(), [target], how=how)
+        with Store(target) as store:
+            assert bool(store.parts) == (how == "virtual")
+            np.testing.assert_array_equal(store.read(SPEC.widths), np.hstack(list(values.values())))
+    assert [path.name for path in tmp_path.iterdir()] == ["s.h5"]
+
+
+def test_parts_that_no_row_is_taken_from_go(tmp_path: Path) -> None:
+    values = features()
+    target = make(tmp_path / "v.h5", values, how="virtual")
+    assemble(target, table(3), SPEC, golden(), [target], how="virtual")
+    with Store(target) as store:
+        assert len(store.parts) == len(list((tmp_path / "v.h5.rows").iterdir())) == 1
+        np.testing.assert_array_equal(store.read(["block1_avg"]), values["block1_avg"][:3])
+
+
+def test_other_parts_of_the_same_names_replace_no_part_in_use(tmp_path: Path) -> None:
+    target, other = make(tmp_path / "v.h5", features(), how="virtual"), {k: v + 1 for k, v in features().items()}
+    before = {path.name for path in (tmp_path / "v.h5.rows").iterdir()}
+    make(target, other, how="virtual")
+    with Store(target) as store:
+        np.testing.assert_array_equal(store.read(SPEC.widths), np.hstack(list(other.values())))
+        assert {path.name for path in store.parts} == {f"1-{name}" for name in before}
+
+
+def test_a_disk_without_links_gets_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    values = features()
+    with Store(make(tmp_path / "v.h5", values, how="virtual")) as store:
+        np.testing.assert_array_equal(store.read(["block1_avg"]), values["block1_avg"])
+
+
+def test_select_makes_a_copy_of_rows_of_a_virtual_store(tmp_path: Path) -> None:
+    values = features()
+    source = make(tmp_path / "v.h5", values, how="virtual")
+    select(source, tmp_path / "a.h5", "label == 'a'")
+    with Store(tmp_path / "a.h5") as store:
+        assert not store.parts
+        np.testing.assert_array_equal(store.read(["block1_avg"]), values["block1_avg"][::2])
+
+
+def test_rows_that_no_source_has_are_an_error(tmp_path: Path) -> None:
+    target = make(tmp_path / "v.h5", features())
+    with pytest.raises(StoreError, match=r"no part has 1 of its 13 rows, '12.jpg' first"):
+        assemble(tmp_path / "w.h5", table(13), SPEC, golden(), [target])
+    assert not (tmp_path / "w.h5").exists()
+
+
+def test_float16_takes_half_and_is_read_as_float32(tmp_path: Path) -> None:
+    values = features(2000)
+    whole, half = make(tmp_path / "f4.h5", values), make(tmp_path / "f2.h5", values, dtype="float16")
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    with Store(half) as store:
+        read = store.read(SPEC.widths)
+        assert store.dtype == "float16"
+        assert read.dtype == np.float32
+        np.testing.assert_allclose(read, np.hstack(list(values.values())), rtol=2**-11, atol=2**-25)
+    assemble(tmp_path / "again.h5", table(2000), SPEC, golden(), [half])
+    assemble(tmp_path / "virtual.h5", table(2000), SPEC, golden(), [half], how="virtual")
+    for name in ("again.h5", "virtual.h5"):
+        with Store(tmp_path / name) as store:
+            assert store.dtype == ("float16" if name == "again.h5" else "float32")
+            np.testing.assert_array_equal(store.read(SPEC.widths), read)
+
+
+def test_features_too_large_for_float16_are_an_error(tmp_path: Path) -> None:
+    values = features()
+    values["block2_avg"][5, 7] = 70_000
+    with pytest.raises(
+        StoreError, match=r"block2_avg has 70,000, and float16 goes to 65,504; give --store-dtype float32"
+    ):
+        make(tmp_path / "f2.h5", values, dtype="float16")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"how": "link"}, "--assemble must be one of copy, virtual, got 'link'"),
+    ({"dtype": "float8"}, "--store-dtype must be one of float32, float16, got 'float8'"),
+    ({"how": "virtual", "dtype": "float16"}, "--store-dtype float16 is for --assemble copy, but got virtual"),
+])  # fmt: skip
+def test_what_assemble_does_not_know(tmp_path: Path, options: dict[str, str], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        assemble(tmp_path / "s.h5", table(), SPEC, golden(), [], **options)
+
+
+@pytest.mark.parametrize("how", ["copy", "virtual"])
+def test_a_row_is_read_from_its_chunk_alone(tmp_path: Path, how: str) -> None:
+    """A chunk whose bytes have changed fails its checksum when it is read, so that what is read shows."""
+    target = make(tmp_path / "s.h5", features(6000), how=how)
+    with Store(target) as store:
+        files = store.parts or [target]
+    for path in files:
+        with h5py.File(path) as file:
+            places = [(info.byte_offset, info.size)
+                      for name in ("block1_avg", "block2_avg") for info in chunks(file[f"features/{name}"])
+                      if name == "block2_avg" or info.chunk_offset[0] > 0]  # fmt: skip
+        with path.open("r+b") as raw:
+            for offset, size in places:
+                raw.seek(offset + size // 2)
+                raw.write(b"\xa5" * 8)
+    with Store(target) as store:
+        assert len(places) > 3
+        np.testing.assert_array_equal(
+            store.read(["block1_avg"], np.array([0, 5])), features(6000)["block1_avg"][[0, 5]]
+        )
+        with pytest.raises(StoreError, match="damaged"):
+            store.read(["block1_avg"], np.array([5000]))
+        with pytest.raises(StoreError, match="damaged"):
+            store.read(["block2_avg"], np.array([0]))
+
+
+def chunks(dataset: h5py.Dataset) -> list[h5py.h5d.StoreInfo]:
+    return [dataset.id.get_chunk_info(number) for number in range(dataset.id.get_num_chunks())]
