@@ -13,6 +13,7 @@ from featx.hdf5 import open_contained
 from featx.rows import NO_LABEL, Rows, names_of
 from featx.spec import ExtractSpec
 from featx.store import layout, virtual
+from featx.store.heaps import check_heaps
 from featx.texts import Column
 
 
@@ -55,9 +56,10 @@ class Store:
             raise
 
     def _check(self) -> None:
-        schema = self._file.attrs.get("schema")
-        if schema is None:
+        if "schema" not in self._file.attrs:
             raise StoreError(f"{self.path} is no featx store: it has no schema attribute")
+        check_heaps(self._file, self.path)
+        schema = self._file.attrs["schema"]
         if schema > layout.SCHEMA:
             raise StoreError(f"{self.path} has schema {schema}, this featx reads up to {layout.SCHEMA}; update featx")
         self.spec = ExtractSpec.from_json(self._file.attrs["spec"])
