@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from featx.errors import ImageError
-from featx.images.decoding import decoding
 from featx.images.listing import Listing
+from featx.images.prepared import prepare_views
 from featx.images.room import MAX_PIXELS, check_size
 from featx.images.sources import list_images
-from featx.images.views import make_views
+from featx.images.worker import Decoder
 from featx.spec import ExtractSpec
 
 AHEAD = 64
@@ -46,8 +46,10 @@ class Loaded:
         return () if self.pixels is None else (self.pixels, *self.augmented)
 
 
-def load_image(listing: Listing, row: int, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> Loaded:
-    """Load one image of a listing; what goes wrong is its ``reason``, never an exception."""
+def load_image(
+    listing: Listing, row: int, spec: ExtractSpec, max_pixels: int = MAX_PIXELS, decoder: Decoder | None = None
+) -> Loaded:
+    """Load one image of a listing, in this thread or by a ``decoder``; what goes wrong is its ``reason``."""
     path, began = listing.paths[row], time.perf_counter()
     try:
         check_size(listing.size(row), max_pixels)
@@ -56,14 +58,14 @@ def load_image(listing: Listing, row: int, spec: ExtractSpec, max_pixels: int = 
         return Loaded(path, reason=str(error))
     except (OSError, ValueError) as error:
         return Loaded(path, reason=f"cannot be read: {getattr(error, 'strerror', None) or error}")
-    start, reading = time.thread_time(), time.perf_counter() - began
+    reading = time.perf_counter() - began
     digest = hashlib.sha256(data).hexdigest()
     try:
-        with decoding(data, max_pixels, spec.size if spec.decode == "scaled" else None) as picture:
-            decoded = time.thread_time()
-            pixels, *augmented = make_views(picture.image, spec, digest)
-        seconds = reading, decoded - start, time.thread_time() - decoded
-        return Loaded(path, digest, pixels, picture.turned, tuple(augmented), seconds=seconds)
+        found = decoder(data, digest) if decoder else prepare_views(data, digest, spec, max_pixels)
+        pixels, *augmented = found.views
+        decoding, augmenting = found.seconds
+        seconds = reading, decoding, augmenting
+        return Loaded(path, digest, pixels, found.turned, tuple(augmented), seconds=seconds)
     except ImageError as error:
         return Loaded(path, digest, reason=str(error))
 
@@ -75,20 +77,40 @@ def load_file(path: str | Path, spec: ExtractSpec, max_pixels: int = MAX_PIXELS)
 
 
 def load_images(
-    listing: Listing, rows: Iterable[int], spec: ExtractSpec, workers: int, max_pixels: int = MAX_PIXELS
+    listing: Listing,
+    rows: Iterable[int],
+    spec: ExtractSpec,
+    workers: int,
+    max_pixels: int = MAX_PIXELS,
+    decode_timeout: float | None = None,
 ) -> Generator[Loaded]:
     """Load images of a listing in ``workers`` threads and give them in the order of ``rows``.
 
-    Pillow and hashlib release the interpreter's lock, so threads decode side by side and beside the trunk.
+    Pillow and hashlib release the interpreter's lock, so threads decode side by side and beside the trunk. With
+    ``decode_timeout`` each decodes in a process, which is ended if an image takes longer than so many seconds.
     """
+    decoders = [Decoder(spec, max_pixels, decode_timeout) for _ in range(workers)] if decode_timeout else []
+    idle = list(decoders)
+
+    def load(row: int) -> Loaded:
+        # There are as many as threads, and taking from a list is one step.
+        decoder = idle.pop() if decoders else None
+        try:
+            return load_image(listing, row, spec, max_pixels, decoder)
+        finally:
+            if decoder:
+                idle.append(decoder)
+
     waiting: deque[Future[Loaded]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="featx-decode")
     try:
         for row in rows:
-            waiting.append(pool.submit(load_image, listing, row, spec, max_pixels))
+            waiting.append(pool.submit(load, row))
             if len(waiting) > max(workers, AHEAD // spec.views):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        for decoder in decoders:
+            decoder.close()

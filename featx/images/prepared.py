@@ -1,0 +1,34 @@
+"""From a file's bytes to all its views, as the trunk takes them."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featx.images.decoding import decoding
+from featx.images.room import MAX_PIXELS
+from featx.images.views import make_views
+from featx.spec import ExtractSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The views of one image, the plain one first, each uint8 (size, size, 3).
+
+    ``turned`` says that an EXIF orientation was applied; ``seconds`` are those of decoding and of making the views, by
+    the processor's time in the thread that did it.
+    """
+
+    views: tuple[NDArray[np.uint8], ...]
+    turned: bool
+    seconds: tuple[float, ...]
+
+
+def prepare_views(data: bytes, digest: str, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> Prepared:
+    """Decode an image file of a digest, and make the views of a spec; ``ImageError`` if it cannot be decoded."""
+    start = time.thread_time()
+    with decoding(data, max_pixels, spec.size if spec.decode == "scaled" else None) as picture:
+        decoded = time.thread_time()
+        views = make_views(picture.image, spec, digest)
+    return Prepared(tuple(views), picture.turned, (decoded - start, time.thread_time() - decoded))

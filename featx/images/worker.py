@@ -1,0 +1,133 @@
+"""Decoding in a process of its own, which can be ended without ending the run.
+
+Parent and child talk through pipes: a line of JSON and the bytes that it counts, in each direction. Nothing is pickled,
+and the child is started anew rather than forked, so that a program needs no guard around its main part.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+import numpy as np
+
+from featx.errors import ImageError
+from featx.images.prepared import Prepared, prepare_views
+from featx.spec import ExtractSpec
+
+BYTES_A_PIXEL, REST = 16, 1 << 30
+"""Memory of a child: so much a pixel that is allowed, beside what the program takes."""
+SHOWN = 200
+
+
+class Decoder:
+    """A process that decodes one image at a time; each that takes longer than so many seconds is given up.
+
+    It is started with its first image, and again after one that ended it. It may be used by one thread at a time.
+    """
+
+    def __init__(self, spec: ExtractSpec, max_pixels: int, seconds: float) -> None:
+        self._settings = json.dumps({"spec": spec.to_json(), "max_pixels": max_pixels})
+        self._shape, self._seconds = (spec.size, spec.size, 3), seconds
+        self._child: subprocess.Popen[bytes] | None = None
+        self._said: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed in close
+
+    def __call__(self, data: bytes, digest: str) -> Prepared:
+        """As `prepare_views`; ``ImageError`` also if the process did not end in time, or died."""
+        child = self._child = self._child or self._start()
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            child.kill()
+
+        timer = threading.Timer(self._seconds, end)
+        timer.start()
+        try:
+            _send(child.stdin, {"digest": digest}, data)
+            answer, pixels = _receive(child.stdout)
+        except (OSError, ValueError) as error:
+            code = self._end(child)
+            if late.is_set():
+                raise ImageError(f"not decoded in {self._seconds:g} seconds (--decode-timeout)") from error
+            raise ImageError(f"ended the process that decoded it, with code {code}{self._last_words()}") from error
+        finally:
+            timer.cancel()
+        if "reason" in answer:
+            raise ImageError(answer["reason"])
+        views = np.frombuffer(pixels, np.uint8).reshape(-1, *self._shape)
+        return Prepared(tuple(views), answer["turned"], tuple(answer["seconds"]))
+
+    def close(self) -> None:
+        """End the process."""
+        if self._child:
+            self._end(self._child)
+        self._said.close()
+
+    def _end(self, child: "subprocess.Popen[bytes]") -> int:
+        """End a process, close its pipes, and give the code that it ended with."""
+        child.kill()
+        child.communicate()
+        self._child = None
+        return child.returncode
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "featx.images.worker", self._settings]
+        pipe = subprocess.PIPE
+        # In a session of its own: Ctrl-C is for the parent.
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True)
+
+    def _last_words(self) -> str:
+        self._said.seek(0)
+        words = self._said.read().decode("utf-8", "replace").strip().splitlines()
+        return f": {words[-1][:SHOWN]}" if words else ""
+
+
+def _send(pipe: IO[bytes] | None, head: dict[str, Any], data: bytes) -> None:
+    assert pipe is not None
+    pipe.write(json.dumps({**head, "bytes": len(data)}).encode() + b"\n")
+    pipe.write(data)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes] | None) -> tuple[dict[str, Any], bytes]:
+    """A head and its bytes; ``ValueError`` if the other end has gone."""
+    assert pipe is not None
+    head: dict[str, Any] = json.loads(pipe.readline())
+    data = pipe.read(head["bytes"])
+    if len(data) < head["bytes"]:
+        raise ValueError("the other end has gone")
+    return head, data
+
+
+def _bound_memory(max_pixels: int) -> None:
+    """Bound what this process may take, where the platform can."""
+    try:
+        import resource
+    except ImportError:
+        return
+    limit = REST + BYTES_A_PIXEL * max_pixels
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard == resource.RLIM_INFINITY or hard > limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def _serve(settings: str) -> None:
+    values = json.loads(settings)
+    spec, max_pixels = ExtractSpec.from_json(values["spec"]), values["max_pixels"]
+    _bound_memory(max_pixels)
+    inward, outward = sys.stdin.buffer, sys.stdout.buffer
+    while line := inward.readline():
+        head = json.loads(line)
+        try:
+            found = prepare_views(inward.read(head["bytes"]), head["digest"], spec, max_pixels)
+        except ImageError as error:
+            _send(outward, {"reason": str(error)}, b"")
+        else:
+            _send(outward, {"turned": found.turned, "seconds": found.seconds}, np.stack(found.views).tobytes())
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])
