@@ -32,7 +32,7 @@ LAYERS = [
         "explain",
     },
     {"features", "finetune", "probe", "suspects", "audit"},
-    {"advise"},
+    {"advise", "plan"},
     {"report"},
     {"commands", "__init__"},
 ]

@@ -12,6 +12,7 @@ from featx.version import __version__
 
 COMMANDS = {
     "extract": "Turn a folder of images into a store of features.",
+    "plan": "Say what an extraction takes: time, disk, memory, money.",
     "views": "Draw what an augmentation makes of an image.",
     "select": "Write some of a store's images as a store of its own.",
     "merge": "Write the images of several stores as one store.",

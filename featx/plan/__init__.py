@@ -1,0 +1,103 @@
+"""Plan: what an extraction past this machine takes in time, disk, memory and money, before it is begun."""
+
+import re
+from dataclasses import dataclass
+
+from featx.errors import SpecError
+from featx.plan.rates import Rate, known_devices, measure, rate_of
+from featx.spec import ExtractSpec
+
+__all__ = ["Plan", "Rate", "known_devices", "parse_count", "parse_devices", "plan"]
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+ROW_BYTES = 110
+"""Of path, digest, label, split and checksums in a store; measured on a million made rows (benchmarks/stores.py)."""
+LISTING_BYTES = 320
+"""Of memory an image while a manifest is read and a store assembled; measured likewise (claim ``listing``)."""
+PROCESS_BYTES = 2 << 30
+"""Of a process with the trunk, which docs/benchmarks.md measures to be 1.5 to 2.0 GB on a processor."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an extraction takes: seconds, bytes and, given a price an hour of a device, a cost.
+
+    ``seconds`` are those of the trunk on all devices, ``whole_seconds`` of the whole way where that was measured, one
+    process a device. ``disk`` is what the store takes in the end, ``peak_disk`` while it is assembled. ``memory`` is of
+    the process that lists and assembles.
+    """
+
+    images: int
+    devices: int
+    rate: Rate
+    seconds: float
+    whole_seconds: float | None
+    disk: int
+    peak_disk: int
+    memory: int
+    cost: float | None
+
+
+def plan(
+    images: int,
+    spec: ExtractSpec | None = None,
+    *,
+    devices: str | None = None,
+    price: float | None = None,
+    assembly: str = "copy",
+    store_dtype: str = "float32",
+    device: str = "auto",
+    engine: str = "auto",
+) -> Plan:
+    """Reckon what extracting so many images takes.
+
+    Parameters
+    ----------
+    images : int
+    spec : ExtractSpec, optional
+        Of the extraction; its size, blocks, pools, precision and views count.
+    devices : str, optional
+        ``8xH100``: how many of what. None measures this machine.
+    price : float, optional
+        Of one device for an hour, in any money.
+    assembly, store_dtype
+        As in `featx.extract.extract`.
+    device, engine
+        What is measured here.
+
+    Raises
+    ------
+    SpecError
+        If ``devices`` is not like ``8xH100``.
+    EngineError
+        If the table knows no rate of the device.
+    """
+    spec = spec or ExtractSpec()
+    count, name = parse_devices(devices) if devices else (1, "")
+    rate = rate_of(name, spec) if name else measure(spec, device, engine)
+    rows = images * spec.views
+    seconds = rows / (rate.trunk * count)
+    whole = rows / (rate.whole * count) if rate.whole else None
+    parts, width = rows * (4 * spec.width + ROW_BYTES), 2 if store_dtype == "float16" else 4
+    disk = parts if assembly == "virtual" else rows * (width * spec.width + ROW_BYTES)
+    peak_disk = parts if assembly == "virtual" else parts + disk
+    cost = None if price is None else price * count * (whole or seconds) / 3600
+    memory = PROCESS_BYTES + LISTING_BYTES * rows
+    return Plan(images, count, rate, seconds, whole, disk, peak_disk, memory, cost)
+
+
+def parse_count(text: str) -> int:
+    """``10M``, ``250k``, ``1360``: a number above 0; ``ValueError`` for another text."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)", text.strip().replace(",", "").lower())
+    number = round(float(found[1]) * UNITS[found[2]]) if found else 0
+    if number < 1:
+        raise ValueError(f"must be a number above 0, such as 1360, 250k or 10M, got {text!r}")
+    return number
+
+
+def parse_devices(text: str) -> tuple[int, str]:
+    """How many and which: ``8xH100`` or ``H100``."""
+    found = re.fullmatch(r"(?:([1-9]\d*)\s*[x×*]\s*)?(\S+)", text.strip())
+    if not found or re.fullmatch(r"[\d.]+x.*", found[2]):
+        raise SpecError(f"--devices of plan must be like 8xH100, got {text!r}")
+    return int(found[1] or 1), found[2]

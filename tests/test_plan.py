@@ -1,0 +1,116 @@
+"""featx plan: rates of the table, by arithmetic and by measurement, and what follows from them."""
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from featx.commands import main
+from featx.errors import EngineError, SpecError
+from featx.plan import known_devices, parse_count, parse_devices, plan
+from featx.spec import ExtractSpec
+
+BF16 = ExtractSpec(precision="bf16")
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(main, ["plan", *arguments])
+
+
+@pytest.mark.parametrize(("text", "count"), [("1360", 1360), ("250k", 250_000), ("10M", 10**7), ("1.5m", 1_500_000)])
+def test_counts(text: str, count: int) -> None:
+    assert parse_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "ten", "10MB"])
+def test_what_is_no_count(text: str) -> None:
+    with pytest.raises(ValueError, match="must be a number above 0, such as 1360, 250k or 10M"):
+        parse_count(text)
+    assert run("--images", text, "--devices", "H200").exit_code == 2
+
+
+def test_devices() -> None:
+    assert parse_devices("8xH100") == (8, "H100")
+    assert parse_devices("H200") == (1, "H200")
+    assert parse_devices("2x xeon-2core") == (2, "xeon-2core")
+
+
+@pytest.mark.parametrize("text", ["0xH100", "8x", "8 H100", "1.5xH100"])
+def test_what_is_no_number_of_devices(text: str) -> None:
+    with pytest.raises((SpecError, EngineError), match="--devices of plan must be"):
+        plan(1, devices=text)
+
+
+def test_a_device_that_nobody_measured() -> None:
+    with pytest.raises(EngineError, match=r"--devices of plan must be of A100, H100.*got 'abacus'; run it there with"):
+        plan(1, devices="abacus")
+    with pytest.raises(EngineError, match="plan knows no rate of A100 in int8; give another --precision"):
+        plan(1, ExtractSpec(precision="int8"), devices="A100")
+
+
+def test_a_measured_device_is_called_so_and_twice_as_many_take_half() -> None:
+    one, two = plan(10**6, BF16, devices="H200", price=4), plan(10**6, BF16, devices="2xh200", price=4)
+    assert one.rate.measured
+    assert one.seconds == 2 * two.seconds == 10**6 / one.rate.trunk
+    assert one.whole_seconds is not None
+    assert one.cost == two.cost == pytest.approx(4 * one.whole_seconds / 3600)
+
+
+def test_an_estimate_is_the_peak_by_the_measured_share() -> None:
+    reference, other = plan(1000, BF16, devices="H200").rate, plan(1000, BF16, devices="A100").rate
+    assert not other.measured
+    assert other.whole is None
+    assert other.trunk == pytest.approx(reference.trunk * 312 / 989)
+    assert "30.7 GFLOP an image, at 46% of 312 TFLOP/s" in other.source
+
+
+def test_larger_images_and_fewer_blocks_go_by_operations() -> None:
+    rate, large = (
+        plan(1, BF16, devices="H200").rate,
+        plan(1, ExtractSpec(precision="bf16", size=448), devices="H200").rate,
+    )
+    shallow = plan(1, ExtractSpec(precision="bf16", blocks=(1, 2)), devices="H200").rate
+    assert large.trunk == pytest.approx(rate.trunk / 4)
+    assert not large.measured
+    assert shallow.trunk == pytest.approx(rate.trunk / 0.307, rel=0.01)
+    assert shallow.whole == rate.whole
+
+
+def test_disk_by_assembly_dtype_and_views() -> None:
+    copy, virtual = (plan(1000, BF16, devices="H200", assembly=how) for how in ("copy", "virtual"))
+    assert copy.disk == virtual.disk == virtual.peak_disk == copy.peak_disk / 2
+    half = plan(1000, BF16, devices="H200", store_dtype="float16")
+    assert copy.disk - half.disk == 1000 * 2 * BF16.width
+    assert plan(1000, ExtractSpec(views=2, augment="flip"), devices="xeon-2core").disk == 2 * copy.disk
+
+
+def test_every_device_of_the_table_has_a_plan() -> None:
+    for device in known_devices():
+        precision = "fp32" if device.startswith("xeon") else "bf16"
+        assert plan(10**6, ExtractSpec(precision=precision), devices=device).seconds > 0
+
+
+def test_measured_here(oxford: object) -> None:
+    done = run("--images", "1000", "--size", "32", "--blocks", "1", "--measure", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    assert found["rate"]["measured"]
+    assert found["seconds"] == pytest.approx(1000 / found["rate"]["trunk"])
+
+
+def test_the_command_says_what_is_measured_and_what_estimated() -> None:
+    done = run("--images", "10M", "--devices", "8xA100", "--price", "2.5")
+    assert done.exit_code == 0
+    assert "10,000,000 at 224 px, bf16, 1,472 columns" in done.output
+    assert "8 × A100" in done.output
+    assert "estimated: 30.7 GFLOP" in done.output
+    assert "cost" in done.output
+    assert "measured: make bench-gpu" in run("--images", "10M", "--devices", "H200").output
+
+
+@pytest.mark.parametrize("arguments", [(), ("--devices", "H200", "--measure")])
+def test_one_of_devices_and_measure(arguments: tuple[str, ...]) -> None:
+    done = run("--images", "10M", *arguments)
+    assert done.exit_code == 2
+    assert "featx plan takes one of --devices and --measure" in done.output
