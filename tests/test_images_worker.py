@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import draw
 
-from featx.errors import ImageError
+from featx.commands import main, options
+from featx.errors import EngineError, ImageError, SpecError
 from featx.images import MAX_PIXELS, list_images
 from featx.images.loading import load_images
 from featx.images.prepared import prepare_views
-from featx.images.worker import Decoder
+from featx.images.worker import TIMEOUT, Decoder
 from featx.spec import ExtractSpec
 
 SPEC = ExtractSpec(size=32, views=2, augment="flip")
@@ -81,6 +83,35 @@ def test_memory_is_bounded() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert bounded.stderr.endswith("MemoryError\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no false there")
+def test_a_process_that_does_not_start_ends_the_run(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(
+        EngineError, match=r"the process that decodes \(--decode-timeout\) ended at its start, with code 1"
+    ):
+        decoder(png(), DIGEST)
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan"])
+def test_a_time_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, shared_photos: Path, text: str) -> None:
+    monkeypatch.setenv(TIMEOUT, text)
+    with pytest.raises(SpecError, match=rf"^FEATX_DECODE_TIMEOUT must be a number of seconds above 0, got '{text}'$"):
+        next(load_images(list_images(shared_photos), [0], SPEC, 1))
+
+
+def test_the_option_of_a_command_is_that_of_all_that_decodes_for_it(tmp_path: Path, oxford: object) -> None:
+    assert options.TIMEOUT == TIMEOUT
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "slow.ppm").write_bytes(SLOW)
+    draw(0, 0).save(tmp_path / "images" / "good.png")
+    command = ["extract", str(tmp_path / "images"), "-o", str(tmp_path / "s.h5"), "--size", "32", "--blocks", "1"]
+    result = CliRunner().invoke(main, [*command, "--decode-timeout", "2"])
+    assert result.exit_code == 3, result.output
+    assert "slow.ppm: not decoded in 2 seconds (--decode-timeout)" in result.output
+    assert not os.environ.get(TIMEOUT)
+    assert CliRunner().invoke(main, [*command, "--decode-timeout", "0"]).exit_code == 2
 
 
 def test_nothing_is_left_running(shared_photos: Path) -> None:

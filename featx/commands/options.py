@@ -1,7 +1,9 @@
 """Options and types that several commands share."""
 
 import json
+import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -10,6 +12,8 @@ from featx.augment import COLOR, FILLS, PARTS
 from featx.blocks import BLOCK_NUMBERS, MIN_SIZE, POOLS, parse_blocks
 from featx.spec import INTERPOLATIONS, RESIZES
 
+TIMEOUT = "FEATX_DECODE_TIMEOUT"
+"""As in `featx.images.worker`, which imports what a command's help does without."""
 WITH_FAILURES = 3
 """Exit code of a command that is done, but for images that could not be read."""
 
@@ -124,10 +128,25 @@ def max_pixels_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help=what)(command)
 
 
+def decode_timeout_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How long one image may take; passed on by the environment, which reaches all that decodes for the command."""
+    what = "Decode in processes, and end one whose image takes longer (default: in threads, which is faster)."
+    return click.option("--decode-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help=what,
+                        envvar=TIMEOUT, expose_value=False, callback=_pass_on)(command)  # fmt: skip
+
+
+def _pass_on(ctx: click.Context, _param: click.Parameter, seconds: float | None) -> None:
+    before = {TIMEOUT: os.environ.get(TIMEOUT, "")}
+    if seconds is not None:
+        os.environ[TIMEOUT] = str(seconds)
+        ctx.call_on_close(partial(os.environ.update, before))
+
+
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where and how the trunk runs: nothing that changes a feature's value."""
     for option in (
         max_pixels_option,
+        decode_timeout_option,
         click.option("--workers", type=click.IntRange(min=1), metavar="N",
                      help="Threads that decode images (default: one a core)."),
         click.option("--batch-size", type=BatchSize(), default="auto", show_default=True,

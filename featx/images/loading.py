@@ -15,7 +15,7 @@ from featx.images.listing import Listing
 from featx.images.prepared import prepare_views
 from featx.images.room import MAX_PIXELS, check_size
 from featx.images.sources import list_images
-from featx.images.worker import Decoder
+from featx.images.worker import Decoder, timeout_given
 from featx.spec import ExtractSpec
 
 AHEAD = 64
@@ -87,9 +87,11 @@ def load_images(
     """Load images of a listing in ``workers`` threads and give them in the order of ``rows``.
 
     Pillow and hashlib release the interpreter's lock, so threads decode side by side and beside the trunk. With
-    ``decode_timeout`` each decodes in a process, which is ended if an image takes longer than so many seconds.
+    ``decode_timeout``, by default that of the environment, each decodes in a process, which is ended if an image takes
+    longer than so many seconds.
     """
-    decoders = [Decoder(spec, max_pixels, decode_timeout) for _ in range(workers)] if decode_timeout else []
+    seconds = decode_timeout or timeout_given()
+    decoders = [Decoder(spec, max_pixels, seconds) for _ in range(workers)] if seconds else []
     idle = list(decoders)
 
     def load(row: int) -> Loaded:

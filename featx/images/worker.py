@@ -5,6 +5,8 @@ and the child is started anew rather than forked, so that a program needs no gua
 """
 
 import json
+import math
+import os
 import subprocess
 import sys
 import threading
@@ -13,13 +15,27 @@ from typing import IO, Any
 
 import numpy as np
 
-from featx.errors import ImageError
+from featx.errors import EngineError, ImageError, SpecError
 from featx.images.prepared import Prepared, prepare_views
 from featx.spec import ExtractSpec
 
 BYTES_A_PIXEL, REST = 16, 1 << 30
 """Memory of a child: so much a pixel that is allowed, beside what the program takes."""
 SHOWN = 200
+TIMEOUT = "FEATX_DECODE_TIMEOUT"
+"""The environment variable that says after how many seconds an image is given up; processes elsewhere have it too."""
+
+
+def timeout_given() -> float | None:
+    """Seconds for one image by the environment; None if it says none, ``SpecError`` if it is no number above 0."""
+    text = os.environ.get(TIMEOUT, "")
+    try:
+        seconds = float(text) if text else None
+    except ValueError:
+        seconds = 0
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise SpecError(f"{TIMEOUT} must be a number of seconds above 0, got {text!r}")
+    return seconds
 
 
 class Decoder:
@@ -77,7 +93,16 @@ class Decoder:
         command = [sys.executable, "-m", "featx.images.worker", self._settings]
         pipe = subprocess.PIPE
         # In a session of its own: Ctrl-C is for the parent.
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True)
+        child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True)
+        try:
+            # Its own imports are no image's time.
+            _receive(child.stdout)
+        except ValueError as error:
+            code = self._end(child)
+            raise EngineError(
+                f"the process that decodes (--decode-timeout) ended at its start, with code {code}{self._last_words()}"
+            ) from error
+        return child
 
     def _last_words(self) -> str:
         self._said.seek(0)
@@ -119,6 +144,7 @@ def _serve(settings: str) -> None:
     spec, max_pixels = ExtractSpec.from_json(values["spec"]), values["max_pixels"]
     _bound_memory(max_pixels)
     inward, outward = sys.stdin.buffer, sys.stdout.buffer
+    _send(outward, {}, b"")
     while line := inward.readline():
         head = json.loads(line)
         try:
