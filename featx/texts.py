@@ -86,6 +86,10 @@ class Texts(Sequence[str]):
         data = b"".join(part._data[part.edges[0] : part.edges[-1]] for part in parts)
         return cls(data, np.concatenate([np.zeros(1, np.int64), *edges]))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Without the hashes, which are another process's own; an array crosses over without a copy.
+        return _of_array, (np.frombuffer(self._data, np.uint8), self.edges)
+
     def __len__(self) -> int:
         return len(self.edges) - 1
 
@@ -157,6 +161,10 @@ class Texts(Sequence[str]):
                 return int(order[place])
             place += 1
         return -1
+
+
+def _of_array(data: NDArray[np.uint8], edges: Indices) -> Texts:
+    return Texts(data.data, edges)
 
 
 class Column(Sequence[T], Generic[T]):

@@ -15,7 +15,7 @@ LAYERS = [
     {"weights", "images", "store", "heads", "query"},
     {"engines"},
     {"bridge"},
-    {"model"},
+    {"model", "scale"},
     {
         "load",
         "extract",

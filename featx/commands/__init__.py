@@ -13,6 +13,7 @@ from featx.version import __version__
 COMMANDS = {
     "extract": "Turn a folder of images into a store of features.",
     "plan": "Say what an extraction takes: time, disk, memory, money.",
+    "assemble": "Make the store of a run whose parts sharded jobs wrote.",
     "views": "Draw what an augmentation makes of an image.",
     "select": "Write some of a store's images as a store of its own.",
     "merge": "Write the images of several stores as one store.",

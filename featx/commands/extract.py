@@ -1,25 +1,21 @@
 """``featx extract``."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import click
 
 from featx.augment import DEFAULT
+from featx.commands.extracted import tell
 from featx.commands.options import (
-    WITH_FAILURES,
     device_options,
-    echo_json,
     json_option,
-    printable,
     quiet_option,
     spec_options,
     view_options,
 )
 from featx.spec import DECODES, PRECISIONS, ExtractSpec
-from featx.words import count
-
-SHOWN = 10
 
 
 @click.command()
@@ -47,7 +43,15 @@ SHOWN = 10
 )
 @click.option("--overwrite", is_flag=True, help="Start anew whatever the output holds.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad image instead of recording it.")
-@device_options
+@partial(device_options, others=("ray", "ray+torch", "ray+openvino"))
+@click.option("--shard", metavar="N/COUNT",
+              help="Make the parts of this shard only, such as 3/16; see: featx assemble.")  # fmt: skip
+@click.option("--ray-address", metavar="ADDRESS",
+              help="Cluster of --engine ray (default: RAY_ADDRESS, else this machine).")  # fmt: skip
+@click.option("--cpus-per-worker", type=click.IntRange(min=1), metavar="N",
+              help="Cores of each Ray worker (default: an equal share).")  # fmt: skip
+@click.option("--gpus-per-worker", type=click.FloatRange(min=0), metavar="N",
+              help="GPUs of each Ray worker (default: 1 where there are any).")  # fmt: skip
 @quiet_option
 @json_option
 @click.pass_context
@@ -63,12 +67,17 @@ def command(
     splits are always those of IMAGES: where others were in the store, the summary counts them.
     Exit code 3 says that some images could not be read: they are in the store's failures.
 
+    With --engine ray (extra ray; ray+torch, ray+openvino), --workers are those of a Ray cluster. With --shard, jobs of
+    any scheduler make the parts side by side.
+
     \b
     Examples:
       featx extract photos -o photos.h5
       featx extract photos -o photos.h5 --size 384 --pools avg,max --precision bf16
       featx extract manifest.csv --root /data/photos -o photos.h5
       featx extract s3://bucket/shards -o photos.h5 --workers 32
+      featx extract /shared/photos -o /shared/photos.h5 --engine ray --ray-address auto
+      featx extract /shared/photos -o /shared/photos.h5 --shard 3/16
       featx extract photos -o views.h5 --views 8 --augment flip,rotate=30,scale=0.8:1.2
     """
     from featx.extract import extract
@@ -81,43 +90,4 @@ def command(
     if max_pixels is not None:
         options["max_pixels"] = max_pixels
     report = extract(images, output, spec, progress=not quiet, **options)
-    for path, reason in report.failures[:SHOWN]:
-        click.echo(f"warning: {printable(path)}: {reason}", err=True)
-    if len(report.failures) > SHOWN:
-        click.echo(f"warning: {len(report.failures) - SHOWN} more; see: featx info {output}", err=True)
-    for first, second in report.conflicts[:SHOWN]:
-        click.echo(
-            f"warning: {printable(first)} and {printable(second)} have the same bytes but different classes", err=True
-        )
-    if as_json:
-        echo_json(dataclasses.asdict(report))
-    elif not quiet:
-        click.echo(_summary(report))
-    if report.failures:
-        ctx.exit(WITH_FAILURES)
-
-
-def _summary(report: Any) -> str:
-    rate = report.extracted / report.views / report.seconds
-    images = f" of {count(report.rows // report.views, 'image')}" if report.views > 1 else ""
-    lines = [
-        f"{report.store}: {count(report.rows, 'row')}{images}, {report.extracted:,} extracted "
-        f"in {report.seconds:.1f} s ({rate:.1f} images/s)"
-    ]
-    if report.agreement:
-        cosines = ", ".join(f"{name} {cosine:.5f}" for name, cosine in report.agreement.items())
-        lines.append(f"int8 calibrated on a sample; mean cosine to fp32: {cosines}")
-    if report.rates:
-        rates = ", ".join(f"{stage} {rate:.0f}" for stage, rate in report.rates.items())
-        lines.append(f"{report.precision}; each stage alone, images/s: {rates}")
-        lines.append(report.advice)
-    if report.turned:
-        lines.append(f"{count(report.turned, 'image')} turned upright, by the EXIF orientation")
-    if report.dropped:
-        lines.append(f"{count(report.dropped, 'row')} dropped: their images have gone")
-    for number, what in ((report.relabeled, "labels"), (report.resplit, "split columns")):
-        if number:
-            lines.append(f"{what} of {count(number, 'image')} changed to what the source says now")
-    if report.failures:
-        lines.append(f"{count(len(report.failures), 'image')} failed: see featx info {report.store}")
-    return "\n".join(lines)
+    tell(ctx, report, quiet=quiet, as_json=as_json)

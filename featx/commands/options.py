@@ -113,9 +113,9 @@ def view_options(augment: str | None, default: str) -> Callable[[Callable[..., A
     return add
 
 
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What runs the trunk, and where."""
-    engines = click.Choice(("auto", "torch", "openvino"))
+def engine_options(command: Callable[..., Any], others: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """What runs the trunk, and where; ``others`` are the engines that only this command has."""
+    engines = click.Choice(("auto", "torch", "openvino", *others))
     command = click.option("--device", default="auto", show_default=True, metavar="NAME",
                            help="auto, cpu, cuda, cuda:1 or mps.")(command)  # fmt: skip
     what = "What runs the trunk; auto is OpenVINO on a CPU where it is installed."
@@ -142,7 +142,7 @@ def _pass_on(ctx: click.Context, _param: click.Parameter, seconds: float | None)
         ctx.call_on_close(partial(os.environ.update, before))
 
 
-def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def device_options(command: Callable[..., Any], others: tuple[str, ...] = ()) -> Callable[..., Any]:
     """Where and how the trunk runs: nothing that changes a feature's value."""
     for option in (
         max_pixels_option,
@@ -153,7 +153,7 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Images a pass; halves itself when memory runs out."),
     ):  # fmt: skip
         command = option(command)
-    return engine_options(command)
+    return engine_options(command, others)
 
 
 class BatchSize(click.ParamType):  # type: ignore[type-arg]

@@ -36,6 +36,7 @@ def make_engine(
     device: str = "auto",
     batch_size: int | None = None,
     engine: str = "auto",
+    threads: int | None = None,
 ) -> Engine:
     """The engine for a device: on a CPU OpenVINO where it is installed, torch everywhere else.
 
@@ -47,6 +48,8 @@ def make_engine(
         As `featx.engines.torch_engine.TorchEngine` takes them.
     engine : str
         ``auto``, ``torch`` or ``openvino``. It changes no value beyond the tolerance of the precision class.
+    threads : int, optional
+        Of the processor's, for OpenVINO; torch has its own for the whole process.
 
     Raises
     ------
@@ -58,20 +61,22 @@ def make_engine(
     if spec.precision == "int8" and not spec.calibration:
         raise EngineError("--precision int8 needs a calibration, and this spec has none: featx extract makes one")
     if engine == "openvino" or (engine == "auto" and find_spec("openvino") and _is_cpu(device)):
-        return _make_openvino(weights, spec, device, batch_size)
+        return _make_openvino(weights, spec, device, batch_size, threads)
     from featx.engines.torch_engine import TorchEngine
 
     return TorchEngine(weights, spec, device, batch_size)
 
 
-def _make_openvino(weights: TrunkWeights, spec: ExtractSpec, device: str, batch_size: int | None) -> Engine:
+def _make_openvino(
+    weights: TrunkWeights, spec: ExtractSpec, device: str, batch_size: int | None, threads: int | None
+) -> Engine:
     if device not in ("auto", "cpu"):
         raise EngineError(f"--device of the openvino engine must be cpu, got {device}; give --engine torch")
     try:
         from featx.engines.openvino_engine import OpenVINOEngine
     except ModuleNotFoundError as error:
         raise EngineError(f"--engine openvino needs a package: pip install 'featx[openvino]' ({error})") from error
-    return OpenVINOEngine(weights, spec, batch_size)
+    return OpenVINOEngine(weights, spec, batch_size, threads)
 
 
 def _is_cpu(device: str) -> bool:

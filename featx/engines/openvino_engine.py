@@ -29,10 +29,15 @@ class OpenVINOEngine(BatchedEngine):
         What to tap and pool, at which size and precision.
     batch_size : int or None
         Images a pass; None is 16.
+    threads : int or None
+        What it computes in; None takes all cores.
     """
 
-    def __init__(self, weights: TrunkWeights, spec: ExtractSpec, batch_size: int | None = None) -> None:
+    def __init__(
+        self, weights: TrunkWeights, spec: ExtractSpec, batch_size: int | None = None, threads: int | None = None
+    ) -> None:
         self.spec = spec
+        self._threads = {"INFERENCE_NUM_THREADS": threads} if threads else {}
         self.batch_size = batch_size or BATCH_SIZE
         self._weights = weights
         self._compiled: dict[int, ov.CompiledModel] = {}
@@ -47,7 +52,11 @@ class OpenVINOEngine(BatchedEngine):
 
     def _model(self, rows: int) -> ov.CompiledModel:
         if rows not in self._compiled:
-            options = {"INFERENCE_PRECISION_HINT": PRECISIONS[self.spec.precision], "PERFORMANCE_HINT": "LATENCY"}
+            options: dict[str, object] = {
+                "INFERENCE_PRECISION_HINT": PRECISIONS[self.spec.precision],
+                "PERFORMANCE_HINT": "LATENCY",
+            }
+            options.update(self._threads)
             model = build_model(self._weights, self.spec, rows)
             self._compiled[rows] = ov.Core().compile_model(model, "CPU", options)
         return self._compiled[rows]

@@ -27,6 +27,11 @@ def rows_per_part(spec: ExtractSpec) -> int:
     return max(1, rows // spec.views) * spec.views
 
 
+def images_per_part(spec: ExtractSpec) -> int:
+    """Images in one part, with all their views."""
+    return rows_per_part(spec) // spec.views
+
+
 def feature_parts(
     engine: Engine,
     listing: Listing,
@@ -41,12 +46,26 @@ def feature_parts(
     ``advance`` is called with the number of images that have just been done; the default does nothing with it.
     ``timings`` takes down where the time goes.
     """
-    timings = timings or Timings(workers)
+    each = images_per_part(engine.spec)
+    groups = [rows[first : first + each] for first in range(0, len(rows), each)]
+    return group_parts(engine, listing, groups, workers, max_pixels, advance, timings or Timings(workers))
+
+
+def group_parts(
+    engine: Engine,
+    listing: Listing,
+    groups: Sequence[Sequence[int] | np.ndarray],
+    workers: int,
+    max_pixels: int,
+    advance: Callable[[int], object],
+    timings: Timings,
+) -> Iterator[Part]:
+    """As `feature_parts`, with the rows of each part given; decoding runs ahead over their ends."""
     timings.on_gpu = engine.on_gpu
-    with closing(load_images(listing, map(int, rows), engine.spec, workers, max_pixels)) as images:
-        each = rows_per_part(engine.spec) // engine.spec.views
-        for first in range(0, len(rows), each):
-            yield _compute(engine, itertools.islice(images, min(each, len(rows) - first)), advance, timings)
+    rows = map(int, itertools.chain.from_iterable(groups))
+    with closing(load_images(listing, rows, engine.spec, workers, max_pixels)) as images:
+        for group in groups:
+            yield _compute(engine, itertools.islice(images, len(group)), advance, timings)
 
 
 def _compute(engine: Engine, images: Iterable[Loaded], advance: Callable[[int], object], timings: Timings) -> Part:

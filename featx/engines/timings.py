@@ -23,13 +23,15 @@ class Timings:
     """Seconds of each stage, summed over images, while stages run side by side.
 
     ``workers`` threads share reading, decoding and resizing; the last two also share the processor's cores.
-    ``precision`` is the one that was asked for; ``on_gpu`` says where the trunk runs.
+    ``cores`` are those of all processors at work. ``precision`` is the one that was asked for;
+    ``on_gpu`` says where the trunk runs.
     """
 
     workers: int = 1
     precision: str = "fp32"
     on_gpu: bool = False
     images: int = 0
+    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ADVICE, 0.0))
 
     def loaded(self, images: list[Loaded]) -> None:
@@ -39,10 +41,17 @@ class Timings:
             for stage, seconds in zip(("reading", "decoding", "resizing"), image.seconds, strict=True):
                 self.seconds[stage] += seconds
 
+    def add(self, other: "Timings", lanes: int) -> None:
+        """Add what one of ``lanes`` that compute side by side took down."""
+        self.images += other.images
+        self.on_gpu |= other.on_gpu
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] += seconds / lanes if stage in ("computing", "writing") else seconds
+
     @property
     def rates(self) -> dict[str, float]:
         """Images a second that each stage could do were it alone, of those that took any time."""
-        side_by_side = min(self.workers, os.cpu_count() or 1)
+        side_by_side = min(self.workers, self.cores)
         lanes = {"reading": self.workers, "decoding": side_by_side, "resizing": side_by_side}
         return {
             stage: lanes.get(stage, 1) * self.images / seconds for stage, seconds in self.seconds.items() if seconds > 0

@@ -1,10 +1,9 @@
 """Extract: images to a store of pooled features, going on from what is there."""
 
+import dataclasses
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,21 @@ import numpy as np
 
 from featx.engines import Engine, make_engine
 from featx.engines.golden import check_golden, compute_golden
-from featx.engines.streaming import feature_parts
 from featx.engines.timings import Timings
-from featx.errors import ImageError, SpecError, StoreError, StoreExists
+from featx.errors import SpecError
+from featx.extract.finish import Ending, assemble_shards, finish, missing_images, resumable
 from featx.extract.precision import draw_sample, settle_precision
-from featx.extract.report import ExtractReport, count_changed, make_report
+from featx.extract.report import ExtractReport, make_report, make_shard_report
+from featx.extract.shards import make_job
 from featx.extract.update import Ledger, OldStore, read_parts
-from featx.images import MAX_PIXELS, Listing, list_images
+from featx.images import MAX_PIXELS, list_images
 from featx.progress import progress_bar
+from featx.scale import Cluster, Here, RayCrew, Runner, Shard, Work, engine_of, is_ray
 from featx.spec import ExtractSpec
-from featx.store import Part, PartFolder, RowTable, Store, assemble, check_storage
+from featx.store import PartFolder, Store, check_storage
 from featx.weights import load_trunk
+
+__all__ = ["MISSING", "ExtractReport", "assemble_shards", "extract"]
 
 MISSING = ("error", "drop", "keep")
 
@@ -47,6 +50,10 @@ def extract(
     precision: str | None = None,
     assembly: str | None = None,
     store_dtype: str | None = None,
+    shard: str | None = None,
+    ray_address: str | None = None,
+    cpus_per_worker: int | None = None,
+    gpus_per_worker: float | None = None,
     progress: bool = False,
 ) -> ExtractReport:
     """Run the trunk over images and keep the pooled features of its blocks in a store.
@@ -67,8 +74,8 @@ def extract(
     weights : path, optional
         A weights file to use instead of the known sources of ``spec.trunk``.
     engine, device, batch_size, workers
-        What runs the trunk (``torch`` or ``openvino``), where, images a pass, decoding threads; by default what suits
-        the machine.
+        What runs the trunk (``torch``, ``openvino`` or, with either in its workers, ``ray``), where, images a pass,
+        decoding threads or Ray workers; by default what suits the machine.
     max_pixels : int
         Images of more pixels are recorded as failures, before they are decoded.
     missing : str
@@ -88,6 +95,13 @@ def extract(
         is, else ``copy``.
     store_dtype : str, optional
         ``float32``, or ``float16``, which rounds to 11 binary digits. By default that of the store, else ``float32``.
+    shard : str, optional
+        ``3/16``: make only the parts of the third of sixteen shards, and no store. Others may run side by side, on
+        any machines that share the folder; `assemble_shards` makes the store, and so does an extraction without it.
+    ray_address, cpus_per_worker, gpus_per_worker
+        With ``engine="ray"`` (extra ``ray``; ``ray+torch`` and ``ray+openvino`` say what runs in the workers): which
+        cluster, by default that of ``RAY_ADDRESS``, else this machine; and what each of ``workers`` Ray workers has,
+        by default one worker a GPU, or a node where there is none, with an equal share of the cores.
     progress : bool
         Show a progress bar when at a terminal.
 
@@ -103,61 +117,60 @@ def extract(
     began = time.monotonic()
     if missing not in MISSING:
         raise SpecError(f"missing of extract must be one of {', '.join(MISSING)}, got {missing!r}")
-    output = Path(output)
+    output, ending = Path(output), Ending(missing, assembly, store_dtype)
+    share = Shard.parse(shard) if shard else None
+    job = make_job(source, root, dataclasses.asdict(ending), share, overwrite=overwrite) if share else None
+    on_ray, engine = is_ray(engine), engine_of(engine)
     listing = list_images(source, root)
     if not isinstance(source, str | Path):
         listing = listing.unique()
     spec = spec or ExtractSpec()
     trunk = load_trunk(spec.trunk, weights)
     spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
-    workers = workers or os.cpu_count() or 1
-    timings = Timings(workers, precision or spec.precision)
+    threads = os.cpu_count() or 1 if on_ray else workers or os.cpu_count() or 1
+    timings = Timings(threads, precision or spec.precision)
+    work = Work(listing, output, threads, max_pixels, strict)
 
     def make(spec: ExtractSpec) -> Engine:
         return make_engine(trunk, spec, device, batch_size, engine)
 
-    with PartFolder(output, wait=wait) as folder:
+    with PartFolder(output, wait=wait, shard=shard or "") as folder:
+        found = _found(folder, output, overwrite=overwrite)
+        if precision == "auto" and not found and (share or on_ray):
+            raise SpecError("--precision auto measures one machine, and others are to agree: name the precision")
         settled = settle_precision(
-            precision or spec.precision, spec, _found(folder, output, overwrite=overwrite), make,
-            partial(draw_sample, listing, workers=workers, max_pixels=max_pixels), trunk,
+            precision or spec.precision, spec, found, make,
+            partial(draw_sample, listing, workers=threads, max_pixels=max_pixels), trunk,
         )  # fmt: skip
         spec = settled.spec
         old = OldStore() if overwrite or not output.exists() else OldStore.read(output, spec)
         check_storage(assembly or old.assembly, store_dtype)
-        dropped = spec.views * _missing_images(output, old, listing, missing, spec.views)
+        dropped = spec.views * missing_images(output, old, listing, missing, spec.views)
         golden = folder.begin(spec, overwrite=overwrite)
-        ledger = Ledger(listing, spec.views, old, read_parts(folder), workers)
-        if len(ledger.pending):
-            runner = settled.engine or make(spec)
-            golden = _begin(folder, runner, golden, old)
-            with progress_bar(len(ledger.pending), "image", "extract", shown=progress) as bar:
-                parts = feature_parts(runner, listing, ledger.pending, workers, max_pixels, bar.update, timings)
-                _write_parts(folder, parts, ledger, timings, strict=strict)
-        if missing == "keep":
-            ledger.keep(old)
-        if not ledger.digests.any():
-            raise ImageError(f"none of the {len(listing)} images of {_name(source)} could be read; "
-                             f"{': '.join(ledger.failures[0])}")  # fmt: skip
-        table = RowTable.of(ledger.rows, ledger.digests, ledger.failures, spec.views)
-        sources = [*([output] if len(old.rows) else []), *folder.part_files()]
-        with _resumable():
-            assemble(
-                output, table, spec, golden or dict(old.golden), sources, scratch=folder.path,
-                how=assembly or old.assembly, dtype=store_dtype or (None if assembly == "virtual" else old.dtype),
-            )  # fmt: skip
-        folder.discard()
+        ledger = Ledger(listing, spec, old, read_parts(folder), threads, share)
+        if job:
+            folder.note(job)
+        if ledger.groups:
+            cluster = Cluster(ray_address, workers, cpus_per_worker, gpus_per_worker)
+            runner = Runner(trunk, spec, device, batch_size, engine)
+            crew = RayCrew(cluster, runner, work) if on_ray else Here(settled.engine or make(spec), work)
+            with crew:
+                golden = _begin(folder, crew.engine, golden, old)
+                _carry_out(crew, ledger, golden, timings, progress=progress)
+        if share:
+            seconds = time.monotonic() - began
+            return make_shard_report(output, str(share), ledger, spec, seconds, timings)
+        changed = finish(folder, ledger, old, spec, golden or {}, ending, _name(source))
     seconds = time.monotonic() - began
-    changed = count_changed(old.rows, ledger.rows.take(np.flatnonzero(ledger.digests)))
     return make_report(output, spec.views * ledger.extracted, dropped, seconds, settled.agreement, timings, changed)
 
 
-@contextmanager
-def _resumable() -> Iterator[None]:
-    """Say of a disk that does not take what is written how to go on once it does."""
-    try:
-        yield
-    except StoreError as error:
-        raise StoreError(f"{error}; what is finished is kept: mend that and run the same command again") from error
+def _carry_out(
+    crew: Here | RayCrew, ledger: Ledger, golden: dict[str, np.ndarray], timings: Timings, *, progress: bool
+) -> None:
+    images = sum(map(len, ledger.groups))
+    with progress_bar(images, "image", "extract", shown=progress) as bar, resumable():
+        crew.carry_out(ledger.groups, golden, ledger.enter, timings, bar.update)
 
 
 def _name(source: object) -> str:
@@ -172,18 +185,6 @@ def _found(folder: PartFolder, output: Path, *, overwrite: bool) -> ExtractSpec 
         return store.spec
 
 
-def _missing_images(output: Path, old: OldStore, listing: Listing, missing: str, views: int) -> int:
-    """How many images of the old store go, since they are no longer listed."""
-    gone = np.flatnonzero(listing.paths.find(old.rows.paths) < 0)
-    if len(gone) and missing == "error":
-        raise StoreExists(
-            f"{output} has {views * len(gone)} rows whose images are no longer among the source's, "
-            f"{min(old.rows.paths.take(gone))!r} first; "
-            "give --missing drop to remove them, --missing keep to keep them, or another --output"
-        )
-    return len(gone) if missing == "drop" else 0
-
-
 def _begin(
     folder: PartFolder, engine: Engine, golden: dict[str, np.ndarray] | None, old: OldStore
 ) -> dict[str, np.ndarray]:
@@ -194,28 +195,11 @@ def _begin(
     if old.golden:
         check_golden(engine, old.golden, str(folder.store))
     golden = dict(old.golden) or compute_golden(engine)
-    with _resumable():
-        folder.start(engine.spec, golden)
-    return golden
-
-
-def _write_parts(folder: PartFolder, parts: Iterable[Part], ledger: Ledger, timings: Timings, *, strict: bool) -> None:
-    """Write parts beside the computing of the next, and enter them into the ledger."""
-    written: Future[None] | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="featx-write") as writer:
-        for part in parts:
-            if strict and part.failures:
-                raise ImageError(f"{': '.join(part.failures[0])}; without --strict it is recorded and passed over")
-            if written:
-                written.result()
-            written = writer.submit(_write, folder, part, timings)
-            ledger.enter(part)
-        if written:
-            written.result()
-
-
-def _write(folder: PartFolder, part: Part, timings: Timings) -> None:
-    began = time.perf_counter()
-    with _resumable():
-        folder.write(part)
-    timings.seconds["writing"] += time.perf_counter() - began
+    with resumable(), folder.alone():
+        begun = folder.begin(engine.spec)
+        if begun is None:
+            folder.start(engine.spec, golden)
+            return golden
+    # Another shard has begun meanwhile.
+    check_golden(engine, begun, str(folder.path))
+    return begun

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from featx.engines.timings import Timings
+from featx.extract.update import Ledger
 from featx.rows import Rows
+from featx.spec import ExtractSpec
 from featx.store import Store
 from featx.texts import Column
 
@@ -22,7 +24,8 @@ class ExtractReport:
     the mean cosine of each feature to fp32 if int8 was calibrated now. ``rates`` are images a second that each stage
     could do were it alone, ``advice`` says which holds up the others and what would help; both are empty if nothing was
     extracted. ``views`` are the rows of an image. Of images that were there and are kept, ``relabeled`` have other
-    labels now, and ``resplit`` other values in columns such as ``split``.
+    labels now, and ``resplit`` other values in columns such as ``split``. Of a ``shard`` there is no store yet:
+    ``rows`` are those of its parts, and what only the store can tell is 0 or empty.
     """
 
     store: str
@@ -40,6 +43,7 @@ class ExtractReport:
     views: int = 1
     relabeled: int = 0
     resplit: int = 0
+    shard: str = ""
 
 
 def make_report(
@@ -70,6 +74,18 @@ def make_report(
             relabeled=changed[0],
             resplit=changed[1],
         )
+
+
+def make_shard_report(
+    output: Path, shard: str, ledger: Ledger, spec: ExtractSpec, seconds: float, timings: Timings
+) -> ExtractReport:
+    """The report of a shard that is done."""
+    extracted = spec.views * ledger.extracted
+    return ExtractReport(
+        store=str(output), rows=extracted, extracted=extracted, dropped=0, turned=0, failures=sorted(ledger.failures),
+        conflicts=[], seconds=seconds, precision=spec.precision, rates=timings.rates, advice=timings.advice,
+        views=spec.views, shard=shard,
+    )  # fmt: skip
 
 
 def count_changed(old: Rows, new: Rows) -> tuple[int, int]:

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from featx.engines.streaming import images_per_part
 from featx.errors import StoreError
 from featx.hdf5 import open_contained
 from featx.images import Listing
 from featx.rows import Rows
+from featx.scale import Shard, plan_groups
+from featx.scale.plan import Group
 from featx.spec import ExtractSpec
 from featx.store import Part, PartFolder, Store, layout
 from featx.texts import BATCH, Column, Texts
@@ -69,28 +72,53 @@ def read_parts(folder: PartFolder) -> Finished:
 
 
 class Ledger:
-    """Which images of a listing have features, which failed, and which are to be extracted: ``pending`` (rows)."""
+    """Which images of a listing have features, and which failed; those to be extracted are in ``groups``.
 
-    def __init__(self, listing: Listing, views: int, old: OldStore, done: Finished, workers: int) -> None:
-        self.rows, self._views = listing.rows, views
-        known: Digests = np.zeros(len(listing), "S64")
-        for paths, digests in ((old.rows.paths, old.digests), (done.paths, done.digests)):
-            at = listing.paths.find(paths)
-            known[at[at >= 0]] = digests[at >= 0]
-        self.digests = _still_valid(known, listing, workers)
-        self.failures = [*listing.failures, *done.failures]
-        tried = self.digests != b""
+    The groups are planned over all images that the old store has no features of, whatever parts are there, so that
+    every process that looks plans the same. Those of a ``shard`` are its own; what other shards have made is believed,
+    and of its own, as of the old store's, it is checked that files still have the bytes that were extracted; not so
+    of any parts with ``believing``.
+    """
+
+    def __init__(
+        self,
+        listing: Listing,
+        spec: ExtractSpec,
+        old: OldStore,
+        done: Finished,
+        workers: int,
+        shard: Shard | None = None,
+        *,
+        believing: bool = False,
+    ) -> None:
+        self.rows, self._views = listing.rows, spec.views
+        self.digests = _still_valid(_known(listing, old.rows.paths, old.digests), listing, workers)
+        self.plan = plan_groups(np.flatnonzero(self.digests == b""), images_per_part(spec))
+        mine = shard.pick(self.plan) if shard else self.plan
+        own = np.concatenate([np.zeros(0, np.int64), *mine])
+        checked = own[:0] if believing else own
+        found = _known(listing, done.paths, done.digests)
+        self.digests = np.where(self.digests != b"", self.digests, found)
+        self.digests[checked] = _still_valid(found, listing, workers, checked)[checked]
         failed = listing.paths.find(Texts.of(path for path, _ in done.failures))
-        tried[failed[failed >= 0]] = True
-        self.pending = np.flatnonzero(~tried)
-        self.extracted, self._entered = len(done.paths), 0
+        mine_too = np.isin(failed, own) | (shard is None)
+        self.failures = [failure for failure, here in zip(done.failures, mine_too, strict=True) if here]
+        self.failures += [] if shard else listing.failures
+        self._tried = self.digests != b""
+        self._tried[failed[failed >= 0]] = True
+        self.groups = self.untried(mine)
+        self.extracted = int((self.digests[own] != b"").sum())
 
-    def enter(self, part: Part) -> None:
-        """Note a part, the next of those that are made of the pending images in their order."""
+    def untried(self, groups: Sequence[Group]) -> list[Group]:
+        """Of each group the images that no part has yet; groups of which there are none are left out."""
+        left = (group[~self._tried[group]] for group in groups)
+        return [group for group in left if len(group)]
+
+    def enter(self, group: Group, part: Part) -> None:
+        """Note the part that was made of a group."""
         digests, failed = part.digests[:: self._views], {path for path, _ in part.failures}
-        first, self._entered = self._entered, self._entered + len(digests) + len(failed)
-        tried = self.pending[first : self._entered].tolist()
-        self.digests[[row for row in tried if self.rows.paths[row] not in failed]] = digests
+        self.digests[[row for row in group.tolist() if self.rows.paths[row] not in failed]] = digests
+        self._tried[group] = True
         self.failures += part.failures
         self.extracted += len(digests)
 
@@ -110,16 +138,34 @@ class Ledger:
         self.digests = np.concatenate([old.digests[gone], self.digests])[order]
 
 
-def _still_valid(digests: Digests, listing: Listing, workers: int) -> Digests:
-    """The digests of those images that still have the bytes that are known of them."""
+def _known(listing: Listing, paths: Texts, digests: Digests) -> Digests:
+    """The digests by the listing's rows; of images that changed while parts of them were made, the present ones'."""
+    known: Digests = np.zeros(len(listing), "S64")
+    at = listing.paths.find(paths)
+    at, digests = at[at >= 0], digests[at >= 0]
+    known[at] = digests
+    for row in np.unique(at[known[at] != digests]).tolist():
+        now = _digest(listing, row)
+        known[row] = now if now in digests[at == row] else b""
+    return known
+
+
+def _digest(listing: Listing, row: int) -> bytes:
+    """The digest of an image's bytes, ``b""`` if they cannot be read."""
+    try:
+        return listing.digest(row).encode()
+    except (OSError, ValueError):
+        return b""
+
+
+def _still_valid(digests: Digests, listing: Listing, workers: int, among: Group | None = None) -> Digests:
+    """The digests of those images that still have the bytes that are known of them; of others than ``among`` none."""
 
     def unchanged(row: int) -> bool:
-        try:
-            return listing.digest(row) == str(digests[row], "ascii")
-        except (OSError, ValueError):
-            return False
+        return _digest(listing, row) == bytes(digests[row])
 
     valid, rows = np.zeros_like(digests), np.flatnonzero(digests)
+    rows = rows if among is None else np.intersect1d(rows, among)
     # A block at a time: a pool makes a future for each image at once.
     with ThreadPoolExecutor(workers) as pool:
         for block in np.array_split(rows, len(rows) // BATCH + 1):

@@ -34,6 +34,9 @@ class _ImageGroups:
         self._lock = Lock()
         self._read = lru_cache(GROUPS_HELD)(self._load)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _ImageGroups, (self._files, self._names, self._column, self._arrow)
+
     def bytes(self, file: int, group: int, row: int) -> bytes:
         """The bytes of a row of a group; ``ImageError`` if it has none, or the file is damaged."""
         try:

@@ -1,0 +1,121 @@
+"""The end of an extraction: from what the ledger has to the store and a report of it."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featx.engines.timings import Timings
+from featx.errors import ImageError, StoreError, StoreExists
+from featx.extract.report import ExtractReport, count_changed, make_report
+from featx.extract.shards import check_complete, read_job
+from featx.extract.update import Ledger, OldStore, read_parts
+from featx.images import Listing, list_images
+from featx.spec import ExtractSpec
+from featx.store import PartFolder, RowTable, assemble
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the rows of a run become a store: ``missing`` as `featx.extract.extract` takes it; the others as
+    `featx.store.assemble` does, None as in the old store."""
+
+    missing: str
+    assembly: str | None = None
+    dtype: str | None = None
+
+
+def finish(
+    folder: PartFolder,
+    ledger: Ledger,
+    old: OldStore,
+    spec: ExtractSpec,
+    golden: Mapping[str, np.ndarray],
+    how: Ending,
+    whose: str,
+) -> tuple[int, int]:
+    """Assemble the store, and remove the folder; of how many images labels and split columns changed.
+
+    Raises
+    ------
+    ImageError
+        If there is no row.
+    StoreError
+        If the store cannot be written.
+    """
+    if how.missing == "keep":
+        ledger.keep(old)
+    if not ledger.digests.any():
+        raise ImageError(f"none of the {len(ledger.rows)} images of {whose} could be read; "
+                         f"{': '.join(ledger.failures[0])}")  # fmt: skip
+    table = RowTable.of(ledger.rows, ledger.digests, ledger.failures, spec.views)
+    sources = [*([folder.store] if len(old.rows) else []), *folder.part_files()]
+    with resumable():
+        assemble(
+            folder.store, table, spec, golden or dict(old.golden), sources, scratch=folder.path,
+            how=how.assembly or old.assembly, dtype=how.dtype or (None if how.assembly == "virtual" else old.dtype),
+        )  # fmt: skip
+    folder.discard()
+    return count_changed(old.rows, ledger.rows.take(np.flatnonzero(ledger.digests)))
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say of a disk that does not take what is written how to go on once it does."""
+    try:
+        yield
+    except StoreError as error:
+        raise StoreError(f"{error}; what is finished is kept: mend that and run the same command again") from error
+
+
+def missing_images(output: Path, old: OldStore, listing: Listing, missing: str, views: int) -> int:
+    """How many images of the old store go, since they are no longer listed."""
+    gone = np.flatnonzero(listing.paths.find(old.rows.paths) < 0)
+    if len(gone) and missing == "error":
+        raise StoreExists(
+            f"{output} has {views * len(gone)} rows whose images are no longer among the source's, "
+            f"{min(old.rows.paths.take(gone))!r} first; "
+            "give --missing drop to remove them, --missing keep to keep them, or another --output"
+        )
+    return len(gone) if missing == "drop" else 0
+
+
+def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = False) -> ExtractReport:
+    """Make the store of a run whose parts were written by shards.
+
+    Parameters
+    ----------
+    output : path
+        The store's file, as the shards were given it.
+    partial : bool
+        Leave out the images of shards that are not done; ``extract`` adds them to the store at any time.
+    wait : bool
+        Wait for shards at work, instead of raising ``StoreLocked``.
+
+    Raises
+    ------
+    StoreError
+        If there are no shards' parts, or some are missing: it says of which shards.
+    StoreLocked
+        If a shard is at work.
+    """
+    began, output = time.monotonic(), Path(output)
+    if not output.with_name(f"{output.name}.parts").is_dir():
+        raise StoreError(f"{output} has no shards to assemble: featx extract --shard N/COUNT writes their parts")
+    with PartFolder(output, wait=wait) as folder:
+        job, identity = read_job(folder)
+        spec, golden = identity
+        listing = list_images(job["source"], job["root"])
+        old = OldStore.read(output, spec) if output.exists() else OldStore()
+        dropped = spec.views * missing_images(output, old, listing, job["missing"], spec.views)
+        ledger = Ledger(listing, spec, old, read_parts(folder), os.cpu_count() or 1, believing=True)
+        if not partial:
+            check_complete(output, ledger, job["shards"])
+        changed = finish(folder, ledger, old, spec, golden, Ending(job["missing"], job["assembly"], job["dtype"]),
+                         job["source"])  # fmt: skip
+    seconds = time.monotonic() - began
+    return make_report(output, spec.views * ledger.extracted, dropped, seconds, {}, Timings(), changed)

@@ -1,0 +1,60 @@
+"""Sharded runs: what a shard notes for the assembling, and what is missing when it comes to that."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx.errors import SpecError, StoreError
+from featx.extract.update import Ledger
+from featx.images.files import is_url
+from featx.scale import Shard
+from featx.spec import ExtractSpec
+from featx.store import PartFolder
+
+
+def make_job(
+    source: Any, root: str | Path | None, ending: Mapping[str, str | None], shard: Shard, *, overwrite: bool
+) -> dict[str, Any]:
+    """What the assembling must know of a run: ``SpecError`` if it could not find the images again."""
+    if not isinstance(source, str | Path):
+        raise SpecError(
+            "the source of a shard must be a path or URL, which featx assemble lists again; "
+            f"got {type(source).__name__}"
+        )
+    if overwrite:
+        raise SpecError("--overwrite of extract must be left out with --shard: remove the store, and what is beside it")
+    return {"source": _absolute(source), "root": None if root is None else _absolute(root), "shards": shard.count,
+            **ending}  # fmt: skip
+
+
+def _absolute(place: str | Path) -> str:
+    return str(place) if is_url(place) else str(Path(place).absolute())
+
+
+def read_job(folder: PartFolder) -> tuple[dict[str, Any], tuple[ExtractSpec, dict[str, np.ndarray]]]:
+    """What a shard noted, and what its parts are of; ``StoreError`` if there was none."""
+    job, spec = folder.job, folder.spec
+    golden = folder.begin(spec) if spec else None
+    if job is None or spec is None or golden is None:
+        raise StoreError(
+            f"{folder.store} has no shards to assemble: there must be parts in {folder.path}, "
+            "which featx extract --shard N/COUNT writes"
+        )
+    return job, (spec, golden)
+
+
+def check_complete(store: Path, ledger: Ledger, shards: int) -> None:
+    """Raise ``StoreError`` if there are images that no part holds, and say which shards have them."""
+    open_shards = [shard for number in range(1, shards + 1)
+                   if ledger.untried((shard := Shard(number, shards)).pick(ledger.plan))]  # fmt: skip
+    if not open_shards:
+        return
+    count = int(sum(map(len, ledger.untried(ledger.plan))))
+    names = ", ".join(map(str, open_shards[:8])) + (", …" if len(open_shards) > 8 else "")
+    raise StoreError(
+        f"{store} must have all shards done to be assembled, got {shards - len(open_shards)} of {shards}: "
+        f"{count} of {len(ledger.rows)} images are missing; run featx extract with --shard {names}, "
+        "or give --partial to leave them out"
+    )

@@ -1,0 +1,97 @@
+"""A Ray cluster: reaching it, and what each worker on it has."""
+
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from featx.errors import EngineError
+from featx.packages import need
+from featx.signals import SIGNALS
+
+ENGINES = ("ray", "ray+torch", "ray+openvino")
+
+
+def is_ray(engine: str) -> bool:
+    """Whether an engine's name asks for the workers of a cluster."""
+    return engine in ENGINES
+
+
+def engine_of(engine: str) -> str:
+    """The engine that runs the trunk in each process: ``ray+torch`` is torch."""
+    return (engine.partition("+")[2] or "auto") if is_ray(engine) else engine
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many workers there are, and what each has."""
+
+    workers: int
+    cpus: int
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Which cluster, and how large its workers are to be; None is left to what there is."""
+
+    address: str | None = None
+    workers: int | None = None
+    cpus_per_worker: int | None = None
+    gpus_per_worker: float | None = None
+
+    @contextmanager
+    def connected(self) -> Iterator[Any]:
+        """The module ``ray``, connected: to the address, else to that of ``RAY_ADDRESS``, else to a cluster of this
+        machine that ends with the context. One that this process is connected to already is taken, and stays.
+
+        Raises
+        ------
+        EngineError
+            If Ray is not installed, the cluster cannot be reached, or no worker has room on this machine.
+        """
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray = need("ray", "ray", "--engine ray")
+        if ray.is_initialized():
+            yield ray
+            return
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        try:
+            context = ray.init(address=self.address, include_dashboard=None if self.address else False,
+                               log_to_driver=False, logging_level="WARNING")  # fmt: skip
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            where = self.address or os.environ.get("RAY_ADDRESS") or "a new cluster on this machine"
+            raise EngineError(f"--ray-address must be a Ray cluster that runs, got {where}: {error}") from error
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+            del context
+
+    def size(self, nodes: Sequence[dict[str, float]]) -> Size:
+        """The workers, given the resources of each node.
+
+        Raises
+        ------
+        EngineError
+            If no node has room for a worker.
+        """
+        most = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
+        gpus = self.gpus_per_worker if self.gpus_per_worker is not None else min(most, 1.0)
+        room = sum(int(node.get("GPU", 0) / gpus) for node in nodes) if gpus else len(nodes)
+        workers = self.workers or max(1, room)
+        cores = [int(node.get("CPU", 0)) for node in nodes]
+        cpus = self.cpus_per_worker or max(1, min(cores, default=1) // math.ceil(workers / max(1, len(nodes))))
+        if cpus > max(cores, default=0) or gpus > most:
+            raise EngineError(
+                f"each Ray worker must have a node with {cpus} CPUs and {gpus:g} GPUs, and the largest of {len(nodes)} "
+                f"has {max(cores, default=0)} and {most:g}: give other --cpus-per-worker and --gpus-per-worker"
+            )
+        return Size(workers, cpus, gpus)
