@@ -534,6 +534,21 @@ def test_a_data_set_of_paths_alone_reads_nothing_outside(folder):
             listing.read(row)
 
 
+@pytest.mark.parametrize("name", ["../outside.arrow", "/etc/passwd", "linked.arrow"])
+def test_a_saved_data_set_names_no_files_but_its_own(files, tmp_path, name):
+    datasets = pytest.importorskip("datasets")
+    data = datasets.Dataset.from_dict({"image": [{"bytes": files[0][2], "path": None}]})
+    data.cast_column("image", datasets.Image()).save_to_disk(tmp_path / "saved")
+    (arrow,) = (tmp_path / "saved").glob("*.arrow")
+    (tmp_path / "outside.arrow").write_bytes(arrow.read_bytes())
+    (tmp_path / "saved" / "linked.arrow").symlink_to(tmp_path / "outside.arrow")
+    assert len(list_images(tmp_path / "saved")) == 1
+    state = tmp_path / "saved" / "state.json"
+    state.write_text(state.read_text().replace(arrow.name, name))
+    with pytest.raises(ListingError, match=r"state\.json must name files beside it, got .*(arrow|passwd).; do not use"):
+        list_images(tmp_path / "saved")
+
+
 def test_a_data_set_without_rows_is_refused():
     with pytest.raises(ListingError, match="somewhere must have at least one row, got none"):
         list_images(Dataset.from_dict({"image": []}, features=Features({"image": Image()})), "somewhere")

@@ -1,5 +1,6 @@
 """Data sets of Hugging Face ``datasets``, saved to disk or in memory."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,27 @@ def load_saved(folder: Path) -> Listing:
     EngineError
         If ``datasets`` is not installed.
     ListingError
-        If it cannot be read, or has no images.
+        If it cannot be read, has no images, or names files that are not its own.
     """
     datasets = need("datasets", "datasets", str(folder))
     try:
+        _check_files(folder)
         saved = datasets.load_from_disk(str(folder))
+    except ListingError:
+        raise
     except Exception as error:
         # What is damaged shows as errors of many kinds.
         raise ListingError(f"{folder} cannot be read as a saved data set: {error}") from error
     return list_dataset(saved, folder)
+
+
+def _check_files(folder: Path) -> None:
+    """Raise ``ListingError`` if a data set names a file outside the folder of its split."""
+    for state in (folder / "state.json", *folder.glob("*/state.json")):
+        if state.is_file():
+            for name in (str(entry["filename"]) for entry in json.loads(state.read_text())["_data_files"]):
+                if Path(name).name != name or (state.parent / name).is_symlink():
+                    raise ListingError(f"{state} must name files beside it, got {name!r}; do not use it")
 
 
 def list_dataset(saved: Any, root: Path) -> Listing:
