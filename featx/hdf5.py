@@ -4,6 +4,7 @@ HDF5 follows links to other files, keeps data in files of any name, loads a filt
 inflates a chunk to whatever is in it. All of that is looked for in a file's structure, before any of its data is read.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import h5py
-import numpy as np
 from h5py import h5d, h5l, h5z
 
 from featx.errors import FeatxError
@@ -99,7 +99,7 @@ class _Checked:
             raise self._error(f"{name} must be stored with each filter once, got {twice} several times; do not use it")
         if dataset.dtype.hasobject:
             raise self._error(f"{name} must have a type of fixed length, got {dataset.dtype}")
-        whole = int(np.prod(dataset.shape or (), dtype=object)) * dataset.dtype.itemsize
+        whole = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
         if whole > max(FLOOR, EXPANSION * size):
             raise self._error(f"{name} claims {whole:,} bytes in a file of {size:,}, more than {EXPANSION} times as "
                               "many; do not use it")  # fmt: skip
@@ -107,7 +107,7 @@ class _Checked:
             self._check_chunks(dataset, stored, name)
 
     def _check_chunks(self, dataset: Any, stored: Any, name: str) -> None:
-        chunk = int(np.prod(stored.get_chunk(), dtype=object)) * dataset.dtype.itemsize
+        chunk = math.prod(stored.get_chunk()) * dataset.dtype.itemsize
         if chunk > max(CHUNK_BYTES, dataset.dtype.itemsize):
             raise self._error(f"{name} must have compressed chunks of at most {CHUNK_BYTES:,} bytes, got {chunk:,}")
 
