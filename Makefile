@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 FLOWERS17 ?= ../shared/data/flowers17
 
-.PHONY: help install demo browser test check lint types docs coverage bench-extract bench-gpu bench-heads bench-finetune clean
+.PHONY: help install demo browser test fuzz check lint types docs coverage bench-extract bench-gpu bench-heads bench-finetune clean
 
 help: ## List what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,10 @@ browser: $(READY) ## A Chromium, in which the report's test opens it: installed 
 
 test: $(READY) browser ## Run the tests
 	$(BIN)/python -m pytest
+
+SECONDS ?= 600
+fuzz: $(READY) ## Mutated files at every reader (SECONDS=600 for each); what is found is kept in build/fuzz
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) --keep build/fuzz
 
 check: lint types docs coverage ## One gate: lint, format, types, layers, documentation, tests with coverage
 

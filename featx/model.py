@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from sklearn.pipeline import Pipeline
 
@@ -191,9 +190,20 @@ def load_model(path: str | Path) -> Model:
     if hashlib.sha256(data[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
         raise ModelError(f"{path} is cut short or has changed bytes: its digest does not match; copy or fit it anew")
     try:
-        return _build(document, load(data), path)
-    except (FeatxError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        model = _build(document, load(data), path)
+        _try(model)
+    except Exception as error:  # What is made of any values at all raises anything.
         raise ModelError(f"{path} is no model that this featx can use: {error}") from error
+    return model
+
+
+def _try(model: Model) -> None:
+    """Ask a model for what it can say, of the golden images and of their negatives: it must not fail later."""
+    golden = np.hstack([model.golden[name] for name in model.spec.widths])
+    with np.errstate(all="ignore"):
+        for rows in (golden, -golden):
+            model.predict(rows)
+            model.probabilities(rows)
 
 
 def _read_document(file: BinaryIO, path: Path) -> dict[str, Any]:
@@ -209,7 +219,7 @@ def _read_document(file: BinaryIO, path: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(json.loads(file.read(length))["__metadata__"]["featx"])
         schema = int(document["schema"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         raise ModelError(f"{path} is no featx model, or is damaged: its header is not one of featx") from None
     if schema > SCHEMA:
         raise ModelError(f"{path} has schema {schema}, this featx reads up to {SCHEMA}; update featx")

@@ -370,3 +370,20 @@ def test_an_unknown_head_is_refused():
 def test_a_model_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         _model().head = "linear-svc"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda document, _: document.update(schema=float("inf")),
+        lambda document, _: document["normalizer_parameters"].update(power="half"),
+        lambda document, _: document["normalizer_parameters"].update(power=10**400),
+        lambda document, _: document["normalizer_parameters"].update(power=None),
+    ],
+)
+def test_a_model_that_could_not_decide_is_refused_when_it_is_opened(saved, change):
+    _resealed(saved, change)
+    with pytest.raises(
+        ModelError, match=r"flowers\.featx is no (featx model, or is damaged|model that this featx can)"
+    ):
+        load_model(saved)

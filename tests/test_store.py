@@ -423,3 +423,14 @@ def test_a_store_in_the_oldest_layout_of_hdf5_is_refused(tmp_path):
         file.attrs["schema"] = 1
     with pytest.raises(StoreError, match="its header is none of featx"):
         Store(tmp_path / "old.h5")
+
+
+def test_a_part_is_read_to_its_last_column(tmp_path):
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        folder.write(make_part("ab"))
+        (part,) = folder.part_files()
+        with h5py.File(part) as file:
+            offset = file["rows/turned"].id.get_chunk_info(0).byte_offset
+        damage(part, offset)
+        with pytest.warns(UserWarning, match=r"part\.h5 is damaged"):
+            assert folder.part_files() == []

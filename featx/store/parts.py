@@ -23,8 +23,8 @@ from featx.errors import SpecError, StoreCorrupt, StoreError, StoreLocked
 from featx.hdf5 import open_contained
 from featx.spec import ExtractSpec
 from featx.store import layout
-from featx.store.locking import ALONE, FolderLock
 from featx.store.heaps import check_heaps
+from featx.store.locking import ALONE, FolderLock
 from featx.store.writing import writing
 from featx.texts import encode
 
@@ -189,10 +189,16 @@ def _fill_part(file: h5py.File, part: Part) -> None:
     layout.write_failures(file, part.failures)
 
 
+def _read(_: str, item: h5py.Dataset | h5py.Group) -> None:
+    # What is not None would end the visit.
+    if isinstance(item, h5py.Dataset):
+        item[()]
+
+
 def _sound(path: Path) -> bool:
     try:
         with open_contained(path, StoreError) as file:
-            file.visititems(lambda _, item: item[()] is None if isinstance(item, h5py.Dataset) else None)
+            file.visititems(_read)
             layout.check_columns(file, optional=("label", "view"))
     except layout.DAMAGE as error:
         warnings.warn(f"{path} is damaged ({error}): removed, its images are extracted again", stacklevel=3)

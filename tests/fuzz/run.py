@@ -8,7 +8,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from featx.errors import FeatxError
 
 MEMORY = 4 << 30
 """Bytes that a reader may have beyond what it has before its first input."""
+LONGEST_MESSAGE = 100_000
+Read = Callable[[Path], object]
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -37,16 +39,28 @@ class Result:
                 f"{len(self.findings)} found{found}")  # fmt: skip
 
 
-def attack(reader: str, first: int, count: int, timeout: float = 20.0, seconds: float = 1e9) -> Result:
+def attack(
+    reader: str, first: int, count: int, timeout: float = 20.0, seconds: float = 1e9, read: Read | None = None
+) -> Result:
     """Give a reader ``count`` inputs from number ``first`` on, for ``seconds`` at most.
 
-    One that takes longer than ``timeout`` seconds is a hang; the process is then ended.
+    One that takes longer than ``timeout`` seconds is a hang; the process is then ended. With ``read``, that is
+    what its inputs are read by.
     """
+    with tempfile.TemporaryDirectory(prefix="featx-fuzz-", dir=_memory_folder()) as folder:
+        return _attack(Path(folder), reader, first, count, timeout, seconds, read)
+
+
+def _attack(
+    folder: Path, reader: str, first: int, count: int, timeout: float, seconds: float, read: Read | None
+) -> Result:
     result, began, last = Result(reader), time.monotonic(), first + count
     while first < last and time.monotonic() - began < seconds:
         at, ended = SPAWN.Value("q", first, lock=False), began + seconds
         receiver, sender = SPAWN.Pipe(duplex=False)
-        child = SPAWN.Process(target=_work, args=(reader, first, last, ended - time.monotonic(), at, sender))
+        child = SPAWN.Process(
+            target=_work, args=(folder, reader, first, last, ended - time.monotonic(), at, sender, read)
+        )
         child.start()
         sender.close()
         done = all([_take(result, message) for message in _messages(receiver, child, at, timeout)][-1:] or [False])
@@ -94,42 +108,48 @@ def _messages(receiver: Any, child: Any, at: Any, timeout: float) -> Iterator[tu
             return
 
 
-def _work(reader: str, first: int, last: int, seconds: float, at: Any, sender: Any) -> None:
+def _work(
+    folder: Path, reader: str, first: int, last: int, seconds: float, at: Any, sender: Any, read: Read | None
+) -> None:
     at.value = -1
     from fuzz.readers import READERS, make_input, seeds_of
 
-    with tempfile.TemporaryDirectory(prefix="featx-fuzz-", dir=_memory_folder()) as place:
-        folder = Path(place)
-        said = (folder / "said").open("w+b")
-        seeds_of(reader)
-        read = READERS[reader].read
-        _limit_memory()
-        warnings.simplefilter("error")
-        os.dup2(said.fileno(), 2)
-        os.dup2(said.fileno(), 1)
-        refused, heard, began = 0, 0, time.monotonic()
-        for number in range(first, last):
-            at.value = number
-            if time.monotonic() - began > seconds:
-                break
-            data, suffix = make_input(reader, number)
-            path = folder / f"input{suffix}"
-            path.write_bytes(data)
-            try:
-                read(path)
-            except FeatxError as error:
-                refused += 1
-                if len(str(error)) > 100_000:
-                    sender.send((number, f"a message of {len(str(error))} characters"))
-            except BaseException as error:
-                sender.send((number, "".join(traceback.format_exception_only(error)) + traceback.format_exc()))
-            if (size := os.fstat(2).st_size) > heard:
-                text = os.pread(2, 2000, heard).decode(errors="replace")
-                sender.send((number, f"printed {size - heard} bytes: {text}"))
-                heard = size
-        else:
-            at.value = last
+    seeds_of(reader)
+    read = read or READERS[reader].read
+    _limit_memory()
+    warnings.simplefilter("error")
+    said = os.open(folder / "said", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(said, stream)
+    refused, heard, began = 0, 0, time.monotonic()
+    for number in range(first, last):
+        at.value = number
+        if time.monotonic() - began > seconds:
+            break
+        data, suffix = make_input(reader, number)
+        (folder / f"input{suffix}").write_bytes(data)
+        if (text := _fault(read, folder / f"input{suffix}")) is None:
+            refused += 1
+        elif text:
+            sender.send((number, text))
+        if (size := os.fstat(said).st_size) > heard:
+            text = os.pread(said, 2000, heard).decode(errors="replace")
+            sender.send((number, f"printed {size - heard} bytes: {text}"))
+            heard = size
+    else:
+        at.value = last
     sender.send((-refused - 1, ""))
+
+
+def _fault(read: Read, path: Path) -> str | None:
+    """What a reader did that it should not, ``""`` if it took the input; None if it refused it."""
+    try:
+        read(path)
+    except FeatxError as error:
+        return f"a message of {len(str(error))} characters" if len(str(error)) > LONGEST_MESSAGE else None
+    except BaseException as error:
+        return "".join(traceback.format_exception_only(error)) + traceback.format_exc()
+    return ""
 
 
 def _memory_folder() -> str | None:

@@ -1,0 +1,86 @@
+"""Files of every schema, as the version that brought it wrote them, are read by this one and by all that follow.
+
+Whoever raises ``SCHEMA`` (`featx.store.layout`, `featx.model`) adds a file that the new version wrote to
+``tests/data/old/`` and a row here, and changes none that is there: one that can no longer be read is somebody's work.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import featx.model
+from featx.extract.update import read_parts
+from featx.model import load_model
+from featx.spec import ExtractSpec
+from featx.store import PartFolder, RowTable, Store, assemble, layout
+
+OLD = Path(__file__).parent / "data" / "old"
+SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32, trunk_digest="ab" * 32)
+GOLDEN = np.arange(3 * 64, dtype=np.float32).reshape(3, 64) / 64
+FEATURES = np.arange(4 * 64, dtype=np.float32).reshape(4, 64) / 32
+PATHS = ["a.png", "b/ü.png", "c.png", "d.png"]
+INDICATOR = [[True, True], [False, True], [False, False], [True, False]]
+
+
+def test_there_is_a_file_of_every_schema():
+    assert {path.stem for path in OLD.glob("store-*.h5")} == {f"store-schema{n + 1}" for n in range(layout.SCHEMA)}
+    models = {path.stem for path in OLD.glob("model-*.featx")}
+    assert models == {f"model-schema{n + 1}" for n in range(featx.model.SCHEMA)}
+
+
+@pytest.mark.parametrize("schema", range(1, layout.SCHEMA + 1))
+def test_a_store_is_read(schema):
+    with Store(OLD / f"store-schema{schema}.h5") as store:
+        assert store.spec == SPEC
+        assert store.version == "0.1.0"
+        assert store.paths == PATHS
+        assert store.digests == [f"{number:064x}" for number in range(4)]
+        assert store.labels.tolist() == [0, 1, -1, 0]
+        assert store.classes == ["cat", "dög"]
+        assert store.splits == {"split": ["train", "test", "train", ""]}
+        assert store.views.tolist() == [0] * 4
+        assert store.turned.tolist() == [False, True, False, False]
+        assert store.failures == [("bad.png", "empty file")]
+        assert (None if store.indicator is None else store.indicator.tolist()) == (INDICATOR if schema > 1 else None)
+        np.testing.assert_array_equal(store.read(["block1_avg"]), FEATURES)
+        np.testing.assert_array_equal(store.golden["block1_avg"], GOLDEN)
+
+
+@pytest.mark.parametrize(
+    ("schema", "decisions"),
+    [
+        (
+            1,
+            [
+                [-0.317330002784729, 0.21402999758720398, 0.10329999774694443],
+                [-0.1975799947977066, 0.1429000049829483, 0.054680000990629196],
+            ],
+        ),
+        (2, [[-0.52144, 0.52142, 0.14415], [-0.24068, 0.24068, 0.01069]]),
+    ],
+)
+def test_a_model_says_what_it_said_when_it_was_made(schema, decisions):
+    model = load_model(OLD / f"model-schema{schema}.featx")
+    assert model.spec == SPEC
+    assert model.classes == ("a", "b", "c")
+    assert model.multilabel == (schema > 1)
+    np.testing.assert_array_equal(model.golden["block1_avg"], GOLDEN)
+    rows = np.stack([np.linspace(0, 1, 64), np.linspace(-1, 1, 64) ** 2]).astype(np.float32)
+    np.testing.assert_allclose(model.decision(rows), decisions, atol=1e-5)
+
+
+def test_an_unfinished_run_goes_on(tmp_path):
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        shutil.copy(OLD / "run.h5", folder.path / "run.h5")
+        shutil.copy(OLD / "part-without-views.h5", folder.path / "0.part.h5")
+        golden = folder.begin(SPEC)
+        np.testing.assert_array_equal(golden["block1_avg"], GOLDEN)
+        done = read_parts(folder)
+        assert list(done.paths) == PATHS
+        table = RowTable(PATHS, [f"{number:064x}" for number in range(4)], np.zeros(4, int), ("x",), {}, done.failures)
+        assemble(folder.store, table, SPEC, golden, folder.part_files())
+    with Store(tmp_path / "rows.h5") as store:
+        np.testing.assert_array_equal(store.read(["block1_avg"]), FEATURES)
+        assert store.failures == [("bad.png", "empty file")]
