@@ -1,0 +1,201 @@
+"""Shards of one run: any order gives the store of one process, and what is missing is said."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from conftest import CLASSES, draw
+from PIL import Image
+from test_sources import parquet_table, write_tar
+
+from featx.commands import main
+from featx.engines import streaming
+from featx.errors import SpecError, StoreCorrupt, StoreError, StoreExists, StoreLocked
+from featx.extract import assemble_shards, extract
+from featx.scale import Shard, plan_groups
+from featx.spec import ExtractSpec
+from featx.store import PartFolder, Store
+
+SPEC = ExtractSpec(size=32, blocks=(1, 2))
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(streaming, "PART_ROWS", 4)
+
+
+@pytest.fixture(params=["folder", "tar", "parquet"])
+def source(request, photos):
+    """The same pictures in a folder, in tar shards and in Parquet files."""
+    files = [(f"{name}/{n}.png", name, (photos / name / f"{n}.png").read_bytes()) for name in CLASSES for n in range(8)]
+    place = photos.parent / request.param
+    if request.param == "folder":
+        return photos
+    place.mkdir()
+    for number, half in enumerate((files[:13], files[13:])):
+        if request.param == "tar":
+            write_tar(place / f"{number}.tar", [(path, data) for path, _, data in half])
+        else:
+            pq.write_table(parquet_table(half), place / f"{number}.parquet", row_group_size=3)
+    return place
+
+
+def shards(source, store, numbers, count=4, **options):
+    return [extract(source, store, SPEC, shard=f"{number}/{count}", **options) for number in numbers]
+
+
+def test_shards_in_any_order_are_the_store_of_one_process(source, tmp_path, oxford):
+    (source / "0bad.png").touch() if source.name == "photos" else None
+    extract(source, tmp_path / "one.h5", SPEC)
+    reports = shards(source, tmp_path / "four.h5", (3, 1, 4, 2))
+    assert sum(report.rows for report in reports) == 24
+    assert [report.shard for report in reports] == ["3/4", "1/4", "4/4", "2/4"]
+    assert not (tmp_path / "four.h5").exists()
+    report = assemble_shards(tmp_path / "four.h5")
+    assert (report.rows, report.extracted) == (24, 24)
+    assert (tmp_path / "four.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
+    assert not (tmp_path / "four.h5.parts").exists()
+
+
+def test_extracting_without_a_shard_does_the_rest_and_assembles(photos, tmp_path, oxford):
+    extract(photos, tmp_path / "one.h5", SPEC)
+    shards(photos, tmp_path / "four.h5", (2, 3))
+    assert extract(photos, tmp_path / "four.h5", SPEC).extracted == 24
+    assert (tmp_path / "four.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
+
+
+def test_what_is_missing_is_said_or_left_out(photos, tmp_path, oxford):
+    store = tmp_path / "four.h5"
+    shards(photos, store, (1, 3))
+    with pytest.raises(StoreError, match=r"got 2 of 4: 12 of 24 images are missing; run .* --shard 2/4, 4/4, or give"):
+        assemble_shards(store)
+    assert assemble_shards(store, partial=True).rows == 12
+    assert extract(photos, store, SPEC).rows == 24
+
+
+def test_a_truncated_part_is_made_again_by_its_shard(photos, tmp_path, oxford):
+    store = tmp_path / "four.h5"
+    extract(photos, tmp_path / "one.h5", SPEC)
+    shards(photos, store, (1, 2, 3, 4))
+    part = min((tmp_path / "four.h5.parts").glob("*.part.h5"))
+    part.write_bytes(part.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="is damaged"), pytest.raises(StoreError, match="got 3 of 4: 4 of 24 images"):
+        assemble_shards(store)
+    shards(photos, store, (1, 2, 3, 4))
+    assemble_shards(store)
+    assert store.read_bytes() == (tmp_path / "one.h5").read_bytes()
+
+
+def test_an_image_that_changed_is_made_again_by_its_shard(photos, tmp_path, oxford):
+    store = tmp_path / "four.h5"
+    shards(photos, store, (1, 2, 3, 4))
+    draw(0, 999).save(photos / "blue" / "1.png")
+    shards(photos, store, (1, 2, 3, 4))
+    assemble_shards(store)
+    extract(photos, tmp_path / "one.h5", SPEC)
+    with Store(tmp_path / "one.h5") as one, Store(store) as four:
+        assert one.digests == four.digests
+        assert np.allclose(one.read(SPEC.widths), four.read(SPEC.widths), rtol=1e-4)
+
+
+def test_shards_bring_a_store_up_to_date(photos, tmp_path, oxford):
+    store = tmp_path / "photos.h5"
+    extract(photos, store, SPEC)
+    for number in range(9):
+        draw(1, 500 + number).save(photos / "green" / f"new-{number}.png")
+    (photos / "red" / "0.png").unlink()
+    with pytest.raises(StoreExists, match="--missing drop"):
+        shards(photos, store, (1,))
+    assert sum(report.extracted for report in shards(photos, store, (2, 1), count=2, missing="drop")) == 9
+    report = assemble_shards(store)
+    assert (report.rows, report.extracted, report.dropped) == (32, 9, 1)
+
+
+def test_bad_images_are_their_shards_failures(photos, tmp_path, oxford):
+    (photos / "blue" / "0.png").write_bytes(b"")
+    store = tmp_path / "photos.h5"
+    reports = shards(photos, store, (1, 2), count=2)
+    assert [len(report.failures) for report in reports] == [1, 0]
+    assert [path for path, _ in assemble_shards(store).failures] == ["blue/0.png"]
+
+
+def test_shards_run_side_by_side_and_shut_others_out(photos, tmp_path, monkeypatch):
+    store = tmp_path / "photos.h5"
+    with PartFolder(store, shard="1/2"), PartFolder(store, shard="2/2"):
+        with pytest.raises(StoreLocked, match=r"by another featx \(shard 1/2\); wait"):
+            PartFolder(store, shard="1/2").__enter__()
+        with pytest.raises(StoreLocked, match=r"by another featx \(shard 1/2\)"):
+            PartFolder(store).__enter__()
+    monkeypatch.setattr("featx.store.locking.INSTANT", 0.1)
+    with PartFolder(store), pytest.raises(StoreLocked, match="by another featx; wait"):
+        PartFolder(store, shard="1/2").__enter__()
+
+
+def test_four_jobs_at_once(photos, tmp_path, oxford):
+    extract(photos, tmp_path / "one.h5", SPEC)
+    code = (
+        "import sys; from featx.engines import streaming; from featx.commands import main\n"
+        "streaming.PART_ROWS = 4; main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, "extract", str(photos), "-o", str(tmp_path / "four.h5"), "--size", "32"]
+    jobs = [subprocess.Popen([*command, "--blocks", "1,2", "--shard", f"{n}/4"], stdout=-1) for n in range(1, 5)]
+    outputs = [job.communicate()[0].decode() for job in jobs]
+    assert [job.returncode for job in jobs] == [0] * 4
+    assert "when all shards are: featx assemble" in outputs[0]
+    assemble_shards(tmp_path / "four.h5")
+    assert (tmp_path / "four.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "4", "a/b", "1/0", "-1/4"])
+def test_a_shard_must_be_one_of_its_count(text, photos, tmp_path):
+    with pytest.raises(SpecError, match=rf"--shard of extract must be N/COUNT .* got '{text}'"):
+        extract(photos, tmp_path / "a.h5", SPEC, shard=text)
+
+
+def test_what_a_shard_cannot_do_is_refused(photos, tmp_path, oxford):
+    with pytest.raises(SpecError, match=r"source of a shard must be a path or URL.* got list"):
+        extract([photos / "red" / "0.png"], tmp_path / "a.h5", SPEC, shard="1/2")
+    with pytest.raises(SpecError, match="--overwrite of extract must be left out with --shard"):
+        extract(photos, tmp_path / "a.h5", SPEC, shard="1/2", overwrite=True)
+    with pytest.raises(SpecError, match="--precision auto measures one machine"):
+        extract(photos, tmp_path / "a.h5", SPEC, shard="1/2", precision="auto")
+
+
+def test_where_there_are_no_shards_there_is_nothing_to_assemble(photos, tmp_path, oxford):
+    with pytest.raises(StoreError, match="has no shards to assemble: featx extract --shard"):
+        assemble_shards(tmp_path / "a.h5")
+    (tmp_path / "a.h5.parts").mkdir()
+    with pytest.raises(StoreError, match="has no shards to assemble: there must be parts in"):
+        assemble_shards(tmp_path / "a.h5")
+    shards(photos, tmp_path / "a.h5", (1,))
+    (tmp_path / "a.h5.parts" / "job.json").write_text("{")
+    with pytest.raises(StoreCorrupt, match=r"job\.json is damaged .* run any shard again to mend it"):
+        assemble_shards(tmp_path / "a.h5")
+
+
+def test_the_command_says_what_is_missing(photos, tmp_path, oxford):
+    store = str(tmp_path / "a.h5")
+    command = ["extract", str(photos), "-o", store, "--size", "32", "--blocks", "1", "--shard"]
+    assert CliRunner().invoke(main, [*command, "1/2"]).exit_code == 0
+    result = CliRunner().invoke(main, ["assemble", store])
+    assert (result.exit_code, "got 1 of 2" in result.output) == (1, True)
+    assert CliRunner().invoke(main, [*command, "2/2", "-q"]).output == ""
+    assert json.loads(CliRunner().invoke(main, ["assemble", store, "--json"]).output)["rows"] == 24
+
+
+def test_every_group_is_of_one_shard():
+    groups = plan_groups(np.arange(103), 10)
+    dealt = [group for number in range(1, 5) for group in Shard(number, 4).pick(groups)]
+    assert sorted(itertools.chain.from_iterable(group.tolist() for group in dealt)) == list(range(103))
+    assert [len(group) for group in groups] == [10] * 10 + [3]
+
+
+def test_pictures_in_memory_are_no_files_to_share(tmp_path, oxford):
+    pictures = [(Image.new("RGB", (40, 40)), 0)]
+    with pytest.raises(SpecError, match="source of a shard"):
+        extract(pictures, tmp_path / "a.h5", SPEC, shard="1/2")
