@@ -11,6 +11,7 @@ from featx.heads import HEADS, NORMALIZERS, linear_parts, make_head
 from featx.heads.calibration import Calibration
 from featx.heads.folds import make_folds
 from featx.heads.refit import refit, refit_calibrated
+from featx.heads.solver import make_triangle
 
 
 def make_rows(classes=3, n=90, seed=0):
@@ -103,3 +104,65 @@ def test_no_processes_are_refused():
     X, y, _ = make_rows()
     with pytest.raises(SpecError, match="jobs of a fit must be 1 or more, got 0"):
         refit(make_head("ovr-logistic"), X, y, jobs=0)
+
+
+def make_wide(dtype=np.float32):
+    """Rows with more than twice as many columns; one says nothing, and one is there twice."""
+    rng = np.random.default_rng(0)
+    codes = np.arange(36) % 3
+    X = np.abs(rng.normal(size=(3, 100))[codes] + 2 * rng.normal(size=(36, 100)))
+    X[4], X[8] = 0, X[5]
+    return X.astype(dtype), np.array(["ant", "bee", "cat"])[codes]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("head", HEADS)
+def test_wide_rows_are_fitted_as_sklearn_fits_them(head, classes, dtype, monkeypatch):
+    seen = []
+    monkeypatch.setattr("featx.heads.refit.make_triangle", lambda X: seen.append(X.shape) or make_triangle(X))
+    X, y = make_wide(dtype)
+    kept = np.isin(y, ["ant", "bee", "cat"][:classes])
+    X, y = X[kept], y[kept]
+    fitted, expected = refit(make_head(head, 10.0), X, y), make_head(head, 10.0).fit(X, y)
+    assert seen == [X.shape]
+    for parts in (0, 1):
+        found, wanted = (linear_parts(pipeline, None)[parts] for pipeline in (fitted, expected))
+        assert found.dtype == wanted.dtype
+        np.testing.assert_allclose(found, wanted, atol=1e-8 if head == "linear-svc" else 3e-3)
+    np.testing.assert_array_equal(fitted.predict(X), expected.predict(X))
+    assert fitted.n_features_in_ == 100
+    assert repr(fitted) == repr(expected)
+
+
+@pytest.mark.parametrize("head", ["linear-svc", "ovr-logistic"])
+def test_wide_rows_may_have_several_labels_or_none(head):
+    X, y = make_wide()
+    Y = np.column_stack([y == "ant", y != "bee", np.zeros(36, bool)]).astype(int)
+    with pytest.warns(UserWarning, match="Label not 2 is present in all training examples"):
+        fitted = refit(make_head(head, multilabel=True), X, Y)
+    with pytest.warns(UserWarning, match="Label not 2 is present in all training examples"):
+        expected = make_head(head, multilabel=True).fit(X, Y)
+    np.testing.assert_allclose(fitted.decision_function(X), expected.decision_function(X), atol=3e-3)
+
+
+def test_wide_rows_count_their_weights():
+    X, y = make_wide()
+    weight = 1.0 + np.arange(36) % 4
+    fitted = refit(make_head("linear-svc", normalize="none"), X, y, sample_weight=weight)
+    expected = LinearSVC(random_state=0, max_iter=10_000).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(linear_parts(fitted)[0], expected.coef_, atol=1e-8)
+
+
+@pytest.mark.parametrize("X", [np.zeros((6, 20)), make_wide(np.float64)[0]])
+def test_a_triangle_has_the_inner_products_of_its_rows(X):
+    triangle = make_triangle(X)
+    assert triangle.rows.shape == (len(X), len(X) + 1)
+    assert not np.triu(triangle.rows, 1).any()
+    U = np.random.default_rng(0).normal(size=(2, len(X) + 1))
+    if X.any():
+        np.testing.assert_allclose(triangle.rows @ triangle.rows.T, X @ X.T, atol=1e-7)
+        rows = np.delete(np.arange(len(X)), [4, 8])
+        np.testing.assert_allclose((triangle.restore(U) @ X.T)[:, rows], (U @ triangle.rows.T)[:, rows], atol=1e-3)
+    else:
+        assert not triangle.restore(U).any()

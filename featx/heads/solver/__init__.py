@@ -12,6 +12,7 @@ from featx.heads.solver.batch import (
 )
 from featx.heads.solver.rotation import Rotated, rotate
 from featx.heads.solver.row_weights import row_weights
+from featx.heads.solver.triangle import Triangle, make_triangle
 
 __all__ = [
     "LOSSES",
@@ -19,9 +20,11 @@ __all__ = [
     "BatchFit",
     "Fits",
     "Rotated",
+    "Triangle",
     "check_rows",
     "fit_batch",
     "fit_path",
+    "make_triangle",
     "penalizes_intercept",
     "rotate",
     "row_weights",

@@ -9,7 +9,6 @@ as the objective falls, which ends too: Keerthi & DeCoste (2005), "A modified fi
 large scale linear SVMs".
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -28,6 +27,8 @@ MIN_LIMIT = 200
 PATIENCE = 3
 """Exchanges without fewer rows on the wrong side before steps are cut short."""
 MAX_EXCHANGES = 200
+PARTS = 4
+"""Parts a thread into which a batch is cut, so that no thread waits long for another."""
 ROUNDING = 1e-9
 
 Pivot = Callable[[SquaredHinge, Array], tuple[Array, Array]]
@@ -43,43 +44,74 @@ def make_pivot(rotated: Rotated) -> Pivot:
     """A function from losses and a guess (P, n) of the rows inside each margin to weights (P, 1, r) and exchanges."""
     data = rotated.data
     gram = data @ data.T
-    controller = ThreadpoolController()
+    controller = ThreadpoolController().select(user_api="blas")
+    # As many as BLAS itself may use, which is one where feature sets are solved side by side.
+    threads = max((library["num_threads"] for library in controller.info()), default=1)
 
     def pivot(loss: SquaredHinge, inside: Array) -> tuple[Array, Array]:
-        def solve(problem: int) -> tuple[Array, int]:
-            return _pivot(data, gram, loss.signs[problem, 0], loss.weights[problem, 0], inside[problem])
+        def solve(part: Array) -> tuple[Array, Array]:
+            return _pivot(data, gram, loss.take(part), inside[part])
 
-        # One problem a thread: the systems are too small to be shared.
-        with controller.limit(limits=1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-            shares, exchanges = zip(*pool.map(solve, range(len(inside))), strict=True)
-        return (np.stack(shares) @ data)[:, np.newaxis], np.array(exchanges)
+        # Some problems a thread: the systems are too small to be shared.
+        parts = np.array_split(np.arange(len(inside)), min(len(inside), PARTS * threads if threads > 1 else 1))
+        with controller.limit(limits=1), ThreadPoolExecutor(threads) as pool:
+            shares, exchanges = zip(*pool.map(solve, parts), strict=True)
+        return (np.concatenate(shares) @ data)[:, np.newaxis], np.concatenate(exchanges)
 
     return pivot
 
 
-def _pivot(data: Array, gram: Array, signs: Array, weights: Array, inside: Array) -> tuple[Array, int]:
-    """What each row adds (n,) to the weights at the minimum, and how many exchanges that took."""
-    counted = weights > 0
-    inside = inside & counted
-    fewest, patience = len(signs) + 1, PATIENCE
-    point = (np.zeros(len(signs)), np.zeros(len(signs)))
-    for exchange in range(MAX_EXCHANGES):  # noqa: B007
-        rows = np.flatnonzero(inside)
-        few = len(rows) <= data.shape[1]
-        target = _solve_rows(gram, signs, weights, rows) if few else _solve_columns(data, signs, weights, rows)
-        pulls = signs * target[0]
-        wrong = np.where(inside, pulls < -ROUNDING * pulls.max(), counted & (signs * target[1] < 1 - ROUNDING))
+def _pivot(data: Array, gram: Array, loss: SquaredHinge, inside: Array) -> tuple[Array, Array]:
+    """What each row adds (P, n) to the weights at the minimum, and how many exchanges (P,) that took."""
+    margins = [_Margin(*row) for row in zip(loss.signs[:, 0], loss.weights[:, 0], inside, strict=True)]
+    shares, exchanges = np.zeros(inside.shape), np.zeros(len(inside), int)
+    active = np.arange(len(inside))
+    for _ in range(MAX_EXCHANGES):
+        exchanges[active] += 1
+        reached = [margins[problem].solve(data, gram) for problem in active]
+        shares[active] = [share for share, _ in reached]
+        decisions = shares[active] @ gram
+        for place, (_, known) in enumerate(reached):
+            if known is not None:
+                decisions[place] = known
+        moved = [margins[problem].mend(shares[problem], z) for problem, z in zip(active, decisions, strict=True)]
+        active = active[moved]
+        if not len(active):
+            break
+    return shares, exchanges
+
+
+class _Margin:
+    """Which rows (n,) of one problem are inside its margin: a guess, and how it is mended."""
+
+    def __init__(self, signs: Array, weights: Array, inside: Array) -> None:
+        self.signs, self.weights, self.counted = signs, weights, weights > 0
+        self.inside = inside & self.counted
+        self.fewest, self.patience = len(signs) + 1, PATIENCE
+        self.point = (np.zeros(len(signs)), np.zeros(len(signs)))
+
+    def solve(self, data: Array, gram: Array) -> tuple[Array, Array | None]:
+        """Shares (n,) at the minimum of the quadratic of the rows inside; decisions too if they come with it."""
+        rows = np.flatnonzero(self.inside)
+        if len(rows) <= data.shape[1]:
+            return _solve_rows(gram, self.signs, self.weights, rows), None
+        return _solve_columns(data, self.signs, self.weights, rows)
+
+    def mend(self, shares: Array, decisions: Array) -> bool:
+        """Exchange the rows that shares and decisions put on the wrong side; whether there were any."""
+        pulls, reached = self.signs * shares, self.signs * decisions
+        wrong = np.where(self.inside, pulls < -ROUNDING * pulls.max(), self.counted & (reached < 1 - ROUNDING))
         count = int(np.count_nonzero(wrong))
         if not count:
-            break
-        patience = PATIENCE if count < fewest and patience >= 0 else patience - 1
-        fewest = min(fewest, count)
-        if patience >= 0:
-            inside = inside ^ wrong
+            return False
+        self.patience = PATIENCE if count < self.fewest and self.patience >= 0 else self.patience - 1
+        self.fewest = min(self.fewest, count)
+        if self.patience >= 0:
+            self.inside = self.inside ^ wrong
         else:
-            point = _descend(point, target, signs, weights)
-            inside = counted & (signs * point[1] < 1)
-    return target[0], exchange + 1
+            self.point = _descend(self.point, (shares, decisions), self.signs, self.weights)
+            self.inside = self.counted & (self.signs * self.point[1] < 1)
+        return True
 
 
 def _descend(
@@ -96,16 +128,15 @@ def _descend(
     return shares + length * change, decisions + length * move
 
 
-def _solve_rows(gram: Array, signs: Array, weights: Array, rows: Array) -> tuple[Array, Array]:
-    """Shares and decisions (n,) at the minimum of the rows' quadratic, by a system of one unknown a row."""
+def _solve_rows(gram: Array, signs: Array, weights: Array, rows: Array) -> Array:
+    """Shares (n,) at the minimum of the rows' quadratic, by a system of one unknown a row."""
     shares = np.zeros(len(signs))
-    if not len(rows):
-        return shares, shares
-    beside = gram[rows]
-    system = beside[:, rows]
-    system.flat[:: len(rows) + 1] += 0.5 / weights[rows]
-    shares[rows] = linalg.solve(system, signs[rows], assume_a="pos", overwrite_a=True, check_finite=False)
-    return shares, shares[rows] @ beside
+    if len(rows):
+        system = gram.take(rows, 0).take(rows, 1)
+        system.flat[:: len(rows) + 1] += 0.5 / weights[rows]
+        # The same upside down, and already in the order of columns that LAPACK writes over.
+        shares[rows] = linalg.lapack.dposv(system.T, signs[rows], lower=True, overwrite_a=True)[1]
+    return shares
 
 
 def _solve_columns(data: Array, signs: Array, weights: Array, rows: Array) -> tuple[Array, Array]:

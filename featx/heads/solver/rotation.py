@@ -15,6 +15,8 @@ from featx.heads.solver.losses import Array
 
 RANK_TOLERANCE = 1e-14
 """Smallest share of the largest eigenvalue that is kept: what float64 tells from nothing."""
+RIDGE = 1e-11
+"""Share of the longest row's square that is added to each row's, so that rows that repeat have a triangle too."""
 CHUNK = 4096
 
 
@@ -75,11 +77,7 @@ def turn(X: Array) -> tuple[Array, Array, tuple[Array, ...]]:
     """X (n, d) on its principal axes (n, r) as it is, the squared norm of each column, and the way back."""
     n, d = X.shape
     side = 1 if n <= d else 0
-    gram = np.zeros((min(n, d), min(n, d)))
-    for start in range(0, X.shape[side], CHUNK):
-        part = X[:, start : start + CHUNK].T if side else X[start : start + CHUNK]
-        part = part.astype(np.float64)
-        gram += part.T @ part
+    gram = inner_products(X if side else X.T)
     spectrum, vectors = linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
     kept = np.flatnonzero(spectrum > RANK_TOLERANCE * max(spectrum[-1], np.finfo(float).tiny))[::-1]
     spectrum, vectors = spectrum[kept], vectors[:, kept]
@@ -87,3 +85,18 @@ def turn(X: Array) -> tuple[Array, Array, tuple[Array, ...]]:
         scale = np.sqrt(spectrum)
         return (vectors * scale).astype(X.dtype), spectrum, ((vectors / scale).T, X)
     return X @ vectors.astype(X.dtype), spectrum, (vectors.T,)
+
+
+def factor(products: Array) -> Array:
+    """The lower triangle whose rows have these inner products (n, n), which it overwrites."""
+    products.flat[:: len(products) + 1] += RIDGE * products.diagonal().max() or 1.0
+    return np.asarray(linalg.cholesky(products, lower=True, overwrite_a=True, check_finite=False))
+
+
+def inner_products(X: Array) -> Array:
+    """X X' (n, n) in float64, added up over some columns of X (n, d) at a time."""
+    products = np.zeros((len(X), len(X)))
+    for start in range(0, X.shape[1], CHUNK):
+        part = X[:, start : start + CHUNK].astype(np.float64)
+        products += part @ part.T
+    return products
