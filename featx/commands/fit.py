@@ -38,6 +38,11 @@ HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
               help="Also estimate, by nested cross-validation, what the choice is worth on new images.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
               help="Processes for --nested and what scikit-learn fits; the same result for any N.")  # fmt: skip
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="Read rows from disk block by block, where they do not fit in memory; needs --head softmax and --C.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a model that is there.")
 @quiet_option
 @json_option
@@ -54,6 +59,7 @@ def command(store: str, output: str, quiet: bool, as_json: bool, **options: Any)
       featx fit photos.h5 -o photos.featx --nested --jobs 2
       featx fit photos.h5 -o photos.featx --head linear-svc --calibrate
       featx fit photos.h5 -o photos.featx --head softmax --blocks 5 --C 0.1 --normalize none
+      featx fit million.h5 -o million.featx --head softmax --blocks 5 --C 1 --stream
     """
     from featx.fit import fit
 
@@ -61,7 +67,8 @@ def command(store: str, output: str, quiet: bool, as_json: bool, **options: Any)
     if as_json:
         echo_json({"model": output, "head": model.head, **model.info})
     elif not quiet:
-        click.echo(_summary(model.info["search"]))
+        if "search" in model.info:
+            click.echo(_summary(model.info["search"]))
         if nested := model.info.get("nested"):
             click.echo(f"estimate not flattered by selection: {nested['mean']:.3f} ± {nested['standard_error']:.3f}")
         click.echo(f"{output}: {_saved(model)}")
@@ -87,7 +94,9 @@ def _summary(search: dict[str, Any]) -> str:
 
 def _saved(model: Any) -> str:
     """What was saved, in one line."""
-    blocks = model.info["search"]["best"]["feature_set"]
+    blocks = ",".join(map(str, model.spec.blocks))
+    if "search" in model.info:
+        blocks = model.info["search"]["best"]["feature_set"]
     facts = [
         model.head,
         f"block{'s' * (len(model.spec.blocks) > 1)} {blocks}",

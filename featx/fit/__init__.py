@@ -12,12 +12,14 @@ from sklearn.pipeline import Pipeline
 
 from featx.blocks import feature_name
 from featx.errors import DataError, ModelError
-from featx.fit.training import Training, read_training
+from featx.fit.streamed import fit_softmax
+from featx.fit.training import Training, choose_rows, read_training, targets_of
 from featx.heads.calibration import METHOD, Calibration
 from featx.heads.folds import check_labels, make_folds
 from featx.heads.nested import nested as estimate_nested
 from featx.heads.pipelines import HEADS, MULTILABEL_HEADS, make_head
 from featx.heads.refit import refit, refit_calibrated
+from featx.heads.rows import fingerprint
 from featx.heads.search import SearchResult, search
 from featx.model import Model
 from featx.spec import ONE_VIEW, ExtractSpec
@@ -47,6 +49,7 @@ def fit(
     calibrate: bool = False,
     nested: bool = False,
     jobs: int = 1,
+    stream: bool = False,
     overwrite: bool = False,
 ) -> Model:
     """Fit a linear head on a store's features; what is not given is chosen by cross-validation.
@@ -89,6 +92,9 @@ def fit(
         best; kept in ``info["nested"]``: see `featx.heads.nested.nested`.
     jobs : int
         Processes for what scikit-learn fits and for the nested cross-validation; the model is the same for any number.
+    stream : bool
+        Read rows from disk block by block, for a store that does not fit in memory: ``softmax`` with a given C, by
+        `featx.fit.streamed.fit_softmax`, without a search.
     overwrite : bool
         Replace a model that is there.
 
@@ -102,6 +108,14 @@ def fit(
         If the model's file is there already, or cannot be written.
     """
     _check_options(head, output, calibrate, overwrite)
+    if stream:
+        weighted = weight_column is not None or sample_weight is not None
+        given = {"--nested": nested, "--class-weight": class_weight is not None, "--weight-column": weighted}
+        C = _check_stream(head, C, given)
+        model = _fit_stream(Path(store), output, blocks, pools, C, normalize, column, test_size, seed)
+        if output is not None:
+            model.save(output, overwrite=overwrite)
+        return model
     rows = read_training(
         store, blocks=blocks, pools=pools, column=column, test_size=test_size, seed=seed,
         sample_weight=sample_weight, weight_column=weight_column,
@@ -123,9 +137,8 @@ def fit(
         "search": found.to_dict(),
         "selection": rows.selection,
         "store": rows.store,
-        "versions": {"featx": __version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__,
-                     "python": platform.python_version()},
-    }  # fmt: skip
+        "versions": _versions(),
+    }
     if rows.sample_weight is not None:
         info["sample_weight"] = weight_column or "given"
     if nested:
@@ -154,6 +167,15 @@ def _check_options(head: str, output: str | Path | None, calibrate: bool, overwr
         raise ModelError(f"{output} is there already; choose another --output, or replace it with --overwrite")
 
 
+def _check_stream(head: str, C: float | None, given: dict[str, bool]) -> float:
+    if head != "softmax" or C is None:
+        raise DataError(f"--stream of fit is for a given head and --C, without a search: give --head softmax --C 1, "
+                        f"got --head {head}{' without --C' if C is None else ''}")  # fmt: skip
+    if wrong := [name for name, there in given.items() if there]:
+        raise DataError(f"--stream of fit cannot be combined with {wrong[0]}; leave one out")
+    return C
+
+
 def _check_several(store: str | Path, rows: Training, head: str, calibrate: bool, folds: int) -> None:
     if calibrate or head not in ("best", *MULTILABEL_HEADS):
         raise DataError(
@@ -179,6 +201,34 @@ def _refit(
         dealt = make_folds(rows.y, rows.groups, found.folds, seed=found.seed, plain=rows.plain)
         return refit_calibrated(pipeline, X, rows.y, dealt, **options)
     return refit(pipeline, X, rows.y, **options), None
+
+
+def _fit_stream(
+    path: Path, output: str | Path | None, blocks: Sequence[int] | None, pools: Sequence[str] | None, C: float,
+    normalize: str, column: str | None, test_size: float | None, seed: int,
+) -> Model:  # fmt: skip
+    with Store(path) as store:
+        digests = store.digests
+        rows, selection = choose_rows(store, digests, column, test_size, seed)
+        y, classes = targets_of(store, rows)
+        if y.ndim == 2 or len(classes) < 2:
+            raise DataError(f"--stream of fit takes one label an image, of two classes or more; {path} has others")
+        spec, images = store.spec.plain.select(blocks, pools), fingerprint(digests[:: store.spec.views])
+        del digests
+        codes = np.searchsorted(np.array(classes), y)
+        scratch = (path if output is None else Path(output)).resolve().parent
+        pipeline, passes = fit_softmax(store, spec, rows, codes, classes, C=C, normalize=normalize, scratch=scratch)
+        info = {"C": C, "rows": len(rows), "streamed": {"passes": passes}, "selection": selection, "store": images,
+                "versions": _versions(), "store_rows": store.rows}  # fmt: skip
+        golden = {name: values for name, values in store.golden.items() if name in spec.widths}
+        if store.spec.views > 1:
+            info["augmentation"] = {name: getattr(store.spec, name) for name in ONE_VIEW}
+    return Model(spec, classes, "softmax", pipeline, golden, info)
+
+
+def _versions() -> dict[str, str]:
+    return {"featx": __version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__,
+            "python": platform.python_version()}  # fmt: skip
 
 
 def block_runs(blocks: Sequence[int]) -> dict[str, tuple[int, ...]]:

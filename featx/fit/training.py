@@ -49,26 +49,33 @@ def read_training(
 ) -> Training:
     """Read a store's training rows; see `featx.fit.fit` for the parameters and errors."""
     with Store(path) as store:
-        labels, digests = store.labels, store.digests
-        if not (labels >= 0).any():
-            raise DataError(f"{path} has no labels; extract a folder with one sub-folder a class, or a manifest")
-        selection = _selection(store, column, test_size, seed)
-        if "test_size" in selection:
-            rows = holdout(store.targets, digests, selection["test_size"], seed)[0]
-        else:
-            rows = store.rows_of("train" if "column" in selection else None, selection.get("column", ""))
-            rows = rows[labels[rows] >= 0]
+        digests = store.digests
+        rows, selection = choose_rows(store, digests, column, test_size, seed)
         spec = store.spec.plain.select(blocks, pools)
         _, groups = np.unique(np.array(digests)[rows], return_inverse=True)
         weight = _weights(store, sample_weight, weight_column)
         weight = None if weight is None else _check_weights(store, weight[rows], rows)
         X = store.read(spec.widths, rows)
-        y, classes = _targets(store, rows)
+        y, classes = targets_of(store, rows)
         plain, images = store.views[rows] == 0, fingerprint(digests[:: store.spec.views])
         return Training(spec, X, y, classes, groups, plain, weight, rows, selection, images)
 
 
-def _targets(store: Store, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def choose_rows(
+    store: Store, digests: Sequence[str], column: str | None, test_size: float | None, seed: int
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """The labeled rows to fit on, sorted, and how they were chosen; ``DataError`` if there are none."""
+    labels = store.labels
+    if not (labels >= 0).any():
+        raise DataError(f"{store.path} has no labels; extract a folder with one sub-folder a class, or a manifest")
+    selection = _selection(store, column, test_size, seed)
+    if "test_size" in selection:
+        return holdout(store.targets, digests, selection["test_size"], seed)[0], selection
+    rows = store.rows_of("train" if "column" in selection else None, selection.get("column", ""))
+    return rows[labels[rows] >= 0], selection
+
+
+def targets_of(store: Store, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Class names a row, or an indicator, and the names of the classes that the rows have."""
     targets, names = store.targets[rows], np.array(store.classes)
     if targets.ndim == 1:

@@ -11,9 +11,9 @@ __all__ = ["Plan", "Rate", "known_devices", "parse_count", "parse_devices", "pla
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 ROW_BYTES = 110
-"""Of path, digest, label, split and checksums in a store; measured on a million made rows (benchmarks/stores.py)."""
+"""Of path, digest, label, split and checksums in a store: an allowance, not a measurement."""
 LISTING_BYTES = 320
-"""Of memory an image while a manifest is read and a store assembled; measured likewise (claim ``listing``)."""
+"""Of memory an image while a manifest is listed and a store assembled: an allowance, not a measurement."""
 PROCESS_BYTES = 2 << 30
 """Of a process with the trunk, which docs/benchmarks.md measures to be 1.5 to 2.0 GB on a processor."""
 

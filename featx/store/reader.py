@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -222,12 +223,12 @@ class Store:
         dataset = self._file[f"features/{name}"]
         if rows is None:
             rows = np.arange(self.rows)
-        block = max(1, layout.BLOCK_BYTES // (4 * target.shape[1]))
-        for first in range(0, self.rows, block):
-            start, stop = np.searchsorted(rows, (first, first + block))
-            if start < stop:
-                low, high = rows[start], rows[stop - 1] + 1
-                target[start:stop] = dataset[low:high][rows[start:stop] - low]
+        row_bytes = dataset.dtype.itemsize * target.shape[1]
+        chunks, blocks = (rows // max(1, size // row_bytes) for size in (layout.CHUNK_BYTES, layout.BLOCK_BYTES))
+        cuts = np.flatnonzero((np.diff(chunks) > 1) | (np.diff(blocks) > 0)) + 1
+        for start, stop in pairwise([0, *cuts.tolist(), len(rows)] if len(rows) else []):
+            low, high = rows[start], rows[stop - 1] + 1
+            target[start:stop] = dataset[low:high][rows[start:stop] - low]
 
     def _strings(self, name: str) -> list[str]:
         with self._reading():

@@ -1,0 +1,125 @@
+"""Softmax fitted block by block from disk, against scikit-learn's fit of the same rows in memory."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from featx.commands import main
+from featx.errors import DataError, StoreError
+from featx.evaluate import evaluate
+from featx.fit import fit, streamed
+from featx.heads import make_head
+from featx.model import Model, load_model
+from featx.spec import ExtractSpec
+from featx.store import RowTable, Store, assemble
+from featx.store.parts import Part, PartFolder
+
+SPEC = ExtractSpec(blocks=(1, 2), trunk_digest="0" * 64)
+ROWS = 400
+
+
+def make(target: Path, classes: int = 3, spoil: bool = False, labels: np.ndarray | None = None) -> Path:
+    rng = np.random.default_rng(0)
+    codes = np.sort(np.arange(ROWS) % classes) if labels is None else labels
+    features = {name: rng.exponential(size=(ROWS, width)).astype("f4") for name, width in SPEC.widths.items()}
+    for values in features.values():
+        values[np.arange(ROWS), codes] += 1
+    if spoil:
+        features["block1_avg"][7, 3] = np.nan
+    paths, digests = [f"{row:03}.jpg" for row in range(ROWS)], [f"{row:064x}" for row in range(ROWS)]
+    with PartFolder(target) as folder:
+        folder.write(Part(paths, digests, [False] * ROWS, features))
+        table = RowTable(paths, digests, codes, [f"c{code}" for code in range(classes)], {}, [])
+        golden = {name: np.zeros((3, width), np.float32) for name, width in SPEC.widths.items()}
+        assemble(target, table, SPEC, golden, folder.part_files())
+        folder.discard()
+    return target
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of 70 rows, and a sample of every third row."""
+    monkeypatch.setattr(streamed, "BLOCK_BYTES", 70 * 4 * SPEC.width)
+    monkeypatch.setattr(streamed, "SAMPLE_CELLS", ROWS * SPEC.width // 3 + 1)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("normalize", ["power", "standard", "none"])
+def test_the_model_is_scikit_learns(tmp_path: Path, classes: int, normalize: str) -> None:
+    path = make(tmp_path / "s.h5", classes)
+    model = fit(path, head="softmax", C=1.0, normalize=normalize, stream=True)
+    with Store(path) as store:
+        X, y = store.read(SPEC.widths), np.array(store.classes)[store.labels]
+    pipeline = make_head("softmax", 1.0, normalize=normalize, widths=tuple(SPEC.widths.values()))
+    pipeline.set_params(head__tol=1e-5).fit(X.astype("f8"), y)
+    np.testing.assert_allclose(model.estimator.predict_proba(X), pipeline.predict_proba(X.astype("f8")), atol=0.01)
+    assert (model.predict(X) == pipeline.predict(X.astype("f8"))).mean() > 0.99
+
+
+def test_loss_and_slopes_are_those_of_differences() -> None:
+    rng = np.random.default_rng(0)
+    for classes, rows in ((2, 1), (4, 4)):
+        X, codes = rng.normal(size=(50, 6)).astype("f4"), rng.integers(0, classes, 50)
+        W, step = rng.normal(size=(rows, 7)), rng.normal(size=(rows, 7)) * 1e-2
+
+        def at(W: np.ndarray, X: np.ndarray = X, codes: np.ndarray = codes) -> tuple[float, np.ndarray]:
+            return streamed._objective(W, lambda: iter([(X[:20], codes[:20]), (X[20:], codes[20:])]), 0.1)
+
+        difference = at(W + step)[0] - at(W - step)[0]
+        assert difference == pytest.approx(2 * float(at(W)[1] @ step.ravel()), rel=1e-2)
+
+
+def test_it_is_saved_evaluated_and_leaves_no_scratch(tmp_path: Path) -> None:
+    path = make(tmp_path / "s.h5")
+    fit(path, tmp_path / "m.featx", head="softmax", C=1.0, blocks=(2,), test_size=0.25, stream=True)
+    model = load_model(tmp_path / "m.featx")
+    assert isinstance(model, Model)
+    assert model.spec.blocks == (2,)
+    assert model.info["streamed"]["passes"] > 0
+    assert model.info["rows"] == 3 * ROWS // 4
+    assert evaluate(model, path)["accuracy"] > 0.4
+    assert {entry.name for entry in tmp_path.iterdir()} == {"s.h5", "m.featx"}
+
+
+def test_the_command(tmp_path: Path) -> None:
+    store = str(make(tmp_path / "s.h5"))
+    options = ["fit", store, "-o", str(tmp_path / "m.featx"), "--head", "softmax", "--C", "1", "--stream"]
+    done = CliRunner().invoke(main, options)
+    assert done.exit_code == 0, done.output
+    assert "softmax, blocks 1,2, C = 1, 3 classes" in done.output
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({}, "--stream of fit is for a given head and --C.*got --head best without --C"),
+    ({"head": "softmax"}, "got --head softmax without --C"),
+    ({"head": "linear-svc", "C": 1.0}, "got --head linear-svc$"),
+    ({"head": "softmax", "C": 1.0, "nested": True}, "--stream of fit cannot be combined with --nested"),
+    ({"head": "softmax", "C": 1.0, "class_weight": "balanced"}, "cannot be combined with --class-weight"),
+    ({"head": "softmax", "C": 1.0, "weight_column": "weight"}, "cannot be combined with --weight-column"),
+])  # fmt: skip
+def test_what_it_does_not_take(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        fit(tmp_path / "none.h5", stream=True, **options)  # type: ignore[arg-type]
+
+
+def test_features_must_be_finite_and_classes_two(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="must be finite to fit on, but some are NaN or infinite"):
+        fit(make(tmp_path / "nan.h5", spoil=True), head="softmax", C=1.0, stream=True)
+    with pytest.raises(DataError, match="takes one label an image, of two classes or more"):
+        fit(make(tmp_path / "one.h5", labels=np.zeros(ROWS, int)), head="softmax", C=1.0, stream=True)
+
+
+def test_no_convergence_and_a_full_disk_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(tmp_path / "s.h5")
+    monkeypatch.setattr(streamed, "MAX_ITER", 2)
+    with pytest.raises(DataError, match=r"softmax did not converge in .* passes .*; give a smaller --C"):
+        fit(path, head="softmax", C=1e4, stream=True)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(StoreError, match="cannot be written: No space left on device"):
+        fit(path, head="softmax", C=1.0, stream=True)
