@@ -48,12 +48,12 @@ def read_weights(path: str | Path) -> Tensors:
         raise WeightsError(f"the weights file {path} cannot be read: {error.strerror}") from None
     try:
         tensors = reader(path)
+        tensors = {name: np.ascontiguousarray(tensors[name], np.float32) for name in tensor_shapes() if name in tensors}
     except WeightsError:
         raise
     except Exception as error:  # Parsers of four libraries, given any bytes at all, raise anything.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path} cannot be read as {label}: {reason}") from error
-    tensors = {name: np.ascontiguousarray(tensors[name], np.float32) for name in tensor_shapes() if name in tensors}
     check_tensors(tensors, str(path))
     return _in_rgb(tensors)
 
