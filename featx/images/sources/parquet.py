@@ -29,13 +29,15 @@ BINARIES = ("binary", "large_binary", "binary_view", "fixed_size_binary")
 class _ImageGroups:
     """The image columns of Parquet files, one row group at a time."""
 
-    def __init__(self, files: Files, names: Sequence[str], column: str, arrow: Any) -> None:
-        self._files, self._names, self._column, self._arrow = files, names, column, arrow
+    def __init__(self, files: Files, names: Sequence[str], column: str) -> None:
+        self._files, self._names, self._column = files, names, column
+        self._arrow = _need_arrow(full_name(files.root, names[0]))
         self._lock = Lock()
         self._read = lru_cache(GROUPS_HELD)(self._load)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _ImageGroups, (self._files, self._names, self._column, self._arrow)
+        # Made anew, since another process has not imported what this one has.
+        return _ImageGroups, (self._files, self._names, self._column)
 
     def bytes(self, file: int, group: int, row: int) -> bytes:
         """The bytes of a row of a group; ``ImageError`` if it has none, or the file is damaged."""
@@ -71,9 +73,7 @@ def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Li
         If a file is none of both, or damaged, or there are no rows; if ``images`` are given for the former.
     """
     whose = full_name(files.root, names[0])
-    arrow = need("pyarrow", "parquet", whose)
-    for module in ("pyarrow.parquet", "pyarrow.compute"):
-        need(module, "parquet", whose)
+    arrow = _need_arrow(whose)
     with _opened(files, names[0], arrow) as file:
         column = _image_column(file.schema_arrow, whose, arrow)
     if column is None:
@@ -82,6 +82,12 @@ def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Li
         return list_rows(_read_manifest(files, names, whose, arrow), whose, images or files)
     no_root(images, whose)
     return _list_bytes(files, names, column, arrow)
+
+
+def _need_arrow(whose: str) -> Any:
+    for module in ("pyarrow.parquet", "pyarrow.compute"):
+        need(module, "parquet", whose)
+    return need("pyarrow", "parquet", whose)
 
 
 @contextmanager
@@ -109,7 +115,7 @@ def _list_bytes(files: Files, names: Sequence[str], column: str, arrow: Any) -> 
     # Of every row group of all files: its file, its number there, and its first row.
     places = [(file, group) for file, groups in enumerate(sizes) for group in range(len(groups))]
     edges = np.cumsum([0, *(size for groups in sizes for size in groups)])
-    groups = _ImageGroups(files, names, column, arrow)
+    groups = _ImageGroups(files, names, column)
 
     def read(row: int) -> bytes:
         place = int(np.searchsorted(edges, row, "right")) - 1

@@ -1,0 +1,169 @@
+"""Measure what featx claims of shards and Ray workers, on the photographs of Flowers-17; each claim a sub-command.
+
+    python benchmarks/scale.py same FLOWERS17 WORK
+
+FLOWERS17 holds ``jpg/``; WORK is for stores. ``FEATX_IMAGES=300`` takes that many photographs instead of all. Prints
+one line a figure.
+"""
+
+import io
+import os
+import shutil
+import signal
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from reporting import run_claim, say, spread
+
+from featx.extract import assemble_shards, extract
+from featx.scale import RayCrew
+from featx.spec import ExtractSpec
+from featx.store import Store
+
+SPEC = ExtractSpec(size=64)
+ROUNDS = 5
+
+
+def photographs(flowers: Path) -> list[Path]:
+    """All of them, or evenly as many as the environment says."""
+    paths = sorted((flowers / "jpg").rglob("*.jpg"))
+    return paths[:: max(1, len(paths) // int(os.environ.get("FEATX_IMAGES", len(paths))))]
+
+
+def sources(flowers: Path, work: Path) -> dict[str, Path]:
+    """The photographs as a folder, as tar shards and as Parquet files."""
+    places = {kind: work / kind for kind in ("folder", "tar", "parquet")}
+    for place in places.values():
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+    paths_of_all = photographs(flowers)
+    for number, first in enumerate(range(0, len(paths_of_all), 400)):
+        paths = paths_of_all[first : first + 400]
+        images = [path.read_bytes() for path in paths]
+        table = pa.table({"image": images, "label": [path.parent.name for path in paths]})
+        pq.write_table(table, places["parquet"] / f"{number:03}.parquet", row_group_size=100)
+        with tarfile.open(places["tar"] / f"{number:03}.tar", "w") as tar:
+            for path, data in zip(paths, images, strict=True):
+                entry = tarfile.TarInfo(f"{path.parent.name}/{path.name}")
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+        for path in paths:
+            (places["folder"] / path.name).symlink_to(path)
+    return places
+
+
+class Killing(RayCrew):
+    """Workers of which two are killed, each in the middle of its work."""
+
+    kills = 0
+
+    def _result(self, reference: object) -> object:
+        value = super()._result(reference)
+        if isinstance(value, int):
+            self._last = value
+        elif not isinstance(value, dict) and Killing.kills < 2:
+            Killing.kills += 1
+            os.kill(self._last, signal.SIGKILL)
+        return value
+
+
+def compared(one: Path, other: Path) -> str:
+    """``identical``, or what differs."""
+    with Store(one) as first, Store(other) as second:
+        if (first.paths, first.digests) != (second.paths, second.digests):
+            return "other rows"
+        left, right = (store.read(store.spec.widths) for store in (first, second))
+    if left.tobytes() == right.tobytes():
+        return "files identical" if one.read_bytes() == other.read_bytes() else "arrays identical"
+    return f"largest difference {np.abs(left - right).max():.3g} of {np.abs(left).max():.3g}"
+
+
+def same(flowers: Path, work: Path) -> None:
+    """One process against two Ray workers, four shards in any order, and Ray workers of which two are killed."""
+    import featx.extract
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    for kind, source in sources(flowers, work).items():
+        stores = {name: work / f"{kind}-{name}.h5" for name in ("one", "ray", "shards", "killed")}
+        for store in stores.values():
+            store.unlink(missing_ok=True)
+        rows = extract(source, stores["one"], SPEC).rows
+        extract(source, stores["ray"], SPEC, engine="ray", workers=2, cpus_per_worker=1)
+        for number in (3, 1, 4, 2):
+            extract(source, stores["shards"], SPEC, shard=f"{number}/4")
+        assemble_shards(stores["shards"])
+        Killing.kills, featx.extract.RayCrew = 0, Killing
+        extract(source, stores["killed"], SPEC, engine="ray", workers=2, cpus_per_worker=1)
+        featx.extract.RayCrew = RayCrew
+        for name in ("ray", "shards", "killed"):
+            how = f" ({Killing.kills} kills)" if name == "killed" else ""
+            say(f"{kind}, {rows} rows: {name}{how} against one process: {compared(stores['one'], stores[name])}")
+
+
+def scaling(flowers: Path, work: Path) -> None:
+    """Two Ray workers of one core against one, and one against the plain engine on one core; seconds, alternating.
+
+    Ray runs already, and of a run the seconds in which parts are made are counted, as the start of workers takes
+    as long for millions of images.
+    """
+    paths, store = [str(path) for path in photographs(flowers)], work / "scaling.h5"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    cores = os.sched_getaffinity(0)
+    seconds: dict[str, list[float]] = {"plain": [], "ray-1": [], "ray-2": []}
+    for _ in range(ROUNDS):
+        for name, times in seconds.items():
+            times.append(_making(paths, store, name, min(cores)))
+            os.sched_setaffinity(0, cores)
+    for name, times in seconds.items():
+        say(f"{name}: {spread(times)} s for {len(paths)} images, {len(paths) / median(times):.1f} images/s")
+    one, plain = median(seconds["ray-1"]), median(seconds["plain"])
+    say(f"two workers against one: {one / median(seconds['ray-2']):.2f} x; "
+        f"overhead of Ray on one core: {100 * (one / plain - 1):+.1f} %")  # fmt: skip
+
+
+def _making(paths: list[str], store: Path, name: str, core: int) -> float:
+    """Seconds from the first part begun to the last one made."""
+    stamps: list[float] = []
+    plain = RayCrew._begin
+
+    def begin(crew: RayCrew, worker: object, *given: object) -> None:
+        # All workers have their trunk before the clock starts.
+        crew._ray.get(worker.agree.remote(*given))  # type: ignore[attr-defined]
+        stamps[:] = [time.monotonic()]
+        plain(crew, worker, *given)
+
+    RayCrew._begin = begin  # type: ignore[method-assign,assignment]
+    from featx.extract.update import Ledger
+
+    enter = Ledger.enter
+    Ledger.enter = lambda *given: (stamps.append(time.monotonic()), enter(*given))[1]  # type: ignore[method-assign,assignment,func-returns-value]
+    try:
+        if name == "plain":
+            os.sched_setaffinity(0, {core})
+            from featx.scale import Here
+
+            carry_out = Here.carry_out
+            Here.carry_out = lambda *given: (stamps.append(time.monotonic()), carry_out(*given))[1]  # type: ignore
+            extract(paths, store, ExtractSpec(), overwrite=True, workers=1)
+            Here.carry_out = carry_out  # type: ignore[method-assign]
+        else:
+            extract(paths, store, ExtractSpec(), overwrite=True, engine="ray", workers=int(name[-1]), cpus_per_worker=1)
+    finally:
+        RayCrew._begin, Ledger.enter = plain, enter  # type: ignore[method-assign]
+    store.unlink()
+    return stamps[-1] - stamps[0]
+
+
+CLAIMS: dict[str, Callable[[Path, Path], None]] = {"same": same, "scaling": scaling}
+
+if __name__ == "__main__":
+    run_claim(CLAIMS)

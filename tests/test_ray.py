@@ -1,0 +1,190 @@
+"""Ray workers make the store of one process, whatever becomes of them: real workers, really killed."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import fill
+from PIL import Image
+from test_shard import SPEC, small_parts, source  # noqa: F401 - fixtures
+
+from featx.errors import EngineError, ImageError, SpecError, SpecMismatch, StoreLocked
+from featx.extract import extract
+from featx.scale import Cluster, RayCrew, engine_of
+from featx.store import PartFolder
+
+pytestmark = pytest.mark.filterwarnings("ignore:Tip. In future versions of Ray:FutureWarning")
+ray = pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of two cores on this machine, one for the module."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Kills, by their process ids, as many workers as are set, each when it has begun and some part is done."""
+    state = {"left": 0, "pids": [], "killed": []}
+    plain = RayCrew._result
+
+    def result(crew, reference):
+        value = plain(crew, reference)
+        if isinstance(value, int):
+            state["pids"].append(value)
+        elif not isinstance(value, dict) and state["left"] and state["pids"]:
+            state["left"] -= 1
+            state["killed"].append(state["pids"].pop())
+            os.kill(state["killed"][-1], signal.SIGKILL)
+        return value
+
+    monkeypatch.setattr(RayCrew, "_result", result)
+    return state
+
+
+def on_ray(images, store, **options):
+    return extract(images, store, SPEC, **({"engine": "ray", "workers": 2, "cpus_per_worker": 1} | options))
+
+
+def test_two_workers_one_killed_twice_and_one_process_give_the_same_store(source, tmp_path, cluster, killed, oxford):  # noqa: F811
+    extract(source, tmp_path / "one.h5", SPEC)
+    assert on_ray(source, tmp_path / "two.h5").extracted == 24
+    killed["left"], killed["pids"] = 2, []
+    report = on_ray(source, tmp_path / "killed.h5")
+    assert len(set(killed["killed"])) == 2
+    assert (report.rows, report.extracted) == (24, 24)
+    whole = (tmp_path / "one.h5").read_bytes()
+    assert (tmp_path / "two.h5").read_bytes() == whole
+    assert (tmp_path / "killed.h5").read_bytes() == whole
+    assert not (tmp_path / "killed.h5.parts").exists()
+
+
+def test_a_group_that_costs_worker_after_worker_ends_the_run(photos, tmp_path, cluster, monkeypatch, oxford):
+    give = RayCrew._give
+
+    def deadly(crew, worker, group, groups):
+        give(crew, worker, group, groups)
+        if group == 1:
+            ray.kill(worker)
+
+    monkeypatch.setattr(RayCrew, "_give", deadly)
+    with pytest.raises(EngineError, match=r"4 Ray workers were lost over the images from .*see whether memory ran out"):
+        on_ray(photos, tmp_path / "a.h5")
+    monkeypatch.setattr(RayCrew, "_give", give)
+    extract(photos, tmp_path / "one.h5", SPEC)
+    assert on_ray(photos, tmp_path / "a.h5").rows == 24
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
+
+
+def test_bad_images_are_recorded_and_with_strict_refused(photos, tmp_path, cluster, oxford):
+    (photos / "red" / "0.png").write_bytes(b"")
+    report = on_ray(photos, tmp_path / "a.h5")
+    assert (report.rows, [path for path, _ in report.failures]) == (23, ["red/0.png"])
+    with pytest.raises(ImageError, match=r"red/0\.png.*without --strict it is recorded"):
+        on_ray(photos, tmp_path / "b.h5", strict=True)
+
+
+def test_a_truncated_part_is_made_again(photos, tmp_path, cluster, monkeypatch, oxford):
+    extract(photos, tmp_path / "one.h5", SPEC)
+    with monkeypatch.context() as patch:
+        # In the package the module's name is that of its function.
+        patch.setattr(sys.modules["featx.extract.finish"], "assemble", None)
+        with pytest.raises(TypeError):
+            on_ray(photos, tmp_path / "a.h5")
+    part = min((tmp_path / "a.h5.parts").glob("*.part.h5"))
+    part.write_bytes(part.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="is damaged"):
+        on_ray(photos, tmp_path / "a.h5")
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
+
+
+def test_a_second_driver_is_refused(photos, tmp_path, cluster):
+    with PartFolder(tmp_path / "a.h5"), pytest.raises(StoreLocked, match="is being written by another featx"):
+        on_ray(photos, tmp_path / "a.h5")
+
+
+def test_a_killed_driver_is_resumed(tmp_path, cluster, oxford):
+    photos, store = fill(tmp_path / "photos", each=30), tmp_path / "a.h5"
+    extract(photos, tmp_path / "one.h5", SPEC)
+    code = (
+        "import sys; from featx.engines import streaming; from featx.extract import extract\n"
+        "from featx.spec import ExtractSpec; streaming.PART_ROWS = 4\n"
+        "extract(sys.argv[1], sys.argv[2], ExtractSpec(size=32, blocks=(1, 2)), engine='ray', workers=1)"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code, photos, store], stderr=subprocess.DEVNULL)
+    parts = tmp_path / "a.h5.parts"
+    while driver.poll() is None and not any(parts.glob("*.part.h5")):
+        time.sleep(0.01)
+    driver.kill()
+    driver.wait()
+    assert not store.exists()
+    assert on_ray(photos, store).rows == 90
+    assert store.read_bytes() == (tmp_path / "one.h5").read_bytes()
+
+
+def test_another_machine_that_computes_other_features_is_refused(photos, tmp_path, cluster, monkeypatch, oxford):
+    monkeypatch.setattr(
+        "featx.extract.compute_golden",
+        lambda engine: {name: values + 1 for name, values in engine(golden_pixels(engine.spec)).items()},
+    )
+    from featx.engines.golden import golden_pixels
+
+    with pytest.raises(SpecMismatch, match="this machine or version computes other features"):
+        on_ray(photos, tmp_path / "a.h5")
+
+
+def test_what_ray_cannot_do_is_refused(photos, tmp_path, cluster, monkeypatch, oxford):
+    with pytest.raises(EngineError, match="node with 99 CPUs and 0 GPUs, and the largest of 1 has 2 and 0"):
+        on_ray(photos, tmp_path / "a.h5", cpus_per_worker=99)
+    with pytest.raises(SpecError, match="--precision auto measures one machine"):
+        on_ray(photos, tmp_path / "a.h5", precision="auto")
+    with pytest.raises(EngineError, match="--engine ray must have images that its workers can read"):
+        on_ray([(Image.new("RGB", (40, 40)), 0)], tmp_path / "a.h5")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EngineError, match=r"--engine ray needs a package: pip install 'featx\[ray\]'"):
+        on_ray(photos, tmp_path / "a.h5")
+
+
+def test_a_cluster_that_is_not_there_is_said(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(ConnectionError("refused")))
+    with pytest.raises(EngineError, match=r"--ray-address must be a Ray cluster .* got 10\.0\.0\.1:6379: refused"):
+        Cluster("10.0.0.1:6379").connected().__enter__()
+
+
+@pytest.mark.parametrize(
+    ("cluster_", "nodes", "expected"),
+    [
+        (Cluster(), [{"CPU": 8.0}], (1, 8, 0)),
+        (Cluster(workers=2), [{"CPU": 8.0}], (2, 4, 0)),
+        (Cluster(), [{"CPU": 8.0}, {"CPU": 4.0}], (2, 4, 0)),
+        (Cluster(), [{"CPU": 16.0, "GPU": 4.0}], (4, 4, 1)),
+        (Cluster(gpus_per_worker=0.5), [{"CPU": 16.0, "GPU": 4.0}], (8, 2, 0.5)),
+    ],
+)
+def test_workers_share_what_there_is(cluster_, nodes, expected):
+    size = cluster_.size(nodes)
+    assert (size.workers, size.cpus, size.gpus) == expected
+
+
+def test_engines_within_workers():
+    assert [engine_of(name) for name in ("ray", "ray+torch", "torch")] == ["auto", "torch", "torch"]
+
+
+def test_a_listing_crosses_to_another_process(source):  # noqa: F811
+    from featx.images import list_images
+
+    cloudpickle = pytest.importorskip("ray.cloudpickle")
+    listing = list_images(source)
+    other = pickle.loads(cloudpickle.dumps(listing))
+    assert list(other.paths) == list(listing.paths)
+    assert other.read(5) == listing.read(5)
+    assert other.paths.find(listing.paths).tolist() == list(range(24))
