@@ -327,7 +327,7 @@ def test_every_command_is_listed_and_has_an_example():
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
-@pytest.mark.parametrize("command", ["advise", "audit", "finetune", "fit", "probe", "suspects"])
+@pytest.mark.parametrize("command", ["advise", "audit", "finetune", "fit", "probe", "suspects", "verify"])
 def test_a_seed_that_no_generator_takes_is_wrong_usage(command, seed):
     assert f"Invalid value for '--seed': {seed} is not in the range" in run(command, "--seed", seed, code=2).output
 
@@ -351,7 +351,7 @@ def test_help_and_import_load_nothing_heavy(code):
     "module",
     ["featx.heads", "featx.model", "featx.fit", "featx.evaluate", "featx.load", "featx.store", "featx.extract",
      "featx.predict", "featx.probe", "featx.export", "featx.views", "featx.select", "featx.merge",
-     "featx.export_features", "featx.search"],
+     "featx.export_features", "featx.search", "featx.verify"],
 )  # fmt: skip
 def test_torch_is_imported_by_what_runs_it_alone(module):
     code = f"import sys, {module}; assert 'torch' not in sys.modules"

@@ -29,6 +29,7 @@ LAYERS = [
         "merge",
         "select",
         "search",
+        "verify",
         "explain",
     },
     {"features", "finetune", "probe", "suspects", "audit"},

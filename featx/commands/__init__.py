@@ -20,6 +20,7 @@ COMMANDS = {
     "export-features": "Write features as Parquet, npy, CSV or AnnData.",
     "search": "Find the images of a store nearest to a given one.",
     "info": "Say what a store or a model holds.",
+    "verify": "Extract some of a store's images anew, and compare.",
     "probe": "Say how good every depth is, and what it costs.",
     "advise": "Say which way of transfer learning fits the data, and why.",
     "suspects": "Find images to look at: wrong labels, copies, outliers.",

@@ -20,10 +20,16 @@ def compute_golden(engine: Engine) -> dict[str, np.ndarray]:
     return engine(golden_pixels(engine.spec))
 
 
+def relative_errors(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """|a - b| / |b| of each row of two (n, width) arrays."""
+    norms = np.linalg.norm(reference, axis=1)
+    errors: np.ndarray = np.linalg.norm(values - reference, axis=1) / np.maximum(norms, 1e-12)
+    return errors
+
+
 def relative_error(values: np.ndarray, reference: np.ndarray) -> float:
     """The largest |a - b| / |b| over the rows of two (n, width) arrays."""
-    norms = np.linalg.norm(reference, axis=1)
-    return float((np.linalg.norm(values - reference, axis=1) / np.maximum(norms, 1e-12)).max())
+    return float(relative_errors(values, reference).max())
 
 
 def check_golden(engine: Engine, stored: Mapping[str, np.ndarray], whose: str) -> None:
