@@ -1,6 +1,7 @@
 """What decoding one image may cost: it is weighed by its header, and libtiff's words go into the reason."""
 
 import io
+import logging
 import os
 import struct
 import tarfile
@@ -126,4 +127,19 @@ def test_what_libtiff_says_is_in_the_reason_and_nowhere_else(
 ) -> None:
     with pytest.raises(ImageError, match=rf"^damaged or cut short: TIFF, decoder error .*; .*{said}.*[^.]$"):
         decode(damaged_tiff(compression))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_pillow_logs_is_in_the_reason_and_nowhere_else(capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(saved(Image.new("RGB", (8, 8)), "TIFF"))
+    entry = data.index(struct.pack("<HHI", 277, 3, 1))
+    struct.pack_into("<H", data, entry + 8, 24576)
+    logger = logging.getLogger()
+    # What pytest adds to the root, so that nothing else takes what is logged, as in a program that sets no handler.
+    handlers, logger.handlers = logger.handlers, []
+    try:
+        with pytest.raises(ImageError, match=r"^damaged.*: TIFF, .*; More samples per pixel than .*: 24576$"):
+            decode(bytes(data))
+    finally:
+        logger.handlers = handlers
     assert capfd.readouterr() == ("", "")

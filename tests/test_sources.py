@@ -415,6 +415,16 @@ def test_numbers_of_classes_are_read_alike_in_every_source(files, tmp_path):
     assert list(list_images(Dataset.from_list(rows, features=features)).rows.labels) == [("dog",), (), (), ("cat",)]
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["[" * 100_000, "{", "[]", '{"info": {"features": {"label": {"names": 3}}}}'],
+    ids=["deep", "cut", "list", "3"],
+)
+def test_a_description_of_the_classes_that_is_none_leaves_their_numbers(files, tmp_path, said):
+    table = pa.table({"image": pa.array([files[0][2]], pa.binary()), "label": [1]})
+    assert labels_of(table.replace_schema_metadata({"huggingface": said}), tmp_path / "a.parquet") == [("1",)]
+
+
 def test_lists_of_labels_may_hold_nothing(files, tmp_path):
     lists, expected = [["b", None, "a"], [], None, ["0"]], [("a", "b"), (), (), ("0",)]
     images = pa.array([files[0][2]] * 4, pa.binary())

@@ -72,21 +72,21 @@ def decoding(
 ) -> Iterator[Picture]:
     """As `decode`; until the block ends the picture counts among those that are in memory at a time."""
     check_size(len(data), max_pixels)
-    with pillow_quiet():
-        image = _open(data)
+    with pillow_quiet() as logged:
+        image = _open(data, logged)
     with room.hold(check_pixels(image, data, max_pixels)):
-        with pillow_quiet(), heard() as said:
+        with pillow_quiet() as logged, heard() as said:
             try:
                 if side is not None:
                     image.draft("RGB", (side, side))
                 picture = _load(image, upright)
             except Exception as error:
-                raise ImageError("; ".join([_reason(error, str(image.format)), *said])) from error
+                raise ImageError("; ".join([_reason(error, str(image.format)), *logged, *said])) from error
         yield picture
 
 
-def _open(data: bytes) -> ImageFile.ImageFile:
-    """Read the header by the first format that takes it.
+def _open(data: bytes, logged: list[str]) -> ImageFile.ImageFile:
+    """Read the header by the first format that takes it; ``logged`` is what Pillow logs meanwhile.
 
     ``Image.open`` does the same, but tries formats in an order that depends on earlier imports and applies a limit
     on pixels that is one for the whole process.
@@ -104,7 +104,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
             except Exception as error:
                 # Without a signature nothing says that the bytes were meant to be of this format.
                 if Image.OPEN[name][1]:
-                    reasons.append(_reason(error, name))
+                    reasons.append("; ".join([_reason(error, name), *logged]))
     start = ascii(data[:SHOWN_BYTES].decode("latin-1"))[1:-1] + "…" * (len(data) > SHOWN_BYTES)
     raise ImageError(reasons[0] if reasons else f"no image format that Pillow knows: starts with '{start}'")
 

@@ -1,5 +1,6 @@
-"""Keep Pillow's warnings from showing while images are decoded, in any number of threads."""
+"""Keep what Pillow warns of and logs from showing while images are decoded, in any number of threads."""
 
+import logging
 import re
 import threading
 import warnings
@@ -11,11 +12,29 @@ from typing import Any, cast
 _PILLOW = re.compile(r"(PIL|featx\.images)\.")
 _lock = threading.Lock()
 _inside: list[int] = []
+_logged = threading.local()
+
+
+class _Logged(logging.Handler):
+    """Takes the first record of a thread within `pillow_quiet`; handlers that a program has set get all as before.
+
+    That there is a handler keeps ``logging`` from its last resort, which is standard error.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        lines = getattr(_logged, "lines", None)
+        if lines == []:
+            lines.append(" ".join(record.getMessage().split()))
+
+
+logging.getLogger("PIL").addHandler(_Logged(logging.WARNING))
 
 
 @contextmanager
-def pillow_quiet() -> Iterator[None]:
+def pillow_quiet() -> Iterator[list[str]]:
     """Ignore warnings that Pillow's modules raise, until the last thread has left.
+
+    What they log first in this thread, if anything, is in the list that is given.
 
     ``warnings.catch_warnings`` puts back a whole list of filters, so of two threads inside it the later one
     restores what the earlier one had set. Here one entry is added at the first entry and taken away at the last
@@ -25,9 +44,11 @@ def pillow_quiet() -> Iterator[None]:
         _inside.append(threading.get_ident())
         if not any(map(_is_ours, warnings.filters[:1])):
             warnings.filterwarnings("ignore", module=_PILLOW.pattern)
+    _logged.lines = lines = list[str]()
     try:
-        yield
+        yield lines
     finally:
+        _logged.lines = None
         with _lock:
             _inside.remove(threading.get_ident())
             if not _inside:

@@ -187,9 +187,10 @@ def _class_names(schema: Any) -> list[str]:
     """The names behind the numbers of the column ``label``, where Hugging Face wrote them down."""
     try:
         names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]["label"]["names"]
-    except (KeyError, ValueError, TypeError):
+        return [str(name) for name in names]
+    except (KeyError, ValueError, TypeError, RecursionError):
+        # The last is what Python says of JSON that is nested too deep.
         return []
-    return [str(name) for name in names]
 
 
 def _read_manifest(files: Files, names: Sequence[str], whose: str, arrow: Any) -> Rows:
