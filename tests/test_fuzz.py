@@ -10,7 +10,7 @@ from fuzz.run import attack
 
 from featx.errors import StoreError
 
-INPUTS = 250
+INPUTS = 100
 
 
 @pytest.mark.parametrize("reader", READERS)

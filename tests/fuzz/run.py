@@ -56,7 +56,7 @@ def _attack(
 ) -> Result:
     result, began, last = Result(reader), time.monotonic(), first + count
     while first < last and time.monotonic() - began < seconds:
-        at, ended = SPAWN.Value("q", first, lock=False), began + seconds
+        at, ended = SPAWN.Value("q", -1, lock=False), began + seconds
         receiver, sender = SPAWN.Pipe(duplex=False)
         child = SPAWN.Process(
             target=_work, args=(folder, reader, first, last, ended - time.monotonic(), at, sender, read)
@@ -67,6 +67,9 @@ def _attack(
         if done:
             result.inputs += at.value - first
             break
+        if at.value < 0:
+            child.kill()
+            raise RuntimeError(f"the process for {reader} must come to its first input, got exit code {child.exitcode}")
         result.inputs += at.value - first + 1
         how = "hang: no end after {timeout:g} s" if child.exitcode is None else f"crash: exit code {child.exitcode}"
         result.findings[at.value] = how.format(timeout=timeout)
@@ -111,7 +114,6 @@ def _messages(receiver: Any, child: Any, at: Any, timeout: float) -> Iterator[tu
 def _work(
     folder: Path, reader: str, first: int, last: int, seconds: float, at: Any, sender: Any, read: Read | None
 ) -> None:
-    at.value = -1
     from fuzz.readers import READERS, make_input, seeds_of
 
     seeds_of(reader)
