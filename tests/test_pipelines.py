@@ -35,7 +35,7 @@ def test_weights_put_back_compute_the_same_bits(head, normalize, classes, dtype)
     original = make_head(head, 0.5, normalize=normalize, class_weight="balanced").fit(X, y)
     normalizer, inner = original.named_steps["normalizer"], {"C": 0.5, "class_weight": "balanced"}
     again = from_linear_parts(head, *linear_parts(original, None), original.classes_, normalizer, **inner)
-    # Before 1.8 scikit-learn leaves the weights of softmax by rows; those put back lie by columns, as all others do:
+    # Before 1.9 scikit-learn leaves the weights of softmax by rows; those put back lie by columns, as all others do:
     # BLAS adds the same products up in another order, which is rounding.
     alike = head == "ovr-logistic" or original.named_steps["head"].coef_.flags.f_contiguous
     # One row, a few, many, and columns in memory first: BLAS takes another way through each.

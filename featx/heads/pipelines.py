@@ -153,7 +153,7 @@ def from_linear_parts(
     """A fitted pipeline from the weights of one: the inverse of `linear_parts`.
 
     Given weights in the dtype of the fit (``linear_parts(pipeline, None)``), all that it computes is equal to the
-    bit to what the original computes; to rounding for softmax of three or more classes that scikit-learn before 1.8
+    bit to what the original computes; to rounding for softmax of three or more classes that scikit-learn before 1.9
     fitted, since that leaves weights in another order in memory.
 
     Parameters
@@ -195,7 +195,7 @@ def from_linear_parts(
 
 
 def _set_linear(estimator: Any, W: NDArray[Any], b: NDArray[Any], labels: NDArray[Any]) -> Any:
-    # Column order is what both solvers leave since scikit-learn 1.8: BLAS adds up in another order for another layout.
+    # Column order is what both solvers leave since scikit-learn 1.9: BLAS adds up in another order for another layout.
     estimator.coef_ = np.array(np.atleast_2d(W), order="F")
     estimator.intercept_ = np.array(b)
     estimator.classes_ = labels
