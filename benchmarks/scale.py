@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -63,14 +64,15 @@ class Killing(RayCrew):
     """Workers of which two are killed, each in the middle of its work."""
 
     kills = 0
+    begun: ClassVar[list[int]] = []
 
     def _result(self, reference: object) -> object:
         value = super()._result(reference)
         if isinstance(value, int):
-            self._last = value
-        elif not isinstance(value, dict) and Killing.kills < 2:
+            Killing.begun.append(value)
+        elif not isinstance(value, dict) and Killing.begun and Killing.kills < 2:
             Killing.kills += 1
-            os.kill(self._last, signal.SIGKILL)
+            os.kill(Killing.begun.pop(), signal.SIGKILL)
         return value
 
 
@@ -100,7 +102,7 @@ def same(flowers: Path, work: Path) -> None:
         for number in (3, 1, 4, 2):
             extract(source, stores["shards"], SPEC, shard=f"{number}/4")
         assemble_shards(stores["shards"])
-        Killing.kills, featx.extract.RayCrew = 0, Killing
+        Killing.kills, Killing.begun, featx.extract.RayCrew = 0, [], Killing
         extract(source, stores["killed"], SPEC, engine="ray", workers=2, cpus_per_worker=1)
         featx.extract.RayCrew = RayCrew
         for name in ("ray", "shards", "killed"):
