@@ -44,6 +44,7 @@ def _describe_store(path: Path) -> dict[str, Any]:
             "features": store.spec.widths,
             "dtype": store.dtype,
             **_parts(store),
+            "versions": store.versions,
             "spec": dataclasses.asdict(store.spec),
         }
 

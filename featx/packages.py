@@ -1,9 +1,12 @@
-"""Packages of the optional extras, imported where they are needed."""
+"""Packages: those of the optional extras, imported where they are needed, and the versions that are installed."""
 
-from importlib import import_module
+import platform
+from contextlib import suppress
+from importlib import import_module, metadata
 from typing import Any
 
 from featx.errors import EngineError
+from featx.version import __version__
 
 
 def need(module: str, extra: str, whose: str) -> Any:
@@ -17,3 +20,12 @@ def need(module: str, extra: str, whose: str) -> Any:
 def lacking(extra: str, whose: str, error: ImportError) -> EngineError:
     """What to raise where a package of an extra is not installed."""
     return EngineError(f"{whose} needs a package: pip install 'featx[{extra}]' ({error})")
+
+
+def installed(*names: str) -> dict[str, str]:
+    """The versions of featx, of those packages that are installed, and of Python; none is imported."""
+    versions = {"featx": __version__}
+    for name in names:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {**versions, "python": platform.python_version()}

@@ -71,7 +71,7 @@ def _lines(report: Any) -> list[str]:
         f"{count(report.images, 'image')} of {report.store} extracted anew, {count(report.rows, 'row')}: {rows}",
         f"relative error: {report.largest:.2g} at most, of the golden images {report.golden:.2g}; {allowed}",
         f"images changed: {len(report.changed):,}, gone: {len(report.gone):,}, unreadable: {len(report.failed):,}",
-        f"made by featx {report.made_by}, verified by featx {report.verified_by}",
+        *(["versions: " + "; ".join(map(printable, report.other_versions))] if report.other_versions else []),
     ]
 
 

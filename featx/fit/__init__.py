@@ -1,12 +1,10 @@
 """Fit: a store to a saved model, whose head, C and blocks are given or chosen by cross-validation."""
 
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn
 from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 
@@ -22,9 +20,12 @@ from featx.heads.refit import refit, refit_calibrated
 from featx.heads.rows import fingerprint
 from featx.heads.search import SearchResult, search
 from featx.model import Model
+from featx.packages import installed
 from featx.spec import ONE_VIEW, ExtractSpec
 from featx.store import Store
-from featx.version import __version__
+
+DECIDING = ("scikit-learn", "numpy")
+"""The packages that decide what a model is."""
 
 
 def fit(
@@ -137,7 +138,7 @@ def fit(
         "search": found.to_dict(),
         "selection": rows.selection,
         "store": rows.store,
-        "versions": _versions(),
+        "versions": installed(*DECIDING),
     }
     if rows.sample_weight is not None:
         info["sample_weight"] = weight_column or "given"
@@ -219,16 +220,11 @@ def _fit_stream(
         scratch = (path if output is None else Path(output)).resolve().parent
         pipeline, passes = fit_softmax(store, spec, rows, codes, classes, C=C, normalize=normalize, scratch=scratch)
         info = {"C": C, "rows": len(rows), "streamed": {"passes": passes}, "selection": selection, "store": images,
-                "versions": _versions(), "store_rows": store.rows}  # fmt: skip
+                "versions": installed(*DECIDING), "store_rows": store.rows}  # fmt: skip
         golden = {name: values for name, values in store.golden.items() if name in spec.widths}
         if store.spec.views > 1:
             info["augmentation"] = {name: getattr(store.spec, name) for name in ONE_VIEW}
     return Model(spec, classes, "softmax", pipeline, golden, info)
-
-
-def _versions() -> dict[str, str]:
-    return {"featx": __version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__,
-            "python": platform.python_version()}  # fmt: skip
 
 
 def block_runs(blocks: Sequence[int]) -> dict[str, tuple[int, ...]]:

@@ -11,15 +11,17 @@ import numpy as np
 
 from featx.errors import SpecError, StoreError
 from featx.hdf5 import open_contained
+from featx.packages import installed
 from featx.rows import Rows, code_labels
 from featx.spec import ExtractSpec
 from featx.store import layout, virtual
 from featx.store.writing import writing
 from featx.texts import Texts
-from featx.version import __version__
 
 ASSEMBLIES = ("copy", "virtual")
 DTYPES = ("float32", "float16")
+DECIDING = ("numpy", "pillow", "openvino", "torch")
+"""The packages that decide pixels and features, as far as they are there."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def assemble(
             files = [stack.enter_context(open_contained(path, StoreError)) for path in sources]
             store = stack.enter_context(writing(target, scratch))
             store.attrs["schema"] = 1 if table.label_sets is None else 2
-            store.attrs["featx"] = __version__
+            layout.write_versions(store, installed(*DECIDING))
             layout.write_identity(store, spec, golden)
             _write_table(store, table)
             _gather(store, table, spec, files, target.parent if how == "virtual" else None, dtype)
@@ -177,8 +179,8 @@ def _gather(
     group = store.create_group("features")
     for name, width in spec.widths.items():
         if folder and used:
-            runs = [(Path(file.filename).relative_to(folder).as_posix(), len(file["rows/path"]), *rows)
-                    for file, *rows in used]  # fmt: skip
+            runs = [(Path(file.filename).relative_to(folder).as_posix(), len(file["rows/path"]), from_rows, rows)
+                    for file, from_rows, rows in used]  # fmt: skip
             virtual.create_virtual(group, name, (len(source), width), runs)
             continue
         own = {file[f"features/{name}"].dtype for file, *_ in used}

@@ -11,6 +11,7 @@ variable length where no checksum reaches.
 """
 
 import itertools
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -129,6 +130,18 @@ def write_identity(file: h5py.File, spec: ExtractSpec, golden: Mapping[str, np.n
     file.attrs["spec"] = spec.to_json()
     for name, values in golden.items():
         create_feature(file.require_group("golden"), name, *values.shape)[:] = values
+
+
+def write_versions(file: h5py.File, versions: Mapping[str, str]) -> None:
+    """What assembled the store, featx among it."""
+    file.attrs["featx"] = versions["featx"]
+    file.attrs["versions"] = json.dumps(versions)
+
+
+def read_versions(file: h5py.File) -> dict[str, str]:
+    """What `write_versions` wrote; older stores have the version of featx alone."""
+    found = json.loads(file.attrs.get("versions", "{}"))
+    return {**{str(name): str(number) for name, number in found.items()}, "featx": str(file.attrs["featx"])}
 
 
 def read_identity(file: h5py.File) -> tuple[ExtractSpec, dict[str, np.ndarray]]:

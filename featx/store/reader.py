@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
@@ -64,7 +63,8 @@ class Store:
         if schema > layout.SCHEMA:
             raise StoreError(f"{self.path} has schema {schema}, this featx reads up to {layout.SCHEMA}; update featx")
         self.spec = ExtractSpec.from_json(self._file.attrs["spec"])
-        self.version = str(self._file.attrs["featx"])
+        self.versions = layout.read_versions(self._file)
+        self.version = self.versions["featx"]
         self.rows = int(self._file["rows/path"].shape[0])
         for name, width in self.spec.widths.items():
             shape = self._file[f"features/{name}"].shape
@@ -75,9 +75,7 @@ class Store:
     def __enter__(self) -> "Store":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def close(self) -> None:

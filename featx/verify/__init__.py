@@ -12,12 +12,13 @@ from featx.engines.golden import compute_golden, relative_errors
 from featx.engines.streaming import feature_parts
 from featx.errors import SpecError
 from featx.images import MAX_PIXELS
+from featx.packages import installed
 from featx.progress import progress_bar
 from featx.spec import ExtractSpec
 from featx.store import Part, Store
+from featx.store.assemble import DECIDING
 from featx.verify.finding import find_images
 from featx.verify.report import Difference, Verification
-from featx.version import __version__
 from featx.weights import load_for
 
 __all__ = ["Difference", "Verification", "verify"]
@@ -106,8 +107,8 @@ def verify(
             failed=tuple(failed),
             changed=found.changed,
             gone=found.gone,
-            made_by=opened.version,
-            verified_by=__version__,
+            made_by=opened.versions,
+            verified_by=installed(*DECIDING),
         )
 
 

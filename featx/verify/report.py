@@ -24,8 +24,8 @@ class Verification:
     feature, and ``tolerance`` is what the spec's precision allows. ``golden`` is the largest error of the golden
     images, ``largest`` that of the rows. Rows and images that do not agree are in one of four lists: ``differing``,
     the worst first; ``failed``, whose bytes are the same and no longer give features, with the reason; ``changed``,
-    whose bytes are others; ``gone``, which cannot be read, with the reason. ``made_by`` and ``verified_by`` are
-    versions of featx.
+    whose bytes are others; ``gone``, which cannot be read, with the reason. ``made_by`` and ``verified_by`` are the
+    versions of what decides features, where the store was assembled and here.
     """
 
     store: str
@@ -39,13 +39,20 @@ class Verification:
     failed: tuple[tuple[str, str], ...]
     changed: tuple[str, ...]
     gone: tuple[tuple[str, str], ...]
-    made_by: str
-    verified_by: str
+    made_by: dict[str, str]
+    verified_by: dict[str, str]
 
     @property
     def machine_agrees(self) -> bool:
         """Whether this machine and version compute the golden features that the store has."""
         return self.golden <= self.tolerance
+
+    @property
+    def other_versions(self) -> tuple[str, ...]:
+        """What has another version here than where the store was assembled, as far as that is known."""
+        here = self.verified_by
+        return tuple(f"{name} {made} there, {here.get(name, 'none')} here" for name, made in self.made_by.items()
+                     if made != here.get(name))  # fmt: skip
 
     def check(self) -> None:
         """Raise ``SpecMismatch`` if any feature differs, naming the worst; images that are gone or changed do not."""
