@@ -1,12 +1,12 @@
 """The driver of Ray workers: deals out groups, two to a hand, and deals again what a lost worker had in hand."""
 
 import os
-import pickle
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,7 @@ class RayCrew:
     def _put(self, value: object) -> Any:
         try:
             return self._ray.put(value)
-        except (TypeError, pickle.PicklingError) as error:
+        except (TypeError, PicklingError) as error:
             raise EngineError(
                 f"--engine ray must have images that its workers can read, such as a folder's or shards': {error}"
             ) from error
