@@ -27,7 +27,7 @@ def test_the_model_is_what_sklearn_fits(shared_store):
     data = load_features(shared_store, blocks=(3, 4), pool="avg")
     X = BlockNormalizer((256, 512)).fit_transform(data.data)
     expected = LinearSVC(C=0.5, random_state=0, max_iter=10_000).fit(X, data.target_names[data.target].astype(str))
-    np.testing.assert_array_equal(linear_parts(model.estimator)[0], expected.coef_)
+    np.testing.assert_allclose(linear_parts(model.estimator)[0], expected.coef_, atol=1e-9)
     assert model.classes == ("blue", "green", "red")
     assert model.spec == data.spec
 
@@ -203,7 +203,7 @@ def test_a_calibrated_model_has_the_probabilities_of_sklearn(shared_store, tmp_p
     expected = CalibratedClassifierCV(head, cv=folds, ensemble=False).fit(rows.X, rows.y).predict_proba(rows.X)
     reopened = load_model(tmp_path / "photos.featx")
     np.testing.assert_allclose(reopened.probabilities(rows.X), expected, atol=1e-6)
-    np.testing.assert_array_equal(reopened.decision(rows.X), plain.decision(rows.X))
+    np.testing.assert_allclose(reopened.decision(rows.X), plain.decision(rows.X), atol=1e-9)
     assert reopened.info["calibration"] == {"method": "sigmoid", "folds": 3}
     found = list(predict(reopened, [shared_store], top=3))
     order = [[model.classes.index(name) for name in row.classes] for row in found]

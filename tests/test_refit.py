@@ -125,11 +125,11 @@ def test_wide_rows_are_fitted_as_sklearn_fits_them(head, classes, dtype, monkeyp
     kept = np.isin(y, ["ant", "bee", "cat"][:classes])
     X, y = X[kept], y[kept]
     fitted, expected = refit(make_head(head, 10.0), X, y), make_head(head, 10.0).fit(X, y)
-    assert seen == [X.shape]
+    assert seen == ([X.shape] if head == "linear-svc" else [])
     for parts in (0, 1):
         found, wanted = (linear_parts(pipeline, None)[parts] for pipeline in (fitted, expected))
         assert found.dtype == wanted.dtype
-        np.testing.assert_allclose(found, wanted, atol=1e-8 if head == "linear-svc" else 3e-3)
+        np.testing.assert_allclose(found, wanted, atol=1e-8 if head == "linear-svc" else 0)
     np.testing.assert_array_equal(fitted.predict(X), expected.predict(X))
     assert fitted.n_features_in_ == 100
     assert repr(fitted) == repr(expected)

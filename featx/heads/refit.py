@@ -23,9 +23,6 @@ from featx.heads.scoring import Decided
 from featx.heads.solver import make_triangle
 from featx.heads.solver.pivoting import MAX_ROWS
 
-WIDE = {True: 1, False: 2}
-"""Columns a row above which a triangle of rows takes less time than the rows, for liblinear and for L-BFGS."""
-
 
 def refit(
     pipeline: Pipeline,
@@ -37,8 +34,9 @@ def refit(
 ) -> Pipeline:
     """Fit a pipeline of `make_head`, in place.
 
-    Of rows with many more columns the head sees a triangle with the same inner products (`make_triangle`). Those are
-    all that decides where liblinear's and L-BFGS's steps lead, so the weights are the same, to the solver's tolerance.
+    Of rows with more columns than there are rows, LinearSVC sees a triangle with the same inner products
+    (`make_triangle`). Those are all that decides where liblinear's steps lead, so the weights are the same, but for
+    rounding. L-BFGS would take the same steps too, but ends by its largest gradient entry, which depends on the axes.
 
     Parameters
     ----------
@@ -141,14 +139,13 @@ def _sigmoids(calibrated: CalibratedClassifierCV) -> Calibration:
 
 def _fit(pipeline: Pipeline, X: NDArray[np.floating], y: NDArray[Any], weights: dict[str, ArrayLike]) -> Pipeline:
     normalizer, head = pipeline.named_steps["normalizer"], pipeline.named_steps["head"]
-    # liblinear, which steps over zeros, gains by any triangle; L-BFGS by one that is much narrower than the rows.
     svc = isinstance(head.estimator if isinstance(head, OneVsRestClassifier) else head, LinearSVC)
-    if not WIDE[svc] * len(X) < X.shape[1] or len(X) > MAX_ROWS or not np.isfinite(X).all():
+    if not svc or X.shape[1] <= len(X) or len(X) > MAX_ROWS or not np.isfinite(X).all():
         return pipeline.fit(X, y, **weights)
     values = X if normalizer == "passthrough" else normalizer.fit_transform(X)
     triangle = make_triangle(values)
     pipeline.set_params(normalizer="passthrough")
-    pipeline.fit(triangle.rows if svc else triangle.rows.astype(values.dtype), y, **weights)
+    pipeline.fit(triangle.rows, y, **weights)
     pipeline.set_params(normalizer=normalizer)
     parts = head.estimators_ if isinstance(head, OneVsRestClassifier) else [head]
     # A class that all rows have, or none, has no weights.
