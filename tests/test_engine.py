@@ -254,3 +254,23 @@ def test_engines_that_cannot_be_say_so(oxford, monkeypatch):
     monkeypatch.setitem(sys.modules, "featx.engines.openvino_engine", None)
     with pytest.raises(EngineError, match=r"--engine openvino needs a package: pip install 'featx\[openvino\]'"):
         make_engine(oxford, spec, engine="openvino")
+
+
+def test_a_signal_is_survived_after_an_engine_has_gone_in_another_thread(oxford):
+    code = """
+import signal, threading
+import numpy as np
+from featx.engines.openvino_engine import OpenVINOEngine
+from featx.spec import ExtractSpec
+from featx.weights import load_trunk
+
+engines = [OpenVINOEngine(load_trunk("oxford"), ExtractSpec(size=32, blocks=(1,)))]
+engines[0](np.zeros((1, 32, 32, 3), np.uint8))
+thread = threading.Thread(target=engines.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGINT, lambda *_: print("survived"))
+signal.raise_signal(signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "survived\n"), done.stderr

@@ -1,5 +1,7 @@
 """The OpenVINO engine: the same trunk, taps and pools, on the CPU, about half as fast again as torch there."""
 
+from functools import cache
+
 import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
@@ -58,11 +60,21 @@ class OpenVINOEngine(BatchedEngine):
             }
             options.update(self._threads)
             model = build_model(self._weights, self.spec, rows)
-            self._compiled[rows] = ov.Core().compile_model(model, "CPU", options)
+            self._compiled[rows] = _core().compile_model(model, "CPU", options)
         return self._compiled[rows]
 
     def _out_of_memory(self, error: RuntimeError) -> bool:
         return "bad_alloc" in str(error) or "allocate" in str(error)
+
+
+@cache
+def _core() -> ov.Core:
+    """One for the process, which stays.
+
+    The CPU plugin gives the thread that loads it a stack for signals, and frees it with the last core and model, maybe
+    in another thread: the next signal, such as Ctrl-C, would then end the process with a segmentation fault.
+    """
+    return ov.Core()
 
 
 def build_model(weights: TrunkWeights, spec: ExtractSpec, rows: int) -> ov.Model:
