@@ -72,8 +72,8 @@ def test_what_cannot_be_drawn_or_written_is_said(picture, tmp_path):
     (tmp_path / "bad.jpg").write_text("no picture")
     with pytest.raises(ImageError, match=r"bad\.jpg: no image format"):
         draw_sheet(tmp_path / "bad.jpg", SPEC)
-    with pytest.raises(ImageError, match="more than the 100 allowed"):
-        draw_sheet(picture, SPEC, max_pixels=100)
+    with pytest.raises(ImageError, match="more than the 50000 allowed"):
+        draw_sheet(picture, SPEC, max_pixels=50_000)
     sheet = draw_sheet(picture, SPEC)
     for name in ("sheet", "sheet.featx", "sheet.ani"):
         with pytest.raises(SpecError, match=f"--output of views must end in a picture's suffix.*, got '{name}'"):
