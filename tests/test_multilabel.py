@@ -108,7 +108,7 @@ def test_the_saved_head_is_that_of_sklearn(several_store):
     rows = read_training(several_store, blocks=(1,))
     X = BlockNormalizer((64, 64)).fit_transform(rows.X)
     expected = OneVsRestClassifier(LinearSVC(C=0.5, random_state=0, max_iter=10_000)).fit(X, rows.y)
-    np.testing.assert_array_equal(model.decision(rows.X), expected.decision_function(X))
+    np.testing.assert_allclose(model.decision(rows.X), expected.decision_function(X), atol=1e-9)
     np.testing.assert_array_equal(model.predict(rows.X), expected.predict(X))
 
 

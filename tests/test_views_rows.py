@@ -1,4 +1,5 @@
 import shutil
+import sys
 
 import h5py
 import numpy as np
@@ -164,7 +165,8 @@ def test_a_stopped_run_with_views_goes_on(photos, tmp_path, monkeypatch, parts):
 def test_parts_of_before_there_were_views_are_taken(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(streaming, "PART_ROWS", 8)
     extract(photos, tmp_path / "whole.h5", PLAIN)
-    monkeypatch.setattr("featx.extract.finish.assemble", None)
+    # In the package the module's name is that of its function.
+    monkeypatch.setattr(sys.modules["featx.extract.finish"], "assemble", None)
     with pytest.raises(TypeError):
         extract(photos, tmp_path / "photos.h5", PLAIN)
     monkeypatch.undo()
