@@ -7,7 +7,6 @@ inflates a chunk to whatever is in it. All of that is looked for in a file's str
 import math
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,7 +42,7 @@ def open_contained(path: Path | IO[bytes], error: type[FeatxError], name: str | 
         ``error``, if there is an external or a soft link, external storage, a virtual dataset of a file that is not in
         the same folder or below it, a filter other than gzip, shuffle and fletcher32, data of variable length, or a
         dataset or chunk that is far larger than what it is stored in.
-    OSError, RuntimeError
+    OSError, RuntimeError, TypeError, ValueError
         If the file cannot be opened, or is damaged.
     """
     checked = _Checked(error, Path(path).resolve().parent if isinstance(path, Path) else None)
@@ -59,7 +58,8 @@ class _Checked:
 
     def open(self, path: Path | IO[bytes], name: str) -> h5py.File:
         """Open a file, and check it."""
-        file = h5py.File(path, "r")
+        # HDF5 looks for sources beside the name that it is given, the check beside the file itself.
+        file = h5py.File(path.resolve() if isinstance(path, Path) else path, "r")
         try:
             self._check(file, name, _size(path))
         except BaseException:
@@ -79,9 +79,11 @@ class _Checked:
             raise self._error(f"{whose} must hold its data itself, but {_text(names[-1])} is {kind} link; "
                               "do not use it")  # fmt: skip
         for name in names:
-            # What is no dataset holds no data.
-            with suppress(TypeError, ValueError, KeyError):
-                self._check_dataset(h5d.open(file.id, name), f"{_text(name)} of {whose}", whose, size)
+            try:
+                dataset = h5d.open(file.id, name)
+            except (TypeError, ValueError, KeyError):
+                continue  # What is no dataset holds no data.
+            self._check_dataset(dataset, f"{_text(name)} of {whose}", whose, size)
 
     def _check_dataset(self, dataset: Any, name: str, whose: str, size: int) -> None:
         """Ask how a dataset is stored first: asking its shape may open the files that it refers to."""

