@@ -143,7 +143,9 @@ def test_wide_rows_may_have_several_labels_or_none(head):
         fitted = refit(make_head(head, multilabel=True), X, Y)
     with pytest.warns(UserWarning, match="Label not 2 is present in all training examples"):
         expected = make_head(head, multilabel=True).fit(X, Y)
-    np.testing.assert_allclose(fitted.decision_function(X), expected.decision_function(X), atol=3e-3)
+    np.testing.assert_allclose(
+        fitted.decision_function(X), expected.decision_function(X), atol=1e-8 if head == "linear-svc" else 0
+    )
 
 
 def test_wide_rows_count_their_weights():

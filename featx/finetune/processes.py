@@ -7,10 +7,14 @@ by the first.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
+
+PATIENCE = timedelta(days=30)
+"""How long processes wait for the first, which alone computes what the frozen layers give."""
 
 
 @contextmanager
@@ -19,7 +23,10 @@ def joined(device: torch.device) -> Iterator[None]:
     if not distributed.is_torchelastic_launched():
         yield
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    device = own_device(device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield
     finally:
@@ -35,7 +42,7 @@ def own_device(device: torch.device) -> torch.device:
 
 def is_first() -> bool:
     """Whether this process writes files and speaks."""
-    return int(os.environ.get("RANK", "0")) == 0 if distributed.is_torchelastic_launched() else True
+    return not distributed.is_torchelastic_launched() or os.environ["RANK"] == "0"
 
 
 def wait() -> None:

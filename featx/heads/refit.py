@@ -145,14 +145,17 @@ def _fit(pipeline: Pipeline, X: NDArray[np.floating], y: NDArray[Any], weights: 
     values = X if normalizer == "passthrough" else normalizer.fit_transform(X)
     triangle = make_triangle(values)
     pipeline.set_params(normalizer="passthrough")
-    pipeline.fit(triangle.rows, y, **weights)
-    pipeline.set_params(normalizer=normalizer)
+    try:
+        pipeline.fit(triangle.rows, y, **weights)
+    finally:
+        pipeline.set_params(normalizer=normalizer)
     parts = head.estimators_ if isinstance(head, OneVsRestClassifier) else [head]
     # A class that all rows have, or none, has no weights.
     parts = [part for part in parts if hasattr(part, "coef_")]
-    W = triangle.restore(np.vstack([part.coef_ for part in parts]))
-    for part, coef in zip(parts, np.split(W, len(parts)), strict=True):
-        part.coef_ = np.array(coef, part.coef_.dtype, order="F")
+    if parts:
+        W = triangle.restore(np.vstack([part.coef_ for part in parts]))
+        for part, coef in zip(parts, np.split(W, len(parts)), strict=True):
+            part.coef_ = np.array(coef, part.coef_.dtype, order="F")
     for estimator in (head, *parts):
         estimator.n_features_in_ = X.shape[1]
     return pipeline

@@ -12,7 +12,7 @@ from featx.heads.solver.batch import (
 )
 from featx.heads.solver.rotation import Rotated, rotate
 from featx.heads.solver.row_weights import row_weights
-from featx.heads.solver.triangle import Triangle, make_triangle
+from featx.heads.solver.triangle import make_triangle
 
 __all__ = [
     "LOSSES",
@@ -20,7 +20,6 @@ __all__ = [
     "BatchFit",
     "Fits",
     "Rotated",
-    "Triangle",
     "check_rows",
     "fit_batch",
     "fit_path",

@@ -15,8 +15,6 @@ from featx.heads.solver.losses import Array
 
 RANK_TOLERANCE = 1e-14
 """Smallest share of the largest eigenvalue that is kept: what float64 tells from nothing."""
-RIDGE = 1e-11
-"""Share of the longest row's square that is added to each row's, so that rows that repeat have a triangle too."""
 CHUNK = 4096
 
 
@@ -85,12 +83,6 @@ def turn(X: Array) -> tuple[Array, Array, tuple[Array, ...]]:
         scale = np.sqrt(spectrum)
         return (vectors * scale).astype(X.dtype), spectrum, ((vectors / scale).T, X)
     return X @ vectors.astype(X.dtype), spectrum, (vectors.T,)
-
-
-def factor(products: Array) -> Array:
-    """The lower triangle whose rows have these inner products (n, n), which it overwrites."""
-    products.flat[:: len(products) + 1] += RIDGE * products.diagonal().max() or 1.0
-    return np.asarray(linalg.cholesky(products, lower=True, overwrite_a=True, check_finite=False))
 
 
 def inner_products(X: Array) -> Array:

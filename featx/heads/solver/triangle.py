@@ -10,7 +10,10 @@ import numpy as np
 from scipy import linalg
 
 from featx.heads.solver.losses import Array
-from featx.heads.solver.rotation import CHUNK, factor, inner_products
+from featx.heads.solver.rotation import CHUNK, inner_products
+
+RIDGE = 1e-11
+"""Share of the longest row's square that is added to each row's, so that rows that repeat have a triangle too."""
 
 
 @dataclass(frozen=True)
@@ -34,5 +37,11 @@ class Triangle:
 def make_triangle(X: Array) -> Triangle:
     """The triangle of X (n, d): what each row adds to those before it is a column of its own."""
     rows = np.zeros((len(X), len(X) + 1))
-    rows[:, :-1] = factor(inner_products(X))
+    rows[:, :-1] = _factor(inner_products(X))
     return Triangle(rows, X)
+
+
+def _factor(products: Array) -> Array:
+    """The lower triangle whose rows have these inner products (n, n), which it overwrites."""
+    products.flat[:: len(products) + 1] += RIDGE * products.diagonal().max() or 1.0
+    return np.asarray(linalg.cholesky(products, lower=True, overwrite_a=True, check_finite=False))
