@@ -6,7 +6,9 @@ inflates a chunk to whatever is in it. All of that is looked for in a file's str
 
 import math
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +23,8 @@ CHUNK_BYTES = 1 << 20
 """Bytes of the largest chunk that may be compressed: deflate makes at most 1,032 of one, so a gigabyte of this."""
 SLACK = 1 << 12
 """By how many bytes what does not compress may grow: a checksum, and deflate's headers."""
+SPARE = 256
+"""Open files that a process may have beside those of a store."""
 EXPANSION, FLOOR = 32, 1 << 28
 """A dataset may be so many times as large as its file, or so many bytes: columns of padded texts compress well."""
 
@@ -49,12 +53,28 @@ def open_contained(path: Path | IO[bytes], error: type[FeatxError], name: str | 
     return checked.open(path, name or str(path))
 
 
+def allow_open(files: int) -> None:
+    """Raise the limit of open files, often 1,024, as far as the system lets this process.
+
+    A source of a virtual dataset that cannot be opened is no error to HDF5, but rows that are missing.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files + SPARE if hard == resource.RLIM_INFINITY else min(files + SPARE, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 class _Checked:
     """The files that were checked on the way to one: itself, and the sources of its virtual datasets."""
 
     def __init__(self, error: type[FeatxError], folder: Path | None) -> None:
         self._error, self._folder = error, folder
-        self._sizes: dict[Path, int] = {}
+        self._sizes: dict[str, int] = {}
 
     def open(self, path: Path | IO[bytes], name: str) -> h5py.File:
         """Open a file, and check it."""
@@ -92,6 +112,7 @@ class _Checked:
             raise self._error(f"{name} must be in the file itself, but its data are in another; do not use it")
         if stored.get_layout() == h5d.VIRTUAL:
             size += sum(self._source(source, name) for source in _virtual_sources(stored))
+            allow_open(len(self._sizes))
         filters = [stored.get_filter(number)[0] for number in range(stored.get_nfilters())]
         if wrong := sorted(set(filters) - FILTERS.keys()):
             raise self._error(f"{name} must be stored with no filter but {', '.join(FILTERS.values())}, "
@@ -122,16 +143,18 @@ class _Checked:
         """Check a file that a virtual dataset is made of, once, and say how many bytes it has."""
         if source == ".":
             return 0
+        if source in self._sizes:
+            return self._sizes[source]
         if self._folder is None or "%" in source or os.path.isabs(source):  # noqa: PTH117 - a text, not yet a path
             raise self._error(f"{name} must be made of files in its own folder, got {source!r}; do not use it")
         path = (self._folder / source).resolve()
         if not path.is_relative_to(self._folder) or not path.is_file():
             raise self._error(f"{name} must be made of files in its own folder, got {source!r}, "
                               "which is none; copy the folder whole")  # fmt: skip
-        if path not in self._sizes:
-            self._sizes[path] = path.stat().st_size
-            self.open(path, str(path)).close()
-        return self._sizes[path]
+        # It may have no sources itself: HDF5 would look for them in the folder of this one, and not in that checked.
+        _Checked(self._error, None).open(path, str(path)).close()
+        self._sizes[source] = path.stat().st_size
+        return self._sizes[source]
 
 
 def _virtual_sources(stored: Any) -> Iterator[str]:

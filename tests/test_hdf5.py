@@ -149,3 +149,10 @@ def test_a_source_whose_name_is_no_text_is_no_way_out(tmp_path: Path) -> None:
         h5py.h5d.create(file.id, b"v", h5py.h5t.NATIVE_INT64, space, stored)
     with pytest.raises((StoreError, UnicodeDecodeError)):
         open_contained(tmp_path / "a.h5", StoreError)
+
+
+def test_a_source_has_no_sources_itself(tmp_path: Path) -> None:
+    made(tmp_path / "y.h5", numbers)
+    made(tmp_path / "parts" / "nested.h5", of("y.h5"))
+    with pytest.raises(StoreError, match=r"own folder, got 'y\.h5'; do not use it"):
+        open_contained(made(tmp_path / "top.h5", of("parts/nested.h5")), StoreError)

@@ -114,3 +114,10 @@ def test_one_of_devices_and_measure(arguments: tuple[str, ...]) -> None:
     done = run("--images", "10M", *arguments)
     assert done.exit_code == 2
     assert "featx plan takes one of --devices and --measure" in done.output
+
+
+def test_views_and_how_a_store_is_kept_are_those_of_extract() -> None:
+    assert "10 at 224 px" in run("--images", "10", "--views", "8", "--devices", "H200").output
+    done = run("--images", "10", "--devices", "H200", "--assemble", "virtual", "--store-dtype", "float16")
+    assert done.exit_code == 1
+    assert "--store-dtype float16 is for --assemble copy" in done.output

@@ -125,6 +125,7 @@ def test_a_killed_driver_is_resumed(tmp_path, cluster, oxford):
         time.sleep(0.01)
     driver.kill()
     driver.wait()
+    assert any(parts.glob("*.part.h5"))
     assert not store.exists()
     assert on_ray(photos, store).rows == 90
     assert store.read_bytes() == (tmp_path / "one.h5").read_bytes()

@@ -199,3 +199,23 @@ def test_pictures_in_memory_are_no_files_to_share(tmp_path, oxford):
     pictures = [(Image.new("RGB", (40, 40)), 0)]
     with pytest.raises(SpecError, match="source of a shard"):
         extract(pictures, tmp_path / "a.h5", SPEC, shard="1/2")
+
+
+def test_an_image_that_broke_since_is_a_failure_and_no_row(photos, tmp_path, oxford):
+    store = tmp_path / "s.h5"
+    shards(photos, store, (1, 2), count=2)
+    (photos / "red" / "0.png").write_bytes(b"broken")
+    reports = shards(photos, store, (1, 2), count=2)
+    assert [path for report in reports for path, _ in report.failures] == ["red/0.png"]
+    report = assemble_shards(store)
+    assert (report.rows, [path for path, _ in report.failures]) == (23, ["red/0.png"])
+    with Store(store) as opened:
+        assert "red/0.png" not in opened.paths
+
+
+def test_a_failure_of_an_image_that_has_gone_is_forgotten(photos, tmp_path, oxford):
+    store = tmp_path / "s.h5"
+    (photos / "red" / "0.png").write_bytes(b"broken")
+    shards(photos, store, (1, 2), count=2)
+    (photos / "red" / "0.png").unlink()
+    assert extract(photos, store, SPEC).failures == []

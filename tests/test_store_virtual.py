@@ -1,6 +1,8 @@
 """Stores that refer to part files, stores in float16, and what a reading touches."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -207,3 +209,32 @@ def test_a_row_is_read_from_its_chunk_alone(tmp_path: Path, how: str) -> None:
 
 def chunks(dataset: h5py.Dataset) -> list[h5py.h5d.StoreInfo]:
     return [dataset.id.get_chunk_info(number) for number in range(dataset.id.get_num_chunks())]
+
+
+def test_more_parts_than_files_may_be_open(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from featx.errors import StoreError
+from featx.store import Part, PartFolder, Store, assemble
+from test_store_virtual import SPEC, features, golden, table
+
+target, hard = Path(sys.argv[1]), int(sys.argv[2])
+whole, values = table(150), features(150)
+with PartFolder(target) as folder:
+    for row in range(150):
+        one = {name: array[row : row + 1] for name, array in values.items()}
+        folder.write(Part([whole.paths[row]], [whole.digests[row]], [False], one))
+    assemble(target, whole, SPEC, golden(), folder.part_files(), scratch=folder.path, how="virtual")
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+with Store(target) as store:
+    try:
+        print(np.array_equal(store.read(SPEC.widths), np.hstack(list(values.values()))))
+    except StoreError as error:
+        print(error)
+"""
+    for hard, said in ((4096, "True"), (100, "lacks rows whose part file cannot be opened: its 150 parts must be")):
+        command = [sys.executable, "-c", code, str(tmp_path / f"{hard}.h5"), str(hard)]
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+        assert said in done.stdout, done.stdout + done.stderr

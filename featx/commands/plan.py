@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from featx.augment import DEFAULT
 from featx.commands.options import Blocks, Pools, echo_json, json_option
 from featx.spec import PRECISIONS, ExtractSpec
 
@@ -59,7 +60,8 @@ def command(
     if measure == bool(devices):
         raise click.UsageError("featx plan takes one of --devices and --measure; give --devices 8xH100, or --measure")
     fields = {name: options.pop(name) for name in ("size", "blocks", "pools", "views")}
-    spec = ExtractSpec(precision=precision or ("bf16" if devices else "fp32"), **fields)
+    augment = DEFAULT if fields["views"] > 1 else ""
+    spec = ExtractSpec(precision=precision or ("bf16" if devices else "fp32"), augment=augment, **fields)
     found = plan(images, spec, devices=devices, **options)
     if as_json:
         echo_json(dataclasses.asdict(found))

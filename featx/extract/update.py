@@ -96,12 +96,15 @@ class Ledger:
         self.plan = plan_groups(np.flatnonzero(self.digests == b""), images_per_part(spec))
         mine = shard.pick(self.plan) if shard else self.plan
         own = np.concatenate([np.zeros(0, np.int64), *mine])
-        checked = own[:0] if believing else own
+        failed = listing.paths.find(Texts.of(path for path, _ in done.failures))
+        # An image that a part failed on may have features from before, which then are of other bytes.
+        checked = np.unique(failed[failed >= 0]) if believing else own
         found = _known(listing, done.paths, done.digests)
         self.digests = np.where(self.digests != b"", self.digests, found)
         self.digests[checked] = _still_valid(found, listing, workers, checked)[checked]
-        failed = listing.paths.find(Texts.of(path for path, _ in done.failures))
-        mine_too = np.isin(failed, own) | (shard is None)
+        listed = failed >= 0
+        listed[listed] = self.digests[failed[listed]] == b""
+        mine_too = listed & (np.isin(failed, own) | (shard is None))
         self.failures = [failure for failure, here in zip(done.failures, mine_too, strict=True) if here]
         self.failures += [] if shard else listing.failures
         self._tried = self.digests != b""

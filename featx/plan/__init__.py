@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from featx.errors import SpecError
 from featx.plan.rates import Rate, known_devices, measure, rate_of
 from featx.spec import ExtractSpec
+from featx.store import check_storage
 
 __all__ = ["Plan", "Rate", "known_devices", "parse_count", "parse_devices", "plan"]
 
@@ -68,10 +69,11 @@ def plan(
     Raises
     ------
     SpecError
-        If ``devices`` is not like ``8xH100``.
+        If ``devices`` is not like ``8xH100``, or no store is kept so.
     EngineError
         If the table knows no rate of the device.
     """
+    check_storage(assembly, store_dtype)
     spec = spec or ExtractSpec()
     count, name = parse_devices(devices) if devices else (1, "")
     rate = rate_of(name, spec) if name else measure(spec, device, engine)

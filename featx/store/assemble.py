@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from featx.errors import SpecError, StoreError
-from featx.hdf5 import open_contained
+from featx.hdf5 import allow_open, open_contained
 from featx.packages import installed
 from featx.rows import Rows, code_labels
 from featx.spec import ExtractSpec
@@ -98,6 +98,7 @@ def assemble(
         sources = virtual.adopt(target, sources)
     else:
         _check_room(target, len(table.paths) * (2 if dtype == "float16" else 4) * spec.width)
+    allow_open(2 * len(sources))
     try:
         with ExitStack() as stack:
             files = [stack.enter_context(open_contained(path, StoreError)) for path in sources]

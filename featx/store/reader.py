@@ -227,6 +227,11 @@ class Store:
         for start, stop in pairwise([0, *cuts.tolist(), len(rows)] if len(rows) else []):
             low, high = rows[start], rows[stop - 1] + 1
             target[start:stop] = dataset[low:high][rows[start:stop] - low]
+        if dataset.is_virtual and np.isnan(target).all(axis=1).any():
+            raise StoreError(
+                f"{name} of {self.path} lacks rows whose part file cannot be opened: its {len(self.parts)} parts must be "
+                "beside it, and so many files may be open; raise that with ulimit -n"
+            )
 
     def _strings(self, name: str) -> list[str]:
         with self._reading():

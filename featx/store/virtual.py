@@ -15,6 +15,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from featx.atomic import blaming, replacing
+from featx.errors import StoreError
+from featx.hdf5 import open_contained
+
 SUFFIX = ".rows"
 MISSING = np.float32(np.nan)
 """What HDF5 gives for rows of a part that is no longer there."""
@@ -42,13 +46,14 @@ def adopt(store: Path, sources: Iterable[Path]) -> list[Path]:
     A store is a part like another, if it holds its features; of a virtual one its parts are there.
     """
     folder = rows_folder(store)
-    folder.mkdir(exist_ok=True)
     parts = list[Path]()
-    for source in sources:
-        with h5py.File(source, "r") as file:
-            names = referred(file)
-        of = [source.parent / name for name in sorted(names)] or [source]
-        parts += [part if part.parent == folder else _adopt(folder, part) for part in of]
+    with blaming(folder, StoreError):
+        folder.mkdir(exist_ok=True)
+        for source in sources:
+            with open_contained(source, StoreError) as file:
+                names = referred(file)
+            of = [source.parent / name for name in sorted(names)] or [source]
+            parts += [part if part.parent == folder else _adopt(folder, part) for part in of]
     return parts
 
 
@@ -63,9 +68,8 @@ def _adopt(folder: Path, part: Path) -> Path:
     try:
         os.link(part, target)
     except OSError:
-        temporary = folder / f".{target.name}.tmp"
-        shutil.copyfile(part, temporary)
-        temporary.replace(target)
+        with replacing(target, StoreError) as temporary:
+            shutil.copyfile(part, temporary)
     return target
 
 
