@@ -384,6 +384,7 @@ def test_the_command_tunes_and_says_what_it_gained(place, tmp_path):
     assert result.exit_code == 0, result.output
     assert f"{output}: validation accuracy " in result.output
     result = CliRunner().invoke(main, [*arguments, "--overwrite", "--json"])
+    assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["model"] == str(output)
 
 

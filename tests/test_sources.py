@@ -24,6 +24,7 @@ from featx.images import list_images
 from featx.images.files import LocalFiles
 from featx.images.sources import facts
 from featx.images.sources import tar as tar_source
+from featx.images.thumbnails import thumbnail
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -571,6 +572,22 @@ def test_a_saved_data_set_has_its_splits_beside_it(files, tmp_path, name):
     (saved / "dataset_dict.json").write_text(json.dumps({"splits": [name]}))
     with pytest.raises(ListingError, match=r"dataset_dict\.json must name splits that are folders beside it, got"):
         list_images(saved)
+
+
+def test_paths_given_with_a_root_stay_below_it(files, tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "in.png").write_bytes(files[0][2])
+    (tmp_path / "secret.png").write_bytes(files[0][2])
+    paths = ["in.png", "../secret.png", str(tmp_path / "secret.png"), "x/../../secret.png"]
+    listing = list_images(paths, tmp_path / "root")
+    assert listing.read(0) == files[0][2]
+    for row in (1, 2, 3):
+        for read in (listing.read, listing.size):
+            with pytest.raises(ImageError, match="leads out of the root"):
+                read(row)
+    assert list_images([str(tmp_path / "secret.png")]).read(0) == files[0][2]
+    with pytest.raises(ImageError, match="leads out of the root"):
+        thumbnail(tmp_path / "root", "../secret.png")
 
 
 def test_a_data_set_without_rows_is_refused():

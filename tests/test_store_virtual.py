@@ -234,7 +234,7 @@ with Store(target) as store:
     except StoreError as error:
         print(error)
 """
-    for hard, said in ((4096, "True"), (100, "lacks rows whose part file cannot be opened: its 150 parts must be")):
+    for hard, said in ((4096, "True"), (100, "lacks rows whose part file cannot be opened: all parts must be")):
         command = [sys.executable, "-c", code, str(tmp_path / f"{hard}.h5"), str(hard)]
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
         assert said in done.stdout, done.stdout + done.stderr

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from featx.errors import ListingError
+from featx.errors import ImageError, ListingError
 from featx.images.formats import picture_suffixes, suffix_of
 from featx.images.walk import Found, walk
 from featx.packages import lacking, need
@@ -36,6 +36,17 @@ class Files(Protocol):
 
     def walk(self) -> Found:
         """The image files, and those that hold many images; ``OSError`` if a service does not say."""
+
+
+def check_below(root: str | Path, path: str) -> None:
+    """Raise ``ImageError`` if a path leads out of its root: a store's may be a stranger's. Links are followed."""
+    if is_url(root):
+        out = ".." in path.split("/")
+    else:
+        top = Path(os.path.abspath(root))  # noqa: PTH100 - not resolved: links in a person's own folder are followed
+        out = not Path(os.path.abspath(top / path)).is_relative_to(top)  # noqa: PTH100
+    if out:
+        raise ImageError("leads out of the root")
 
 
 class LocalFiles:

@@ -20,7 +20,7 @@ FORMAT = "image/webp"
 def small_copies(root: Path, paths: dict[int, str]) -> dict[int, str]:
     """Each image as the base64 text of a small WebP, by its number; one that cannot be read has none."""
     with ThreadPoolExecutor(cpu_count()) as pool:
-        copies = pool.map(lambda path: _small_copy(root / path), paths.values())
+        copies = pool.map(lambda path: _small_copy(root, path), paths.values())
         return {number: copy for number, copy in zip(paths, copies, strict=True) if copy}
 
 
@@ -29,9 +29,9 @@ def data_uri(pixels: NDArray[np.uint8]) -> str:
     return f"data:{FORMAT};base64,{_encode(Image.fromarray(pixels))}"
 
 
-def _small_copy(path: Path) -> str:
+def _small_copy(root: Path, path: str) -> str:
     try:
-        return _encode(thumbnail(path))
+        return _encode(thumbnail(root, path))
     except (OSError, ImageError):
         return ""
 

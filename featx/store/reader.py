@@ -219,19 +219,15 @@ class Store:
 
     def _read_into(self, target: np.ndarray, name: str, rows: np.ndarray | None) -> None:
         dataset = self._file[f"features/{name}"]
-        if rows is None:
-            rows = np.arange(self.rows)
+        rows = np.arange(self.rows) if rows is None else rows
         row_bytes = dataset.dtype.itemsize * target.shape[1]
         chunks, blocks = (rows // max(1, size // row_bytes) for size in (layout.CHUNK_BYTES, layout.BLOCK_BYTES))
         cuts = np.flatnonzero((np.diff(chunks) > 1) | (np.diff(blocks) > 0)) + 1
         for start, stop in pairwise([0, *cuts.tolist(), len(rows)] if len(rows) else []):
             low, high = rows[start], rows[stop - 1] + 1
             target[start:stop] = dataset[low:high][rows[start:stop] - low]
-        if dataset.is_virtual and np.isnan(target).all(axis=1).any():
-            raise StoreError(
-                f"{name} of {self.path} lacks rows whose part file cannot be opened: its {len(self.parts)} parts must be "
-                "beside it, and so many files may be open; raise that with ulimit -n"
-            )
+        if dataset.is_virtual:
+            virtual.check_read(target, f"{name} of {self.path}")
 
     def _strings(self, name: str) -> list[str]:
         with self._reading():

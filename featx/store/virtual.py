@@ -91,6 +91,15 @@ def create_virtual(
     group.create_virtual_dataset(name, virtual, fillvalue=MISSING)
 
 
+def check_read(rows: np.ndarray, whose: str) -> None:
+    """Raise ``StoreError`` if rows (n, width) that were read are among the `MISSING`: HDF5 says nothing of them."""
+    if np.isnan(rows).all(axis=1).any():
+        raise StoreError(
+            f"{whose} lacks rows whose part file cannot be opened: all parts must be beside the store, and as many "
+            "files may be open; raise that with ulimit -n"
+        )
+
+
 def tidy(store: Path, used: Iterable[str]) -> None:
     """Remove the parts that a store no longer refers to."""
     folder, kept = rows_folder(store), {Path(name).name for name in used}

@@ -74,7 +74,7 @@ def _tile(paths: Sequence[str], text: str, root: Path, unread: list[str]) -> NDA
     tile = Image.new("RGB", (SIDE * len(paths), SIDE + (len(paths) + 1) * LINE), WHITE)
     for place, path in enumerate(paths):
         try:
-            picture = thumbnail(root / path)
+            picture = thumbnail(root, path)
         except (OSError, ImageError):
             unread.append(path)
             picture = _crossed()

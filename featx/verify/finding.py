@@ -1,13 +1,11 @@
 """Where the images of a store are, and whether they still have the bytes that were extracted."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from featx.errors import ListingError
+from featx.errors import ImageError, ListingError
 from featx.images import Listing, list_images
-from featx.images.files import is_url
 from featx.texts import Texts
 from featx.words import count
 
@@ -31,7 +29,7 @@ def find_images(paths: Texts, digests: list[bytes], root: str | Path, store: str
         If there is none of them.
     """
     files = list_images(list(paths), root)
-    found = _sort_out(files, range(len(paths)), paths, digests, root)
+    found = _sort_out(files, range(len(paths)), paths, digests)
     if len(found.gone) < len(paths):
         return found
     listing = list_images(root)
@@ -45,31 +43,19 @@ def find_images(paths: Texts, digests: list[bytes], root: str | Path, store: str
     )
 
 
-def _sort_out(
-    listing: Listing, rows: Iterable[int], paths: Texts, digests: list[bytes], root: str | Path | None = None
-) -> Found:
-    """Which of ``paths``, each at one of the ``rows`` of a listing or at -1, have their digests.
-
-    With a ``root``, paths that lead out of it are not followed: a store may be a stranger's.
-    """
+def _sort_out(listing: Listing, rows: Iterable[int], paths: Texts, digests: list[bytes]) -> Found:
+    """Which of ``paths``, each at one of the ``rows`` of a listing or at -1, have their digests."""
     same, changed, gone = list[int](), list[str](), list[tuple[str, str]]()
     for row, path, digest in zip(rows, paths, digests, strict=True):
         try:
             if row < 0:
                 gone.append((path, "is not listed"))
-            elif root is not None and _leads_out(path, root):
-                gone.append((path, "leads out of the root"))
             elif listing.digest(row).encode() == digest:
                 same.append(row)
             else:
                 changed.append(path)
+        except ImageError as error:
+            gone.append((path, str(error)))
         except (OSError, ValueError) as error:
             gone.append((path, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
     return Found(listing, tuple(same), tuple(changed), tuple(gone))
-
-
-def _leads_out(path: str, root: str | Path) -> bool:
-    if is_url(root):
-        return ".." in path.split("/")
-    top = Path(os.path.abspath(root))  # noqa: PTH100 - not resolved: links in a person's own folder are followed
-    return not Path(os.path.abspath(top / path)).is_relative_to(top)  # noqa: PTH100

@@ -11,7 +11,7 @@ from PIL import Image
 
 from featx.errors import ImageError, ListingError
 from featx.images.colors import to_rgb
-from featx.images.files import files_below, no_root
+from featx.images.files import check_below, files_below, no_root
 from featx.images.listing import Listing
 from featx.images.sources.facts import Collected
 from featx.images.sources.huggingface import list_dataset
@@ -26,20 +26,26 @@ def list_object(source: Any, root: str | Path | None) -> Listing:
     if not len(source):
         raise ListingError("a sequence of images must name at least one path, got none")
     if isinstance(source, Sequence) and isinstance(source[0], str | os.PathLike):
-        return _list_paths(source, root or "")
+        return _list_paths(source, root)
     no_root(root, f"a {type(source).__name__}")
     return _list_files(source) or _list_pictures(source)
 
 
-def _list_paths(source: Sequence[str | Path], root: str | Path) -> Listing:
-    """Paths in their order, not looked up."""
+def _list_paths(source: Sequence[str | Path], root: str | Path | None) -> Listing:
+    """Paths in their order, not looked up; those with a root must stay below it."""
     try:
         paths = Texts.of(os.fspath(path).replace(os.sep, "/") for path in source)
     except UnicodeEncodeError as error:
         raise ListingError(f"a sequence of images must hold names of files, got {error.object!r}") from None
-    files = files_below(root)
-    return Listing(files.root, Rows(paths, Column.filled((), len(paths))), lambda row: files.read(paths[row]),
-                   size=lambda row: files.size(paths[row]))  # fmt: skip
+    files = files_below(root or "")
+
+    def below(row: int) -> str:
+        if root is not None:
+            check_below(root, paths[row])
+        return paths[row]
+
+    return Listing(files.root, Rows(paths, Column.filled((), len(paths))), lambda row: files.read(below(row)),
+                   size=lambda row: files.size(below(row)))  # fmt: skip
 
 
 def _list_files(source: Any) -> Listing | None:

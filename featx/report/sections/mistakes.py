@@ -8,6 +8,7 @@ import numpy as np
 from featx.errors import ImageError, WeightsError
 from featx.explain import Explainer, overlay
 from featx.explain.maps import NOTES
+from featx.images.files import check_below
 from featx.model import Model
 from featx.report.decisions import Decisions
 from featx.report.pictures import data_uri
@@ -75,6 +76,7 @@ def _explained(rows: list[Mistake], root: Path, model: Model, device: str) -> tu
 
 def _with_maps(row: Mistake, root: Path, explainer: Explainer) -> Mistake:
     try:
+        check_below(root, row.path)
         found = explainer(root / row.path, classes=(row.guess, row.true))
     except ImageError:
         return row
