@@ -94,6 +94,7 @@ class Split:
 
     def run(self, recipe: Recipe) -> dict[str, object]:
         """Validate a recipe, then train as long on all training images."""
+        began = time.perf_counter()
         self._freeze(frozen_block(recipe.first or 0))
         outcome, score, log = self._stage(recipe, self.base, self.data.train, None)
         _, all_score, _ = self._stage(recipe, self.full, self.data.every, recipe.epochs)
@@ -101,6 +102,7 @@ class Split:
             "recipe": asdict(recipe), "head": self.head, "val_start": outcome.first.accuracy,
             "val_best": outcome.best.accuracy, "epoch": outcome.epoch, "val": [row["val_accuracy"] for row in log],
             "test_without_val": score.accuracy, "test": all_score.accuracy,
+            "seconds": time.perf_counter() - began,
         }  # fmt: skip
 
     @torch.inference_mode()
@@ -192,7 +194,7 @@ def main() -> None:
         (options.work / "recipes.json").write_text(json.dumps(results, indent=1))
         if len(results[name]) == len(tuners):
             mean = {key: np.mean([row[key] for row in results[name].values()])
-                    for key in ("head", "val_start", "val_best", "test")}  # fmt: skip
+                    for key in ("head", "val_start", "val_best", "test", "seconds")}  # fmt: skip
             say(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in mean.items()))
 
 

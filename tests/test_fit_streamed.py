@@ -1,5 +1,6 @@
 """Softmax fitted block by block from disk, against scikit-learn's fit of the same rows in memory."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from featx.commands import main
-from featx.errors import DataError, StoreError
+from featx.errors import DataError, ModelError, StoreError
 from featx.evaluate import evaluate
 from featx.fit import fit, streamed
 from featx.heads import make_head
 from featx.model import Model, load_model
+from featx.report import report
 from featx.spec import ExtractSpec
 from featx.store import RowTable, Store, assemble
 from featx.store.parts import Part, PartFolder
@@ -79,10 +81,14 @@ def test_it_is_saved_evaluated_and_leaves_no_scratch(tmp_path: Path) -> None:
     assert model.spec.blocks == (2,)
     assert model.info["streamed"]["passes"] > 0
     assert model.info["rows"] == 3 * ROWS // 4
-    report = evaluate(model, path)
-    assert report["n"] == ROWS - model.info["rows"]
-    assert 0.4 < report["accuracy"] < 1
+    scores = evaluate(model, path)
+    assert scores["n"] == ROWS - model.info["rows"]
+    assert 0.4 < scores["accuracy"] < 1
     assert {entry.name for entry in tmp_path.iterdir()} == {"s.h5", "m.featx"}
+    said = CliRunner().invoke(main, ["info", str(tmp_path / "m.featx")]).output
+    assert "fitted on: 300 of 400 rows" in said
+    with pytest.raises(ModelError, match=r"must be a model that featx fit chose by cross-validation, .* has no search"):
+        report(tmp_path / "m.featx", tmp_path / "r.html", store=path)
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -119,9 +125,7 @@ def test_no_convergence_and_a_full_disk_are_errors(tmp_path: Path, monkeypatch: 
     with pytest.raises(DataError, match=r"softmax did not converge in .* passes .*; give a smaller --C"):
         fit(path, head="softmax", C=1e4, stream=True)
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    # /dev/full takes nothing, as a disk that has no room.
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: io.FileIO("/dev/full", "w+"))
     with pytest.raises(StoreError, match="cannot be written: No space left on device"):
         fit(path, head="softmax", C=1.0, stream=True)

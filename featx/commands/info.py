@@ -39,7 +39,9 @@ def _in_short(facts: dict[str, Any]) -> dict[str, Any]:
     short["images"] = f"{spec['size']} × {spec['size']}, {spec['resize']}, {spec['interpolation']}, {spec['precision']}"
     short["trunk"] = f"{spec['trunk']} ({spec['trunk_digest'][:12]})"
     if "search" in facts:
-        short |= _chosen(facts["search"]) | {"C": facts["C"], "fitted on": facts["fitted_on"]}
+        short |= _chosen(facts["search"])
+    if "fitted_on" in facts:
+        short |= {name: facts[key] for name, key in (("C", "C"), ("fitted on", "fitted_on")) if key in facts}
     if "nested" in facts:
         short["not flattered by the choice"] = _mean(facts["nested"])
     for name in ("sample_weight", "calibration", "augmentation"):

@@ -64,7 +64,8 @@ def fit_softmax(
             if not np.isfinite(values).all():
                 raise DataError(f"features of {store.path} must be finite to fit on, but some are NaN or infinite")
             values = values if isinstance(normalizer, str) else normalizer.transform(values)
-            values.astype(np.float32, copy=False).tofile(file)
+            # Not tofile: of a full disk it says only how many values were written.
+            file.write(np.ascontiguousarray(values, np.float32).data)
             first = -done % stride
             sample[(done + first) // stride :][: len(values[first::stride])] = values[first::stride]
             done += len(values)

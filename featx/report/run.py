@@ -123,6 +123,11 @@ def open_run(
             "featx extract IMAGES --output photos.h5, and featx fit photos.h5 --output photos.featx"
         )
     model = None if is_store(path) else load_model(path)
+    if model is not None and "search" not in model.info:
+        raise ModelError(
+            f"RUN of report must be a model that featx fit chose by cross-validation, but {path} has no search, as one "
+            "fitted with --stream; give its store, or fit it without --stream"
+        )
     if store and model is None:
         raise SpecError(f"--store of report is for a model, but {path} is a store itself; leave it out")
     chosen = path if model is None else Path(store) if store else find_store(model, path)
