@@ -7,7 +7,6 @@ import re
 import resource
 import struct
 import sys
-import threading
 import time
 import warnings
 import zlib
@@ -202,7 +201,6 @@ def run(folder: Path) -> dict[str, object]:
         "slowest": slowest,
         "decoding_mb": before,
         "peak_mb": peak_mb(),
-        "threads": threading.active_count(),
     }
 
 

@@ -41,12 +41,28 @@ def decoder() -> Iterator[Decoder]:
     made.close()
 
 
-def test_threads_and_processes_load_the_same(shared_photos: Path, tmp_path: Path) -> None:
+def workers() -> list[str]:
+    """The processes of this one's that decode; where there is no /proc, as if there was one."""
+    tasks = Path(f"/proc/{os.getpid()}/task")
+    if not tasks.is_dir():
+        return ["unknown"]
+    pids = [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+    return [pid for pid in pids if b"featx.images.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_threads_and_processes_load_the_same(
+    shared_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = [*sorted(map(str, shared_photos.rglob("*.png"))), str(tmp_path / "bad.png"), str(tmp_path / "missing.png")]
     (tmp_path / "bad.png").write_bytes(png()[:100])
     listing = list_images(paths)
     rows = range(len(paths))
-    here, there = (list(load_images(listing, rows, SPEC, 2, decode_timeout=seconds)) for seconds in (None, 60))
+    here = list(load_images(listing, rows, SPEC, 2))
+    monkeypatch.setenv(TIMEOUT, "60")
+    images = load_images(listing, rows, SPEC, 2)
+    there = [next(images)]
+    assert workers()
+    there += images
     for one, other in zip(here, there, strict=True):
         assert (one.path, one.digest, one.reason, one.turned) == (other.path, other.digest, other.reason, other.turned)
         assert np.array_equal(one.views, other.views)
@@ -56,11 +72,13 @@ def test_threads_and_processes_load_the_same(shared_photos: Path, tmp_path: Path
 
 def test_an_image_that_takes_too_long_is_given_up_and_the_next_is_decoded(decoder: Decoder) -> None:
     decoder(png(), DIGEST)
-    decoder._seconds = 0.5
+    child, decoder._seconds = decoder._child, 0.5
     began = time.monotonic()
     with pytest.raises(ImageError, match=r"^not decoded in 0\.5 seconds \(--decode-timeout\)$"):
         decoder(SLOW, DIGEST)
     assert time.monotonic() - began < 5
+    assert child is not None
+    assert child.returncode is not None
     decoder._seconds = 60
     assert np.array_equal(decoder(png(), DIGEST).views, prepare_views(png(), DIGEST, SPEC).views)
 
@@ -115,15 +133,15 @@ def test_the_option_of_a_command_is_that_of_all_that_decodes_for_it(tmp_path: Pa
     assert CliRunner().invoke(main, [*command, "--decode-timeout", "inf"]).exit_code == 2
 
 
-def test_nothing_is_left_running(shared_photos: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_nothing_is_left_running(shared_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TIMEOUT, "60")
     listing = list_images(shared_photos)
-    images = load_images(listing, range(len(listing)), SPEC, 2, decode_timeout=60)
+    images = load_images(listing, range(len(listing)), SPEC, 2)
     next(images)
+    assert workers()
     images.close()
-    children = Path(f"/proc/{os.getpid()}/task")
-    if children.is_dir():
-        pids = [pid for task in children.iterdir() for pid in (task / "children").read_text().split()]
-        assert not [pid for pid in pids if b"featx.images.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert not workers()
 
 
 def test_nothing_is_imported_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ import itertools
 import json
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -219,3 +221,22 @@ def test_a_failure_of_an_image_that_has_gone_is_forgotten(photos, tmp_path, oxfo
     shards(photos, store, (1, 2), count=2)
     (photos / "red" / "0.png").unlink()
     assert extract(photos, store, SPEC).failures == []
+
+
+def test_one_that_waits_does_not_keep_shards_from_their_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("featx.store.locking.INSTANT", 1.0)
+    entered = threading.Event()
+
+    def wait():
+        with PartFolder(tmp_path / "s.h5", wait=True):
+            entered.set()
+
+    with PartFolder(tmp_path / "s.h5", shard="1/2") as folder:
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        for _ in range(3):
+            time.sleep(0.2)
+            with folder.alone():
+                assert not entered.is_set()
+    waiting.join(10)
+    assert entered.is_set()

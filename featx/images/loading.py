@@ -82,15 +82,13 @@ def load_images(
     spec: ExtractSpec,
     workers: int,
     max_pixels: int = MAX_PIXELS,
-    decode_timeout: float | None = None,
 ) -> Generator[Loaded]:
     """Load images of a listing in ``workers`` threads and give them in the order of ``rows``.
 
-    Pillow and hashlib release the interpreter's lock, so threads decode side by side and beside the trunk. With
-    ``decode_timeout``, by default that of the environment, each decodes in a process, which is ended if an image takes
-    longer than so many seconds.
+    Pillow and hashlib release the interpreter's lock, so threads decode side by side and beside the trunk. Where
+    the environment says how long an image may take (`featx.images.worker.TIMEOUT`), each decodes in a process.
     """
-    seconds = decode_timeout or timeout_given()
+    seconds = timeout_given()
     decoders = [Decoder(spec, max_pixels, seconds) for _ in range(workers)] if seconds else []
     idle = list(decoders)
 

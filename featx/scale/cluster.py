@@ -61,8 +61,8 @@ class Cluster:
             return
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
-            context = ray.init(address=self.address, include_dashboard=None if self.address else False,
-                               log_to_driver=False, logging_level="WARNING")  # fmt: skip
+            ray.init(address=self.address, include_dashboard=None if self.address else False,
+                     log_to_driver=False, logging_level="WARNING")  # fmt: skip
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             where = self.address or os.environ.get("RAY_ADDRESS") or "a new cluster on this machine"
             raise EngineError(f"--ray-address must be a Ray cluster that runs, got {where}: {error}") from error
@@ -73,7 +73,6 @@ class Cluster:
             yield ray
         finally:
             ray.shutdown()
-            del context
 
     def size(self, nodes: Sequence[dict[str, float]]) -> Size:
         """The workers, given the resources of each node.

@@ -1,6 +1,7 @@
 """Who may write a store's parts: one process alone, or shards of one run side by side."""
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,9 @@ ALONE = "lock"
 """The file whose lock is held for the length of a run, or by a shard for the instant in which it begins."""
 INSTANT = 20.0
 """Seconds that a shard waits for others to begin; a run that has the lock does not give it back so soon."""
+
+POLL = 0.5
+"""Seconds after which one that waits looks again."""
 
 
 class FolderLock:
@@ -35,8 +39,18 @@ class FolderLock:
 
     def acquire(self) -> None:
         """Take it; an ``OSError`` if the folder cannot be written."""
+        while True:
+            try:
+                return self._attempt()
+            except StoreLocked:
+                if not self._wait:
+                    raise
+            # Without any lock meanwhile: the shard that is waited for needs one to begin.
+            time.sleep(POLL)
+
+    def _attempt(self) -> None:
         try:
-            self._alone.acquire(timeout=-1 if self._wait else INSTANT if self._own else 0)
+            self._alone.acquire(timeout=INSTANT if self._own else 0)
         except filelock.Timeout:
             raise self._locked("") from None
         try:
@@ -74,7 +88,7 @@ class FolderLock:
 
     def _acquire(self, lock: filelock.BaseFileLock, shard: str) -> None:
         try:
-            lock.acquire(timeout=-1 if self._wait else 0)
+            lock.acquire(timeout=0)
         except filelock.Timeout:
             raise self._locked(f" (shard {shard})") from None
 

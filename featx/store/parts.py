@@ -18,8 +18,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from featx.atomic import replacing
-from featx.errors import SpecError, StoreCorrupt, StoreError, StoreLocked
+from featx.atomic import blaming, replacing
+from featx.errors import SpecError, StoreCorrupt, StoreError
 from featx.hdf5 import open_contained
 from featx.spec import ExtractSpec
 from featx.store import layout
@@ -73,16 +73,12 @@ class PartFolder:
         self.alone = self._lock.alone
 
     def __enter__(self) -> "PartFolder":
-        try:
+        with blaming(self.path, StoreError):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             # The lock is ours alone, so nobody is at work on what a killed process left half-written.
             for temporary in () if self._shard else self.path.glob(".*.tmp"):
                 temporary.unlink(missing_ok=True)
-        except StoreLocked:
-            raise
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
         return self
 
     def __exit__(
@@ -137,11 +133,8 @@ class PartFolder:
 
     def note(self, job: Mapping[str, Any]) -> None:
         """Keep for the assembling of shards what they were started with; JSON."""
-        try:
-            with replacing(self.path / JOB) as temporary:
-                temporary.write_text(json.dumps(job))
-        except OSError as error:
-            raise _unwritable(self.path / JOB, error) from error
+        with replacing(self.path / JOB, StoreError) as temporary:
+            temporary.write_text(json.dumps(job))
 
     @property
     def job(self) -> dict[str, Any] | None:
@@ -171,11 +164,8 @@ class PartFolder:
             path.unlink()
 
     def _write(self, name: str, fill: Callable[[h5py.File], None]) -> None:
-        try:
-            with writing(self.path / name) as file:
-                fill(file)
-        except OSError as error:
-            raise _unwritable(self.path / name, error) from error
+        with blaming(self.path / name, StoreError), writing(self.path / name) as file:
+            fill(file)
 
 
 def _fill_part(file: h5py.File, part: Part) -> None:
@@ -205,7 +195,3 @@ def _sound(path: Path) -> bool:
         path.unlink(missing_ok=True)
         return False
     return True
-
-
-def _unwritable(path: Path, error: OSError) -> StoreError:
-    return StoreError(f"{path} cannot be written: {error.strerror or error}")
