@@ -4,17 +4,26 @@ BIN := .venv/bin
 READY := .venv/ready
 FLOWERS17 ?= ../shared/data/flowers17
 
-.PHONY: help install demo browser test fuzz check lint types docs coverage bench-extract bench-gpu bench-heads bench-finetune clean
+.PHONY: help install lock demo browser test fuzz check lint types docs coverage audit matrix bench-extract bench-gpu bench-heads bench-finetune clean
 
 help: ## List what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(READY) ## Make .venv and install featx with all extras
 
-$(READY): setup.cfg pyproject.toml
+$(READY): setup.cfg pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+ifdef LOCKED
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+else
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+endif
 	touch $@
+
+lock: $(READY) ## Write requirements.lock anew: what LOCKED=1 installs, on Linux with Python 3.11 as CI does
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --extra dev --generate-hashes --no-annotate --no-header --python-version 3.11.7 --output-file requirements.lock setup.cfg
 
 demo: $(READY) ## Handwritten digits: images to accuracy a block and a head, in two minutes once installed, which takes some more
 	$(BIN)/python examples/digits_early_blocks.py demo
@@ -32,7 +41,7 @@ SECONDS ?= 600
 fuzz: $(READY) ## Mutated files at every reader (SECONDS=600 for each); what is found is kept in build/fuzz
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) --keep build/fuzz
 
-check: lint types docs coverage ## One gate: lint, format, types, layers, documentation, tests with coverage
+check: lint types docs audit coverage ## One gate: lint, format, types, layers, documentation, vulnerabilities, tests with coverage
 
 lint: $(READY) ## Ruff, lint and format
 	$(BIN)/ruff check .
@@ -46,6 +55,16 @@ docs: $(READY) ## The documentation site: build/docs/index.html
 
 coverage: $(READY) browser ## The tests, with at least 95 % of the package covered
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+audit: $(READY) ## Known vulnerabilities of what requirements.lock names, if the index tells them
+	@mkdir -p build && rm -f build/audit
+	@$(BIN)/pip-audit --requirement requirements.lock --disable-pip --require-hashes --progress-spinner off --output build/audit 2>build/audit.log; found=$$?; \
+	test -f build/audit || { echo "The index does not answer: nothing is audited, see build/audit.log"; exit 0; }; \
+	grep -v 'could not be audited\|^Name *Skip Reason\|^-* -*$$' build/audit; tail -n 1 build/audit.log; \
+	echo "$$(grep -c 'could not be audited' build/audit) of $$(grep -c == requirements.lock) packages are not known to the index"; exit $$found
+
+matrix: $(READY) ## The tests on the oldest and the newest of what setup.cfg allows
+	$(BIN)/nox
 
 bench-extract: $(READY) .venv-peers/ready ## Extraction against torchvision and Keras (FLOWERS17=folder)
 	$(BIN)/python benchmarks/extract.py "$(FLOWERS17)" bench

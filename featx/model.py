@@ -31,13 +31,12 @@ from featx.heads.state import give_state, take_state
 from featx.spec import ExtractSpec
 from featx.store.layout import GOLDEN_ROWS
 from featx.weights import TrunkWeights
+from featx.weights.limits import MAX_HEADER
 
 if TYPE_CHECKING:
     from featx.bridge import ImageClassifier
 
 SCHEMA = 2
-MAX_HEADER_BYTES = 100_000_000
-"""The most that safetensors itself takes."""
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -214,7 +213,7 @@ def _read_document(file: BinaryIO, path: Path) -> dict[str, Any]:
     if start == _HDF5_MAGIC:
         raise ModelError(f"{path} is an HDF5 file, perhaps a store, and no model; featx fit makes a model from a store")
     length = int.from_bytes(start, "little")
-    if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+    if not 2 <= length <= min(size - 8, MAX_HEADER):
         raise ModelError(f"{path} is no featx model, or is cut short: its header does not fit in the file")
     try:
         document: dict[str, Any] = json.loads(json.loads(file.read(length))["__metadata__"]["featx"])

@@ -238,8 +238,8 @@ def test_a_file_of_another_kind_is_refused(tmp_path, data, message):
 def test_a_header_longer_than_safetensors_takes_is_not_read(tmp_path):
     path = tmp_path / "a.featx"
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", featx.model.MAX_HEADER_BYTES + 1))
-        file.truncate(featx.model.MAX_HEADER_BYTES + 100)  # sparse
+        file.write(struct.pack("<Q", featx.model.MAX_HEADER + 1))
+        file.truncate(featx.model.MAX_HEADER + 100)  # sparse
     with pytest.raises(ModelError, match="its header does not fit"):
         load_model(path)
 

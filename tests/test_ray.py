@@ -9,16 +9,19 @@ import time
 
 import pytest
 from conftest import fill
+from joblib.parallel import get_active_backend
 from PIL import Image
 from test_shard import SPEC, small_parts, source  # noqa: F401 - fixtures
 
 from featx.errors import EngineError, ImageError, SpecError, SpecMismatch, StoreLocked
 from featx.extract import extract
+from featx.fit import fit
 from featx.scale import Cluster, RayCrew, engine_of
 from featx.store import PartFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tip. In future versions of Ray:FutureWarning")
 ray = pytest.importorskip("ray")
+from ray.util.joblib.ray_backend import RayBackend  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +155,44 @@ def test_what_ray_cannot_do_is_refused(photos, tmp_path, cluster, monkeypatch, o
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EngineError, match=r"--engine ray needs a package: pip install 'featx\[ray\]'"):
         on_ray(photos, tmp_path / "a.h5")
+
+
+def test_fits_on_a_cluster_give_the_model_of_one_process(shared_store, tmp_path, cluster):
+    options = {"head": "ovr-logistic", "blocks": (1,), "folds": 3, "nested": True}
+    for jobs in (1, "ray"):
+        fit(shared_store, tmp_path / f"{jobs}.featx", **options, jobs=jobs)
+    assert (tmp_path / "1.featx").read_bytes() == (tmp_path / "ray.featx").read_bytes()
+    assert get_active_backend()[0].supports_inner_max_num_threads  # joblib's own again
+
+
+def test_fits_of_calibration_run_on_workers(shared_store, cluster, monkeypatch):
+    asked = []
+    plain = RayBackend.configure
+    monkeypatch.setattr(
+        RayBackend, "configure", lambda self, n_jobs=1, *a, **k: asked.append(n_jobs) or plain(self, n_jobs, *a, **k)
+    )
+    model = fit(shared_store, head="linear-svc", C=1.0, blocks=(1,), folds=3, calibrate=True, jobs="ray")
+    assert asked == [2]
+    assert model.calibration is not None
+
+
+def test_a_lost_worker_of_a_fit_is_said(shared_store, cluster, monkeypatch):
+    def lost(*_, **__):
+        return ray.get(_exit.remote())
+
+    @ray.remote(max_retries=0)
+    def _exit():
+        os._exit(1)
+
+    monkeypatch.setattr("featx.fit.refit", lost)
+    with pytest.raises(EngineError, match="a Ray worker that fits was lost"):
+        fit(shared_store, head="softmax", C=1.0, blocks=(1,), folds=3, jobs="ray")
+
+
+def test_jobs_ray_without_ray_names_the_extra(shared_store, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EngineError, match=r"--jobs ray needs a package: pip install 'featx\[ray\]'"):
+        fit(shared_store, head="softmax", C=1.0, blocks=(1,), folds=3, jobs="ray")
 
 
 def test_a_cluster_that_is_not_there_is_said(monkeypatch):

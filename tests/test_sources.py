@@ -766,3 +766,39 @@ def test_without_its_package_a_source_names_the_extra(files, tmp_path, monkeypat
 def test_sources_are_imported_where_they_are_needed():
     code = "import sys, featx.images; assert not {'pyarrow', 'datasets', 'fsspec', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_row_group_is_read_up_to_its_bound(files, tmp_path, monkeypatch):
+    pq.write_table(parquet_table(files), tmp_path / "a.parquet", row_group_size=2)
+    most = pq.read_table(tmp_path / "a.parquet", columns=["image"]).slice(0, 2).nbytes + 100
+    table = pa.table({"image": [bytes(most + 1), b"x"], "label": ["red", "red"]})
+    pq.write_table(table, tmp_path / "b.parquet", compression="zstd")
+    assert (tmp_path / "b.parquet").stat().st_size < most
+    monkeypatch.setattr("featx.images.sources.parquet.MOST_BYTES", most)
+    listing = list_images(tmp_path / "a.parquet")
+    assert listing.read(0) == files[0][2]
+    listing = list_images(tmp_path / "b.parquet")
+    read = pq.ParquetFile.iter_batches
+    reads = []
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *a, **k: reads.append(1) or read(*a, **k))
+    for row in (0, 1, 0):
+        with pytest.raises(ImageError, match=f"row group 0 has more than the {most:,} bytes .* fewer rows a group"):
+            listing.read(row)
+    assert len(reads) == 1
+
+
+def test_a_url_is_read_up_to_its_bound(monkeypatch):
+    system = fsspec.filesystem("memory")
+    system.pipe_file("/endless/a.png", bytes(1000))
+    asked = []
+    plain = type(system).cat_file
+    monkeypatch.setattr(
+        type(system),
+        "cat_file",
+        lambda self, path, start=None, end=None: asked.append(end) or plain(self, path, start, end),
+    )
+    monkeypatch.setattr("featx.images.files.LARGEST", 999)
+    listing = list_images("memory://endless")
+    with pytest.raises(ImageError, match="more than the 999 bytes that are read from a URL"):
+        listing.read(0)
+    assert asked == [1000]

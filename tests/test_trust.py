@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import featx
-from featx import hdf5, model
-from featx.images import room
-from featx.images.sources import tar
-from featx.weights import readers
+from featx import hdf5
+from featx.images import files, room
+from featx.images.sources import parquet, tar
+from featx.weights import limits as weight_limits
 
 PACKAGE = Path(featx.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -149,9 +149,11 @@ def test_each_promise_has_a_test_that_is_there_and_each_limit_is_the_one_in_use(
     assert f"in Python {room.TIMES_SLOW} times" in limits
     assert f"32-bit values {room.TIMES_WIDE} times" in limits
     assert f"more than {room.USUAL_SCANS} scans" in limits
+    assert f"| {files.LARGEST / 1e9:.2f} GB |" in limits
+    assert f"| {parquet.MOST_BYTES >> 30} GiB |" in limits
     assert f"| {room.FILE_BYTES} for each of these pixels |" in limits
     assert f"| {tar.MAX_FACTS >> 20} MiB |" in limits
-    assert f"| {model.MAX_HEADER_BYTES // 10**6} MB," in limits
-    assert f"| {readers.LARGEST >> 30} GiB |" in limits
+    assert f"| {weight_limits.MAX_HEADER // 10**6} MB," in limits
+    assert f"| {weight_limits.LARGEST >> 30} GiB |" in limits
     assert f"| {hdf5.CHUNK_BYTES >> 20} MiB," in limits
     assert f"| {hdf5.EXPANSION} times its files, or {hdf5.FLOOR >> 20} MiB |" in limits

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from featx.commands.options import Blocks, Pools, echo_json, json_option, quiet_option, seed_option
+from featx.commands.options import Blocks, CountOr, Pools, echo_json, json_option, quiet_option, seed_option
 from featx.words import count
 
 HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
@@ -36,8 +36,9 @@ HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
 @click.option("--calibrate", is_flag=True, help="Give linear-svc probabilities; the other heads have their own.")
 @click.option("--nested", is_flag=True,
               help="Also estimate, by nested cross-validation, what the choice is worth on new images.")  # fmt: skip
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
-              help="Processes for --nested and what scikit-learn fits; the same result for any N.")  # fmt: skip
+@click.option("--jobs", type=CountOr("ray", "ray"), default=1, show_default=True, metavar="N|ray",
+              help="Processes for --nested and what scikit-learn fits, or those of the Ray cluster at RAY_ADDRESS; the "
+              "same result for any.")  # fmt: skip
 @click.option(
     "--stream",
     is_flag=True,

@@ -152,24 +152,29 @@ def device_options(command: Callable[..., Any], others: tuple[str, ...] = ()) ->
         decode_timeout_option,
         click.option("--workers", type=click.IntRange(min=1), metavar="N",
                      help="Threads that decode images (default: one a core)."),
-        click.option("--batch-size", type=BatchSize(), default="auto", show_default=True,
+        click.option("--batch-size", type=CountOr("auto", None), default="auto", show_default=True,
                      help="Images a pass; halves itself when memory runs out."),
     ):  # fmt: skip
         command = option(command)
     return engine_options(command, others)
 
 
-class BatchSize(click.ParamType):  # type: ignore[type-arg]
-    """A whole number from 1, or ``auto``, which is None."""
+class CountOr(click.ParamType):  # type: ignore[type-arg]
+    """A whole number from 1, or a word, which stands for a value."""
 
-    name = "batch size"
+    name = "count"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+    def __init__(self, word: str, value: str | None) -> None:
+        self.word, self.value = word, value
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str | None:
         """Parse; what is wrong names the option and the command."""
-        if value == "auto" or value is None:
-            return None
+        if value == self.word or value is None:
+            return self.value
         if not str(value).isdecimal() or int(value) < 1:
-            raise click.UsageError(f"{_whose(param, ctx)} must be auto or a whole number from 1, got {value!r}", ctx)
+            raise click.UsageError(
+                f"{_whose(param, ctx)} must be {self.word} or a whole number from 1, got {value!r}", ctx
+            )
         return int(value)
 
 

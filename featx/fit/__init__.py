@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from featx.blocks import feature_name
 from featx.errors import DataError, ModelError
+from featx.fit.sharing import shared_out
 from featx.fit.streamed import fit_softmax
 from featx.fit.training import Training, choose_rows, read_training, targets_of
 from featx.heads.calibration import METHOD, Calibration
@@ -49,7 +50,7 @@ def fit(
     seed: int = 0,
     calibrate: bool = False,
     nested: bool = False,
-    jobs: int = 1,
+    jobs: int | str = 1,
     stream: bool = False,
     overwrite: bool = False,
 ) -> Model:
@@ -91,8 +92,9 @@ def fit(
     nested : bool
         Estimate by nested cross-validation what the whole choice is worth, not flattered by its having chosen the
         best; kept in ``info["nested"]``: see `featx.heads.nested.nested`.
-    jobs : int
+    jobs : int or "ray"
         Processes for what scikit-learn fits and for the nested cross-validation; the model is the same for any number.
+        ``"ray"`` takes the CPUs of the Ray cluster at ``RAY_ADDRESS``, or of one that it starts on this machine.
     stream : bool
         Read rows from disk block by block, for a store that does not fit in memory: ``softmax`` with a given C, by
         `featx.fit.streamed.fit_softmax`, without a search.
@@ -107,6 +109,8 @@ def fit(
         If there are no labels, fewer than two classes, or a class with fewer images than folds.
     ModelError
         If the model's file is there already, or cannot be written.
+    EngineError
+        If one of several processes is ended from outside, or Ray cannot be reached.
     """
     _check_options(head, output, calibrate, overwrite)
     if stream:
@@ -142,10 +146,11 @@ def fit(
     }
     if rows.sample_weight is not None:
         info["sample_weight"] = weight_column or "given"
-    if nested:
-        info["nested"] = estimate_nested(rows.X, rows.y, outer=folds, jobs=jobs, **options).to_dict()
     spec = rows.spec.select(blocks=runs[found.best.feature_set])
-    pipeline, calibration = _refit(rows, spec, found, class_weight, calibrate, jobs)
+    with shared_out(jobs) as processes:
+        if nested:
+            info["nested"] = estimate_nested(rows.X, rows.y, outer=folds, jobs=processes, **options).to_dict()
+        pipeline, calibration = _refit(rows, spec, found, class_weight, calibrate, processes)
     if calibration:
         info["calibration"] = {"method": METHOD, "folds": folds}
     with Store(store) as opened:

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
-from joblib import cpu_count
+from joblib import cpu_count, parallel_config
+from joblib.parallel import get_active_backend
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from featx.errors import EngineError
@@ -30,6 +31,19 @@ def spread(function: Callable[[Task], Result], tasks: Sequence[Task], workers: i
     # Threads that share one product wait for one another, most of all beside other programs.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         return list(pool.map(function, tasks))
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Around what several processes do: each has one thread, so that sums are added up in the same order for any number
+    of them. A backend that joblib was given, as Ray's, stays and sees to its own threads."""
+    backend, _ = get_active_backend()
+    ours = backend.supports_inner_max_num_threads
+    with (
+        threadpool_limits(limits=1, user_api="blas"),
+        parallel_config("loky", inner_max_num_threads=1) if ours else nullcontext(),
+    ):
+        yield
 
 
 @contextmanager

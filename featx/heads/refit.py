@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from joblib import parallel_config
 from numpy.typing import ArrayLike, NDArray
 from sklearn import clone, config_context
 from sklearn.calibration import CalibratedClassifierCV
@@ -13,12 +12,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from featx.errors import SpecError
 from featx.heads.calibration import METHOD, Calibration
 from featx.heads.folds import Fold
-from featx.heads.parallel import among_processes
+from featx.heads.parallel import among_processes, one_thread_each
 from featx.heads.scoring import Decided
 from featx.heads.solver import make_triangle
 from featx.heads.solver.pivoting import MAX_ROWS
@@ -180,9 +178,5 @@ def _sharing(jobs: int) -> Iterator[None]:
     """Several processes, with one thread each, so that sums are added up in the same order for any number of them."""
     if jobs < 1:
         raise SpecError(f"jobs of a fit must be 1 or more, got {jobs}")
-    with (
-        among_processes(jobs),
-        threadpool_limits(limits=1, user_api="blas"),
-        parallel_config("loky", inner_max_num_threads=1),
-    ):
+    with among_processes(jobs), one_thread_each():
         yield

@@ -9,9 +9,12 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from featx.errors import ImageError, ListingError
 from featx.images.formats import picture_suffixes, suffix_of
+from featx.images.room import FILE_BYTES, MAX_PIXELS
 from featx.images.walk import Found, walk
 from featx.packages import lacking, need
 
+LARGEST = FILE_BYTES * MAX_PIXELS
+"""Bytes of the largest file that is read from a URL, whose size reading alone tells."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[a-z]+::")
 
 
@@ -94,10 +97,13 @@ class RemoteFiles:
             return cast(BinaryIO, self._system.open(f"{self._folder}/{path}", "rb"))
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
-        """As `Files.read`."""
-        stop = None if size is None else start + size
+        """As `Files.read`; of a whole file at most `LARGEST` bytes, whatever a service sends."""
+        stop = start + (LARGEST + 1 if size is None else size)
         with _asking():
-            return cast(bytes, self._system.cat_file(f"{self._folder}/{path}", start=start or None, end=stop))
+            data = cast(bytes, self._system.cat_file(f"{self._folder}/{path}", start=start or None, end=stop))
+        if size is None and len(data) > LARGEST:
+            raise ImageError(f"more than the {LARGEST:,} bytes that are read from a URL")
+        return data
 
     def size(self, path: str) -> int:
         """As `Files.size`; a question more an image would cost as much as reading it."""

@@ -45,7 +45,7 @@ class Cluster:
     gpus_per_worker: float | None = None
 
     @contextmanager
-    def connected(self) -> Iterator[Any]:
+    def connected(self, wanted_by: str = "--engine ray") -> Iterator[Any]:
         """The module ``ray``, connected: to the address, else to that of ``RAY_ADDRESS``, else to a cluster of this
         machine that ends with the context. One that this process is connected to already is taken, and stays.
 
@@ -55,7 +55,7 @@ class Cluster:
             If Ray is not installed, the cluster cannot be reached, or no worker has room on this machine.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray = need("ray", "ray", "--engine ray")
+        ray = need("ray", "ray", wanted_by)
         if ray.is_initialized():
             yield ray
             return
@@ -64,8 +64,9 @@ class Cluster:
             ray.init(address=self.address, include_dashboard=None if self.address else False,
                      log_to_driver=False, logging_level="WARNING")  # fmt: skip
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            option = "--ray-address" if self.address else "RAY_ADDRESS"
             where = self.address or os.environ.get("RAY_ADDRESS") or "a new cluster on this machine"
-            raise EngineError(f"--ray-address must be a Ray cluster that runs, got {where}: {error}") from error
+            raise EngineError(f"{option} must be a Ray cluster that runs, got {where}: {error}") from error
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 signal.signal(number, handler)

@@ -129,7 +129,7 @@ def check_storage(how: str | None, dtype: str | None) -> None:
 def _check_room(target: Path, needed: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if free < needed:
-        raise StoreError(f"{target} needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free on its disk")
+        raise StoreError(f"{target} needs {needed / 1e6:,.2f} MB and {free / 1e6:,.2f} MB are free on its disk")
 
 
 def _write_table(store: h5py.File, table: RowTable) -> None:

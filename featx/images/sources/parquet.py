@@ -21,6 +21,8 @@ from featx.texts import BATCH
 
 GROUPS_HELD = 2
 """Row groups in memory at a time: images are read in order, in threads, so a group and the next."""
+MOST_BYTES, BATCH_ROWS = 1 << 31, 64
+"""Bytes of the largest row group, and after how many rows they are counted."""
 IMAGE = "image"
 """The column that is taken where several hold bytes."""
 BINARIES = ("binary", "large_binary", "binary_view", "fixed_size_binary")
@@ -44,7 +46,11 @@ class _ImageGroups:
         try:
             with self._lock:
                 values = self._read(file, group)
+            if isinstance(values, ImageError):
+                raise values
             value = values[row].as_py()
+        except ImageError:
+            raise
         except Exception as error:
             # Arrow, and what lies below it, have errors of their own.
             raise ImageError(f"cannot be read: {error}") from error
@@ -55,9 +61,24 @@ class _ImageGroups:
     def _load(self, file: int, group: int) -> Any:
         with self._files.open(self._names[file]) as opened:
             parquet = self._arrow.parquet.ParquetFile(opened)
-            values = parquet.read_row_group(group, columns=[self._column]).column(0)
+            try:
+                values = self._arrow.chunked_array(_bounded(parquet, group, self._column))
+            except ImageError as error:
+                return error  # to be held too: each row asks again
         is_struct = self._arrow.types.is_struct(values.type)
         return self._arrow.compute.struct_field(values, "bytes") if is_struct else values
+
+
+def _bounded(parquet: Any, group: int, column: str) -> list[Any]:
+    """The arrays of a row group; ``ImageError`` if they have more than `MOST_BYTES`, whatever its footer says."""
+    found, size = [], 0
+    for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=[column]):
+        size += batch.nbytes
+        if size > MOST_BYTES:
+            raise ImageError(f"row group {group} has more than the {MOST_BYTES:,} bytes that are read at a time; "
+                             "write the file with fewer rows a group")  # fmt: skip
+        found.append(batch.column(0))
+    return found
 
 
 def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Listing:

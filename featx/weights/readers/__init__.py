@@ -9,14 +9,13 @@ import numpy as np
 from featx.blocks import tensor_shapes
 from featx.errors import WeightsError
 from featx.weights.digest import check_tensors
+from featx.weights.limits import LARGEST
 from featx.weights.readers.keras import read_keras, read_keras_archive
 from featx.weights.readers.onnx_graph import read_onnx
 from featx.weights.readers.state_dicts import read_safetensors, read_torch
 from featx.weights.trunks import TRUNKS
 
 Tensors = dict[str, np.ndarray]
-LARGEST = 3 << 30
-"""Bytes of the largest weights file; a whole VGG16 with its optimizer's state is 1.6 GB."""
 
 
 def read_weights(path: str | Path) -> Tensors:

@@ -18,10 +18,9 @@ from featx.blocks import tensor_shapes
 from featx.errors import WeightsError
 from featx.hdf5 import EXPANSION, FLOOR, open_contained
 from featx.weights.digest import check_shape
+from featx.weights.limits import LARGEST
 
 MEMBER = "model.weights.h5"
-LARGEST_MEMBER = 3 << 30
-"""Bytes; a whole VGG16 with its optimizer's state is 1.6 GB."""
 
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:
@@ -34,8 +33,8 @@ def read_keras_archive(path: Path) -> dict[str, np.ndarray]:
     """The trunk's tensors in a ``.keras`` archive, weights to OIHW."""
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(MEMBER)
-        if member.file_size > LARGEST_MEMBER:
-            raise WeightsError(f"{MEMBER} of {path} must be at most {LARGEST_MEMBER} bytes, got {member.file_size}")
+        if member.file_size > LARGEST:
+            raise WeightsError(f"{MEMBER} of {path} must be at most {LARGEST} bytes, got {member.file_size}")
         if member.file_size > max(FLOOR, EXPANSION * member.compress_size):
             raise WeightsError(f"{MEMBER} of {path} claims {member.file_size:,} bytes in {member.compress_size:,}, "
                                f"more than {EXPANSION} times as many; do not use it")  # fmt: skip

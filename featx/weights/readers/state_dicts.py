@@ -10,12 +10,10 @@ from safetensors import safe_open
 from featx.blocks import tensor_shapes
 from featx.errors import WeightsError
 from featx.weights.digest import check_shape
+from featx.weights.limits import MAX_HEADER
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep the state dict within a checkpoint."""
-
-MAX_HEADER = 100_000_000
-"""The most bytes that safetensors itself takes."""
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
