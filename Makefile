@@ -21,9 +21,9 @@ else
 endif
 	touch $@
 
-lock: $(READY) ## Write requirements.lock anew: what LOCKED=1 installs, on Linux with Python 3.11 as CI does
+lock: $(READY) ## Write requirements.lock anew, which LOCKED=1 installs (UPGRADE=--upgrade for the newest releases)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade --extra dev --generate-hashes --no-annotate --no-header --python-version 3.11.7 --output-file requirements.lock setup.cfg
+	$(BIN)/uv pip compile --quiet $(UPGRADE) --extra dev --generate-hashes --no-annotate --no-header --python-version 3.11.7 --output-file requirements.lock setup.cfg
 
 demo: $(READY) ## Handwritten digits: images to accuracy a block and a head, in two minutes once installed, which takes some more
 	$(BIN)/python examples/digits_early_blocks.py demo
