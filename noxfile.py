@@ -13,9 +13,9 @@ import nox
 nox.options.error_on_missing_interpreters = False
 OLDEST, *NEWER = ("3.11", "3.12", "3.13")
 WITHOUT_EXTRAS = (
-    "blocks", "bridge", "folds", "images_colors", "images_golden", "images_listing", "images_manifest",
-    "images_preprocessing", "images_walk", "layers", "metrics", "model", "normalizer", "pipelines", "query", "spec",
-    "store", "texts", "weights_digest", "weights_readers",
+    "blocks", "bridge", "fit", "folds", "heads_multilabel", "images_colors", "images_golden", "images_listing",
+    "images_manifest", "images_preprocessing", "images_walk", "layers", "metrics", "model", "multilabel", "normalizer",
+    "pipelines", "query", "refit", "search", "solver", "spec", "store", "texts", "weights_digest", "weights_readers",
 )  # fmt: skip
 NEEDS = ("pytest", "hypothesis", "pandas")
 
