@@ -222,6 +222,25 @@ def test_openvino_out_of_memory_halves_the_batch(oxford, monkeypatch):
     assert engine.batch_size == 2
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux says where threads may run")
+def test_openvino_binds_no_thread_to_a_core_that_another_process_may_bind_too():
+    code = """
+import os
+from pathlib import Path
+import numpy as np
+from featx.engines.openvino_engine import OpenVINOEngine
+from featx.spec import ExtractSpec
+from featx.weights import load_trunk
+engine = OpenVINOEngine(load_trunk(), ExtractSpec(size=32, blocks=(1,)))
+engine(np.zeros((1, 32, 32, 3), np.uint8))
+free = os.sched_getaffinity(0)
+bound = [task.name for task in Path("/proc/self/task").iterdir() if os.sched_getaffinity(int(task.name)) != free]
+assert not bound, bound
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_openvino_is_taken_without_torch_where_there_can_be_no_gpu():
     code = (
         "import sys, featx.engines as engines\n"

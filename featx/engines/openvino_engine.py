@@ -57,6 +57,8 @@ class OpenVINOEngine(BatchedEngine):
             options: dict[str, object] = {
                 "INFERENCE_PRECISION_HINT": PRECISIONS[self.spec.precision],
                 "PERFORMANCE_HINT": "LATENCY",
+                # Each process would bind its threads to the same first cores: two workers of a machine to one.
+                "ENABLE_CPU_PINNING": False,
             }
             options.update(self._threads)
             model = build_model(self._weights, self.spec, rows)
