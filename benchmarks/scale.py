@@ -30,6 +30,7 @@ from featx.store import Store
 
 SPEC = ExtractSpec(size=64)
 ROUNDS = 5
+PART_IMAGES = 16
 
 
 def photographs(flowers: Path) -> list[Path]:
@@ -114,9 +115,13 @@ def scaling(flowers: Path, work: Path) -> None:
     """Two Ray workers of one core against one, and one against the plain engine on one core; seconds, alternating.
 
     Ray runs already, and of a run the seconds in which parts are made are counted, as the start of workers takes
-    as long for millions of images.
+    as long for millions of images. Parts are small, so that a short run has as many to deal out as a long one.
     """
+    import featx.extract.update
+
+    featx.extract.update.images_per_part = lambda _: PART_IMAGES
     paths, store = [str(path) for path in photographs(flowers)], work / "scaling.h5"
+    paths = paths[: len(paths) // (2 * PART_IMAGES) * 2 * PART_IMAGES]
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     cores = os.sched_getaffinity(0)
