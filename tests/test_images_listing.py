@@ -182,7 +182,7 @@ def test_a_sequence_keeps_its_order_and_repetitions():
             "nowhere",
             "nowhere must be a folder, .* or an image file, but is none: No such file or directory",
         ),
-        ("nul\0", "must be a folder, .* or an image file, but is none: embedded null byte"),
+        ("nul\0", "must be a folder, .* or an image file, but is none: embedded null (byte|character)"),
         ("notes.txt", "notes.txt must be a folder, .* but its name ends like none of them"),
         ("empty", r"empty must hold images that Pillow opens \(.jpg, .png, …\), but has none$"),
         ("texts", r"texts must hold images .*, but has none; files of other kinds there: .heic \(2\), .txt \(1\)$"),
