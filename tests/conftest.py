@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,11 @@ CLASSES = ("blue", "green", "red")
 HOSTILE_CLASS = "<script>alert(1)</script>"
 HOSTILE_FILE = """'"><img src=x onerror=alert(2)>.png"""
 SPEC = ExtractSpec(size=32, pools=("avg", "max"))
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Of a shell's background jobs, as of nohup: the commands that tests start and interrupt would ignore it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
