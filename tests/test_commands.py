@@ -358,6 +358,11 @@ def test_torch_is_imported_by_what_runs_it_alone(module):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_fits_import_no_engine():
+    code = "import sys, featx.fit; assert not {'featx.engines', 'featx.scale'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_help_takes_under_half_a_second():
     launcher = Path(__file__).parents[1] / "cli.py"
     seconds = []

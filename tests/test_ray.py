@@ -9,13 +9,15 @@ import time
 
 import pytest
 from conftest import fill
-from joblib.parallel import get_active_backend
+from joblib import Parallel, delayed
+from joblib.parallel import LokyBackend, get_active_backend
 from PIL import Image
 from test_shard import SPEC, small_parts, source  # noqa: F401 - fixtures
 
-from featx.errors import EngineError, ImageError, SpecError, SpecMismatch, StoreLocked
+from featx.errors import DataError, EngineError, ImageError, SpecError, SpecMismatch, StoreLocked
 from featx.extract import extract
 from featx.fit import fit
+from featx.fit.sharing import shared_out
 from featx.scale import Cluster, RayCrew, engine_of
 from featx.store import PartFolder
 
@@ -162,7 +164,7 @@ def test_fits_on_a_cluster_give_the_model_of_one_process(shared_store, tmp_path,
     for jobs in (1, "ray"):
         fit(shared_store, tmp_path / f"{jobs}.featx", **options, jobs=jobs)
     assert (tmp_path / "1.featx").read_bytes() == (tmp_path / "ray.featx").read_bytes()
-    assert get_active_backend()[0].supports_inner_max_num_threads  # joblib's own again
+    assert isinstance(get_active_backend()[0], LokyBackend)
 
 
 def test_fits_of_calibration_run_on_workers(shared_store, cluster, monkeypatch):
@@ -176,23 +178,31 @@ def test_fits_of_calibration_run_on_workers(shared_store, cluster, monkeypatch):
     assert model.calibration is not None
 
 
-def test_a_lost_worker_of_a_fit_is_said(shared_store, cluster, monkeypatch):
-    def lost(*_, **__):
-        return ray.get(_exit.remote())
-
-    @ray.remote(max_retries=0)
-    def _exit():
-        os._exit(1)
-
-    monkeypatch.setattr("featx.fit.refit", lost)
-    with pytest.raises(EngineError, match="a Ray worker that fits was lost"):
-        fit(shared_store, head="softmax", C=1.0, blocks=(1,), folds=3, jobs="ray")
+def test_a_lost_worker_of_a_fit_is_said(cluster):
+    with pytest.raises(EngineError, match="a Ray worker that fits was lost"), shared_out("ray") as processes:
+        Parallel(processes)(delayed(os._exit)(1) for _ in range(2))
 
 
-def test_jobs_ray_without_ray_names_the_extra(shared_store, monkeypatch):
+def test_an_error_within_a_fit_on_a_cluster_keeps_its_words(cluster):
+    def fail():
+        raise DataError("its own words")
+
+    with pytest.raises(DataError, match=r"^its own words$"), shared_out("ray") as processes:
+        Parallel(processes)(delayed(fail)() for _ in range(2))
+
+
+@pytest.mark.parametrize("jobs", ["all", 0, 1.5])
+def test_jobs_are_looked_at_before_the_search(shared_store, monkeypatch, jobs):
+    monkeypatch.setattr("featx.fit.search", None)
+    with pytest.raises(SpecError, match="--jobs of fit must be ray or a whole number from 1, got"):
+        fit(shared_store, jobs=jobs)
+
+
+def test_jobs_ray_without_ray_names_the_extra_before_the_search(shared_store, monkeypatch):
+    monkeypatch.setattr("featx.fit.search", None)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EngineError, match=r"--jobs ray needs a package: pip install 'featx\[ray\]'"):
-        fit(shared_store, head="softmax", C=1.0, blocks=(1,), folds=3, jobs="ray")
+        fit(shared_store, jobs="ray")
 
 
 def test_a_cluster_that_is_not_there_is_said(monkeypatch):

@@ -136,9 +136,9 @@ def decode_timeout_option(command: Callable[..., Any]) -> Callable[..., Any]:
                         envvar=TIMEOUT, expose_value=False, callback=_pass_on)(command)  # fmt: skip
 
 
-def _pass_on(ctx: click.Context, _param: click.Parameter, seconds: float | None) -> None:
+def _pass_on(ctx: click.Context, param: click.Parameter, seconds: float | None) -> None:
     if seconds is not None and not seconds < math.inf:
-        raise click.BadParameter(f"must be a finite number of seconds above 0, got {seconds}", ctx, _param)
+        raise click.BadParameter(f"must be a finite number of seconds above 0, got {seconds}", ctx, param)
     before = {TIMEOUT: os.environ.get(TIMEOUT, "")}
     if seconds is not None:
         os.environ[TIMEOUT] = str(seconds)

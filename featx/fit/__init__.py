@@ -104,7 +104,7 @@ def fit(
     Raises
     ------
     StoreError, SpecError
-        If the store cannot be read, or lacks a block or pool.
+        If the store cannot be read, or lacks a block or pool; if ``jobs`` is out of range.
     DataError
         If there are no labels, fewer than two classes, or a class with fewer images than folds.
     ModelError
@@ -135,7 +135,11 @@ def fit(
         "normalize": normalize, "folds": folds, "repeats": repeats, "scoring": scoring, "rule": rule,
         "class_weight": class_weight, "sample_weight": rows.sample_weight, "seed": seed,
     }  # fmt: skip
-    found = search(rows.X, rows.y, **options)
+    with shared_out(jobs) as processes:
+        found = search(rows.X, rows.y, **options)
+        estimate = estimate_nested(rows.X, rows.y, outer=folds, jobs=processes, **options) if nested else None
+        spec = rows.spec.select(blocks=runs[found.best.feature_set])
+        pipeline, calibration = _refit(rows, spec, found, class_weight, calibrate, processes)
     info = {
         "C": found.best.C,
         "rows": len(rows.y),
@@ -146,11 +150,8 @@ def fit(
     }
     if rows.sample_weight is not None:
         info["sample_weight"] = weight_column or "given"
-    spec = rows.spec.select(blocks=runs[found.best.feature_set])
-    with shared_out(jobs) as processes:
-        if nested:
-            info["nested"] = estimate_nested(rows.X, rows.y, outer=folds, jobs=processes, **options).to_dict()
-        pipeline, calibration = _refit(rows, spec, found, class_weight, calibrate, processes)
+    if estimate:
+        info["nested"] = estimate.to_dict()
     if calibration:
         info["calibration"] = {"method": METHOD, "folds": folds}
     with Store(store) as opened:

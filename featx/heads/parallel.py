@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from joblib import cpu_count, parallel_config
-from joblib.parallel import get_active_backend
+from joblib.parallel import LokyBackend, get_active_backend
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from featx.errors import EngineError
@@ -35,13 +35,15 @@ def spread(function: Callable[[Task], Result], tasks: Sequence[Task], workers: i
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Around what several processes do: each has one thread, so that sums are added up in the same order for any number
-    of them. A backend that joblib was given, as Ray's, stays and sees to its own threads."""
+    """Around what several processes do: each has one thread, so that sums are added up in one order for any number.
+
+    A backend that joblib was given instead of its own, as Ray's, stays, and sees to its own threads.
+    """
     backend, _ = get_active_backend()
-    ours = backend.supports_inner_max_num_threads
+    local = isinstance(backend, LokyBackend)
     with (
         threadpool_limits(limits=1, user_api="blas"),
-        parallel_config("loky", inner_max_num_threads=1) if ours else nullcontext(),
+        parallel_config("loky", inner_max_num_threads=1) if local else nullcontext(),
     ):
         yield
 
