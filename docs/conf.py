@@ -12,7 +12,8 @@ from featx.version import __version__
 HERE = Path(__file__).parent
 MADE = HERE / "made"
 sys.path.insert(0, str(HERE))
-MODULES = ("load", "model", "features", "spec", "store", "heads", "images", "bridge", "weights", "augment", "errors")
+MODULES = ("load", "model", "features", "spec", "store", "heads", "images", "bridge", "weights", "augment", "limits",
+           "errors")
 """Public, and no verb."""
 
 project = "featx"

@@ -16,17 +16,16 @@ import h5py
 from h5py import h5d, h5l, h5z
 
 from featx.errors import FeatxError
+from featx.limits import CHUNK, DATASET
 
 FILTERS = {h5z.FILTER_DEFLATE: "gzip", h5z.FILTER_SHUFFLE: "shuffle", h5z.FILTER_FLETCHER32: "fletcher32"}
 """The filters that are part of HDF5 itself and give no more than a chunk's bytes, or are bounded by what follows."""
-CHUNK_BYTES = 1 << 20
-"""Bytes of the largest chunk that may be compressed: deflate makes at most 1,032 of one, so a gigabyte of this."""
 SLACK = 1 << 12
 """By how many bytes what does not compress may grow: a checksum, and deflate's headers."""
 SPARE = 256
 """Open files that a process may have beside those of a store."""
-EXPANSION, FLOOR = 32, 1 << 28
-"""A dataset may be so many times as large as its file, or so many bytes: columns of padded texts compress well."""
+EXPANSION = 32
+"""A dataset may be so many times as large as its file, or as the limit says."""
 
 
 def open_contained(path: Path | IO[bytes], error: type[FeatxError], name: str | None = None) -> h5py.File:
@@ -51,6 +50,12 @@ def open_contained(path: Path | IO[bytes], error: type[FeatxError], name: str | 
     """
     checked = _Checked(error, Path(path).resolve().parent if isinstance(path, Path) else None)
     return checked.open(path, name or str(path))
+
+
+def too_large(claimed: int, stored: int) -> str:
+    """Why so many bytes are not read from so many: the rest of a message."""
+    return (f"claims {claimed:,} bytes in a file of {stored:,}, more than {EXPANSION} times as many; do not use it, "
+            f"or, if you know who made it, {DATASET.way}")  # fmt: skip
 
 
 def allow_open(files: int) -> None:
@@ -123,16 +128,16 @@ class _Checked:
         if dataset.dtype.hasobject:
             raise self._error(f"{name} must have a type of fixed length, got {dataset.dtype}")
         whole = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
-        if whole > max(FLOOR, EXPANSION * size):
-            raise self._error(f"{name} claims {whole:,} bytes in a file of {size:,}, more than {EXPANSION} times as "
-                              "many; do not use it")  # fmt: skip
+        if whole > max(DATASET.bytes, EXPANSION * size):
+            raise self._error(f"{name} {too_large(whole, size)}")
         if h5z.FILTER_DEFLATE in filters:
             self._check_chunks(dataset, stored, name)
 
     def _check_chunks(self, dataset: Any, stored: Any, name: str) -> None:
         chunk = math.prod(stored.get_chunk()) * dataset.dtype.itemsize
-        if chunk > max(CHUNK_BYTES, dataset.dtype.itemsize):
-            raise self._error(f"{name} must have compressed chunks of at most {CHUNK_BYTES:,} bytes, got {chunk:,}")
+        if chunk > max(CHUNK.bytes, dataset.dtype.itemsize):
+            raise self._error(f"{name} must have compressed chunks of at most {CHUNK.bytes:,} bytes, got {chunk:,}; "
+                              f"{CHUNK.way}")  # fmt: skip
 
         # HDF5 inflates all that is there, whatever a chunk should hold.
         most = chunk + chunk // 100 + SLACK

@@ -28,10 +28,10 @@ from featx.heads.calibration import Calibration
 from featx.heads.hidden import hidden_of
 from featx.heads.pipelines import is_multilabel
 from featx.heads.state import give_state, take_state
+from featx.limits import MAX_HEADER
 from featx.spec import ExtractSpec
 from featx.store.layout import GOLDEN_ROWS
 from featx.weights import TrunkWeights
-from featx.weights.limits import MAX_HEADER
 
 if TYPE_CHECKING:
     from featx.bridge import ImageClassifier

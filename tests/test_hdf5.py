@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from featx.errors import StoreError, WeightsError
-from featx.hdf5 import CHUNK_BYTES, open_contained
+from featx.hdf5 import open_contained
+from featx.limits import CHUNK
 
 Fill = Callable[[h5py.File], object]
 
@@ -102,7 +103,7 @@ def test_what_holds_its_data_opens(tmp_path: Path) -> None:
         file.create_dataset("a/x", data=np.arange(10_000), compression=1, shuffle=True, fletcher32=True)
         file["a/again"] = file["a"]  # a group within itself
         file.create_dataset("incompressible", data=np.random.default_rng(0).bytes(1 << 10), dtype="V1024")
-        noise = np.frombuffer(np.random.default_rng(0).bytes(CHUNK_BYTES), "u1")
+        noise = np.frombuffer(np.random.default_rng(0).bytes(CHUNK.default), "u1")
         file.create_dataset("noise", data=noise, chunks=noise.shape, compression=9)
         file.create_dataset("empty", data=h5py.Empty("f4"))
         file["one"] = 1.0

@@ -15,12 +15,13 @@ import pytest
 from click.testing import CliRunner
 from conftest import draw
 
-from featx.commands import main, options
+from featx.commands import main
 from featx.errors import EngineError, ImageError, SpecError
 from featx.images import MAX_PIXELS, list_images
 from featx.images.loading import load_images
 from featx.images.prepared import prepare_views
-from featx.images.worker import TIMEOUT, Decoder
+from featx.images.worker import Decoder
+from featx.limits import DECODE_TIMEOUT
 from featx.spec import ExtractSpec
 
 SPEC = ExtractSpec(size=32, views=2, augment="flip")
@@ -65,7 +66,7 @@ def test_threads_and_processes_load_the_same(
     listing = list_images(paths)
     rows = range(len(paths))
     here = list(load_images(listing, rows, SPEC, 2))
-    monkeypatch.setenv(TIMEOUT, "60")
+    monkeypatch.setenv(DECODE_TIMEOUT, "60")
     images = load_images(listing, rows, SPEC, 2)
     there = [next(images)]
     assert workers()
@@ -121,13 +122,12 @@ def test_a_process_that_does_not_start_ends_the_run(decoder: Decoder, monkeypatc
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan"])
 def test_a_time_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, shared_photos: Path, text: str) -> None:
-    monkeypatch.setenv(TIMEOUT, text)
+    monkeypatch.setenv(DECODE_TIMEOUT, text)
     with pytest.raises(SpecError, match=rf"^FEATX_DECODE_TIMEOUT must be a number of seconds above 0, got '{text}'$"):
         next(load_images(list_images(shared_photos), [0], SPEC, 1))
 
 
 def test_the_option_of_a_command_is_that_of_all_that_decodes_for_it(tmp_path: Path, oxford: object) -> None:
-    assert options.TIMEOUT == TIMEOUT
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "slow.ppm").write_bytes(SLOW)
     draw(0, 0).save(tmp_path / "images" / "good.png")
@@ -135,14 +135,14 @@ def test_the_option_of_a_command_is_that_of_all_that_decodes_for_it(tmp_path: Pa
     result = CliRunner().invoke(main, [*command, "--decode-timeout", "2"])
     assert result.exit_code == 3, result.output
     assert "slow.ppm: not decoded in 2 seconds (--decode-timeout)" in result.output
-    assert not os.environ.get(TIMEOUT)
+    assert not os.environ.get(DECODE_TIMEOUT)
     assert CliRunner().invoke(main, [*command, "--decode-timeout", "0"]).exit_code == 2
     assert CliRunner().invoke(main, [*command, "--decode-timeout", "inf"]).exit_code == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 def test_nothing_is_left_running(shared_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(TIMEOUT, "60")
+    monkeypatch.setenv(DECODE_TIMEOUT, "60")
     listing = list_images(shared_photos)
     images = load_images(listing, range(len(listing)), SPEC, 2)
     next(images)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import fill
 from joblib import Parallel, delayed
@@ -18,6 +20,7 @@ from featx.errors import DataError, EngineError, ImageError, SpecError, SpecMism
 from featx.extract import extract
 from featx.fit import fit
 from featx.fit.sharing import shared_out
+from featx.limits import allowing
 from featx.scale import Cluster, RayCrew, engine_of
 from featx.store import PartFolder
 
@@ -95,6 +98,14 @@ def test_bad_images_are_recorded_and_with_strict_refused(photos, tmp_path, clust
     assert (report.rows, [path for path, _ in report.failures]) == (23, ["red/0.png"])
     with pytest.raises(ImageError, match=r"red/0\.png.*without --strict it is recorded"):
         on_ray(photos, tmp_path / "b.h5", strict=True)
+
+
+def test_limits_of_the_driver_hold_on_a_cluster_that_was_started_before(photos, tmp_path, cluster, oxford):
+    table = {"image": [path.read_bytes() for path in sorted(photos.rglob("*.png"))], "label": ["a", "b"] * 12}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    with allowing({"row-group": 1000}), pytest.raises(ImageError, match=r"more than the 1,000 bytes .*row-group=SIZE"):
+        on_ray(tmp_path / "a.parquet", tmp_path / "a.h5", strict=True)
+    assert on_ray(tmp_path / "a.parquet", tmp_path / "a.h5").extracted == 24
 
 
 def test_a_truncated_part_is_made_again(photos, tmp_path, cluster, monkeypatch, oxford):

@@ -25,6 +25,7 @@ from featx.images.files import LocalFiles
 from featx.images.sources import facts
 from featx.images.sources import tar as tar_source
 from featx.images.thumbnails import thumbnail
+from featx.limits import ROW_GROUP, SIDECAR, URL_IMAGE
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -252,7 +253,7 @@ def test_members_that_lead_out_of_a_shard_or_are_no_files_are_failures(files, tm
               ("ok/../../b.png", png), link("soft.png", "../secret.png"),
               link("hard.png", "ok/1.png", tarfile.LNKTYPE), ("ok/1.png", png),
               ("._ok/2.png", png), ("bad.png", png), ("bad.json", b"[1]"), ("bar.png", png), ("bar.cls", b"a||b"),
-              ("big.png", png), ("big.json", b" " * (tar_source.MAX_FACTS + 1)), ("deep.png", png),
+              ("big.png", png), ("big.json", b" " * (SIDECAR.default + 1)), ("deep.png", png),
               ("deep.json", b"[" * 200_000), ("odd.png", png), ("odd.json", br'{"label": "\ud800"}'), ("nul.png", png),
               ("nul.json", br'{"split": "a\u0000"}'), ("way.png", png), ("way.json", b'{"split/a": "x"}'),
               ("a|b/1.png", png), link("sparse.png", "", tarfile.GNUTYPE_SPARSE)])  # fmt: skip
@@ -268,7 +269,8 @@ def test_members_that_lead_out_of_a_shard_or_are_no_files_are_failures(files, tm
         "a.tar/ok/1.png": tar_source.TWICE,
         "a.tar/bad.png": f"{damaged}: a .json must hold an object, got '[1]'",
         "a.tar/bar.png": f"{damaged}: must have a label on each side of |, got 'a||b'",
-        "a.tar/big.png": f"{damaged}: big.json has 1048577 bytes, more than 1048576",
+        "a.tar/big.png": f"{damaged}: big.json has 1,048,577 bytes, more than 1,048,576; "
+        "allow more by featx --limit sidecar=SIZE, or FEATX_LIMIT_SIDECAR",
         "a.tar/deep.png": f"{damaged}: {too_deep()}",
         "a.tar/odd.png": rf"{damaged}: must be UTF-8, got '\ud800'; save the file as UTF-8",
         "a.tar/nul.png": f"{damaged}: must have no NUL character in labels and columns, got 'a\\x00'",
@@ -774,7 +776,7 @@ def test_a_row_group_is_read_up_to_its_bound(files, tmp_path, monkeypatch):
     table = pa.table({"image": [bytes(most + 1), b"x"], "label": ["red", "red"]})
     pq.write_table(table, tmp_path / "b.parquet", compression="zstd")
     assert (tmp_path / "b.parquet").stat().st_size < most
-    monkeypatch.setattr("featx.images.sources.parquet.MOST_BYTES", most)
+    monkeypatch.setenv(ROW_GROUP.variable, str(most))
     listing = list_images(tmp_path / "a.parquet")
     assert listing.read(0) == files[0][2]
     listing = list_images(tmp_path / "b.parquet")
@@ -797,7 +799,7 @@ def test_a_url_is_read_up_to_its_bound(monkeypatch):
         "cat_file",
         lambda self, path, start=None, end=None: asked.append(end) or plain(self, path, start, end),
     )
-    monkeypatch.setattr("featx.images.files.LARGEST", 999)
+    monkeypatch.setenv(URL_IMAGE.variable, "999")
     listing = list_images("memory://endless")
     with pytest.raises(ImageError, match="more than the 999 bytes that are read from a URL"):
         listing.read(0)

@@ -307,7 +307,7 @@ def holding(content):
             terabytes,
             r"block1_conv1/kernel of .* claims 118,747,255,799,808 bytes in a file of [\d,]+, more than 32 times",
         ),
-        (large_archive, r"model\.weights\.h5 of .* must be at most 3221225472 bytes, got 4294967294"),
+        (large_archive, r"model\.weights\.h5 of .* must have at most 3,221,225,472 bytes, got 4,294,967,294"),
         (without_bias, r"whose convolutions have a bias; 'conv0' has none"),
         (computed_weight, r"features\.0\.weight of .* must be stored as an initializer"),
         (

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from featx.errors import FeatxError
+from featx.errors import FeatxError, SpecError
+from featx.limits import LIMITS, allowing
 from featx.signals import Stopped, stopping
 from featx.version import __version__
 
@@ -88,7 +89,11 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="featx")
-def main() -> None:
+@click.option("--limit", "limits", multiple=True, metavar="NAME=SIZE",
+              help="Let a file make featx read more bytes, or fewer, such as weights=6GiB; the limits are "
+                   f"{', '.join(LIMITS)} (see Security).")
+@click.pass_context
+def main(ctx: click.Context, limits: tuple[str, ...]) -> None:
     """From a folder of images to a trained classifier, in minutes.
 
     \b
@@ -96,3 +101,8 @@ def main() -> None:
     featx fit photos.h5 -o photos.featx          # seconds: the best linear head
     featx predict photos.featx new -o new.csv    # class and probability a file
     """
+    pairs = [limit.partition("=") for limit in limits]
+    try:
+        ctx.with_resource(allowing({name: size for name, _, size in pairs}))
+    except SpecError as error:
+        raise click.UsageError(f"--limit: {error}", ctx) from None

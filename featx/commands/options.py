@@ -11,10 +11,9 @@ import click
 
 from featx.augment import COLOR, FILLS, PARTS
 from featx.blocks import BLOCK_NUMBERS, MIN_SIZE, POOLS, parse_blocks
+from featx.limits import DECODE_TIMEOUT
 from featx.spec import INTERPOLATIONS, RESIZES
 
-TIMEOUT = "FEATX_DECODE_TIMEOUT"
-"""As in `featx.images.worker`, which imports what a command's help does without."""
 WITH_FAILURES = 3
 """Exit code of a command that is done, but for images that could not be read."""
 
@@ -133,15 +132,15 @@ def decode_timeout_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """How long one image may take; passed on by the environment, which reaches all that decodes for the command."""
     what = "Decode in processes, and end one whose image takes longer (default: in threads, which is faster)."
     return click.option("--decode-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help=what,
-                        envvar=TIMEOUT, expose_value=False, callback=_pass_on)(command)  # fmt: skip
+                        envvar=DECODE_TIMEOUT, expose_value=False, callback=_pass_on)(command)  # fmt: skip
 
 
 def _pass_on(ctx: click.Context, param: click.Parameter, seconds: float | None) -> None:
     if seconds is not None and not seconds < math.inf:
         raise click.BadParameter(f"must be a finite number of seconds above 0, got {seconds}", ctx, param)
-    before = {TIMEOUT: os.environ.get(TIMEOUT, "")}
+    before = {DECODE_TIMEOUT: os.environ.get(DECODE_TIMEOUT, "")}
     if seconds is not None:
-        os.environ[TIMEOUT] = str(seconds)
+        os.environ[DECODE_TIMEOUT] = str(seconds)
         ctx.call_on_close(partial(os.environ.update, before))
 
 

@@ -9,12 +9,10 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from featx.errors import ImageError, ListingError
 from featx.images.formats import picture_suffixes, suffix_of
-from featx.images.room import FILE_BYTES, MAX_PIXELS
 from featx.images.walk import Found, walk
+from featx.limits import URL_IMAGE
 from featx.packages import lacking, need
 
-LARGEST = FILE_BYTES * MAX_PIXELS
-"""Bytes of the largest file that is read from a URL, whose size reading alone tells."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[a-z]+::")
 
 
@@ -97,12 +95,13 @@ class RemoteFiles:
             return cast(BinaryIO, self._system.open(f"{self._folder}/{path}", "rb"))
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
-        """As `Files.read`; of a whole file at most `LARGEST` bytes, whatever a service sends."""
-        stop = start + (LARGEST + 1 if size is None else size)
+        """As `Files.read`; of a whole file no more than the limit, whatever a service sends."""
+        largest = URL_IMAGE.bytes
+        stop = start + (largest + 1 if size is None else size)
         with _asking():
             data = cast(bytes, self._system.cat_file(f"{self._folder}/{path}", start=start or None, end=stop))
-        if size is None and len(data) > LARGEST:
-            raise ImageError(f"more than the {LARGEST:,} bytes that are read from a URL")
+        if size is None and len(data) > largest:
+            raise ImageError(f"more than the {largest:,} bytes that are read from a URL; {URL_IMAGE.way}")
         return data
 
     def size(self, path: str) -> int:

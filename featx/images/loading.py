@@ -86,7 +86,7 @@ def load_images(
     """Load images of a listing in ``workers`` threads and give them in the order of ``rows``.
 
     Pillow and hashlib release the interpreter's lock, so threads decode side by side and beside the trunk. Where
-    the environment says how long an image may take (`featx.images.worker.TIMEOUT`), each decodes in a process.
+    the environment says how long an image may take (`featx.limits.DECODE_TIMEOUT`), each decodes in a process.
     """
     seconds = timeout_given()
     decoders = [Decoder(spec, max_pixels, seconds) for _ in range(workers)] if seconds else []

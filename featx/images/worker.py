@@ -17,24 +17,23 @@ import numpy as np
 
 from featx.errors import EngineError, ImageError, SpecError
 from featx.images.prepared import Prepared, prepare_views
+from featx.limits import DECODE_TIMEOUT
 from featx.spec import ExtractSpec
 
 BYTES_A_PIXEL, REST = 16, 1 << 30
 """Memory of a child: so much a pixel that is allowed, beside what the program takes."""
 SHOWN = 200
-TIMEOUT = "FEATX_DECODE_TIMEOUT"
-"""The environment variable that says after how many seconds an image is given up; processes elsewhere have it too."""
 
 
 def timeout_given() -> float | None:
     """Seconds for one image by the environment; None if it says none, ``SpecError`` if it is no number above 0."""
-    text = os.environ.get(TIMEOUT, "")
+    text = os.environ.get(DECODE_TIMEOUT, "")
     try:
         seconds = float(text) if text else None
     except ValueError:
         seconds = 0
     if seconds is not None and not 0 < seconds < math.inf:
-        raise SpecError(f"{TIMEOUT} must be a number of seconds above 0, got {text!r}")
+        raise SpecError(f"{DECODE_TIMEOUT} must be a number of seconds above 0, got {text!r}")
     return seconds
 
 

@@ -5,7 +5,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from pickle import PicklingError
 from typing import Any
 
@@ -16,7 +15,7 @@ from featx.errors import EngineError
 from featx.scale.carrying import Enter, Work
 from featx.scale.cluster import Cluster
 from featx.scale.plan import Group
-from featx.scale.worker import Runner, Worker
+from featx.scale.worker import Place, Runner, Worker
 from featx.spec import ExtractSpec
 
 IN_HAND = 2
@@ -73,7 +72,7 @@ class RayCrew:
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
             self._size = size = self._cluster.size(nodes)
             work = replace(self._work, workers=size.cpus)
-            self._given = [self._put(replace(self._runner, threads=size.cpus)), self._put(work), Path.cwd()]
+            self._given = [self._put(replace(self._runner, threads=size.cpus)), self._put(work), Place.here()]
             self._open = stack.pop_all()
         return self
 

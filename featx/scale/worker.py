@@ -13,6 +13,7 @@ import numpy as np
 from featx.engines import Engine, make_engine
 from featx.engines.golden import check_golden
 from featx.engines.timings import Timings
+from featx.limits import in_force
 from featx.scale.carrying import Work, carry_out
 from featx.scale.plan import Group
 from featx.spec import ExtractSpec
@@ -30,6 +31,26 @@ class Runner:
     batch_size: int | None
     engine: str
     threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a process says with no argument: its current folder, which paths are relative to, and its limits."""
+
+    folder: Path
+    limits: dict[str, str]
+
+    @classmethod
+    def here(cls) -> "Place":
+        """That of this process."""
+        return cls(Path.cwd(), in_force())
+
+    def take(self) -> None:
+        """Make it that of this process."""
+        os.environ.update(self.limits)
+        # Where there is no such folder, the paths that need it say so.
+        with suppress(OSError):
+            os.chdir(self.folder)
 
 
 @dataclass
@@ -55,17 +76,12 @@ class _InTurn:
 
 
 class Worker:
-    """Makes parts; two threads may be in it, so that one decodes while the other computes.
+    """Makes parts, as if it were at the driver's place; two threads may be in it: one decodes, the other computes."""
 
-    ``folder`` is the driver's current one, which relative paths of the listing are relative to.
-    """
-
-    def __init__(self, runner: Runner, work: Work, folder: Path) -> None:
+    def __init__(self, runner: Runner, work: Work, place: Place) -> None:
         self._runner, self._work, self._lock = runner, work, Lock()
         self._engine: Engine | None = None
-        # Where there is no such folder, the paths that need it say so.
-        with suppress(OSError):
-            os.chdir(folder)
+        place.take()
 
     def compute(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Features of images, as an engine gives them."""

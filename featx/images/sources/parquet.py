@@ -15,14 +15,15 @@ from featx.images.files import Files, full_name, no_root
 from featx.images.listing import Listing
 from featx.images.sources.facts import KEPT, Collected, check_different, kept_among, plain_text, with_file_splits
 from featx.images.sources.manifest import list_rows, read_rows
+from featx.limits import ROW_GROUP
 from featx.packages import need
 from featx.rows import SEPARATOR, Rows
 from featx.texts import BATCH
 
 GROUPS_HELD = 2
 """Row groups in memory at a time: images are read in order, in threads, so a group and the next."""
-MOST_BYTES, BATCH_ROWS = 1 << 31, 64
-"""Bytes of the largest row group, and after how many rows they are counted."""
+BATCH_ROWS = 64
+"""After how many rows of a row group its bytes are counted."""
 IMAGE = "image"
 """The column that is taken where several hold bytes."""
 BINARIES = ("binary", "large_binary", "binary_view", "fixed_size_binary")
@@ -70,13 +71,13 @@ class _ImageGroups:
 
 
 def _bounded(parquet: Any, group: int, column: str) -> list[Any]:
-    """The arrays of a row group; ``ImageError`` if they have more than `MOST_BYTES`, whatever its footer says."""
-    found, size = [], 0
+    """The arrays of a row group; ``ImageError`` if they have more than the limit, whatever its footer says."""
+    found, size, most = [], 0, ROW_GROUP.bytes
     for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=[column]):
         size += batch.nbytes
-        if size > MOST_BYTES:
-            raise ImageError(f"row group {group} has more than the {MOST_BYTES:,} bytes that are read at a time; "
-                             "write the file with fewer rows a group")  # fmt: skip
+        if size > most:
+            raise ImageError(f"row group {group} has more than the {most:,} bytes that are read at a time; write the "
+                             f"file with fewer rows a group, or {ROW_GROUP.way}")  # fmt: skip
         found.append(batch.column(0))
     return found
 

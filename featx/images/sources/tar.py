@@ -22,14 +22,13 @@ from featx.images.files import Files
 from featx.images.formats import picture_suffixes, suffix_of
 from featx.images.listing import Listing, first_failure
 from featx.images.sources.facts import Collected, class_names, kept_values, top_folder, with_file_splits
+from featx.limits import SIDECAR
 from featx.rows import Rows
 
 SHARDS_AT_ONCE = 8
 """Shards that are indexed side by side, which pays where they lie behind a network."""
 FACTS = (".json", ".cls")
 """Suffixes of files that say something of the image beside them."""
-MAX_FACTS = 1 << 20
-"""Bytes of the largest ``.cls`` or ``.json`` that is read."""
 OUTSIDE = "its name leads out of the shard"
 NO_FILE = "a link or device in the shard, not followed"
 APART = "stands apart from its image: write the files of a sample one after the other (tar --sort=name)"
@@ -161,8 +160,8 @@ def _facts(tar: tarfile.TarFile, sample: Iterable[tarfile.TarInfo]) -> dict[str,
 
 
 def _small(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    if member.size > MAX_FACTS:
-        raise ValueError(f"{member.name} has {member.size} bytes, more than {MAX_FACTS}")
+    if member.size > SIDECAR.bytes:
+        raise ValueError(f"{member.name} has {member.size:,} bytes, more than {SIDECAR.bytes:,}; {SIDECAR.way}")
     file = tar.extractfile(member)
     return "" if file is None else file.read().decode()
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from featx.blocks import tensor_shapes
 from featx.errors import WeightsError
+from featx.limits import WEIGHTS
 from featx.weights.digest import check_tensors
-from featx.weights.limits import LARGEST
 from featx.weights.readers.keras import read_keras, read_keras_archive
 from featx.weights.readers.onnx_graph import read_onnx
 from featx.weights.readers.state_dicts import read_safetensors, read_torch
@@ -58,8 +58,9 @@ def read_weights(path: str | Path) -> Tensors:
 
 
 def _format_of(path: Path) -> tuple[str, Callable[[Path], Tensors]]:
-    if (size := path.stat().st_size) > LARGEST:
-        raise WeightsError(f"{path} must have at most {LARGEST:,} bytes, got {size:,}; save the trunk alone")
+    if (size := path.stat().st_size) > WEIGHTS.bytes:
+        raise WeightsError(f"{path} must have at most {WEIGHTS.bytes:,} bytes, got {size:,}; save the trunk alone, or "
+                           f"{WEIGHTS.way}")  # fmt: skip
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):

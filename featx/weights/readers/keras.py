@@ -16,9 +16,9 @@ import numpy as np
 
 from featx.blocks import tensor_shapes
 from featx.errors import WeightsError
-from featx.hdf5 import EXPANSION, FLOOR, open_contained
+from featx.hdf5 import EXPANSION, open_contained, too_large
+from featx.limits import DATASET, WEIGHTS
 from featx.weights.digest import check_shape
-from featx.weights.limits import LARGEST
 
 MEMBER = "model.weights.h5"
 
@@ -33,11 +33,11 @@ def read_keras_archive(path: Path) -> dict[str, np.ndarray]:
     """The trunk's tensors in a ``.keras`` archive, weights to OIHW."""
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(MEMBER)
-        if member.file_size > LARGEST:
-            raise WeightsError(f"{MEMBER} of {path} must be at most {LARGEST} bytes, got {member.file_size}")
-        if member.file_size > max(FLOOR, EXPANSION * member.compress_size):
-            raise WeightsError(f"{MEMBER} of {path} claims {member.file_size:,} bytes in {member.compress_size:,}, "
-                               f"more than {EXPANSION} times as many; do not use it")  # fmt: skip
+        if member.file_size > WEIGHTS.bytes:
+            raise WeightsError(f"{MEMBER} of {path} must have at most {WEIGHTS.bytes:,} bytes, got "
+                               f"{member.file_size:,}; {WEIGHTS.way}")  # fmt: skip
+        if member.file_size > max(DATASET.bytes, EXPANSION * member.compress_size):
+            raise WeightsError(f"{MEMBER} of {path} {too_large(member.file_size, member.compress_size)}")
         content = io.BytesIO(archive.read(MEMBER))
     with open_contained(content, WeightsError, f"{MEMBER} of {path}") as file:
         return _read(file, path)

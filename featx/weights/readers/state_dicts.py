@@ -9,8 +9,8 @@ from safetensors import safe_open
 
 from featx.blocks import tensor_shapes
 from featx.errors import WeightsError
+from featx.limits import MAX_HEADER
 from featx.weights.digest import check_shape
-from featx.weights.limits import MAX_HEADER
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep the state dict within a checkpoint."""

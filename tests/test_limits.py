@@ -1,0 +1,159 @@
+"""Limits on what a file may make featx read: each is an option that its message names, to be raised or lowered."""
+
+import io
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from featx.commands import main
+from featx.errors import FeatxError, SpecError, StoreError
+from featx.hdf5 import open_contained
+from featx.images import list_images
+from featx.limits import LIMITS, WEIGHTS, allowing, in_force, parse_size
+from featx.weights.readers import read_weights
+
+Reader = Callable[[], object]
+
+
+def weights(folder: Path) -> Reader:
+    """A file of 3.2 GB, of which nothing is on the disk; past the limit it is found to hold nothing."""
+    with (folder / "large.safetensors").open("wb") as file:
+        file.write((2).to_bytes(8, "little") + b"{}")
+        file.truncate((3 << 30) + 1)
+    return lambda: read_weights(folder / "large.safetensors")
+
+
+def hdf5_of(folder: Path, **dataset: object) -> Reader:
+    with h5py.File(folder / "x.h5", "w") as file:
+        file.create_dataset("x", **dataset)
+    return lambda: open_contained(folder / "x.h5", StoreError).close()
+
+
+def chunk(folder: Path) -> Reader:
+    return hdf5_of(folder, data=np.zeros(1 << 19, "f4"), chunks=(1 << 19,), compression=1)
+
+
+def dataset(folder: Path) -> Reader:
+    return hdf5_of(folder, shape=(1 << 27,), dtype="f4", chunks=(1 << 10,))
+
+
+def row_group(folder: Path) -> Reader:
+    pq.write_table(pa.table({"image": [bytes(1000)] * 3}), folder / "a.parquet")
+    return lambda: list_images(folder / "a.parquet").read(0)
+
+
+def url_image(_folder: Path) -> Reader:
+    fsspec.filesystem("memory").pipe_file("/limits/a.png", bytes(1000))
+    return lambda: list_images("memory://limits").read(0)
+
+
+def sidecar(folder: Path) -> Reader:
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for name, data in (("1.png", b"x"), ("1.cls", b"a" * (1 << 21))):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+    def read() -> None:
+        if failures := list_images(folder / "a.tar").failures:
+            raise StoreError(failures[0][1])
+
+    return read
+
+
+CASES = {
+    "weights": (weights, None, "4GiB", "incomplete metadata"),
+    "chunk": (chunk, None, "2 MiB", ""),
+    "dataset": (dataset, None, "512MiB", ""),
+    "row-group": (row_group, "2KB", "1MB", ""),
+    "url-image": (url_image, "999", "1000B", ""),
+    "sidecar": (sidecar, None, "2MiB", ""),
+}
+
+
+def test_there_is_a_case_for_each() -> None:
+    assert set(CASES) == set(LIMITS)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_more_than_a_limit_is_refused_by_its_name_and_less_is_read(tmp_path: Path, name: str) -> None:
+    make, lower, higher, other = CASES[name]
+    read = make(tmp_path)
+    limit = LIMITS[name]
+    with allowing({name: lower} if lower else {}), pytest.raises(FeatxError) as raised:
+        read()
+    assert str(raised.value).endswith(f"allow more by featx --limit {name}=SIZE, or {limit.variable}")
+    with allowing({name: higher}):
+        if other:
+            with pytest.raises(FeatxError, match=other):
+                read()
+        else:
+            read()
+    assert limit.bytes == limit.default
+
+
+def test_a_keras_archive_is_bounded_by_the_limits_of_weights_and_of_datasets(tmp_path: Path) -> None:
+    path = tmp_path / "w.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("metadata.json", b"{}")
+        archive.writestr("model.weights.h5", bytes(1 << 20))
+    for sizes, message in (
+        ({"weights": "1000000"}, r"model\.weights\.h5 of .* must have at most 1,000,000 bytes, got 1,048,576; allow"),
+        ({"dataset": "1MB"}, r"claims 1,048,576 bytes in a file of [\d,]+, more than 32 times .* --limit dataset=SIZE"),
+    ):
+        with allowing(sizes), pytest.raises(FeatxError, match=message):
+            read_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1", 1), ("6GiB", 6 << 30), ("500MB", 500_000_000), ("1.5 KiB", 1536), ("2t", 2 * 10**12), ("7 b", 7)],
+)
+def test_sizes_as_people_write_them(text: str, size: int) -> None:
+    assert parse_size(text, "it") == size
+
+
+@pytest.mark.parametrize("text", ["", "many", "0", "-1", "1e9", "6GiBit", "5iB", "nan", "9" * 400, "10000000TB"])
+def test_what_is_no_size_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SpecError, match=r"^it must be a number of bytes above 0, such as 6GiB"):
+        parse_size(text, "it")
+    monkeypatch.setenv(WEIGHTS.variable, text or "x")
+    with pytest.raises(SpecError, match=r"^FEATX_LIMIT_WEIGHTS must be a number of bytes"):
+        _ = WEIGHTS.bytes
+
+
+def test_limits_nest_and_go_back_even_after_an_error() -> None:
+    with allowing({"weights": 5, "row-group": "1MB"}):
+        with pytest.raises(KeyError, match=r"^7$"), allowing({"weights": "7"}):
+            raise KeyError(WEIGHTS.bytes)
+        assert WEIGHTS.bytes == 5
+        assert in_force()["FEATX_LIMIT_ROW_GROUP"] == "1000000"
+    assert WEIGHTS.bytes == WEIGHTS.default
+    assert set(in_force().values()) == {""}
+
+
+def test_the_option_stands_before_the_command_and_may_be_repeated(tmp_path: Path) -> None:
+    weights(tmp_path)
+    add = ["weights", "add", str(tmp_path / "large.safetensors"), "--name", "x"]
+
+    def run(*arguments: str, code: int) -> str:
+        result = CliRunner().invoke(main, [*arguments])
+        assert result.exit_code == code, result.output
+        return " ".join(result.output.split())
+
+    said = "must have at most 3,221,225,472 bytes"
+    assert said in run(*add, code=1)
+    assert said not in run("--limit", "chunk=1", "--limit", "weights=4GiB", *add, code=1)
+    assert "a limit must be among weights, chunk, dataset," in run("--limit", "weight=4GiB", *add, code=2)
+    assert "limit weights must be a number of bytes" in run("--limit", "weights", *add, code=2)
+    assert not os.environ.get(WEIGHTS.variable)
