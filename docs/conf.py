@@ -12,8 +12,20 @@ from featx.version import __version__
 HERE = Path(__file__).parent
 MADE = HERE / "made"
 sys.path.insert(0, str(HERE))
-MODULES = ("load", "model", "features", "spec", "store", "heads", "images", "bridge", "weights", "augment", "limits",
-           "errors")
+MODULES = (
+    "load",
+    "model",
+    "features",
+    "spec",
+    "store",
+    "heads",
+    "images",
+    "bridge",
+    "weights",
+    "augment",
+    "limits",
+    "errors",
+)
 """Public, and no verb."""
 
 project = "featx"

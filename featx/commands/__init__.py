@@ -89,9 +89,14 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="featx")
-@click.option("--limit", "limits", multiple=True, metavar="NAME=SIZE",
-              help="Let a file make featx read more bytes, or fewer, such as weights=6GiB; the limits are "
-                   f"{', '.join(LIMITS)} (see Security).")
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=SIZE",
+    help="Let a file make featx read more bytes, or fewer, such as weights=6GiB; the limits are "
+    f"{', '.join(LIMITS)} (see Security).",
+)
 @click.pass_context
 def main(ctx: click.Context, limits: tuple[str, ...]) -> None:
     """From a folder of images to a trained classifier, in minutes.
