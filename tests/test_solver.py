@@ -11,7 +11,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from featx.errors import DataError, SpecError
-from featx.heads.solver import LOSSES, fit_batch, rotate, row_weights
+from featx.heads.solver import LOSSES, fit_batch, pivoting, rotate, row_weights
 from featx.heads.solver.losses import SquaredHinge
 from featx.heads.solver.pivoting import make_pivot
 
@@ -296,3 +296,33 @@ def test_pivoting_needs_no_guess():
     expected = objective("linear-svc", 1.0, *sklearn_fit("linear-svc", 1.0, X, codes), X, codes, 1)
     assert objective("linear-svc", 1.0, W, b, X, codes, 1) == pytest.approx(expected, rel=1e-6)
     assert exchanges.item() > 1
+
+
+def test_a_system_that_rounding_left_singular_is_solved_all_the_same():
+    system, target = np.array([[2.0, 2, 0], [2, 2, 0], [0, 0, 1]]), np.array([4.0, 4, 3])
+    np.testing.assert_allclose(system @ pivoting._solve_positive(system, target), target)
+    system[1, 1] = 3
+    np.testing.assert_allclose(pivoting._solve_positive(system, target), np.linalg.solve(system, target), atol=1e-9)
+
+
+def test_rows_that_repeat_at_an_enormous_c():
+    X, codes = make_data(30, 50, 3)
+    X, codes = np.vstack([X, X]), np.concatenate([codes, codes])
+    fit = fit_batch(X, codes, np.ones((1, 60)), [1e9, 1e15], "linear-svc", 3)
+    decisions = fit.coefs[0] @ X.T + fit.intercepts[0][..., np.newaxis]
+    assert (decisions[0].argmax(axis=0) == codes).all()
+    assert np.isfinite(decisions).all()  # and no more at what float64 cannot tell
+    assert not fit.converged[0, 1].any()
+
+
+@pytest.mark.parametrize("Cs", [(1.0, 10.0, 100.0, 1000.0), (1.0, 1.0, 5.0, 5.0)])
+@pytest.mark.parametrize("loss", ["softmax", "ovr-logistic"])
+def test_the_next_c_begins_where_the_last_two_point(loss, Cs, monkeypatch):
+    X, codes = make_data(60, 200, 4)
+    ahead = fit_batch(X, codes, np.ones((3, 60)), Cs, loss, 4)
+    monkeypatch.setattr("featx.heads.solver.batch._look_ahead", lambda U, Cs: (U.copy() for _ in Cs))
+    plain = fit_batch(X, codes, np.ones((3, 60)), Cs, loss, 4)
+    np.testing.assert_allclose(ahead.objective, plain.objective, rtol=1e-5)
+    assert ahead.converged.all()
+    fewer = len(set(Cs)) == 4
+    assert ahead.iterations[:, 2:].sum() < plain.iterations[:, 2:].sum() if fewer else ahead.iterations.any()

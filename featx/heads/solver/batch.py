@@ -1,5 +1,6 @@
 """All folds, all C and all classes of one head, solved and certified."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -137,17 +138,30 @@ def fit_path(
     joint = loss == "softmax" and n_classes > 2
     U = np.zeros((folds, rows, len(rotated.penalty)) if joint else (folds * rows, 1, len(rotated.penalty)))
     size = max(1, CELLS // (U.shape[1] * len(codes)))
-    for C in Cs:
+    for C, ahead in zip(Cs, _look_ahead(U, Cs), strict=True):
         parts = []
         for start in range(0, len(U), size):
             chunk = np.arange(start, min(start + size, len(U)))
-            state, iterations = solver.solve(_make_loss(codes, C * weights, loss, n_classes, chunk), U[chunk])
+            state, iterations = solver.solve(
+                _make_loss(codes, C * weights, loss, n_classes, chunk), U[chunk], ahead[chunk]
+            )
             U[chunk] = state.U
             norms = np.sqrt(dot(state.gradient, state.gradient))
             parts.append((state.Z, state.objective, norms, state.gaps(), iterations))
         decisions, *rest = (np.concatenate(values) for values in zip(*parts, strict=True))
         shaped = (values.reshape(folds, -1) for values in rest)
         yield Fits(C, U.reshape(folds, rows, -1).copy(), decisions.reshape(folds, rows, -1), *shaped)
+
+
+def _look_ahead(U: Array, Cs: Sequence[float]) -> Iterator[Array]:
+    """Where U, that each C's minima are written to, may be at the next: straight on by the logarithm of C."""
+    before, step, last = U.copy(), 0.0, math.log(Cs[0])
+    for C in Cs:
+        further = math.log(C) - last
+        ahead = U + (further / step if step else 1.0) * (U - before)
+        if further:
+            before, step, last = U.copy(), further, math.log(C)
+        yield ahead
 
 
 def _make_loss(codes: Array, weights: Array, loss: str, n_classes: int, problems: Array) -> Loss:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featx.heads.solver.losses import Array, Loss, SquaredHinge
-from featx.heads.solver.newton import State, evaluate, minimize
+from featx.heads.solver.newton import State, evaluate, measure, minimize
 from featx.heads.solver.pivoting import Pivot, count_limit, make_pivot
 from featx.heads.solver.rotation import Rotated
 
@@ -25,9 +25,12 @@ class Solver:
     pivot: Pivot | None
     limit: float
 
-    def solve(self, loss: Loss, U: Array) -> tuple[State, Array]:
-        """The states in float64 that are reached from weights U (P, k, r), and the iterations (P,) that took."""
-        U, iterations = U.copy(), np.zeros(len(U), int)
+    def solve(self, loss: Loss, U: Array, ahead: Array) -> tuple[State, Array]:
+        """The states in float64 that are reached from weights (P, k, r), and the iterations (P,) that took.
+
+        Each problem begins where its objective is lower, at ``U`` or ``ahead``.
+        """
+        U, iterations = self._lower(loss.astype(np.float32), U, ahead), np.zeros(len(U), int)
         many = np.ones(len(U), bool)
         if isinstance(loss, SquaredHinge) and self.pivot:
             inside = _inside(evaluate(self.double, loss, U))
@@ -49,6 +52,11 @@ class Solver:
         U[left], more = self._finish(state.take(left))
         iterations[left] += more
         return evaluate(self.double, loss, U), iterations
+
+    def _lower(self, loss: Loss, U: Array, ahead: Array) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):
+            here, there = (measure(self.single, loss, V.astype(np.float32)) for V in (U, ahead))
+        return np.where((there < here)[:, np.newaxis, np.newaxis], ahead, U)
 
     def _finish(self, state: State) -> tuple[Array, Array]:
         if isinstance(state.loss, SquaredHinge) and self.pivot:

@@ -75,6 +75,11 @@ def evaluate(rotated: Rotated, loss: Loss, U: Array, Z: Array | None = None, at:
     return State(rotated, loss, U, Z, at, gradient, at.value + _penalty(rotated, U, U) / 2)
 
 
+def measure(rotated: Rotated, loss: Loss, U: Array) -> Array:
+    """The objectives (P,) at weights U (P, k, r)."""
+    return loss.expand(multiply(U, rotated.data.T)).value + _penalty(rotated, U, U) / 2
+
+
 def minimize(rotated: Rotated, loss: Loss, U: Array, tolerance: float, max_iter: int) -> tuple[Array, Array]:
     """Weights (P, k, r) and iterations (P,) of all problems, each until its gap is ``tolerance`` × its objective.
 

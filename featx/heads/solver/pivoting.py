@@ -134,8 +134,7 @@ def _solve_rows(gram: Array, signs: Array, weights: Array, rows: Array) -> Array
     if len(rows):
         system = gram.take(rows, 0).take(rows, 1)
         system.flat[:: len(rows) + 1] += 0.5 / weights[rows]
-        # The same upside down, and already in the order of columns that LAPACK writes over.
-        shares[rows] = linalg.lapack.dposv(system.T, signs[rows], lower=True, overwrite_a=True)[1]
+        shares[rows] = _solve_positive(system, signs[rows])
     return shares
 
 
@@ -145,7 +144,18 @@ def _solve_columns(data: Array, signs: Array, weights: Array, rows: Array) -> tu
     system = (inner.T * double) @ inner
     system.flat[:: len(system) + 1] += 1
     target = inner.T @ (double * signs[rows])
-    reached = data @ linalg.solve(system, target, assume_a="pos", overwrite_a=True, check_finite=False)
+    reached = data @ _solve_positive(system, target)
     shares = np.zeros(len(signs))
     shares[rows] = double * (signs[rows] - reached[rows])
     return shares, reached
+
+
+def _solve_positive(system: Array, target: Array) -> Array:
+    """The solution (m,) of a positive definite system (m, m)."""
+    try:
+        # Not by scipy, which keeps Python to itself meanwhile: threads would wait for one another.
+        lower = np.linalg.cholesky(system)
+    except np.linalg.LinAlgError:  # Positive definite, but for rounding.
+        return np.asarray(np.linalg.lstsq(system, target, rcond=None)[0])
+    half = linalg.blas.dtrsv(lower.T, target, lower=False, trans=True)
+    return np.asarray(linalg.blas.dtrsv(lower.T, half, lower=False))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import linalg
 
 from featx.heads.solver.losses import Array
 
@@ -76,7 +75,8 @@ def turn(X: Array) -> tuple[Array, Array, tuple[Array, ...]]:
     n, d = X.shape
     side = 1 if n <= d else 0
     gram = inner_products(X if side else X.T)
-    spectrum, vectors = linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
+    # Not by scipy, which keeps Python to itself meanwhile: feature sets are turned side by side.
+    spectrum, vectors = np.linalg.eigh(gram)
     kept = np.flatnonzero(spectrum > RANK_TOLERANCE * max(spectrum[-1], np.finfo(float).tiny))[::-1]
     spectrum, vectors = spectrum[kept], vectors[:, kept]
     if side:
