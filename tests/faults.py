@@ -19,6 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -234,17 +235,14 @@ class Trial:
         return sorted("temporary" if name.endswith(".tmp") else name for name in names)
 
 
-class disk:  # noqa: N801
+@contextmanager
+def disk(at: Path, size: int) -> Iterator[None]:
     """A disk of so many bytes, in memory."""
-
-    def __init__(self, at: Path, size: int) -> None:
-        self.at, self.size = at, size
-
-    def __enter__(self) -> None:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.size}", "tmpfs", self.at], check=True)
-
-    def __exit__(self, *_: object) -> None:
-        subprocess.run(["umount", self.at], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", at], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", at], check=True)
 
 
 if __name__ == "__main__":

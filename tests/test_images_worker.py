@@ -95,6 +95,8 @@ def test_an_image_that_takes_too_long_is_given_up_and_the_next_is_decoded(decode
 def test_a_process_that_dies_fails_its_image_alone(decoder: Decoder) -> None:
     decoder(png(), DIGEST)
     assert decoder._child is not None
+    decoder._said.write(b"what was said of the image before\n")
+    decoder._said.flush()
     os.kill(decoder._child.pid, signal.SIGSEGV)
     with pytest.raises(ImageError, match=r"^ended the process that decoded it, with code -11$"):
         decoder(png(), DIGEST)

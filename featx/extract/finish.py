@@ -17,6 +17,7 @@ from featx.extract.update import Ledger, OldStore, read_parts
 from featx.images import Listing, list_images
 from featx.spec import ExtractSpec
 from featx.store import PartFolder, RowTable, assemble
+from featx.store.parts import parts_beside
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = F
         If a shard is at work.
     """
     began, output = time.monotonic(), Path(output)
-    if not output.with_name(f"{output.name}.parts").is_dir():
+    if not parts_beside(output).is_dir():
         raise StoreError(f"{output} has no shards to assemble: featx extract --shard N/COUNT writes their parts")
     with PartFolder(output, wait=wait) as folder:
         job, identity = read_job(folder)

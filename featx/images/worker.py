@@ -52,6 +52,7 @@ class Decoder:
     def __call__(self, data: bytes, digest: str) -> Prepared:
         """As `prepare_views`; ``ImageError`` also if the process did not end in time, or died."""
         child = self._child = self._child or self._start()
+        self._forget_words()
         late = threading.Event()
 
         def end() -> None:
@@ -95,8 +96,7 @@ class Decoder:
         # Not -m, which imports from the current folder first: that may be a stranger's.
         program = f"import sys; sys.path[:] = {sys.path!r}; from featx.images.worker import serve; serve(sys.argv[1])"
         command = [sys.executable, "-P", "-c", program, self._settings]
-        self._said.seek(0)
-        self._said.truncate()
+        self._forget_words()
         pipe = subprocess.PIPE
         # In a session of its own: Ctrl-C is for the parent.
         child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True)
@@ -109,6 +109,11 @@ class Decoder:
                 f"the process that decodes (--decode-timeout) ended at its start, with code {code}{self._last_words()}"
             ) from error
         return child
+
+    def _forget_words(self) -> None:
+        # Parent and child write at one place of the file, which is moved while the child waits.
+        self._said.seek(0)
+        self._said.truncate()
 
     def _last_words(self) -> str:
         self._said.seek(0)

@@ -53,6 +53,11 @@ class Part:
         return hashlib.sha256(encode("\0".join(paths))).hexdigest()[:16] + SUFFIX
 
 
+def parts_beside(store: Path) -> Path:
+    """The folder of a store's parts, there or not."""
+    return store.with_name(f"{store.name}.parts")
+
+
 class PartFolder:
     """The folder of a run that is not finished yet; entering it takes the store's lock.
 
@@ -68,7 +73,7 @@ class PartFolder:
 
     def __init__(self, store: Path, *, wait: bool = False, shard: str = "") -> None:
         self.store = store
-        self.path = store.with_name(store.name + ".parts")
+        self.path = parts_beside(store)
         self._shard, self._lock = shard, FolderLock(self.path, store, shard, wait=wait)
         self.alone = self._lock.alone
 
