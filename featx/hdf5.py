@@ -54,8 +54,8 @@ def open_contained(path: Path | IO[bytes], error: type[FeatxError], name: str | 
 
 def too_large(claimed: int, stored: int) -> str:
     """Why so many bytes are not read from so many: the rest of a message."""
-    return (f"claims {claimed:,} bytes in a file of {stored:,}, more than {EXPANSION} times as many; do not use it, "
-            f"or, if you know who made it, {DATASET.way}")  # fmt: skip
+    return (f"claims {claimed:,} bytes and is stored in {stored:,}, more than {EXPANSION} times as many; do not use "
+            f"it, or, if you know who made it, {DATASET.way}")  # fmt: skip
 
 
 def allow_open(files: int) -> None:

@@ -1,7 +1,7 @@
-"""How much a file that anyone may have made can make featx do: each limit in bytes stands here, and can be changed.
+"""How many bytes a file that anyone may have made can make featx read: limits that can be changed.
 
 A limit is looked up in the environment whenever it is asked, so that it holds in the threads and the processes of a run
-as well; ``featx --limit NAME=SIZE`` and `allowing` set it there.
+as well; ``featx --allow NAME=SIZE`` and `allowing` set it there. Those of pixels are in `featx.images`.
 """
 
 import os
@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 
 from featx.errors import SpecError
 
@@ -25,7 +26,7 @@ class Limit:
     @property
     def variable(self) -> str:
         """The environment variable that changes it."""
-        return f"FEATX_LIMIT_{self.name.replace('-', '_').upper()}"
+        return f"FEATX_ALLOW_{self.name.replace('-', '_').upper()}"
 
     @property
     def bytes(self) -> int:
@@ -36,7 +37,7 @@ class Limit:
     @property
     def way(self) -> str:
         """What a message ends with: how to allow more."""
-        return f"allow more by featx --limit {self.name}=SIZE, or {self.variable}"
+        return f"allow more by featx --allow {self.name}=SIZE before the command, or by {self.variable}"
 
 
 WEIGHTS = Limit("weights", 3 << 30)
@@ -48,7 +49,7 @@ DATASET = Limit("dataset", 1 << 28)
 ROW_GROUP = Limit("row-group", 1 << 31)
 """Of a row group of a Parquet file."""
 URL_IMAGE = Limit("url-image", 1_431_655_760)
-"""Of an image behind a URL, whose size reading alone tells: what an image file may have by default."""
+"""Of an image behind a URL, whose size reading alone tells: what ``--max-pixels`` allows a file by default."""
 SIDECAR = Limit("sidecar", 1 << 20)
 """Of a ``.cls`` or ``.json`` beside an image in a tar."""
 DECODE_TIMEOUT = "FEATX_DECODE_TIMEOUT"
@@ -61,18 +62,19 @@ LIMITS = {limit.name: limit for limit in (WEIGHTS, CHUNK, DATASET, ROW_GROUP, UR
 def parse_size(text: str, whose: str) -> int:
     """Bytes of ``6GiB``, ``500 MB`` or ``1000000``; ``SpecError``, which names ``whose`` it is, of anything else."""
     match = _SIZE.fullmatch(text.strip().upper())
-    size = 0.0
+    size = 0
     if match:
         number, prefix, binary = match.groups()
-        size = float(number) * (1024 if binary else 1000) ** (" KMGT".index(prefix or " "))
+        size = int(Fraction(number) * (1024 if binary else 1000) ** (" KMGT".index(prefix or " ")))
     if not 1 <= size < 1 << 63:
-        raise SpecError(f"{whose} must be a number of bytes above 0, such as 6GiB, 500MB or 1000000, got {text!r}")
-    return int(size)
+        raise SpecError(f"{whose} must be a number of bytes, 1 to {(1 << 63) - 1:,}, such as 6GiB, 500MB or 1000000, "
+                        f"got {text!r}")  # fmt: skip
+    return size
 
 
 @contextmanager
 def allowing(sizes: Mapping[str, int | str]) -> Iterator[None]:
-    """Change limits for a while, in this process and those that it starts.
+    """Change limits for a while, in all of this process and those that it starts: not in one of several threads.
 
     Parameters
     ----------
@@ -82,7 +84,7 @@ def allowing(sizes: Mapping[str, int | str]) -> Iterator[None]:
     Raises
     ------
     SpecError
-        If there is no such limit, or a size is none.
+        If there is no such limit, or a size is none, here or in the environment.
     """
     if unknown := sorted(set(sizes) - set(LIMITS)):
         raise SpecError(f"a limit must be among {', '.join(LIMITS)}, got {unknown[0]!r}")
@@ -90,9 +92,19 @@ def allowing(sizes: Mapping[str, int | str]) -> Iterator[None]:
     before = {variable: os.environ.get(variable, "") for variable in chosen}
     os.environ.update(chosen)
     try:
+        check_limits()
         yield
     finally:
         os.environ.update(before)
+
+
+def check_limits() -> None:
+    """Raise ``SpecError`` if the environment says of a limit what is no size.
+
+    To be asked before a file is read: what goes wrong then is taken for a fault of the file.
+    """
+    for limit in LIMITS.values():
+        _ = limit.bytes
 
 
 def in_force() -> dict[str, str]:

@@ -19,7 +19,7 @@ from featx.heads.search import search
 from featx.spec import ExtractSpec
 from featx.weights import load_for
 
-TIMED_IMAGES, ROUNDS = 1, 2
+ROUNDS = 2
 TOLERANCE = 1e-5
 """Gap of the fits as a share of the objective, ten times that of `featx.fit.fit`, which takes a quarter longer: it
 decides one held-out image in 7,000 otherwise, where a standard error is that of one in 200."""
@@ -99,7 +99,8 @@ def probe(
 ) -> ProbeReport:
     """Evaluate a linear head on every run of neighboring blocks by cross-validation, on a store's training rows.
 
-    Linear evaluation of layers is that of Alain & Bengio (2016), "Understanding intermediate layers using linear
+    Fits are a little rougher than those of `featx.fit.fit` (`TOLERANCE`), so that a score may differ by an image or
+    two. Linear evaluation of layers is that of Alain & Bengio (2016), "Understanding intermediate layers using linear
     classifier probes".
 
     Parameters
@@ -144,20 +145,22 @@ def probe(
     return ProbeReport(str(store), head, scoring, int(rows.plain.sum()), tuple(depths))
 
 
-def time_depths(spec: ExtractSpec, device: str = "auto", engine: str = "auto") -> dict[int, float]:
+def time_depths(
+    spec: ExtractSpec, device: str = "auto", engine: str = "auto", batch_size: int = 1, rounds: int = ROUNDS
+) -> dict[int, float]:
     """Seconds an image of the trunk up to each block of a spec, the shortest of some rounds in alternation."""
     weights = load_for(spec)
-    images = np.random.default_rng(0).integers(0, 256, (TIMED_IMAGES, spec.size, spec.size, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (batch_size, spec.size, spec.size, 3), dtype=np.uint8)
     engines = {
-        block: make_engine(weights, spec.select(blocks=(block,)), device, TIMED_IMAGES, engine) for block in spec.blocks
+        block: make_engine(weights, spec.select(blocks=(block,)), device, batch_size, engine) for block in spec.blocks
     }
     for run in engines.values():
         run(images)
     shortest = dict.fromkeys(engines, np.inf)
-    for block in [block for _ in range(ROUNDS) for block in engines]:
+    for block in [block for _ in range(rounds) for block in engines]:
         began = time.perf_counter()
         engines[block](images)
-        shortest[block] = min(shortest[block], (time.perf_counter() - began) / TIMED_IMAGES)
+        shortest[block] = min(shortest[block], (time.perf_counter() - began) / batch_size)
     return shortest
 
 

@@ -79,7 +79,7 @@ def twice_compressed(file: h5py.File) -> None:
         (lambda file: file.create_dataset("x", data=["a"]), r"x of .* must have a type of fixed length, got object"),
         (
             lambda file: file.create_dataset("x", (10**12,), "i4", chunks=(100,)),
-            r"x of .*bad\.h5 claims 4,000,000,000,000 bytes in a file of [\d,]+, more than 32 times as many",
+            r"x of .*bad\.h5 claims 4,000,000,000,000 bytes and is stored in [\d,]+, more than 32 times as many",
         ),
         (
             lambda file: file.create_dataset("x", data=np.zeros(1 << 22, "i4"), chunks=(1 << 22,), compression=9),

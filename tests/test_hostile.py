@@ -179,7 +179,7 @@ def test_a_bomb_in_a_keras_archive_and_in_a_checkpoint(folder: Path) -> None:
     for path, member, megabytes in (("w.keras", "model.weights.h5", 300), ("w.pt", "archive/data.pkl", 1)):
         with zipfile.ZipFile(folder / path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             archive.writestr(member, bytes(megabytes << 20))
-    refused(r"model\.weights\.h5 of w\.keras claims 314,572,800 bytes in", "weights", "add", "w.keras", "--name", "x")
+    refused(r"model\.weights\.h5 of w\.keras claims 314,572,800 bytes and", "weights", "add", "w.keras", "--name", "x")
     refused(r"'archive/data\.pkl' is compressed, to .* 1,048,576 bytes", "weights", "add", "w.pt", "--name", "x")
 
 

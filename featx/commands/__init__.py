@@ -90,15 +90,15 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="featx")
 @click.option(
-    "--limit",
-    "limits",
+    "--allow",
+    "sizes",
     multiple=True,
     metavar="NAME=SIZE",
     help="Let a file make featx read more bytes, or fewer, such as weights=6GiB; the limits are "
-    f"{', '.join(LIMITS)} (see Security).",
+    f"{', '.join(LIMITS)} (see SECURITY.md).",
 )
 @click.pass_context
-def main(ctx: click.Context, limits: tuple[str, ...]) -> None:
+def main(ctx: click.Context, sizes: tuple[str, ...]) -> None:
     """From a folder of images to a trained classifier, in minutes.
 
     \b
@@ -106,8 +106,8 @@ def main(ctx: click.Context, limits: tuple[str, ...]) -> None:
     featx fit photos.h5 -o photos.featx          # seconds: the best linear head
     featx predict photos.featx new -o new.csv    # class and probability a file
     """
-    pairs = [limit.partition("=") for limit in limits]
+    pairs = [pair.partition("=") for pair in sizes]
     try:
         ctx.with_resource(allowing({name: size for name, _, size in pairs}))
     except SpecError as error:
-        raise click.UsageError(f"--limit: {error}", ctx) from None
+        raise click.UsageError(str(error), ctx) from None

@@ -16,6 +16,7 @@ from featx.images.prepared import prepare_views
 from featx.images.room import MAX_PIXELS, check_size
 from featx.images.sources import list_images
 from featx.images.worker import Decoder, timeout_given
+from featx.limits import check_limits
 from featx.spec import ExtractSpec
 
 AHEAD = 64
@@ -88,6 +89,7 @@ def load_images(
     Pillow and hashlib release the interpreter's lock, so threads decode side by side and beside the trunk. Where
     the environment says how long an image may take (`featx.limits.DECODE_TIMEOUT`), each decodes in a process.
     """
+    check_limits()
     seconds = timeout_given()
     decoders = [Decoder(spec, max_pixels, seconds) for _ in range(workers)] if seconds else []
     idle = list(decoders)

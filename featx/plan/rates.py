@@ -15,6 +15,7 @@ from featx.errors import EngineError
 from featx.spec import ExtractSpec
 
 HERE = "this machine"
+BATCH_SIZE, ROUNDS = 2, 3
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def measure(spec: ExtractSpec, device: str, engine: str) -> Rate:
 
     trunk = load_trunk(spec.trunk)
     spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing).select(blocks=(max(spec.blocks),))
-    (seconds,) = time_depths(spec, device, engine).values()
+    (seconds,) = time_depths(spec, device, engine, BATCH_SIZE, ROUNDS).values()
     return Rate(HERE, 1 / seconds, None, True, f"made images of {spec.size} px through the trunk on {HERE}, now")
 
 

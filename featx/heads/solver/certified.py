@@ -30,7 +30,7 @@ class Solver:
 
         Each problem begins where its objective is lower, at ``U`` or ``ahead``.
         """
-        U, iterations = self._lower(loss.astype(np.float32), U, ahead), np.zeros(len(U), int)
+        U, iterations = self._lower(loss, U, ahead), np.zeros(len(U), int)
         many = np.ones(len(U), bool)
         if isinstance(loss, SquaredHinge) and self.pivot:
             inside = _inside(evaluate(self.double, loss, U))
@@ -54,8 +54,11 @@ class Solver:
         return evaluate(self.double, loss, U), iterations
 
     def _lower(self, loss: Loss, U: Array, ahead: Array) -> Array:
+        if np.array_equal(U, ahead):  # as at the first C
+            return U.copy()
         with np.errstate(over="ignore", invalid="ignore"):
-            here, there = (measure(self.single, loss, V.astype(np.float32)) for V in (U, ahead))
+            rough = loss.astype(np.float32)
+            here, there = (measure(self.single, rough, V.astype(np.float32)) for V in (U, ahead))
         return np.where((there < here)[:, np.newaxis, np.newaxis], ahead, U)
 
     def _finish(self, state: State) -> tuple[Array, Array]:

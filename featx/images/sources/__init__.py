@@ -14,6 +14,7 @@ from featx.images.sources.manifest import list_manifest
 from featx.images.sources.objects import list_object
 from featx.images.sources.parquet import list_parquet
 from featx.images.sources.tar import list_shards
+from featx.limits import check_limits
 from featx.rows import Rows
 from featx.texts import Column, Texts, encode
 
@@ -55,6 +56,7 @@ def list_images(source: str | Path | Sequence[Any] | Any, root: str | Path | Non
     EngineError
         If the source needs a package that is not installed; the message names it.
     """
+    check_limits()
     if not isinstance(source, str | Path):
         return list_object(source, root)
     files, name = locate(source)

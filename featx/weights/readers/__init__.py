@@ -8,7 +8,7 @@ import numpy as np
 
 from featx.blocks import tensor_shapes
 from featx.errors import WeightsError
-from featx.limits import WEIGHTS
+from featx.limits import WEIGHTS, check_limits
 from featx.weights.digest import check_tensors
 from featx.weights.readers.keras import read_keras, read_keras_archive
 from featx.weights.readers.onnx_graph import read_onnx
@@ -39,6 +39,7 @@ def read_weights(path: str | Path) -> Tensors:
         the file and the tensor.
     """
     path = Path(path)
+    check_limits()
     try:
         label, reader = _format_of(path)
     except WeightsError:
