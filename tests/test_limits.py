@@ -21,7 +21,7 @@ from featx.errors import FeatxError, SpecError, StoreError, WeightsError
 from featx.hdf5 import open_contained
 from featx.images import list_images
 from featx.images.loading import load_image, load_images
-from featx.limits import LIMITS, WEIGHTS, allowing, in_force, parse_size
+from featx.limits import DECODE_TIMEOUT, LIMITS, WEIGHTS, allowing, in_force, parse_size
 from featx.spec import ExtractSpec
 from featx.weights import sources
 from featx.weights.readers import read_weights
@@ -207,6 +207,7 @@ def test_limits_nest_and_go_back_even_after_an_error() -> None:
         assert in_force()["FEATX_ALLOW_ROW_GROUP"] == "1000000"
     assert WEIGHTS.bytes == WEIGHTS.default
     assert set(in_force().values()) == {""}
+    assert DECODE_TIMEOUT in in_force()
 
 
 def test_the_option_stands_before_the_command_and_may_be_repeated(tmp_path: Path) -> None:
