@@ -114,6 +114,8 @@ def same(flowers: Path, work: Path) -> None:
 def scaling(flowers: Path, work: Path) -> None:
     """Two Ray workers of one core against one, and one against the plain engine on one core; seconds, alternating.
 
+    Each process that computes is held on a core of its own, decoding too, which else would take the other one.
+
     Ray runs already, and of a run the seconds in which parts are made are counted, as the start of workers takes
     as long for millions of images. Parts are small, so that a short run has as many to deal out as a long one.
     """
@@ -128,7 +130,7 @@ def scaling(flowers: Path, work: Path) -> None:
     seconds: dict[str, list[float]] = {"plain": [], "ray-1": [], "ray-2": []}
     for _ in range(ROUNDS):
         for name, times in seconds.items():
-            times.append(_making(paths, store, name, min(cores)))
+            times.append(_making(paths, store, name, sorted(cores)))
             os.sched_setaffinity(0, cores)
     for name, times in seconds.items():
         say(f"{name}: {spread(times)} s for {len(paths)} images, {len(paths) / median(times):.1f} images/s")
@@ -137,14 +139,16 @@ def scaling(flowers: Path, work: Path) -> None:
         f"overhead of Ray on one core: {100 * (one / plain - 1):+.1f} %")  # fmt: skip
 
 
-def _making(paths: list[str], store: Path, name: str, core: int) -> float:
+def _making(paths: list[str], store: Path, name: str, cores: list[int]) -> float:
     """Seconds from the first part begun to the last one made."""
     stamps: list[float] = []
     plain = RayCrew._begin
 
     def begin(crew: RayCrew, worker: object, *given: object) -> None:
         # All workers have their trunk before the clock starts.
-        crew._ray.get(worker.agree.remote(*given))  # type: ignore[attr-defined]
+        process = crew._ray.get(worker.agree.remote(*given))  # type: ignore[attr-defined]
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {cores[len(crew._workers) - 1]})
         stamps[:] = [time.monotonic()]
         plain(crew, worker, *given)
 
@@ -155,7 +159,7 @@ def _making(paths: list[str], store: Path, name: str, core: int) -> float:
     Ledger.enter = lambda *given: (stamps.append(time.monotonic()), enter(*given))[1]  # type: ignore[method-assign,assignment,func-returns-value]
     try:
         if name == "plain":
-            os.sched_setaffinity(0, {core})
+            os.sched_setaffinity(0, {cores[0]})
             from featx.scale import Here
 
             carry_out = Here.carry_out

@@ -146,8 +146,9 @@ def bytes_read() -> int:
 
 def listing(_flowers: Path, work: Path, rows: int = 10_000_000) -> None:
     """A made CSV of ten million rows: time and peak memory of the listing, and seconds to the first part on disk."""
-    manifest = work / "listing.csv"
+    manifest, folders = work / "listing.csv", [work / f"class-{c}" for c in range(CLASSES)]
     try:
+        make_first_images(work)
         with manifest.open("w") as file:
             file.write("path,label\n")
             for first in range(0, rows, 100_000):
@@ -160,18 +161,21 @@ def listing(_flowers: Path, work: Path, rows: int = 10_000_000) -> None:
         say(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
         say(f"first part on disk after {first_part(manifest, work):.1f} s, at 32 px, block 1")
     finally:
-        manifest.unlink(missing_ok=True)
+        subprocess.run(["rm", "-rf", str(manifest), *map(str, folders)], check=True)
 
 
-def first_part(manifest: Path, work: Path) -> float:
-    """Seconds from the start of an extraction until its first part is there; then it is stopped."""
+def make_first_images(work: Path) -> None:
+    """The images of the first parts alone; the others would be failures."""
     from PIL import Image
 
-    # Only the first parts' images are there; the others would be failures.
     for number in range(256):
         path = work / name_of(number)
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
+
+
+def first_part(manifest: Path, work: Path) -> float:
+    """Seconds from the start of an extraction until its first part is there; then it is stopped."""
     target = work / "listing.h5"
     command = [sys.executable, "-m", "featx.commands", "extract", str(manifest), "-o", str(target), "--size", "32",
                "--blocks", "1", "--quiet"]  # fmt: skip
@@ -185,8 +189,7 @@ def first_part(manifest: Path, work: Path) -> float:
     finally:
         process.terminate()
         process.wait()
-        folders = [str(work / f"class-{c}") for c in range(CLASSES)]
-        subprocess.run(["rm", "-rf", str(parts), *folders], check=True)
+        subprocess.run(["rm", "-rf", str(parts)], check=True)
 
 
 def compression(flowers: Path, work: Path) -> None:

@@ -132,7 +132,8 @@ def probe(
         heads=(head,), folds=folds, repeats=repeats, scoring=scoring, seed=seed, tol=TOLERANCE,
     )  # fmt: skip
     cells = min(len(rows.y), LOGME_ROWS) * rows.X.shape[1]
-    logmes = spread(lambda run: _logme(rows, run, seed), list(runs.values()), workers_for(len(runs), cells))
+    logmes = spread(lambda run: _logme(rows, run, seed), list(runs.values()), workers_for(len(runs), cells),
+                    lambda run: rows.spec.select(blocks=run).width)  # fmt: skip
     flops = trunk_flops(rows.spec.size)
     depths = []
     for (name, run), logme in zip(runs.items(), logmes, strict=True):

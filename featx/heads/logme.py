@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featx.heads.solver.rotation import turn
+from featx.heads.solver.rotation import principal_axes
 
 MAX_ITER = 100
 TOLERANCE = 1e-6
@@ -27,8 +27,11 @@ def log_maximum_evidence(X: ArrayLike, y: ArrayLike) -> float:
     """
     values, labels = np.asarray(X, np.float64), np.asarray(y)
     targets = (labels[:, np.newaxis] == np.unique(labels)).astype(np.float64)
-    turned, spectrum, _ = turn(values)
-    inside = (turned.T @ targets) ** 2 / spectrum[:, np.newaxis]
+    spectrum, vectors, of_rows = principal_axes(values)
+    if of_rows:
+        inside = (vectors.T @ targets) ** 2
+    else:
+        inside = (vectors.T @ (values.T @ targets)) ** 2 / spectrum[:, np.newaxis]
     outside = np.maximum((targets**2).sum(axis=0) - inside.sum(axis=0), 0)
     models = [_Model(spectrum, inside[:, k], outside[k], *values.shape) for k in range(targets.shape[1])]
     return float(np.mean([model.evidence() for model in models]))

@@ -24,13 +24,20 @@ def workers_for(tasks: int, cells: int, most: int | None = None) -> int:
     return max(1, min(tasks, most or cpu_count(), MAX_CELLS // max(cells, 1)))
 
 
-def spread(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> list[Result]:
-    """What a function makes of each task, in their order, on so many threads, see `workers_for`."""
+def spread(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, size: Callable[[Task], int] = lambda _: 0
+) -> list[Result]:
+    """What a function makes of each task, in their order, on so many threads, see `workers_for`.
+
+    Tasks of the largest ``size`` are begun first, so that none of them is left alone at the end.
+    """
     if workers == 1:
         return [function(task) for task in tasks]
+    order = sorted(range(len(tasks)), key=lambda number: -size(tasks[number]))
     # Threads that share one product wait for one another, most of all beside other programs.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, tasks))
+        results = dict(zip(order, pool.map(function, [tasks[number] for number in order]), strict=True))
+    return [results[number] for number in range(len(tasks))]
 
 
 @contextmanager

@@ -157,10 +157,13 @@ def _cross_validate_sets(
     """The rows of all sets in their order."""
     cells = len(problem.y) * max(chosen.columns for chosen in sets)
     workers = workers_for(len(sets), cells, jobs)
-    # The wide ones first, so that none is left alone at the end.
-    order = sorted(range(len(sets)), key=lambda number: -sets[number].columns)
-    parts = spread(lambda number: cross_validate(problem, sets[number], grids, folds, n_splits), order, workers)
-    return [row for _, part in sorted(zip(order, parts, strict=True)) for row in part]
+    parts = spread(
+        lambda chosen: cross_validate(problem, chosen, grids, folds, n_splits),
+        sets,
+        workers,
+        lambda chosen: chosen.columns,
+    )
+    return [row for part in parts for row in part]
 
 
 def choose(rows: Sequence[SearchRow], rule: str) -> SearchRow:

@@ -72,17 +72,23 @@ def rotate(X: Array, penalize_intercept: bool) -> Rotated:
 
 def turn(X: Array) -> tuple[Array, Array, tuple[Array, ...]]:
     """X (n, d) on its principal axes (n, r) as it is, the squared norm of each column, and the way back."""
-    n, d = X.shape
-    side = 1 if n <= d else 0
-    gram = inner_products(X if side else X.T)
-    # Not by scipy, which keeps Python to itself meanwhile: feature sets are turned side by side.
-    spectrum, vectors = np.linalg.eigh(gram)
-    kept = np.flatnonzero(spectrum > RANK_TOLERANCE * max(spectrum[-1], np.finfo(float).tiny))[::-1]
-    spectrum, vectors = spectrum[kept], vectors[:, kept]
-    if side:
+    spectrum, vectors, of_rows = principal_axes(X)
+    if of_rows:
         scale = np.sqrt(spectrum)
         return (vectors * scale).astype(X.dtype), spectrum, ((vectors / scale).T, X)
     return X @ vectors.astype(X.dtype), spectrum, (vectors.T,)
+
+
+def principal_axes(X: Array) -> tuple[Array, Array, bool]:
+    """The nonzero eigenvalues (r,) of X'X, largest first, and eigenvectors of length 1, all in float64.
+
+    The vectors are those of X X' (n, r) if X (n, d) has no more rows than columns, which is said, else of X'X (d, r).
+    """
+    of_rows = X.shape[0] <= X.shape[1]
+    # Not by scipy, which keeps Python to itself meanwhile: feature sets are turned side by side.
+    spectrum, vectors = np.linalg.eigh(inner_products(X if of_rows else X.T))
+    kept = np.flatnonzero(spectrum > RANK_TOLERANCE * max(spectrum[-1], np.finfo(float).tiny))[::-1]
+    return spectrum[kept], vectors[:, kept], of_rows
 
 
 def inner_products(X: Array) -> Array:
