@@ -24,7 +24,7 @@ import ray
 from reporting import run_claim, say, spread
 
 from featx.extract import assemble_shards, extract
-from featx.scale import RayCrew
+from featx.scale.crew import BEGINNING, RayCrew, _Hand
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -150,7 +150,7 @@ def _making(paths: list[str], store: Path, name: str, cores: list[int]) -> float
         for thread in Path(f"/proc/{process}/task").iterdir():
             os.sched_setaffinity(int(thread.name), {cores[len(crew._workers) - 1]})
         stamps[:] = [time.monotonic()]
-        plain(crew, worker, *given)
+        crew._hands[ray.put(process)] = _Hand(worker, BEGINNING)  # as `_begin`, which would ask it once more
 
     RayCrew._begin = begin  # type: ignore[method-assign,assignment]
     from featx.extract.update import Ledger
