@@ -53,9 +53,11 @@ def open_contained(path: Path | IO[bytes], error: type[FeatxError], name: str | 
 
 
 def too_large(claimed: int, stored: int) -> str:
-    """Why so many bytes are not read from so many: the rest of a message."""
+    """Why so many bytes are not read from so many: the rest of a message; ``""`` if they are."""
+    if claimed <= max(DATASET.bytes, EXPANSION * stored):
+        return ""
     return (f"claims {claimed:,} bytes and is stored in {stored:,}, more than {EXPANSION} times as many; do not use "
-            f"it, or, if you know who made it, {DATASET.way}")  # fmt: skip
+            f"it, or, if you know who made it, {DATASET.remedy}")  # fmt: skip
 
 
 def allow_open(files: int) -> None:
@@ -128,8 +130,8 @@ class _Checked:
         if dataset.dtype.hasobject:
             raise self._error(f"{name} must have a type of fixed length, got {dataset.dtype}")
         whole = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
-        if whole > max(DATASET.bytes, EXPANSION * size):
-            raise self._error(f"{name} {too_large(whole, size)}")
+        if why := too_large(whole, size):
+            raise self._error(f"{name} {why}")
         if h5z.FILTER_DEFLATE in filters:
             self._check_chunks(dataset, stored, name)
 
@@ -137,7 +139,7 @@ class _Checked:
         chunk = math.prod(stored.get_chunk()) * dataset.dtype.itemsize
         if chunk > max(CHUNK.bytes, dataset.dtype.itemsize):
             raise self._error(f"{name} must have compressed chunks of at most {CHUNK.bytes:,} bytes, got {chunk:,}; "
-                              f"{CHUNK.way}")  # fmt: skip
+                              f"{CHUNK.remedy}")  # fmt: skip
 
         # HDF5 inflates all that is there, whatever a chunk should hold.
         most = chunk + chunk // 100 + SLACK

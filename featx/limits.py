@@ -35,7 +35,7 @@ class Limit:
         return parse_size(text, self.variable) if text else self.default
 
     @property
-    def way(self) -> str:
+    def remedy(self) -> str:
         """What a message ends with: how to allow more."""
         return f"allow more by featx --allow {self.name}=SIZE before the command, or by {self.variable}"
 
@@ -107,7 +107,7 @@ def check_limits() -> None:
         _ = limit.bytes
 
 
-def in_force() -> dict[str, str]:
+def limits_in_force() -> dict[str, str]:
     """The environment variables of all limits, for a process that has another environment; ``""`` is the default."""
     names = [DECODE_TIMEOUT, *(limit.variable for limit in LIMITS.values())]
     return {name: os.environ.get(name, "") for name in names}

@@ -21,7 +21,7 @@ from featx.errors import FeatxError, SpecError, StoreError, WeightsError
 from featx.hdf5 import open_contained
 from featx.images import list_images
 from featx.images.loading import load_image, load_images
-from featx.limits import DECODE_TIMEOUT, LIMITS, WEIGHTS, allowing, in_force, parse_size
+from featx.limits import DECODE_TIMEOUT, LIMITS, WEIGHTS, allowing, limits_in_force, parse_size
 from featx.spec import ExtractSpec
 from featx.weights import sources
 from featx.weights.readers import read_weights
@@ -31,7 +31,7 @@ Reader = Callable[[], object]
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in in_force():
+    for name in limits_in_force():
         monkeypatch.delenv(name, raising=False)
 
 
@@ -204,10 +204,10 @@ def test_limits_nest_and_go_back_even_after_an_error() -> None:
         with pytest.raises(KeyError, match=r"^7$"), allowing({"weights": "7"}):
             raise KeyError(WEIGHTS.bytes)
         assert WEIGHTS.bytes == 5
-        assert in_force()["FEATX_ALLOW_ROW_GROUP"] == "1000000"
+        assert limits_in_force()["FEATX_ALLOW_ROW_GROUP"] == "1000000"
     assert WEIGHTS.bytes == WEIGHTS.default
-    assert set(in_force().values()) == {""}
-    assert DECODE_TIMEOUT in in_force()
+    assert set(limits_in_force().values()) == {""}
+    assert DECODE_TIMEOUT in limits_in_force()
 
 
 def test_the_option_stands_before_the_command_and_may_be_repeated(tmp_path: Path) -> None:

@@ -154,15 +154,21 @@ def fit(
         info["nested"] = estimate.to_dict()
     if calibration:
         info["calibration"] = {"method": METHOD, "folds": folds}
-    with Store(store) as opened:
-        info["store_rows"] = opened.rows
-        golden = {name: values for name, values in opened.golden.items() if name in spec.widths}
-        if opened.spec.views > 1:
-            info["augmentation"] = {name: getattr(opened.spec, name) for name in ONE_VIEW}
+    facts, golden = _read_facts(Path(store), spec)
+    info |= facts
     model = Model(spec, rows.classes, found.best.head, pipeline, golden, info, calibration)
     if output is not None:
         model.save(output, overwrite=overwrite)
     return model
+
+
+def _read_facts(store: Path, spec: ExtractSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a model's ``info`` says of its store, and the golden features of its spec."""
+    with Store(store) as opened:
+        facts: dict[str, Any] = {"store_rows": opened.rows}
+        if opened.spec.views > 1:
+            facts["augmentation"] = {name: getattr(opened.spec, name) for name in ONE_VIEW}
+        return facts, {name: values for name, values in opened.golden.items() if name in spec.widths}
 
 
 def _check_options(head: str, output: str | Path | None, calibrate: bool, overwrite: bool) -> None:

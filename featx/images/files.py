@@ -102,7 +102,7 @@ class RemoteFiles:
             data = cast(bytes, self._system.cat_file(f"{self._folder}/{path}", start=start or None, end=stop))
         if size is None and len(data) > largest:
             raise ImageError(f"more than the {largest:,} bytes that are read from a URL: raise --max-pixels, and "
-                             f"{URL_IMAGE.way}")  # fmt: skip
+                             f"{URL_IMAGE.remedy}")  # fmt: skip
         return data
 
     def size(self, path: str) -> int:

@@ -16,6 +16,7 @@ from featx.spec import ExtractSpec
 
 HERE = "this machine"
 BATCH_SIZE, ROUNDS = 2, 3
+"""How the trunk is timed: more than by a probe, since hours and money are reckoned from it."""
 
 
 @dataclass(frozen=True)

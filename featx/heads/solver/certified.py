@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featx.heads.solver.losses import Array, Loss, SquaredHinge
-from featx.heads.solver.newton import State, evaluate, measure, minimize
+from featx.heads.solver.newton import State, evaluate, minimize, objectives
 from featx.heads.solver.pivoting import Pivot, count_limit, make_pivot
 from featx.heads.solver.rotation import Rotated
 
@@ -58,7 +58,7 @@ class Solver:
             return U.copy()
         with np.errstate(over="ignore", invalid="ignore"):
             rough = loss.astype(np.float32)
-            here, there = (measure(self.single, rough, V.astype(np.float32)) for V in (U, ahead))
+            here, there = (objectives(self.single, rough, V.astype(np.float32)) for V in (U, ahead))
         return np.where((there < here)[:, np.newaxis, np.newaxis], ahead, U)
 
     def _finish(self, state: State) -> tuple[Array, Array]:

@@ -75,7 +75,7 @@ def evaluate(rotated: Rotated, loss: Loss, U: Array, Z: Array | None = None, at:
     return State(rotated, loss, U, Z, at, gradient, at.value + _penalty(rotated, U, U) / 2)
 
 
-def measure(rotated: Rotated, loss: Loss, U: Array) -> Array:
+def objectives(rotated: Rotated, loss: Loss, U: Array) -> Array:
     """The objectives (P,) at weights U (P, k, r)."""
     return loss.expand(multiply(U, rotated.data.T)).value + _penalty(rotated, U, U) / 2
 

@@ -77,7 +77,7 @@ def _bounded(parquet: Any, group: int, column: str) -> list[Any]:
         size += batch.nbytes
         if size > most:
             raise ImageError(f"row group {group} has more than the {most:,} bytes that are read at a time; write the "
-                             f"file with fewer rows a group, or {ROW_GROUP.way}")  # fmt: skip
+                             f"file with fewer rows a group, or {ROW_GROUP.remedy}")  # fmt: skip
         found.append(batch.column(0))
     return found
 

@@ -161,7 +161,7 @@ def _facts(tar: tarfile.TarFile, sample: Iterable[tarfile.TarInfo]) -> dict[str,
 
 def _small(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     if member.size > SIDECAR.bytes:
-        raise ValueError(f"{member.name} has {member.size:,} bytes, more than {SIDECAR.bytes:,}; {SIDECAR.way}")
+        raise ValueError(f"{member.name} has {member.size:,} bytes, more than {SIDECAR.bytes:,}; {SIDECAR.remedy}")
     file = tar.extractfile(member)
     return "" if file is None else file.read().decode()
 

@@ -61,7 +61,7 @@ def read_weights(path: str | Path) -> Tensors:
 def _format_of(path: Path) -> tuple[str, Callable[[Path], Tensors]]:
     if (size := path.stat().st_size) > WEIGHTS.bytes:
         raise WeightsError(f"{path} must have at most {WEIGHTS.bytes:,} bytes, got {size:,}; save the trunk alone, or "
-                           f"{WEIGHTS.way}")  # fmt: skip
+                           f"{WEIGHTS.remedy}")  # fmt: skip
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):

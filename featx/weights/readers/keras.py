@@ -16,8 +16,8 @@ import numpy as np
 
 from featx.blocks import tensor_shapes
 from featx.errors import WeightsError
-from featx.hdf5 import EXPANSION, open_contained, too_large
-from featx.limits import DATASET, WEIGHTS
+from featx.hdf5 import open_contained, too_large
+from featx.limits import WEIGHTS
 from featx.weights.digest import check_shape
 
 MEMBER = "model.weights.h5"
@@ -35,9 +35,9 @@ def read_keras_archive(path: Path) -> dict[str, np.ndarray]:
         member = archive.getinfo(MEMBER)
         if member.file_size > WEIGHTS.bytes:
             raise WeightsError(f"{MEMBER} of {path} must have at most {WEIGHTS.bytes:,} bytes, got "
-                               f"{member.file_size:,}; {WEIGHTS.way}")  # fmt: skip
-        if member.file_size > max(DATASET.bytes, EXPANSION * member.compress_size):
-            raise WeightsError(f"{MEMBER} of {path} {too_large(member.file_size, member.compress_size)}")
+                               f"{member.file_size:,}; {WEIGHTS.remedy}")  # fmt: skip
+        if why := too_large(member.file_size, member.compress_size):
+            raise WeightsError(f"{MEMBER} of {path} {why}")
         content = io.BytesIO(archive.read(MEMBER))
     with open_contained(content, WeightsError, f"{MEMBER} of {path}") as file:
         return _read(file, path)
