@@ -59,6 +59,11 @@ def feature_name(block: int, pool: str) -> str:
     return f"block{block}_{pool}"
 
 
+def pool_of(feature: str) -> str:
+    """The pool in the name of a feature: ``avg`` of ``block3_avg``."""
+    return feature.rpartition("_")[2]
+
+
 def feature_width(block: int, pool: str, size: int) -> int:
     """Columns of one tapped and pooled output for images of ``size`` × ``size`` pixels."""
     entry = BLOCKS[block - 1]

@@ -205,6 +205,18 @@ def test_what_lists_nothing_says_why(tmp_path, name, message):
         list_images(tmp_path / name)
 
 
+def test_a_wrong_root_is_told_by_its_folders(tmp_path, monkeypatch):
+    (tmp_path / "many.csv").write_text("path\n" + "".join(f"a/{n}.jpg\nb/{n}.jpg\n" for n in range(1000)))
+    asked, missing = [], LocalFiles.missing
+    monkeypatch.setattr(LocalFiles, "missing", lambda files, path: asked.append(path) or missing(files, path))
+    with pytest.raises(ListingError, match="none of its 2000 rows names a file under .*nowhere; 'a/0.jpg' does not"):
+        list_images(tmp_path / "many.csv", tmp_path / "nowhere")
+    assert len(asked) < 10
+    touch(tmp_path, "somewhere/b/999.jpg")
+    (tmp_path / "somewhere/a").symlink_to("nothing")
+    assert len(list_images(tmp_path / "many.csv", tmp_path / "somewhere")) == 2000
+
+
 def test_what_is_no_name_of_a_file_is_refused():
     with pytest.raises(ListingError, match=r"a sequence of images must hold names of files, got '.*ud800"):
         list_images(["a.jpg", "\ud800"])

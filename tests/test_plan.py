@@ -83,6 +83,9 @@ def test_disk_by_assembly_dtype_and_views() -> None:
     half = plan(1000, BF16, devices="H200", store_dtype="float16")
     assert copy.disk - half.disk == 1000 * 2 * BF16.width
     assert plan(1000, ExtractSpec(views=2, augment="flip"), devices="xeon-2core").disk == 2 * copy.disk
+    pooled, both = (plan(1000, ExtractSpec(blocks=(5,), pools=pools, precision="bf16"), devices="H200").disk
+                    for pools in (("avg",), ("avg", "flat")))  # fmt: skip
+    assert both - pooled == pytest.approx(1000 * 25_088 * 4 * 0.11)
 
 
 def test_every_device_of_the_table_has_a_plan() -> None:

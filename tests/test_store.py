@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from featx.errors import DataError, SpecError, SpecMismatch, StoreCorrupt, StoreError, StoreLocked
+from featx.hdf5 import open_contained
 from featx.spec import ExtractSpec
 from featx.store import Part, PartFolder, RowTable, Store, assemble, is_store, layout
 
@@ -282,7 +283,7 @@ def test_a_disk_without_room_is_refused_before_writing(store, monkeypatch):
     path, parts = store
     usage = shutil.disk_usage(path.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
-    with pytest.raises(StoreError, match=r"needs 0\.\d[1-9] MB and 0\.00 MB are free on its disk$"):
+    with pytest.raises(StoreError, match=r"needs at least 0\.\d[1-9] MB and 0\.00 MB are free on its disk$"):
         assemble(path, make_table(parts), SPEC, GOLDEN, [path])
 
 
@@ -423,6 +424,54 @@ def test_a_store_in_the_oldest_layout_of_hdf5_is_refused(tmp_path):
         file.attrs["schema"] = 1
     with pytest.raises(StoreError, match="its header is none of featx"):
         Store(tmp_path / "old.h5")
+
+
+FLAT = ExtractSpec(blocks=(5,), pools=("avg", "flat"), size=224)
+
+
+def store_of_flat(folder, values, dtype=None):
+    """A store of one part, whose flat features are ``values`` (rows, 25,088)."""
+    part = make_part([f"{row:04}" for row in range(len(values))])
+    part.features = {"block5_avg": np.random.default_rng(0).random((len(values), 512), np.float32),
+                     "block5_flat": values}  # fmt: skip
+    golden = {name: np.zeros((3, width), np.float32) for name, width in FLAT.widths.items()}
+    with PartFolder(folder / "flat.h5") as parts:
+        parts.start(FLAT, golden)
+        parts.write(part)
+        assemble(folder / "flat.h5", make_table([part]), FLAT, golden, parts.part_files(), dtype=dtype)
+        return parts.part_files()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_flat_features_are_deflated_and_pooled_ones_are_not(tmp_path, dtype):
+    values = np.maximum(np.random.default_rng(1).standard_normal((300, 25_088), np.float32) - 1.5, 0)
+    parts = store_of_flat(tmp_path, values, dtype)
+    for path, wanted in ((parts[0], "float32"), (tmp_path / "flat.h5", dtype)):
+        with h5py.File(path) as file:
+            flat, pooled = file["features/block5_flat"], file["features/block5_avg"]
+            assert (flat.compression, flat.fletcher32, pooled.compression) == ("gzip", True, None)
+            assert flat.dtype == wanted
+            assert flat.id.get_storage_size() < flat.nbytes / 4
+    with Store(tmp_path / "flat.h5") as opened:
+        np.testing.assert_array_equal(opened.read(["block5_flat"]), values.astype(dtype))
+
+
+@pytest.mark.parametrize("color", [0.0, 1.5])
+def test_flat_features_of_images_of_one_color_are_read_however_many_there_are(tmp_path, monkeypatch, color):
+    values = np.full((300, 25_088), color, np.float32)
+    monkeypatch.setenv("FEATX_ALLOW_DATASET", "1000000")
+    store_of_flat(tmp_path, values)
+    with Store(tmp_path / "flat.h5") as opened:
+        np.testing.assert_array_equal(opened.read(["block5_flat"]), values)
+
+
+def test_a_row_that_is_more_than_a_reader_inflates_at_once_is_not_deflated(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        layout.write_values(file, "block1_flat", np.zeros((2, 1 << 18), np.float32))
+        layout.write_values(file, "block2_flat", np.zeros((2, 1 + (1 << 18)), np.float32))
+        layout.write_values(file, "block3_flat", np.zeros((0, 8), np.float32))
+        assert file["block2_flat"].compression is None
+    open_contained(tmp_path / "x.h5", StoreError).close()
 
 
 def test_a_part_is_read_to_its_last_column(tmp_path):

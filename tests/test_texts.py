@@ -85,3 +85,9 @@ def test_labels_become_numbers_and_names_again(names):
             row[list(codes)] = True
         assert coded.codes.tolist() == [codes[0] if codes else -1 for codes in coded.sets]
     assert list(names_of(coded.classes, coded.codes, indicator)) == [tuple(sorted(row)) for row in names]
+
+
+def test_taken_strings_may_repeat_and_be_more_than_are_taken_at_once():
+    rows = np.arange(5000) * 7 % len(ODD)
+    assert list(Texts.of(ODD).take(rows)) == [ODD[row] for row in rows]
+    assert list(Texts.of(ODD)[2:].take(np.array([0, 3, 0]))) == [ODD[2], ODD[5], ODD[2]]

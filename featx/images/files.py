@@ -15,6 +15,9 @@ from featx.packages import lacking, need
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[a-z]+::")
 
+ABSENT = "does not exist"
+"""Why a file is missing of which there is nothing."""
+
 
 class Files(Protocol):
     """Files below one root, by paths relative to it with ``/`` separators."""
@@ -75,7 +78,7 @@ class LocalFiles:
         full = os.path.join(self.root, path)  # noqa: PTH118 - a million Path objects take seconds
         if os.path.isfile(full):  # noqa: PTH113
             return ""
-        return "is no regular file" if os.path.lexists(full) else "does not exist"
+        return "is no regular file" if os.path.lexists(full) else ABSENT
 
     def walk(self) -> Found:
         """As `Files.walk`."""

@@ -7,12 +7,15 @@ from featx.errors import SpecError
 from featx.plan.rates import Rate, known_devices, measure, rate_of
 from featx.spec import ExtractSpec
 from featx.store import check_storage
+from featx.store.layout import feature_bytes
 
 __all__ = ["Plan", "Rate", "known_devices", "parse_count", "parse_devices", "plan"]
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 ROW_BYTES = 110
 """Of path, digest, label, split and checksums in a store: an allowance, not a measurement."""
+FLAT_SHARE = 0.11
+"""What deflate leaves of flat features of photographs, as ``benchmarks/stores.py compression`` measures it."""
 LISTING_BYTES = 320
 """Of memory an image while a manifest is listed and a store assembled: an allowance, not a measurement."""
 PROCESS_BYTES = 2 << 30
@@ -80,8 +83,9 @@ def plan(
     rows = images * spec.views
     seconds = rows / (rate.trunk * count)
     whole = rows / (rate.whole * count) if rate.whole else None
-    parts, width = rows * (4 * spec.width + ROW_BYTES), 2 if store_dtype == "float16" else 4
-    disk = parts if assembly == "virtual" else rows * (width * spec.width + ROW_BYTES)
+    itemsize = 2 if store_dtype == "float16" else 4
+    parts, store = (rows * ROW_BYTES + feature_bytes(spec.widths, rows, each, FLAT_SHARE) for each in (4, itemsize))
+    disk = parts if assembly == "virtual" else store
     peak_disk = parts if assembly == "virtual" else parts + disk
     cost = None if price is None else price * count * (whole or seconds) / 3600
     memory = PROCESS_BYTES + LISTING_BYTES * rows

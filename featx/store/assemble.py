@@ -4,13 +4,14 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from featx.errors import SpecError, StoreError
-from featx.hdf5 import allow_open, open_contained
+from featx.hdf5 import EXPANSION, allow_open, open_contained
 from featx.packages import installed
 from featx.rows import Rows, code_labels
 from featx.spec import ExtractSpec
@@ -97,7 +98,8 @@ def assemble(
     if how == "virtual":
         sources = virtual.adopt(target, sources)
     else:
-        _check_room(target, len(table.paths) * (2 if dtype == "float16" else 4) * spec.width)
+        itemsize = 2 if dtype == "float16" else 4
+        _check_room(target, layout.feature_bytes(spec.widths, len(table.paths), itemsize, 1 / EXPANSION))
     allow_open(2 * len(sources))
     try:
         with ExitStack() as stack:
@@ -129,7 +131,9 @@ def check_storage(how: str | None, dtype: str | None) -> None:
 def _check_room(target: Path, needed: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if free < needed:
-        raise StoreError(f"{target} needs {needed / 1e6:,.2f} MB and {free / 1e6:,.2f} MB are free on its disk")
+        raise StoreError(
+            f"{target} needs at least {needed / 1e6:,.2f} MB and {free / 1e6:,.2f} MB are free on its disk"
+        )
 
 
 def _write_table(store: h5py.File, table: RowTable) -> None:
@@ -186,6 +190,10 @@ def _gather(
             continue
         own = {file[f"features/{name}"].dtype for file, *_ in used}
         kept = np.dtype(dtype or (own.pop() if len(own) == 1 else "float32"))
-        feature = layout.create_feature(group, name, len(source), width, kept)
-        for file, from_rows, rows in used:
-            layout.copy_rows(file[f"features/{name}"], feature, from_rows, rows)
+        layout.write_feature(group, name, (len(source), width), partial(_copy, used), kept)
+
+
+def _copy(used: Sequence[tuple[h5py.File, np.ndarray, np.ndarray]], feature: h5py.Dataset) -> None:
+    """Copy the rows of a feature from each of its files: those ``from_rows`` of it to those ``rows``."""
+    for file, from_rows, rows in used:
+        layout.copy_rows(file[feature.name], feature, from_rows, rows)

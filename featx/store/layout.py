@@ -1,8 +1,8 @@
 """How rows lie in HDF5, in a part file as in a store.
 
-``/features/<name>`` float32 (rows, width), or float16, chunked by rows, or virtual (`featx.store.virtual`);
-``/rows/path``, ``/rows/digest``, ``/rows/turned``,
-``/rows/view``, which of its image's views a row is, from 0, rows of one image standing together in this order;
+``/features/<name>`` float32 (rows, width), or float16, chunked by rows, deflated if flat, or virtual
+(`featx.store.virtual`); ``/rows/path``, ``/rows/digest``, ``/rows/turned``, ``/rows/view``, which of its image's views
+a row is, from 0, rows of one image standing together in this order;
 ``/rows/labels_multi``, only where an image has several labels, bool (rows, classes), of which ``/rows/label`` has the
 first; ``/failures/path``, ``/failures/reason``; ``/golden/<name>`` and the attribute ``spec``. Every dataset with rows
 carries a checksum a chunk (Fletcher32), and the file format is the one that checksums its own metadata, so that
@@ -12,12 +12,16 @@ variable length where no checksum reaches.
 
 import itertools
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
 
+from featx.blocks import pool_of
+from featx.hdf5 import EXPANSION
+from featx.limits import CHUNK
 from featx.spec import ExtractSpec
 from featx.texts import Texts, decode, encode
 
@@ -34,12 +38,47 @@ FEATURE_DTYPES = (np.dtype("float32"), np.dtype("float16"))
 """Parts have the first; a store may have the other, and is read as the first."""
 
 
-def create_feature(
-    group: h5py.Group, name: str, rows: int, width: int, dtype: np.dtype[Any] = FEATURE_DTYPES[0]
-) -> h5py.Dataset:
-    """An empty (rows, width) dataset of features, chunked by rows and checksummed."""
-    chunk_rows = min(max(1, CHUNK_BYTES // (dtype.itemsize * width)), max(1, rows))
-    return group.create_dataset(name, (rows, width), dtype, **_filters(rows, (chunk_rows, width)))
+def is_sparse(name: str) -> bool:
+    """Whether a feature is mostly zeros: of flat ones deflate leaves a ninth, of pooled ones four fifths."""
+    return pool_of(name) == "flat"
+
+
+def feature_bytes(widths: Mapping[str, int], rows: int, itemsize: int, sparse_share: float) -> int:
+    """What so many rows of features of these widths take, if deflate leaves that share of those that it is used on."""
+    return round(
+        sum(rows * width * itemsize * (sparse_share if is_sparse(name) else 1) for name, width in widths.items())
+    )
+
+
+def write_feature(
+    group: h5py.Group,
+    name: str,
+    shape: tuple[int, int],
+    fill: Callable[[h5py.Dataset], None],
+    dtype: np.dtype[Any] = FEATURE_DTYPES[0],
+) -> None:
+    """A (rows, width) dataset of features for ``fill`` to write, chunked by rows, checksummed, and deflated if flat."""
+    rows, width = shape
+    chunks = (min(max(1, CHUNK_BYTES // (dtype.itemsize * width)), max(1, rows)), width)
+    options = _filters(rows, chunks)
+    # A reader takes no larger chunks that are deflated.
+    deflated = is_sparse(name) and rows and math.prod(chunks) * dtype.itemsize <= CHUNK.default
+    feature = group.create_dataset(name, shape, dtype, **options, **({"compression": 1} if deflated else {}))
+    fill(feature)
+    feature.flush()
+    if deflated and feature.nbytes > EXPANSION * feature.id.get_storage_size():
+        # Images of one colour shrink so far that a reader would take them for a bomb.
+        del group[name]
+        fill(group.create_dataset(name, shape, dtype, **options))
+
+
+def write_values(group: h5py.Group, name: str, values: np.ndarray) -> None:
+    """Features float32 (rows, width) that are in memory, as `write_feature`."""
+
+    def fill(feature: h5py.Dataset) -> None:
+        feature[:] = values
+
+    write_feature(group, name, (len(values), values.shape[1]), fill)
 
 
 def write_column(group: h5py.Group, name: str, values: np.ndarray) -> None:
@@ -129,7 +168,7 @@ def write_identity(file: h5py.File, spec: ExtractSpec, golden: Mapping[str, np.n
     """What is extracted here: the spec and its golden features."""
     file.attrs["spec"] = spec.to_json()
     for name, values in golden.items():
-        create_feature(file.require_group("golden"), name, *values.shape)[:] = values
+        write_values(file.require_group("golden"), name, values)
 
 
 def write_versions(file: h5py.File, versions: Mapping[str, str]) -> None:

@@ -175,7 +175,7 @@ class PartFolder:
 
 def _fill_part(file: h5py.File, part: Part) -> None:
     for name, values in part.features.items():
-        layout.create_feature(file.require_group("features"), name, *values.shape)[:] = values
+        layout.write_values(file.require_group("features"), name, values)
     rows = file.create_group("rows")
     layout.write_strings(rows, "path", part.paths)
     layout.write_strings(rows, "digest", part.digests)

@@ -6,7 +6,7 @@ import itertools
 import os
 import posixpath
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -14,22 +14,21 @@ from typing import Any
 import numpy as np
 
 from featx.errors import ImageError, ListingError
-from featx.images.files import Files, full_name
+from featx.images.files import ABSENT, Files, full_name
 from featx.images.listing import Listing
+from featx.images.sources.csv_blocks import Block, read_csv
 from featx.images.sources.facts import check_different, checked, kept_among, names_in
 from featx.rows import Rows
-from featx.texts import Column, Indices, Texts, batches
+from featx.texts import Column, Indices, Texts
 
 ODD = ("//", "/.", "/\n", "\n/", "\n.", "\n\n")
 """What a path that is not in its shortest form has in it, between two ends of lines."""
-Lines = Iterator[tuple[int, Sequence[str]]]
 
 
 @dataclass(frozen=True)
 class Columns:
     """Where a manifest's columns are; ``label`` is None without one."""
 
-    count: int
     path: int
     label: int | None
     splits: dict[str, int]
@@ -73,8 +72,7 @@ def list_manifest(files: Files, name: str, images: Files) -> Listing:
 def list_rows(rows: Rows, whose: str, images: Files) -> Listing:
     """The listing of a manifest's rows; ``ListingError`` if no row names a file."""
     paths = rows.paths
-    # Ten million questions to a disk would take minutes: whether there is any file is asked here, of each when read.
-    if len(paths) and all(map(images.missing, paths)):
+    if len(paths) and not _any_there(paths, images):
         first = f"; {paths[0]!r} {images.missing(paths[0])}"
         raise ListingError(f"{whose} must name at least one image, but none of its {len(rows)} rows names a file under "
                            f"{images.root}{first}")  # fmt: skip
@@ -94,32 +92,34 @@ def list_rows(rows: Rows, whose: str, images: Files) -> Listing:
     return Listing(images.root, rows, read, size=size)
 
 
+def _any_there(paths: Texts, images: Files) -> bool:
+    """Whether any path is that of a file: each is asked for when it is read, ten million take a disk minutes."""
+    gone = dict[str, bool]()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        if folder not in gone:
+            gone[folder] = images.missing(folder or ".") == ABSENT
+        if not gone[folder] and not images.missing(path):
+            return True
+    return False
+
+
 def read_manifest(files: Files, name: str) -> Rows:
     """The rows of a CSV manifest, sorted by their paths' bytes; errors as `list_manifest`."""
     whose = f"manifest {full_name(files.root, name)}"
     try:
         # Only paths may hold bytes that are not UTF-8: they are names on a disk, the rest is text.
         with io.TextIOWrapper(files.open(name), "utf-8-sig", "surrogateescape", newline="") as text:
-            lines = _lines(csv.reader(text, strict=True))
-            return read_rows(next(lines, (1, []))[1], lines, whose, "line")
+            return read_rows(*read_csv(text, whose), whose, "line")
     except OSError as error:
         raise ListingError(f"{whose} cannot be read: {error.strerror or error}") from error
     except csv.Error as error:
         raise ListingError(f"{whose} is no valid CSV: {error}") from error
 
 
-def read_rows(header: Sequence[str], lines: Lines, whose: str, unit: str) -> Rows:
-    """A manifest's rows from its header and its numbered lines; ``unit`` is what messages call one."""
-    return _Reader(header, whose, unit).read(lines)
-
-
-def _lines(reader: Iterator[list[str]]) -> Lines:
-    """Rows that are not blank, each with the number of the line on which it begins."""
-    line = 1
-    for row in reader:
-        if row:
-            yield line, row
-        line = reader.line_num + 1  # type: ignore[attr-defined]
+def read_rows(header: Sequence[str], blocks: Iterable[Block], whose: str, unit: str) -> Rows:
+    """A manifest's rows from its header and its columns, block by block; ``unit`` is what messages call a row."""
+    return _Reader(header, whose, unit).read(blocks)
 
 
 class _Reader:
@@ -130,9 +130,9 @@ class _Reader:
         self._numbers, self._labels = array("q"), _Codes(names_in)
         self._splits = {name: _Codes(checked) for name in self._columns.splits}
 
-    def read(self, lines: Lines) -> Rows:
+    def read(self, blocks: Iterable[Block]) -> Rows:
         """All rows, sorted by their paths' bytes."""
-        paths = Texts.of_batches(map(self._take, batches(lines)))
+        paths = Texts.of_batches(map(self._take, blocks))
         splits: dict[str, Column[str]] = {name: codes.column for name, codes in self._splits.items()}
         rows = Rows(paths, self._labels.column, splits)
         if paths.is_rising():
@@ -142,29 +142,24 @@ class _Reader:
         self._check_once(rows.paths, order)
         return rows
 
-    def _take(self, lines: Sequence[tuple[int, Sequence[str]]]) -> Sequence[str]:
-        """Take down many rows at once, column by column, and give their paths."""
-        numbers, rows = zip(*lines, strict=True)
+    def _take(self, block: Block) -> Sequence[str]:
+        """Take down many rows at once, and give their paths."""
+        numbers, columns = block
         self._numbers.extend(numbers)
         try:
-            if set(map(len, rows)) != {self._columns.count}:
-                raise ListingError
-            columns = list(zip(*rows, strict=True))
             paths = _all_relative(columns[self._columns.path])
-            self._labels.extend(repeat("", len(rows)) if self._columns.label is None else columns[self._columns.label])
+            self._labels.extend(repeat("", len(paths)) if self._columns.label is None else columns[self._columns.label])
             for name, at in self._columns.splits.items():
                 self._splits[name].extend(columns[at])
         except ListingError:
-            number, reason = next(filter(None, map(self._fault, lines)))
+            number, reason = next(filter(None, map(self._fault, numbers, zip(*columns, strict=True))))
             raise ListingError(f"{self._unit} {number} of {self._whose} {reason}") from None
         return paths
 
-    def _fault(self, line: tuple[int, Sequence[str]]) -> tuple[int, str] | None:
+    def _fault(self, number: int, row: Sequence[str]) -> tuple[int, str] | None:
         """The number of a row that is wrong, and why; None if it is not."""
-        (number, row), columns = line, self._columns
+        columns = self._columns
         try:
-            if len(row) != columns.count:
-                raise ListingError(f"must have {columns.count} columns, as the header has, got {len(row)}")
             _relative(row[columns.path])
             names_in("" if columns.label is None else row[columns.label])
             for at in columns.splits.values():
@@ -174,6 +169,8 @@ class _Reader:
         return None
 
     def _check_once(self, paths: Texts, order: Indices) -> None:
+        if paths.is_rising():
+            return
         for row, (one, other) in enumerate(itertools.pairwise(paths.all_encoded())):
             if one == other:
                 lines = " and ".join(str(self._numbers[at]) for at in order[row : row + 2].tolist())
@@ -189,7 +186,6 @@ def _columns(header: Sequence[str], whose: str) -> Columns:
         )
     check_different(names, whose)
     return Columns(
-        len(names),
         names.index("path"),
         names.index("label") if "label" in names else None,
         {name: names.index(name) for name in kept_among(names, whose)},

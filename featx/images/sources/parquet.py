@@ -13,6 +13,7 @@ import numpy as np
 from featx.errors import ImageError, ListingError
 from featx.images.files import Files, full_name, no_root
 from featx.images.listing import Listing
+from featx.images.sources.csv_blocks import Block
 from featx.images.sources.facts import KEPT, Collected, check_different, kept_among, plain_text, with_file_splits
 from featx.images.sources.manifest import list_rows, read_rows
 from featx.limits import ROW_GROUP
@@ -218,16 +219,18 @@ def _class_names(schema: Any) -> list[str]:
 def _read_manifest(files: Files, names: Sequence[str], whose: str, arrow: Any) -> Rows:
     with _opened(files, names[0], arrow) as file:
         columns = ["path", *_known(file.schema_arrow, names[0])]
-    return read_rows(columns, enumerate(_cells(files, names, columns, arrow)), whose, "row")
+    return read_rows(columns, _blocks(files, names, columns, arrow), whose, "row")
 
 
-def _cells(files: Files, names: Sequence[str], columns: Sequence[str], arrow: Any) -> Iterator[Sequence[str]]:
-    """The rows of manifests as a CSV file would have them."""
+def _blocks(files: Files, names: Sequence[str], columns: Sequence[str], arrow: Any) -> Iterator[Block]:
+    """The columns of manifests as a CSV file would have them."""
+    first = 0
     for name in names:
         with _opened(files, name, arrow) as file:
             _check_has(file.schema_arrow, columns, full_name(files.root, name))
             for batch in file.iter_batches(BATCH, columns=columns):
-                yield from zip(*(_texts(column, arrow) for column in batch.columns), strict=True)
+                yield range(first, first + len(batch)), [_texts(batch.column(column), arrow) for column in columns]
+                first += len(batch)
 
 
 def _texts(column: Any, arrow: Any) -> list[str]:
