@@ -6,6 +6,7 @@ import pytest
 
 from featx.errors import ImageError, ListingError
 from featx.images import list_images
+from featx.images.files import LocalFiles
 from featx.images.sources.folder import LOOSE
 
 
@@ -209,7 +210,7 @@ def test_a_wrong_root_is_told_by_its_folders(tmp_path, monkeypatch):
     (tmp_path / "many.csv").write_text("path\n" + "".join(f"a/{n}.jpg\nb/{n}.jpg\n" for n in range(1000)))
     asked, missing = [], LocalFiles.missing
     monkeypatch.setattr(LocalFiles, "missing", lambda files, path: asked.append(path) or missing(files, path))
-    with pytest.raises(ListingError, match="none of its 2000 rows names a file under .*nowhere; 'a/0.jpg' does not"):
+    with pytest.raises(ListingError, match=r"none of its 2000 rows names a file under .*nowhere; 'a/0.jpg' does not"):
         list_images(tmp_path / "many.csv", tmp_path / "nowhere")
     assert len(asked) < 10
     touch(tmp_path, "somewhere/b/999.jpg")

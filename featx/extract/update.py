@@ -142,7 +142,8 @@ class Ledger:
 
 def _has(digests: Digests) -> NDArray[np.bool_]:
     """Bool (rows,): which rows have a digest, by its first byte: comparing all of them takes ten times as long."""
-    return digests.view(np.uint8)[:: digests.itemsize] != 0
+    firsts: NDArray[np.uint8] = digests.view(np.uint8)[:: digests.itemsize]
+    return firsts != 0
 
 
 def _marked(listing: Listing, *groups: Group) -> NDArray[np.bool_]:

@@ -93,13 +93,13 @@ def list_rows(rows: Rows, whose: str, images: Files) -> Listing:
 
 
 def _any_there(paths: Texts, images: Files) -> bool:
-    """Whether any path is that of a file: each is asked for when it is read, ten million take a disk minutes."""
-    gone = dict[str, bool]()
+    """Whether any path is that of a file; of folders that are not there nothing is asked: it would take minutes."""
+    there = dict[str, bool]()
     for path in paths:
         folder = path.rpartition("/")[0]
-        if folder not in gone:
-            gone[folder] = images.missing(folder or ".") == ABSENT
-        if not gone[folder] and not images.missing(path):
+        if folder not in there:
+            there[folder] = images.missing(folder or ".") != ABSENT
+        if there[folder] and not images.missing(path):
             return True
     return False
 
