@@ -5,6 +5,7 @@ import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from featx.errors import ModelError, SpecError
 from featx.heads import HEADS, NORMALIZERS, linear_parts, make_head
@@ -168,3 +169,22 @@ def test_a_triangle_has_the_inner_products_of_its_rows(X):
         np.testing.assert_allclose((triangle.restore(U) @ X.T)[:, rows], (U @ triangle.rows.T)[:, rows], atol=1e-3)
     else:
         assert not triangle.restore(U).any()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_few_rows_are_fitted_in_one_thread(head, monkeypatch):
+    X, y, _ = make_rows()
+    threads, fit = [], type(make_head(head)).fit
+
+    def counted(*given, **options):
+        threads.append({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
+        return fit(*given, **options)
+
+    monkeypatch.setattr(type(make_head(head)), "fit", counted)
+    with threadpool_limits(2, user_api="blas"):
+        refit(make_head(head), X, y)
+        refit(make_head(head), X[:10], y[:10])  # more columns than rows
+        monkeypatch.setattr("featx.heads.parallel.ONE_THREAD_CELLS", X.size - 1)
+        refit(make_head(head), X, y)
+    several = {1} if head == "ovr-logistic" else {2}
+    assert threads == [{1}, {1}, several]

@@ -8,6 +8,7 @@ import pytest
 from sklearn.model_selection import cross_val_score
 
 from featx.errors import DataError, SpecError
+from featx.heads import cross_validate
 from featx.heads.cross_validate import DEFAULT_CS, SearchRow, default_grid
 from featx.heads.feature_sets import default_feature_sets, make_feature_sets
 from featx.heads.folds import make_folds
@@ -209,6 +210,24 @@ def test_sets_at_once_or_one_by_one_are_the_same(monkeypatch):
     assert [(row.feature_set, row.head, row.scores) for row in at_once.rows] == [
         (row.feature_set, row.head, row.scores) for row in by_one.rows
     ]
+
+
+@pytest.mark.parametrize(("normalize", "alone", "shared"), [("power", 3, 9), ("standard", 15, 15)])
+def test_cores_that_are_left_over_share_the_folds(monkeypatch, normalize, alone, shared):
+    X, y = make_rows()
+    batches, solve = [], cross_validate._solve_folds
+    monkeypatch.setattr(cross_validate, "_solve_folds", lambda *task: batches.append(task[-1]) or solve(*task))
+    common = {"features": FEATURES, "feature_sets": {"all": tuple(FEATURES)}, "normalize": normalize, "folds": 5}
+    one, many = (search(X, y, **common, Cs=[0.1, 1.0], jobs=jobs) for jobs in (1, 3))
+    assert len(batches) == alone + shared
+    for whole, parts in zip(one.rows, many.rows, strict=True):
+        assert (whole.head, whole.C, whole.rank) == (parts.head, parts.C, parts.rank)
+        assert whole.scores == parts.scores
+        assert parts.gap <= 1e-6
+    monkeypatch.setattr(cross_validate, "CELLS", 5 * 3 * len(y) - 1)
+    batches.clear()
+    search(X, y, **common, Cs=[0.1, 1.0], jobs=3)
+    assert len(batches) == alone
 
 
 def test_nested_is_the_same_for_any_number_of_processes():

@@ -46,6 +46,7 @@ if WAY == "sklearn-exact":
 
 def by_featx(data):
     from featx.heads import make_head
+    from featx.heads.refit import refit
     from featx.heads.search import search
 
     X, y = data["X"][data["train"]], data["y"][data["train"]]
@@ -54,7 +55,7 @@ def by_featx(data):
         X, y, features={"all": (0, X.shape[1])}, feature_sets={"all": ("all",)}, heads=(HEAD,), normalize="none",
         Cs=tuple(data[f"Cs_{HEAD}"].tolist()), folds=5, seed=0, jobs=int(THREADS),
     )  # fmt: skip
-    head = make_head(HEAD, found.best.C, normalize="none").fit(X, y)
+    head = refit(make_head(HEAD, found.best.C, normalize="none"), X, y)
     return time.perf_counter() - began, {row.C: row.mean for row in found.rows}, found.best.C, head
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from sklearn.base import BaseEstimator
 from featx.errors import DataError, SpecError
 from featx.heads.feature_sets import FeatureSet
 from featx.heads.folds import Fold
+from featx.heads.parallel import spread
 from featx.heads.pipelines import HEADS, MULTILABEL_HEADS, ClassWeight, make_head
 from featx.heads.scoring import Score, default_scoring, make_score
-from featx.heads.solver import Fits, check_rows, fit_path, penalizes_intercept, rotate, row_weights
+from featx.heads.solver import CELLS, Fits, Rotated, check_rows, fit_path, penalizes_intercept, rotate, row_weights
 
 DEFAULT_CS = {
     "linear-svc": (0.1, 0.3, 1.0, 3.0, 10.0),
@@ -136,14 +138,14 @@ def make_grids(heads: Sequence[str], Cs: Mapping[str, Sequence[float]] | Sequenc
 
 
 def cross_validate(
-    problem: Problem, chosen: FeatureSet, grids: OpenGrids, folds: Sequence[Fold], n_splits: int
+    problem: Problem, chosen: FeatureSet, grids: OpenGrids, folds: Sequence[Fold], n_splits: int, threads: int = 1
 ) -> list[SearchRow]:
-    """A row for each head and C; ``n_splits`` of the folds are of one shuffle."""
+    """A row for each head and C; ``n_splits`` of the folds are of one shuffle. So many threads share the folds."""
     outcomes: dict[tuple[str, int, float], list[_Outcome]] = {}
     closed: Grids = {}
     for X, part in _normalize(problem, chosen, folds):
         closed = closed or {head: grid or default_grid(head, X) for head, grid in grids.items()}
-        for head, rank, C, outcome in _solve(problem, X, closed, part):
+        for head, rank, C, outcome in _solve(problem, X, closed, part, threads):
             outcomes.setdefault((head, rank, C), []).append(outcome)
     return [_make_row(key, chosen, found, n_splits) for key, found in outcomes.items()]
 
@@ -170,7 +172,7 @@ def _normalize(
 
 
 def _solve(
-    problem: Problem, X: NDArray[Any], grids: Grids, folds: Sequence[Fold]
+    problem: Problem, X: NDArray[Any], grids: Grids, folds: Sequence[Fold], threads: int
 ) -> Iterator[tuple[str, int, float, _Outcome]]:
     """Head, rank, C and outcome of each candidate on rows X, with one rotation for all heads of a kind."""
     trained = np.zeros((len(folds), len(X)))
@@ -184,14 +186,33 @@ def _solve(
         rotated = rotate(X, penalized)
         for head in alike:
             weights = row_weights(problem.codes, trained, head, count, problem.class_weight)
-            start = time.perf_counter()
-            fits = fit_path(rotated, problem.codes, weights, grids[head], head, count, tol=problem.tol)
-            for rank, fit in enumerate(fits):
-                scores = [_score(problem, head, fit, fold, test) for fold, (_, test) in enumerate(folds)]
-                now = time.perf_counter()
-                gap = float((fit.gap / fit.objective).max())
-                yield head, rank, fit.C, _Outcome(scores, float(fit.gradient_norm.max()), gap, now - start)
-                start = now
+            # Shared only if one batch holds them all: each thread has a batch of its own.
+            shares = min(threads, len(folds)) if len(folds) * count * len(X) <= CELLS else 1
+            parts = np.array_split(np.arange(len(folds)), shares)
+            solve = partial(_solve_folds, problem, rotated, head, grids[head], weights, folds)
+            for found in spread(solve, parts, shares):
+                yield from ((head, rank, C, outcome) for rank, (C, outcome) in enumerate(found))
+
+
+def _solve_folds(
+    problem: Problem,
+    rotated: Rotated,
+    head: str,
+    Cs: Sequence[float],
+    weights: NDArray[np.floating],
+    folds: Sequence[Fold],
+    part: NDArray[np.intp],
+) -> list[tuple[float, _Outcome]]:
+    """Each C and its outcome on some of the folds, given by number."""
+    outcomes = []
+    start = time.perf_counter()
+    for fit in fit_path(rotated, problem.codes, weights[part], Cs, head, len(problem.classes), tol=problem.tol):
+        scores = [_score(problem, head, fit, place, folds[fold][1]) for place, fold in enumerate(part.tolist())]
+        now = time.perf_counter()
+        gap = float((fit.gap / fit.objective).max())
+        outcomes.append((fit.C, _Outcome(scores, float(fit.gradient_norm.max()), gap, now - start)))
+        start = now
+    return outcomes
 
 
 def _score(problem: Problem, head: str, fit: Fits, fold: int, test: NDArray[np.intp]) -> float:

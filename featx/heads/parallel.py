@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 from joblib import cpu_count, parallel_config
@@ -17,6 +17,9 @@ Result = TypeVar("Result")
 MAX_CELLS = 1 << 27
 """Tasks that are done at once hold at most this many values between them: 0.5 GB in float32, of which some four copies
 are needed."""
+
+ONE_THREAD_CELLS = 1 << 26
+"""Products of a matrix of at most so many values with a few columns are slower in several threads (measured)."""
 
 
 def workers_for(tasks: int, cells: int, most: int | None = None) -> int:
@@ -38,6 +41,11 @@ def spread(
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         results = dict(zip(order, pool.map(function, [tasks[number] for number in order]), strict=True))
     return [results[number] for number in range(len(tasks))]
+
+
+def calm(cells: int) -> AbstractContextManager[object]:
+    """Around products of a matrix of ``cells`` values with a few columns: one thread, unless there are very many."""
+    return threadpool_limits(1 if cells <= ONE_THREAD_CELLS else None, user_api="blas")  # type: ignore[no-any-return]
 
 
 @contextmanager

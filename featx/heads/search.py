@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from joblib import cpu_count
 from numpy.typing import ArrayLike
 
 from featx.errors import SpecError
@@ -115,7 +116,8 @@ def search(
     tol : float
         Largest duality gap of a fit as a share of its objective.
     jobs : int, optional
-        Feature sets that are solved at once, as far as memory allows; by default one a core.
+        Feature sets that are solved at once, as far as memory allows, or folds where sets are fewer; by default one a
+        core.
 
     Raises
     ------
@@ -157,8 +159,10 @@ def _cross_validate_sets(
     """The rows of all sets in their order."""
     cells = len(problem.y) * max(chosen.columns for chosen in sets)
     workers = workers_for(len(sets), cells, jobs)
+    # A core that is left over solves some of the folds.
+    threads = (jobs or cpu_count()) // workers
     parts = spread(
-        lambda chosen: cross_validate(problem, chosen, grids, folds, n_splits),
+        lambda chosen: cross_validate(problem, chosen, grids, folds, n_splits, threads),
         sets,
         workers,
         lambda chosen: chosen.columns,

@@ -1,6 +1,7 @@
 """All folds, C and classes of a linear head in one batch: the exact minima of sklearn's objectives, certified."""
 
 from featx.heads.solver.batch import (
+    CELLS,
     LOSSES,
     TOLERANCE,
     BatchFit,
@@ -15,6 +16,7 @@ from featx.heads.solver.row_weights import row_weights
 from featx.heads.solver.triangle import make_triangle
 
 __all__ = [
+    "CELLS",
     "LOSSES",
     "TOLERANCE",
     "BatchFit",
