@@ -1,0 +1,97 @@
+"""Are the fits of a search those of scikit-learn? Each problem of its grid, by objective, on Flowers-17.
+
+    python benchmarks/heads_same.py FLOWERS17 WORK
+
+scikit-learn runs to tol = 1e-8 in float64, four values of C × five folds (× 17 classes, where each is a problem), on
+1,280 columns and on 25,088. Prints, a line each, the largest difference of an objective as a share of it, the largest
+difference of a mean over folds, and the C that each would choose.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from heads import flowers_data
+from joblib import Parallel, delayed
+from reporting import say
+from scipy.special import logsumexp
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import LinearSVC
+
+from featx.heads import HEADS
+from featx.heads.solver import fit_path, penalizes_intercept, rotate
+
+OBJECTIVES, POINTS = 1e-4, 0.3
+"""How far objectives, as a share, and means may be apart."""
+
+
+def exact(head: str, C: float) -> BaseEstimator:
+    """scikit-learn's own estimator, run to its end."""
+    to_the_end = {"tol": 1e-8, "max_iter": 1_000_000}
+    if head == "linear-svc":
+        return LinearSVC(C=C, dual="auto", random_state=0, **to_the_end)
+    logistic = LogisticRegression(C=C, **to_the_end)
+    return logistic if head == "softmax" else OneVsRestClassifier(logistic)
+
+
+def objectives(head: str, C: float, fitted: Any, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """What scikit-learn minimizes (problems,), at the weights that it found."""
+    parts = fitted.estimators_ if head == "ovr-logistic" else [fitted]
+    W, b = np.vstack([part.coef_ for part in parts]), np.concatenate([part.intercept_ for part in parts])
+    Z, norms = X @ W.T + b, (W**2).sum(axis=1)
+    if head == "softmax":
+        losses = logsumexp(Z, axis=1) - Z[np.arange(len(Z)), codes]
+        return np.array([C * losses.sum() + norms.sum() / 2])
+    margins = np.where(codes[:, np.newaxis] == np.arange(len(W)), Z, -Z)
+    if head == "linear-svc":
+        return C * (np.maximum(1 - margins, 0) ** 2).sum(axis=0) + (norms + b**2) / 2
+    return C * np.logaddexp(0, -margins).sum(axis=0) + norms / 2
+
+
+def by_sklearn(head: str, C: float, X: np.ndarray, codes: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, float]:
+    """Objectives and accuracy on the rows held out."""
+    fitted = exact(head, C).fit(X[~test], codes[~test])
+    return objectives(head, C, fitted, X[~test], codes[~test]), float(fitted.score(X[test], codes[test]))
+
+
+def compare(path: Path, head: str) -> str:
+    """One head on one file of `heads.flowers_data`."""
+    data = np.load(path)
+    X, folds, Cs = data["X"][data["train"]], data["folds"], data[f"Cs_{head}"].tolist()
+    codes, tests = np.unique(data["y"][data["train"]], return_inverse=True)[1], [folds == fold for fold in range(5)]
+    held_in = np.array([~test for test in tests], float)
+    fits = list(fit_path(rotate(X, penalizes_intercept(head)), codes, held_in, Cs, head, codes.max() + 1))
+    ours = np.array([fit.objective for fit in fits])
+    right = [[(fit.decisions[fold].argmax(0) == codes)[test].mean() for fold, test in enumerate(tests)] for fit in fits]
+    tasks = (delayed(by_sklearn)(head, C, X.astype(float), codes, test) for C in Cs for test in tests)
+    found = Parallel(-1)(tasks)
+    theirs = np.array([values for values, _ in found]).reshape(ours.shape)
+    means, theirs_means = np.mean(right, axis=1), np.array([score for _, score in found]).reshape(len(Cs), 5).mean(1)
+    apart, points = ours / theirs - 1, 100 * np.abs(means - theirs_means)
+    ties = theirs_means.max() - theirs_means[means.argmax()] <= POINTS / 100
+    holds = np.abs(apart).max() <= OBJECTIVES and points.max() <= POINTS and ties
+    return (
+        f"{path.stem} {head}: {ours.size} problems, objectives {apart.min():+.1e} to {apart.max():+.1e} apart, means "
+        f"at most {points.max():.2f} points, C = {Cs[means.argmax()]:g} and {Cs[theirs_means.argmax()]:g}: "
+        f"{'holds' if holds else 'FAILS'}"
+    )
+
+
+def main() -> None:
+    """Every head on both."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("flowers", type=Path)
+    parser.add_argument("work", type=Path)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    for blocks, pool in (((3, 4, 5), "avg"), ((5,), "flat")):
+        data = flowers_data(options.flowers, options.work, f"{pool}-power", "power", blocks, pool)
+        for head in HEADS:
+            say(compare(data, head))
+
+
+if __name__ == "__main__":
+    main()
