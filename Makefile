@@ -83,5 +83,11 @@ bench-finetune: $(READY) .venv-peers/ready ## Fine-tuning beside the Keras recip
 	.venv-peers/bin/python -m pip install --quiet tensorflow-cpu h5py scikit-learn scikit-learn-intelex
 	touch $@
 
+# Not of bench-extract by itself: with its torch 2.0 it takes 6 GB.
+.venv-thingsvision/ready:
+	test -x .venv-thingsvision/bin/python || $(PYTHON) -m venv .venv-thingsvision
+	.venv-thingsvision/bin/python -m pip install --quiet thingsvision
+	touch $@
+
 clean: ## Remove what the targets made
-	rm -rf .venv .venv-peers demo bench build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-peers .venv-thingsvision demo bench build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache

@@ -4,7 +4,8 @@
 
 Each contender is a process of its own (benchmarks/contenders/), which holds its model ready and is asked in turn: first
 for the trunk alone on images in memory, then for the whole way from JPEG files to a closed HDF5 file. Keras runs in
-``.venv-peers``. Results go to docs/benchmarks/extract.json and .svg and into docs/benchmarks.md.
+``.venv-peers``, thingsvision, which asks for torch 2.0, in ``.venv-thingsvision``, where these are. Results go to
+docs/benchmarks/extract.json and .svg and into docs/benchmarks.md.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from featx.figure import make_figure
 ROOT = Path(__file__).parents[1]
 CONTENDERS = Path(__file__).parent / "contenders"
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+THINGSVISION_PYTHON = ROOT / ".venv-thingsvision" / "bin" / "python"
 PRECISIONS = ("fp32", "bf16", "int8")
 
 
@@ -65,6 +67,11 @@ def start(listing: Path, work: Path) -> list[Contender]:
         found.append(Contender("Keras", [str(PEERS_PYTHON), str(CONTENDERS / "keras_vgg16.py"), *places]))
     else:
         say("no .venv-peers: without Keras (make bench-extract makes it)")
+    if THINGSVISION_PYTHON.exists():
+        script = CONTENDERS / "thingsvision_vgg16.py"
+        found.append(Contender("thingsvision", [str(THINGSVISION_PYTHON), str(script), *places]))
+    else:
+        say("no .venv-thingsvision: without thingsvision (make .venv-thingsvision/ready makes it, 6 GB)")
     return [*found, *(featx(precision, "1,2,3,4,5", places) for precision in PRECISIONS)]
 
 

@@ -43,7 +43,7 @@ def spread(
     return [results[number] for number in range(len(tasks))]
 
 
-def calm(cells: int) -> AbstractContextManager[object]:
+def one_thread_if_small(cells: int) -> AbstractContextManager[object]:
     """Around products of a matrix of ``cells`` values with a few columns: one thread, unless there are very many."""
     return threadpool_limits(1 if cells <= ONE_THREAD_CELLS else None, user_api="blas")  # type: ignore[no-any-return]
 

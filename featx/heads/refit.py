@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 from featx.errors import SpecError
 from featx.heads.calibration import METHOD, Calibration
 from featx.heads.folds import Fold
-from featx.heads.parallel import among_processes, calm, one_thread_each
+from featx.heads.parallel import among_processes, one_thread_each, one_thread_if_small
 from featx.heads.scoring import Decided
 from featx.heads.solver import make_triangle
 from featx.heads.solver.pivoting import MAX_ROWS
@@ -139,13 +139,13 @@ def _fit(pipeline: Pipeline, X: NDArray[np.floating], y: NDArray[Any], weights: 
     normalizer, head = pipeline.named_steps["normalizer"], pipeline.named_steps["head"]
     svc = isinstance(head.estimator if isinstance(head, OneVsRestClassifier) else head, LinearSVC)
     if not svc or X.shape[1] <= len(X) or len(X) > MAX_ROWS or not np.isfinite(X).all():
-        with calm(X.size):
+        with one_thread_if_small(X.size):
             return pipeline.fit(X, y, **weights)
     values = X if normalizer == "passthrough" else normalizer.fit_transform(X)
     triangle = make_triangle(values)
     pipeline.set_params(normalizer="passthrough")
     try:
-        with calm(triangle.rows.size):
+        with one_thread_if_small(triangle.rows.size):
             pipeline.fit(triangle.rows, y, **weights)
     finally:
         pipeline.set_params(normalizer=normalizer)
