@@ -16,11 +16,12 @@ from thingsvision.utils.data import DataLoader, ImageDataset
 from worker import BATCH, SIZE, serve
 
 LAST = "features.30"
-extractor = get_extractor("vgg16", source="torchvision", device="cpu", pretrained=False)
+# What it prints would stand among the answers.
+with contextlib.redirect_stdout(sys.stderr):
+    extractor = get_extractor("vgg16", source="torchvision", device="cpu", pretrained=False)
 
 
 def features(batches):
-    # What it prints would stand among the answers.
     with contextlib.redirect_stdout(sys.stderr):
         return extractor.extract_features(batches=batches, module_name=LAST, flatten_acts=False, output_type="ndarray")
 
