@@ -61,3 +61,9 @@ def test_a_line_of_another_length_is_named_wherever_it_is(plain):
 def test_only_lines_that_need_it_go_through_the_csv_module(monkeypatch):
     monkeypatch.setattr(csv_blocks, "_parse", lambda *_: pytest.fail("asked"))
     assert in_blocks("a,b\r\nc,d\r\ne,\r\n")[1] == [(2, ["c", "d"]), (3, ["e", ""])]
+
+
+def test_a_line_without_an_end_is_not_copied_again_and_again(monkeypatch):
+    monkeypatch.setattr(csv_blocks, "_split", lambda *_: pytest.fail("copied"))
+    with pytest.raises(csv.Error, match="field larger"):
+        in_blocks("path\n" + "x" * 1_000_000)

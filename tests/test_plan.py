@@ -86,6 +86,8 @@ def test_disk_by_assembly_dtype_and_views() -> None:
     pooled, both = (plan(1000, ExtractSpec(blocks=(5,), pools=pools, precision="bf16"), devices="H200").disk
                     for pools in (("avg",), ("avg", "flat")))  # fmt: skip
     assert both - pooled == pytest.approx(1000 * 25_088 * 4 * 0.11)
+    # Rows of more than a megabyte are not deflated.
+    assert plan(1000, ExtractSpec(blocks=(1,), pools=("flat",)), devices="H200").disk > 1000 * 64 * 112**2 * 4
 
 
 def test_every_device_of_the_table_has_a_plan() -> None:

@@ -15,6 +15,7 @@ from featx.heads.folds import make_folds
 from featx.heads.nested import nested
 from featx.heads.pipelines import HEADS, make_head
 from featx.heads.search import choose, search
+from featx.heads.solver import CELLS
 
 FEATURES = {"block1_avg": (0, 4), "block2_avg": slice(4, 12), "block2_max": (12, 20)}
 
@@ -224,15 +225,18 @@ def test_cores_that_are_left_over_share_the_folds(monkeypatch, normalize, alone,
         assert (whole.head, whole.C, whole.rank) == (parts.head, parts.C, parts.rank)
         assert whole.scores == parts.scores
         assert parts.gap <= 1e-6
-    monkeypatch.setattr(cross_validate, "CELLS", 5 * 3 * len(y) - 1)
-    batches.clear()
-    search(X, y, **common, Cs=[0.1, 1.0], jobs=3)
-    assert len(batches) == alone
+    too_few = 5 * 3 * len(y) - 1
+    for options, cells in (({"jobs": -1}, CELLS), ({"jobs": 3, "fold_jobs": 1}, CELLS), ({"jobs": 3}, too_few)):
+        monkeypatch.setattr(cross_validate, "CELLS", cells)
+        batches.clear()
+        search(X, y, **common, Cs=[0.1, 1.0], **options)
+        assert len(batches) == alone
 
 
 def test_nested_is_the_same_for_any_number_of_processes():
     X, y = make_rows()
-    common = {"features": FEATURES, "heads": ["softmax"], "Cs": [0.1, 1.0], "outer": 3, "folds": 2}
+    common = {"features": FEATURES, "heads": ["softmax"], "Cs": [0.1, 1.0], "outer": 3, "folds": 5}
+    common["feature_sets"] = {"all": tuple(FEATURES)}
     one, two = nested(X, y, **common), nested(X, y, **common, jobs=2)
     assert one.to_dict() == two.to_dict() == json.loads(json.dumps(one.to_dict()))
     assert [row.gap for row in one.choices] == [row.gap for row in two.choices]

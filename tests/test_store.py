@@ -467,10 +467,15 @@ def test_flat_features_of_images_of_one_color_are_read_however_many_there_are(tm
 
 def test_a_row_that_is_more_than_a_reader_inflates_at_once_is_not_deflated(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
-        layout.write_values(file, "block1_flat", np.zeros((2, 1 << 18), np.float32))
-        layout.write_values(file, "block2_flat", np.zeros((2, 1 + (1 << 18)), np.float32))
+        values = np.maximum(np.random.default_rng(1).standard_normal((2, 1 + (1 << 18)), np.float32) - 1.5, 0)
+        layout.write_values(file, "block1_flat", values[:, 1:])
+        layout.write_values(file, "block2_flat", values)
         layout.write_values(file, "block3_flat", np.zeros((0, 8), np.float32))
-        assert file["block2_flat"].compression is None
+        assert (file["block1_flat"].compression, file["block2_flat"].compression) == ("gzip", None)
+        widths = {name: file[name].shape[1] for name in ("block1_flat", "block2_flat")}
+        room = layout.feature_bytes(widths, 2, 4, 1 / 4)
+        stored = sum(file[name].id.get_storage_size() for name in widths)
+    assert room / 1.5 < stored < room
     open_contained(tmp_path / "x.h5", StoreError).close()
 
 

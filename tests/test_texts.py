@@ -1,4 +1,5 @@
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -91,3 +92,14 @@ def test_taken_strings_may_repeat_and_be_more_than_are_taken_at_once():
     rows = np.arange(5000) * 7 % len(ODD)
     assert list(Texts.of(ODD).take(rows)) == [ODD[row] for row in rows]
     assert list(Texts.of(ODD)[2:].take(np.array([0, 3, 0]))) == [ODD[2], ODD[5], ODD[2]]
+
+
+def test_long_strings_are_taken_in_little_more_than_their_room():
+    values = ["x" * 40_000 + str(row) for row in range(200)]
+    found = Texts.of(values)
+    tracemalloc.start()
+    taken = found.take(np.arange(200)[::-1])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * sum(map(len, values))
+    assert list(taken) == values[::-1]

@@ -89,7 +89,8 @@ def nested(
     scored = np.ones(len(problem.y), bool) if plain is None else np.asarray(plain, bool)
     sets = {chosen.name: chosen for chosen in make_feature_sets(features, feature_sets, problem.X.shape[1])}
     options |= {"features": features, "feature_sets": feature_sets, "normalize": normalize, "scoring": scoring}
-    options |= {"class_weight": class_weight, "seed": seed, "tol": tol, "jobs": max(1, cpu_count() // jobs)}
+    options |= {"class_weight": class_weight, "seed": seed, "tol": tol}
+    options |= {"jobs": max(1, cpu_count() // jobs), "fold_jobs": 1}
     folds = make_folds(problem.y, owners, outer, seed=seed, plain=scored)
     tasks = [delayed(_try_fold)(problem, owners, scored, sets, fold, outer, options) for fold in folds]
     with among_processes(jobs):

@@ -44,7 +44,9 @@ class SearchResult:
     feature_sets: dict[str, tuple[str, ...]]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as values that JSON holds, but for the seconds: the same search shall give the same dictionary."""
+        """All of it as values that JSON holds, but for the seconds: the same search, with the same ``fold_jobs``, shall
+        give the same dictionary.
+        """
         plain = dataclasses.asdict(self)
         plain["rows"] = list(plain["rows"])
         for row in (plain["best"], *plain["rows"]):
@@ -74,6 +76,7 @@ def search(
     rule: str = "best",
     tol: float = TOLERANCE,
     jobs: int | None = None,
+    fold_jobs: int | None = None,
 ) -> SearchResult:
     """Cross-validate every head, C and feature set.
 
@@ -116,8 +119,10 @@ def search(
     tol : float
         Largest duality gap of a fit as a share of its objective.
     jobs : int, optional
-        Feature sets that are solved at once, as far as memory allows, or folds where sets are fewer; by default one a
-        core.
+        Feature sets that are solved at once, as far as memory allows; by default one a core.
+    fold_jobs : int, optional
+        Batches into which a set's folds are cut, to be solved at once; by default as many as ``jobs`` are left over.
+        Another number gives the same fits within ``tol``, not to the last digit.
 
     Raises
     ------
@@ -134,7 +139,7 @@ def search(
     if problem.y.ndim == 2 and "softmax" in grids:
         raise SpecError(f"heads for several labels a row must be among {', '.join(MULTILABEL_HEADS)}, got softmax")
     dealt = make_folds(problem.y, groups, folds, repeats, seed, plain)
-    rows = _cross_validate_sets(problem, sets, grids, dealt, folds, jobs)
+    rows = _cross_validate_sets(problem, sets, grids, dealt, folds, jobs, fold_jobs)
     return SearchResult(
         rows=tuple(rows),
         best=choose(rows, rule),
@@ -155,12 +160,13 @@ def _cross_validate_sets(
     folds: Sequence[Fold],
     n_splits: int,
     jobs: int | None,
+    fold_jobs: int | None,
 ) -> list[SearchRow]:
     """The rows of all sets in their order."""
     cells = len(problem.y) * max(chosen.columns for chosen in sets)
     workers = workers_for(len(sets), cells, jobs)
     # A core that is left over solves some of the folds.
-    threads = (jobs or cpu_count()) // workers
+    threads = max(1, fold_jobs or (jobs or cpu_count()) // workers)
     parts = spread(
         lambda chosen: cross_validate(problem, chosen, grids, folds, n_splits, threads),
         sets,

@@ -15,7 +15,7 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 ROW_BYTES = 110
 """Of path, digest, label, split and checksums in a store: an allowance, not a measurement."""
 FLAT_SHARE = 0.11
-"""What deflate leaves of flat features of photographs, as ``benchmarks/stores.py compression`` measures it."""
+"""What deflate leaves of block 5 of photographs, flat, as ``benchmarks/stores.py compression`` measures it."""
 LISTING_BYTES = 320
 """Of memory an image while a manifest is listed and a store assembled: an allowance, not a measurement."""
 PROCESS_BYTES = 2 << 30

@@ -1,6 +1,6 @@
 """How rows lie in HDF5, in a part file as in a store.
 
-``/features/<name>`` float32 (rows, width), or float16, chunked by rows, deflated if flat, or virtual
+``/features/<name>`` float32 (rows, width), or float16, chunked by rows, some deflated, or virtual
 (`featx.store.virtual`); ``/rows/path``, ``/rows/digest``, ``/rows/turned``, ``/rows/view``, which of its image's views
 a row is, from 0, rows of one image standing together in this order;
 ``/rows/labels_multi``, only where an image has several labels, bool (rows, classes), of which ``/rows/label`` has the
@@ -12,7 +12,6 @@ variable length where no checksum reaches.
 
 import itertools
 import json
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,16 +37,18 @@ FEATURE_DTYPES = (np.dtype("float32"), np.dtype("float16"))
 """Parts have the first; a store may have the other, and is read as the first."""
 
 
-def is_sparse(name: str) -> bool:
-    """Whether a feature is mostly zeros: of flat ones deflate leaves a ninth, of pooled ones four fifths."""
-    return pool_of(name) == "flat"
+def is_deflated(name: str, row_bytes: int) -> bool:
+    """Whether rows of a feature are deflated: flat ones, mostly zeros, of which a ninth is left, and no pooled ones.
+
+    Of those four fifths are left. Nor are rows that would be a larger chunk than a reader inflates.
+    """
+    return pool_of(name) == "flat" and row_bytes <= CHUNK.default
 
 
-def feature_bytes(widths: Mapping[str, int], rows: int, itemsize: int, sparse_share: float) -> int:
+def feature_bytes(widths: Mapping[str, int], rows: int, itemsize: int, share: float) -> int:
     """What so many rows of features of these widths take, if deflate leaves that share of those that it is used on."""
-    return round(
-        sum(rows * width * itemsize * (sparse_share if is_sparse(name) else 1) for name, width in widths.items())
-    )
+    each = {name: width * itemsize for name, width in widths.items()}
+    return round(rows * sum(size * (share if is_deflated(name, size) else 1) for name, size in each.items()))
 
 
 def write_feature(
@@ -57,12 +58,11 @@ def write_feature(
     fill: Callable[[h5py.Dataset], None],
     dtype: np.dtype[Any] = FEATURE_DTYPES[0],
 ) -> None:
-    """A (rows, width) dataset of features for ``fill`` to write, chunked by rows, checksummed, and deflated if flat."""
+    """A (rows, width) dataset of features for ``fill`` to write, chunked by rows, checksummed, some deflated."""
     rows, width = shape
     chunks = (min(max(1, CHUNK_BYTES // (dtype.itemsize * width)), max(1, rows)), width)
     options = _filters(rows, chunks)
-    # A reader takes no larger chunks that are deflated.
-    deflated = is_sparse(name) and rows and math.prod(chunks) * dtype.itemsize <= CHUNK.default
+    deflated = rows and is_deflated(name, dtype.itemsize * width)
     feature = group.create_dataset(name, shape, dtype, **options, **({"compression": 1} if deflated else {}))
     fill(feature)
     feature.flush()

@@ -31,7 +31,8 @@ def read_csv(text: io.TextIOWrapper, whose: str) -> tuple[list[str], Iterator[Bl
 
 def _blocks(text: io.TextIOWrapper, width: int, line: int, whose: str) -> Iterator[Block]:
     while block := text.read(BLOCK_CHARS) + text.readline():
-        columns = _split(block, width)
+        # A line that is longer than the csv module takes is not copied again and again.
+        columns = None if len(block) > BLOCK_CHARS + csv.field_size_limit() else _split(block, width)
         if columns is None:
             # What is between quotes may go on after this block: the rest is read line by line.
             yield from _parse(itertools.chain(io.StringIO(block, newline=""), text), width, line, whose)
