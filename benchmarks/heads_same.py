@@ -17,11 +17,8 @@ from joblib import Parallel, delayed
 from reporting import say
 from scipy.special import logsumexp
 from sklearn.base import BaseEstimator
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.svm import LinearSVC
 
-from featx.heads import HEADS
+from featx.heads import HEADS, make_head
 from featx.heads.solver import fit_path, penalizes_intercept, rotate
 
 OBJECTIVES, POINTS = 1e-4, 0.3
@@ -29,12 +26,11 @@ OBJECTIVES, POINTS = 1e-4, 0.3
 
 
 def exact(head: str, C: float) -> BaseEstimator:
-    """scikit-learn's own estimator, run to its end."""
-    to_the_end = {"tol": 1e-8, "max_iter": 1_000_000}
-    if head == "linear-svc":
-        return LinearSVC(C=C, dual="auto", random_state=0, **to_the_end)
-    logistic = LogisticRegression(C=C, **to_the_end)
-    return logistic if head == "softmax" else OneVsRestClassifier(logistic)
+    """scikit-learn's own estimator, as `featx fit` has it, run to its end."""
+    pipeline, to_the_end = make_head(head, C, normalize="none"), {"tol": 1e-8, "max_iter": 1_000_000}
+    pipeline.set_params(**{name: to_the_end[last] for name in pipeline.get_params()
+                           if (last := name.rpartition("__")[2]) in to_the_end})  # fmt: skip
+    return pipeline.named_steps["head"]
 
 
 def objectives(head: str, C: float, fitted: Any, X: np.ndarray, codes: np.ndarray) -> np.ndarray:

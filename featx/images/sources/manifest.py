@@ -169,6 +169,7 @@ class _Reader:
         return None
 
     def _check_once(self, paths: Texts, order: Indices) -> None:
+        # Whether one repeats is told much sooner than which.
         if paths.is_rising():
             return
         for row, (one, other) in enumerate(itertools.pairwise(paths.all_encoded())):
