@@ -58,7 +58,7 @@ class Contender:
         self.process.wait()
 
 
-def start(listing: Path, work: Path) -> list[Contender]:
+def start(listing: Path, work: Path, precisions: list[str]) -> list[Contender]:
     """The contenders that can run here."""
     places = [str(listing), str(work)]
     torchvision = [sys.executable, str(CONTENDERS / "torchvision_eager.py"), *places]
@@ -72,7 +72,7 @@ def start(listing: Path, work: Path) -> list[Contender]:
         found.append(Contender("thingsvision", [str(THINGSVISION_PYTHON), str(script), *places]))
     else:
         say("no .venv-thingsvision: without thingsvision (make .venv-thingsvision/ready makes it, 6 GB)")
-    return [*found, *(featx(precision, "1,2,3,4,5", places) for precision in PRECISIONS)]
+    return [*found, *(featx(precision, "1,2,3,4,5", places) for precision in precisions)]
 
 
 def featx(precision: str, blocks: str, places: list[str]) -> Contender:
@@ -106,8 +106,8 @@ def measure(photos: list[Path], work: Path, options: argparse.Namespace) -> dict
     work.mkdir(parents=True, exist_ok=True)
     listing = work / "photos.txt"
     listing.write_text("\n".join(map(str, photos)))
-    peaks = {precision: matmul_peak(precision) for precision in PRECISIONS}
-    contenders = start(listing, work)
+    peaks = {precision: matmul_peak(precision) for precision in options.precisions}
+    contenders = start(listing, work, options.precisions)
     say(f"trunk only, {options.trunk} images, {options.rounds} rounds")
     for contender in [c for _ in range(options.rounds) for c in contenders]:
         contender.run("trunk", options.trunk)
@@ -200,6 +200,8 @@ def main() -> None:
     parser.add_argument("--whole-rounds", type=int, default=1)
     parser.add_argument("--trunk", type=int, default=64, help="images of the trunk alone")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS,
+                        help="featx's; int8 needs a processor with VNNI")  # fmt: skip
     options = parser.parse_args()
     photos = sorted(options.flowers.resolve().rglob("*.jpg"))
     results = measure(photos, options.work.resolve(), options)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ncnn
 import numpy as np
 import onnx
 import onnxruntime
@@ -15,6 +16,7 @@ import torch
 from featx.blocks import BLOCKS
 from featx.engines import make_engine, torch_engine
 from featx.engines.golden import check_golden, compute_golden, relative_error
+from featx.engines.ncnn_engine import NO_MEMORY, NcnnEngine
 from featx.engines.openvino_engine import OpenVINOEngine
 from featx.engines.torch_engine import TorchEngine, find_device
 from featx.engines.trunk import Trunk, pool
@@ -254,25 +256,90 @@ def test_openvino_is_taken_without_torch_where_there_can_be_no_gpu():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_engine_is_chosen_by_device_and_by_what_is_installed(oxford, monkeypatch):
-    spec = ExtractSpec(size=32, blocks=(1,))
-    assert isinstance(make_engine(oxford, spec, "cpu"), OpenVINOEngine)
-    assert isinstance(make_engine(oxford, spec, "cpu", engine="torch"), TorchEngine)
+@pytest.mark.parametrize("size", [32, 77, 224])
+def test_ncnn_agrees_with_torch_as_closely_as_float32_can(oxford, size):
+    spec = ExtractSpec(size=size, pools=("avg", "max", "gem", "flat"))
+    images = random_images(3, size)
+    reference, features = TorchEngine(oxford, spec, "cpu")(images), NcnnEngine(oxford, spec)(images)
+    assert list(features) == list(reference)
+    for name, values in features.items():
+        assert (values.dtype, values.shape) == (np.float32, reference[name].shape)
+        assert relative_error(values, reference[name]) < 1e-5
+
+
+def test_ncnn_taps_what_is_asked_for_and_gives_each_image_the_same_in_any_company(oxford):
+    spec = ExtractSpec(size=32, blocks=(2, 4), pools=("max",))
+    images = random_images(5, 32)
+    features = NcnnEngine(oxford, spec, batch_size=2, threads=1)(images)
+    assert {name: values.shape for name, values in features.items()} == {"block2_max": (5, 128), "block4_max": (5, 512)}
+    alone = NcnnEngine(oxford, spec, threads=3)
+    for number, image in enumerate(images):
+        for name, values in alone(image[None]).items():
+            np.testing.assert_array_equal(values[0], features[name][number])
+
+
+def test_ncnn_out_of_memory_halves_the_batch(oxford, monkeypatch):
+    engine = NcnnEngine(oxford, ExtractSpec(size=32, blocks=(1,)), batch_size=4)
+    extract = ncnn.Extractor.extract
+
+    def scarce(extractor, name):
+        return (NO_MEMORY, ncnn.Mat()) if engine.batch_size > 2 else extract(extractor, name)
+
+    monkeypatch.setattr(ncnn.Extractor, "extract", scarce)
+    assert engine(random_images(4, 32))["block1_avg"].shape == (4, 64)
+    assert engine.batch_size == 2
+
+
+def test_ncnn_that_fails_says_so(oxford, monkeypatch):
+    monkeypatch.setattr(ncnn.Extractor, "extract", lambda extractor, name: (-1, ncnn.Mat()))
+    with pytest.raises(EngineError, match="ncnn could not run the trunk: -1"):
+        NcnnEngine(oxford, ExtractSpec(size=32, blocks=(1,)))(random_images(1, 32))
+
+
+AVX2, AVX512 = {"AVX2": True, "AVX512F": False}, {"AVX2": True, "AVX512F": True}
+
+
+@pytest.mark.parametrize(
+    ("installed", "features", "precision", "chosen"),
+    [
+        ({"ncnn", "openvino"}, AVX2, "fp32", NcnnEngine),
+        ({"ncnn", "openvino"}, AVX512, "fp32", OpenVINOEngine),
+        ({"ncnn", "openvino"}, {}, "fp32", OpenVINOEngine),
+        ({"ncnn", "openvino"}, AVX2, "bf16", OpenVINOEngine),
+        ({"ncnn"}, AVX512, "fp32", NcnnEngine),
+        ({"ncnn"}, AVX2, "bf16", TorchEngine),
+        ({"openvino"}, AVX2, "fp32", OpenVINOEngine),
+        (set(), AVX2, "fp32", TorchEngine),
+    ],
+)
+def test_the_engine_is_chosen_by_what_is_installed_and_what_the_processor_has(
+    oxford, monkeypatch, installed, features, precision, chosen
+):
+    monkeypatch.setattr("featx.engines.find_spec", lambda name: name in installed)
+    monkeypatch.setattr("featx.engines.CPU_FEATURES", features)
+    spec = ExtractSpec(size=32, blocks=(1,), precision=precision)
+    assert isinstance(make_engine(oxford, spec, "cpu"), chosen)
     auto = make_engine(oxford, spec)
-    assert isinstance(auto, TorchEngine if find_device().type != "cpu" else OpenVINOEngine)
-    monkeypatch.setattr("featx.engines.find_spec", lambda name: None)
-    assert isinstance(make_engine(oxford, spec, "cpu"), TorchEngine)
+    assert isinstance(auto, TorchEngine if find_device().type != "cpu" else chosen)
+    assert isinstance(make_engine(oxford, spec, "cpu", engine="torch"), TorchEngine)
 
 
 def test_engines_that_cannot_be_say_so(oxford, monkeypatch):
     spec = ExtractSpec(size=32)
-    with pytest.raises(EngineError, match="--engine must be one of auto, torch, openvino, got 'tf'"):
+    with pytest.raises(EngineError, match="--engine must be one of auto, torch, openvino, ncnn, got 'tf'"):
         make_engine(oxford, spec, engine="tf")
-    with pytest.raises(EngineError, match="--device of the openvino engine must be cpu, got cuda; give --engine torch"):
-        make_engine(oxford, spec, "cuda", engine="openvino")
-    monkeypatch.setitem(sys.modules, "featx.engines.openvino_engine", None)
-    with pytest.raises(EngineError, match=r"--engine openvino needs a package: pip install 'featx\[openvino\]'"):
-        make_engine(oxford, spec, engine="openvino")
+    for engine in ("openvino", "ncnn"):
+        refused = f"--device of the {engine} engine must be cpu, got cuda; give --engine torch"
+        with pytest.raises(EngineError, match=refused):
+            make_engine(oxford, spec, "cuda", engine=engine)
+        with monkeypatch.context() as context:
+            context.setitem(sys.modules, f"featx.engines.{engine}_engine", None)
+            with pytest.raises(
+                EngineError, match=rf"--engine {engine} needs a package: pip install 'featx\[{engine}\]'"
+            ):
+                make_engine(oxford, spec, engine=engine)
+    with pytest.raises(EngineError, match="the ncnn engine computes in fp32 alone, got bf16; give --engine openvino"):
+        make_engine(oxford, dataclasses.replace(spec, precision="bf16"), engine="ncnn")
 
 
 def test_a_signal_is_survived_after_an_engine_has_gone_in_another_thread(oxford):

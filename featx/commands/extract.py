@@ -43,7 +43,7 @@ from featx.spec import DECODES, PRECISIONS, ExtractSpec
 )
 @click.option("--overwrite", is_flag=True, help="Start anew whatever the output holds.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad image instead of recording it.")
-@partial(device_options, others=("ray", "ray+torch", "ray+openvino"))
+@partial(device_options, others=("ray", "ray+torch", "ray+openvino", "ray+ncnn"))
 @click.option("--shard", metavar="N/COUNT",
               help="Make the parts of this shard only, such as 3/16; see: featx assemble.")  # fmt: skip
 @click.option("--ray-address", metavar="ADDRESS",
@@ -67,8 +67,8 @@ def command(
     splits are always those of IMAGES: where others were in the store, the summary counts them.
     Exit code 3 says that some images could not be read: they are in the store's failures.
 
-    With --engine ray (extra ray; ray+torch, ray+openvino), --workers are those of a Ray cluster. With --shard, jobs of
-    any scheduler make the parts side by side.
+    With --engine ray (extra ray; or ray+torch, ray+openvino, ray+ncnn), --workers are those of a Ray cluster. With
+    --shard, jobs of any scheduler make the parts side by side.
 
     \b
     Examples:

@@ -115,10 +115,10 @@ def view_options(augment: str | None, default: str) -> Callable[[Callable[..., A
 
 def engine_options(command: Callable[..., Any], others: tuple[str, ...] = ()) -> Callable[..., Any]:
     """What runs the trunk, and where; ``others`` are the engines that only this command has."""
-    engines = click.Choice(("auto", "torch", "openvino", *others))
+    engines = click.Choice(("auto", "torch", "openvino", "ncnn", *others))
     command = click.option("--device", default="auto", show_default=True, metavar="NAME",
                            help="auto, cpu, cuda, cuda:1 or mps.")(command)  # fmt: skip
-    what = "What runs the trunk; auto is OpenVINO on a CPU where it is installed."
+    what = "What runs the trunk; auto is ncnn or OpenVINO on a CPU, whichever is installed and faster there."
     return click.option("--engine", type=engines, default="auto", show_default=True, help=what)(command)
 
 

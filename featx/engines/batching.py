@@ -60,7 +60,7 @@ class BatchedEngine(ABC):
 
     @abstractmethod
     def _out_of_memory(self, error: RuntimeError) -> bool:
-        """Whether an error of `_forward` says that memory ran out."""
+        """Whether an error of `_forward` says that memory ran out; a `MemoryError` needs not say more."""
 
     def _batches(self, images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         start = 0
@@ -68,13 +68,13 @@ class BatchedEngine(ABC):
             batch = images[start : start + self.batch_size]
             try:
                 yield self._forward(batch)
-            except RuntimeError as error:
+            except (MemoryError, RuntimeError) as error:
                 self._halve(error)
             else:
                 start += len(batch)
 
-    def _halve(self, error: RuntimeError) -> None:
-        if not self._out_of_memory(error):
+    def _halve(self, error: MemoryError | RuntimeError) -> None:
+        if isinstance(error, RuntimeError) and not self._out_of_memory(error):
             raise error
         if self.batch_size == 1:
             raise EngineError(

@@ -94,7 +94,7 @@ class TorchEngine(BatchedEngine):
         # The CPU's allocator raises a plain RuntimeError; only its text tells.
         return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
-    def _halve(self, error: RuntimeError) -> None:
+    def _halve(self, error: MemoryError | RuntimeError) -> None:
         super()._halve(error)
         if self.device.type == "cuda":
             self._replayed = None  # it is of the larger batch, and has that much memory

@@ -74,8 +74,8 @@ def extract(
     weights : path, optional
         A weights file to use instead of the known sources of ``spec.trunk``.
     engine, device, batch_size, workers
-        What runs the trunk (``torch``, ``openvino`` or, with either in its workers, ``ray``), where, images a pass,
-        decoding threads or Ray workers; by default what suits the machine.
+        What runs the trunk (``torch``, ``openvino``, ``ncnn`` or, with any in its workers, ``ray``), where, images a
+        pass, decoding threads or Ray workers; by default what suits the machine.
     max_pixels : int
         Images of more pixels are recorded as failures, before they are decoded.
     missing : str
@@ -99,9 +99,9 @@ def extract(
         ``3/16``: make only the parts of the third of sixteen shards, and no store. Others may run side by side, on
         any machines that share the folder; `assemble_shards` makes the store, and so does an extraction without it.
     ray_address, cpus_per_worker, gpus_per_worker
-        With ``engine="ray"`` (extra ``ray``; ``ray+torch`` and ``ray+openvino`` say what runs in the workers): which
-        cluster, by default that of ``RAY_ADDRESS``, else this machine; and what each of ``workers`` Ray workers has,
-        by default one worker a GPU, or a node where there is none, with an equal share of the cores.
+        With ``engine="ray"`` (extra ``ray``; ``ray+torch``, ``ray+openvino`` and ``ray+ncnn`` say what runs in the
+        workers): which cluster, by default that of ``RAY_ADDRESS``, else this machine; and what each of ``workers``
+        Ray workers has, by default one worker a GPU, or a node where there is none, with an equal share of the cores.
     progress : bool
         Show a progress bar when at a terminal.
 

@@ -13,7 +13,7 @@ from featx.errors import EngineError
 from featx.packages import need
 from featx.signals import SIGNALS
 
-ENGINES = ("ray", "ray+torch", "ray+openvino")
+ENGINES = ("ray", "ray+torch", "ray+openvino", "ray+ncnn")
 
 
 def is_ray(engine: str) -> bool:

@@ -21,7 +21,7 @@ from featx.texts import Texts
 
 ASSEMBLIES = ("copy", "virtual")
 DTYPES = ("float32", "float16")
-DECIDING = ("numpy", "pillow", "openvino", "torch")
+DECIDING = ("numpy", "pillow", "openvino", "ncnn", "torch")
 """The packages that decide pixels and features, as far as they are there."""
 
 
