@@ -248,6 +248,30 @@ def stop():
     raise Stop
 
 
+def test_what_frozen_layers_give_is_picked_by_image_and_view(place, oxford, tmp_path):
+    paths = {name: digest_of(place / "photos" / name) for name in (f"red/{number}.png" for number in range(4))}
+    boundary = Boundary(tmp_path / "every", SPEC, 4, paths)
+    boundary.fill(lambda spec: make_engine(oxford, spec, "cpu"), place / "photos", 1, progress=False)
+    picked = boundary.of(["red/2.png", "red/0.png"], 2)
+    np.testing.assert_array_equal(picked[np.array([3, 0])], boundary.rows[[1, 2 * SPEC.views]])
+    plain = Boundary(tmp_path / "plain", SPEC.plain, 4, {"red/2.png": paths["red/2.png"]})
+    plain.fill(lambda spec: make_engine(oxford, spec, "cpu"), place / "photos", 1, progress=False)
+    np.testing.assert_array_equal(plain.of(["red/2.png"], 1)[np.array([0])], picked[np.array([0])])
+
+
+def test_a_refit_computes_the_frozen_layers_once(place, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(Score, "better_than", lambda self, other: True)
+    computed, compute = [], Boundary._compute
+
+    def counting(self, make, paths, *others):
+        computed.append(len(paths))
+        return compute(self, make, paths, *others)
+
+    monkeypatch.setattr(Boundary, "_compute", counting)
+    tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, refit=True))
+    assert computed == [36]
+
+
 def test_refit_trains_on_all_images_as_long(place, model, tmp_path, monkeypatch):
     monkeypatch.setattr(Score, "better_than", lambda self, other: True)
     report = tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, refit=True, head_epochs=1))

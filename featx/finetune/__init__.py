@@ -15,9 +15,11 @@ from featx.atomic import blaming
 from featx.bridge import ImageClassifier, from_torch
 from featx.engines import Engine, make_engine
 from featx.engines.torch_engine import find_device
+from featx.engines.winograd import use_winograd
 from featx.errors import ModelError
 from featx.finetune.boundary import Boundary
 from featx.finetune.log import Log
+from featx.finetune.memory import keeping_memory
 from featx.finetune.processes import is_first, joined, own_device, wait
 from featx.finetune.recipe import Recipe
 from featx.finetune.start import Data, Images, check_recipe, head_of, logit_scale, make_module, read_data
@@ -206,6 +208,8 @@ class _Run:
         module = make_module(base, self.weights, scale, recipe).to(self.place)
         if self.place.type == "cuda":
             module.trunk.to(memory_format=torch.channels_last)  # the order in which its convolutions are fastest
+        elif self.place.type == "cpu" and not self.mixed:
+            use_winograd(module.trunk)
         outcomes = {}
         if recipe.head_epochs and _wanted(stops, "head"):
             rows = (_rows(images, images.features), _rows(self.data.val, self.data.val.features))
@@ -213,8 +217,7 @@ class _Run:
             outcomes["head"] = self._stage(prefix, "head", _Classify(module), groups, recipe.head_epochs, *rows, stops)
         if recipe.first is not None and _wanted(stops, "trunk"):
             tail = Tail(module, recipe.first)
-            rows = (self._tail_rows(tail, images, prefix or "train", self.data.spec),
-                    self._tail_rows(tail, self.data.val, "val", self.data.spec.plain))  # fmt: skip
+            rows = (self._tail_rows(tail, images, "train"), self._tail_rows(tail, self.data.val, "val"))
             groups = tail.groups(recipe.learning_rate, recipe.trunk_factor, recipe.layer_decay)
             outcomes["trunk"] = self._stage(prefix, "trunk", tail, groups, recipe.epochs, *rows, stops)
         return outcomes, module.cpu()
@@ -225,15 +228,20 @@ class _Run:
     ) -> Outcome:  # fmt: skip
         stage = Stage(prefix + name, model, groups, epochs, self.recipe, train, val, self.folder, self.log,
                       device=self.place, mixed=bool(self.mixed), stop=stops[name] if stops else None)  # fmt: skip
-        with progress_bar(epochs, "epoch", f"finetune {prefix}{name}", shown=self.progress) as bar:
+        shown = progress_bar(epochs, "epoch", f"finetune {prefix}{name}", shown=self.progress)
+        with shown as bar, keeping_memory():
             return stage.run(bar.update)
 
-    def _tail_rows(self, tail: Tail, images: Images, name: str, spec: ExtractSpec) -> Rows:
-        boundary = Boundary(self.folder / f"{name}.boundary", spec, tail.boundary, images.digests)
+    def _tail_rows(self, tail: Tail, images: Images, name: str) -> Rows:
+        spec = self.data.spec.plain if images is self.data.val else self.data.spec
+        # All at once, if all are to be trained on in the end; a view more of those held out does not count then.
+        known, wanted = (self.data.every, self.data.spec) if self.recipe.refit else (images, spec)
+        path = self.folder / f"{'every' if self.recipe.refit else name}.boundary"
+        boundary = Boundary(path, wanted, tail.boundary, known.digests)
         if is_first():
             boundary.fill(self._maker(), self.root, self.workers, progress=self.progress)
         wait()
-        return _rows(images, boundary.rows, images.features)
+        return _rows(images, boundary.of(images.digests, spec.views), images.features)
 
     def _maker(self) -> Callable[[ExtractSpec], Engine]:
         return lambda spec: make_engine(self.weights, spec, self.device, None, self.engine)

@@ -5,7 +5,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,18 @@ def boundary_shape(spec: ExtractSpec, block: int) -> tuple[int, int, int]:
     return BLOCKS[block - 1].channels, side, side
 
 
+@dataclass(frozen=True)
+class Selected:
+    """Some of an array's rows, read when they are asked for."""
+
+    values: np.ndarray
+    numbers: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        chosen: np.ndarray = self.values[self.numbers[rows]]
+        return chosen
+
+
 class Boundary:
     """Rows of activations (rows, channels, height, width) in one file: float16, or uint8 for images.
 
@@ -51,6 +64,12 @@ class Boundary:
     def rows(self) -> np.ndarray:
         """All rows, mapped into memory and not to be changed."""
         return np.memmap(self._path, self._dtype, "r", shape=self._shape)
+
+    def of(self, paths: Iterable[str], views: int) -> Selected:
+        """The rows of the first ``views`` of some images."""
+        order = {path: number for number, path in enumerate(self._images)}
+        first = np.array([order[path] for path in paths]) * self._spec.views
+        return Selected(self.rows, (first[:, None] + np.arange(views)).ravel())
 
     def fill(self, make: Callable[[ExtractSpec], Engine], root: Path, workers: int, *, progress: bool) -> None:
         """Compute what is not there yet.
