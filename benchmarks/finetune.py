@@ -1,28 +1,34 @@
 """Fine-tuning: seconds of an epoch beside the Keras recipe's, and accuracy by time, on Flowers-17.
 
-    python benchmarks/finetune.py FLOWERS17 WORK [--size 384] [--views 4] [--splits 0 1 2 3 4]
+    python benchmarks/finetune.py FLOWERS17 WORK [--size 384] [--views 4] [--splits 0 1 2 3 4] [--compare]
 
 An epoch trains block 5 and the head on 1,088 images at 224 px; Keras computes the frozen blocks in it again, featx has
-kept what they give. Then, for each split: views and a head alone, fine-tuned from there, and on one split the classic
-recipe's two stages and training from scratch. Results: docs/benchmarks/finetune.json, .svg and docs/benchmarks.md.
+kept what they give. Then, for each split: views and a head alone, fine-tuned from there. With --compare, on split_0:
+the classic recipe, new layers on block 5 alone and then with it, 25 + 35 epochs at 224 px, and the same number of
+epochs from random weights, at a size that two cores can train. Results: docs/benchmarks/finetune.json, .svg and
+docs/benchmarks.md.
 """
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from extract import CONTENDERS, PEERS_PYTHON
-from reporting import described, machine, present, say, table
+from reporting import described, machine, present, say, spread, table
 
 from featx.bridge import to_torch
+from featx.engines.winograd import use_winograd
 from featx.extract import extract
 from featx.figure import make_figure
 from featx.finetune import Recipe, finetune
 from featx.finetune.log import Log
+from featx.finetune.memory import keeping_memory
 from featx.finetune.tail import Tail
 from featx.finetune.training import Rows, Stage
 from featx.fit import fit
@@ -34,12 +40,17 @@ from featx.store import Store
 AUGMENT = "flip,rotate=15,scale=0.9:1.2,translate=0.05"
 OURS = Recipe(epochs=8, learning_rate=2e-4, trunk_factor=0.1, average=0.98)
 CLASSIC = Recipe(init="random", hidden=256, dropout=0.5, head_epochs=25, epochs=35, schedule="constant")
+SCRATCH = Recipe(init="random", hidden=256, dropout=0.5, head_epochs=0, epochs=60, schedule="constant", unfreeze="all",
+                 learning_rate=2e-4, trunk_factor=1.0, from_scratch=True)  # fmt: skip
+RAW = {"head": "softmax", "blocks": (5,), "C": 0.1, "normalize": "none"}
+"""The classic recipe's head, on block 5 as it is."""
 
 
 def epoch_seconds(work: Path, store: Path, images: int = 1088) -> float:
     """One epoch of featx's second stage at 224 px, block 5 from cached activations; the first is not timed."""
     model = fit(store, head="softmax", blocks=(5,), C=1.0, column="split_0")
     tail, rng = Tail(to_torch(model), 24), np.random.default_rng(0)
+    use_winograd(tail)
     boundary = rng.random((images, 512, 14, 14), np.float32).astype(np.float16)
     features = np.zeros((images, sum(model.spec.widths.values())), np.float32)
     rows = Rows((boundary, features), rng.integers(0, len(model.classes), images), np.arange(images))
@@ -48,10 +59,11 @@ def epoch_seconds(work: Path, store: Path, images: int = 1088) -> float:
     recipe = Recipe(val_size=0.2)
     stage = Stage("epoch", tail, tail.groups(1e-3, 0.01, 1.0), 2, recipe, rows, rows, folder, Log(folder),
                   device=torch.device("cpu"))  # fmt: skip
-    stage._train_epoch(1)
-    began = time.perf_counter()
-    stage._train_epoch(2)
-    return time.perf_counter() - began
+    with keeping_memory():
+        stage._train_epoch(1)
+        began = time.perf_counter()
+        stage._train_epoch(2)
+        return time.perf_counter() - began
 
 
 def keras_epoch_seconds(images: int = 1088) -> float | None:
@@ -73,12 +85,14 @@ def test_accuracy(path: Path, store: Path, root: Path, split: str) -> float:
     return float((np.array(found) == truth).mean())
 
 
-def tune_split(number: int, store: Path, options: argparse.Namespace, recipe: Recipe, name: str) -> dict[str, object]:
+def tune_split(
+    number: int, store: Path, options: argparse.Namespace, recipe: Recipe, name: str, head: dict[str, Any]
+) -> dict[str, object]:
     """A head and what fine-tuning makes of it, on one split."""
     split, work = f"split_{number}", options.work
     began = time.monotonic()
     start, output = work / f"{name}-{number}-head.featx", work / f"{name}-{number}.featx"
-    fit(store, start, head=options.head, blocks=(3, 4, 5), C=options.C, column=split, overwrite=True)
+    fit(store, start, **head, column=split, overwrite=True)
     seconds_head = time.monotonic() - began
     report = finetune(load_model(start), store, output, recipe, root=options.flowers / "jpg", overwrite=True,
                       progress=True)  # fmt: skip
@@ -101,23 +115,27 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     manifest, root = options.flowers / "splits.csv", options.flowers / "jpg"
     spec = ExtractSpec(size=options.size, blocks=(3, 4, 5), pools=("avg", "max"), precision=options.precision,
                        views=options.views, augment=AUGMENT)  # fmt: skip
-    store = options.work / f"views-{options.size}-{options.views}.h5"
-    report = extract(manifest, store, spec, root=root, progress=True)
-    say(f"{report.rows} rows of {options.views} views at {options.size} px in {report.seconds:.0f} s")
+    store, seconds = options.work / f"views-{options.size}-{options.views}.h5", 0.0
+    if options.splits:
+        extracted = extract(manifest, store, spec, root=root, progress=True)
+        seconds = extracted.seconds
+        say(f"{extracted.rows} rows of {options.views} views at {options.size} px in {seconds:.0f} s")
     plain = options.work / "plain-224.h5"
-    extract(manifest, plain, ExtractSpec(blocks=(5,), precision=options.precision), root=root, progress=True)
-    ours, theirs = epoch_seconds(options.work, plain), keras_epoch_seconds()
-    say(f"an epoch of 1,088 images, block 5 trained: featx {ours:.1f} s, Keras {theirs} s")
-    runs = [tune_split(number, store, options, OURS, "ours") for number in options.splits]
+    raw = ExtractSpec(blocks=(5,), pools=("flat",))
+    extract(manifest, plain, raw, root=root, progress=True)
+    epochs = [(epoch_seconds(options.work, plain), keras_epoch_seconds()) for _ in range(options.rounds)]
+    for ours, theirs in epochs:
+        say(f"an epoch of 1,088 images, block 5 trained: featx {ours:.1f} s, Keras {theirs} s")
+    head = {"head": options.head, "blocks": (3, 4, 5), "C": options.C}
+    runs = [tune_split(number, store, options, OURS, "ours", head) for number in options.splits]
     if options.compare:
-        classic = options.work / "classic-224.h5"
-        extract(manifest, classic, ExtractSpec(blocks=(3, 4, 5), precision=options.precision), root=root, progress=True)
-        scratch = Recipe(**{**vars(CLASSIC), "from_scratch": True, "head_epochs": 0, "epochs": options.scratch_epochs,
-                            "trunk_factor": 1.0})  # fmt: skip
-        for recipe, name in ((CLASSIC, "classic"), (scratch, "from scratch")):
-            runs.append(tune_split(0, classic, options, recipe, name))
-    return {"machine": machine(), "size": options.size, "views": options.views, "extract_seconds": report.seconds,
-            "epoch": {"featx": ours, "Keras": theirs}, "runs": runs}  # fmt: skip
+        runs.append(tune_split(0, plain, options, CLASSIC, "classic", RAW))
+        small = options.work / f"plain-{options.scratch_size}.h5"
+        extract(manifest, small, dataclasses.replace(raw, size=options.scratch_size), root=root, progress=True)
+        runs.append(tune_split(0, small, options, SCRATCH, f"from scratch, {options.scratch_size} px", RAW))
+    seconds_an_epoch = {"featx": [ours for ours, _ in epochs], "Keras": [theirs for _, theirs in epochs]}
+    return {"machine": machine(), "size": options.size, "views": options.views, "extract_seconds": seconds,
+            "epoch": seconds_an_epoch, "runs": runs}  # fmt: skip
 
 
 def report(results: dict[str, object]) -> str:
@@ -128,20 +146,21 @@ def report(results: dict[str, object]) -> str:
          f"{run['val_start']:.4f} → {run['val_best']:.4f}", f"{run['seconds']:.0f}"]
         for run in runs
     ]  # fmt: skip
-    ours = [run for run in runs if run["name"] == "ours"]
-    means = [float(np.mean([run[what] for run in ours])) for what in ("head", "tuned")]  # type: ignore[misc]
-    epoch: dict[str, float] = results["epoch"]  # type: ignore[assignment]
-    ratio = f", {epoch['Keras'] / epoch['featx']:.1f} × as long" if epoch["Keras"] else ""
-    return "\n\n".join([
-        described(results["machine"]),  # type: ignore[arg-type]
-        f"An epoch of 1,088 images at 224 px that trains block 5 and the head: featx {epoch['featx']:.1f} s, Keras "
-        f"{epoch['Keras']} s{ratio}.",
-        f"{results['size']} px, {results['views']} views of each of 1,360 photographs, extracted in "
-        f"{results['extract_seconds']:.0f} s. Test accuracy; mean over splits: head alone {means[0]:.4f}, "
-        f"fine-tuned {means[1]:.4f}.",
-        table(["", "head alone", "fine-tuned", "validation", "seconds"], rows),
-        "![Accuracy by time](benchmarks/finetune.svg)",
-    ])  # fmt: skip
+    epoch: dict[str, list[float]] = results["epoch"]  # type: ignore[assignment]
+    text = f"An epoch of 1,088 images at 224 px that trains block 5 and the head: featx {spread(epoch['featx'])} s"
+    if None not in epoch["Keras"]:
+        ratios = [theirs / ours for ours, theirs in zip(epoch["featx"], epoch["Keras"], strict=True)]
+        text += f", Keras {spread(epoch['Keras'])} s, {spread(ratios)} × as long"
+    parts = [described(results["machine"]), f"{text}."]  # type: ignore[arg-type]
+    if ours := [run for run in runs if run["name"] == "ours"]:
+        means = [float(np.mean([run[what] for run in ours])) for what in ("head", "tuned")]  # type: ignore[misc]
+        parts.append(
+            f"{results['size']} px, {results['views']} views of each of 1,360 photographs, extracted in "
+            f"{results['extract_seconds']:.0f} s. Test accuracy; mean over splits: head alone {means[0]:.4f}, "
+            f"fine-tuned {means[1]:.4f}."
+        )
+    header = ["", "head alone", "fine-tuned", "validation", "seconds"]
+    return "\n\n".join([*parts, table(header, rows), "![Accuracy by time](benchmarks/finetune.svg)"])
 
 
 def draw(results: dict[str, object], path: Path) -> None:
@@ -168,7 +187,8 @@ def main() -> None:
     parser.add_argument("--head", default="softmax")
     parser.add_argument("--C", type=float)
     parser.add_argument("--compare", action="store_true", help="also the classic recipe, and training from scratch")
-    parser.add_argument("--scratch-epochs", type=int, default=60)
+    parser.add_argument("--scratch-size", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=1, help="of an epoch beside Keras's")
     results = measure(parser.parse_args())
     present("finetune", results, report(results), draw)
 

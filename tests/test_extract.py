@@ -277,15 +277,15 @@ def test_a_stopped_run_goes_on_from_its_parts(photos, tmp_path, monkeypatch, par
 SLOW = """
 import sys, time
 from featx.engines import streaming
-from featx.engines.openvino_engine import OpenVINOEngine
+from featx.engines.batching import BatchedEngine
 from featx.extract import extract
 from featx.spec import ExtractSpec
 streaming.PART_ROWS = int(sys.argv[4])
-forward = OpenVINOEngine._forward
+compute = BatchedEngine.__call__
 def slowly(engine, images):
     time.sleep(0.1)
-    return forward(engine, images)
-OpenVINOEngine._forward = slowly
+    return compute(engine, images)
+BatchedEngine.__call__ = slowly
 print("ready", flush=True)
 extract(sys.argv[1], sys.argv[2], ExtractSpec.from_json(sys.argv[3]))
 """
