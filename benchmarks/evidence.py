@@ -57,10 +57,10 @@ def right(flowers: Path, work: Path) -> None:
     photographs = sorted((flowers / "jpg").rglob("*.jpg"))[::42][:32]
     pixels = np.stack([prepare(decode(path.read_bytes()).image, ExtractSpec()) for path in photographs])
     expected, trunk = independent_averages(open_graph(work), pixels), load_trunk()
-    for engine in ("torch", "openvino"):
+    for engine in ("torch", "openvino", "ncnn"):
         fp32, bf16 = (
             make_engine(trunk, ExtractSpec(precision=precision), "cpu", engine=engine)(pixels)
-            for precision in ("fp32", "bf16")
+            for precision in ("fp32", "fp32" if engine == "ncnn" else "bf16")
         )
         for (name, values), reference in zip(fp32.items(), expected, strict=True):
             error = np.abs(values - reference).max() / np.abs(reference).max()

@@ -106,7 +106,7 @@ def measure(photos: list[Path], work: Path, options: argparse.Namespace) -> dict
     work.mkdir(parents=True, exist_ok=True)
     listing = work / "photos.txt"
     listing.write_text("\n".join(map(str, photos)))
-    peaks = {precision: matmul_peak(precision) for precision in options.precisions}
+    peaks = {precision: matmul_peak(precision) for precision in {"fp32", *options.precisions}}
     contenders = start(listing, work, options.precisions)
     say(f"trunk only, {options.trunk} images, {options.rounds} rounds")
     for contender in [c for _ in range(options.rounds) for c in contenders]:

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 from extract import CONTENDERS, PEERS_PYTHON
-from reporting import described, machine, present, say, spread, table
+from reporting import DOCS, described, machine, present, say, spread, table
 
 from featx.bridge import to_torch
+from featx.engines.processor import winograd_pays
 from featx.engines.winograd import use_winograd
 from featx.extract import extract
 from featx.figure import make_figure
@@ -42,15 +43,16 @@ OURS = Recipe(epochs=8, learning_rate=2e-4, trunk_factor=0.1, average=0.98)
 CLASSIC = Recipe(init="random", hidden=256, dropout=0.5, head_epochs=25, epochs=35, schedule="constant")
 SCRATCH = Recipe(init="random", hidden=256, dropout=0.5, head_epochs=0, epochs=60, schedule="constant", unfreeze="all",
                  learning_rate=2e-4, trunk_factor=1.0, from_scratch=True)  # fmt: skip
-RAW = {"head": "softmax", "blocks": (5,), "C": 0.1, "normalize": "none"}
+RAW = {"head": "softmax", "blocks": (5,), "pools": ("flat",), "C": 0.1, "normalize": "none"}
 """The classic recipe's head, on block 5 as it is."""
 
 
 def epoch_seconds(work: Path, store: Path, images: int = 1088) -> float:
     """One epoch of featx's second stage at 224 px, block 5 from cached activations; the first is not timed."""
-    model = fit(store, head="softmax", blocks=(5,), C=1.0, column="split_0")
+    model = fit(store, head="softmax", blocks=(5,), pools=("avg",), C=1.0, column="split_0")
     tail, rng = Tail(to_torch(model), 24), np.random.default_rng(0)
-    use_winograd(tail)
+    if winograd_pays():
+        use_winograd(tail.module.trunk)
     boundary = rng.random((images, 512, 14, 14), np.float32).astype(np.float16)
     features = np.zeros((images, sum(model.spec.widths.values())), np.float32)
     rows = Rows((boundary, features), rng.integers(0, len(model.classes), images), np.arange(images))
@@ -121,7 +123,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         seconds = extracted.seconds
         say(f"{extracted.rows} rows of {options.views} views at {options.size} px in {seconds:.0f} s")
     plain = options.work / "plain-224.h5"
-    raw = ExtractSpec(blocks=(5,), pools=("flat",))
+    raw = ExtractSpec(blocks=(5,), pools=("avg", "flat"))
     extract(manifest, plain, raw, root=root, progress=True)
     epochs = [(epoch_seconds(options.work, plain), keras_epoch_seconds()) for _ in range(options.rounds)]
     for ours, theirs in epochs:
@@ -138,6 +140,15 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
             "epoch": seconds_an_epoch, "runs": runs}  # fmt: skip
 
 
+def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, object]:
+    """New results, and those of old ones that were not measured again."""
+    same = [{**results["machine"], "date": None} for results in (old, new)]
+    assert same[0] == same[1], "--more needs results of the same machine and versions"
+    names = [(run["name"], run["split"]) for run in new["runs"]]
+    runs = [run for run in old["runs"] if (run["name"], run["split"]) not in names]
+    return {**old, **new, "epoch": new["epoch"] if new["epoch"]["featx"] else old["epoch"], "runs": runs + new["runs"]}
+
+
 def report(results: dict[str, object]) -> str:
     """The results as Markdown."""
     runs: list[dict[str, object]] = results["runs"]  # type: ignore[assignment]
@@ -147,11 +158,13 @@ def report(results: dict[str, object]) -> str:
         for run in runs
     ]  # fmt: skip
     epoch: dict[str, list[float]] = results["epoch"]  # type: ignore[assignment]
-    text = f"An epoch of 1,088 images at 224 px that trains block 5 and the head: featx {spread(epoch['featx'])} s"
-    if None not in epoch["Keras"]:
-        ratios = [theirs / ours for ours, theirs in zip(epoch["featx"], epoch["Keras"], strict=True)]
-        text += f", Keras {spread(epoch['Keras'])} s, {spread(ratios)} × as long"
-    parts = [described(results["machine"]), f"{text}."]  # type: ignore[arg-type]
+    parts = [described(results["machine"])]  # type: ignore[arg-type]
+    if epoch["featx"]:
+        text = f"An epoch of 1,088 images at 224 px that trains block 5 and the head: featx {spread(epoch['featx'])} s"
+        if None not in epoch["Keras"]:
+            ratios = [theirs / ours for ours, theirs in zip(epoch["featx"], epoch["Keras"], strict=True)]
+            text += f", Keras {spread(epoch['Keras'])} s, {spread(ratios)} × as long"
+        parts.append(f"{text}.")
     if ours := [run for run in runs if run["name"] == "ours"]:
         means = [float(np.mean([run[what] for run in ours])) for what in ("head", "tuned")]  # type: ignore[misc]
         parts.append(
@@ -189,7 +202,11 @@ def main() -> None:
     parser.add_argument("--compare", action="store_true", help="also the classic recipe, and training from scratch")
     parser.add_argument("--scratch-size", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=1, help="of an epoch beside Keras's")
-    results = measure(parser.parse_args())
+    parser.add_argument("--more", action="store_true", help="keep what an earlier run on this machine measured besides")
+    options = parser.parse_args()
+    results = measure(options)
+    if options.more:
+        results = joined(json.loads((DOCS / "benchmarks" / "finetune.json").read_text()), results)
     present("finetune", results, report(results), draw)
 
 

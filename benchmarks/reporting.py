@@ -13,7 +13,7 @@ from statistics import median
 from typing import TypeVar
 
 T = TypeVar("T")
-PACKAGES = ("featx", "torch", "openvino", "scikit-learn", "numpy")
+PACKAGES = ("featx", "torch", "openvino", "ncnn", "scikit-learn", "numpy")
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "benchmarks.md"
 
@@ -38,7 +38,7 @@ def machine() -> dict[str, object]:
     """Processor, cores, versions and date."""
     names = re.findall(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
     flags = Path("/proc/cpuinfo").read_text()
-    wanted = ("avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
     return {
         "processor": names[0] if names else platform.processor(),
         "extensions": [name for name in wanted if f" {name} " in flags],

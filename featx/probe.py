@@ -149,19 +149,25 @@ def probe(
 def time_depths(
     spec: ExtractSpec, device: str = "auto", engine: str = "auto", batch_size: int = 1, rounds: int = ROUNDS
 ) -> dict[int, float]:
-    """Seconds an image of the trunk up to each block of a spec, the shortest of some rounds in alternation."""
+    """Seconds an image of the trunk up to each block of a spec, the shortest of some rounds in alternation.
+
+    ``batch_size`` images at once, or as many as an engine needs to use all cores.
+    """
     weights = load_for(spec)
-    images = np.random.default_rng(0).integers(0, 256, (batch_size, spec.size, spec.size, 3), dtype=np.uint8)
     engines = {
         block: make_engine(weights, spec.select(blocks=(block,)), device, batch_size, engine) for block in spec.blocks
     }
+    for run in engines.values():
+        run.batch_size = max(batch_size, run.side_by_side)
+    count = max(run.batch_size for run in engines.values())
+    images = np.random.default_rng(0).integers(0, 256, (count, spec.size, spec.size, 3), dtype=np.uint8)
     for run in engines.values():
         run(images)
     shortest = dict.fromkeys(engines, np.inf)
     for block in [block for _ in range(rounds) for block in engines]:
         began = time.perf_counter()
         engines[block](images)
-        shortest[block] = min(shortest[block], (time.perf_counter() - began) / batch_size)
+        shortest[block] = min(shortest[block], (time.perf_counter() - began) / count)
     return shortest
 
 

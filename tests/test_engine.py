@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import torch
 
 from featx.blocks import BLOCKS
-from featx.engines import make_engine, torch_engine
+from featx.engines import make_engine, ncnn_engine, processor, torch_engine
 from featx.engines.golden import check_golden, compute_golden, relative_error
 from featx.engines.ncnn_engine import NO_MEMORY, NcnnEngine
 from featx.engines.openvino_engine import OpenVINOEngine
@@ -290,6 +292,37 @@ def test_ncnn_out_of_memory_halves_the_batch(oxford, monkeypatch):
     assert engine.batch_size == 2
 
 
+def test_ncnn_that_does_not_load_says_so(oxford, monkeypatch, tmp_path):
+    spec = ExtractSpec(size=32, blocks=(1,))
+    with monkeypatch.context() as context:
+        context.setattr(ncnn_engine, "MAGIC", 1)
+        with pytest.raises(EngineError, match="ncnn could not run the trunk: -1"):
+            NcnnEngine(oxford, spec)
+    with monkeypatch.context() as context:
+        context.setattr(ncnn.Net, "load_model", lambda net, path: NO_MEMORY)
+        with pytest.raises(MemoryError):
+            NcnnEngine(oxford, spec)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(EngineError, match="gone"):
+        NcnnEngine(oxford, spec)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux can keep a process to some cores")
+def test_ncnn_takes_no_more_threads_than_the_process_has_cores():
+    code = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from featx.engines import ncnn_engine
+from featx.engines.ncnn_engine import IMAGES_A_THREAD, NcnnEngine
+from featx.spec import ExtractSpec
+from featx.weights import load_trunk
+engine = NcnnEngine(load_trunk("oxford"), ExtractSpec(size=32, blocks=(1,)))
+assert (engine.side_by_side, engine.batch_size) == (1, IMAGES_A_THREAD)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_ncnn_that_fails_says_so(oxford, monkeypatch):
     monkeypatch.setattr(ncnn.Extractor, "extract", lambda extractor, name: (-1, ncnn.Mat()))
     with pytest.raises(EngineError, match="ncnn could not run the trunk: -1"):
@@ -299,6 +332,11 @@ def test_ncnn_that_fails_says_so(oxford, monkeypatch):
 AVX2, AVX512 = {"AVX2": True, "AVX512F": False}, {"AVX2": True, "AVX512F": True}
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names of x86")
+def test_numpy_tells_of_the_extensions_that_decide():
+    assert AVX2.keys() <= processor._features().keys()
+
+
 @pytest.mark.parametrize(
     ("installed", "features", "precision", "chosen"),
     [
@@ -306,7 +344,8 @@ AVX2, AVX512 = {"AVX2": True, "AVX512F": False}, {"AVX2": True, "AVX512F": True}
         ({"ncnn", "openvino"}, AVX512, "fp32", OpenVINOEngine),
         ({"ncnn", "openvino"}, {}, "fp32", OpenVINOEngine),
         ({"ncnn", "openvino"}, AVX2, "bf16", OpenVINOEngine),
-        ({"ncnn"}, AVX512, "fp32", NcnnEngine),
+        ({"ncnn"}, AVX512, "fp32", TorchEngine),
+        ({"ncnn"}, {}, "fp32", TorchEngine),
         ({"ncnn"}, AVX2, "bf16", TorchEngine),
         ({"openvino"}, AVX2, "fp32", OpenVINOEngine),
         (set(), AVX2, "fp32", TorchEngine),
@@ -316,7 +355,7 @@ def test_the_engine_is_chosen_by_what_is_installed_and_what_the_processor_has(
     oxford, monkeypatch, installed, features, precision, chosen
 ):
     monkeypatch.setattr("featx.engines.find_spec", lambda name: name in installed)
-    monkeypatch.setattr("featx.engines.CPU_FEATURES", features)
+    monkeypatch.setattr("featx.engines.processor._features", lambda: features)
     spec = ExtractSpec(size=32, blocks=(1,), precision=precision)
     assert isinstance(make_engine(oxford, spec, "cpu"), chosen)
     auto = make_engine(oxford, spec)

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sklearn.exceptions import NotFittedError
 from featx.bridge import from_torch, to_torch
 from featx.commands import main
 from featx.engines import make_engine
+from featx.engines.winograd import WinogradConv2d
 from featx.errors import DataError, EngineError, FeatxError, ModelError, SpecError, SpecMismatch
 from featx.export import export
 from featx.extract import extract
@@ -259,6 +261,38 @@ def test_what_frozen_layers_give_is_picked_by_image_and_view(place, oxford, tmp_
     np.testing.assert_array_equal(plain.of(["red/2.png"], 1)[np.array([0])], picked[np.array([0])])
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_cpu_trains_by_winograd_in_memory_that_is_kept(place, model, tmp_path, monkeypatch, mixed):
+    monkeypatch.setattr("featx.finetune.winograd_pays", lambda: True)
+    monkeypatch.setattr("featx.engines.winograd.MOST_COVERED", 4)
+    seen, entered, run = [], [], Stage.run
+
+    def watched(stage, advance):
+        seen.append(sum(isinstance(layer, WinogradConv2d) for layer in stage.model.modules()))
+        return run(stage, advance)
+
+    @contextmanager
+    def keeping():
+        entered.append(True)
+        yield
+
+    monkeypatch.setattr(Stage, "run", watched)
+    monkeypatch.setattr("featx.finetune.keeping_memory", keeping)
+    report = tune(place, model, tmp_path / "tuned.featx", mixed=mixed)
+    assert [bool(count) for count in seen] == [not mixed] * len(seen)
+    assert entered == [True] * len(seen)
+    assert report.val_best >= report.val_start
+
+
+def test_a_refit_validates_the_same_rows(place, model, tmp_path):
+    logs = []
+    for refit in (False, True):
+        output = tmp_path / f"{refit}.featx"
+        tune(place, model, output, dataclasses.replace(FAST, refit=refit))
+        logs.append([{**row, "seconds": 0} for row in read_log(output) if row["stage"] == "trunk"])
+    assert logs[0] == logs[1]
+
+
 def test_a_refit_computes_the_frozen_layers_once(place, model, tmp_path, monkeypatch):
     monkeypatch.setattr(Score, "better_than", lambda self, other: True)
     computed, compute = [], Boundary._compute
@@ -389,7 +423,7 @@ def test_what_is_refused_leaves_no_folder_behind(place, model, tmp_path, recipe,
 
 def test_activations_beyond_float16_are_an_error(place, oxford, tmp_path):
     class Huge:
-        spec, batch_size, on_gpu = ExtractSpec(size=32, blocks=(4,), pools=("flat",)), 16, False
+        spec, batch_size, on_gpu, side_by_side = ExtractSpec(size=32, blocks=(4,), pools=("flat",)), 16, False, 1
 
         def __call__(self, images):
             return {"block4_flat": np.full((len(images), 2048), 1e6, np.float32)}

@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
+from featx.engines.processor import winograd_pays
 from featx.errors import EngineError
 from featx.spec import ExtractSpec
 from featx.weights import TrunkWeights
 
 GPU_DEVICES = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
 """What Linux has in /dev for a GPU that torch may use: NVIDIA's, also in small boards, AMD's, and either under WSL."""
-CPU_FEATURES: dict[str, bool] = _multiarray_umath.__cpu_features__
-"""What the processor has, by numpy, which prints it (`numpy.show_runtime`) but has no public name for it."""
 ENGINES = ("auto", "torch", "openvino", "ncnn")
 
 
@@ -29,6 +27,7 @@ class Engine(Protocol):
     spec: ExtractSpec
     batch_size: int
     on_gpu: bool
+    side_by_side: int
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Features of images: uint8 (n, size, size, 3) RGB to float32 (n, width) by name, in column order."""
@@ -52,7 +51,8 @@ def make_engine(
         As `featx.engines.torch_engine.TorchEngine` takes them.
     engine : str
         ``auto``, ``torch``, ``openvino`` or ``ncnn``. It changes no value beyond the tolerance of the precision class.
-        ``auto`` is, on a CPU, ncnn for fp32 where the processor has AVX2 and no AVX-512, and OpenVINO for all else.
+        ``auto`` is, on a CPU and as far as they are installed, ncnn for fp32 where the processor has AVX2 and no
+        AVX-512, OpenVINO for all else, and otherwise torch.
     threads : int, optional
         Of the processor's, for OpenVINO and ncnn; torch has its own for the whole process.
 
@@ -75,7 +75,7 @@ def make_engine(
         raise EngineError(f"--device of the {engine} engine must be cpu, got {device}; give --engine torch")
     try:
         return _engine_class(engine)(weights, spec, batch_size, threads)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise EngineError(f"--engine {engine} needs a package: pip install 'featx[{engine}]' ({error})") from error
 
 
@@ -92,15 +92,10 @@ def _engine_class(engine: str) -> Callable[..., Engine]:
 
 def _fastest(spec: ExtractSpec, device: str) -> str:
     """The fastest engine of those that are installed."""
-    others = [name for name in ENGINES[2:] if find_spec(name)]
-    if not others or not _is_cpu(device):
-        return "torch"
-    # Winograd's products in ncnn beat direct ones in OpenVINO twofold with AVX2 (docs/benchmarks.md); with AVX-512,
-    # which makes both faster, and on ARM it has not been measured.
-    winograd = spec.precision == "fp32" and CPU_FEATURES.get("AVX2") and not CPU_FEATURES.get("AVX512F")
-    if "ncnn" in others and (winograd or (others == ["ncnn"] and spec.precision == "fp32")):
-        return "ncnn"
-    return "openvino" if "openvino" in others else "torch"
+    found = [name for name in ("ncnn", "openvino") if find_spec(name)]
+    if "ncnn" in found and not (spec.precision == "fp32" and winograd_pays()):
+        found.remove("ncnn")
+    return found[0] if found and _is_cpu(device) else "torch"
 
 
 def _is_cpu(device: str) -> bool:

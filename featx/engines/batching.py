@@ -20,11 +20,14 @@ class BatchedEngine(ABC):
         Images a pass; it halves itself when memory runs out.
     on_gpu : bool
         Whether the trunk runs beside the processor rather than on it.
+    side_by_side : int
+        Images that are computed at once, each by one core: a smaller batch leaves cores idle.
     """
 
     spec: ExtractSpec
     batch_size: int
     on_gpu: bool = False
+    side_by_side: int = 1
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Features of images.

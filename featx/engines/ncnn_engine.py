@@ -4,14 +4,15 @@ A tile of 4 × 4 outputs of a 3 × 3 convolution takes 36 products instead of 14
 for convolutional neural networks"), in float32 with about as much rounding as the sums that it replaces.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import ncnn
 import numpy as np
+from joblib import cpu_count
 
+from featx.atomic import blaming
 from featx.blocks import BLOCKS, GEM_FLOOR, GEM_POWER
 from featx.engines.batching import BatchedEngine
 from featx.errors import EngineError
@@ -42,7 +43,9 @@ class NcnnEngine(BatchedEngine):
     Raises
     ------
     EngineError
-        If the precision is not fp32.
+        If the precision is not fp32, or the weights cannot be handed over, through a temporary file.
+    MemoryError
+        If the weights do not fit in memory.
     """
 
     def __init__(
@@ -51,15 +54,15 @@ class NcnnEngine(BatchedEngine):
         if spec.precision != "fp32":
             raise EngineError(f"the ncnn engine computes in fp32 alone, got {spec.precision}; give --engine openvino")
         self.spec = spec
-        self._threads = threads or os.cpu_count() or 1
-        self.batch_size = batch_size or IMAGES_A_THREAD * self._threads
+        self.side_by_side = threads or cpu_count()  # of those that this process may use
+        self.batch_size = batch_size or IMAGES_A_THREAD * self.side_by_side
         self._net = _build(weights, spec)
         preprocessing = PREPROCESSINGS[spec.preprocessing]
         self._mean, self._std = (np.array(part, np.float32) for part in (preprocessing.mean, preprocessing.std))
 
     def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
         # Two images in a thread each take less time than one after the other in two threads.
-        with ThreadPoolExecutor(min(self._threads, len(images))) as pool:
+        with ThreadPoolExecutor(min(self.side_by_side, len(images))) as pool:
             columns = np.stack(list(pool.map(self._features, images)))
         return {name: columns[:, part] for name, part in self.spec.slices.items()}
 
@@ -71,8 +74,7 @@ class NcnnEngine(BatchedEngine):
         features = []
         for number in self.spec.blocks:
             status, tapped = extractor.extract(f"block{number}")
-            if status:
-                raise MemoryError if status == NO_MEMORY else EngineError(f"ncnn could not run the trunk: {status}")
+            _check(status)
             features += [_pool(np.array(tapped), how) for how in self.spec.pools]
         return np.concatenate(features)
 
@@ -99,14 +101,18 @@ def _build(weights: TrunkWeights, spec: ExtractSpec) -> ncnn.Net:
         # Maxima over 2 x 2, and a last odd row or column is left out.
         layers.append(f"Pooling block{block.number} 1 1 {source} block{block.number} 0=0 1=2 2=2 5=1")
         source = f"block{block.number}"
-    net.load_param_mem("\n".join((str(MAGIC), f"{len(layers)} {len(layers)}", *layers, "")))
+    _check(net.load_param_mem("\n".join((str(MAGIC), f"{len(layers)} {len(layers)}", *layers, ""))))
     # From memory it would load too, but not say whether it goes on reading there.
-    with TemporaryDirectory(prefix="featx-") as folder:
+    with blaming(Path(gettempdir()), EngineError), TemporaryDirectory(prefix="featx-") as folder:
         path = Path(folder) / "trunk.bin"
         path.write_bytes(b"".join(tensors))
-        if net.load_model(str(path)):
-            raise MemoryError
+        _check(net.load_model(str(path)))
     return net
+
+
+def _check(status: int) -> None:
+    if status:
+        raise MemoryError if status == NO_MEMORY else EngineError(f"ncnn could not run the trunk: {status}")
 
 
 def _pool(x: np.ndarray, how: str) -> np.ndarray:

@@ -1,8 +1,7 @@
 """Convolutions of 3 × 3 by Winograd's algorithm, forwards and backwards, for training on a CPU.
 
 Lavin & Gray 2016, "Fast algorithms for convolutional neural networks": a tile of 4 × 4 outputs takes 36 products
-instead of 144, as matrix products over all tiles, one for each of 36 frequencies; relative errors are some 1e-6. torch
-has no such convolution of its own on a CPU.
+instead of 144, as matrix products over all tiles, one for each of 36 frequencies; relative errors are some 1e-6.
 """
 
 from typing import Any
@@ -10,10 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featx.engines.trunk import Trunk
+
 TILE, INPUT = 4, 6
 """Sides of a tile's outputs, and of the inputs that they are computed from."""
 LEAST_CHANNELS = 256
 """With fewer inputs, moving tiles about takes longer than the products that it saves."""
+MOST_COVERED = 1.6
+"""Outputs that tiles may have to each that is wanted."""
 _INPUT = torch.tensor([
     [4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
     [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1],
@@ -26,12 +29,19 @@ class WinogradConv2d(nn.Conv2d):
     """A 3 × 3 convolution with stride 1 and padding 1, and the parameters of the one that it stands in for."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
-        out: Tensor = _Convolve.apply(input, weight)
+        height, width = input.shape[2:]
+        # What tiles cover beyond a small image is computed in vain.
+        if -(-height // TILE) * -(-width // TILE) * TILE**2 > MOST_COVERED * height * width:
+            direct: Tensor = super()._conv_forward(input, weight, bias)
+            return direct
+        # Of the class of its inputs, within autocast too: it would halve some of the products.
+        with torch.autocast(input.device.type, enabled=False):
+            out: Tensor = _Convolve.apply(input, weight)
         return out if bias is None else out + bias.view(-1, 1, 1)
 
 
-def use_winograd(trunk: nn.Module) -> None:
-    """Let those of a module's convolutions that gain by it run so; their parameters and names stay."""
+def use_winograd(trunk: Trunk) -> None:
+    """Let those of a trunk's convolutions that gain by it run so, in place; their parameters and names stay."""
     for layer in trunk.modules():
         if isinstance(layer, nn.Conv2d) and layer.in_channels >= LEAST_CHANNELS:
             layer.__class__ = WinogradConv2d
@@ -43,7 +53,7 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         tiles = _input_tiles(x)
-        ctx.save_for_backward(weight, tiles if weight.requires_grad else None)
+        ctx.save_for_backward(weight, tiles if ctx.needs_input_grad[1] else None)
         return _outputs(tiles @ _frequencies(weight), x)
 
     @staticmethod

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import nn
 from featx.atomic import blaming
 from featx.bridge import ImageClassifier, from_torch
 from featx.engines import Engine, make_engine
+from featx.engines.processor import winograd_pays
 from featx.engines.torch_engine import find_device
 from featx.engines.winograd import use_winograd
 from featx.errors import ModelError
@@ -208,7 +210,7 @@ class _Run:
         module = make_module(base, self.weights, scale, recipe).to(self.place)
         if self.place.type == "cuda":
             module.trunk.to(memory_format=torch.channels_last)  # the order in which its convolutions are fastest
-        elif self.place.type == "cpu" and not self.mixed:
+        elif self.place.type == "cpu" and not self.mixed and winograd_pays():
             use_winograd(module.trunk)
         outcomes = {}
         if recipe.head_epochs and _wanted(stops, "head"):
@@ -229,15 +231,16 @@ class _Run:
         stage = Stage(prefix + name, model, groups, epochs, self.recipe, train, val, self.folder, self.log,
                       device=self.place, mixed=bool(self.mixed), stop=stops[name] if stops else None)  # fmt: skip
         shown = progress_bar(epochs, "epoch", f"finetune {prefix}{name}", shown=self.progress)
-        with shown as bar, keeping_memory():
+        with shown as bar, keeping_memory() if self.place.type == "cpu" else nullcontext():
             return stage.run(bar.update)
 
     def _tail_rows(self, tail: Tail, images: Images, name: str) -> Rows:
         spec = self.data.spec.plain if images is self.data.val else self.data.spec
-        # All at once, if all are to be trained on in the end; a view more of those held out does not count then.
-        known, wanted = (self.data.every, self.data.spec) if self.recipe.refit else (images, spec)
-        path = self.folder / f"{'every' if self.recipe.refit else name}.boundary"
-        boundary = Boundary(path, wanted, tail.boundary, known.digests)
+        known, wanted = images, spec
+        if self.recipe.refit:
+            # All at once, as all are to be trained on in the end.
+            name, known, wanted = "every", self.data.every, self.data.spec
+        boundary = Boundary(self.folder / f"{name}.boundary", wanted, tail.boundary, known.digests)
         if is_first():
             boundary.fill(self._maker(), self.root, self.workers, progress=self.progress)
         wait()

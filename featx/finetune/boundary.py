@@ -37,7 +37,7 @@ def boundary_shape(spec: ExtractSpec, block: int) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class Selected:
-    """Some of an array's rows, read when they are asked for."""
+    """The rows ``numbers`` of an array (rows, …), of its dtype, read when they are asked for."""
 
     values: np.ndarray
     numbers: np.ndarray
@@ -66,7 +66,7 @@ class Boundary:
         return np.memmap(self._path, self._dtype, "r", shape=self._shape)
 
     def of(self, paths: Iterable[str], views: int) -> Selected:
-        """The rows of the first ``views`` of some images."""
+        """The rows of the first ``views`` of some of its images, at most those of its spec; by image, then by view."""
         order = {path: number for number, path in enumerate(self._images)}
         first = np.array([order[path] for path in paths]) * self._spec.views
         return Selected(self.rows, (first[:, None] + np.arange(views)).ravel())

@@ -5,10 +5,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-TRIM_THRESHOLD, MMAP_MAX = -1, -4
-"""Names of glibc's ``mallopt``: how much may lie free at the end of the heap, and how many blocks beside it."""
-KEEPING = {TRIM_THRESHOLD: 2**31 - 1, MMAP_MAX: 0}
-DEFAULTS = {TRIM_THRESHOLD: 1 << 17, MMAP_MAX: 1 << 16}
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
+"""Names of glibc's ``mallopt``: how much may lie free at the end of the heap, and from which size on how many blocks
+lie beside it."""
+KEEPING = {TRIM_THRESHOLD: -1, MMAP_MAX: 0}
+DEFAULTS = {TRIM_THRESHOLD: 1 << 26, MMAP_THRESHOLD: 1 << 25, MMAP_MAX: 1 << 16}
+"""The thresholds that glibc comes to by itself where large blocks come and go; once one is set, it adapts no more."""
 
 
 @contextmanager
@@ -19,7 +21,7 @@ def keeping_memory() -> Iterator[None]:
     one by one as they are touched, and gives it back a moment later.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if library is None or not hasattr(library, "gnu_get_libc_version"):
+    if library is None or not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
         yield
         return
     for name, value in KEEPING.items():
