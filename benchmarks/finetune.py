@@ -43,13 +43,13 @@ OURS = Recipe(epochs=8, learning_rate=2e-4, trunk_factor=0.1, average=0.98)
 CLASSIC = Recipe(init="random", hidden=256, dropout=0.5, head_epochs=25, epochs=35, schedule="constant")
 SCRATCH = Recipe(init="random", hidden=256, dropout=0.5, head_epochs=0, epochs=60, schedule="constant", unfreeze="all",
                  learning_rate=2e-4, trunk_factor=1.0, from_scratch=True)  # fmt: skip
-RAW = {"head": "softmax", "blocks": (5,), "pools": ("flat",), "C": 0.1, "normalize": "none"}
+RAW = {"head": "softmax", "blocks": (5,), "C": 0.1, "normalize": "none"}
 """The classic recipe's head, on block 5 as it is."""
 
 
 def epoch_seconds(work: Path, store: Path, images: int = 1088) -> float:
     """One epoch of featx's second stage at 224 px, block 5 from cached activations; the first is not timed."""
-    model = fit(store, head="softmax", blocks=(5,), pools=("avg",), C=1.0, column="split_0")
+    model = fit(store, head="softmax", blocks=(5,), C=1.0, column="split_0")
     tail, rng = Tail(to_torch(model), 24), np.random.default_rng(0)
     if winograd_pays():
         use_winograd(tail.module.trunk)
@@ -123,7 +123,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         seconds = extracted.seconds
         say(f"{extracted.rows} rows of {options.views} views at {options.size} px in {seconds:.0f} s")
     plain = options.work / "plain-224.h5"
-    raw = ExtractSpec(blocks=(5,), pools=("avg", "flat"))
+    raw = ExtractSpec(blocks=(5,), pools=("flat",))
     extract(manifest, plain, raw, root=root, progress=True)
     epochs = [(epoch_seconds(options.work, plain), keras_epoch_seconds()) for _ in range(options.rounds)]
     for ours, theirs in epochs:
