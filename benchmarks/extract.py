@@ -5,7 +5,7 @@
 Each contender is a process of its own (benchmarks/contenders/), which holds its model ready and is asked in turn: first
 for the trunk alone on images in memory, then for the whole way from JPEG files to a closed HDF5 file. Keras runs in
 ``.venv-peers``, thingsvision, which asks for torch 2.0, in ``.venv-thingsvision``, where these are. Results go to
-docs/benchmarks/extract.json and .svg and into docs/benchmarks.md.
+docs/benchmarks/SECTION.json and .svg and into docs/benchmarks.md.
 """
 
 import argparse
@@ -139,7 +139,7 @@ def ratios(contenders: dict[str, dict[str, list[dict[str, float]]]], what: str, 
     return spread([ours["rate"] / theirs["rate"] for ours, theirs in pairs], 2)
 
 
-def report(results: dict[str, object]) -> str:
+def report(results: dict[str, object], section: str) -> str:
     """The results as Markdown."""
     contenders: dict[str, dict[str, list[dict[str, float]]]] = results["contenders"]  # type: ignore[assignment]
     peaks: dict[str, float] = results["matmul_flops"]  # type: ignore[assignment]
@@ -170,7 +170,7 @@ def report(results: dict[str, object]) -> str:
         table(header, rows),
         "Cost by depth (fp32, trunk only):",
         table(["up to block", "images/s", "time of all five", "arithmetic of all five"], deep),
-        "![Images a second, whole way](benchmarks/extract.svg)",
+        f"![Images a second, whole way](benchmarks/{section}.svg)",
     ])  # fmt: skip
 
 
@@ -200,12 +200,13 @@ def main() -> None:
     parser.add_argument("--whole-rounds", type=int, default=1)
     parser.add_argument("--trunk", type=int, default=64, help="images of the trunk alone")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--section", default="extract", help="of docs/benchmarks.md: one for each kind of machine")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS,
                         help="featx's; int8 needs a processor with VNNI")  # fmt: skip
     options = parser.parse_args()
     photos = sorted(options.flowers.resolve().rglob("*.jpg"))
     results = measure(photos, options.work.resolve(), options)
-    present("extract", results, report(results), draw)
+    present(options.section, results, report(results, options.section), draw)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,13 @@ A tile of 4 × 4 outputs of a 3 × 3 convolution takes 36 products instead of 14
 for convolutional neural networks"), in float32 with about as much rounding as the sums that it replaces.
 """
 
+import ctypes
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
 
 import ncnn
 import numpy as np
 from joblib import cpu_count
 
-from featx.atomic import blaming
 from featx.blocks import BLOCKS, GEM_FLOOR, GEM_POWER
 from featx.engines.batching import BatchedEngine
 from featx.errors import EngineError
@@ -43,7 +41,7 @@ class NcnnEngine(BatchedEngine):
     Raises
     ------
     EngineError
-        If the precision is not fp32, or the weights cannot be handed over, through a temporary file.
+        If the precision is not fp32.
     MemoryError
         If the weights do not fit in memory.
     """
@@ -102,12 +100,27 @@ def _build(weights: TrunkWeights, spec: ExtractSpec) -> ncnn.Net:
         layers.append(f"Pooling block{block.number} 1 1 {source} block{block.number} 0=0 1=2 2=2 5=1")
         source = f"block{block.number}"
     _check(net.load_param_mem("\n".join((str(MAGIC), f"{len(layers)} {len(layers)}", *layers, ""))))
-    # From memory it would load too, but not say whether it goes on reading there.
-    with blaming(Path(gettempdir()), EngineError), TemporaryDirectory(prefix="featx-") as folder:
-        path = Path(folder) / "trunk.bin"
-        path.write_bytes(b"".join(tensors))
-        _check(net.load_model(str(path)))
+    _check(net.load_model(_Reader(b"".join(tensors))))
     return net
+
+
+class _Reader(ncnn.DataReader):  # type: ignore[misc]
+    """Copies bytes to where ncnn asks for them; given the bytes themselves it might refer to them for ever."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self._data, self._read = data, 0
+
+    def read(self, place: object, size: int) -> int:
+        """Copy the next ``size`` bytes, or what is left of them, to a pointer in a capsule, and say how many."""
+        chunk = self._data[self._read : self._read + size]
+        ctypes.memmove(_pointer(place, None), chunk, len(chunk))
+        self._read += len(chunk)
+        return len(chunk)
+
+
+_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
 
 
 def _check(status: int) -> None:
