@@ -258,7 +258,8 @@ def test_what_frozen_layers_give_is_picked_by_image_and_view(place, oxford, tmp_
     np.testing.assert_array_equal(picked[np.array([3, 0])], boundary.rows[[1, 2 * SPEC.views]])
     plain = Boundary(tmp_path / "plain", SPEC.plain, 4, {"red/2.png": paths["red/2.png"]})
     plain.fill(lambda spec: make_engine(oxford, spec, "cpu"), place / "photos", 1, progress=False)
-    np.testing.assert_array_equal(plain.of(["red/2.png"], 1)[np.array([0])], picked[np.array([0])])
+    alone = plain.of(["red/2.png"], 1)[np.array([0])]
+    np.testing.assert_allclose(alone, picked[np.array([0])], rtol=2e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -279,8 +280,8 @@ def test_a_cpu_trains_by_winograd_in_memory_that_is_kept(place, model, tmp_path,
     monkeypatch.setattr(Stage, "run", watched)
     monkeypatch.setattr("featx.finetune.keeping_memory", keeping)
     report = tune(place, model, tmp_path / "tuned.featx", mixed=mixed)
-    assert [bool(count) for count in seen] == [not mixed] * len(seen)
-    assert entered == [True] * len(seen)
+    assert [count > 0 for count in seen] == [not mixed]
+    assert entered == [True]
     assert report.val_best >= report.val_start
 
 
@@ -289,8 +290,11 @@ def test_a_refit_validates_the_same_rows(place, model, tmp_path):
     for refit in (False, True):
         output = tmp_path / f"{refit}.featx"
         tune(place, model, output, dataclasses.replace(FAST, refit=refit))
-        logs.append([{**row, "seconds": 0} for row in read_log(output) if row["stage"] == "trunk"])
-    assert logs[0] == logs[1]
+        logs.append([row for row in read_log(output) if row["stage"] == "trunk"])
+    assert len(logs[0]) == len(logs[1]) == 1 + FAST.epochs
+    for ours, theirs in zip(*logs, strict=True):
+        # But for rounding: an engine may take images by themselves in another way than among others.
+        assert ours["val_loss"] == pytest.approx(theirs["val_loss"], rel=1e-2)
 
 
 def test_a_refit_computes_the_frozen_layers_once(place, model, tmp_path, monkeypatch):

@@ -8,9 +8,16 @@ import pytest
 import torch
 from torch import nn
 
+from featx.engines import winograd
 from featx.engines.trunk import Trunk
 from featx.engines.winograd import WinogradConv2d, use_winograd
 from featx.finetune import memory
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Tiles for images of any size."""
+    monkeypatch.setattr(winograd, "MOST_COVERED", 16)
 
 
 def pair(inputs, outputs, dtype=torch.float32):
@@ -23,14 +30,15 @@ def pair(inputs, outputs, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (14, 14), (7, 10), (13, 3)])
-def test_outputs_are_those_of_direct_sums(size):
+def test_outputs_are_those_of_direct_sums(size, always):
     direct, tiled = pair(48, 40)
     x = torch.randn(3, 48, *size)
+    assert not torch.equal(tiled(x), direct(x))
     torch.testing.assert_close(tiled(x), direct(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
-def test_gradients_are_those_of_direct_sums(order):
+def test_gradients_are_those_of_direct_sums(order, always):
     found = []
     for layer in pair(5, 3, torch.float64):
         torch.manual_seed(1)
@@ -38,12 +46,13 @@ def test_gradients_are_those_of_direct_sums(order):
         x = torch.randn(2, 5, 6, 9, dtype=torch.float64).to(memory_format=order).requires_grad_()
         layer(x).pow(3).sum().backward()
         found.append([x.grad, layer.weight.grad, layer.bias.grad])
+    assert not torch.equal(found[0][0], found[1][0])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("trained", [(True, False), (False, True), (True, True)])
-def test_gradients_are_right_by_finite_differences(trained):
+def test_gradients_are_right_by_finite_differences(trained, always):
     _, layer = pair(2, 3, torch.float64)
     x = torch.randn(2, 2, 5, 4, dtype=torch.float64, requires_grad=trained[0])
     weight = layer.weight.detach().requires_grad_(trained[1])
