@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from extract import CONTENDERS, PEERS_PYTHON
-from reporting import DOCS, described, machine, present, say, spread, table
+from reporting import described, machine, present, say, spread, table
 
 from featx.bridge import to_torch
 from featx.engines.processor import winograd_pays
@@ -140,15 +140,6 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
             "epoch": seconds_an_epoch, "runs": runs}  # fmt: skip
 
 
-def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, object]:
-    """New results, and those of old ones that were not measured again."""
-    same = [{**results["machine"], "date": None} for results in (old, new)]
-    assert same[0] == same[1], "--more needs results of the same machine and versions"
-    names = [(run["name"], run["split"]) for run in new["runs"]]
-    runs = [run for run in old["runs"] if (run["name"], run["split"]) not in names]
-    return {**old, **new, "epoch": new["epoch"] if new["epoch"]["featx"] else old["epoch"], "runs": runs + new["runs"]}
-
-
 def report(results: dict[str, object]) -> str:
     """The results as Markdown."""
     runs: list[dict[str, object]] = results["runs"]  # type: ignore[assignment]
@@ -202,11 +193,7 @@ def main() -> None:
     parser.add_argument("--compare", action="store_true", help="also the classic recipe, and training from scratch")
     parser.add_argument("--scratch-size", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=1, help="of an epoch beside Keras's")
-    parser.add_argument("--more", action="store_true", help="keep what an earlier run on this machine measured besides")
-    options = parser.parse_args()
-    results = measure(options)
-    if options.more:
-        results = joined(json.loads((DOCS / "benchmarks" / "finetune.json").read_text()), results)
+    results = measure(parser.parse_args())
     present("finetune", results, report(results), draw)
 
 

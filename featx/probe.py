@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from joblib import cpu_count
 
 from featx.blocks import feature_name, trunk_flops
 from featx.engines import make_engine
@@ -147,20 +148,16 @@ def probe(
 
 
 def time_depths(
-    spec: ExtractSpec, device: str = "auto", engine: str = "auto", batch_size: int = 1, rounds: int = ROUNDS
+    spec: ExtractSpec, device: str = "auto", engine: str = "auto", rounds: int = ROUNDS
 ) -> dict[int, float]:
-    """Seconds an image of the trunk up to each block of a spec, the shortest of some rounds in alternation.
-
-    ``batch_size`` images at once, or as many as an engine needs to use all cores.
-    """
+    """Seconds an image of the trunk up to each block of a spec, the shortest of some rounds in alternation."""
     weights = load_for(spec)
-    engines = {
-        block: make_engine(weights, spec.select(blocks=(block,)), device, batch_size, engine) for block in spec.blocks
-    }
-    for run in engines.values():
-        run.batch_size = max(batch_size, run.side_by_side)
-    count = max(run.batch_size for run in engines.values())
+    # So many at once as to keep all cores at work in an engine that takes an image a core.
+    count = cpu_count()
     images = np.random.default_rng(0).integers(0, 256, (count, spec.size, spec.size, 3), dtype=np.uint8)
+    engines = {
+        block: make_engine(weights, spec.select(blocks=(block,)), device, count, engine) for block in spec.blocks
+    }
     for run in engines.values():
         run(images)
     shortest = dict.fromkeys(engines, np.inf)

@@ -427,7 +427,7 @@ def test_what_is_refused_leaves_no_folder_behind(place, model, tmp_path, recipe,
 
 def test_activations_beyond_float16_are_an_error(place, oxford, tmp_path):
     class Huge:
-        spec, batch_size, on_gpu, side_by_side = ExtractSpec(size=32, blocks=(4,), pools=("flat",)), 16, False, 1
+        spec, batch_size, on_gpu = ExtractSpec(size=32, blocks=(4,), pools=("flat",)), 16, False
 
         def __call__(self, images):
             return {"block4_flat": np.full((len(images), 2048), 1e6, np.float32)}

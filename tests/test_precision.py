@@ -201,3 +201,15 @@ def test_the_command_says_how_far_int8_is_and_what_holds_it_up(photos, tmp_path)
     document = json.loads(result.stdout)
     assert set(document["rates"]) == {"reading", "decoding", "resizing", "computing", "writing"}
     assert set(document["agreement"]) == {f"block{block}_avg" for block in range(1, 6)}
+
+
+def test_engines_are_timed_on_as_many_images_as_keep_all_cores_at_work(monkeypatch):
+    monkeypatch.setattr(choice, "cpu_count", lambda: 4)
+    counts = []
+
+    def engine(images):
+        counts.append(len(images))
+        return {}
+
+    choice._timed(engine, random_images(5, 32))
+    assert counts == [5] + [8] * choice.ROUNDS

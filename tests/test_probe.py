@@ -120,3 +120,16 @@ def test_several_labels_an_image_are_not_probed(tmp_path, photos, oxford):
     extract(tmp_path / "m.csv", tmp_path / "m.h5", ExtractSpec(size=32, blocks=(1,)), root=photos)
     with pytest.raises(DataError, match=r"probe takes one label an image, but images of .* have several"):
         probe(tmp_path / "m.h5", timed=False)
+
+
+def test_depths_are_timed_on_an_image_a_core(oxford, monkeypatch):
+    monkeypatch.setattr("featx.probe.cpu_count", lambda: 3)
+    asked = []
+
+    def make(weights, spec, device, batch_size, engine):
+        return lambda images: asked.append((batch_size, len(images)))
+
+    monkeypatch.setattr("featx.probe.make_engine", make)
+    spec = ExtractSpec(size=32, blocks=(1,)).with_trunk(oxford.name, oxford.digest, oxford.preprocessing)
+    time_depths(spec, rounds=2)
+    assert asked == [(3, 3)] * 3

@@ -27,7 +27,6 @@ class Engine(Protocol):
     spec: ExtractSpec
     batch_size: int
     on_gpu: bool
-    side_by_side: int
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Features of images: uint8 (n, size, size, 3) RGB to float32 (n, width) by name, in column order."""

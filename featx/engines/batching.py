@@ -20,14 +20,11 @@ class BatchedEngine(ABC):
         Images a pass; it halves itself when memory runs out.
     on_gpu : bool
         Whether the trunk runs beside the processor rather than on it.
-    side_by_side : int
-        Images that are computed at once, each by one core: a smaller batch leaves cores idle.
     """
 
     spec: ExtractSpec
     batch_size: int
     on_gpu: bool = False
-    side_by_side: int = 1
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Features of images.
@@ -61,9 +58,9 @@ class BatchedEngine(ABC):
     def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Features of one batch."""
 
-    @abstractmethod
-    def _out_of_memory(self, error: RuntimeError) -> bool:
-        """Whether an error of `_forward` says that memory ran out; a `MemoryError` needs not say more."""
+    def _out_of_memory(self, error: Exception) -> bool:
+        """Whether an error of `_forward` says that memory ran out."""
+        return isinstance(error, MemoryError)
 
     def _batches(self, images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         start = 0
@@ -76,8 +73,8 @@ class BatchedEngine(ABC):
             else:
                 start += len(batch)
 
-    def _halve(self, error: MemoryError | RuntimeError) -> None:
-        if isinstance(error, RuntimeError) and not self._out_of_memory(error):
+    def _halve(self, error: Exception) -> None:
+        if not self._out_of_memory(error):
             raise error
         if self.batch_size == 1:
             raise EngineError(

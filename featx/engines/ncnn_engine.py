@@ -52,15 +52,15 @@ class NcnnEngine(BatchedEngine):
         if spec.precision != "fp32":
             raise EngineError(f"the ncnn engine computes in fp32 alone, got {spec.precision}; give --engine openvino")
         self.spec = spec
-        self.side_by_side = threads or cpu_count()  # of those that this process may use
-        self.batch_size = batch_size or IMAGES_A_THREAD * self.side_by_side
+        self._threads = threads or cpu_count()  # of those that this process may use
+        self.batch_size = batch_size or IMAGES_A_THREAD * self._threads
         self._net = _build(weights, spec)
         preprocessing = PREPROCESSINGS[spec.preprocessing]
         self._mean, self._std = (np.array(part, np.float32) for part in (preprocessing.mean, preprocessing.std))
 
     def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
         # Two images in a thread each take less time than one after the other in two threads.
-        with ThreadPoolExecutor(min(self.side_by_side, len(images))) as pool:
+        with ThreadPoolExecutor(min(self._threads, len(images))) as pool:
             columns = np.stack(list(pool.map(self._features, images)))
         return {name: columns[:, part] for name, part in self.spec.slices.items()}
 
@@ -75,9 +75,6 @@ class NcnnEngine(BatchedEngine):
             _check(status)
             features += [_pool(np.array(tapped), how) for how in self.spec.pools]
         return np.concatenate(features)
-
-    def _out_of_memory(self, error: RuntimeError) -> bool:
-        return False  # it is a MemoryError here
 
 
 def _build(weights: TrunkWeights, spec: ExtractSpec) -> ncnn.Net:

@@ -65,8 +65,8 @@ class OpenVINOEngine(BatchedEngine):
             self._compiled[rows] = _core().compile_model(model, "CPU", options)
         return self._compiled[rows]
 
-    def _out_of_memory(self, error: RuntimeError) -> bool:
-        return "bad_alloc" in str(error) or "allocate" in str(error)
+    def _out_of_memory(self, error: Exception) -> bool:
+        return super()._out_of_memory(error) or "bad_alloc" in str(error) or "allocate" in str(error)
 
 
 @cache

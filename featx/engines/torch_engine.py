@@ -90,11 +90,12 @@ class TorchEngine(BatchedEngine):
         x = self._normalize(pixels.permute(0, 3, 1, 2)).to(self._dtype)
         return torch.cat(list(pool_taps(self._trunk(x), self.spec).values()), dim=1)
 
-    def _out_of_memory(self, error: RuntimeError) -> bool:
+    def _out_of_memory(self, error: Exception) -> bool:
         # The CPU's allocator raises a plain RuntimeError; only its text tells.
-        return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        known = super()._out_of_memory(error) or isinstance(error, torch.OutOfMemoryError)
+        return known or "can't allocate memory" in str(error)
 
-    def _halve(self, error: MemoryError | RuntimeError) -> None:
+    def _halve(self, error: Exception) -> None:
         super()._halve(error)
         if self.device.type == "cuda":
             self._replayed = None  # it is of the larger batch, and has that much memory

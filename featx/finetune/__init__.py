@@ -219,7 +219,8 @@ class _Run:
             outcomes["head"] = self._stage(prefix, "head", _Classify(module), groups, recipe.head_epochs, *rows, stops)
         if recipe.first is not None and _wanted(stops, "trunk"):
             tail = Tail(module, recipe.first)
-            rows = (self._tail_rows(tail, images, "train"), self._tail_rows(tail, self.data.val, "val"))
+            rows = (self._tail_rows(tail, images, "train", self.data.spec),
+                    self._tail_rows(tail, self.data.val, "val", self.data.spec.plain))  # fmt: skip
             groups = tail.groups(recipe.learning_rate, recipe.trunk_factor, recipe.layer_decay)
             outcomes["trunk"] = self._stage(prefix, "trunk", tail, groups, recipe.epochs, *rows, stops)
         return outcomes, module.cpu()
@@ -234,8 +235,7 @@ class _Run:
         with shown as bar, keeping_memory() if self.place.type == "cpu" else nullcontext():
             return stage.run(bar.update)
 
-    def _tail_rows(self, tail: Tail, images: Images, name: str) -> Rows:
-        spec = self.data.spec.plain if images is self.data.val else self.data.spec
+    def _tail_rows(self, tail: Tail, images: Images, name: str, spec: ExtractSpec) -> Rows:
         known, wanted = images, spec
         if self.recipe.refit:
             # All at once, as all are to be trained on in the end.

@@ -15,8 +15,8 @@ from featx.errors import EngineError
 from featx.spec import ExtractSpec
 
 HERE = "this machine"
-BATCH_SIZE, ROUNDS = 2, 3
-"""How the trunk is timed: more than by a probe, since hours and money are reckoned from it."""
+ROUNDS = 3
+"""How often the trunk is timed: more than by a probe, since hours and money are reckoned from it."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def measure(spec: ExtractSpec, device: str, engine: str) -> Rate:
 
     trunk = load_trunk(spec.trunk)
     spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing).select(blocks=(max(spec.blocks),))
-    (seconds,) = time_depths(spec, device, engine, BATCH_SIZE, ROUNDS).values()
+    (seconds,) = time_depths(spec, device, engine, ROUNDS).values()
     return Rate(HERE, 1 / seconds, None, True, f"made images of {spec.size} px through the trunk on {HERE}, now")
 
 

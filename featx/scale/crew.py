@@ -29,7 +29,6 @@ class _AnyWorker:
     """The engine of some worker, for what the driver wants computed."""
 
     on_gpu = False
-    side_by_side = 1
     batch_size = 0
 
     def __init__(self, spec: ExtractSpec, crew: "RayCrew") -> None:

@@ -66,8 +66,7 @@ class _InTurn:
 
     def __init__(self, engine: Engine, lock: Lock) -> None:
         self._engine, self._lock, self.waited = engine, lock, 0.0
-        self.spec, self.batch_size = engine.spec, engine.batch_size
-        self.on_gpu, self.side_by_side = engine.on_gpu, engine.side_by_side
+        self.spec, self.batch_size, self.on_gpu = engine.spec, engine.batch_size, engine.on_gpu
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         began = time.perf_counter()
