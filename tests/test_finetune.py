@@ -144,12 +144,12 @@ def test_the_tail_gives_what_the_whole_gives(place, model, tmp_path, oxford, unf
     data = read_data(model, place / "photos.h5", FAST)
     module = make_module(model, oxford, 1.0, FAST)
     tail = Tail(module, first_trained(unfreeze)).eval()
-    boundary = Boundary(tmp_path / "b", data.spec, tail.boundary, data.val.digests)
-    boundary.fill(lambda spec: make_engine(oxford, spec, "cpu"), place / "photos", 1, progress=False)
-    every = boundary.rows
-    assert every.shape == (27, *boundary_shape(data.spec, tail.boundary))
-    rows = np.arange(0, 27, 3)
-    x = torch.from_numpy(every[rows])
+    boundary, views = Boundary(tmp_path, data.spec, tail.boundary), data.spec.views
+    boundary.fill(lambda spec: make_engine(oxford, spec, "cpu"), data.val.digests, views, place / "photos", 1,
+                  progress=False)  # fmt: skip
+    every = boundary.of(data.val.digests.values(), views)
+    assert every[:].shape == (27, *boundary_shape(data.spec, tail.boundary))
+    x = torch.from_numpy(every[np.arange(0, 27, 3)])
     with torch.no_grad():
         logits = tail(x if x.dtype == torch.uint8 else x.float(), torch.from_numpy(data.val.features))
     expected = model.decision(data.val.features)
@@ -201,33 +201,22 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights(place, model, tmp_pat
     assert logs[0] == logs[1]
 
 
-def test_frozen_layers_go_on_where_they_stopped(place, oxford, tmp_path, monkeypatch):
-    paths = {name: digest_of(place / "photos" / name) for name in (f"red/{number}.png" for number in range(6))}
-    monkeypatch.setattr("featx.engines.streaming.PART_ROWS", 6)
-    whole, stopped = (Boundary(tmp_path / name, SPEC, 4, paths) for name in ("whole", "stopped"))
+def test_splits_share_what_frozen_layers_give(place, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(Score, "better_than", lambda self, other: True)
+    computed, compute = [], Boundary._compute
 
-    def make(spec):
-        return make_engine(oxford, spec, "cpu")
+    def watched(self, make, spec, pending, *arguments):
+        computed.extend((path, spec.views) for path in pending)
+        return compute(self, make, spec, pending, *arguments)
 
-    whole.fill(make, place / "photos", 1, progress=False)
-    compute = Boundary._compute
-
-    def stopping(self, *arguments):
-        yield next(compute(self, *arguments))
-        raise Stop
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Boundary, "_compute", stopping)
-        with pytest.raises(Stop):
-            stopped.fill(make, place / "photos", 1, progress=False)
-    assert json.loads((tmp_path / "stopped.json").read_text())["done"] == 2
-    stopped.fill(make, place / "photos", 1, progress=False)
-    np.testing.assert_array_equal(whole.rows, stopped.rows)
-    again = Boundary(tmp_path / "stopped", dataclasses.replace(SPEC, view_seed=7), 4, paths)
-    assert again._done() == 0
-    changed = Boundary(tmp_path / "changed", SPEC, 4, {"red/0.png": "of other bytes"})
-    with pytest.raises(DataError, match=r"red/0\.png has changed since the store was made; update the store and fit"):
-        changed.fill(make, place / "photos", 1, progress=False)
+    monkeypatch.setattr(Boundary, "_compute", watched)
+    shared = tmp_path / "shared"
+    for seed in range(2):
+        recipe = dataclasses.replace(FAST, epochs=1, refit=True, seed=seed)
+        tune(place, model, tmp_path / f"{seed}.featx", recipe, cache=shared)
+        assert len(computed) == len({path for path, _ in computed}) == 36
+        assert {views for _, views in computed} == {SPEC.views}
+    assert {path.suffix for path in shared.iterdir()} == {".boundary", ".index", ".lock"}
 
 
 def test_another_recipe_does_not_go_on_from_a_stopped_run(place, model, tmp_path, monkeypatch):
@@ -237,29 +226,15 @@ def test_another_recipe_does_not_go_on_from_a_stopped_run(place, model, tmp_path
         with pytest.raises(Stop):
             tune(place, model, output)
     folder = tmp_path / "tuned.featx.finetune"
-    assert {path.name for path in folder.iterdir()} >= {"trunk.pt", "run", "log.csv", "train.boundary"}
-    tune(place, model, output, dataclasses.replace(FAST, epochs=1), keep=True)
+    assert {path.name for path in folder.iterdir()} >= {"trunk.pt", "run", "log.csv"}
+    assert list(folder.glob("*.boundary"))
+    tune(place, model, output, dataclasses.replace(FAST, epochs=1))
     assert [row["epoch"] for row in read_log(output)] == [0, 1]
-    kept = {"train.boundary", "train.json", "val.boundary", "val.json"}
-    assert {path.name for path in folder.iterdir()} == {"log.csv", "log.jsonl", *kept}
-    tune(place, model, output, overwrite=True)
     assert {path.name for path in folder.iterdir()} == {"log.csv", "log.jsonl"}
 
 
 def stop():
     raise Stop
-
-
-def test_what_frozen_layers_give_is_picked_by_image_and_view(place, oxford, tmp_path):
-    paths = {name: digest_of(place / "photos" / name) for name in (f"red/{number}.png" for number in range(4))}
-    boundary = Boundary(tmp_path / "every", SPEC, 4, paths)
-    boundary.fill(lambda spec: make_engine(oxford, spec, "cpu"), place / "photos", 1, progress=False)
-    picked = boundary.of(["red/2.png", "red/0.png"], 2)
-    np.testing.assert_array_equal(picked[np.array([3, 0])], boundary.rows[[1, 2 * SPEC.views]])
-    plain = Boundary(tmp_path / "plain", SPEC.plain, 4, {"red/2.png": paths["red/2.png"]})
-    plain.fill(lambda spec: make_engine(oxford, spec, "cpu"), place / "photos", 1, progress=False)
-    alone = plain.of(["red/2.png"], 1)[np.array([0])]
-    np.testing.assert_allclose(alone, picked[np.array([0])], rtol=2e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -295,19 +270,6 @@ def test_a_refit_validates_the_same_rows(place, model, tmp_path):
     for ours, theirs in zip(*logs, strict=True):
         # But for rounding: an engine may take images by themselves in another way than among others.
         assert ours["val_loss"] == pytest.approx(theirs["val_loss"], rel=1e-2)
-
-
-def test_a_refit_computes_the_frozen_layers_once(place, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(Score, "better_than", lambda self, other: True)
-    computed, compute = [], Boundary._compute
-
-    def counting(self, make, paths, *others):
-        computed.append(len(paths))
-        return compute(self, make, paths, *others)
-
-    monkeypatch.setattr(Boundary, "_compute", counting)
-    tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, refit=True))
-    assert computed == [36]
 
 
 def test_refit_trains_on_all_images_as_long(place, model, tmp_path, monkeypatch):
@@ -423,19 +385,6 @@ def test_what_is_refused_leaves_no_folder_behind(place, model, tmp_path, recipe,
     with pytest.raises(FeatxError):
         tune(place, model, tmp_path / "tuned.featx", recipe, **options)
     assert not list(tmp_path.iterdir())
-
-
-def test_activations_beyond_float16_are_an_error(place, oxford, tmp_path):
-    class Huge:
-        spec, batch_size, on_gpu = ExtractSpec(size=32, blocks=(4,), pools=("flat",)), 16, False
-
-        def __call__(self, images):
-            return {"block4_flat": np.full((len(images), 2048), 1e6, np.float32)}
-
-    digest = digest_of(place / "photos" / "red" / "0.png")
-    boundary = Boundary(tmp_path / "b", SPEC.plain, 4, {"red/0.png": digest})
-    with pytest.raises(DataError, match="block 4 leaves the range of float16; unfreeze an earlier block"):
-        boundary.fill(lambda spec: Huge(), place / "photos", 1, progress=False)
 
 
 def test_the_command_tunes_and_says_what_it_gained(place, tmp_path):

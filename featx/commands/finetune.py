@@ -38,7 +38,8 @@ from featx.commands.options import echo_json, engine_options, json_option, quiet
 @seed_option("Of all random numbers.")
 @click.option("--weights", type=click.Path(), help="The trunk's weights, if not those known by its name.")
 @engine_options
-@click.option("--keep", is_flag=True, help="Keep what the frozen layers give, for another recipe of the same output.")
+@click.option("--cache", type=click.Path(file_okay=False),
+              help="Folder to keep what the frozen layers give, gigabytes, for other splits and recipes.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace a model that is there.")
 @quiet_option
 @json_option

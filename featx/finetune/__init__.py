@@ -19,7 +19,7 @@ from featx.engines.processor import winograd_pays
 from featx.engines.torch_engine import find_device
 from featx.engines.winograd import use_winograd
 from featx.errors import ModelError
-from featx.finetune.boundary import Boundary
+from featx.finetune.boundary import INDEX, LOCK, ROWS, Boundary
 from featx.finetune.log import Log
 from featx.finetune.memory import keeping_memory
 from featx.finetune.processes import is_first, joined, own_device, wait
@@ -66,7 +66,7 @@ def finetune(
     device: str = "auto",
     workers: int | None = None,
     mixed: bool | None = None,
-    keep: bool = False,
+    cache: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> FinetuneReport:
@@ -97,8 +97,9 @@ def finetune(
         As in `featx.extract.extract`; ``device`` is also that of the training.
     mixed : bool, optional
         Train in bfloat16 where that is safe; by default on CUDA devices that have it.
-    keep : bool
-        Keep what the frozen layers give, gigabytes, for another recipe with the same output.
+    cache : path, optional
+        A folder in which what the frozen layers give is kept, gigabytes, for other splits and recipes. By default it
+        lies beside the log and is removed at the end.
     overwrite : bool
         Replace a model that is there.
     progress : bool
@@ -121,13 +122,14 @@ def finetune(
     with joined(find_device(device)):
         run = _Run(model, load_for(model.spec, weights, model.path), read_data(model, store, recipe), recipe,
                    Path(root), output.with_name(output.name + ".finetune"), engine, device,
-                   workers or os.cpu_count() or 1, mixed, progress and is_first())  # fmt: skip
-        report = _finetune(run, output, keep=keep, overwrite=overwrite)
+                   workers or os.cpu_count() or 1, mixed, Path(cache) if cache else None,
+                   progress and is_first())  # fmt: skip
+        report = _finetune(run, output, overwrite=overwrite)
         wait()
         return report
 
 
-def _finetune(run: "_Run", output: Path, *, keep: bool, overwrite: bool) -> FinetuneReport:
+def _finetune(run: "_Run", output: Path, *, overwrite: bool) -> FinetuneReport:
     model, recipe = run.model, run.recipe
     base = head_of(model, run.data, run.data.train)
     scale = logit_scale(base, run.data.val)
@@ -148,7 +150,7 @@ def _finetune(run: "_Run", output: Path, *, keep: bool, overwrite: bool) -> Fine
         if beside:
             save_beside(trunk, output)
         tuned.save(output, overwrite=overwrite)
-        run.clear("*.pt", RUN, *(() if keep else ("*.boundary", "*.json")))
+        run.clear("*.pt", RUN, *(f"*{ending}" for ending in (ROWS, INDEX, LOCK)))
     return FinetuneReport(str(output), str(beside), first.accuracy, best.accuracy, epochs, str(run.folder / "log.csv"))
 
 
@@ -164,6 +166,7 @@ class _Run:
     device: str
     workers: int
     mixed: bool | None
+    cache: Path | None
     progress: bool
 
     def __post_init__(self) -> None:
@@ -219,8 +222,7 @@ class _Run:
             outcomes["head"] = self._stage(prefix, "head", _Classify(module), groups, recipe.head_epochs, *rows, stops)
         if recipe.first is not None and _wanted(stops, "trunk"):
             tail = Tail(module, recipe.first)
-            rows = (self._tail_rows(tail, images, "train", self.data.spec),
-                    self._tail_rows(tail, self.data.val, "val", self.data.spec.plain))  # fmt: skip
+            rows = (self._tail_rows(tail, images, self.data.spec.views), self._tail_rows(tail, self.data.val, 1))
             groups = tail.groups(recipe.learning_rate, recipe.trunk_factor, recipe.layer_decay)
             outcomes["trunk"] = self._stage(prefix, "trunk", tail, groups, recipe.epochs, *rows, stops)
         return outcomes, module.cpu()
@@ -235,16 +237,14 @@ class _Run:
         with shown as bar, keeping_memory() if self.place.type == "cpu" else nullcontext():
             return stage.run(bar.update)
 
-    def _tail_rows(self, tail: Tail, images: Images, name: str, spec: ExtractSpec) -> Rows:
-        known, wanted = images, spec
-        if self.recipe.refit:
-            # All at once, as all are to be trained on in the end.
-            name, known, wanted = "every", self.data.every, self.data.spec
-        boundary = Boundary(self.folder / f"{name}.boundary", wanted, tail.boundary, known.digests)
+    def _tail_rows(self, tail: Tail, images: Images, views: int) -> Rows:
+        boundary = Boundary(self.cache or self.folder, self.data.spec, tail.boundary)
         if is_first():
-            boundary.fill(self._maker(), self.root, self.workers, progress=self.progress)
+            # With a refit all at once, as all are to be trained on in the end.
+            wanted, those = (self.data.every, self.data.spec.views) if self.recipe.refit else (images, views)
+            boundary.fill(self._maker(), wanted.digests, those, self.root, self.workers, progress=self.progress)
         wait()
-        return _rows(images, boundary.of(images.digests, spec.views), images.features)
+        return _rows(images, boundary.of(images.digests.values(), views), images.features)
 
     def _maker(self) -> Callable[[ExtractSpec], Engine]:
         return lambda spec: make_engine(self.weights, spec, self.device, None, self.engine)

@@ -1,18 +1,18 @@
 """What the frozen layers give, computed once and kept on disk: images, or the output of the last frozen block."""
 
 import dataclasses
-import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
 import numpy as np
 
-from featx.atomic import blaming, replacing
-from featx.blocks import BLOCKS, feature_name
+from featx.atomic import blaming
+from featx.blocks import BLOCK_NUMBERS, BLOCKS, feature_name
 from featx.engines import Engine
 from featx.engines.streaming import feature_parts
 from featx.errors import DataError, ModelError
@@ -20,6 +20,9 @@ from featx.images import list_images
 from featx.images.loading import load_images
 from featx.progress import progress_bar
 from featx.spec import ExtractSpec
+
+ROWS, INDEX, LOCK = ".boundary", ".index", ".lock"
+"""Endings of a boundary's files."""
 
 
 def boundary_spec(spec: ExtractSpec, block: int) -> ExtractSpec:
@@ -48,97 +51,133 @@ class Selected:
 
 
 class Boundary:
-    """Rows of activations (rows, channels, height, width) in one file: float16, or uint8 for images.
+    """Activations (channels, height, width) of views of images in one file: float16, or uint8 for images.
 
-    Rows go by image, then by view. A run that was stopped goes on after its last finished part. ``images`` are paths
-    with the sha256 of their files' bytes.
+    They are known by the sha256 of the image's bytes, since spec and bytes decide them: a file serves every split,
+    store and recipe, and grows by what they lack. Beside it an index has a line an image, written once its rows are
+    there: a run that was stopped goes on after the last.
     """
 
-    def __init__(self, path: Path, spec: ExtractSpec, block: int, images: Mapping[str, str]) -> None:
-        self._path, self._spec, self._block, self._images = path, spec, block, dict(images)
-        self._state = path.with_suffix(".json")
+    def __init__(self, folder: Path, spec: ExtractSpec, block: int) -> None:
+        self._spec, self._block = spec, block
+        digest = boundary_spec(spec, block or BLOCK_NUMBERS[0]).digest
+        self._path = folder / f"block{block}-{digest[:16]}{ROWS}"
+        self._index = self._path.with_suffix(INDEX)
         self._dtype = np.dtype(np.float16 if block else np.uint8)
-        self._shape = (len(self._images) * spec.views, *boundary_shape(spec, block))
+        self._shape = boundary_shape(spec, block)
 
-    @property
-    def rows(self) -> np.ndarray:
-        """All rows, mapped into memory and not to be changed."""
-        return np.memmap(self._path, self._dtype, "r", shape=self._shape)
+    def of(self, digests: Iterable[str], views: int) -> Selected:
+        """The rows of the first ``views`` of images that are there; by image, then by view."""
+        known = self._read_index()
+        values = np.memmap(self._path, self._dtype, "r", shape=(known.rows, *self._shape))
+        first = np.array([known.images[digest][0] for digest in digests])
+        return Selected(values, (first[:, None] + np.arange(views)).ravel())
 
-    def of(self, paths: Iterable[str], views: int) -> Selected:
-        """The rows of the first ``views`` of some of its images, at most those of its spec; by image, then by view."""
-        order = {path: number for number, path in enumerate(self._images)}
-        first = np.array([order[path] for path in paths]) * self._spec.views
-        return Selected(self.rows, (first[:, None] + np.arange(views)).ravel())
-
-    def fill(self, make: Callable[[ExtractSpec], Engine], root: Path, workers: int, *, progress: bool) -> None:
-        """Compute what is not there yet.
+    def fill(
+        self, make: Callable[[ExtractSpec], Engine], images: Mapping[str, str], views: int, root: Path, workers: int,
+        *, progress: bool,
+    ) -> None:  # fmt: skip
+        """Compute the first ``views`` (1, or all of the spec) of those images, digests by path, that are not there yet.
 
         Raises
         ------
         DataError
             If an image cannot be read, or has changed.
         ModelError
-            If the disk does not take it.
+            If the disk does not take it, or another process is filling the file.
         """
-        done = self._done()
-        if done == len(self._images):
-            return
-        pending = list(self._images)[done:]
-        image_bytes = math.prod((self._dtype.itemsize, self._spec.views, *self._shape[1:]))
-        # Not through mapped memory: a disk that is full would end the process there.
-        with (
-            blaming(self._path, ModelError),
-            self._path.open("r+b" if done else "wb") as file,
-            progress_bar(len(pending), "image", "frozen layers", shown=progress) as bar,
-        ):
-            file.seek(done * image_bytes)
-            for rows in self._compute(make, pending, root, workers):
-                file.write(rows.tobytes())
-                file.flush()
-                os.fsync(file.fileno())
-                count = len(rows) // self._spec.views
-                done += count
-                with replacing(self._state, ModelError) as temporary:
-                    temporary.write_text(json.dumps({**self._identity, "done": done}))
-                bar.update(count)
+        spec = self._spec if views > 1 else self._spec.plain
+        with blaming(self._path, ModelError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        with blaming(self._path, ModelError), _alone(self._path):
+            known = self._read_index()
+            pending = {path: digest for path, digest in images.items() if known.images.get(digest, (0, 0))[1] < views}
+            if not pending:
+                return
+            # Not through mapped memory: a disk that is full would end the process there.
+            with (
+                self._path.open("r+b" if known.rows else "wb") as file,
+                self._index.open("r+b" if known.rows else "wb") as index,
+                progress_bar(len(pending), "image", "frozen layers", shown=progress) as bar,
+            ):
+                file.seek(known.rows * self._row_bytes)
+                index.seek(known.end)
+                index.truncate()
+                for digests, rows in self._compute(make, spec, pending, root, workers):
+                    for output, data in ((file, rows.tobytes()), (index, _lines(digests, views))):
+                        output.write(data)
+                        output.flush()
+                        os.fsync(output.fileno())
+                    bar.update(len(digests))
 
     def _compute(
-        self, make: Callable[[ExtractSpec], Engine], paths: Sequence[str], root: Path, workers: int
-    ) -> Iterator[np.ndarray]:
-        listing = list_images(paths, root)
+        self, make: Callable[[ExtractSpec], Engine], spec: ExtractSpec, pending: Mapping[str, str], root: Path,
+        workers: int,
+    ) -> Iterator[tuple[list[str], np.ndarray]]:  # fmt: skip
+        """Digests of images, and the rows of all their views, some images at a time."""
+        listing = list_images(list(pending), root)
         if self._block == 0:
-            for image in load_images(listing, range(len(listing)), self._spec, workers):
-                self._check([image.path], [image.digest], [(image.path, image.reason)] if image.reason else [])
-                yield np.stack(image.views).transpose(0, 3, 1, 2)
+            for image in load_images(listing, range(len(listing)), spec, workers):
+                _check(pending, [image.path], [image.digest], [(image.path, image.reason)] if image.reason else [])
+                yield [image.digest], np.stack(image.views).transpose(0, 3, 1, 2)
             return
         name = feature_name(self._block, "flat")
-        for part in feature_parts(make(boundary_spec(self._spec, self._block)), listing, range(len(listing)), workers):
-            self._check(part.paths, part.digests, part.failures)
-            values = part.features[name].reshape(-1, *self._shape[1:])
+        for part in feature_parts(make(boundary_spec(spec, self._block)), listing, range(len(listing)), workers):
+            _check(pending, part.paths, part.digests, part.failures)
+            values = part.features[name].reshape(-1, *self._shape)
             if values.max(initial=0) > np.finfo(np.float16).max:
                 raise DataError(f"block {self._block} leaves the range of float16; unfreeze an earlier block")
-            yield values.astype(np.float16)
+            yield part.digests[:: spec.views], values.astype(np.float16)
 
     @property
-    def _identity(self) -> dict[str, object]:
-        listed = json.dumps(self._images, sort_keys=True)
-        return {"spec": self._spec.digest, "block": self._block, "images": hashlib.sha256(listed.encode()).hexdigest()}
+    def _row_bytes(self) -> int:
+        return self._dtype.itemsize * math.prod(self._shape)
 
-    def _check(self, paths: Sequence[str], digests: Sequence[str], failures: Sequence[tuple[str, str]]) -> None:
-        if failures:
-            path, reason = failures[0]
-            raise DataError(f"{path}, of which the store has a row, cannot be read: {reason}; update the store first")
-        for path, digest in zip(paths, digests, strict=True):
-            if digest != self._images[path]:
-                raise DataError(
-                    f"{path} has changed since the store was made; update the store and fit the model again"
-                )
-
-    def _done(self) -> int:
+    def _read_index(self) -> "_Known":
+        """What is there; a line that a killed process left unfinished is not."""
+        known = _Known({}, 0, 0)
         try:
-            state = json.loads(self._state.read_text())
-        except (OSError, ValueError):
-            return 0
-        same = {name: state.get(name) for name in self._identity} == self._identity
-        return int(state["done"]) if same and self._path.exists() else 0
+            text, size = self._index.read_bytes(), self._path.stat().st_size
+        except FileNotFoundError:
+            return known
+        known.end = text.rfind(b"\n") + 1
+        for line in text[: known.end].decode().splitlines():
+            digest, views = line.split()
+            known.images[digest] = (known.rows, int(views))
+            known.rows += int(views)
+        # Fewer rows than the index tells of: a copy that was not finished.
+        return known if known.rows * self._row_bytes <= size else _Known({}, 0, 0)
+
+
+@dataclass
+class _Known:
+    """First row and number of views of images by digest; all rows; and the bytes of the index that tell of them."""
+
+    images: dict[str, tuple[int, int]]
+    rows: int
+    end: int
+
+
+def _lines(digests: Iterable[str], views: int) -> bytes:
+    return "".join(f"{digest} {views}\n" for digest in digests).encode()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes from the same file."""
+    try:
+        with filelock.FileLock(path.with_suffix(LOCK), timeout=0):
+            yield
+    except filelock.Timeout:
+        raise ModelError(f"{path} is being written by another featx; wait until it is done") from None
+
+
+def _check(
+    known: Mapping[str, str], paths: Sequence[str], digests: Sequence[str], failures: Sequence[tuple[str, str]]
+) -> None:
+    if failures:
+        path, reason = failures[0]
+        raise DataError(f"{path}, of which the store has a row, cannot be read: {reason}; update the store first")
+    for path, digest in zip(paths, digests, strict=True):
+        if digest != known[path]:
+            raise DataError(f"{path} has changed since the store was made; update the store and fit the model again")
