@@ -2,7 +2,10 @@
 
 import dataclasses
 import hashlib
+import re
+import threading
 
+import filelock
 import numpy as np
 import pytest
 from conftest import fill
@@ -52,14 +55,14 @@ def test_frozen_layers_go_on_where_they_stopped(photos, oxford, tmp_path, monkey
         with pytest.raises(Stop):
             frozen(stopped, oxford, photos, images)
     (index,) = (tmp_path / "stopped").glob("*.index")
-    assert index.read_text().splitlines() == [f"{digest} 3" for digest in list(images.values())[:2]]
+    assert index.read_text().splitlines()[1:] == [f"{digest} 3" for digest in list(images.values())[:2]]
     # What a process leaves that is killed while it writes: rows without a line, and part of one.
     with index.with_suffix(".boundary").open("ab") as file:
         file.write(b"rows")
     with index.open("ab") as file:
         file.write(b"12ab")
     np.testing.assert_array_equal(frozen(stopped, oxford, photos, images)[:], whole)
-    assert index.read_text().splitlines() == [f"{digest} 3" for digest in images.values()]
+    assert index.read_text().splitlines()[1:] == [f"{digest} 3" for digest in images.values()]
 
 
 def test_what_frozen_layers_give_is_known_by_content_and_spec(photos, oxford, tmp_path, monkeypatch):
@@ -86,11 +89,56 @@ def test_what_frozen_layers_give_is_known_by_content_and_spec(photos, oxford, tm
     frozen(Boundary(tmp_path, dataclasses.replace(SPEC, view_seed=7), 4), oxford, photos, images)
     assert computed[-1] == (list(images), 3)
     assert len(list(tmp_path.glob("*.boundary"))) == 2
-    # A copy of the folder that was not finished.
-    for path in tmp_path.glob("*.boundary"):
-        path.write_bytes(path.read_bytes()[:-1])
-    assert len(frozen(boundary, oxford, photos, images)[:]) == 12
-    assert computed[-1] == (list(images), 3)
+
+
+def test_a_copy_that_was_not_finished_goes_on(photos, oxford, tmp_path):
+    boundary, images = Boundary(tmp_path, SPEC, 4), digests_of(photos, *(f"red/{number}.png" for number in range(4)))
+    every = frozen(boundary, oxford, photos, images)[:].copy()
+    (path,) = tmp_path.glob("*.boundary")
+    path.write_bytes(path.read_bytes()[:-1])
+    missing = boundary._read_index().lacking(images, SPEC.views)
+    assert list(missing) == ["red/3.png"]
+    np.testing.assert_allclose(frozen(boundary, oxford, photos, images)[:], every, rtol=2e-3, atol=1e-3)
+
+
+def test_equal_images_are_computed_once(photos, oxford, tmp_path):
+    copies = tmp_path / "photos"
+    copies.mkdir()
+    for name in ("one.png", "other.png"):
+        (copies / name).write_bytes((photos / "red" / "0.png").read_bytes())
+    images = digests_of(copies, "one.png", "other.png")
+    rows = frozen(Boundary(tmp_path, SPEC, 4), oxford, copies, images)
+    assert len(rows.values) == SPEC.views
+    np.testing.assert_array_equal(rows[:3], rows[3:])
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        (b"featx boundary 2\n", "is not the index of a boundary that this featx can read; remove it"),
+        (b"\x00\xff\n", "is not the index of a boundary that this featx can read; remove it"),
+        (b"featx boundary 1\nabc 3\n", "is damaged at b'abc 3\\n'; remove it"),
+        (b"featx boundary 1\n\x00\xff\n", "is damaged at"),
+    ],
+)
+def test_a_damaged_index_is_told(photos, oxford, tmp_path, index, said):
+    boundary, images = Boundary(tmp_path, SPEC, 4), digests_of(photos, "red/0.png")
+    frozen(boundary, oxford, photos, images)
+    (path,) = tmp_path.glob("*.index")
+    path.write_bytes(index)
+    with pytest.raises(ModelError, match=re.escape(said)):
+        frozen(boundary, oxford, photos, images)
+
+
+@pytest.mark.parametrize("left", [b"", b"featx bou", b"featx boundary 1\n", b"featx boundary 1\n12ab"])
+def test_an_index_of_which_a_process_was_killed_is_begun_again(photos, oxford, tmp_path, left):
+    boundary, images = Boundary(tmp_path, SPEC, 4), digests_of(photos, "red/0.png")
+    frozen(boundary, oxford, photos, images)
+    (path,) = tmp_path.glob("*.index")
+    whole = path.read_bytes()
+    path.write_bytes(left)
+    frozen(boundary, oxford, photos, images)
+    assert path.read_bytes() == whole
 
 
 def test_an_image_that_has_changed_is_not_taken(photos, oxford, tmp_path):
@@ -98,16 +146,33 @@ def test_an_image_that_has_changed_is_not_taken(photos, oxford, tmp_path):
         frozen(Boundary(tmp_path, SPEC, 4), oxford, photos, {"red/0.png": "of other bytes"})
 
 
-def test_one_process_fills_a_boundary(photos, oxford, tmp_path, monkeypatch):
-    images, boundary, compute = digests_of(photos, "red/0.png"), Boundary(tmp_path, SPEC, 4), Boundary._compute
+def test_a_process_waits_for_another_that_fills_the_same_boundary(photos, oxford, tmp_path, monkeypatch):
+    images, compute, computed, others = digests_of(photos, "red/0.png"), Boundary._compute, [], []
 
     def beside(self, *arguments):
-        with pytest.raises(ModelError, match=r"boundary is being written by another featx; wait until it is done"):
-            frozen(Boundary(tmp_path, SPEC, 4), oxford, photos, images)
+        computed.append(True)
+        others.append(threading.Thread(target=frozen, args=(Boundary(tmp_path, SPEC, 4), oxford, photos, images)))
+        others[-1].start()
+        others[-1].join(0.5)
+        assert others[-1].is_alive()
         return compute(self, *arguments)
 
     monkeypatch.setattr(Boundary, "_compute", beside)
-    assert len(frozen(boundary, oxford, photos, images)[:]) == SPEC.views
+    frozen(Boundary(tmp_path, SPEC, 4), oxford, photos, images)
+    for other in others:
+        other.join()
+    assert computed == [True]
+
+
+def test_who_lacks_nothing_waits_for_nobody(photos, oxford, tmp_path):
+    boundary, images = Boundary(tmp_path, SPEC, 4), digests_of(photos, "red/0.png")
+    frozen(boundary, oxford, photos, images)
+    (path,) = tmp_path.glob("*.lock")
+    with filelock.FileLock(path, is_singleton=False):
+        other = threading.Thread(target=frozen, args=(Boundary(tmp_path, SPEC, 4), oxford, photos, images), daemon=True)
+        other.start()
+        other.join(10)
+        assert not other.is_alive()
 
 
 def test_what_frozen_layers_give_is_picked_by_image_and_view(photos, oxford, tmp_path):

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import hashlib
 import json
 import re
 import shutil
@@ -42,10 +41,6 @@ from featx.weights import load_for
 
 SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), views=3, augment="flip,translate=0.1")
 FAST = Recipe(epochs=2, batch_size=8, learning_rate=1e-3, val_size=0.25)
-
-
-def digest_of(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -224,17 +219,61 @@ def test_another_recipe_does_not_go_on_from_a_stopped_run(place, model, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(Stage, "_keep", lambda self, state, keep=Stage._keep: (keep(self, state), stop())[0])
         with pytest.raises(Stop):
-            tune(place, model, output)
+            tune(place, model, output, dataclasses.replace(FAST, epochs=1, learning_rate=3e-3))
     folder = tmp_path / "tuned.featx.finetune"
     assert {path.name for path in folder.iterdir()} >= {"trunk.pt", "run", "log.csv"}
     assert list(folder.glob("*.boundary"))
     tune(place, model, output, dataclasses.replace(FAST, epochs=1))
-    assert [row["epoch"] for row in read_log(output)] == [0, 1]
+    assert [(row["epoch"], row["learning_rate"]) for row in read_log(output)] == [(0, None), (1, FAST.learning_rate)]
     assert {path.name for path in folder.iterdir()} == {"log.csv", "log.jsonl"}
 
 
-def stop():
+def stop(*_):
     raise Stop
+
+
+def test_no_row_of_the_log_is_lost_by_a_stop(place, model, tmp_path, monkeypatch):
+    for moment in ("_keep", "_note"):
+        output = tmp_path / f"{moment}.featx"
+        for whole in (True, False):
+            # Either just before, or just after what is written at that moment.
+            written = getattr(Stage, moment)
+
+            def stopping(self, *args, written=written, whole=whole, **row):
+                if whole:
+                    written(self, *args, **row)
+                if self._optimizer.state:
+                    raise Stop
+                if not whole:
+                    written(self, *args, **row)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Stage, moment, stopping)
+                with pytest.raises(Stop):
+                    tune(place, model, output)
+        tune(place, model, output)
+        assert [row["epoch"] for row in read_log(output)] == [0, 1, 2]
+
+
+def test_a_cache_stays_wherever_it_is(place, model, tmp_path):
+    output = tmp_path / "tuned.featx"
+    tune(place, model, output, cache=tmp_path / "tuned.featx.finetune")
+    (path,) = (tmp_path / "tuned.featx.finetune").glob("*.boundary")
+    assert path.stat().st_size == 36 * SPEC.views * 512 * 2 * 2 * 2
+
+
+def test_where_memory_runs_out_a_smaller_batch_is_advised(place, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(Tail, "forward", lambda self, *inputs: torch.empty(1 << 60))
+    with pytest.raises(EngineError, match="memory ran out in training; give a smaller --batch-size, with --accumulate"):
+        tune(place, model, tmp_path / "tuned.featx")
+    monkeypatch.setattr(Tail, "forward", stop)
+    with pytest.raises(Stop):
+        tune(place, model, tmp_path / "tuned.featx")
+
+
+def test_a_share_that_cannot_be_held_out_is_told_by_its_option(place, model, tmp_path):
+    with pytest.raises(DataError, match=r"--val-size 0\.01 does not split these rows by class"):
+        tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, val_size=0.01))
 
 
 @pytest.mark.parametrize("mixed", [False, True])

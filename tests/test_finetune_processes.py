@@ -6,10 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from conftest import draw
+from torch import distributed
 
 from featx.extract import extract
-from featx.finetune.processes import own_rows, total
+from featx.finetune.processes import is_first, joined, of_first, own_device, own_rows, spread, total, wait
 from featx.fit import fit
 from featx.model import load_model
 from featx.spec import ExtractSpec
@@ -63,6 +65,41 @@ def test_two_processes_train_as_one_does(place, oxford):
         assert 0 < np.abs(trunks[1][name] - trunks[0][name]).mean() < moved / 10
     rows = np.random.default_rng(0).random((4, 512), np.float32)
     np.testing.assert_allclose(models[1].decision(rows), models[0].decision(rows), atol=1e-3)
+
+
+def test_processes_decide_by_the_validation_of_the_first(place):
+    """The second finds every epoch worse, and would otherwise refit none."""
+    code = (
+        "import os, runpy, sys; from featx.finetune.training import Score, Stage\n"
+        "logits = Stage._logits\n"
+        "def other(self, model, inputs, labels):\n"
+        "    scores, labels = logits(self, model, inputs, labels)\n"
+        "    return (scores if model.training else -scores), labels\n"
+        "if os.environ['RANK'] == '1': Stage._logits = other\n"
+        "sys.argv[0] = 'featx'; runpy.run_module('featx.commands', run_name='__main__')"
+    )
+    (place / "unlike.py").write_text(code)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "unlike.py"]
+    command = ["finetune", "photos.featx", "photos.h5", "-o", "two.featx", "--root", "photos", "--json", *OPTIONS]
+    done = subprocess.run([*launcher, *command], cwd=place, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    one, _ = tune(place, "one.featx")
+    assert json.loads(done.stdout)["epochs"] == one["epochs"]
+
+
+def test_a_torch_without_processes_trains(monkeypatch):
+    for name in ("is_torchelastic_launched", "is_initialized"):
+        monkeypatch.delattr(distributed, name)
+    monkeypatch.setattr(distributed, "is_available", lambda: False)
+    device = torch.device("cpu")
+    with joined(device):
+        wait()
+        assert is_first()
+        assert own_device(device) == device
+        assert of_first(1, 2.5) == [1, 2.5]
+        assert own_rows(np.arange(5))[1] == 1.0
+        model = torch.nn.Linear(1, 1)
+        assert spread(model, device) is model
 
 
 def test_one_process_has_all_rows():

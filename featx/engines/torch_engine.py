@@ -91,12 +91,16 @@ class TorchEngine(BatchedEngine):
         return torch.cat(list(pool_taps(self._trunk(x), self.spec).values()), dim=1)
 
     def _out_of_memory(self, error: Exception) -> bool:
-        # The CPU's allocator raises a plain RuntimeError; only its text tells.
-        known = super()._out_of_memory(error) or isinstance(error, torch.OutOfMemoryError)
-        return known or "can't allocate memory" in str(error)
+        return super()._out_of_memory(error) or lacks_memory(error)
 
     def _halve(self, error: Exception) -> None:
         super()._halve(error)
         if self.device.type == "cuda":
             self._replayed = None  # it is of the larger batch, and has that much memory
             torch.cuda.empty_cache()
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether torch says that memory ran out."""
+    # The CPU's allocator raises a plain RuntimeError; only its text tells.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

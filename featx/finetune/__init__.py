@@ -21,7 +21,7 @@ from featx.engines.winograd import use_winograd
 from featx.errors import ModelError
 from featx.finetune.boundary import INDEX, LOCK, ROWS, Boundary
 from featx.finetune.log import Log
-from featx.finetune.memory import keeping_memory
+from featx.finetune.memory import advising_smaller_batches, keeping_memory
 from featx.finetune.processes import is_first, joined, own_device, wait
 from featx.finetune.recipe import Recipe
 from featx.finetune.start import Data, Images, check_recipe, head_of, logit_scale, make_module, read_data
@@ -99,7 +99,7 @@ def finetune(
         Train in bfloat16 where that is safe; by default on CUDA devices that have it.
     cache : path, optional
         A folder in which what the frozen layers give is kept, gigabytes, for other splits and recipes. By default it
-        lies beside the log and is removed at the end.
+        lies beside the log and is removed at the end. Who finds another process filling it waits.
     overwrite : bool
         Replace a model that is there.
     progress : bool
@@ -108,8 +108,10 @@ def finetune(
     Raises
     ------
     ModelError
-        If the output is there already or cannot be written, nothing is to be trained, or the result has a form that no
-        model file takes.
+        If the output is there already or cannot be written, nothing is to be trained, the result has a form that no
+        model file takes, or ``cache`` is damaged.
+    EngineError
+        If the engine or device is not to be had, or a batch does not fit in memory.
     SpecError
         If the recipe trains layers that the model does not run, or has too few hidden units.
     DataError, SpecMismatch
@@ -150,7 +152,9 @@ def _finetune(run: "_Run", output: Path, *, overwrite: bool) -> FinetuneReport:
         if beside:
             save_beside(trunk, output)
         tuned.save(output, overwrite=overwrite)
-        run.clear("*.pt", RUN, *(f"*{ending}" for ending in (ROWS, INDEX, LOCK)))
+        run.clear("*.pt", RUN)
+        if not run.cache:
+            run.clear(*(f"*{ending}" for ending in (ROWS, INDEX, LOCK)))
     return FinetuneReport(str(output), str(beside), first.accuracy, best.accuracy, epochs, str(run.folder / "log.csv"))
 
 
@@ -202,8 +206,9 @@ class _Run:
 
     def clear(self, *patterns: str) -> None:
         """Remove files of the folder."""
-        for path in [path for pattern in patterns for path in self.folder.glob(pattern)]:
-            path.unlink()
+        with blaming(self.folder, ModelError):
+            for path in [path for pattern in patterns for path in self.folder.glob(pattern)]:
+                path.unlink()
 
     def train(
         self, base: Model, images: Images, scale: float, prefix: str, stops: dict[str, int] | None = None
@@ -234,15 +239,17 @@ class _Run:
         stage = Stage(prefix + name, model, groups, epochs, self.recipe, train, val, self.folder, self.log,
                       device=self.place, mixed=bool(self.mixed), stop=stops[name] if stops else None)  # fmt: skip
         shown = progress_bar(epochs, "epoch", f"finetune {prefix}{name}", shown=self.progress)
-        with shown as bar, keeping_memory() if self.place.type == "cpu" else nullcontext():
+        keeping = keeping_memory() if self.place.type == "cpu" else nullcontext()
+        with advising_smaller_batches(), shown as bar, keeping:
             return stage.run(bar.update)
 
     def _tail_rows(self, tail: Tail, images: Images, views: int) -> Rows:
         boundary = Boundary(self.cache or self.folder, self.data.spec, tail.boundary)
         if is_first():
-            # With a refit all at once, as all are to be trained on in the end.
-            wanted, those = (self.data.every, self.data.spec.views) if self.recipe.refit else (images, views)
-            boundary.fill(self._maker(), wanted.digests, those, self.root, self.workers, progress=self.progress)
+            # With a refit all at once, as all are to be trained on in the end; another split trains on other images.
+            wanted = self.data.every if self.recipe.refit else images
+            wanted_views = self.data.spec.views if self.recipe.refit or self.cache else views
+            boundary.fill(self._maker(), wanted.digests, wanted_views, self.root, self.workers, progress=self.progress)
         wait()
         return _rows(images, boundary.of(images.digests.values(), views), images.features)
 

@@ -3,8 +3,8 @@
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from featx.spec import ExtractSpec
 
 ROWS, INDEX, LOCK = ".boundary", ".index", ".lock"
 """Endings of a boundary's files."""
+HEADER = b"featx boundary 1\n"
+ENTRY = re.compile(rb"([0-9a-f]{64}) ([1-9][0-9]{0,5})\n")
+"""An image's line in the index: its sha256, and how many of its views are there."""
 
 
 def boundary_spec(spec: ExtractSpec, block: int) -> ExtractSpec:
@@ -79,30 +82,36 @@ class Boundary:
     ) -> None:  # fmt: skip
         """Compute the first ``views`` (1, or all of the spec) of those images, digests by path, that are not there yet.
 
+        While another process fills the file, this one waits.
+
         Raises
         ------
         DataError
             If an image cannot be read, or has changed.
         ModelError
-            If the disk does not take it, or another process is filling the file.
+            If the disk does not take it, or the index is damaged.
         """
         spec = self._spec if views > 1 else self._spec.plain
         with blaming(self._path, ModelError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        with blaming(self._path, ModelError), _alone(self._path):
+            if not self._read_index().lacking(images, views):
+                return
+        with blaming(self._path, ModelError), filelock.FileLock(self._path.with_suffix(LOCK)):
             known = self._read_index()
-            pending = {path: digest for path, digest in images.items() if known.images.get(digest, (0, 0))[1] < views}
+            pending = known.lacking(images, views)  # the one that had the lock may have computed it
             if not pending:
                 return
             # Not through mapped memory: a disk that is full would end the process there.
             with (
                 self._path.open("r+b" if known.rows else "wb") as file,
-                self._index.open("r+b" if known.rows else "wb") as index,
+                self._index.open("r+b" if known.end else "wb") as index,
                 progress_bar(len(pending), "image", "frozen layers", shown=progress) as bar,
             ):
                 file.seek(known.rows * self._row_bytes)
                 index.seek(known.end)
                 index.truncate()
+                if not known.end:
+                    index.write(HEADER)
                 for digests, rows in self._compute(make, spec, pending, root, workers):
                     for output, data in ((file, rows.tobytes()), (index, _lines(digests, views))):
                         output.write(data)
@@ -134,19 +143,32 @@ class Boundary:
         return self._dtype.itemsize * math.prod(self._shape)
 
     def _read_index(self) -> "_Known":
-        """What is there; a line that a killed process left unfinished is not."""
+        """What is there.
+
+        What a killed process left unfinished is not, nor are images whose rows a copy of the file lacks.
+        """
         known = _Known({}, 0, 0)
         try:
-            text, size = self._index.read_bytes(), self._path.stat().st_size
+            index, size = self._index.read_bytes(), self._path.stat().st_size
         except FileNotFoundError:
             return known
-        known.end = text.rfind(b"\n") + 1
-        for line in text[: known.end].decode().splitlines():
-            digest, views = line.split()
-            known.images[digest] = (known.rows, int(views))
-            known.rows += int(views)
-        # Fewer rows than the index tells of: a copy that was not finished.
-        return known if known.rows * self._row_bytes <= size else _Known({}, 0, 0)
+        lines = index[: index.rfind(b"\n") + 1].splitlines(keepends=True)
+        if not lines:
+            return known
+        if lines[0] != HEADER:
+            raise ModelError(f"{self._index} is not the index of a boundary that this featx can read; remove it")
+        known.end = len(HEADER)
+        for line in lines[1:]:
+            entry = ENTRY.fullmatch(line)
+            if not entry:
+                raise ModelError(f"{self._index} is damaged at {line!r}; remove it")
+            digest, views = entry[1].decode(), int(entry[2])
+            if (known.rows + views) * self._row_bytes > size:
+                break
+            known.images[digest] = (known.rows, views)
+            known.rows += views
+            known.end += len(line)
+        return known
 
 
 @dataclass
@@ -157,19 +179,14 @@ class _Known:
     rows: int
     end: int
 
+    def lacking(self, images: Mapping[str, str], views: int) -> dict[str, str]:
+        """Those of images, digests by path, of which not all ``views`` are there; of equal ones the last alone."""
+        lacking = {digest: path for path, digest in images.items() if self.images.get(digest, (0, 0))[1] < views}
+        return {path: digest for digest, path in lacking.items()}
+
 
 def _lines(digests: Iterable[str], views: int) -> bytes:
     return "".join(f"{digest} {views}\n" for digest in digests).encode()
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep other processes from the same file."""
-    try:
-        with filelock.FileLock(path.with_suffix(LOCK), timeout=0):
-            yield
-    except filelock.Timeout:
-        raise ModelError(f"{path} is being written by another featx; wait until it is done") from None
 
 
 def _check(

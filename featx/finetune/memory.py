@@ -1,9 +1,12 @@
-"""Let the C library keep freed memory while a CPU trains: giving it back and taking it anew costs half of an epoch."""
+"""Memory of training: kept by the C library meanwhile, as giving it back and taking it anew costs half of an epoch."""
 
 import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from featx.engines.torch_engine import lacks_memory
+from featx.errors import EngineError
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 """Names of glibc's ``mallopt``: how much may lie free at the end of the heap, and from which size on how many blocks
@@ -32,3 +35,17 @@ def keeping_memory() -> Iterator[None]:
         for name, value in DEFAULTS.items():
             library.mallopt(name, value)
         library.malloc_trim(0)
+
+
+@contextmanager
+def advising_smaller_batches() -> Iterator[None]:
+    """Raise a lack of memory as an ``EngineError`` that says what needs less."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or lacks_memory(error)):
+            raise
+        raise EngineError(
+            "memory ran out in training; give a smaller --batch-size, with --accumulate for as many images a step, or "
+            "--unfreeze fewer layers"
+        ) from error

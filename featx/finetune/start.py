@@ -94,7 +94,7 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
         spec = opened.spec
         paths, digests = (np.array(values)[training.rows] for values in (opened.paths, opened.digests))
     labels = np.searchsorted(np.array(training.classes), training.y)
-    fit, held = holdout(labels, digests.tolist(), recipe.val_size, recipe.seed)
+    fit, held = holdout(labels, digests.tolist(), recipe.val_size, recipe.seed, "--val-size")
     held = held[training.plain[held]]
     chosen = (_images(training, paths, digests, labels, rows) for rows in (fit, held, np.arange(len(labels))))
     return Data(spec, training, *chosen)

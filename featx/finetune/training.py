@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from featx.atomic import replacing
 from featx.errors import ModelError
 from featx.finetune.log import Log
-from featx.finetune.processes import is_first, own_rows, spread, total
+from featx.finetune.processes import is_first, of_first, own_rows, spread, total
 from featx.finetune.recipe import Recipe
 
 
@@ -93,7 +93,9 @@ class Stage:
         self._optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
         passes = math.ceil(len(np.unique(train.owners)) / recipe.batch_size / recipe.accumulate)
         self._steps = max(1, (stop or epochs) * passes)
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._factor)
+        schedule, steps = recipe.schedule, self._steps
+        # Not a method: as part of a cycle the stage would keep its memory when it is done.
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, lambda step: _factor(schedule, step, steps))
         self._averaged = _average(model, recipe.average) if recipe.average else None
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
@@ -110,12 +112,13 @@ class Stage:
             if score.better_than(Score(*state["best_score"])) or epoch == self.stop:
                 state |= {"best_epoch": epoch, "best_score": (score.accuracy, score.loss), "best": self._weights()}
             state["epoch"] = epoch
-            self._keep(state)
+            # Before the state is kept: what is stopped in between trains the epoch again, and writes its row again.
             self._note(
                 epoch=epoch, stage=self.name, train_loss=loss, train_accuracy=accuracy, val_loss=score.loss,
                 val_accuracy=score.accuracy, learning_rate=rates[0], trunk_learning_rate=rates[-1],
                 seconds=time.perf_counter() - began,
             )  # fmt: skip
+            self._keep(state)
             advance(1)
         self._trained = self.model
         self._set(state["best"])
@@ -126,11 +129,13 @@ class Stage:
         """Accuracy and cross-entropy on the validation rows."""
         model = self._averaged or self.model
         model.eval()
-        right, loss = 0, 0.0
+        right = loss = 0.0
         for rows in np.array_split(np.arange(len(self.val.labels)), math.ceil(len(self.val.labels) / 32)):
             logits, labels = self._logits(model, *self.val.batch(rows))
             right += int((logits.argmax(1) == labels).sum())
             loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        # Processes on unlike devices round otherwise, and must not decide otherwise.
+        right, loss = of_first(right, loss)
         return Score(right / len(self.val.labels), loss / len(self.val.labels))
 
     @property
@@ -196,9 +201,6 @@ class Stage:
         share = float(rng.beta(self.recipe.mixup, self.recipe.mixup))
         return [share * x.float() + (1 - share) * x[partners].float() for x in inputs], partners, share
 
-    def _factor(self, step: int) -> float:
-        return 1.0 if self.recipe.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * min(1, step / self._steps)))
-
     def _weights(self) -> dict[str, Tensor]:
         """A copy of what is trained, by name; the running average where there is one."""
         model = self._averaged.module if self._averaged else self.model
@@ -246,6 +248,11 @@ class Stage:
         if self._averaged:
             self._averaged.load_state_dict(training["averaged"])
         return state
+
+
+def _factor(schedule: str, step: int, steps: int) -> float:
+    """What a learning rate is multiplied by."""
+    return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * min(1, step / steps)))
 
 
 def _average(model: nn.Module, decay: float) -> AveragedModel:

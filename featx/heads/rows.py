@@ -15,11 +15,13 @@ def fingerprint(digests: Sequence[str]) -> str:
     return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
 
 
-def holdout(labels: np.ndarray, digests: Sequence[str], test_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def holdout(
+    labels: np.ndarray, digests: Sequence[str], test_size: float, seed: int, option: str = "--test-size"
+) -> tuple[np.ndarray, np.ndarray]:
     """Sorted indices of the labeled rows to fit on and of those held out, stratified by label.
 
     Rows of equal digest stay together, so that no copy of a training image is ever tested. ``labels`` are (rows,)
-    class numbers, -1 for none, or a bool (rows, classes).
+    class numbers, -1 for none, or a bool (rows, classes). ``option`` is what errors call ``test_size``.
 
     Raises
     ------
@@ -27,7 +29,7 @@ def holdout(labels: np.ndarray, digests: Sequence[str], test_size: float, seed: 
         If a class has fewer than two different images, or too few are held out to have one a class.
     """
     if labels.ndim == 2:
-        return _holdout_labels(labels, digests, test_size, seed)
+        return _holdout_labels(labels, digests, test_size, seed, option)
     labeled = np.flatnonzero(labels >= 0)
     _, first, group = np.unique(np.array(digests)[labeled], return_index=True, return_inverse=True)
     try:
@@ -35,13 +37,13 @@ def holdout(labels: np.ndarray, digests: Sequence[str], test_size: float, seed: 
             np.arange(len(first)), test_size=test_size, random_state=seed, stratify=labels[labeled][first]
         )
     except ValueError as error:
-        raise DataError(f"--test-size {test_size} does not split these rows by class: {error}") from error
+        raise DataError(f"{option} {test_size} does not split these rows by class: {error}") from error
     held = np.isin(group, tested)
     return labeled[~held], labeled[held]
 
 
 def _holdout_labels(
-    labels: np.ndarray, digests: Sequence[str], test_size: float, seed: int
+    labels: np.ndarray, digests: Sequence[str], test_size: float, seed: int, option: str
 ) -> tuple[np.ndarray, np.ndarray]:
     labeled = np.flatnonzero(labels.any(axis=1))
     _, group = np.unique(np.array(digests)[labeled], return_inverse=True)
@@ -52,7 +54,7 @@ def _holdout_labels(
     lacking = used & ~(members[held].any(axis=0) & members[~held].any(axis=0))
     if lacking.any():
         raise DataError(
-            f"--test-size {test_size} does not split these rows by class: {lacking.sum()} of {used.sum()} labels would "
+            f"{option} {test_size} does not split these rows by class: {lacking.sum()} of {used.sum()} labels would "
             "be on one side only; give another share, or add images"
         )
     return labeled[~held[group]], labeled[held[group]]
