@@ -338,25 +338,27 @@ def test_numpy_tells_of_the_extensions_that_decide():
 
 
 @pytest.mark.parametrize(
-    ("installed", "features", "precision", "chosen"),
+    ("installed", "features", "precision", "size", "chosen"),
     [
-        ({"ncnn", "openvino"}, AVX2, "fp32", NcnnEngine),
-        ({"ncnn", "openvino"}, AVX512, "fp32", OpenVINOEngine),
-        ({"ncnn", "openvino"}, {}, "fp32", OpenVINOEngine),
-        ({"ncnn", "openvino"}, AVX2, "bf16", OpenVINOEngine),
-        ({"ncnn"}, AVX512, "fp32", TorchEngine),
-        ({"ncnn"}, {}, "fp32", TorchEngine),
-        ({"ncnn"}, AVX2, "bf16", TorchEngine),
-        ({"openvino"}, AVX2, "fp32", OpenVINOEngine),
-        (set(), AVX2, "fp32", TorchEngine),
+        ({"ncnn", "openvino"}, AVX2, "fp32", 96, NcnnEngine),
+        ({"ncnn", "openvino"}, AVX2, "fp32", 95, OpenVINOEngine),
+        ({"ncnn"}, AVX2, "fp32", 95, TorchEngine),
+        ({"ncnn", "openvino"}, AVX512, "fp32", 96, OpenVINOEngine),
+        ({"ncnn", "openvino"}, {}, "fp32", 96, OpenVINOEngine),
+        ({"ncnn", "openvino"}, AVX2, "bf16", 96, OpenVINOEngine),
+        ({"ncnn"}, AVX512, "fp32", 96, TorchEngine),
+        ({"ncnn"}, {}, "fp32", 96, TorchEngine),
+        ({"ncnn"}, AVX2, "bf16", 96, TorchEngine),
+        ({"openvino"}, AVX2, "fp32", 96, OpenVINOEngine),
+        (set(), AVX2, "fp32", 96, TorchEngine),
     ],
 )
 def test_the_engine_is_chosen_by_what_is_installed_and_what_the_processor_has(
-    oxford, monkeypatch, installed, features, precision, chosen
+    oxford, monkeypatch, installed, features, precision, size, chosen
 ):
     monkeypatch.setattr("featx.engines.find_spec", lambda name: name in installed)
     monkeypatch.setattr("featx.engines.processor._features", lambda: features)
-    spec = ExtractSpec(size=32, blocks=(1,), precision=precision)
+    spec = ExtractSpec(size=size, blocks=(1,), precision=precision)
     assert isinstance(make_engine(oxford, spec, "cpu"), chosen)
     auto = make_engine(oxford, spec)
     assert isinstance(auto, TorchEngine if find_device().type != "cpu" else chosen)
