@@ -29,8 +29,8 @@ def test_nothing_timed_has_no_advice():
 @pytest.mark.parametrize(
     ("precision", "on_gpu", "named"),
     [
-        ("fp32", False, "try a GPU, a faster --precision (int8), "),
-        ("bf16", False, "try a GPU, a faster --precision (int8), "),
+        ("fp32", False, "try a GPU, a faster --precision (int8 where the processor has VNNI), "),
+        ("bf16", False, "try a GPU, a faster --precision (int8 where the processor has VNNI), "),
         ("int8", False, "try a GPU, fewer"),
         ("auto", False, "try a GPU, fewer"),
         ("fp32", True, "try a faster --precision (bf16), "),
