@@ -41,12 +41,24 @@ class Contender:
 
     def run(self, what: str, images: int) -> None:
         """Order, and keep the answer with its rate."""
-        self.process.stdin.write(json.dumps({"what": what, "images": images}) + "\n")  # type: ignore[union-attr]
-        self.process.stdin.flush()  # type: ignore[union-attr]
-        answer = json.loads(self.process.stdout.readline())  # type: ignore[union-attr]
+        answer = json.loads(self._order(what, images))
         answer["rate"] = images / answer["seconds"]
         self.answers[what].append(answer)
         say(f"  {what} {self.name}: {answer['rate']:.2f} images/s, {answer['peak_mb']} MB")
+
+    def works(self) -> bool:
+        """Whether it gets ready here; if not, its last words have said why."""
+        return bool(self._order("trunk", 1))
+
+    def _order(self, what: str, images: int) -> str:
+        """The answer's line; empty if the process has ended."""
+        try:
+            self.process.stdin.write(json.dumps({"what": what, "images": images}) + "\n")  # type: ignore[union-attr]
+            self.process.stdin.flush()  # type: ignore[union-attr]
+        except BrokenPipeError:
+            return ""
+        line: str = self.process.stdout.readline()  # type: ignore[union-attr]
+        return line
 
     def rates(self, what: str) -> list[float]:
         """Images a second of each round."""
@@ -72,7 +84,12 @@ def start(listing: Path, work: Path, precisions: list[str]) -> list[Contender]:
         found.append(Contender("thingsvision", [str(THINGSVISION_PYTHON), str(script), *places]))
     else:
         say("no .venv-thingsvision: without thingsvision (make .venv-thingsvision/ready makes it, 6 GB)")
-    return [*found, *(featx(precision, "1,2,3,4,5", places) for precision in precisions)]
+    for contender in [featx(precision, "1,2,3,4,5", places) for precision in precisions]:
+        if contender.works():
+            found.append(contender)
+        else:
+            say(f"without {contender.name}, which this machine has not")
+    return found
 
 
 def featx(precision: str, blocks: str, places: list[str]) -> Contender:
@@ -202,7 +219,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--section", default="extract", help="of docs/benchmarks.md: one for each kind of machine")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS,
-                        help="featx's; int8 needs a processor with VNNI")  # fmt: skip
+                        help="featx's; without int8 where the processor has no VNNI")  # fmt: skip
     options = parser.parse_args()
     photos = sorted(options.flowers.resolve().rglob("*.jpg"))
     results = measure(photos, options.work.resolve(), options)

@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=384)
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--splits", type=int, nargs="*", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--precision", default="int8")
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--head", default="linear-svc")
     parser.add_argument("--C", type=float, help="default: chosen by cross-validation")
     parser.add_argument("--compare", action="store_true", help="also the classic recipe, and training from scratch")
