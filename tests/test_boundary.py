@@ -12,7 +12,9 @@ from conftest import fill
 
 from featx.engines import make_engine
 from featx.errors import DataError, ModelError
-from featx.finetune.boundary import Boundary
+from featx.finetune.boundary import AT_ONCE, Boundary
+from featx.images import list_images
+from featx.images.loading import load_images
 from featx.spec import ExtractSpec
 
 SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), views=3, augment="flip,translate=0.1")
@@ -181,6 +183,16 @@ def test_what_frozen_layers_give_is_picked_by_image_and_view(photos, oxford, tmp
     every = frozen(boundary, oxford, photos, images)[:]
     picked = boundary.of([images["red/2.png"], images["red/0.png"]], 2)
     np.testing.assert_array_equal(picked[np.array([3, 0])], every[[1, 2 * SPEC.views]])
+
+
+def test_before_the_first_block_images_are_kept(photos, oxford, tmp_path):
+    listing = list_images(photos)
+    loaded = {image.path: image.views for image in load_images(listing, range(len(listing)), SPEC, 1)}
+    assert len(loaded) > AT_ONCE
+    rows = frozen(Boundary(tmp_path, SPEC, 0), oxford, photos, digests_of(photos, *loaded))[:]
+    assert rows.dtype == np.uint8
+    expected = np.concatenate([np.stack(views) for views in loaded.values()])
+    np.testing.assert_array_equal(rows, expected.transpose(0, 3, 1, 2))
 
 
 def test_activations_beyond_float16_are_an_error(photos, oxford, tmp_path):

@@ -1,6 +1,7 @@
 """What the frozen layers give, computed once and kept on disk: images, or the output of the last frozen block."""
 
 import dataclasses
+import itertools
 import math
 import os
 import re
@@ -26,6 +27,8 @@ ROWS, INDEX, LOCK = ".boundary", ".index", ".lock"
 HEADER = b"featx boundary 1\n"
 ENTRY = re.compile(rb"([0-9a-f]{64}) ([1-9][0-9]{0,5})\n")
 """An image's line in the index: its sha256, and how many of its views are there."""
+AT_ONCE = 16
+"""Images that are written together where no engine says how many."""
 
 
 def boundary_spec(spec: ExtractSpec, block: int) -> ExtractSpec:
@@ -126,9 +129,12 @@ class Boundary:
         """Digests of images, and the rows of all their views, some images at a time."""
         listing = list_images(list(pending), root)
         if self._block == 0:
-            for image in load_images(listing, range(len(listing)), spec, workers):
-                _check(pending, [image.path], [image.digest], [(image.path, image.reason)] if image.reason else [])
-                yield [image.digest], np.stack(image.views).transpose(0, 3, 1, 2)
+            loaded = load_images(listing, range(len(listing)), spec, workers)
+            while images := list(itertools.islice(loaded, AT_ONCE)):
+                digests = [image.digest for image in images]
+                failures = [(image.path, image.reason) for image in images if image.reason]
+                _check(pending, [image.path for image in images], digests, failures)
+                yield digests, np.stack([view for image in images for view in image.views]).transpose(0, 3, 1, 2)
             return
         name = feature_name(self._block, "flat")
         for part in feature_parts(make(boundary_spec(spec, self._block)), listing, range(len(listing)), workers):
