@@ -1,5 +1,6 @@
 """Evaluate: a model's scores on rows that it was not fitted on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from featx.errors import DataError
 from featx.heads.metrics import score_report
 from featx.heads.multilabel import multilabel_report
-from featx.heads.rows import fingerprint, holdout
+from featx.heads.rows import fingerprint, holdout, marks
 from featx.model import Model
 from featx.store import Store
 
@@ -45,8 +46,9 @@ def evaluate(model: Model, path: str | Path, *, split: str | None = None, column
     path : str or Path
         A store with labels and the features that the model was fitted on.
     split, column : str, optional
-        Score the rows whose value in this split column is ``split``. By default, the rows that `fit` left out of
-        this store: those marked ``test``, or the part that ``test_size`` held out; of another store, all rows.
+        Score the rows whose value in this split column is ``split``. By default, the rows whose images the model was
+        not fitted on: those marked ``test``, in ``column`` or in that of the fit, or the part that ``test_size`` held
+        out; of a store that has none of the images it was fitted on, all rows.
 
     Returns
     -------
@@ -92,12 +94,33 @@ def decide(model: Model, path: str | Path, *, split: str | None = None, column: 
 
 
 def held_out(model: Model, store: Store, column: str | None = None) -> np.ndarray | None:
-    """Indices of the rows that a model was not fitted on: of another store all rows; None if there is no such row.
+    """Indices of the rows that a model was not fitted on; None if there is no such row.
 
-    ``column`` is the split column to go by, if not the one that the model was fitted by.
+    They are known by their images' bytes, whatever has come to the store, gone or got another label since. Of the
+    model's own store, which has most images that it was fitted on, only rows count that its split column marks
+    ``test``, or, where there is none, labeled ones. ``column`` is the split column to go by in any store.
     """
-    selection = model.info["selection"]
-    if fingerprint(store.digests[:: store.spec.views]) != model.info["store"]:
+    selection = model.info.get("selection", {})
+    if model.fitted is None:
+        return _held_out_of_equal(model, store, selection, column)
+    images = marks(store.digests)
+    seen, own = np.isin(images, model.fitted), 2 * np.isin(model.fitted, images).sum() > len(model.fitted)
+    by = column or (selection.get("column") if own else None)
+    if column or by in store.splits:
+        rows = store.rows_of("test", by or "")
+    elif own:
+        rows = np.flatnonzero(store.labels >= 0)
+    else:
+        rows = np.arange(store.rows)
+    rows = rows[~seen[rows]]
+    return rows if len(rows) else None
+
+
+def _held_out_of_equal(
+    model: Model, store: Store, selection: Mapping[str, Any], column: str | None
+) -> np.ndarray | None:
+    """The same for a model without its images' marks, which knows its store again only if all images are the same."""
+    if fingerprint(store.digests[:: store.spec.views]) != model.info.get("store"):
         return np.arange(store.rows)
     if "column" in selection:
         return store.rows_of("test", column or selection["column"])
@@ -120,7 +143,7 @@ def _membership(model: Model, store: Store) -> np.ndarray:
 
 def _rows(model: Model, store: Store, split: str | None, column: str | None) -> np.ndarray:
     if split is not None:
-        return store.rows_of(split, column or model.info["selection"].get("column", "split"))
+        return store.rows_of(split, column or model.info.get("selection", {}).get("column", "split"))
     rows = held_out(model, store, column)
     if rows is None:
         raise DataError(

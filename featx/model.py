@@ -3,10 +3,10 @@
 A ``.featx`` file is a safetensors file: arrays, and one JSON text in its metadata under ``featx``. Opening it runs no
 code. Its last 32 bytes, the tensor ``sha256``, digest all bytes before them, so that any changed byte is noticed.
 
-Schema 1 has ``weight``, ``bias``, a normalizer's arrays and ``golden.<name>``. Schema 2 may have a calibration, the
-tensors ``calibration.slope`` and ``calibration.intercept``; a hidden layer, ``hidden.weight`` and ``hidden.bias``; or
-a head of several labels an image, the parameter ``multilabel``. A file claims the lowest schema that holds its model,
-so that an older featx opens all that it can use.
+Schema 1 has ``weight``, ``bias``, a normalizer's arrays and ``golden.<name>``, and may have ``fitted``. Schema 2 may
+have a calibration, the tensors ``calibration.slope`` and ``calibration.intercept``; a hidden layer, ``hidden.weight``
+and ``hidden.bias``; or a head of several labels an image, the parameter ``multilabel``. A file claims the lowest schema
+that holds its model, so that an older featx opens all that it can use.
 """
 
 import hashlib
@@ -62,6 +62,9 @@ class Model:
         What else is known of the model; must go into JSON.
     calibration : Calibration, optional
         From decisions to probabilities, for a head that has none of its own.
+    fitted : uint64 array (images,), optional
+        By `featx.heads.rows.marks`, the images that it was fitted on, by which `featx.evaluate` leaves them out. Models
+        of the first featx have none.
     path : Path, optional
         The file that it was read from, beside which a fine-tuned trunk's weights lie; not part of what is saved.
 
@@ -78,6 +81,7 @@ class Model:
     golden: dict[str, NDArray[np.float32]]
     info: dict[str, Any]
     calibration: Calibration | None = None
+    fitted: NDArray[np.uint64] | None = None
     path: Path | None = None
 
     def __post_init__(self) -> None:
@@ -100,6 +104,9 @@ class Model:
             raise ModelError(
                 f"calibration of the model must have {bias.shape} slopes, as its head has rows, got {shape}"
             )
+        if self.fitted is not None and not (self.fitted.dtype == np.uint64 and self.fitted.ndim == 1):
+            got_marks = f"{self.fitted.dtype} {self.fitted.shape}"
+            raise ModelError(f"fitted of the model must be a row of uint64, got {got_marks}")
         wanted = {name: f"float32 ({GOLDEN_ROWS}, {width})" for name, width in self.spec.widths.items()}
         got = {name: f"{values.dtype} {values.shape}" for name, values in self.golden.items()}
         if got != wanted:
@@ -240,6 +247,8 @@ def _to_bytes(model: Model) -> bytes:
     except (TypeError, ValueError) as error:
         raise ModelError(f"info of the model must go into JSON: {error}") from None
     tensors = {**arrays, **{f"golden.{name}": values for name, values in model.golden.items()}}
+    if model.fitted is not None:
+        tensors["fitted"] = model.fitted
     contiguous = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     # The only tensor of bytes: safetensors puts the narrowest type last, so that it ends the file.
     contiguous["sha256"] = np.zeros(_DIGEST_BYTES, np.uint8)
@@ -252,4 +261,4 @@ def _build(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], pat
     estimator, calibration = give_state(head, classes, document, tensors)
     spec = ExtractSpec.from_json(document["spec"])
     golden = {name: tensors[f"golden.{name}"].copy() for name in spec.widths}
-    return Model(spec, classes, head, estimator, golden, document["info"], calibration, path)
+    return Model(spec, classes, head, estimator, golden, document["info"], calibration, tensors.get("fitted"), path)

@@ -89,21 +89,18 @@ def predict(
     SpecMismatch
         If a store, the weights or this machine gives other features than those the model was fitted on.
     """
-    images = []
     augment = (DEFAULT_TTA if tta > 1 else "") if augment is None else augment
     spec = dataclasses.replace(model.spec, views=tta, augment=augment, fill=fill, view_seed=view_seed)
-    for source in sources:
-        if is_store(source):
+    # All are listed before the first is computed, so that a wrong name is told at once.
+    listings = [None if is_store(source) else list_images(source) for source in sources]
+    if any(listing is not None for listing in listings):
+        trunk = load_for(model.spec, weights, model.path)
+        runner = make_engine(trunk, spec, device, batch_size, engine)
+        check_golden(runner, model.golden, "the model")
+    for source, listing in zip(sources, listings, strict=True):
+        if listing is None:
             yield from _of_store(model, Path(source), top, tta)
-        else:
-            images.append(source)
-    if not images:
-        return
-    trunk = load_for(model.spec, weights, model.path)
-    runner = make_engine(trunk, spec, device, batch_size, engine)
-    check_golden(runner, model.golden, "the model")
-    for source in images:
-        listing = list_images(source)
+            continue
         yield from (_failed(listing, *failure) for failure in listing.failures)
         with progress_bar(len(listing), "image", f"predict {source}", shown=progress) as bar:
             for part in feature_parts(

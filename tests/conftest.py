@@ -38,12 +38,12 @@ def draw(color: int, seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image
     return Image.fromarray(pixels)
 
 
-def fill(folder: Path, each: int = 8) -> Path:
-    """Write a folder of pictures, one sub-folder a class."""
+def fill(folder: Path, each: int = 8, first: int = 0) -> Path:
+    """Write a folder of pictures, one sub-folder a class; of another ``first`` other ones."""
     for code, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
         for number in range(each):
-            draw(2 - code, 100 * code + number).save(folder / name / f"{number}.png")
+            draw(2 - code, first + 100 * code + number).save(folder / name / f"{number}.png")
     return folder
 
 

@@ -54,10 +54,11 @@ def test_the_whole_way(photos, tmp_path):
 
 
 def test_json_is_one_document(photos, tmp_path, model, shared_store):
+    draw(0, 777).save(photos / "red" / "new.png")  # the only one that the model was not fitted on
     report = json.loads(
         run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--pools", "avg,max", "--json").stdout
     )
-    assert report["rows"] == 24
+    assert report["rows"] == 25
     fitted = json.loads(run("fit", shared_store, "-o", tmp_path / "m.featx", "--folds", "3", "--json").stdout)
     assert fitted["head"] in {"linear-svc", "softmax", "ovr-logistic"}
     facts = json.loads(run("info", shared_store, "--json").stdout)
@@ -182,6 +183,16 @@ def test_too_many_pixels_is_a_failure_that_names_the_option(photos, tmp_path, mo
     assert "--max-pixels" in result.stderr
     result = run("predict", model, photos, "--max-pixels", "5000", code=3)
     assert "100 × 100 pixels" in result.stdout
+
+
+def test_predictions_overwrite_nothing_that_they_are_made_of(model, shared_store, shared_photos, tmp_path):
+    for path in (model, shared_store, shared_photos / "red" / "1.png"):
+        before = Path(path).read_bytes()
+        refused = run("predict", model, shared_store, shared_photos / "red" / "1.png", "-o", path, code=1)
+        assert "is what predict reads; choose another" in refused.output
+        assert Path(path).read_bytes() == before
+    refused = run("predict", model, shared_store, "-o", tmp_path / "none" / "out.csv", code=1)
+    assert "out.csv cannot be written: No such file or directory" in refused.output
 
 
 def test_predictions_as_json_lines(model, shared_photos, tmp_path):

@@ -17,7 +17,8 @@ from PIL import Image
 from featx.engines import streaming
 from featx.engines.golden import relative_error
 from featx.errors import ImageError, ListingError, SpecError, SpecMismatch, StoreError, StoreExists
-from featx.extract import extract
+from featx.extract import _found, extract
+from featx.images import loading
 from featx.images.loading import load_images
 from featx.spec import ExtractSpec
 from featx.store import PartFolder, Store
@@ -154,6 +155,64 @@ def test_nothing_but_bad_images_is_an_error(tmp_path):
     (tmp_path / "photos" / "a.jpg").write_bytes(b"")
     with pytest.raises(ImageError, match=r"none of the 1 images of .*photos could be read; a\.jpg: empty"):
         extract(tmp_path / "photos", tmp_path / "photos.h5", SPEC)
+
+
+def test_what_no_image_could_be_read_for_can_be_mended(photos, tmp_path):
+    with pytest.raises(ImageError, match="none of the 24 images"):
+        extract(photos, tmp_path / "photos.h5", SPEC, max_pixels=10)
+    assert leftovers(tmp_path) == []
+    assert extract(photos, tmp_path / "photos.h5", SPEC).extracted == 24
+
+
+@pytest.mark.parametrize("way", ["relative", "link"])
+def test_a_virtual_store_is_made_wherever_its_folder_is(photos, tmp_path, monkeypatch, way):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there", target_is_directory=True)
+    monkeypatch.chdir(tmp_path / "there")
+    output = Path("photos.h5") if way == "relative" else tmp_path / "link" / "photos.h5"
+    extract(photos, output, SPEC, assembly="virtual")
+    draw(0, 98).save(photos / "red" / "more.png")
+    assert extract(photos, output, SPEC).extracted == 1
+    with Store(tmp_path / "there" / "photos.h5") as store:
+        assert len(store.read(store.spec.widths)) == 25
+
+
+def test_what_is_overwritten_goes_on_from_no_other_trunk_or_size(photos, tmp_path):
+    asked = dataclasses.replace(SPEC, precision="int8")
+    begun = dataclasses.replace(SPEC, trunk_digest="0" * 64, precision="int8", calibration=(150.0,) * 13)
+    with PartFolder(tmp_path / "photos.h5") as folder:
+        folder.start(begun, {name: np.zeros((3, width), np.float32) for name, width in begun.widths.items()})
+        same = dataclasses.replace(asked, trunk_digest="0" * 64)
+        assert _found(folder, tmp_path / "photos.h5", same, overwrite=True) == begun
+        for change in ({"size": 64}, {"trunk_digest": "1" * 64}, {"preprocessing": "imagenet1k_v1"}):
+            other = dataclasses.replace(same, **change)
+            assert _found(folder, tmp_path / "photos.h5", other, overwrite=True) is None
+            # Without it the run is what is to be gone on from, and refused where it differs.
+            assert _found(folder, tmp_path / "photos.h5", other, overwrite=False) == begun
+
+
+def test_a_folder_that_another_process_began_after_the_end_stays(tmp_path):
+    first, second = PartFolder(tmp_path / "photos.h5"), PartFolder(tmp_path / "photos.h5")
+    with first:
+        first.discard()
+        second.__enter__()
+    assert second.path.is_dir()
+    second.__exit__(None, None, None)
+    assert not second.path.exists()
+
+
+def test_an_image_that_memory_does_not_suffice_for_is_a_failure(photos, tmp_path, monkeypatch):
+    prepare = loading.prepare_views
+
+    def failing(data, digest, spec, max_pixels):
+        if data == (photos / "red" / "0.png").read_bytes():
+            raise MemoryError
+        return prepare(data, digest, spec, max_pixels)
+
+    monkeypatch.setattr(loading, "prepare_views", failing)
+    report = extract(photos, tmp_path / "photos.h5", SPEC)
+    assert report.extracted == 23
+    assert report.failures == [("red/0.png", "takes more memory to resize than there is")]
 
 
 def test_an_empty_folder_is_an_error(tmp_path):

@@ -2,12 +2,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import SPEC
+from conftest import SPEC, draw, fill
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.svm import LinearSVC
 
 from featx.errors import DataError, ModelError, SpecError
-from featx.evaluate import evaluate
+from featx.evaluate import decide, evaluate
 from featx.extract import extract
 from featx.fit import block_runs, fit
 from featx.fit.training import read_training
@@ -104,6 +104,72 @@ def test_the_held_out_part_is_found_again_by_evaluate(shared_store, shared_photo
     assert evaluate(model, tmp_path / "again.h5")["n"] == 9
 
 
+def scored_digests(model, path, **options):
+    """Of the images that `evaluate` scores, by their bytes."""
+    with Store(path) as store:
+        return {store.digests[row] for row in decide(model, path, **options).rows}
+
+
+def test_no_image_that_was_fitted_is_scored_whatever_becomes_of_the_store(photos, tmp_path):
+    store = tmp_path / "photos.h5"
+    extract(photos, store, SPEC)
+    fitted = read_training(store, blocks=(1,), test_size=0.25)
+    with Store(store) as opened:
+        trained = {opened.digests[row] for row in fitted.rows}
+        held = set(opened.digests) - trained
+    fit(store, tmp_path / "m.featx", head="softmax", blocks=(1,), C=1.0, folds=2, test_size=0.25)
+    model = load_model(tmp_path / "m.featx")
+    assert scored_digests(model, store) == held
+    # An image gets another label: the stratified part of these labels would be another.
+    (photos / "red" / "0.png").rename(photos / "blue" / "moved.png")
+    extract(photos, store, SPEC, missing="drop")
+    assert scored_digests(model, store) == held
+    # One comes, and one goes.
+    draw(0, 99).save(photos / "red" / "new.png")
+    (photos / "red" / "1.png").unlink()
+    extract(photos, store, SPEC, missing="drop")
+    with Store(store) as opened:
+        left = set(opened.digests)
+    assert scored_digests(model, store) == left - trained
+    assert not scored_digests(model, store) & trained
+    # Of other images, all.
+    fill(tmp_path / "others", each=2, first=500)
+    extract(tmp_path / "others", tmp_path / "others.h5", SPEC)
+    assert len(scored_digests(model, tmp_path / "others.h5")) == 6
+
+
+def test_a_model_of_all_rows_is_not_scored_on_them_when_one_has_gone(photos, tmp_path):
+    store = tmp_path / "photos.h5"
+    extract(photos, store, SPEC)
+    model = fit(store, head="softmax", blocks=(1,), C=1.0, folds=2)
+    (photos / "red" / "1.png").unlink()
+    extract(photos, store, SPEC, missing="drop")
+    with pytest.raises(DataError, match="was fitted on all rows"):
+        evaluate(model, store)
+
+
+def test_a_model_without_its_images_marks_goes_by_all_images(photos, tmp_path):
+    store = tmp_path / "photos.h5"
+    extract(photos, store, SPEC)
+    options = {"head": "softmax", "blocks": (1,), "C": 1.0, "folds": 2}
+    held = scored_digests(fit(store, test_size=0.25, **options), store)
+    older = dataclasses.replace(fit(store, test_size=0.25, **options), fitted=None)
+    assert scored_digests(older, store) == held
+    with pytest.raises(DataError, match="was fitted on all rows"):
+        evaluate(dataclasses.replace(fit(store, **options), fitted=None), store)
+
+
+def test_marks_of_another_form_are_refused(shared_store):
+    model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, folds=3)
+    with pytest.raises(ModelError, match=r"fitted of the model must be a row of uint64, got float64 \(1,\)"):
+        dataclasses.replace(model, fitted=np.zeros(1))
+
+
+def test_a_split_column_and_a_part_to_hold_out_are_one_too_many(split_store):
+    with pytest.raises(DataError, match="takes the place of a split column, got --split-column split_0 too; leave one"):
+        fit(split_store, column="split_0", test_size=0.25)
+
+
 def test_the_calibration_error_of_a_calibrated_model(shared_store):
     options = {"head": "linear-svc", "blocks": (1,), "C": 1.0, "folds": 3, "test_size": 0.25}
     assert evaluate(fit(shared_store, **options), shared_store)["calibration_error"] is None
@@ -153,6 +219,10 @@ def test_split_columns_choose_training_and_test_rows(split_store):
     assert other.info["rows"] == 12
     assert evaluate(other, split_store)["n"] == 12
     assert evaluate(model, split_store, split="train", column="split_0")["n"] == 12
+    # Of those that another column marks test it was fitted on all but one, whose class it does not know.
+    for fitted, column in ((other, "split"), (model, "split_0")):
+        with pytest.raises(DataError, match=r"no row with a label of the model's classes"):
+            evaluate(fitted, split_store, column=column)
 
 
 def test_rows_of_unknown_classes_alone_cannot_be_scored(split_store, shared_photos, tmp_path):
@@ -167,7 +237,9 @@ def test_several_split_columns_need_a_choice(shared_photos, tmp_path):
     lines = ["path,label,split_0,split_1", *(f"red/{n}.png,red,train,test" for n in range(4))]
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
     extract(tmp_path / "manifest.csv", tmp_path / "split.h5", SPEC, root=shared_photos)
-    with pytest.raises(DataError, match=r"has several split columns; give --split-column, one of split_0, split_1"):
+    with pytest.raises(
+        DataError, match=r"no split column of .* is called split; give --split-column, one of split_0, split_1"
+    ):
         fit(tmp_path / "split.h5")
 
 

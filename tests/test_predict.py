@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import SPEC, draw, fill
 
-from featx.errors import SpecMismatch, StoreError, WeightsError
+from featx.errors import ListingError, SpecMismatch, StoreError, WeightsError
 from featx.evaluate import evaluate
 from featx.extract import extract
 from featx.fit import fit
@@ -26,6 +26,18 @@ def test_files_folders_and_stores_get_the_same_answer(model, shared_store, share
     one = next(predict(model, [shared_photos / "red" / "3.png"]))
     assert one.classes == ("red",)
     assert one.path == str(shared_photos / "red" / "3.png")
+
+
+def test_predictions_are_in_the_order_of_their_sources(model, shared_store, shared_photos):
+    one, other = shared_photos / "red" / "3.png", shared_photos / "blue" / "1.png"
+    found = [p.path for p in predict(model, [one, shared_store, other])]
+    assert (found[0], found[-1]) == (str(one), str(other))
+    assert len(found) == 2 + 36
+
+
+def test_a_source_that_is_not_there_is_told_before_anything_is_computed(model, shared_store, tmp_path):
+    with pytest.raises(ListingError, match="typo"):
+        next(predict(model, [shared_store, tmp_path / "typo"]))
 
 
 def test_top_gives_classes_best_first(model, shared_photos):

@@ -281,15 +281,19 @@ def test_the_folder_of_the_images_is_checked(hostile_model, tmp_path):
         open_run(hostile_model, root=tmp_path)
 
 
-def test_another_store_is_looked_at_as_a_whole(hostile_model, tmp_path):
-    """A model may be reported on images that it was not fitted on: all of them are scored."""
+def test_of_another_store_what_the_model_was_not_fitted_on_is_looked_at(hostile_model, tmp_path):
+    """Of a store with most images of its fit those marked test, of one with none of them all."""
     folder = hostile_model.parent
     rows = (folder / "rows.csv").read_text().splitlines()
     (tmp_path / "m.csv").write_text("\n".join([rows[0], *rows[5:]]))
     extract(tmp_path / "m.csv", tmp_path / "m.h5", ExtractSpec(size=32), root=folder / "images")
     other = open_run(hostile_model, store=tmp_path / "m.h5")
     assert other.selection == {"column": None}
-    assert other.decisions.how == "38 images that it was not fitted on"
+    assert other.decisions.how == "8 images that it was not fitted on"
+    fill(tmp_path / "images", each=2, first=700)
+    extract(tmp_path / "images", tmp_path / "m.h5", ExtractSpec(size=32), overwrite=True)
+    # Of its three classes the model knows two.
+    assert open_run(hostile_model, store=tmp_path / "m.h5").decisions.how == "4 images that it was not fitted on"
 
 
 # Sections

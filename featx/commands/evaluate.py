@@ -10,7 +10,7 @@ from featx.words import count
 @click.argument("model", type=click.Path())
 @click.argument("store", type=click.Path())
 @click.option("--split", metavar="VALUE", help="Score the rows of this value (default: those that fit left out).")
-@click.option("--split-column", "column", metavar="NAME", help="The split column that --split means.")
+@click.option("--split-column", "column", metavar="NAME", help="The split column to go by (default: that of the fit).")
 @json_option
 def command(model: str, store: str, split: str | None, column: str | None, as_json: bool) -> None:
     """Score MODEL on rows of STORE that it was not fitted on.

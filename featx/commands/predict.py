@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -45,16 +46,24 @@ def command(
       featx predict photos.featx one.jpg --top 5 --format jsonl
       featx predict photos.featx new/ --tta 2 --augment flip
     """
+    from featx.atomic import blaming
+    from featx.errors import DataError
     from featx.model import load_model
     from featx.predict import predict
 
+    for path in (model, *images):
+        if output and Path(output).exists() and Path(path).exists() and Path(output).samefile(path):
+            raise DataError(f"--output {output} is what predict reads; choose another")
     if max_pixels is not None:
         options["max_pixels"] = max_pixels
     predictions = iter(predict(load_model(model), images, progress=not quiet, **options))
     # The first is made before anything is written: most of what can be wrong shows there.
     predictions = itertools.chain(list(itertools.islice(predictions, 1)), predictions)
     # Names of files that are not UTF-8 go out as the bytes they are.
-    with click.open_file(output or "-", "w", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        blaming(Path(output or "-"), DataError),
+        click.open_file(output or "-", "w", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         failed = (_write_csv if form == "csv" else _write_jsonl)(predictions, file)
     if failed:
         click.echo(f"warning: {count(failed, 'image')} could not be read; see the reason in the output", err=True)

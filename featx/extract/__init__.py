@@ -135,7 +135,7 @@ def extract(
         return make_engine(trunk, spec, device, batch_size, engine)
 
     with PartFolder(output, wait=wait, shard=shard or "") as folder:
-        found = _found(folder, output, overwrite=overwrite)
+        found = _found(folder, output, spec, overwrite=overwrite)
         if precision == "auto" and not found and (share or on_ray):
             raise SpecError("--precision auto measures one machine, and others are to agree: name the precision")
         settled = settle_precision(
@@ -177,10 +177,18 @@ def _name(source: object) -> str:
     return str(source) if isinstance(source, str | Path) else type(source).__name__
 
 
-def _found(folder: PartFolder, output: Path, *, overwrite: bool) -> ExtractSpec | None:
-    """The spec of the unfinished run, else of the store, that this extraction goes on from."""
-    if folder.spec or overwrite or not output.exists():
-        return folder.spec
+def _found(folder: PartFolder, output: Path, spec: ExtractSpec, *, overwrite: bool) -> ExtractSpec | None:
+    """The spec of the unfinished run, else of the store, that this extraction goes on from.
+
+    With ``overwrite`` it goes on from nothing but a run of ``spec``, whatever its precision and calibration: that of
+    another trunk or size would be wrong here.
+    """
+    found = folder.spec
+    if found and overwrite:
+        alike = dataclasses.replace(found, precision=spec.precision, calibration=spec.calibration)
+        return found if alike == spec else None
+    if found or overwrite or not output.exists():
+        return found
     with Store(output) as store:
         return store.spec
 
@@ -190,7 +198,7 @@ def _begin(
 ) -> dict[str, np.ndarray]:
     """The golden features of this run; those of a run or store that it goes on from must agree with this machine."""
     if golden:
-        check_golden(engine, golden, str(folder.path))
+        check_golden(engine, golden, str(folder.path), f"remove {folder.path} to extract anew")
         return golden
     if old.golden:
         check_golden(engine, old.golden, str(folder.store))

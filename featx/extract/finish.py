@@ -51,6 +51,8 @@ def finish(
     if how.missing == "keep":
         ledger.keep(old)
     if not ledger.digests.any():
+        # Nothing is lost with it, and what was wrong may be mended before the next run.
+        folder.discard()
         raise ImageError(f"none of the {len(ledger.rows)} images of {whose} could be read; "
                          f"{': '.join(ledger.failures[0])}")  # fmt: skip
     table = RowTable.of(ledger.rows, ledger.digests, ledger.failures, spec.views)

@@ -82,12 +82,12 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
         raise DataError("finetune counts all images alike, and this model's fit did not; fit it without weights")
     if hidden_of(model.estimator):
         raise DataError("finetune begins at a head of scikit-learn's, and this model has a hidden layer; fit it anew")
-    selection = model.info["selection"]
+    selection = model.info.get("selection", {})
     training = read_training(
         store, blocks=model.spec.blocks, pools=model.spec.pools, column=selection.get("column"),
         test_size=selection.get("test_size"), seed=selection.get("seed", 0),
     )  # fmt: skip
-    if training.store != model.info["store"]:
+    if training.store != model.info.get("store"):
         raise SpecMismatch(f"{store} has other images than the store that the model was fitted on; fit it again first")
     with Store(store) as opened:
         opened.check_has(model.spec, "the model")

@@ -12,7 +12,7 @@ from featx.blocks import feature_name
 from featx.errors import DataError, ModelError
 from featx.fit.sharing import shared_out
 from featx.fit.streamed import fit_softmax
-from featx.fit.training import Training, choose_rows, read_training, targets_of
+from featx.fit.training import Training, choose_rows, images_of, read_training, targets_of
 from featx.heads.calibration import METHOD, Calibration
 from featx.heads.folds import check_labels, make_folds
 from featx.heads.nested import nested as estimate_nested
@@ -156,7 +156,7 @@ def fit(
         info["calibration"] = {"method": METHOD, "folds": folds}
     facts, golden = _read_facts(Path(store), spec)
     info |= facts
-    model = Model(spec, rows.classes, found.best.head, pipeline, golden, info, calibration)
+    model = Model(spec, rows.classes, found.best.head, pipeline, golden, info, calibration, rows.images)
     if output is not None:
         model.save(output, overwrite=overwrite)
     return model
@@ -227,6 +227,7 @@ def _fit_stream(
         if y.ndim == 2 or len(classes) < 2:
             raise DataError(f"--stream of fit takes one label an image, of two classes or more; {path} has others")
         spec, images = store.spec.plain.select(blocks, pools), fingerprint(digests[:: store.spec.views])
+        fitted = images_of(digests, rows)
         del digests
         codes = np.searchsorted(np.array(classes), y)
         scratch = (path if output is None else Path(output)).resolve().parent
@@ -236,7 +237,7 @@ def _fit_stream(
         golden = {name: values for name, values in store.golden.items() if name in spec.widths}
         if store.spec.views > 1:
             info["augmentation"] = {name: getattr(store.spec, name) for name in ONE_VIEW}
-    return Model(spec, classes, "softmax", pipeline, golden, info)
+    return Model(spec, classes, "softmax", pipeline, golden, info, fitted=fitted)
 
 
 def block_runs(blocks: Sequence[int]) -> dict[str, tuple[int, ...]]:

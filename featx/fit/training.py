@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from featx.errors import DataError
-from featx.heads.rows import fingerprint, holdout
+from featx.heads.rows import fingerprint, holdout, marks
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -21,7 +21,7 @@ class Training:
     Features (rows, columns) of ``spec``, of all views of each image, of which ``plain`` marks the first; the class name
     of each row, or, of a store whose images have several labels, an indicator int64 (rows, classes); the names of the
     classes; groups that stay together; what each row counts, None for all alike; and the rows' numbers in
-    the store.
+    the store. ``images`` are the marks of their images (`featx.heads.rows.marks`), sorted.
     """
 
     spec: ExtractSpec
@@ -34,6 +34,7 @@ class Training:
     rows: np.ndarray
     selection: dict[str, Any]
     store: str
+    images: NDArray[np.uint64]
 
 
 def read_training(
@@ -57,8 +58,14 @@ def read_training(
         weight = None if weight is None else _check_weights(store, weight[rows], rows)
         X = store.read(spec.widths, rows)
         y, classes = targets_of(store, rows)
-        plain, images = store.views[rows] == 0, fingerprint(digests[:: store.spec.views])
-        return Training(spec, X, y, classes, groups, plain, weight, rows, selection, images)
+        plain, whole = store.views[rows] == 0, fingerprint(digests[:: store.spec.views])
+        return Training(spec, X, y, classes, groups, plain, weight, rows, selection, whole, images_of(digests, rows))
+
+
+def images_of(digests: Sequence[str], rows: np.ndarray) -> NDArray[np.uint64]:
+    """The marks of the images that some rows are of, sorted, each once."""
+    found: NDArray[np.uint64] = np.unique(marks(digests)[rows])
+    return found
 
 
 def choose_rows(
@@ -124,10 +131,14 @@ def _check_weights(store: Store, weight: np.ndarray, rows: np.ndarray) -> np.nda
 def _selection(store: Store, column: str | None, test_size: float | None, seed: int) -> dict[str, Any]:
     """How the training rows are told from the others; a model keeps it, so that `evaluate` finds the others."""
     if test_size is not None:
+        if column is not None:
+            raise DataError(f"--test-size takes the place of a split column, got --split-column {column} too; leave "
+                            "one out")  # fmt: skip
         return {"test_size": test_size, "seed": seed}
     columns = [name for name in store.splits if name.startswith("split")]
     if column is None and not columns:
         return {}
     if column is None and "split" not in columns:
-        raise DataError(f"{store.path} has several split columns; give --split-column, one of {', '.join(columns)}")
+        raise DataError(f"no split column of {store.path} is called split; give --split-column, one of "
+                        f"{', '.join(columns)}")  # fmt: skip
     return {"column": column or "split"}

@@ -184,7 +184,8 @@ def _gather(
     group = store.create_group("features")
     for name, width in spec.widths.items():
         if folder and used:
-            runs = [(Path(file.filename).relative_to(folder).as_posix(), len(file["rows/path"]), from_rows, rows)
+            where = folder.resolve()  # files are opened by their resolved names
+            runs = [(Path(file.filename).relative_to(where).as_posix(), len(file["rows/path"]), from_rows, rows)
                     for file, from_rows, rows in used]  # fmt: skip
             virtual.create_virtual(group, name, (len(source), width), runs)
             continue

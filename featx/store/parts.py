@@ -7,6 +7,7 @@ digest of its rows' paths, so that the same rows always make the same file.
 
 import hashlib
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -76,6 +77,7 @@ class PartFolder:
         self.path = parts_beside(store)
         self._shard, self._lock = shard, FolderLock(self.path, store, shard, wait=wait)
         self.alone = self._lock.alone
+        self._discarded = False
 
     def __enter__(self) -> "PartFolder":
         with blaming(self.path, StoreError):
@@ -89,10 +91,16 @@ class PartFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._lock.release()
-        # What is left to resume keeps the folder; a run that failed before its first part leaves nothing.
-        if not self._shard and self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {ALONE}:
+        # What is left to resume keeps the folder; a run that failed before its first part leaves nothing. Before the
+        # lock is given back, and once: after that it is the folder of another process that waited.
+        if not (self._shard or self._discarded) and self._has_nothing():
             self.discard()
+        self._lock.release()
+        if self._discarded and os.name == "nt":  # Windows removes no file that is open, such as the lock.
+            self.discard()
+
+    def _has_nothing(self) -> bool:
+        return self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {ALONE}
 
     def begin(self, spec: ExtractSpec, *, overwrite: bool = False) -> dict[str, np.ndarray] | None:
         """Check that parts left here are of this spec; give their golden features, or None if there are none.
@@ -162,6 +170,7 @@ class PartFolder:
 
     def discard(self) -> None:
         """Remove the folder and all in it."""
+        self._discarded = True
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _clear(self) -> None:
