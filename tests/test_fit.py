@@ -159,6 +159,11 @@ def test_a_model_without_its_images_marks_goes_by_all_images(photos, tmp_path):
         evaluate(dataclasses.replace(fit(store, **options), fitted=None), store)
 
 
+def test_a_model_whose_info_is_another_is_evaluated(shared_store):
+    model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, folds=3, test_size=0.25)
+    assert evaluate(dataclasses.replace(model, info={"note": "mine"}), shared_store)["n"] == 9
+
+
 def test_marks_of_another_form_are_refused(shared_store):
     model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, folds=3)
     with pytest.raises(ModelError, match=r"fitted of the model must be a row of uint64, got float64 \(1,\)"):
