@@ -47,7 +47,7 @@ def load_features(
     DataError
         If the split column is not there or no row has that value.
     """
-    blocks = (blocks,) if isinstance(blocks, int) else blocks
+    blocks = (int(blocks),) if isinstance(blocks, int | np.integer) else blocks
     pools = (pool,) if isinstance(pool, str) else pool
     with Store(path) as store:
         spec = store.spec.select(blocks, pools)

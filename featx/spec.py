@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +105,10 @@ class ExtractSpec:
             object.__setattr__(self, "blocks", parse_blocks(self.blocks))
         except ValueError as error:
             raise SpecError(f"blocks of the spec: {error}") from None
+        for name in ("size", "views", "view_seed"):
+            value = getattr(self, name)
+            if hasattr(value, "__index__") and not isinstance(value, bool):
+                object.__setattr__(self, name, operator.index(value))  # of numpy's, as in a grid that is searched
         # In the table's order and once each, so that equal specs have equal digests.
         object.__setattr__(self, "pools", tuple(dict.fromkeys(self.pools)))
         if not self.pools:

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from featx.errors import SpecError, SpecMismatch
@@ -127,3 +128,11 @@ def test_columns_stand_by_block_then_by_pool():
 def test_a_calibration_fits_its_precision(values, message):
     with pytest.raises(SpecError, match=message):
         ExtractSpec(**values)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    spec = ExtractSpec(size=np.int64(64), views=np.int32(2), augment="flip", view_seed=np.uint8(3))
+    assert spec == ExtractSpec(size=64, views=2, augment="flip", view_seed=3)
+    assert spec.to_json() == ExtractSpec(size=64, views=2, augment="flip", view_seed=3).to_json()
+    with pytest.raises(SpecError, match="size of the spec must be a whole number"):
+        ExtractSpec(size=True)
