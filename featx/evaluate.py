@@ -147,7 +147,7 @@ def _rows(model: Model, store: Store, split: str | None, column: str | None) -> 
     rows = held_out(model, store, column)
     if rows is None:
         raise DataError(
-            f"the model was fitted on all rows of {store.path}, so a score on them would be flattered; give another "
-            "store, or fit with --test-size 0.2"
+            f"the model was fitted on all rows of {store.path} that are to be scored, so a score on them would be "
+            "flattered; give another store or --split-column, or fit with --test-size 0.2"
         )
     return rows

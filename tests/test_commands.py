@@ -195,6 +195,13 @@ def test_predictions_overwrite_nothing_that_they_are_made_of(model, shared_store
     assert "out.csv cannot be written: No such file or directory" in refused.output
 
 
+def test_a_reader_of_predictions_may_go_away(model, shared_store):
+    command = [sys.executable, "-m", "featx.commands", "predict", str(model), str(shared_store)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
 def test_predictions_as_json_lines(model, shared_photos, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"")
     said = run(

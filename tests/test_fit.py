@@ -184,7 +184,7 @@ def test_the_calibration_error_of_a_calibrated_model(shared_store):
 def test_evaluating_the_training_rows_is_refused(shared_store):
     model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, folds=3)
     with pytest.raises(
-        DataError, match=r"was fitted on all rows of .*photos\.h5, so a score on them would be flattered"
+        DataError, match=r"was fitted on all rows of .*photos\.h5 that are to be scored, so a score on them would be"
     ):
         evaluate(model, shared_store)
 

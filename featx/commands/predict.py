@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -59,11 +60,10 @@ def command(
     predictions = iter(predict(load_model(model), images, progress=not quiet, **options))
     # The first is made before anything is written: most of what can be wrong shows there.
     predictions = itertools.chain(list(itertools.islice(predictions, 1)), predictions)
+    # A reader of standard output that goes away is no error of ours: click ends the command quietly.
+    named = blaming(Path(output), DataError) if output else nullcontext()
     # Names of files that are not UTF-8 go out as the bytes they are.
-    with (
-        blaming(Path(output or "-"), DataError),
-        click.open_file(output or "-", "w", encoding="utf-8", errors="surrogateescape") as file,
-    ):
+    with named, click.open_file(output or "-", "w", encoding="utf-8", errors="surrogateescape") as file:
         failed = (_write_csv if form == "csv" else _write_jsonl)(predictions, file)
     if failed:
         click.echo(f"warning: {count(failed, 'image')} could not be read; see the reason in the output", err=True)
