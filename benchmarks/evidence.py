@@ -116,17 +116,18 @@ def steady(flowers: Path, work: Path) -> None:
         "report = extract(paths, sys.argv[2], ExtractSpec(size=64), overwrite=True)\n"
         "print(report.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
-    told: dict[int, list[tuple[float, float]]] = {16: [], 200: [], 20_000: []}
-    for count in (16, 200, 16, 200, 16, 200, 20_000, 16, 200, 16, 200):
+    batch, few, many = 16, 200, 20_000
+    told: dict[int, list[tuple[float, float]]] = {batch: [], few: [], many: []}
+    for count in (*(batch, few) * 3, many, *(batch, few) * 2):
         command = [sys.executable, "-c", code, str(folder), str(work / "steady.h5"), str(count)]
         seconds, peak = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
         told[count].append((seconds, peak))
-    start = float(np.median([seconds for seconds, _ in told[16]]))
+    start = float(np.median([seconds for seconds, _ in told[batch]]))
     say(f"starting: {start:.2f} s")
-    for count in (200, 20_000):
+    for count in (few, many):
         seconds, peak = np.median(told[count], axis=0)
-        say(f"{count} images: {(count - 16) / (seconds - start):.1f} images/s once started, {count / seconds:.1f} with "
-            f"starting, peak {peak:.0f} MB")  # fmt: skip
+        once, whole = (count - batch) / (seconds - start), count / seconds
+        say(f"{count} images: {once:.1f} images/s once started, {whole:.1f} with starting, peak {peak:.0f} MB")
 
 
 def depth(flowers: Path, work: Path) -> None:

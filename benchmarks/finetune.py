@@ -97,6 +97,7 @@ def tune_split(
     """A head and what fine-tuning makes of it, on one split."""
     split, work, done = f"split_{number}", options.work, options.work / f"{name}-{number}.json"
     with Store(store) as opened:
+        # By way of JSON, as what is read back has no tuples.
         what = json.loads(json.dumps({"recipe": dataclasses.asdict(recipe), "head": head, "spec": opened.spec.digest}))
     if done.exists():
         known: dict[str, object] = json.loads(done.read_text())
