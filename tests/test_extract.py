@@ -18,7 +18,6 @@ from featx.engines import streaming
 from featx.engines.golden import relative_error
 from featx.errors import ImageError, ListingError, SpecError, SpecMismatch, StoreError, StoreExists
 from featx.extract import _found, extract
-from featx.images import loading
 from featx.images.loading import load_images
 from featx.spec import ExtractSpec
 from featx.store import PartFolder, Store
@@ -199,20 +198,6 @@ def test_a_folder_that_another_process_began_after_the_end_stays(tmp_path):
     assert second.path.is_dir()
     second.__exit__(None, None, None)
     assert not second.path.exists()
-
-
-def test_an_image_that_memory_does_not_suffice_for_is_a_failure(photos, tmp_path, monkeypatch):
-    prepare = loading.prepare_views
-
-    def failing(data, digest, spec, max_pixels):
-        if data == (photos / "red" / "0.png").read_bytes():
-            raise MemoryError
-        return prepare(data, digest, spec, max_pixels)
-
-    monkeypatch.setattr(loading, "prepare_views", failing)
-    report = extract(photos, tmp_path / "photos.h5", SPEC)
-    assert report.extracted == 23
-    assert report.failures == [("red/0.png", "takes more memory to resize than there is")]
 
 
 def test_an_empty_folder_is_an_error(tmp_path):

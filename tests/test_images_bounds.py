@@ -1,5 +1,6 @@
 """What decoding one image may cost: it is weighed by its header, and libtiff's words go into the reason."""
 
+import dataclasses
 import io
 import logging
 import os
@@ -14,9 +15,9 @@ from PIL import Image
 
 from featx.errors import ImageError
 from featx.images import decode, list_images
-from featx.images.loading import load_image
+from featx.images.loading import load_file, load_image
 from featx.images.room import Room, check_size
-from featx.spec import ExtractSpec
+from featx.spec import ONE_VIEW, ExtractSpec
 
 SPEC = ExtractSpec(size=32)
 
@@ -64,6 +65,27 @@ def test_what_costs_as_much_as_is_allowed_is_decoded() -> None:
     assert decode(saved(PLAIN, "JPEG2000"), max_pixels=8 * 4096).image.size == (64, 64)
     assert decode(many_scans(33), max_pixels=3 * 4096).image.size == (64, 64)
     assert decode(many_scans(16), max_pixels=4096).image.size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("size", "changes", "canvas"),
+    [
+        ((1, 2_000_000), {"size": 224}, 448_000_000),
+        ((2_000_000, 1), {"size": 224}, 448_000_000),
+        ((10, 14_000), {"resize": "pad", "views": 2, "augment": "rotate=30"}, 196_000_000),
+    ],
+)
+def test_what_takes_a_large_canvas_is_refused_by_its_header(tmp_path, size, changes, canvas) -> None:
+    Image.new("L", size).save(tmp_path / "thin.png")
+    spec = dataclasses.replace(SPEC, **changes)
+    reason = load_file(tmp_path / "thin.png", spec).reason
+    said = f"{size[0]} × {size[1]} pixels, resized on a canvas of {canvas}, more than the 178956970 allowed"
+    assert reason == f"{said} (--max-pixels)"
+    # One view of it takes no square.
+    assert not load_file(tmp_path / "thin.png", dataclasses.replace(spec, size=32, **ONE_VIEW)).reason
+    # Who allows less pixels means the picture's own.
+    Image.new("L", (5, 800)).save(tmp_path / "small.png")
+    assert not load_file(tmp_path / "small.png", spec, max_pixels=4000).reason
 
 
 def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:

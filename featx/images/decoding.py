@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -68,13 +68,17 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, u
 
 @contextmanager
 def decoding(
-    data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True
-) -> Iterator[Picture]:
-    """As `decode`; until the block ends the picture counts among those that are in memory at a time."""
+    data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True,
+    canvas: Callable[[int], int] | None = None,
+) -> Iterator[Picture]:  # fmt: skip
+    """As `decode`; until the block ends the picture counts among those that are in memory at a time.
+
+    So does a ``canvas``: how many pixels are needed to resize a picture of that long side.
+    """
     check_size(len(data), max_pixels)
     with pillow_quiet() as logged:
         image = _open(data, logged)
-    with room.hold(check_pixels(image, data, max_pixels)):
+    with room.hold(check_pixels(image, data, max_pixels, canvas(max(image.size)) if canvas else 0)):
         with pillow_quiet() as logged, heard() as said:
             try:
                 if side is not None:

@@ -69,8 +69,6 @@ def load_image(
         return Loaded(path, digest, pixels, found.turned, tuple(augmented), seconds=seconds)
     except ImageError as error:
         return Loaded(path, digest, reason=str(error))
-    except MemoryError:
-        return Loaded(path, digest, reason="takes more memory to resize than there is")
 
 
 def load_file(path: str | Path, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> Loaded:

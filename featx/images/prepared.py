@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from featx.images.decoding import decoding
 from featx.images.room import MAX_PIXELS
 from featx.images.views import make_views
+from featx.images.views_geometry import canvas_pixels
 from featx.spec import ExtractSpec
 
 
@@ -28,7 +30,8 @@ class Prepared:
 def prepare_views(data: bytes, digest: str, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> Prepared:
     """Decode an image file of a digest, and make the views of a spec; ``ImageError`` if it cannot be decoded."""
     start = time.thread_time()
-    with decoding(data, max_pixels, spec.size if spec.decode == "scaled" else None) as picture:
+    side = spec.size if spec.decode == "scaled" else None
+    with decoding(data, max_pixels, side, canvas=partial(canvas_pixels, spec)) as picture:
         decoded = time.thread_time()
         views = make_views(picture.image, spec, digest)
     return Prepared(tuple(views), picture.turned, (decoded - start, time.thread_time() - decoded))

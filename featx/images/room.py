@@ -30,14 +30,21 @@ def check_size(size: int, max_pixels: int = MAX_PIXELS) -> None:
         raise ImageError(f"{size:,} bytes, more than the {limit:,} of a file of the pixels allowed (--max-pixels)")
 
 
-def check_pixels(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> int:
-    """How many plain pixels decoding a picture costs as much as; ``ImageError`` if that is more than ``max_pixels``."""
+def check_pixels(image: ImageFile.ImageFile, data: bytes, max_pixels: int, canvas: int = 0) -> int:
+    """How many plain pixels a picture costs as much as, with a canvas of so many that it is resized on.
+
+    ``ImageError`` if decoding it costs more than ``max_pixels``, or its canvas more than that and than usual.
+    """
     pixels, (times, why) = image.width * image.height, _weight(image, data)
     if pixels * times > max_pixels:
         heavy = f", each as costly as {times} ({why})," if times > 1 else ""
         size = f"{image.width} × {image.height} pixels"
         raise ImageError(f"{size}{heavy or ','} more than the {max_pixels} allowed (--max-pixels)")
-    return pixels * times
+    # A user who allows small pictures alone does not mean the canvas, which may be larger than they are.
+    if canvas > (most := max(max_pixels, MAX_PIXELS)):
+        raise ImageError(f"{image.width} × {image.height} pixels, resized on a canvas of {canvas}, more than the "
+                         f"{most} allowed (--max-pixels)")  # fmt: skip
+    return pixels * times + canvas
 
 
 def _weight(image: ImageFile.ImageFile, data: bytes) -> tuple[int, str]:
