@@ -1,6 +1,6 @@
 """Fine-tuning: seconds of an epoch beside the Keras recipe's, and accuracy by time, on Flowers-17.
 
-    python benchmarks/finetune.py FLOWERS17 WORK [--size 384] [--views 4] [--splits 0 1 2 3 4] [--compare]
+    python benchmarks/finetune.py FLOWERS17 WORK [--size 384] [--views 4] [--epochs 8] [--splits 0 1 2 3 4] [--compare]
 
 WORK keeps stores, what the frozen layers give, and the result of each run that is done: a run again goes on.
 
@@ -145,15 +145,16 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     for ours, theirs in epochs:
         say(f"an epoch of 1,088 images, block 5 trained: featx {ours:.1f} s, Keras {theirs} s")
     head = {"head": options.head, "blocks": (3, 4, 5), "C": options.C}
-    runs = [tune_split(number, store, options, OURS, "ours", head) for number in options.splits]
+    ours = dataclasses.replace(OURS, epochs=options.epochs)
+    runs = [tune_split(number, store, options, ours, "ours", head) for number in options.splits]
     if options.compare:
         runs.append(tune_split(0, plain, options, CLASSIC, "classic", RAW))
         small = options.work / f"plain-{options.scratch_size}.h5"
         extract(manifest, small, dataclasses.replace(raw, size=options.scratch_size), root=root, progress=True)
         runs.append(tune_split(0, small, options, SCRATCH, f"from scratch, {options.scratch_size} px", RAW))
     seconds_an_epoch = {"featx": [ours for ours, _ in epochs], "Keras": [theirs for _, theirs in epochs]}
-    return {"machine": machine(), "size": options.size, "views": options.views, "extract_seconds": seconds,
-            "epoch": seconds_an_epoch, "runs": runs}  # fmt: skip
+    return {"machine": machine(), "size": options.size, "views": options.views, "epochs": options.epochs,
+            "extract_seconds": seconds, "epoch": seconds_an_epoch, "runs": runs}  # fmt: skip
 
 
 def report(results: dict[str, object]) -> str:
@@ -178,7 +179,7 @@ def report(results: dict[str, object]) -> str:
         means = [float(np.mean([run[what] for run in ours])) for what in ("head", "tuned")]  # type: ignore[misc]
         seconds = results["extract_seconds"]
         parts.append(
-            f"{results['size']} px, {results['views']} views of each of 1,360 photographs"
+            f"{results['size']} px, {results['views']} views of each of 1,360 photographs, {results['epochs']} epochs"
             f"{f', extracted in {seconds:.0f} s' if seconds else ''}. Mean test accuracy over splits: head alone "
             f"{means[0]:.4f}, fine-tuned {means[1]:.4f}. Seconds of training, and of all, with the head and what the "
             "frozen layers give: a split computes that only for images that none before it trained on (`--cache`)."
@@ -206,6 +207,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--size", type=int, default=384)
     parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=OURS.epochs)
     parser.add_argument("--splits", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--head", default="linear-svc")

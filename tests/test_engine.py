@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,10 @@ import pytest
 import torch
 
 from featx.blocks import BLOCKS
-from featx.engines import make_engine, ncnn_engine, processor, torch_engine
+from featx.engines import make_engine, ncnn_engine, ncnn_network, processor, torch_engine
 from featx.engines.golden import check_golden, compute_golden, relative_error
 from featx.engines.ncnn_engine import NO_MEMORY, NcnnEngine
+from featx.engines.ncnn_network import Network
 from featx.engines.openvino_engine import OpenVINOEngine
 from featx.engines.torch_engine import TorchEngine, find_device
 from featx.engines.trunk import Trunk, pool
@@ -269,6 +271,22 @@ def test_ncnn_agrees_with_torch_as_closely_as_float32_can(oxford, size):
         assert relative_error(values, reference[name]) < 1e-5
 
 
+@pytest.mark.parametrize(("size", "strips"), [(168, 7), (217, 18), (224, 19), (225, 19)])
+def test_ncnn_computes_the_first_block_of_large_images_in_strips_of_rows(oxford, size, strips):
+    # Of 24 rows and of 12; of 217 rows the last one alone would be none after pooling.
+    spec = ExtractSpec(size=size, blocks=(1, 2), pools=("flat",))
+    assert len(re.findall(r"^Pooling block1_", Network(oxford, spec).text, re.MULTILINE)) == strips
+    images = random_images(2, size)
+    reference, features = TorchEngine(oxford, spec, "cpu")(images), NcnnEngine(oxford, spec)(images)
+    for name, values in reference.items():
+        assert relative_error(features[name], values) < 1e-5
+
+
+def test_ncnn_computes_later_blocks_whole(oxford):
+    text = Network(oxford, ExtractSpec(size=384)).text
+    assert re.findall(r"^Pooling (block[2-5]\S*)", text, re.MULTILINE) == ["block2", "block3", "block4", "block5"]
+
+
 def test_ncnn_taps_what_is_asked_for_and_gives_each_image_the_same_in_any_company(oxford):
     spec = ExtractSpec(size=32, blocks=(2, 4), pools=("max",))
     images = random_images(5, 32)
@@ -295,7 +313,7 @@ def test_ncnn_out_of_memory_halves_the_batch(oxford, monkeypatch):
 def test_ncnn_that_does_not_load_says_so(oxford, monkeypatch):
     spec = ExtractSpec(size=32, blocks=(1,))
     with monkeypatch.context() as context:
-        context.setattr(ncnn_engine, "MAGIC", 1)
+        context.setattr(ncnn_network, "MAGIC", 1)
         with pytest.raises(EngineError, match="ncnn could not run the trunk: -1"):
             NcnnEngine(oxford, spec)
     with monkeypatch.context() as context:

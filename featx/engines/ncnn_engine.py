@@ -11,8 +11,9 @@ import ncnn
 import numpy as np
 from joblib import cpu_count
 
-from featx.blocks import BLOCKS, GEM_FLOOR, GEM_POWER
+from featx.blocks import GEM_FLOOR, GEM_POWER
 from featx.engines.batching import BatchedEngine
+from featx.engines.ncnn_network import INPUT, Network
 from featx.errors import EngineError
 from featx.spec import PREPROCESSINGS, ExtractSpec
 from featx.weights import TrunkWeights
@@ -20,8 +21,6 @@ from featx.weights import TrunkWeights
 IMAGES_A_THREAD = 8
 NO_MEMORY = -100
 """What ncnn returns where it could not allocate."""
-MAGIC = 7767517
-"""What a text that describes a network begins with."""
 
 
 class NcnnEngine(BatchedEngine):
@@ -68,7 +67,8 @@ class NcnnEngine(BatchedEngine):
         """All features of one image side by side, float32."""
         pixels = np.ascontiguousarray(((image - self._mean) / self._std).transpose(2, 0, 1))
         extractor = self._net.create_extractor()
-        extractor.input("pixels", ncnn.Mat(pixels))
+        # A copy, whose channels begin where ncnn's own do; of an odd size, those of numpy do not, and it crops amiss.
+        extractor.input(INPUT, ncnn.Mat(pixels).clone())
         features = []
         for number in self.spec.blocks:
             status, tapped = extractor.extract(f"block{number}")
@@ -83,21 +83,9 @@ def _build(weights: TrunkWeights, spec: ExtractSpec) -> ncnn.Net:
         if option.startswith(("use_fp16", "use_bf16")):  # which it would take unasked, on some processors
             setattr(net.opt, option, False)
     net.opt.num_threads = 1
-    source = "pixels"
-    layers, tensors = [f"Input {source} 0 1 {source}"], list[bytes]()
-    for block in BLOCKS[: max(spec.blocks)]:
-        for layer in block.convolutions:
-            kernel, bias = (weights.tensors[f"features.{layer}.{part}"] for part in ("weight", "bias"))
-            # Outputs, kernel, padding, bias, weights, and ReLU in the same pass.
-            sizes = f"0={len(bias)} 1=3 4=1 5=1 6={kernel.size} 9=1"
-            layers.append(f"Convolution conv{layer} 1 1 {source} conv{layer} {sizes}")
-            tensors += [bytes(4), *(np.ascontiguousarray(part, "<f4").tobytes() for part in (kernel, bias))]
-            source = f"conv{layer}"
-        # Maxima over 2 x 2, and a last odd row or column is left out.
-        layers.append(f"Pooling block{block.number} 1 1 {source} block{block.number} 0=0 1=2 2=2 5=1")
-        source = f"block{block.number}"
-    _check(net.load_param_mem("\n".join((str(MAGIC), f"{len(layers)} {len(layers)}", *layers, ""))))
-    _check(net.load_model(_Reader(b"".join(tensors))))
+    network = Network(weights, spec)
+    _check(net.load_param_mem(network.text))
+    _check(net.load_model(_Reader(network.tensors)))
     return net
 
 
