@@ -145,8 +145,8 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     for ours, theirs in epochs:
         say(f"an epoch of 1,088 images, block 5 trained: featx {ours:.1f} s, Keras {theirs} s")
     head = {"head": options.head, "blocks": (3, 4, 5), "C": options.C}
-    ours = dataclasses.replace(OURS, epochs=options.epochs)
-    runs = [tune_split(number, store, options, ours, "ours", head) for number in options.splits]
+    recipe = dataclasses.replace(OURS, epochs=options.epochs)
+    runs = [tune_split(number, store, options, recipe, "ours", head) for number in options.splits]
     if options.compare:
         runs.append(tune_split(0, plain, options, CLASSIC, "classic", RAW))
         small = options.work / f"plain-{options.scratch_size}.h5"
@@ -179,10 +179,11 @@ def report(results: dict[str, object]) -> str:
         means = [float(np.mean([run[what] for run in ours])) for what in ("head", "tuned")]  # type: ignore[misc]
         seconds = results["extract_seconds"]
         parts.append(
-            f"{results['size']} px, {results['views']} views of each of 1,360 photographs, {results['epochs']} epochs"
-            f"{f', extracted in {seconds:.0f} s' if seconds else ''}. Mean test accuracy over splits: head alone "
-            f"{means[0]:.4f}, fine-tuned {means[1]:.4f}. Seconds of training, and of all, with the head and what the "
-            "frozen layers give: a split computes that only for images that none before it trained on (`--cache`)."
+            f"{results['size']} px, {results['views']} views of each of 1,360 photographs"
+            f"{f', extracted in {seconds:.0f} s' if seconds else ''}; {results['epochs']} epochs. "
+            f"Mean test accuracy over splits: head alone {means[0]:.4f}, fine-tuned {means[1]:.4f}. "
+            "Seconds of training, and of all, with the head and what the frozen layers give: a split computes that "
+            "only for images that none before it trained on (`--cache`)."
         )
     header = ["", "head alone", "fine-tuned", "validation", "training, s", "all, s"]
     return "\n\n".join([*parts, table(header, rows), "![Accuracy by time](benchmarks/finetune.svg)"])

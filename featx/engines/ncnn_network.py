@@ -90,9 +90,10 @@ class Network:
         for layer in block.convolutions:
             kernel, bias = (self._weights.tensors[f"features.{layer}.{part}"] for part in ("weight", "bias"))
             # Outputs, kernel, padding left, right, above and below, bias, weights, and ReLU in the same pass.
-            sizes = f"0={len(bias)} 1=3 4=1 15=1 14={top} 16={bottom} 5=1 6={kernel.size} 9=1"
-            how = PLAIN if kernel.shape[1] < FEW_INPUTS else ""
-            source = self._add("Convolution", [source], [f"{output}_conv{layer}"], f"{sizes} {how}")
+            parameters = f"0={len(bias)} 1=3 4=1 15=1 14={top} 16={bottom} 5=1 6={kernel.size} 9=1"
+            if kernel.shape[1] < FEW_INPUTS:
+                parameters += f" {PLAIN}"
+            source = self._add("Convolution", [source], [f"{output}_conv{layer}"], parameters)
             self._tensors += [bytes(4), *(np.ascontiguousarray(part, "<f4").tobytes() for part in (kernel, bias))]
         # Maxima over 2 x 2, and a last odd row or column is left out.
         return self._add("Pooling", [source], [output], "0=0 1=2 2=2 5=1")
