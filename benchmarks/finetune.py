@@ -25,7 +25,7 @@ from extract import CONTENDERS, PEERS_PYTHON
 from reporting import described, machine, present, say, spread, table
 
 from featx.bridge import to_torch
-from featx.engines.processor import winograd_pays
+from featx.engines.processor import bf16_pays, winograd_pays
 from featx.engines.winograd import use_winograd
 from featx.evaluate import evaluate
 from featx.extract import extract
@@ -54,8 +54,8 @@ RAW = {"head": "softmax", "blocks": (5,), "C": 0.1, "normalize": "none"}
 def epoch_seconds(work: Path, store: Path, images: int = 1088) -> float:
     """One epoch of featx's second stage at 224 px, block 5 from cached activations; the first is not timed."""
     model = fit(store, head="softmax", blocks=(5,), C=1.0, column="split_0")
-    tail, rng = Tail(to_torch(model), 24), np.random.default_rng(0)
-    if winograd_pays():
+    tail, rng = Tail(to_torch(model), 24, mixed=bf16_pays()), np.random.default_rng(0)
+    if winograd_pays() and not tail.mixed:
         use_winograd(tail.module.trunk)
     boundary = rng.random((images, 512, 14, 14), np.float32).astype(np.float16)
     features = np.zeros((images, sum(model.spec.widths.values())), np.float32)

@@ -124,10 +124,10 @@ class Split:
         for path in self.folder.glob("*"):
             path.unlink()
         module = make_module(base, self.weights, self.scale, recipe).to(DEVICE)
-        tail = Tail(module, recipe.first or 0)
+        tail = Tail(module, recipe.first or 0, mixed=CUDA)
         groups = tail.groups(recipe.learning_rate, recipe.trunk_factor, recipe.layer_decay)
         stage = Stage("trunk", tail, groups, recipe.epochs, recipe, self._rows(images, self.spec.views),
-                      self._rows(self.data.val, 1), self.folder, Log(self.folder), device=DEVICE, mixed=CUDA,
+                      self._rows(self.data.val, 1), self.folder, Log(self.folder), device=DEVICE,
                       stop=stop)  # fmt: skip
         outcome = stage.run()
         log = [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]

@@ -194,8 +194,8 @@ def test_golden_rows_recognize_the_same_and_another_network(oxford):
         check_golden(engine, {**golden, "block1_avg": np.full((3, 64), np.nan, np.float32)}, "photos.h5")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_openvino_agrees_with_torch(oxford, precision):
+@pytest.mark.parametrize(("precision", "error"), [("fp32", 1e-4), ("bf16", 2e-2), ("fp16", 2.5e-3)])
+def test_openvino_agrees_with_torch(oxford, precision, error):
     images = random_images(5, 64)
     pools = ("avg", "max", "gem", "flat")
     reference = TorchEngine(oxford, ExtractSpec(size=64, pools=pools), "cpu")(images)
@@ -204,7 +204,7 @@ def test_openvino_agrees_with_torch(oxford, precision):
     assert list(features) == list(reference)
     for name, values in features.items():
         assert values.dtype == np.float32
-        assert relative_error(values, reference[name]) < spec.tolerance / 2
+        assert relative_error(values, reference[name]) < error < spec.tolerance / 2
 
 
 def test_openvino_taps_what_is_asked_for(oxford):
@@ -347,12 +347,23 @@ def test_ncnn_that_fails_says_so(oxford, monkeypatch):
         NcnnEngine(oxford, ExtractSpec(size=32, blocks=(1,)))(random_images(1, 32))
 
 
-AVX2, AVX512 = {"AVX2": True, "AVX512F": False}, {"AVX2": True, "AVX512F": True}
+AVX2 = {"AVX2": True}
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names of x86")
-def test_numpy_tells_of_the_extensions_that_decide():
+def test_numpy_tells_of_the_extension_that_decides():
     assert AVX2.keys() <= processor._features().keys()
+
+
+@pytest.mark.parametrize(
+    ("listed", "seconds", "pays"),
+    [(True, {torch.float32: 4, torch.bfloat16: 2}, True), (True, {torch.float32: 2, torch.bfloat16: 4}, False),
+     (True, {torch.float32: 3, torch.bfloat16: 2}, False), (False, {}, False)],
+)  # fmt: skip
+def test_bf16_pays_where_the_processor_has_it_and_is_fast_at_it(monkeypatch, listed, seconds, pays):
+    monkeypatch.setattr(processor, "_features", lambda: {"AVX512BF16": listed})
+    monkeypatch.setattr(processor, "_seconds", lambda compute: seconds[compute().dtype])
+    assert processor.bf16_pays() == pays
 
 
 @pytest.mark.parametrize(
@@ -361,10 +372,8 @@ def test_numpy_tells_of_the_extensions_that_decide():
         ({"ncnn", "openvino"}, AVX2, "fp32", 96, NcnnEngine),
         ({"ncnn", "openvino"}, AVX2, "fp32", 95, OpenVINOEngine),
         ({"ncnn"}, AVX2, "fp32", 95, TorchEngine),
-        ({"ncnn", "openvino"}, AVX512, "fp32", 96, OpenVINOEngine),
         ({"ncnn", "openvino"}, {}, "fp32", 96, OpenVINOEngine),
         ({"ncnn", "openvino"}, AVX2, "bf16", 96, OpenVINOEngine),
-        ({"ncnn"}, AVX512, "fp32", 96, TorchEngine),
         ({"ncnn"}, {}, "fp32", 96, TorchEngine),
         ({"ncnn"}, AVX2, "bf16", 96, TorchEngine),
         ({"openvino"}, AVX2, "fp32", 96, OpenVINOEngine),

@@ -299,6 +299,32 @@ def test_a_cpu_trains_by_winograd_in_memory_that_is_kept(place, model, tmp_path,
     assert report.val_best >= report.val_start
 
 
+def test_a_stopped_run_goes_on_as_mixed_as_it_began(place, model, tmp_path, monkeypatch):
+    seen = []
+
+    def watched(stage, advance):
+        seen.append(stage.model.mixed)
+        raise Stop
+
+    monkeypatch.setattr(Stage, "run", watched)
+    for pays, mixed in ((True, None), (False, None), (False, False)):
+        monkeypatch.setattr("featx.finetune.bf16_pays", lambda pays=pays: pays)
+        with pytest.raises(Stop):
+            tune(place, model, tmp_path / "tuned.featx", mixed=mixed, device="cpu")
+    assert seen == [True, True, False]
+
+
+def test_the_trunk_alone_is_mixed(place, model, oxford):
+    module = make_module(model, oxford, 1.0, FAST)
+    tail = Tail(module, first_trained("block5"), mixed=True).eval()
+    kinds = []
+    tail.module.trunk.features[24].register_forward_hook(lambda layer, inputs, output: kinds.append(output.dtype))
+    tail.module.head.register_forward_hook(lambda layer, inputs, output: kinds.append(output.dtype))
+    features = torch.zeros(2, sum(model.spec.widths.values()))
+    tail(torch.zeros(2, *boundary_shape(model.spec, tail.boundary)), features)
+    assert kinds == [torch.bfloat16, torch.float32]
+
+
 def test_a_refit_validates_the_same_rows(place, model, tmp_path):
     logs = []
     for refit in (False, True):

@@ -35,6 +35,8 @@ from featx.commands.options import echo_json, engine_options, json_option, quiet
 @click.option("--val-size", type=float, default=0.2, show_default=True, help="Share of the training images.")
 @click.option("--refit", is_flag=True, help="At the end train as long on all training images.")
 @click.option("--from-scratch", is_flag=True, help="Begin at random, trunk and all, for comparison.")
+@click.option("--mixed/--no-mixed", default=None,
+              help="Train the trunk in bfloat16 (default: where it is fast).")  # fmt: skip
 @seed_option("Of all random numbers.")
 @click.option("--weights", type=click.Path(), help="The trunk's weights, if not those known by its name.")
 @engine_options

@@ -20,8 +20,9 @@ GPU_DEVICES = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
 """What Linux has in /dev for a GPU that torch may use: NVIDIA's, also in small boards, AMD's, and either under WSL."""
 ENGINES = ("auto", "torch", "openvino", "ncnn")
 NCNN_SIZE = 96
-"""Pixels from which on ncnn is the faster one: 0.8 times OpenVINO's rate at 64, 1.1 at 96, 1.6 at 224, on two cores of
-an EPYC. It takes an image by itself, and of a small one reading 200 MB of weights is most of the work."""
+"""Pixels from which on ncnn is the faster one, on two cores of an EPYC with AVX2 and of one with AVX-512: 0.8 and 0.9
+times OpenVINO's rate at 64, 1.1 and 1.3 at 96, 1.6 and 2.1 at 224. It takes an image by itself, and of a small one
+reading 200 MB of weights is most of the work."""
 
 
 class Engine(Protocol):
@@ -54,7 +55,7 @@ def make_engine(
     engine : str
         ``auto``, ``torch``, ``openvino`` or ``ncnn``. It changes no value beyond the tolerance of the precision class.
         ``auto`` is, on a CPU and as far as they are installed, ncnn for fp32 and images of 96 pixels and more where
-        the processor has AVX2 and no AVX-512, OpenVINO for all else, and otherwise torch.
+        the processor has AVX2, OpenVINO for all else, and otherwise torch.
     threads : int, optional
         Of the processor's, for OpenVINO and ncnn; torch has its own for the whole process.
 

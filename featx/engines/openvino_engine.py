@@ -55,7 +55,7 @@ class OpenVINOEngine(BatchedEngine):
     def _model(self, rows: int) -> ov.CompiledModel:
         if rows not in self._compiled:
             options: dict[str, object] = {
-                "INFERENCE_PRECISION_HINT": PRECISIONS[self.spec.precision],
+                "INFERENCE_PRECISION_HINT": _hint(self.spec.precision),
                 "PERFORMANCE_HINT": "LATENCY",
                 # Each process would bind its threads to the same first cores: two workers of a machine to one.
                 "ENABLE_CPU_PINNING": False,
@@ -67,6 +67,12 @@ class OpenVINOEngine(BatchedEngine):
 
     def _out_of_memory(self, error: Exception) -> bool:
         return super()._out_of_memory(error) or "bad_alloc" in str(error) or "allocate" in str(error)
+
+
+def _hint(precision: str) -> str:
+    """What to ask of OpenVINO, which on a processor that has bfloat16 alone would take that for float16."""
+    hint = PRECISIONS[precision]
+    return hint if hint != "f16" or "FP16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
 @cache

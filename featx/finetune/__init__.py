@@ -15,7 +15,7 @@ from torch import nn
 from featx.atomic import blaming
 from featx.bridge import ImageClassifier, from_torch
 from featx.engines import Engine, make_engine
-from featx.engines.processor import winograd_pays
+from featx.engines.processor import bf16_pays, winograd_pays
 from featx.engines.torch_engine import find_device
 from featx.engines.winograd import use_winograd
 from featx.errors import ModelError
@@ -96,7 +96,8 @@ def finetune(
     engine, device, workers
         As in `featx.extract.extract`; ``device`` is also that of the training.
     mixed : bool, optional
-        Train in bfloat16 where that is safe; by default on CUDA devices that have it.
+        Run the trunk's trained layers in bfloat16 where that is safe; by default on CUDA devices that have it, and on
+        processors that are fast at it.
     cache : path, optional
         A folder in which what the frozen layers give is kept, gigabytes, for other splits and recipes. By default it
         lies beside the log and is removed at the end. Who finds another process filling it waits.
@@ -179,30 +180,31 @@ class _Run:
             self._begin()
         wait()
         self.log = Log(self.folder)
-        if self.mixed is None:
-            self.mixed = self.place.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        # Of the first process, and of the run that is gone on with: another might find otherwise.
+        self.mixed = json.loads((self.folder / RUN).read_text())["mixed"]
 
     def _begin(self) -> None:
         with blaming(self.folder, ModelError):
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self._goes_on():
                 self.clear("*.pt", "log.*")
-                (self.folder / RUN).write_text(self._identity)
+                mixed = _mixed_pays(self.place) if self.mixed is None else self.mixed
+                (self.folder / RUN).write_text(self._identity(mixed))
             # What a killed process left half-written.
             self.clear(".*.tmp")
 
-    @property
-    def _identity(self) -> str:
+    def _identity(self, mixed: bool) -> str:
         """What a stopped run must have in common with this one, to be gone on from."""
         W, b = linear_parts(self.model.estimator)
         head = hashlib.sha256(W.tobytes() + b.tobytes()).hexdigest()
         parts = {"recipe": dataclasses.asdict(self.recipe), "head": head, "spec": self.model.spec.digest,
-                 "images": self.data.training.store, "views": self.data.spec.digest}  # fmt: skip
+                 "images": self.data.training.store, "views": self.data.spec.digest, "mixed": mixed}  # fmt: skip
         return json.dumps(parts, sort_keys=True)
 
     def _goes_on(self) -> bool:
         path = self.folder / RUN
-        return path.is_file() and path.read_text() == self._identity
+        either = (False, True) if self.mixed is None else (self.mixed,)
+        return path.is_file() and path.read_text() in map(self._identity, either)
 
     def clear(self, *patterns: str) -> None:
         """Remove files of the folder."""
@@ -226,7 +228,7 @@ class _Run:
             groups = [{"params": list(module.head.parameters()), "lr": recipe.learning_rate}]
             outcomes["head"] = self._stage(prefix, "head", _Classify(module), groups, recipe.head_epochs, *rows, stops)
         if recipe.first is not None and _wanted(stops, "trunk"):
-            tail = Tail(module, recipe.first)
+            tail = Tail(module, recipe.first, mixed=bool(self.mixed))
             rows = (self._tail_rows(tail, images, self.data.spec.views), self._tail_rows(tail, self.data.val, 1))
             groups = tail.groups(recipe.learning_rate, recipe.trunk_factor, recipe.layer_decay)
             outcomes["trunk"] = self._stage(prefix, "trunk", tail, groups, recipe.epochs, *rows, stops)
@@ -237,7 +239,7 @@ class _Run:
         val: Rows, stops: dict[str, int] | None,
     ) -> Outcome:  # fmt: skip
         stage = Stage(prefix + name, model, groups, epochs, self.recipe, train, val, self.folder, self.log,
-                      device=self.place, mixed=bool(self.mixed), stop=stops[name] if stops else None)  # fmt: skip
+                      device=self.place, stop=stops[name] if stops else None)  # fmt: skip
         shown = progress_bar(epochs, "epoch", f"finetune {prefix}{name}", shown=self.progress)
         keeping = keeping_memory() if self.place.type == "cpu" else nullcontext()
         with advising_smaller_batches(), shown as bar, keeping:
@@ -269,6 +271,12 @@ class _Classify(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Logits of pooled features (n, columns)."""
         return self.module.classify(features)
+
+
+def _mixed_pays(place: torch.device) -> bool:
+    if place.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return place.type == "cpu" and bf16_pays()
 
 
 def _rows(images: Images, *inputs: object) -> Rows:

@@ -1,5 +1,7 @@
 """The part of a classifier that is trained: from what the frozen layers give, to logits."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,9 @@ class Tail(nn.Module):
         Its trunk's layers from ``first`` on, its normalizer and its head are trained.
     first : int
         The first layer that is trained, by torchvision's number.
+    mixed : bool
+        Run the trunk's convolutions in bfloat16 where that is safe. The head, which is little work, stays in float32
+        and decides as scikit-learn's does.
 
     Attributes
     ----------
@@ -33,10 +38,10 @@ class Tail(nn.Module):
         If the trunk ends before ``first``.
     """
 
-    def __init__(self, module: ImageClassifier, first: int) -> None:
+    def __init__(self, module: ImageClassifier, first: int, *, mixed: bool = False) -> None:
         super().__init__()
         check_reach(module.spec, first)
-        self.module, self.first = module, first
+        self.module, self.first, self.mixed = module, first, mixed
         self.boundary = frozen_block(first)
         self.start = BLOCKS[self.boundary - 1].stop if self.boundary else 0
         self.trained = tuple(block for block in module.spec.blocks if block > self.boundary)
@@ -52,7 +57,8 @@ class Tail(nn.Module):
         # By where it begins and not by its type: mixed images are no bytes any more.
         x = x if self.boundary else self.module.preprocess(x)
         # Frozen layers after the boundary are in no graph: neither their input nor their weights ask for a gradient.
-        tapped = self.module.trunk(x, self.start)
+        with torch.autocast(x.device.type, torch.bfloat16) if self.mixed else nullcontext():
+            tapped = self.module.trunk(x, self.start)
         spec = self.module.spec
         pooled = pool_taps(tapped, spec.select(blocks=self.trained)) if self.trained else {}
         named = {feature_name(*pair): features[:, self._columns[feature_name(*pair)]] for pair in spec.features}

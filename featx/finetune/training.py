@@ -4,7 +4,6 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +81,10 @@ class Stage:
 
     def __init__(
         self, name: str, model: nn.Module, groups: list[dict[str, Any]], epochs: int, recipe: Recipe, train: Rows,
-        val: Rows, folder: Path, log: Log, *, device: torch.device, mixed: bool = False, stop: int | None = None,
+        val: Rows, folder: Path, log: Log, *, device: torch.device, stop: int | None = None,
     ) -> None:  # fmt: skip
         self.name, self.model, self.epochs, self.recipe = name, model, epochs, recipe
-        self.train, self.val, self.log, self.device, self.mixed = train, val, log, device, mixed
-        self.stop = stop
+        self.train, self.val, self.log, self.device, self.stop = train, val, log, device, stop
         self._trained = model
         self._path = folder / f"{name}.pt"
         self._parameters = [p for group in groups for p in group["params"]]
@@ -176,14 +174,10 @@ class Stage:
         """Logits with a column a class, and labels, on the device; one logit is that of the second of two classes."""
         # Halves are moved as such, and become float32 where they are used.
         moved = [x.to(self.device) for x in inputs]
-        with self._autocast():
-            logits = model(*(x.float() if x.dtype == torch.float16 else x for x in moved)).float()
+        logits = model(*(x.float() if x.dtype == torch.float16 else x for x in moved))
         if logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         return logits, labels.to(self.device)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16) if self.mixed else nullcontext()
 
     def _batches(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Row numbers in batches: one view of each image, images in random order."""
