@@ -13,7 +13,8 @@ faster than Winograd's algorithm in float32: 2.4 times they are on an EPYC with 
 def winograd_pays() -> bool:
     """Whether 3 × 3 convolutions by Winograd's algorithm are known to be faster here than direct ones.
 
-    With AVX2 they are, twofold, and with AVX-512 as well, as measured on an EPYC. They have not been measured on ARM.
+    With AVX2 they are, twofold, and with AVX-512 as well: both were measured on EPYCs, and Intel's are taken to be
+    alike. ARM has not been measured.
     """
     return _features().get("AVX2", False)
 
