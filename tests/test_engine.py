@@ -356,14 +356,40 @@ def test_numpy_tells_of_the_extension_that_decides():
 
 
 @pytest.mark.parametrize(
-    ("listed", "seconds", "pays"),
-    [(True, {torch.float32: 4, torch.bfloat16: 2}, True), (True, {torch.float32: 2, torch.bfloat16: 4}, False),
-     (True, {torch.float32: 3, torch.bfloat16: 2}, False), (False, {}, False)],
+    ("capability", "seconds", "pays"),
+    [("AVX512", {torch.float32: 4, torch.bfloat16: 2}, True), ("AVX512", {torch.float32: 2, torch.bfloat16: 4}, False),
+     ("AVX512", {torch.float32: 3, torch.bfloat16: 2}, False), ("AVX2", {}, False)],
 )  # fmt: skip
-def test_bf16_pays_where_the_processor_has_it_and_is_fast_at_it(monkeypatch, listed, seconds, pays):
-    monkeypatch.setattr(processor, "_features", lambda: {"AVX512BF16": listed})
-    monkeypatch.setattr(processor, "_seconds", lambda compute: seconds[compute().dtype])
+def test_bf16_pays_where_the_processor_is_fast_at_it(monkeypatch, capability, seconds, pays):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(processor, "repeat", lambda code, **given: [9, seconds[given["globals"]["x"].dtype]])
+    monkeypatch.setattr(processor, "SIDE", 2)
     assert processor.bf16_pays() == pays
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision", "hint"),
+    [(["FP32", "BF16"], "fp16", "f32"), (["FP32", "FP16"], "fp16", "f16"), (["FP32"], "bf16", "bf16"),
+     (["FP32", "BF16"], "fp32", "f32")],
+)  # fmt: skip
+def test_openvino_takes_no_bfloat16_for_float16(oxford, monkeypatch, capabilities, precision, hint):
+    asked = {}
+
+    class Asked(Exception):
+        pass
+
+    class Core:
+        def get_property(self, device, name):
+            return {("CPU", "OPTIMIZATION_CAPABILITIES"): capabilities}[device, name]
+
+        def compile_model(self, model, device, options):
+            asked.update(options)
+            raise Asked
+
+    monkeypatch.setattr("featx.engines.openvino_engine._core", Core)
+    with pytest.raises(Asked):
+        OpenVINOEngine(oxford, ExtractSpec(size=32, blocks=(1,), precision=precision))(random_images(1, 32))
+    assert asked["INFERENCE_PRECISION_HINT"] == hint
 
 
 @pytest.mark.parametrize(
