@@ -25,14 +25,13 @@ from extract import CONTENDERS, PEERS_PYTHON
 from reporting import described, machine, present, say, spread, table
 
 from featx.bridge import to_torch
-from featx.engines.processor import bf16_pays, winograd_pays
-from featx.engines.winograd import use_winograd
 from featx.evaluate import evaluate
 from featx.extract import extract
 from featx.figure import make_figure
 from featx.finetune import RUN, Recipe, finetune
 from featx.finetune.log import Log
 from featx.finetune.memory import keeping_memory
+from featx.finetune.placement import lay_out, mixed_pays
 from featx.finetune.tail import Tail
 from featx.finetune.training import Rows, Stage
 from featx.fit import fit
@@ -54,9 +53,9 @@ RAW = {"head": "softmax", "blocks": (5,), "C": 0.1, "normalize": "none"}
 def epoch_seconds(work: Path, store: Path, images: int = 1088) -> float:
     """One epoch of featx's second stage at 224 px, block 5 from cached activations; the first is not timed."""
     model = fit(store, head="softmax", blocks=(5,), C=1.0, column="split_0")
-    tail, rng = Tail(to_torch(model), 24, mixed=bf16_pays()), np.random.default_rng(0)
-    if winograd_pays() and not tail.mixed:
-        use_winograd(tail.module.trunk)
+    place, rng = torch.device("cpu"), np.random.default_rng(0)
+    tail = Tail(to_torch(model), 24, mixed=mixed_pays(place))
+    lay_out(tail.module.trunk, place, mixed=tail.mixed)
     boundary = rng.random((images, 512, 14, 14), np.float32).astype(np.float16)
     features = np.zeros((images, sum(model.spec.widths.values())), np.float32)
     rows = Rows((boundary, features), rng.integers(0, len(model.classes), images), np.arange(images))
@@ -64,7 +63,7 @@ def epoch_seconds(work: Path, store: Path, images: int = 1088) -> float:
     folder.mkdir(exist_ok=True)
     recipe = Recipe(val_size=0.2)
     stage = Stage("epoch", tail, tail.groups(1e-3, 0.01, 1.0), 2, recipe, rows, rows, folder, Log(folder),
-                  device=torch.device("cpu"))  # fmt: skip
+                  device=place)  # fmt: skip
     with keeping_memory():
         stage._train_epoch(1)
         began = time.perf_counter()

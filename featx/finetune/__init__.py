@@ -15,13 +15,12 @@ from torch import nn
 from featx.atomic import blaming
 from featx.bridge import ImageClassifier, from_torch
 from featx.engines import Engine, make_engine
-from featx.engines.processor import bf16_pays, winograd_pays
 from featx.engines.torch_engine import find_device
-from featx.engines.winograd import use_winograd
 from featx.errors import ModelError
 from featx.finetune.boundary import INDEX, LOCK, ROWS, Boundary
 from featx.finetune.log import Log
 from featx.finetune.memory import advising_smaller_batches, keeping_memory
+from featx.finetune.placement import lay_out, mixed_pays
 from featx.finetune.processes import is_first, joined, own_device, wait
 from featx.finetune.recipe import Recipe
 from featx.finetune.start import Data, Images, check_recipe, head_of, logit_scale, make_module, read_data
@@ -188,7 +187,7 @@ class _Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self._goes_on():
                 self.clear("*.pt", "log.*")
-                mixed = _mixed_pays(self.place) if self.mixed is None else self.mixed
+                mixed = mixed_pays(self.place) if self.mixed is None else self.mixed
                 (self.folder / RUN).write_text(self._identity(mixed))
             # What a killed process left half-written.
             self.clear(".*.tmp")
@@ -218,10 +217,7 @@ class _Run:
         """Both stages on some images, from ``base`` with logits × ``scale``; with ``stops``, just so many epochs."""
         recipe = self.recipe
         module = make_module(base, self.weights, scale, recipe).to(self.place)
-        if self.place.type == "cuda":
-            module.trunk.to(memory_format=torch.channels_last)  # the order in which its convolutions are fastest
-        elif self.place.type == "cpu" and not self.mixed and winograd_pays():
-            use_winograd(module.trunk)
+        lay_out(module.trunk, self.place, mixed=bool(self.mixed))
         outcomes = {}
         if recipe.head_epochs and _wanted(stops, "head"):
             rows = (_rows(images, images.features), _rows(self.data.val, self.data.val.features))
@@ -271,12 +267,6 @@ class _Classify(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Logits of pooled features (n, columns)."""
         return self.module.classify(features)
-
-
-def _mixed_pays(place: torch.device) -> bool:
-    if place.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return place.type == "cpu" and bf16_pays()
 
 
 def _rows(images: Images, *inputs: object) -> Rows:
