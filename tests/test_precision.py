@@ -44,10 +44,16 @@ def int8(oxford):
     return dataclasses.replace(SPEC, calibration=calibrate(oxford, SPEC, random_images(6, 32)).bounds)
 
 
-def test_bounds_are_the_largest_inputs_and_features_those_of_fp32(oxford):
-    found = calibrate(oxford, SPEC, random_images(6, 32))
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_bounds_are_the_largest_inputs_and_features_those_of_fp32(oxford, monkeypatch, engine):
+    """By OpenVINO where it is installed, in batches of four whose rest is no other image, and elsewhere by torch."""
+    other = "torch" if engine == "openvino" else "openvino"
+    monkeypatch.setattr("featx.engines.calibration.find_spec", lambda name: name == engine or None)
+    monkeypatch.setattr(f"featx.engines.{other}_engine.largest_inputs", None)
+    images = random_images(6, 32) // 5 + 100  # so grey that any black one would have the largest inputs
+    found = calibrate(oxford, SPEC, images)
     preprocessing = PREPROCESSINGS["oxford"]
-    x = Normalize(preprocessing.mean, preprocessing.std)(torch.from_numpy(random_images(6, 32)).permute(0, 3, 1, 2))
+    x = Normalize(preprocessing.mean, preprocessing.std)(torch.from_numpy(images).permute(0, 3, 1, 2))
     largest = []
     with torch.inference_mode():
         for layer in Trunk.from_tensors(oxford.tensors, (1, 2, 3, 4, 5)).features:
@@ -55,7 +61,7 @@ def test_bounds_are_the_largest_inputs_and_features_those_of_fp32(oxford):
                 largest.append(float(x.abs().max()))
             x = layer(x)
     np.testing.assert_allclose(found.bounds, largest, rtol=1e-4)
-    plain = TorchEngine(oxford, FP32, "cpu")(random_images(6, 32))
+    plain = TorchEngine(oxford, FP32, "cpu")(images)
     assert list(found.features) == ["block1_avg", "block3_avg"]
     for name, values in found.features.items():
         assert relative_error(values, plain[name]) < 1e-4
@@ -124,7 +130,7 @@ def test_extract_calibrates_once_and_takes_it_along(photos, tmp_path, monkeypatc
     assert model.spec.calibration == bounds
     assert next(predict(model, [photos / "red" / "0.png"])).classes == ("red",)
     # What is there is taken over, and nothing is calibrated anew.
-    monkeypatch.setattr("featx.engines.calibration.calibrate", None)
+    monkeypatch.setattr("featx.extract.precision.calibrate", None)
     draw(0, 99).save(photos / "red" / "new.png")
     for precision in ("auto", "int8"):
         report = extract(photos, output, FP32, precision=precision)

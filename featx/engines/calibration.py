@@ -1,21 +1,18 @@
 """Calibration for int8: how large the inputs of each convolution get over a sample of images, and how far int8 is."""
 
 import dataclasses
+from importlib.util import find_spec
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from featx.blocks import BLOCK_NUMBERS, CONVOLUTIONS
+from featx.blocks import BLOCK_NUMBERS
 from featx.engines import Engine
-from featx.engines.trunk import Normalize, Trunk, pool_taps, put_before_convolutions
 from featx.errors import EngineError
-from featx.spec import PREPROCESSINGS, ExtractSpec
+from featx.spec import ExtractSpec
 from featx.weights import TrunkWeights
 
 MIN_COSINE = 0.99
 """The least mean cosine to fp32 of each feature over the sample."""
-BATCH = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,25 +23,22 @@ class Calibration:
     features: dict[str, np.ndarray]
 
 
-@torch.inference_mode()
 def calibrate(weights: TrunkWeights, spec: ExtractSpec, images: np.ndarray) -> Calibration:
     """Find the largest absolute input of each convolution over images, uint8 (n, size, size, 3), in one fp32 pass.
 
     The maximum, since clipping the few largest values, by a percentile or by the mean over images, cost block 5 more
-    than finer steps gave back. Always all 13, whatever is tapped, so that equal samples give equal bounds.
+    than finer steps gave back. Always all 13, whatever is tapped, so that equal samples give equal bounds, as far as
+    float32 rounds alike: OpenVINO finds them where it is installed, which computes int8 there and spares the seconds
+    that importing torch takes, and torch elsewhere.
     """
-    preprocessing = PREPROCESSINGS[spec.preprocessing]
-    normalize = Normalize(preprocessing.mean, preprocessing.std)
-    trunk = Trunk.from_tensors(weights.tensors, BLOCK_NUMBERS).eval().to(memory_format=torch.channels_last)
-    watches = [_Watch() for _ in CONVOLUTIONS]
-    put_before_convolutions(trunk, watches)
-    batches = []
-    for start in range(0, len(images), BATCH):
-        x = normalize(torch.from_numpy(images[start : start + BATCH]).permute(0, 3, 1, 2))
-        batches.append(pool_taps(trunk(x), spec))
-    features = {name: torch.cat([batch[name] for batch in batches]).numpy() for name in spec.widths}
+    if find_spec("openvino"):
+        from featx.engines.openvino_engine import largest_inputs
+    else:
+        from featx.engines.torch_engine import largest_inputs
+    whole = dataclasses.replace(spec, blocks=BLOCK_NUMBERS, precision="fp32", calibration=())
+    largest, features = largest_inputs(weights, whole, images)
     # An input that is zero throughout has no range, and needs none.
-    return Calibration(tuple(watch.largest or 1.0 for watch in watches), features)
+    return Calibration(tuple(bound or 1.0 for bound in largest), {name: features[name] for name in spec.widths})
 
 
 def check_agreement(engine: Engine, images: np.ndarray, reference: dict[str, np.ndarray]) -> dict[str, float]:
@@ -68,14 +62,3 @@ def check_agreement(engine: Engine, images: np.ndarray, reference: dict[str, np.
 def _cosine(values: np.ndarray, reference: np.ndarray) -> float:
     norms = np.linalg.norm(values, axis=1) * np.linalg.norm(reference, axis=1)
     return float(((values * reference).sum(1) / np.maximum(norms, 1e-12)).mean())
-
-
-class _Watch(nn.Module):
-    """Passes on what it is given, and remembers the largest absolute value of it."""
-
-    largest = 0.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The same tensor."""
-        self.largest = max(self.largest, float(x.abs().amax()))
-        return x

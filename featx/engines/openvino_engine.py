@@ -54,19 +54,22 @@ class OpenVINOEngine(BatchedEngine):
 
     def _model(self, rows: int) -> ov.CompiledModel:
         if rows not in self._compiled:
-            options: dict[str, object] = {
-                "INFERENCE_PRECISION_HINT": _hint(self.spec.precision),
-                "PERFORMANCE_HINT": "LATENCY",
-                # Each process would bind its threads to the same first cores: two workers of a machine to one.
-                "ENABLE_CPU_PINNING": False,
-            }
-            options.update(self._threads)
+            options = {**_options(self.spec.precision), **self._threads}
             model = build_model(self._weights, self.spec, rows)
             self._compiled[rows] = _core().compile_model(model, "CPU", options)
         return self._compiled[rows]
 
     def _out_of_memory(self, error: Exception) -> bool:
         return super()._out_of_memory(error) or "bad_alloc" in str(error) or "allocate" in str(error)
+
+
+def _options(precision: str) -> dict[str, object]:
+    return {
+        "INFERENCE_PRECISION_HINT": _hint(precision),
+        "PERFORMANCE_HINT": "LATENCY",
+        # Each process would bind its threads to the same first cores: two workers of a machine to one.
+        "ENABLE_CPU_PINNING": False,
+    }
 
 
 def _hint(precision: str) -> str:
@@ -105,6 +108,26 @@ def build_model(weights: TrunkWeights, spec: ExtractSpec, rows: int) -> ov.Model
         if block.number in spec.blocks:
             outputs += [_pool(x, how, feature_name(block.number, how)) for how in spec.pools]
     return ov.Model(outputs, [images], "vgg16")
+
+
+def largest_inputs(
+    weights: TrunkWeights, spec: ExtractSpec, images: np.ndarray
+) -> tuple[list[float], dict[str, np.ndarray]]:
+    """The largest absolute input of each convolution over some images, and their features, at a spec of fp32."""
+    rows = min(FEW, len(images))
+    model = build_model(weights, spec, rows)
+    inputs = [node.input_value(0) for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+    largest = [ops.result(ops.reduce_max(ops.abs(x), np.arange(4))) for x in inputs]
+    watched = ov.Model([*model.get_results(), *largest], model.get_parameters(), "watched")
+    compiled = _core().compile_model(watched, "CPU", _options(spec.precision))
+    found = []
+    for start in range(0, len(images), rows):
+        # Where a batch is not filled, some images once more: in any other, inputs might be larger.
+        batch = images[np.arange(start, start + rows) % len(images)]
+        found.append([values.copy() for values in compiled(batch).values()])
+    columns = list(zip(*found, strict=True))
+    features = {name: np.concatenate(parts)[: len(images)] for name, parts in zip(spec.widths, columns, strict=False)}
+    return [float(np.max(parts)) for parts in columns[len(features) :]], features
 
 
 def _quantize(x: ov.Output, kernel: np.ndarray, ends: tuple[float, float]) -> tuple[ov.Node, ov.Node]:

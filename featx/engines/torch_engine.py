@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from featx.engines.batching import BatchedEngine
 from featx.engines.cuda import FusedTrunk, Replayed
-from featx.engines.trunk import Normalize, Trunk, pool_taps, quantize_trunk
+from featx.engines.trunk import Normalize, Trunk, pool_taps, put_before_convolutions, quantize_trunk
 from featx.errors import EngineError
 from featx.spec import PREPROCESSINGS, ExtractSpec
 from featx.weights import TrunkWeights
@@ -14,6 +14,8 @@ from featx.weights import TrunkWeights
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 """What the trunk computes in; int8 is computed on its steps, in floats: the same values, not faster."""
 BATCH_SIZES = {"cpu": 16, "mps": 32, "cuda": 128}
+WATCHED = 4
+"""Images a pass while the inputs of convolutions are watched, each of which is passed over once more."""
 
 
 def find_device(name: str = "auto") -> torch.device:
@@ -98,6 +100,35 @@ class TorchEngine(BatchedEngine):
         if self.device.type == "cuda":
             self._replayed = None  # it is of the larger batch, and has that much memory
             torch.cuda.empty_cache()
+
+
+@torch.inference_mode()
+def largest_inputs(
+    weights: TrunkWeights, spec: ExtractSpec, images: np.ndarray
+) -> tuple[list[float], dict[str, np.ndarray]]:
+    """The largest absolute input of each convolution over some images, and their features, on the CPU."""
+    preprocessing = PREPROCESSINGS[spec.preprocessing]
+    normalize = Normalize(preprocessing.mean, preprocessing.std)
+    trunk = Trunk.from_tensors(weights.tensors, spec.blocks).eval().to(memory_format=torch.channels_last)
+    watches = [_Watch() for layer in trunk.features if isinstance(layer, nn.Conv2d)]
+    put_before_convolutions(trunk, watches)
+    batches = []
+    for start in range(0, len(images), WATCHED):
+        x = normalize(torch.from_numpy(images[start : start + WATCHED]).permute(0, 3, 1, 2))
+        batches.append(pool_taps(trunk(x), spec))
+    features = {name: torch.cat([batch[name] for batch in batches]).numpy() for name in spec.widths}
+    return [watch.largest for watch in watches], features
+
+
+class _Watch(nn.Module):
+    """Passes on what it is given, and remembers the largest absolute value of it."""
+
+    largest = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same tensor."""
+        self.largest = max(self.largest, float(x.abs().amax()))
+        return x
 
 
 def lacks_memory(error: Exception) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from featx.engines import Engine
+from featx.engines.calibration import calibrate, check_agreement
 from featx.engines.choice import fastest_precision
 from featx.errors import ImageError
 from featx.images import Listing
@@ -55,9 +56,6 @@ def settle_precision(
         return Settled(spec)
     if found and found.calibration:
         return Settled(dataclasses.replace(spec, calibration=found.calibration))
-    # torch is imported only where there is something to calibrate.
-    from featx.engines.calibration import calibrate, check_agreement
-
     images = sample(spec)
     calibration = calibrate(trunk, spec, images)
     spec = dataclasses.replace(spec, calibration=calibration.bounds)
