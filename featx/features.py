@@ -17,7 +17,7 @@ from featx.engines import Engine, make_engine
 from featx.engines.streaming import feature_parts
 from featx.errors import DataError, ImageError
 from featx.extract import extract
-from featx.images import from_array, list_images, prepare, to_rgb
+from featx.images import from_array, list_images, load_upright, prepare
 from featx.spec import ExtractSpec
 from featx.store import Store
 from featx.weights import load_trunk
@@ -102,7 +102,8 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like of n paths, or of n images
-            Paths as str or Path; images as uint8 arrays (height, width), (height, width, 1, 3 or 4), or PIL images.
+            Paths as str or Path; images as uint8 arrays (height, width), (height, width, 1, 3 or 4), or PIL images,
+            which are turned as their EXIF orientation says, as files are.
 
         Raises
         ------
@@ -217,4 +218,4 @@ def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _rgb(image: Any) -> Image.Image:
-    return to_rgb(image) if isinstance(image, Image.Image) else from_array(np.asarray(image))
+    return load_upright(image).image if isinstance(image, Image.Image) else from_array(np.asarray(image))

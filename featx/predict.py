@@ -1,6 +1,7 @@
 """Predict: classes of images, or of a store's rows, by a saved model."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from featx.engines.golden import check_golden
 from featx.engines.streaming import feature_parts
 from featx.errors import SpecError
 from featx.images import MAX_PIXELS, Listing, list_images
+from featx.images.files import is_url
+from featx.images.formats import picture_suffixes, suffix_of
 from featx.model import Model
 from featx.progress import progress_bar
 from featx.store import Store, is_store
@@ -92,27 +95,44 @@ def predict(
     augment = (DEFAULT_TTA if tta > 1 else "") if augment is None else augment
     spec = dataclasses.replace(model.spec, views=tta, augment=augment, fill=fill, view_seed=view_seed)
     # All are listed before the first is computed, so that a wrong name is told at once.
-    listings = [None if is_store(source) else list_images(source) for source in sources]
+    listings = [None if is_store(source) else list_images(source, labeled=False) for source in sources]
     if any(listing is not None for listing in listings):
         trunk = load_for(model.spec, weights, model.path)
         runner = make_engine(trunk, spec, device, batch_size, engine)
         check_golden(runner, model.golden, "the model")
-    for source, listing in zip(sources, listings, strict=True):
+    for source, listing in _files_joined(sources, listings):
         if listing is None:
             yield from _of_store(model, Path(source), top, tta)
             continue
-        yield from (_failed(listing, *failure) for failure in listing.failures)
+        yield from (Prediction(listing.full_name(path), reason=reason) for path, reason in listing.failures)
+        names = map(listing.full_name, listing.paths)
         with progress_bar(len(listing), "image", f"predict {source}", shown=progress) as bar:
             for part in feature_parts(
                 runner, listing, range(len(listing)), workers or os.cpu_count() or 1, max_pixels, bar.update
             ):
+                reasons = {listing.full_name(path): reason for path, reason in part.failures}
                 paths = [listing.full_name(path) for path in part.paths[::tta]]
-                yield from _decide(model, paths, np.hstack(list(part.features.values())), top, tta)
-                yield from (_failed(listing, *failure) for failure in part.failures)
+                decided = _decide(model, paths, np.hstack(list(part.features.values())), top, tta)
+                for name in itertools.islice(names, len(paths) + len(part.failures)):
+                    yield Prediction(name, reason=reasons[name]) if name in reasons else next(decided)
 
 
-def _failed(listing: Listing, path: str, reason: str) -> Prediction:
-    return Prediction(listing.full_name(path), reason=reason)
+def _files_joined(
+    sources: Sequence[str | Path], listings: Sequence[Listing | None]
+) -> Iterator[tuple[str | Path, Listing | None]]:
+    """Sources and their listings; image files that stand together are one, so that they are computed together."""
+
+    def is_file(pair: tuple[str | Path, Listing | None]) -> bool:
+        source, listing = pair
+        a_file = listing is not None and not is_url(source) and Path(source).is_file()
+        return a_file and suffix_of(str(source)) in picture_suffixes()
+
+    for files, group in itertools.groupby(zip(sources, listings, strict=True), is_file):
+        pairs = list(group)
+        if files and len(pairs) > 1:
+            yield f"{len(pairs)} files", list_images([source for source, _ in pairs])
+        else:
+            yield from pairs
 
 
 def _of_store(model: Model, path: Path, top: int | None, tta: int) -> Iterator[Prediction]:

@@ -86,7 +86,7 @@ def search(
         spec = opened.spec.plain.select(blocks or opened.spec.blocks[-LAST_BLOCKS:], pools)
         runner = make_engine(load_for(spec, weights), spec, device, batch_size, engine)
         check_golden(runner, opened.golden, str(store))
-        listing = list_images(images)
+        listing = list_images(images, labeled=False)
         yield from ((listing.full_name(path), reason) for path, reason in listing.failures)
         plain = np.flatnonzero(opened.views == 0)
         rows, _ = opened.images()

@@ -96,7 +96,7 @@ class StandIn(BatchedEngine):
     """Features that are multiples of a picture's mean."""
 
     def __init__(self, spec: object) -> None:
-        self.spec, self.batch_size = spec, 4
+        super().__init__(spec, 4)
 
     def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
         mean = images.astype(np.float32).mean((1, 2, 3))[:, np.newaxis]

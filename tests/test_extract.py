@@ -18,6 +18,7 @@ from featx.engines import streaming
 from featx.engines.golden import relative_error
 from featx.errors import ImageError, ListingError, SpecError, SpecMismatch, StoreError, StoreExists
 from featx.extract import _found, extract
+from featx.extract.update import read_parts
 from featx.images.loading import load_images
 from featx.spec import ExtractSpec
 from featx.store import PartFolder, Store
@@ -147,6 +148,36 @@ def test_strict_stops_at_the_first_bad_image_and_resumes(photos, tmp_path):
     assert not (tmp_path / "photos.h5").exists()
     (photos / "red" / "x.png").unlink()
     assert extract(photos, tmp_path / "photos.h5", SPEC).rows == 24
+
+
+def test_strict_takes_no_image_that_cannot_be_listed(photos, tmp_path):
+    draw(0, 1).save(photos / "loose.png")
+    with pytest.raises(ImageError, match=r"loose\.png: lies beside the class folders, in none of them; without --str"):
+        extract(photos, tmp_path / "photos.h5", SPEC, strict=True)
+    assert leftovers(tmp_path) == []
+
+
+def test_what_failed_before_a_stop_is_tried_again(photos, tmp_path, monkeypatch):
+    """So that strict does not pass over it, and what was mended meanwhile is in the store, as if never stopped."""
+    whole, output, bad = tmp_path / "whole.h5", tmp_path / "photos.h5", photos / "blue" / "0.png"
+    extract(photos, whole, SPEC)
+    good = bad.read_bytes()
+    bad.write_bytes(b"")
+    with monkeypatch.context() as patch:
+        patch.setattr("featx.extract.finish", None)
+        with pytest.raises(TypeError):
+            extract(photos, output, SPEC)
+        with pytest.raises(TypeError):  # It fails again, once.
+            extract(photos, output, SPEC)
+        with pytest.raises(ImageError, match=r"blue/0\.png: empty file"):
+            extract(photos, output, SPEC, strict=True)
+        with PartFolder(output) as folder:
+            assert read_parts(folder).failures == [("blue/0.png", "empty file")]
+    bad.write_bytes(good)
+    report = extract(photos, output, SPEC, strict=True)
+    assert (report.rows, report.failures) == (24, [])
+    np.testing.assert_allclose(read(output)[1], read(whole)[1], rtol=1e-3, atol=1e-3)
+    assert read(output)[0] == read(whole)[0]
 
 
 def test_nothing_but_bad_images_is_an_error(tmp_path):
@@ -314,7 +345,8 @@ def test_a_stopped_run_goes_on_from_its_parts(photos, tmp_path, monkeypatch, par
         lambda listing, rows, *args: load_images(listing, (counted.append(row) or row for row in rows), *args),
     )
     extract(photos, tmp_path / "photos.h5", SPEC)
-    assert len(counted) == 25 - 8 * parts
+    # Row 8, which failed in the second part, is tried again.
+    assert sorted(counted) == sorted([*range(8 * parts, 25), *[8] * (parts > 1)])
     assert (tmp_path / "photos.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 

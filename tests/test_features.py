@@ -1,10 +1,11 @@
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import draw
-from PIL import Image
+from PIL import Image, ImageOps
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -49,6 +50,11 @@ def test_images_equal_their_files(paths):
     opened = [Image.open(path) for path in paths[:3]]
     np.testing.assert_allclose(transformer.transform(opened), expected, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(transformer.transform(np.stack(opened)), expected, rtol=1e-4, atol=1e-3)
+    turned = opened[0].transpose(Image.Transpose.ROTATE_90)
+    turned.getexif()[0x0112] = 6
+    np.testing.assert_allclose(transformer.transform([turned]), expected[:1], rtol=1e-4, atol=1e-3)
+    upright = ImageOps.exif_transpose(turned)
+    np.testing.assert_allclose(transformer.transform([upright]), expected[:1], rtol=1e-4, atol=1e-3)
     gray = np.asarray(opened[0])[..., 0]
     assert transformer.transform([gray]).shape == (1, 128)
 
@@ -83,6 +89,15 @@ def test_it_loads_nothing_until_it_transforms(paths):
     _shared_engine.cache_clear()
     clone(VGG16Features(size=32)).fit(paths)
     assert _shared_engine.cache_info().currsize == 0
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino", "ncnn"])
+def test_threads_may_share_a_trunk(paths, engine):
+    transformer = VGG16Features(blocks=(1,), size=32, engine=engine).fit(paths)
+    alone = transformer.transform(paths)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(transformer.transform, [paths] * 8):
+            np.testing.assert_array_equal(found, alone)
 
 
 def test_equal_transformers_share_one_trunk(paths):

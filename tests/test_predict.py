@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conftest import SPEC, draw, fill
 
+from featx.engines.batching import BatchedEngine
 from featx.errors import ListingError, SpecMismatch, StoreError, WeightsError
 from featx.evaluate import evaluate
 from featx.extract import extract
@@ -33,6 +34,38 @@ def test_predictions_are_in_the_order_of_their_sources(model, shared_store, shar
     found = [p.path for p in predict(model, [one, shared_store, other])]
     assert (found[0], found[-1]) == (str(one), str(other))
     assert len(found) == 2 + 36
+
+
+def test_files_that_stand_together_are_computed_together(model, shared_photos, tmp_path, monkeypatch):
+    """And still in their order, the bad ones among them, whatever their names and however often."""
+    (tmp_path / "bad.png").write_bytes(b"")
+    (tmp_path / "of.png").mkdir()
+    draw(0, 1).save(tmp_path / "of.png" / "in it.png")
+    photos = [shared_photos / "red" / "3.png", tmp_path / "bad.png", shared_photos / "blue" / "1.png"]
+    monkeypatch.chdir(shared_photos)
+    sources = [*map(str, photos), "./red/3.png", str(photos[0]), tmp_path / "of.png", photos[2]]
+    passes, compute = [], BatchedEngine.__call__
+    monkeypatch.setattr(BatchedEngine, "__call__", lambda engine, x: passes.append(len(x)) or compute(engine, x))
+    found = list(predict(model, sources))
+    assert [p.path for p in found] == [
+        *map(str, photos), "red/3.png", str(photos[0]), str(tmp_path / "of.png" / "in it.png"), str(photos[2])
+    ]  # fmt: skip
+    assert [bool(p.reason) for p in found] == [False, True, False, False, False, False, False]
+    assert [p.classes for p in found if not p.reason] == [("red",), ("blue",), ("red",), ("red",), ("red",), ("blue",)]
+    assert passes[-3:] == [4, 1, 1]  # before them, the model's golden images
+
+
+def test_images_are_predicted_wherever_they_lie(model, tmp_path):
+    """What would be no class, beside class folders or in one of an impossible name, is an image all the same."""
+    fill(tmp_path / "photos", each=1)
+    draw(0, 1).save(tmp_path / "photos" / "loose.png")
+    (tmp_path / "photos" / "a|b").mkdir()
+    draw(0, 2).save(tmp_path / "photos" / "a|b" / "1.png")
+    found = list(predict(model, [tmp_path / "photos"]))
+    assert [p.path.removeprefix(f"{tmp_path}/photos/") for p in found] == [
+        "a|b/1.png", "blue/0.png", "green/0.png", "loose.png", "red/0.png"
+    ]  # fmt: skip
+    assert not any(p.reason for p in found)
 
 
 def test_a_source_that_is_not_there_is_told_before_anything_is_computed(model, shared_store, tmp_path):

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from threading import Lock
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from featx.spec import ExtractSpec
 
 
 class BatchedEngine(ABC):
-    """Turns any number of images into features, ``batch_size`` at a time.
+    """Turns any number of images into features, ``batch_size`` at a time; threads that share it take turns.
 
     Attributes
     ----------
@@ -22,9 +23,12 @@ class BatchedEngine(ABC):
         Whether the trunk runs beside the processor rather than on it.
     """
 
-    spec: ExtractSpec
-    batch_size: int
     on_gpu: bool = False
+
+    def __init__(self, spec: ExtractSpec, batch_size: int) -> None:
+        self.spec, self.batch_size = spec, batch_size
+        # One image after the other takes all cores; and what a pass computes in is there once, not for each thread.
+        self._turn = Lock()
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Features of images.
@@ -44,7 +48,8 @@ class BatchedEngine(ABC):
         EngineError
             If not even one image fits in memory, or a feature is not finite.
         """
-        batches = list(self._batches(images))
+        with self._turn:
+            batches = list(self._batches(images))
         features = {name: np.concatenate([batch[name] for batch in batches]) for name in self.spec.widths}
         for name, values in features.items():
             if not np.isfinite(values).all():

@@ -50,9 +50,8 @@ class NcnnEngine(BatchedEngine):
     ) -> None:
         if spec.precision != "fp32":
             raise EngineError(f"the ncnn engine computes in fp32 alone, got {spec.precision}; give --engine openvino")
-        self.spec = spec
         self._threads = threads or cpu_count()  # of those that this process may use
-        self.batch_size = batch_size or IMAGES_A_THREAD * self._threads
+        super().__init__(spec, batch_size or IMAGES_A_THREAD * self._threads)
         self._net = _build(weights, spec)
         preprocessing = PREPROCESSINGS[spec.preprocessing]
         self._mean, self._std = (np.array(part, np.float32) for part in (preprocessing.mean, preprocessing.std))

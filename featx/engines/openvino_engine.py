@@ -38,9 +38,8 @@ class OpenVINOEngine(BatchedEngine):
     def __init__(
         self, weights: TrunkWeights, spec: ExtractSpec, batch_size: int | None = None, threads: int | None = None
     ) -> None:
-        self.spec = spec
+        super().__init__(spec, batch_size or BATCH_SIZE)
         self._threads = {"INFERENCE_NUM_THREADS": threads} if threads else {}
-        self.batch_size = batch_size or BATCH_SIZE
         self._weights = weights
         self._compiled: dict[int, ov.CompiledModel] = {}
 

@@ -54,10 +54,9 @@ class TorchEngine(BatchedEngine):
     def __init__(
         self, weights: TrunkWeights, spec: ExtractSpec, device: str = "auto", batch_size: int | None = None
     ) -> None:
-        self.spec = spec
         self.device = find_device(device)
+        super().__init__(spec, batch_size or BATCH_SIZES[self.device.type])
         self.on_gpu = self.device.type != "cpu"
-        self.batch_size = batch_size or BATCH_SIZES[self.device.type]
         preprocessing = PREPROCESSINGS[spec.preprocessing]
         self._dtype = DTYPES[spec.precision]
         self._normalize = Normalize(preprocessing.mean, preprocessing.std).to(self.device)

@@ -21,7 +21,7 @@ from featx.extract.shards import make_job
 from featx.extract.update import Ledger, OldStore, read_parts
 from featx.images import MAX_PIXELS, list_images
 from featx.progress import progress_bar
-from featx.scale import Cluster, Here, RayCrew, Runner, Shard, Work, engine_of, is_ray
+from featx.scale import Cluster, Here, RayCrew, Runner, Shard, Work, check_none, engine_of, is_ray
 from featx.spec import ExtractSpec
 from featx.store import PartFolder, Store, check_storage
 from featx.weights import load_trunk
@@ -59,7 +59,7 @@ def extract(
     """Run the trunk over images and keep the pooled features of its blocks in a store.
 
     An existing store of the same spec is brought up to date: images that are new, changed or failed before are
-    extracted, the others are kept. A run that was stopped goes on from its finished parts.
+    extracted, the others are kept. A run that was stopped goes on from its finished parts, and tries what failed again.
 
     Parameters
     ----------
@@ -127,6 +127,8 @@ def extract(
     spec = spec or ExtractSpec()
     trunk = load_trunk(spec.trunk, weights)
     spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
+    if strict:
+        check_none(listing.failures)
     threads = os.cpu_count() or 1 if on_ray else workers or os.cpu_count() or 1
     timings = Timings(threads, precision or spec.precision)
     work = Work(listing, output, threads, max_pixels, strict)

@@ -68,7 +68,8 @@ def read_parts(folder: PartFolder) -> Finished:
             paths.append(layout.read_texts(rows["path"]).take(np.flatnonzero(plain)))
             digests.append(rows["digest"][:].astype("S64")[plain])
             failures += layout.read_failures(file)
-    return Finished(Texts.joined(paths), np.concatenate(digests), failures)
+    # One that failed again in a later part did so once.
+    return Finished(Texts.joined(paths), np.concatenate(digests), list(dict(failures).items()))
 
 
 class Ledger:
@@ -76,8 +77,8 @@ class Ledger:
 
     The groups are planned over all images that the old store has no features of, whatever parts are there, so that
     every process that looks plans the same. Those of a ``shard`` are its own; what other shards have made is believed,
-    and of its own, as of the old store's, it is checked that files still have the bytes that were extracted; not so
-    of any parts with ``believing``.
+    and of its own, as of the old store's, it is checked that files still have the bytes that were extracted, and what
+    failed is tried again; not so of any parts with ``believing``.
     """
 
     def __init__(
@@ -101,13 +102,12 @@ class Ledger:
         found = _known(listing, done.paths, done.digests)
         self.digests = np.where(_has(self.digests), self.digests, found)
         self.digests[checked] = _still_valid(found, listing, workers, checked)[checked]
-        listed = failed >= 0
-        listed[listed] = ~_has(self.digests[failed[listed]])
-        mine_too = listed & (own[failed] | (shard is None))
-        self.failures = [failure for failure, here in zip(done.failures, mine_too, strict=True) if here]
-        self.failures += [] if shard else listing.failures
         self._tried = _has(self.digests)
-        self._tried[failed[failed >= 0]] = True
+        self.failures = [] if shard else list(listing.failures)
+        if believing:
+            still = (failed >= 0) & ~self._tried[failed]
+            self.failures += [failure for failure, here in zip(done.failures, still, strict=True) if here]
+            self._tried[failed[still]] = True
         self.groups = self.untried(mine)
         self.extracted = int((own & _has(self.digests)).sum())
 

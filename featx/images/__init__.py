@@ -1,7 +1,7 @@
 """Images: which there are, their pixels as RGB, and the pixels that a trunk sees."""
 
 from featx.images.colors import from_array, to_rgb
-from featx.images.decoding import Picture, decode
+from featx.images.decoding import Picture, decode, load_upright
 from featx.images.golden import draw_golden
 from featx.images.listing import Listing
 from featx.images.preprocessing import prepare
@@ -16,6 +16,7 @@ __all__ = [
     "draw_golden",
     "from_array",
     "list_images",
+    "load_upright",
     "prepare",
     "to_rgb",
 ]

@@ -83,7 +83,7 @@ def decoding(
             try:
                 if side is not None:
                     image.draft("RGB", (side, side))
-                picture = _load(image, upright)
+                picture = load_upright(image, upright)
             except Exception as error:
                 raise ImageError("; ".join([_reason(error, str(image.format)), *logged, *said])) from error
         yield picture
@@ -123,8 +123,11 @@ def _accepts(name: str, data: bytes) -> bool | str:
         return False
 
 
-def _load(image: ImageFile.ImageFile, upright: bool) -> Picture:
-    """Decode the pixels, convert them to RGB and turn them, if they shall be upright."""
+def load_upright(image: Image.Image, upright: bool = True) -> Picture:
+    """Load the pixels of an image that Pillow has opened, convert them to RGB and turn them, if they shall be upright.
+
+    One that `PIL.ImageOps.exif_transpose` has turned says so, and is not turned again.
+    """
     # Pillow turns a TIFF itself as it loads; elsewhere EXIF may lie behind the pixels, as in a PNG.
     before = _orientation(image) if image.format == "TIFF" else 1
     image.load()

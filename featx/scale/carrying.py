@@ -82,12 +82,18 @@ def carry_out(
     parts = group_parts(engine, work.listing, groups, work.workers, work.max_pixels, advance, timings)
     with ThreadPoolExecutor(1, thread_name_prefix="featx-write") as writer:
         for group, part in zip(groups, parts, strict=True):
-            if work.strict and part.failures:
-                raise ImageError(f"{': '.join(part.failures[0])}; without --strict it is recorded and passed over")
+            if work.strict:
+                check_none(part.failures)
             _finish(written)
             written = writer.submit(_write, folder, part, timings)
             enter(group, part)
         _finish(written)
+
+
+def check_none(failures: Sequence[tuple[str, str]]) -> None:
+    """Raise ``ImageError`` of the first of failures, of (path, reason) each."""
+    if failures:
+        raise ImageError(f"{': '.join(failures[0])}; without --strict it is recorded and passed over")
 
 
 def _finish(written: Future[None] | None) -> None:

@@ -21,7 +21,9 @@ from featx.texts import Column, Texts, encode
 KINDS = "a folder, a .csv or .parquet manifest, .tar or .parquet shards, or an image file"
 
 
-def list_images(source: str | Path | Sequence[Any] | Any, root: str | Path | None = None) -> Listing:
+def list_images(
+    source: str | Path | Sequence[Any] | Any, root: str | Path | None = None, *, labeled: bool = True
+) -> Listing:
     """List the images of a source, in an order that is always the same.
 
     Parameters
@@ -48,6 +50,8 @@ def list_images(source: str | Path | Sequence[Any] | Any, root: str | Path | Non
     root
         What the paths of a manifest or of a sequence are relative to, a folder or a URL: the manifest's own folder, or
         the current folder, unless given. Of a ``datasets.Dataset`` in memory it is the name.
+    labeled
+        Whether the folders in a folder are classes or splits. If not, images lie anywhere below it, also beside them.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def list_images(source: str | Path | Sequence[Any] | Any, root: str | Path | Non
     files, name = locate(source)
     images = None if root is None else files_below(root)
     if not name:
-        return _list_folder(files, images)
+        return _list_folder(files, images, labeled=labeled)
     if reason := _unreachable(files, name):
         raise ListingError(f"{source} must be {KINDS}, but is none: {reason}")
     suffix = suffix_of(name)
@@ -79,7 +83,7 @@ def list_images(source: str | Path | Sequence[Any] | Any, root: str | Path | Non
     raise ListingError(f"{source} must be {KINDS}, but its name ends like none of them")
 
 
-def _list_folder(files: Files, images: Files | None) -> Listing:
+def _list_folder(files: Files, images: Files | None, *, labeled: bool) -> Listing:
     if isinstance(files, LocalFiles) and is_saved(files.root):
         no_root(images, files.root)
         return load_saved(files.root)
@@ -89,7 +93,7 @@ def _list_folder(files: Files, images: Files | None) -> Listing:
         raise ListingError(f"{files.root} cannot be listed: {error}") from error
     if found.paths or not found.containers:
         no_root(images, files.root)
-        return list_folder(files, found)
+        return list_folder(files, found, labeled=labeled)
     shards = sorted(found.containers, key=encode)
     kinds = {suffix_of(shard) for shard in shards}
     if len(kinds) > 1:

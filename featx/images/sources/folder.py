@@ -14,11 +14,13 @@ LOOSE = "lies beside the class folders, in none of them"
 NO_SPLIT = "lies beside the split folders, in none of them"
 
 
-def list_folder(files: Files, found: Found) -> Listing:
+def list_folder(files: Files, found: Found, *, labeled: bool) -> Listing:
     """The images that were found below a folder; ``ListingError`` if there are none."""
     if not found.paths:
         raise ListingError(_nothing(files, found))
     found.paths.sort(key=encode)
+    if not labeled:
+        return file_listing(files, Rows(Texts.of(found.paths), Column.filled((), len(found.paths))), found)
     tops = {path.partition("/")[0] for path in found.paths if "/" in path}
     if tops <= SPLITS.keys() and "train" in tops:
         return _list_split(files, found)

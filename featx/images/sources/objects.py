@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from featx.errors import ImageError, ListingError
-from featx.images.colors import to_rgb
+from featx.images.decoding import load_upright
 from featx.images.files import check_below, files_below, no_root
 from featx.images.listing import Listing
 from featx.images.sources.facts import Collected
@@ -72,7 +72,7 @@ def _list_pictures(source: Any) -> Listing:
             picture, _ = _pair(source, row)
         data = BytesIO()
         # The plainest of all formats: the same picture gives the same bytes in every version of every library.
-        to_rgb(picture).save(data, "PPM")
+        load_upright(picture).image.save(data, "PPM")
         return data.getvalue()
 
     return Listing(name, rows, read)
