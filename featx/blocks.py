@@ -36,6 +36,10 @@ CONVOLUTIONS = tuple(layer for block in BLOCKS for layer in block.convolutions)
 """The layer numbers of all convolutions."""
 POOLS = ("avg", "max", "gem", "flat")
 """Global average, global maximum, generalised mean (p = 3; Radenović et al. 2018), all positions (C, H, W)."""
+WhichBlocks = Sequence[int] | int | str
+"""Some of the blocks as a person may give them: ``(3, 4, 5)``, ``5`` or ``"3-5"``; see `parse_blocks`."""
+WhichPools = Sequence[str] | str
+"""Some of the pools: ``("avg", "max")``, ``"avg"`` or ``"avg,max"``."""
 GEM_POWER = 3.0
 GEM_FLOOR = 1e-6
 MIN_SIZE = BLOCKS[-1].stride
@@ -105,9 +109,10 @@ def widths_of(columns: int) -> tuple[int, ...]:
     return (columns,)
 
 
-def parse_blocks(text: str | Sequence[int]) -> tuple[int, ...]:
-    """Block numbers from ``"3-5"``, ``"1,3,5"`` or a sequence, sorted; ``ValueError`` says what is wrong with it."""
+def parse_blocks(blocks: WhichBlocks) -> tuple[int, ...]:
+    """Block numbers from ``"3-5"``, ``"1,3,5"``, a number or a sequence, sorted; ``ValueError`` says what is wrong."""
     numbers: set[int] = set()
+    text = str(blocks) if hasattr(blocks, "__index__") else blocks
     for part in text.split(",") if isinstance(text, str) else map(str, text):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):

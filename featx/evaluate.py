@@ -98,7 +98,8 @@ def held_out(model: Model, store: Store, column: str | None = None) -> np.ndarra
 
     They are known by their images' bytes, whatever has come to the store, gone or got another label since. Of the
     model's own store, which has most images that it was fitted on, only rows count that its split column marks
-    ``test``, or, where there is none, labeled ones. ``column`` is the split column to go by in any store.
+    ``test`` (if it marks none so, then all but ``train``), or, where there is none, labeled ones. ``column`` is the
+    split column to go by in any store.
     """
     selection = model.info.get("selection", {})
     if model.fitted is None:
@@ -107,13 +108,23 @@ def held_out(model: Model, store: Store, column: str | None = None) -> np.ndarra
     seen, own = np.isin(images, model.fitted), 2 * np.isin(model.fitted, images).sum() > len(model.fitted)
     by = column or (selection.get("column") if own else None)
     if column or by in store.splits:
-        rows = store.rows_of("test", by or "")
+        rows = _of_test(store, by or "")
     elif own:
         rows = np.flatnonzero(store.labels >= 0)
     else:
         rows = np.arange(store.rows)
     rows = rows[~seen[rows]]
     return rows if len(rows) else None
+
+
+def _of_test(store: Store, column: str) -> np.ndarray:
+    """The rows that a split column marks ``test``; ``DataError`` if there are none.
+
+    If it marks none so, as with ``train`` and ``val`` alone, the labeled ones that it does not mark ``train``.
+    """
+    values = np.array(store.splits.get(column, ()))
+    others = np.flatnonzero((values != "train") & (store.labels >= 0)) if len(values) else values
+    return store.rows_of("test", column) if "test" in values or not len(others) else others
 
 
 def _held_out_of_equal(
@@ -123,7 +134,7 @@ def _held_out_of_equal(
     if fingerprint(store.digests[:: store.spec.views]) != model.info.get("store"):
         return np.arange(store.rows)
     if "column" in selection:
-        return store.rows_of("test", column or selection["column"])
+        return _of_test(store, column or selection["column"])
     if "test_size" not in selection:
         return None
     return holdout(store.targets, store.digests, selection["test_size"], selection["seed"])[1]

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from featx.blocks import BLOCK_NUMBERS
+from featx.blocks import BLOCK_NUMBERS, WhichBlocks, WhichPools
 from featx.engines import Engine, make_engine
 from featx.engines.streaming import feature_parts
-from featx.errors import DataError, ImageError
+from featx.errors import DataError, ImageError, SpecError
 from featx.extract import extract
 from featx.images import from_array, list_images, load_upright, prepare
 from featx.spec import ExtractSpec
@@ -23,6 +23,8 @@ from featx.store import Store
 from featx.weights import load_trunk
 
 CACHED_POOLS = ("avg", "max", "gem")
+COLORS = ((1,), (3,), (4,))
+"""Last of three sides of an array that is one picture, and not many gray ones of so few columns."""
 
 
 class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -35,10 +37,10 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     blocks : sequence of int or str
         Blocks to tap, 1 to 5, such as ``(3, 4, 5)`` or ``"3-5"``.
-    pools : sequence of str
-        How each block is pooled: ``avg``, ``max``, ``gem``, ``flat``.
+    pools : sequence of str, or str
+        How each block is pooled: ``avg``, ``max``, ``gem``, ``flat``, or ``"avg,max"``.
     size, resize, interpolation, precision, trunk
-        As in `ExtractSpec`.
+        As in `ExtractSpec`; ``int8`` needs a ``cache``.
     weights : path, optional
         A weights file to use instead of the known sources of ``trunk``.
     engine, device, batch_size, workers
@@ -62,8 +64,8 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        blocks: Sequence[int] | str = (3, 4, 5),
-        pools: Sequence[str] = ("avg",),
+        blocks: WhichBlocks = (3, 4, 5),
+        pools: WhichPools = ("avg",),
         size: int = 224,
         resize: str = "squash",
         interpolation: str = "bilinear",
@@ -139,7 +141,10 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _spec(self) -> ExtractSpec:
         names = {field.name for field in dataclasses.fields(ExtractSpec)} & self.get_params().keys()
-        return ExtractSpec(**{name: getattr(self, name) for name in names})
+        spec = ExtractSpec(**{name: getattr(self, name) for name in names})
+        if spec.precision == "int8" and self.cache is None:
+            raise SpecError("precision int8 of VGG16Features needs cache, which keeps its calibration; give a file")
+        return spec
 
     def _engine(self) -> Engine:
         return _shared_engine(self._spec(), self.weights, self.device, self.batch_size, self.engine)
@@ -182,6 +187,8 @@ def _check_cache(path: Path, spec: ExtractSpec) -> None:
 
 def _items(X: Any) -> list[Any]:
     """Paths as str, images as they are; a column of paths, as a data frame gives it, is taken as a list."""
+    if isinstance(X, str | os.PathLike | Image.Image) or (isinstance(X, np.ndarray) and X.shape[2:] in COLORS):
+        raise DataError("X of VGG16Features must be a list of paths or images, got a single one: give [X]")
     if hasattr(X, "to_numpy"):
         X = X.to_numpy()
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:

@@ -1,18 +1,18 @@
 """`load_features`: a store as scikit-learn's own ``load_*`` functions give their data sets."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
 
+from featx.blocks import WhichBlocks, WhichPools
 from featx.store import Store
 
 
 def load_features(
     path: str | Path,
-    blocks: Sequence[int] | int | None = None,
-    pool: Sequence[str] | str | None = None,
+    blocks: WhichBlocks | None = None,
+    pool: WhichPools | None = None,
     split: str | None = None,
     split_column: str = "split",
 ) -> Bunch:
@@ -23,7 +23,7 @@ def load_features(
     path : str or Path
         The store.
     blocks, pool : sequence or single, optional
-        Which blocks and pools to load; all that the store has by default.
+        Which blocks and pools to load, also as ``"3-5"`` and ``"avg,max"``; all that the store has by default.
     split : str, optional
         Only rows whose value in ``split_column`` is this one.
     split_column : str
@@ -47,10 +47,8 @@ def load_features(
     DataError
         If the split column is not there or no row has that value.
     """
-    blocks = (int(blocks),) if isinstance(blocks, int | np.integer) else blocks
-    pools = (pool,) if isinstance(pool, str) else pool
     with Store(path) as store:
-        spec = store.spec.select(blocks, pools)
+        spec = store.spec.select(blocks, pool)
         rows = store.rows_of(split, split_column)
         several, labels = store.indicator, store.labels[rows].astype(np.int64)
         target = labels if several is None else several[rows].astype(np.int64)

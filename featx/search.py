@@ -1,7 +1,7 @@
 """Search: the images of a store that are nearest to a given one."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featx.blocks import WhichBlocks, WhichPools
 from featx.engines import make_engine
 from featx.engines.golden import check_golden
 from featx.engines.streaming import feature_parts
@@ -39,8 +40,8 @@ def search(
     images: Any,
     *,
     top: int = 10,
-    blocks: Sequence[int] | None = None,
-    pools: Sequence[str] | None = None,
+    blocks: WhichBlocks | None = None,
+    pools: WhichPools | None = None,
     weights: str | Path | None = None,
     engine: str = "auto",
     device: str = "auto",

@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from featx.augment import FILLS, format_augment, parse_augment
-from featx.blocks import BLOCK_NUMBERS, CONVOLUTIONS, MIN_SIZE, POOLS, feature_name, feature_width, parse_blocks
+from featx.blocks import (
+    BLOCK_NUMBERS,
+    CONVOLUTIONS,
+    MIN_SIZE,
+    POOLS,
+    WhichBlocks,
+    WhichPools,
+    feature_name,
+    feature_width,
+    parse_blocks,
+)
 from featx.errors import SpecError, SpecMismatch
 
 RESIZES = ("squash", "crop", "pad")
@@ -56,7 +66,8 @@ class ExtractSpec:
     preprocessing : str
         Which of ``PREPROCESSINGS`` the trunk's input goes through.
     blocks, pools : tuple
-        Which blocks are tapped (1 to 5) and how each is pooled (``avg``, ``max``, ``gem``, ``flat``).
+        Which blocks are tapped (1 to 5) and how each is pooled (``avg``, ``max``, ``gem``, ``flat``). Given as texts,
+        ``"3-5"`` and ``"avg,max"``, or one block as a number, they become tuples.
     size : int
         Image side in pixels, 32 or more.
     resize, interpolation : str
@@ -110,7 +121,9 @@ class ExtractSpec:
             if hasattr(value, "__index__") and not isinstance(value, bool):
                 object.__setattr__(self, name, operator.index(value))  # of numpy's, as in a grid that is searched
         # In the table's order and once each, so that equal specs have equal digests.
-        object.__setattr__(self, "pools", tuple(dict.fromkeys(self.pools)))
+        pools: WhichPools = self.pools
+        pools = pools.split(",") if isinstance(pools, str) else pools
+        object.__setattr__(self, "pools", tuple(dict.fromkeys(pools)))
         if not self.pools:
             raise SpecError(f"pools of the spec must name at least one of {', '.join(POOLS)}, got none")
         for pool in self.pools:
@@ -214,13 +227,12 @@ class ExtractSpec:
         """sha256 of the spec's JSON, as hex."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
-    def select(self, blocks: Sequence[int] | None = None, pools: Sequence[str] | None = None) -> "ExtractSpec":
+    def select(self, blocks: WhichBlocks | None = None, pools: WhichPools | None = None) -> "ExtractSpec":
         """The same spec for some of its blocks and pools; ``SpecError`` if one of them is not in it."""
-        chosen = dataclasses.replace(
-            self,
-            blocks=self.blocks if blocks is None else tuple(blocks),
-            pools=self.pools if pools is None else tuple(pools),
-        )
+        given: dict[str, Any] = {
+            name: value for name, value in (("blocks", blocks), ("pools", pools)) if value is not None
+        }
+        chosen = dataclasses.replace(self, **given)
         for name in ("blocks", "pools"):
             has, wants = getattr(self, name), getattr(chosen, name)
             if missing := [value for value in wants if value not in has]:

@@ -56,9 +56,36 @@ def test_a_folder_becomes_a_store(photos, store, oxford):
 
 def test_running_again_extracts_nothing(photos, store, monkeypatch):
     monkeypatch.setattr("featx.extract.make_engine", None)
-    before = store.read_bytes()
+    before, inode = store.read_bytes(), store.stat().st_ino
     assert extract(photos, store, SPEC).extracted == 0
-    assert store.read_bytes() == before
+    assert (store.read_bytes(), store.stat().st_ino) == (before, inode)  # nor is anything written
+    assert leftovers(photos.parent) == []
+
+
+@pytest.mark.parametrize("change", ["label", "split", "failure", "dtype"])
+def test_what_is_new_is_written_though_nothing_is_extracted(photos, store, tmp_path, change):
+    options = {}
+    if change == "label":
+        (photos / "red").rename(photos / "rot")
+    elif change == "failure":
+        (photos / "red" / "bad.png").write_bytes(b"")
+    elif change == "dtype":
+        options["store_dtype"] = "float16"
+    else:
+        rows = [f"photos/{path.relative_to(photos)},{path.parent.name},train" for path in photos.rglob("*.png")]
+        (tmp_path / "manifest.csv").write_text("\n".join(["path,label,split", *rows]))
+        extract(tmp_path / "manifest.csv", store, SPEC, missing="drop")
+        rows[0] = rows[0].replace("train", "test")
+        (tmp_path / "manifest.csv").write_text("\n".join(["path,label,split", *rows]))
+    source = tmp_path / "manifest.csv" if change == "split" else photos
+    inode = store.stat().st_ino
+    report = extract(source, store, SPEC, missing="drop", **options)
+    assert store.stat().st_ino != inode
+    with Store(store) as opened:
+        assert ("rot" in opened.classes) == (change == "label")
+        assert len(opened.failures) == (change == "failure")
+        assert opened.dtype == ("float16" if change == "dtype" else "float32")
+        assert report.resplit == ("test" in opened.splits.get("split", ())) == (change == "split")
 
 
 def test_new_and_changed_images_alone_are_extracted(photos, store):

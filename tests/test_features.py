@@ -72,6 +72,9 @@ def test_a_bad_image_is_an_error_that_names_it(paths, tmp_path):
     [
         ([], "at least one path or image, got none"),
         (["a.png", np.zeros((4, 4), np.uint8)], "either paths or images, got both"),
+        ("a.png", r"must be a list of paths or images, got a single one: give \[X\]"),
+        (Image.new("RGB", (8, 8)), "got a single one"),
+        (np.zeros((40, 40, 3), np.uint8), "got a single one"),
     ],
 )
 def test_what_is_no_list_of_images_is_refused(X, message):
@@ -83,6 +86,20 @@ def test_parameters_are_checked_by_fit_not_before(paths):
     transformer = VGG16Features(blocks=(9,))
     with pytest.raises(SpecError, match="must be 1 to 5, got 9"):
         transformer.fit(paths)
+
+
+def test_pools_come_as_a_text_too(paths):
+    texts, tuples = (
+        VGG16Features(blocks=b, pools=p, size=32) for b, p in (("1-2", "avg,max"), ((1, 2), ("avg", "max")))
+    )
+    np.testing.assert_array_equal(texts.fit_transform(paths[:2]), tuples.fit_transform(paths[:2]))
+
+
+def test_int8_needs_a_place_for_its_calibration(paths, tmp_path):
+    with pytest.raises(SpecError, match="int8 of VGG16Features needs cache, which keeps its calibration"):
+        VGG16Features(size=32, precision="int8").fit(paths)
+    transformer = VGG16Features(blocks=(1,), size=32, precision="int8", cache=tmp_path / "cache.h5")
+    assert transformer.fit_transform(paths[:2]).shape == (2, 64)
 
 
 def test_it_loads_nothing_until_it_transforms(paths):

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -268,6 +269,48 @@ def test_the_nested_estimate_is_that_of_the_rows_and_is_kept(shared_store, tmp_p
     )  # fmt: skip
     assert load_model(tmp_path / "photos.featx").info["nested"] == model.info["nested"] == expected.to_dict()
     assert "nested" not in fit(shared_store, C=1.0, **options).info
+
+
+def test_what_is_too_few_for_the_nested_estimate_is_told_before_the_search(shared_store, monkeypatch):
+    monkeypatch.setattr("featx.fit.search", None)
+    with pytest.raises(
+        DataError, match=r"in what nested leaves for training, class \w+ has 10 different image\(s\), too few"
+    ):
+        fit(shared_store, C=1.0, nested=True, folds=11)
+
+
+@pytest.mark.parametrize("C", [np.inf, np.nan, 0.0, -1.0])
+@pytest.mark.parametrize("options", [{}, {"head": "softmax", "stream": True}])
+def test_a_penalty_is_a_finite_number_above_0(shared_store, C, options):
+    with pytest.raises(SpecError, match="--C of fit must be a finite number above 0, got"):
+        fit(shared_store, C=C, **options)
+
+
+def test_blocks_and_pools_come_in_any_form(shared_store):
+    expected = fit(shared_store, head="softmax", blocks=(2, 3), pools=("avg",), C=1.0, folds=3)
+    found = fit(shared_store, head="softmax", blocks="2-3", pools="avg", C=1.0, folds=3)
+    assert found.spec == expected.spec
+    assert fit(shared_store, head="softmax", blocks=3, C=1.0, folds=3).spec.blocks == (3,)
+    assert load_features(shared_store, "2-3", "avg,max").spec.widths.keys() == {
+        "block2_avg", "block2_max", "block3_avg", "block3_max"
+    }  # fmt: skip
+
+
+def test_without_a_test_part_the_rest_of_the_column_is_scored(shared_photos, tmp_path):
+    """As of a folder of train and val: there is no other part to score, and no reason to refuse."""
+    for name in ("red", "green"):
+        for number in range(12):
+            part = tmp_path / "photos" / ("val" if number < 4 else "train") / name
+            part.mkdir(parents=True, exist_ok=True)
+            shutil.copy(shared_photos / name / f"{number}.png", part)
+    extract(tmp_path / "photos", tmp_path / "photos.h5", SPEC)
+    model = fit(tmp_path / "photos.h5", head="softmax", blocks=(1,), C=1.0, folds=3)
+    assert model.info["rows"] == 16
+    report = evaluate(model, tmp_path / "photos.h5")
+    assert len(decide(model, tmp_path / "photos.h5").rows) == 8
+    assert report == evaluate(model, tmp_path / "photos.h5", split="val")
+    older = dataclasses.replace(model, fitted=None)
+    assert evaluate(older, tmp_path / "photos.h5") == report
 
 
 def test_a_calibrated_model_has_the_probabilities_of_sklearn(shared_store, tmp_path):

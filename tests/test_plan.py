@@ -96,8 +96,10 @@ def test_every_device_of_the_table_has_a_plan() -> None:
         assert plan(10**6, ExtractSpec(precision=precision), devices=device).seconds > 0
 
 
-def test_measured_here(oxford: object) -> None:
-    done = run("--images", "1000", "--size", "32", "--blocks", "1", "--measure", "--json")
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_measured_here(oxford: object, precision: str) -> None:
+    size = ("--size", "32", "--blocks", "1", "--precision", precision)
+    done = run("--images", "1000", *size, "--measure", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.output)
     assert found["rate"]["measured"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -654,6 +655,15 @@ def test_items_that_are_no_pairs(files):
     odd.targets = [0] * 4
     with pytest.raises(ImageError, match="cannot be read: no row 2"):
         list_images(odd).read(2)
+
+
+@pytest.mark.parametrize("kind", [np.array, pd.Series, iter, tuple])
+def test_paths_come_in_any_array_like(folder, kind):
+    paths = sorted(map(str, folder.rglob("*.png")))
+    assert list(list_images(kind(paths)).paths) == paths
+    assert list(list_images(folder.rglob("*.png")).paths) == list(map(str, folder.rglob("*.png")))
+    with pytest.raises(ListingError, match="must be a path, or have a length, got a object"):
+        list_images(object())
 
 
 def test_repeated_paths_of_a_sequence_are_one_row(folder, tmp_path):

@@ -468,15 +468,35 @@ def test_flat_features_of_images_of_one_color_are_read_however_many_there_are(tm
 def test_a_row_that_is_more_than_a_reader_inflates_at_once_is_not_deflated(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         values = np.maximum(np.random.default_rng(1).standard_normal((2, 1 + (1 << 18)), np.float32) - 1.5, 0)
-        layout.write_values(file, "block1_flat", values[:, 1:])
-        layout.write_values(file, "block2_flat", values)
-        layout.write_values(file, "block3_flat", np.zeros((0, 8), np.float32))
+        layout.write_values(file, {"block1_flat": values[:, 1:], "block2_flat": values})
+        layout.write_values(file, {"block3_flat": np.zeros((0, 8), np.float32)})
         assert (file["block1_flat"].compression, file["block2_flat"].compression) == ("gzip", None)
         widths = {name: file[name].shape[1] for name in ("block1_flat", "block2_flat")}
         room = layout.feature_bytes(widths, 2, 4, 1 / 4)
         stored = sum(file[name].id.get_storage_size() for name in widths)
     assert room / 1.5 < stored < room
     open_contained(tmp_path / "x.h5", StoreError).close()
+
+
+def test_one_part_is_open_at_a_time(tmp_path):
+    """A run of millions of images has more parts than a process may open, and half a megabyte goes with each."""
+    resource = pytest.importorskip("resource")
+    parts, target = [make_part([f"{number}.jpg"], number) for number in range(30)], tmp_path / "rows.h5"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with PartFolder(target) as folder:
+        for part in parts:
+            folder.write(part)
+        limit = max(int(path.name) for path in Path("/dev/fd").iterdir()) + 12
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        try:
+            assemble(target, make_table(parts), SPEC, GOLDEN, folder.part_files())
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (limit, hard)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with Store(target) as opened:
+        rows = [opened.paths.index(part.paths[0]) for part in parts]
+        expected = np.concatenate([part.features["block2_max"] for part in parts])
+        np.testing.assert_array_equal(opened.read(["block2_max"])[rows], expected)
 
 
 def test_a_part_is_read_to_its_last_column(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from featx.errors import SpecError, StoreError
+from featx.extract import extract
 from featx.info import describe
 from featx.select import select
 from featx.spec import ExtractSpec
@@ -205,6 +206,12 @@ def test_a_row_is_read_from_its_chunk_alone(tmp_path: Path, how: str) -> None:
             store.read(["block1_avg"], np.array([3000]))
         with pytest.raises(StoreError, match="damaged"):
             store.read(["block2_avg"], np.array([0]))
+
+
+def test_a_name_that_hdf5_takes_for_a_pattern_is_refused_at_once(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"--output must have no % in its name .* got p%d\.h5; choose another"):
+        extract(photos, tmp_path / "p%d.h5", ExtractSpec(size=32), assembly="virtual")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 
 def chunks(dataset: h5py.Dataset) -> list[h5py.h5d.StoreInfo]:

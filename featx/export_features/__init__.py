@@ -1,11 +1,12 @@
 """Convert: a store's features as a file that other programs read, written block by block of rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from featx.atomic import replacing
+from featx.blocks import WhichBlocks, WhichPools
 from featx.errors import FeatxError, SpecError, StoreError, StoreExists
 from featx.export_features.table import FeatureTable, open_table
 from featx.store import check_absent
@@ -28,8 +29,8 @@ def export_features(
     output: str | Path | None = None,
     form: str | None = None,
     *,
-    blocks: Sequence[int] | None = None,
-    pools: Sequence[str] | None = None,
+    blocks: WhichBlocks | None = None,
+    pools: WhichPools | None = None,
     split: str | None = None,
     split_column: str = "split",
     overwrite: bool = False,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featx.blocks import WhichBlocks, WhichPools
 from featx.rows import SEPARATOR, Names, Rows
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -81,8 +82,8 @@ class FeatureTable:
 @contextmanager
 def open_table(
     path: str | Path,
-    blocks: Sequence[int] | None,
-    pools: Sequence[str] | None,
+    blocks: WhichBlocks | None,
+    pools: WhichPools | None,
     split: str | None,
     split_column: str,
 ) -> Iterator[FeatureTable]:

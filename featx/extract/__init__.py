@@ -146,7 +146,7 @@ def extract(
         )  # fmt: skip
         spec = settled.spec
         old = OldStore() if overwrite or not output.exists() else OldStore.read(output, spec)
-        check_storage(assembly or old.assembly, store_dtype)
+        check_storage(assembly or old.assembly, store_dtype, output)
         dropped = spec.views * missing_images(output, old, listing, missing, spec.views)
         golden = folder.begin(spec, overwrite=overwrite)
         ledger = Ledger(listing, spec, old, read_parts(folder), threads, share)

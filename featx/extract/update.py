@@ -48,6 +48,15 @@ class OldStore:
             rows, digests = store.images()
             return cls(rows, digests, store.golden, store.failures, "virtual" if store.parts else "copy", store.dtype)
 
+    def holds(self, rows: Rows, digests: Digests, failures: Sequence[tuple[str, str]]) -> bool:
+        """Whether these images and failures are just those of the store, whatever their labels."""
+        return (
+            np.array_equal(self.digests, digests)
+            and np.array_equal(self.rows.paths.find(rows.paths), np.arange(len(rows)))
+            and self.rows.splits.keys() == rows.splits.keys()
+            and sorted(self.failures) == sorted(failures)
+        )
+
 
 @dataclass(frozen=True)
 class Finished:

@@ -1,5 +1,6 @@
 """Fit: a store to a saved model, whose head, C and blocks are given or chosen by cross-validation."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 
-from featx.blocks import feature_name
-from featx.errors import DataError, ModelError
+from featx.blocks import WhichBlocks, WhichPools, feature_name
+from featx.errors import DataError, ModelError, SpecError
 from featx.fit.sharing import shared_out
 from featx.fit.streamed import fit_softmax
 from featx.fit.training import Training, choose_rows, images_of, read_training, targets_of
@@ -34,8 +35,8 @@ def fit(
     output: str | Path | None = None,
     *,
     head: str = "best",
-    blocks: Sequence[int] | None = None,
-    pools: Sequence[str] | None = None,
+    blocks: WhichBlocks | None = None,
+    pools: WhichPools | None = None,
     C: float | None = None,
     normalize: str = "power",
     column: str | None = None,
@@ -69,8 +70,8 @@ def fit(
     head : str
         ``linear-svc``, ``softmax``, ``ovr-logistic``, or ``best`` of the three. Where images have several labels,
         ``softmax`` is none of them.
-    blocks : sequence of int, optional
-        Blocks to use; by default the best run of neighboring blocks.
+    blocks : sequence of int, int or str, optional
+        Blocks to use, ``(3, 4)`` or ``"3-4"``; by default the best run of neighboring blocks.
     pools : sequence of str, optional
         Pools to use; by default all that the store has.
     C : float, optional
@@ -112,7 +113,7 @@ def fit(
     EngineError
         If one of several processes is ended from outside, or Ray cannot be reached.
     """
-    _check_options(head, output, calibrate, overwrite)
+    _check_options(head, C, output, calibrate, overwrite)
     if stream:
         weighted = weight_column is not None or sample_weight is not None
         given = {"--nested": nested, "--class-weight": class_weight is not None, "--weight-column": weighted}
@@ -136,8 +137,9 @@ def fit(
         "class_weight": class_weight, "sample_weight": rows.sample_weight, "seed": seed,
     }  # fmt: skip
     with shared_out(jobs) as processes:
-        found = search(rows.X, rows.y, **options)
+        # First, as it wants the most images: what has too few would be told after the search.
         estimate = estimate_nested(rows.X, rows.y, outer=folds, jobs=processes, **options) if nested else None
+        found = search(rows.X, rows.y, **options)
         spec = rows.spec.select(blocks=runs[found.best.feature_set])
         pipeline, calibration = _refit(rows, spec, found, class_weight, calibrate, processes)
     info = {
@@ -171,7 +173,9 @@ def _read_facts(store: Path, spec: ExtractSpec) -> tuple[dict[str, Any], dict[st
         return facts, {name: values for name, values in opened.golden.items() if name in spec.widths}
 
 
-def _check_options(head: str, output: str | Path | None, calibrate: bool, overwrite: bool) -> None:
+def _check_options(head: str, C: float | None, output: str | Path | None, calibrate: bool, overwrite: bool) -> None:
+    if C is not None and not 0 < C < math.inf:
+        raise SpecError(f"--C of fit must be a finite number above 0, got {C}")
     if head != "best" and head not in HEADS:
         raise DataError(f"--head of fit must be best or one of {', '.join(HEADS)}, got {head!r}")
     if calibrate and head not in ("best", "linear-svc"):
@@ -217,7 +221,7 @@ def _refit(
 
 
 def _fit_stream(
-    path: Path, output: str | Path | None, blocks: Sequence[int] | None, pools: Sequence[str] | None, C: float,
+    path: Path, output: str | Path | None, blocks: WhichBlocks | None, pools: WhichPools | None, C: float,
     normalize: str, column: str | None, test_size: float | None, seed: int,
 ) -> Model:  # fmt: skip
     with Store(path) as store:

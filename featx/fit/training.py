@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from featx.blocks import WhichBlocks, WhichPools
 from featx.errors import DataError
 from featx.heads.rows import fingerprint, holdout, marks
 from featx.spec import ExtractSpec
@@ -40,8 +41,8 @@ class Training:
 def read_training(
     path: str | Path,
     *,
-    blocks: Sequence[int] | None = None,
-    pools: Sequence[str] | None = None,
+    blocks: WhichBlocks | None = None,
+    pools: WhichPools | None = None,
     column: str | None = None,
     test_size: float | None = None,
     seed: int = 0,

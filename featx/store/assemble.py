@@ -1,17 +1,18 @@
 """From part files, and the store that was there, to the final store."""
 
+import itertools
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from featx.errors import SpecError, StoreError
-from featx.hdf5 import EXPANSION, allow_open, open_contained
+from featx.hdf5 import EXPANSION, open_contained
 from featx.packages import installed
 from featx.rows import Rows, code_labels
 from featx.spec import ExtractSpec
@@ -94,34 +95,34 @@ def assemble(
     StoreError
         If the disk has not the room, does not take what is written, or if features are too large for float16.
     """
-    check_storage(how, dtype)
+    check_storage(how, dtype, target)
     if how == "virtual":
         sources = virtual.adopt(target, sources)
     else:
         itemsize = 2 if dtype == "float16" else 4
         _check_room(target, layout.feature_bytes(spec.widths, len(table.paths), itemsize, 1 / EXPANSION))
-    allow_open(2 * len(sources))
     try:
-        with ExitStack() as stack:
-            files = [stack.enter_context(open_contained(path, StoreError)) for path in sources]
-            store = stack.enter_context(writing(target, scratch))
+        with writing(target, scratch) as store:
             store.attrs["schema"] = 1 if table.label_sets is None else 2
             layout.write_versions(store, installed(*DECIDING))
             layout.write_identity(store, spec, golden)
             _write_table(store, table)
-            _gather(store, table, spec, files, target.parent if how == "virtual" else None, dtype)
+            _gather(store, table, spec, sources, target.parent if how == "virtual" else None, dtype)
             used = virtual.referred(store)
     except layout.DAMAGE as error:
         raise StoreError(f"{target} cannot be assembled: {error}") from error
     virtual.tidy(target, used)
 
 
-def check_storage(how: str | None, dtype: str | None) -> None:
-    """Raise ``SpecError`` for what `assemble` does not know, None being for its own choice."""
+def check_storage(how: str | None, dtype: str | None, target: Path | None = None) -> None:
+    """Raise ``SpecError`` for what `assemble` does not know, None being for its own choice, or cannot write there."""
     if how not in (None, *ASSEMBLIES):
         raise SpecError(f"--assemble must be one of {', '.join(ASSEMBLIES)}, got {how!r}")
     if dtype not in (None, *DTYPES):
         raise SpecError(f"--store-dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if how == "virtual" and target and "%" in target.name:
+        raise SpecError(f"--output must have no % in its name for --assemble virtual, as HDF5 takes it for a pattern, "
+                        f"got {target.name}; choose another, or --assemble copy")  # fmt: skip
     if how == "virtual" and dtype == "float16":
         raise SpecError(
             "--store-dtype float16 is for --assemble copy, but got virtual, whose part files have float32; give one"
@@ -150,51 +151,77 @@ def _write_table(store: h5py.File, table: RowTable) -> None:
     layout.write_failures(store, table.failures)
 
 
-def _find(table: RowTable, files: Sequence[h5py.File]) -> tuple[np.ndarray, np.ndarray]:
-    """Which file has each row of the table, and at which of its rows."""
+@dataclass(frozen=True)
+class _Used:
+    """A file that has some of the table's rows: how many it has in all, which of them are which of the table's, and
+    the types of its features."""
+
+    path: Path
+    length: int
+    from_rows: np.ndarray
+    to_rows: np.ndarray
+    dtypes: Mapping[str, np.dtype[Any]]
+
+
+def _find(table: RowTable, spec: ExtractSpec, sources: Sequence[Path]) -> tuple[list[_Used], np.ndarray]:
+    """Where each row of the table is, and bool (rows,) whether its image was turned; files by their first rows.
+
+    One file is open at a time: a run of millions of images has more parts than a process may open.
+    """
     keys = zip(table.paths, table.digests, table.view.tolist(), strict=True)
     row_of = {row: number for number, row in enumerate(keys)}
     source, source_row = np.full(len(row_of), -1), np.zeros(len(row_of), int)
-    for number, file in enumerate(files):
-        paths, digests = (layout.read_strings(file[f"rows/{column}"]) for column in ("path", "digest"))
-        for position, row in enumerate(zip(paths, digests, layout.read_views(file), strict=True)):
-            if row in row_of:
-                source[row_of[row]], source_row[row_of[row]] = number, position
-    return source, source_row
+    turned, lengths, dtypes = np.zeros(len(row_of), bool), list[int](), list[dict[str, np.dtype[Any]]]()
+    for number, path in enumerate(sources):
+        with open_contained(path, StoreError) as file:
+            paths, digests = (layout.read_strings(file[f"rows/{column}"]) for column in ("path", "digest"))
+            keys = zip(paths, digests, layout.read_views(file), strict=True)
+            found = [(position, row_of[row]) for position, row in enumerate(keys) if row in row_of]
+            if found:
+                from_rows, to_rows = np.array(found).T
+                source[to_rows], source_row[to_rows] = number, from_rows
+                turned[to_rows] = file["rows/turned"][:][from_rows]
+            lengths.append(len(paths))
+            dtypes.append({name: file[f"features/{name}"].dtype for name in spec.widths} if found else {})
+    if lost := int((source < 0).sum()):
+        raise ValueError(f"no part has {lost} of its {len(source)} rows, {table.paths[int(source.argmin())]!r} first")
+    # By file, and within each by row.
+    order = np.argsort(source, kind="stable")
+    edges = np.searchsorted(source[order], np.arange(len(sources) + 1))
+    chosen = [order[first:last] for first, last in itertools.pairwise(edges.tolist())]
+    used = [_Used(path, lengths[number], source_row[rows], rows, dtypes[number])
+            for number, (path, rows) in enumerate(zip(sources, chosen, strict=True)) if len(rows)]  # fmt: skip
+    # The store is written from its beginning to its end, whatever the names of parts.
+    return sorted(used, key=lambda each: int(each.to_rows[0])), turned
 
 
 def _gather(
     store: h5py.File,
     table: RowTable,
     spec: ExtractSpec,
-    files: Sequence[h5py.File],
+    sources: Sequence[Path],
     folder: Path | None,
     dtype: str | None,
 ) -> None:
     """Take each row's features, and whether it was turned, from the file that has it: by reference from ``folder``."""
-    source, source_row = _find(table, files)
-    if lost := int((source < 0).sum()):
-        raise ValueError(f"no part has {lost} of its {len(source)} rows, {table.paths[int(source.argmin())]!r} first")
-    to_rows = [np.flatnonzero(source == number) for number in range(len(files))]
-    used = [(file, source_row[rows], rows) for file, rows in zip(files, to_rows, strict=True) if len(rows)]
-    turned = np.zeros(len(source), bool)
-    for file, from_rows, rows in used:
-        turned[rows] = file["rows/turned"][:][from_rows]
+    used, turned = _find(table, spec, sources)
     layout.write_column(store["rows"], "turned", turned)
-    group = store.create_group("features")
-    for name, width in spec.widths.items():
-        if folder and used:
-            where = folder.resolve()  # files are opened by their resolved names
-            runs = [(Path(file.filename).relative_to(where).as_posix(), len(file["rows/path"]), from_rows, rows)
-                    for file, from_rows, rows in used]  # fmt: skip
-            virtual.create_virtual(group, name, (len(source), width), runs)
-            continue
-        own = {file[f"features/{name}"].dtype for file, *_ in used}
-        kept = np.dtype(dtype or (own.pop() if len(own) == 1 else "float32"))
-        layout.write_feature(group, name, (len(source), width), partial(_copy, used), kept)
+    group, rows = store.create_group("features"), len(turned)
+    if folder and used:
+        where = folder.resolve()  # files are opened by their resolved names
+        runs = [(each.path.resolve().relative_to(where).as_posix(), each.length, each.from_rows, each.to_rows)
+                for each in used]  # fmt: skip
+        for name, width in spec.widths.items():
+            virtual.create_virtual(group, name, (rows, width), runs)
+        return
+    own = {name: {each.dtypes[name] for each in used} for name in spec.widths}
+    kept = {name: np.dtype(dtype or (own[name].pop() if len(own[name]) == 1 else "float32")) for name in spec.widths}
+    layout.write_features(group, rows, spec.widths, partial(_copy, used), kept)
 
 
-def _copy(used: Sequence[tuple[h5py.File, np.ndarray, np.ndarray]], feature: h5py.Dataset) -> None:
-    """Copy the rows of a feature from each of its files: those ``from_rows`` of it to those ``rows``."""
-    for file, from_rows, rows in used:
-        layout.copy_rows(file[feature.name], feature, from_rows, rows)
+def _copy(used: Sequence[_Used], features: layout.Features) -> None:
+    """Copy the rows of features from each file that has some."""
+    for each in used if features else ():
+        with open_contained(each.path, StoreError) as file:
+            for feature in features.values():
+                layout.copy_rows(file[feature.name], feature, each.from_rows, each.to_rows)

@@ -51,34 +51,47 @@ def feature_bytes(widths: Mapping[str, int], rows: int, itemsize: int, share: fl
     return round(rows * sum(size * (share if is_deflated(name, size) else 1) for name, size in each.items()))
 
 
-def write_feature(
+Features = Mapping[str, h5py.Dataset]
+
+
+def write_features(
     group: h5py.Group,
-    name: str,
-    shape: tuple[int, int],
-    fill: Callable[[h5py.Dataset], None],
-    dtype: np.dtype[Any] = FEATURE_DTYPES[0],
+    rows: int,
+    widths: Mapping[str, int],
+    fill: Callable[[Features], None],
+    dtypes: Mapping[str, np.dtype[Any]],
 ) -> None:
-    """A (rows, width) dataset of features for ``fill`` to write, chunked by rows, checksummed, some deflated."""
+    """Datasets (rows, width) of features for ``fill`` to write, chunked by rows, checksummed, some deflated."""
+    deflated = {name for name, width in widths.items() if is_deflated(name, dtypes[name].itemsize * width) and rows}
+    features = {name: _make_feature(group, name, (rows, width), dtypes[name], deflate=name in deflated)
+                for name, width in widths.items()}  # fmt: skip
+    fill(features)
+    for feature in features.values():
+        feature.flush()
+    # Images of one colour shrink so far that a reader would take them for a bomb.
+    shrunk = {name for name in deflated if features[name].nbytes > EXPANSION * features[name].id.get_storage_size()}
+    for name in shrunk:
+        del group[name]
+    fill({name: _make_feature(group, name, (rows, widths[name]), dtypes[name], deflate=False) for name in shrunk})
+
+
+def write_values(group: h5py.Group, features: Mapping[str, np.ndarray]) -> None:
+    """Features float32 (rows, width) by name that are in memory, as `write_features`."""
+
+    def fill(datasets: Features) -> None:
+        for name, dataset in datasets.items():
+            dataset[:] = features[name]
+
+    for name, values in features.items():
+        write_features(group, len(values), {name: values.shape[1]}, fill, {name: FEATURE_DTYPES[0]})
+
+
+def _make_feature(
+    group: h5py.Group, name: str, shape: tuple[int, int], dtype: np.dtype[Any], *, deflate: bool
+) -> h5py.Dataset:
     rows, width = shape
     chunks = (min(max(1, CHUNK_BYTES // (dtype.itemsize * width)), max(1, rows)), width)
-    options = _filters(rows, chunks)
-    deflated = rows and is_deflated(name, dtype.itemsize * width)
-    feature = group.create_dataset(name, shape, dtype, **options, **({"compression": 1} if deflated else {}))
-    fill(feature)
-    feature.flush()
-    if deflated and feature.nbytes > EXPANSION * feature.id.get_storage_size():
-        # Images of one colour shrink so far that a reader would take them for a bomb.
-        del group[name]
-        fill(group.create_dataset(name, shape, dtype, **options))
-
-
-def write_values(group: h5py.Group, name: str, values: np.ndarray) -> None:
-    """Features float32 (rows, width) that are in memory, as `write_feature`."""
-
-    def fill(feature: h5py.Dataset) -> None:
-        feature[:] = values
-
-    write_feature(group, name, (len(values), values.shape[1]), fill)
+    return group.create_dataset(name, shape, dtype, **_filters(rows, chunks), **({"compression": 1} if deflate else {}))
 
 
 def write_column(group: h5py.Group, name: str, values: np.ndarray) -> None:
@@ -167,8 +180,7 @@ def read_failures(file: h5py.File) -> list[tuple[str, str]]:
 def write_identity(file: h5py.File, spec: ExtractSpec, golden: Mapping[str, np.ndarray]) -> None:
     """What is extracted here: the spec and its golden features."""
     file.attrs["spec"] = spec.to_json()
-    for name, values in golden.items():
-        write_values(file.require_group("golden"), name, values)
+    write_values(file.require_group("golden"), golden)
 
 
 def write_versions(file: h5py.File, versions: Mapping[str, str]) -> None:

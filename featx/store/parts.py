@@ -183,8 +183,8 @@ class PartFolder:
 
 
 def _fill_part(file: h5py.File, part: Part) -> None:
-    for name, values in part.features.items():
-        layout.write_values(file.require_group("features"), name, values)
+    if part.features:
+        layout.write_values(file.create_group("features"), part.features)
     rows = file.create_group("rows")
     layout.write_strings(rows, "path", part.paths)
     layout.write_strings(rows, "digest", part.digests)

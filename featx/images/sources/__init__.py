@@ -44,9 +44,9 @@ def list_images(
         - a folder that ``save_to_disk`` of Hugging Face ``datasets`` wrote (on this machine): ``train#12``;
         - an image file.
 
-        Or an object: a sequence of paths, which keep their order and are not looked up; a ``datasets.Dataset`` or
-        ``DatasetDict``; any data set of (Pillow image, label) pairs, such as torchvision's. Of one that knows its
-        files (``ImageFolder``) these are read, and its transforms are not applied.
+        Or an object: a sequence, array, series or iterator of paths, which keep their order and are not looked up; a
+        ``datasets.Dataset`` or ``DatasetDict``; any data set of (Pillow image, label) pairs, such as torchvision's. Of
+        one that knows its files (``ImageFolder``) these are read, and its transforms are not applied.
     root
         What the paths of a manifest or of a sequence are relative to, a folder or a URL: the manifest's own folder, or
         the current folder, unless given. Of a ``datasets.Dataset`` in memory it is the name.

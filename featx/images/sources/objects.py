@@ -1,12 +1,13 @@
 """What a program has in its hands: paths, or a data set of pictures as torchvision's are."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from featx.errors import ImageError, ListingError
@@ -23,6 +24,12 @@ def list_object(source: Any, root: str | Path | None) -> Listing:
     """The images of a sequence of paths, of (picture, label) pairs, or of a data set; see `list_images`."""
     if type(source).__module__.partition(".")[0] == "datasets":
         return list_dataset(source, Path(root or ""))
+    if hasattr(source, "to_numpy"):
+        source = source.to_numpy()
+    if isinstance(source, Iterator) or (isinstance(source, np.ndarray) and source.ndim == 1):
+        source = list(source)  # as `Path.glob` and pandas give paths
+    if not hasattr(source, "__len__"):
+        raise ListingError(f"a source of images must be a path, or have a length, got a {type(source).__name__}")
     if not len(source):
         raise ListingError("a sequence of images must name at least one path, got none")
     if isinstance(source, Sequence) and isinstance(source[0], str | os.PathLike):
