@@ -20,13 +20,14 @@ import h5py
 import numpy as np
 from reporting import run_claim, say
 
+from featx.engines.streaming import rows_per_part
 from featx.extract import extract
 from featx.spec import ExtractSpec
 from featx.store import Part, RowTable, Store
 from featx.store.layout import CHUNK_BYTES
 
 MADE = ExtractSpec(trunk_digest="0" * 64)
-PART_ROWS, CLASSES = 5_000, 10
+CLASSES = 10
 SIZES = (100_000, 1_000_000)
 STEPS = ("assemble", "virtual", "block", "random", "fit")
 MEMORY = 4096
@@ -55,21 +56,21 @@ def million(_flowers: Path, work: Path) -> None:
 
 
 def make_parts(folder: Path, rows: int) -> None:
-    """Part files of rows that look like features, ten classes, of which each shifts some columns of block 5."""
+    """Part files as an extraction makes them, of rows that look like features, ten classes, of which each shifts some
+    columns of block 5."""
     from featx.store import PartFolder
 
     with PartFolder(folder / "made.h5") as parts:
-        for first in range(0, rows, PART_ROWS):
+        for first in range(0, rows, rows_per_part(MADE)):
             rng = np.random.default_rng(first)
-            numbers = range(first, first + PART_ROWS)
+            numbers = range(first, min(rows, first + rows_per_part(MADE)))
+            count = len(numbers)
             features = {
-                name: rng.standard_exponential((PART_ROWS, width), np.float32) for name, width in MADE.widths.items()
+                name: rng.standard_exponential((count, width), np.float32) for name, width in MADE.widths.items()
             }
             shifts = np.random.default_rng(0).random((CLASSES, MADE.widths["block5_avg"]), np.float32)
             features["block5_avg"] += shifts[np.array(numbers) % CLASSES]
-            parts.write(
-                Part([name_of(n) for n in numbers], [f"{n:064x}" for n in numbers], [False] * PART_ROWS, features)
-            )
+            parts.write(Part([name_of(n) for n in numbers], [f"{n:064x}" for n in numbers], [False] * count, features))
 
 
 def name_of(number: int) -> str:

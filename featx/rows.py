@@ -1,6 +1,6 @@
 """Rows: what is known of images without any feature, in columns, so that ten million cost megabytes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,9 +71,3 @@ def names_of(classes: Sequence[str], codes: NDArray[np.integer], sets: NDArray[n
     different, inverse = np.unique(sets, axis=0, return_inverse=True)
     values = [tuple(classes[code] for code in np.flatnonzero(row).tolist()) for row in different]
     return Column(values, inverse.ravel().astype(np.int32))
-
-
-def one_each(names: Iterable[str]) -> Column[Names]:
-    """One class a row; ``""`` is none."""
-    column = Column.of(names)
-    return Column([(name,) if name else () for name in column.values], column.codes)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from featx import texts
-from featx.rows import Rows, code_labels, names_of, one_each
+from featx.rows import Rows, code_labels, names_of
 from featx.texts import Column, Texts
 
 ODD = ["b", "", "ä", os.fsdecode(b"\xff.jpg"), "🌻", "a", "b"]
@@ -64,8 +64,8 @@ def test_columns():
 
 
 def test_rows_are_taken_and_joined_with_all_their_columns():
-    one = Rows(Texts.of(["a", "b"]), one_each(["x", ""]), {"split": Column.of(["train", "test"])})
-    other = Rows(Texts.of(["c"]), one_each(["y"]), {"weight": Column.of(["2"])})
+    one = Rows(Texts.of(["a", "b"]), Column.of([("x",), ()]), {"split": Column.of(["train", "test"])})
+    other = Rows(Texts.of(["c"]), Column.of([("y",)]), {"weight": Column.of(["2"])})
     both = Rows.joined([one, other]).take(np.array([2, 0, 1]))
     assert list(both.paths) == ["c", "a", "b"]
     assert list(both.labels) == [("y",), ("x",), ()]

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from featx.augment import DEFAULT
+from featx.blocks import BLOCK_NUMBERS, MIN_SIZE
 from featx.commands.options import Blocks, Pools, echo_json, json_option
 from featx.spec import PRECISIONS, ExtractSpec
 
@@ -30,8 +31,8 @@ class Count(click.ParamType):  # type: ignore[type-arg]
 
 @click.command()
 @click.option("--images", required=True, type=Count(), help="How many: 10M, 250k, 1360.")
-@click.option("--size", type=click.IntRange(min=32), default=224, show_default=True, help="Image side, pixels.")
-@click.option("--blocks", type=Blocks(), default=(1, 2, 3, 4, 5), help="Blocks to tap (default: all).")
+@click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True, help="Image side, pixels.")
+@click.option("--blocks", type=Blocks(), default=BLOCK_NUMBERS, help="Blocks to tap (default: all).")
 @click.option("--pools", type=Pools(), default="avg", show_default=True, help="How to pool: avg, max, gem, flat.")
 @click.option("--views", type=click.IntRange(min=1), default=1, show_default=True, metavar="K", help="Rows an image.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="(default: bf16 with --devices, fp32 to measure)")

@@ -156,7 +156,8 @@ def fit(
         info["nested"] = estimate.to_dict()
     if calibration:
         info["calibration"] = {"method": METHOD, "folds": folds}
-    facts, golden = _read_facts(Path(store), spec)
+    with Store(store) as opened:
+        facts, golden = _facts_of(opened, spec)
     info |= facts
     model = Model(spec, rows.classes, found.best.head, pipeline, golden, info, calibration, rows.images)
     if output is not None:
@@ -164,13 +165,12 @@ def fit(
     return model
 
 
-def _read_facts(store: Path, spec: ExtractSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+def _facts_of(store: Store, spec: ExtractSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a model's ``info`` says of its store, and the golden features of its spec."""
-    with Store(store) as opened:
-        facts: dict[str, Any] = {"store_rows": opened.rows}
-        if opened.spec.views > 1:
-            facts["augmentation"] = {name: getattr(opened.spec, name) for name in ONE_VIEW}
-        return facts, {name: values for name, values in opened.golden.items() if name in spec.widths}
+    facts: dict[str, Any] = {"store_rows": store.rows}
+    if store.spec.views > 1:
+        facts["augmentation"] = {name: getattr(store.spec, name) for name in ONE_VIEW}
+    return facts, {name: values for name, values in store.golden.items() if name in spec.widths}
 
 
 def _check_options(head: str, C: float | None, output: str | Path | None, calibrate: bool, overwrite: bool) -> None:
@@ -236,11 +236,9 @@ def _fit_stream(
         codes = np.searchsorted(np.array(classes), y)
         scratch = (path if output is None else Path(output)).resolve().parent
         pipeline, passes = fit_softmax(store, spec, rows, codes, classes, C=C, normalize=normalize, scratch=scratch)
-        info = {"C": C, "rows": len(rows), "streamed": {"passes": passes}, "selection": selection, "store": images,
-                "versions": installed(*DECIDING), "store_rows": store.rows}  # fmt: skip
-        golden = {name: values for name, values in store.golden.items() if name in spec.widths}
-        if store.spec.views > 1:
-            info["augmentation"] = {name: getattr(store.spec, name) for name in ONE_VIEW}
+        facts, golden = _facts_of(store, spec)
+    info = {"C": C, "rows": len(rows), "streamed": {"passes": passes}, "selection": selection, "store": images,
+            "versions": installed(*DECIDING), **facts}  # fmt: skip
     return Model(spec, classes, "softmax", pipeline, golden, info, fitted=fitted)
 
 

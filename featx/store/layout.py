@@ -212,7 +212,7 @@ def _filters(rows: int, chunks: tuple[int, ...]) -> dict[str, object]:
 def copy_rows(source: h5py.Dataset, target: h5py.Dataset, from_rows: np.ndarray, to_rows: np.ndarray) -> None:
     """Copy rows between datasets of one width, run by run, a bounded block at a time."""
     block = max(1, BLOCK_BYTES // (4 * source.shape[1]))
-    for first, last in _runs(from_rows, to_rows):
+    for first, last in runs_of(from_rows, to_rows):
         for start in range(first, last, block):
             count = min(block, last - start)
             begin, end = from_rows[start], to_rows[start]
@@ -231,7 +231,7 @@ def _fitting(values: np.ndarray, target: h5py.Dataset) -> np.ndarray:
     return fitting
 
 
-def _runs(from_rows: np.ndarray, to_rows: np.ndarray) -> Iterator[tuple[int, int]]:
+def runs_of(from_rows: np.ndarray, to_rows: np.ndarray) -> Iterator[tuple[int, int]]:
     """Where both sides go on row after row: (first, last) positions, last excluded."""
     breaks = np.flatnonzero((np.diff(from_rows) != 1) | (np.diff(to_rows) != 1)) + 1
     edges = [0, *breaks.tolist(), len(from_rows)]

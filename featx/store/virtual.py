@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 
 import h5py
@@ -18,6 +18,7 @@ import numpy as np
 from featx.atomic import blaming, replacing
 from featx.errors import StoreError
 from featx.hdf5 import open_contained
+from featx.store.layout import runs_of
 
 SUFFIX = ".rows"
 MISSING = np.float32(np.nan)
@@ -84,8 +85,7 @@ def create_virtual(
     virtual = h5py.VirtualLayout(shape, "f4")
     for file, length, from_rows, to_rows in runs:
         source = h5py.VirtualSource(file, f"features/{name}", (length, shape[1]), "f4")
-        breaks = np.flatnonzero((np.diff(from_rows) != 1) | (np.diff(to_rows) != 1)) + 1
-        for first, last in pairwise([0, *breaks.tolist(), len(from_rows)]):
+        for first, last in runs_of(from_rows, to_rows):
             begin, end, size = int(from_rows[first]), int(to_rows[first]), last - first
             virtual[end : end + size] = source[begin : begin + size]
     group.create_virtual_dataset(name, virtual, fillvalue=MISSING)
