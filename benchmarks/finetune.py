@@ -193,9 +193,9 @@ def draw(results: dict[str, object], path: Path) -> None:
     figure, axes = make_figure("seconds of training", "validation accuracy")
     figure.set_size_inches(7, 4)
     for run in results["runs"]:  # type: ignore[attr-defined]
-        seconds = np.cumsum([row["seconds"] or 0 for row in run["log"]])
-        label = f"{run['name']}, split_{run['split']}"
-        axes.plot(seconds, [row["val_accuracy"] for row in run["log"]], marker=".", label=label)
+        rows = [row for row in run["log"] if not row["stage"].startswith("refit-")]  # which trains on those images
+        seconds, label = np.cumsum([row["seconds"] or 0 for row in rows]), f"{run['name']}, split_{run['split']}"
+        axes.plot(seconds, [row["val_accuracy"] for row in rows], marker=".", label=label)
     axes.legend()
     figure.savefig(path)
 

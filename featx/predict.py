@@ -88,10 +88,12 @@ def predict(
     ListingError, WeightsError, EngineError, StoreError
         As their names say.
     SpecError
-        If ``augment`` names no augmentation, or a store has fewer views than ``tta``.
+        If ``augment`` names no augmentation, or is given for a store, or that has fewer views than ``tta``.
     SpecMismatch
         If a store, the weights or this machine gives other features than those the model was fitted on.
     """
+    if augment is not None and any(map(is_store, sources)):
+        raise SpecError("--augment of predict is for images; of a store the views that it has are taken: leave it out")
     augment = (DEFAULT_TTA if tta > 1 else "") if augment is None else augment
     spec = dataclasses.replace(model.spec, views=tta, augment=augment, fill=fill, view_seed=view_seed)
     # All are listed before the first is computed, so that a wrong name is told at once.

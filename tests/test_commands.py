@@ -191,6 +191,13 @@ def test_predictions_overwrite_nothing_that_they_are_made_of(model, shared_store
         refused = run("predict", model, shared_store, shared_photos / "red" / "1.png", "-o", path, code=1)
         assert "is what predict reads; choose another" in refused.output
         assert Path(path).read_bytes() == before
+    photo = shared_photos / "red" / "1.png"
+    for name, read in (("views", (photo,)), ("explain", (model, photo)), ("export", (model,))):
+        before = Path(read[-1]).read_bytes()
+        options = ("--overwrite",) if name == "export" else ()
+        refused = run(name, *read, "-o", read[-1], *options, code=1)
+        assert f"is what {name} reads; choose another" in refused.output
+        assert Path(read[-1]).read_bytes() == before
     refused = run("predict", model, shared_store, "-o", tmp_path / "none" / "out.csv", code=1)
     assert "out.csv cannot be written: No such file or directory" in refused.output
 

@@ -25,7 +25,7 @@ from featx.extract import extract
 from featx.finetune import Recipe, finetune
 from featx.finetune.boundary import Boundary, boundary_shape
 from featx.finetune.layers import make_layers
-from featx.finetune.log import Log, draw_curves
+from featx.finetune.log import Log, draw_curves, read_logs
 from featx.finetune.recipe import first_trained, frozen_block
 from featx.finetune.start import head_of, logit_scale, make_module, read_data
 from featx.finetune.tail import Tail
@@ -163,6 +163,58 @@ def test_unless_it_gets_better_the_model_is_the_one_it_was(place, model, tmp_pat
     assert (report.trunk, report.epochs) == ("", {"trunk": 0})
     assert tuned.spec == model.spec
     np.testing.assert_array_equal(tuned.estimator[-1].coef_, model.estimator[-1].coef_)
+
+
+def test_what_no_random_start_betters_is_reported_as_it_is(place, model, tmp_path, monkeypatch):
+    """And not by the random head, which nobody gets."""
+    monkeypatch.setattr(Score, "better_than", lambda self, other: False)
+    recipe = dataclasses.replace(FAST, init="random", epochs=1)
+    report = tune(place, model, tmp_path / "tuned.featx", recipe)
+    data = read_data(model, place / "photos.h5", recipe)
+    base = head_of(model, data, data.train)
+    names = np.array(data.training.classes)[data.val.labels]
+    assert report.val_start == report.val_best == base.estimator.score(data.val.features, names)
+    assert read_log(tmp_path / "tuned.featx")[0]["val_accuracy"] < report.val_start
+
+
+def test_models_of_like_names_keep_their_trunks(place, model, tmp_path):
+    for name in ("run.1", "run.2"):
+        tune(place, model, tmp_path / name, dataclasses.replace(FAST, epochs=1, learning_rate=1e-2))
+    for name in ("run.1", "run.2"):
+        assert load_for(load_model(tmp_path / name).spec, None, tmp_path / name).name == "finetuned"
+    (tmp_path / "other.trunk.safetensors").write_bytes(b"another model's")
+    with pytest.raises(ModelError, match=r"other\.trunk\.safetensors is there already"):
+        tune(place, model, tmp_path / "other.featx")
+
+
+@pytest.mark.parametrize("change", ["one", "class"])
+def test_other_labels_are_not_gone_on_with(place, tmp_path, monkeypatch, change):
+    fill(tmp_path / "photos", each=8)
+    rows = ["path,label", *(f"{c}/{n}.png,{c}" for c in ("blue", "green", "red") for n in range(8))]
+    (tmp_path / "rows.csv").write_text("\n".join(rows))
+    extract(tmp_path / "rows.csv", tmp_path / "photos.h5", SPEC, root=tmp_path / "photos")
+    model = fit(tmp_path / "photos.h5", head="softmax", blocks=(3, 4, 5), C=1.0, folds=3)
+    output = tmp_path / "tuned.featx"
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "_keep", lambda self, state, keep=Stage._keep: (keep(self, state), stop())[0])
+        with pytest.raises(Stop):
+            tune_here(tmp_path, model, output)
+    text = (tmp_path / "rows.csv").read_text()
+    text = text.replace("red/1.png,red", "red/1.png,blue") if change == "one" else text.replace(",red", ",rot")
+    (tmp_path / "rows.csv").write_text(text)
+    extract(tmp_path / "rows.csv", tmp_path / "photos.h5", SPEC, root=tmp_path / "photos")
+    if change == "class":
+        with pytest.raises(SpecMismatch, match=r"labels of .* are others than when the model was fitted; fit it again"):
+            tune_here(tmp_path, model, output)
+        return
+    tune_here(tmp_path, model, output)
+    tune_here(tmp_path, model, tmp_path / "fresh.featx")
+    (ours, theirs) = (read_log(path) for path in (output, tmp_path / "fresh.featx"))
+    assert [row["train_loss"] for row in ours] == [row["train_loss"] for row in theirs]
+
+
+def tune_here(folder, model, output):
+    return finetune(model, folder / "photos.h5", output, FAST, root=folder / "photos")
 
 
 class Stop(Exception):
@@ -342,7 +394,11 @@ def test_refit_trains_on_all_images_as_long(place, model, tmp_path, monkeypatch)
     report = tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, refit=True, head_epochs=1))
     assert report.epochs == {"head": 1, "trunk": 2}
     rows = read_log(tmp_path / "tuned.featx")
-    assert [row["stage"] for row in rows].count("refit-trunk") == 3
+    # Nothing is held out there, so that there is nothing to validate on, and no point of a curve.
+    refitted = [(row["epoch"], row["val_accuracy"]) for row in rows if row["stage"] == "refit-trunk"]
+    assert refitted == [(1, None), (2, None)]
+    ((name, drawn),) = read_logs([f"{tmp_path}/tuned.featx.finetune/"]).items()
+    assert (name, [row["stage"] for row in drawn]) == ("tuned.featx", 2 * ["head"] + 3 * ["trunk"])
     assert load_model(tmp_path / "tuned.featx").spec.trunk == "finetuned"
 
 
@@ -352,7 +408,7 @@ def test_a_schedule_runs_over_the_epochs_that_are_trained(tmp_path):
     stage = Stage("x", layer, [{"params": list(layer.parameters()), "lr": 0.1}], 9, FAST, rows, rows, tmp_path,
                   Log(tmp_path), device=torch.device("cpu"), stop=2)  # fmt: skip
     stage.run()
-    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
     assert stage._rates[0] == pytest.approx(0, abs=1e-9)
 
 
@@ -381,6 +437,7 @@ def test_from_scratch_begins_at_random(place, model, tmp_path, oxford):
     assert not torch.equal(module.trunk.features[0].weight, known.trunk.features[0].weight)
     assert not torch.equal(module.head.weight, known.head.weight)
     assert tune(place, model, tmp_path / "tuned.featx", recipe).val_start < 1
+    assert dataclasses.replace(recipe, init="head") == recipe
 
 
 @pytest.mark.parametrize(
@@ -395,6 +452,8 @@ def test_from_scratch_begins_at_random(place, model, tmp_path, oxford):
         ({"schedule": "step"}, "schedule of finetune must be one of cosine, constant, got 'step'"),
         ({"unfreeze": "block6"}, "unfreeze of finetune must be block1 to block5, layers=1 to layers=13, all or none"),
         ({"unfreeze": "layers=14"}, "got 'layers=14'"),
+        ({"from_scratch": True, "epochs": 0}, "from_scratch of finetune trains trunk and head together: give epochs"),
+        ({"from_scratch": True, "head_epochs": 1}, "from_scratch of finetune trains trunk and head together"),
     ],
 )
 def test_a_recipe_out_of_range_is_named(values, message):
@@ -406,6 +465,10 @@ def test_what_is_trained_and_what_lies_frozen_before_it():
     named = {name: first_trained(name) for name in ("block5", "layers=4", "layers=13", "block1", "all", "none")}
     assert named == {"block5": 24, "layers=4": 21, "layers=13": 0, "block1": 0, "all": 0, "none": None}
     assert [frozen_block(first) for first in (24, 21, 17, 0)] == [4, 3, 3, 0]
+    # Of a model that ends before, the last layers are its own.
+    assert [first_trained(name, 4) for name in ("layers=1", "layers=4", "all")] == [21, 14, 0]
+    with pytest.raises(SpecError, match="layers=1 to layers=10"):
+        first_trained("layers=11", 4)
 
 
 def test_a_hidden_layer_needs_two_units_a_class():
@@ -423,10 +486,12 @@ def test_what_cannot_be_tuned_says_so(place, model, tmp_path):
     other = dataclasses.replace(model, info={**model.info, "store": "another"})
     with pytest.raises(SpecMismatch, match="has other images than the store that the model was fitted on"):
         tune(place, other, tmp_path / "other.featx")
-    with pytest.raises(DataError, match=r"of which the store has a row, cannot be read: .*; update the store first"):
+    with pytest.raises(
+        DataError, match=r"0\.png of the store cannot be read: .*; finetune reads images again, from files below --root"
+    ):
         finetune(model, place / "photos.h5", tmp_path / "gone.featx", FAST, root=tmp_path)
     recipe = dataclasses.replace(FAST, unfreeze="all")
-    with pytest.raises(DataError, match=r"of which the store has a row, cannot be read: "):
+    with pytest.raises(DataError, match=r"of the store cannot be read: .*; finetune reads images again"):
         finetune(model, place / "photos.h5", tmp_path / "gone.featx", recipe, root=tmp_path)
 
 

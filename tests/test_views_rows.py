@@ -267,6 +267,13 @@ def test_tta_averages_over_views(stores, model, shared_photos):
     np.testing.assert_allclose([p.decisions for p in images], [p.decisions for p in averaged], rtol=1e-3, atol=1e-4)
 
 
+def test_views_of_a_store_are_those_it_has(stores, model):
+    with pytest.raises(
+        SpecError, match=r"--augment of predict is for images; of a store the views that it has are taken"
+    ):
+        next(predict(model, [stores[1]], tta=2, augment="rotate=30"))
+
+
 def test_tta_by_default_is_the_picture_and_its_mirror_image(model, shared_photos):
     path = shared_photos / "red" / "3.png"
     (two,), (one,) = predict(model, [path], tta=2), predict(model, [path])

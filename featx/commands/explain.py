@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featx.commands.options import echo_json, json_option, max_pixels_option, quiet_option
+from featx.commands.options import check_output, echo_json, json_option, max_pixels_option, quiet_option
 
 if TYPE_CHECKING:
     from featx.explain import ClassMap
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 @max_pixels_option
 @quiet_option
 @json_option
+@click.pass_context
 def command(
-    model: str, image: str, output: str, top: int, classes: tuple[str, ...], quiet: bool, as_json: bool, **options: Any
-) -> None:
+    ctx: click.Context, /, model: str, image: str, output: str, top: int, classes: tuple[str, ...], quiet: bool,
+    as_json: bool, **options: Any,
+) -> None:  # fmt: skip
     """Draw where in IMAGE the MODEL sees its classes, one map a block and their sum.
 
     Red speaks for a class, blue against it. With average pools and a linear head on raw or standardized features the
@@ -42,6 +44,7 @@ def command(
     from featx.explain import draw_explanation, explain
     from featx.model import load_model
 
+    check_output(ctx, output, model, image)
     found = explain(load_model(model), image, top=top, classes=classes or None, **options)
     draw_explanation(found, output)
     if as_json:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from featx.commands.options import echo_json, json_option
+from featx.commands.options import check_output, echo_json, json_option
 
 SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt2"}
 
@@ -16,7 +16,11 @@ SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt2"}
 @click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
 @json_option
-def command(model: str, form: str, output: str | None, weights: str | None, overwrite: bool, as_json: bool) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, /, model: str, form: str, output: str | None, weights: str | None, overwrite: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Write MODEL as one file that runs without featx, checked against featx.
 
     \b
@@ -32,6 +36,7 @@ def command(model: str, form: str, output: str | None, weights: str | None, over
     from featx.export import export
     from featx.model import load_model
 
+    check_output(ctx, output, model)
     target = output or Path(model).with_suffix(SUFFIXES[form])
     exported = export(load_model(model), target, form, weights=weights, overwrite=overwrite)
     if as_json:

@@ -34,7 +34,7 @@ from featx.commands.options import echo_json, engine_options, json_option, quiet
 @click.option("--patience", type=click.IntRange(min=0), default=0, help="Epochs without gain (default: no limit).")
 @click.option("--val-size", type=float, default=0.2, show_default=True, help="Share of the training images.")
 @click.option("--refit", is_flag=True, help="At the end train as long on all training images.")
-@click.option("--from-scratch", is_flag=True, help="Begin at random, trunk and all, for comparison.")
+@click.option("--from-scratch", is_flag=True, help="Begin at random, trunk and head, for comparison.")
 @click.option("--mixed/--no-mixed", default=None,
               help="Train the trunk in bfloat16 (default: where it is fast).")  # fmt: skip
 @seed_option("Of all random numbers.")
@@ -48,7 +48,8 @@ from featx.commands.options import echo_json, engine_options, json_option, quiet
 def command(model: str, store: str, output: str, quiet: bool, as_json: bool, **options: Any) -> None:
     """Train MODEL further on the images of STORE: new layers, then the last ones of the trunk.
 
-    It begins where scikit-learn ended and keeps the best validated state, so that it is never worse on validation.
+    It begins where scikit-learn ended and keeps the best validated state, so that it is never worse on validation
+    (but for --init random). A model in OUTPUT may have its trunk beside it, OUTPUT.trunk.safetensors.
     The views in the store are what it trains on; the log is in OUTPUT.finetune. Stopped, the same command goes on.
 
     \b

@@ -49,6 +49,16 @@ def _whose(param: click.Parameter | None, ctx: click.Context | None) -> str:
     return f"{option} of {ctx.info_name}" if ctx else option
 
 
+def check_output(ctx: click.Context, output: str | None, *read: str) -> None:
+    """Raise ``DataError`` if a command would write over what it reads."""
+    from pathlib import Path
+
+    from featx.errors import DataError
+
+    if output and Path(output).exists() and any(Path(path).exists() and Path(output).samefile(path) for path in read):
+        raise DataError(f"--output {output} is what {ctx.info_name} reads; choose another")
+
+
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--json``: the result as JSON on standard output."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)

@@ -11,7 +11,7 @@ from typing import IO, Any
 import click
 
 from featx.augment import DEFAULT_TTA
-from featx.commands.options import WITH_FAILURES, device_options, quiet_option, view_options
+from featx.commands.options import WITH_FAILURES, check_output, device_options, quiet_option, view_options
 from featx.words import count
 
 HEADER = ("path", "class", "probability", "decision", "reason")
@@ -52,9 +52,7 @@ def command(
     from featx.model import load_model
     from featx.predict import predict
 
-    for path in (model, *images):
-        if output and Path(output).exists() and Path(path).exists() and Path(output).samefile(path):
-            raise DataError(f"--output {output} is what predict reads; choose another")
+    check_output(ctx, output, model, *images)
     if max_pixels is not None:
         options["max_pixels"] = max_pixels
     predictions = iter(predict(load_model(model), images, progress=not quiet, **options))

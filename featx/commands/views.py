@@ -7,7 +7,7 @@ import click
 
 from featx.augment import DEFAULT
 from featx.blocks import MIN_SIZE
-from featx.commands.options import echo_json, json_option, quiet_option, view_options
+from featx.commands.options import check_output, echo_json, json_option, quiet_option, view_options
 from featx.spec import RESIZES, ExtractSpec
 
 
@@ -21,7 +21,8 @@ from featx.spec import RESIZES, ExtractSpec
 @click.option("--resize", type=click.Choice(RESIZES), default="squash", show_default=True, help="How to get there.")
 @quiet_option
 @json_option
-def command(image: str, output: str, quiet: bool, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, image: str, output: str, quiet: bool, as_json: bool, **options: Any) -> None:
     """Draw what an augmentation makes of IMAGE, as a contact sheet; the first view is the plain one.
 
     It draws the views that featx extract makes with the same options.
@@ -33,6 +34,7 @@ def command(image: str, output: str, quiet: bool, as_json: bool, **options: Any)
     """
     from featx.views import draw_sheet
 
+    check_output(ctx, output, image)
     sheet = draw_sheet(image, ExtractSpec(**options))
     sheet.save(output)
     if as_json:

@@ -23,7 +23,16 @@ from featx.finetune.memory import advising_smaller_batches, keeping_memory
 from featx.finetune.placement import lay_out, mixed_pays
 from featx.finetune.processes import is_first, joined, own_device, wait
 from featx.finetune.recipe import Recipe
-from featx.finetune.start import Data, Images, check_recipe, head_of, logit_scale, make_module, read_data
+from featx.finetune.start import (
+    Data,
+    Images,
+    accuracy_of,
+    check_recipe,
+    head_of,
+    logit_scale,
+    make_module,
+    read_data,
+)
 from featx.finetune.tail import Tail
 from featx.finetune.training import Outcome, Rows, Stage
 from featx.heads import linear_parts
@@ -73,10 +82,10 @@ def finetune(
 
     Started by ``torchrun``, the processes share each batch of stage 1 and 2 among their devices.
 
-    Both begin at the head that scikit-learn fitted, here without the images held out for validation, and end at the
-    best validated state, the beginning included. What the frozen layers give is computed once, for every view that the
-    store has. Yosinski et al. 2014, "How transferable are features in deep neural networks?", is the source of the
-    two stages' order.
+    Both begin at the head that scikit-learn fitted, here without the images held out for validation, or at random ones,
+    and end at the best validated state, the beginning included. What the frozen layers give is computed once, for every
+    view that the store has. Yosinski et al. 2014, "How transferable are features in deep neural networks?", is the
+    source of the two stages' order.
 
     Parameters
     ----------
@@ -108,8 +117,8 @@ def finetune(
     Raises
     ------
     ModelError
-        If the output is there already or cannot be written, nothing is to be trained, the result has a form that no
-        model file takes, or ``cache`` is damaged.
+        If the output, or a trunk beside it, is there already or cannot be written, nothing is to be trained, the result
+        has a form that no model file takes, or ``cache`` is damaged.
     EngineError
         If the engine or device is not to be had, or a batch does not fit in memory.
     SpecError
@@ -118,12 +127,12 @@ def finetune(
         If images have several labels or are gone, or store and model do not belong together.
     """
     recipe, output = recipe or Recipe(), Path(output)
-    if output.exists() and not overwrite:
-        raise ModelError(f"{output} is there already; choose another --output, or replace it with --overwrite")
+    if not overwrite:
+        _check_absent(output)
     check_recipe(model, recipe)
     with joined(find_device(device)):
         run = _Run(model, load_for(model.spec, weights, model.path), read_data(model, store, recipe), recipe,
-                   Path(root), output.with_name(output.name + ".finetune"), engine, device,
+                   Path(root), _folder(output), engine, device,
                    workers or os.cpu_count() or 1, mixed, Path(cache) if cache else None,
                    progress and is_first())  # fmt: skip
         report = _finetune(run, output, overwrite=overwrite)
@@ -131,21 +140,34 @@ def finetune(
         return report
 
 
+def _check_absent(output: Path) -> None:
+    """Raise ``ModelError`` if the model is there, or, but for a run that was stopped, a trunk that another may need."""
+    going_on = (_folder(output) / RUN).exists()
+    if there := [path for path in (output, *([] if going_on else [trunk_beside(output)])) if path.exists()]:
+        raise ModelError(f"{there[0]} is there already; choose another --output, or replace it with --overwrite")
+
+
+def _folder(output: Path) -> Path:
+    """Where the log of a model's fine-tuning lies, and what a stopped one goes on from."""
+    return output.with_name(f"{output.name}.finetune")
+
+
 def _finetune(run: "_Run", output: Path, *, overwrite: bool) -> FinetuneReport:
     model, recipe = run.model, run.recipe
     base = head_of(model, run.data, run.data.train)
     scale = logit_scale(base, run.data.val)
     outcomes, module = run.train(base, run.data.train, scale, "")
-    first, best = next(iter(outcomes.values())).first, list(outcomes.values())[-1].best
+    start, best = next(iter(outcomes.values())).first.accuracy, list(outcomes.values())[-1].best.accuracy
     epochs = {name: outcome.epoch for name, outcome in outcomes.items()}
     if not any(epochs.values()):
         tuned, trunk = model, run.weights
+        if recipe.init == "random":  # What is kept is not that beginning.
+            start = best = accuracy_of(base, run.data.val)
     else:
         if recipe.refit:
             base, module = model, run.train(model, run.data.every, scale, "refit-", epochs)[1]
         tuned, trunk = from_torch(module, base, run.weights, head="softmax")
-    summary = {"recipe": dataclasses.asdict(recipe), "val_start": first.accuracy, "val_best": best.accuracy,
-               "epochs": epochs}  # fmt: skip
+    summary = {"recipe": dataclasses.asdict(recipe), "val_start": start, "val_best": best, "epochs": epochs}
     tuned = dataclasses.replace(tuned, info={**model.info, "finetune": summary})
     beside = trunk_beside(output) if trunk.digest != run.weights.digest else ""
     if is_first():
@@ -155,7 +177,7 @@ def _finetune(run: "_Run", output: Path, *, overwrite: bool) -> FinetuneReport:
         run.clear("*.pt", RUN)
         if not run.cache:
             run.clear(*(f"*{ending}" for ending in (ROWS, INDEX, LOCK)))
-    return FinetuneReport(str(output), str(beside), first.accuracy, best.accuracy, epochs, str(run.folder / "log.csv"))
+    return FinetuneReport(str(output), str(beside), start, best, epochs, str(run.folder / "log.csv"))
 
 
 @dataclass
@@ -196,8 +218,13 @@ class _Run:
         """What a stopped run must have in common with this one, to be gone on from."""
         W, b = linear_parts(self.model.estimator)
         head = hashlib.sha256(W.tobytes() + b.tobytes()).hexdigest()
+        every = self.data.every
+        labels = hashlib.sha256(
+            "\0".join([*self.model.classes, *every.digests.values()]).encode() + every.labels.tobytes()
+        )
         parts = {"recipe": dataclasses.asdict(self.recipe), "head": head, "spec": self.model.spec.digest,
-                 "images": self.data.training.store, "views": self.data.spec.digest, "mixed": mixed}  # fmt: skip
+                 "images": self.data.training.store, "labels": labels.hexdigest(), "views": self.data.spec.digest,
+                 "mixed": mixed}  # fmt: skip
         return json.dumps(parts, sort_keys=True)
 
     def _goes_on(self) -> bool:
@@ -223,8 +250,9 @@ class _Run:
             rows = (_rows(images, images.features), _rows(self.data.val, self.data.val.features))
             groups = [{"params": list(module.head.parameters()), "lr": recipe.learning_rate}]
             outcomes["head"] = self._stage(prefix, "head", _Classify(module), groups, recipe.head_epochs, *rows, stops)
-        if recipe.first is not None and _wanted(stops, "trunk"):
-            tail = Tail(module, recipe.first, mixed=bool(self.mixed))
+        first = recipe.first(max(base.spec.blocks))
+        if first is not None and _wanted(stops, "trunk"):
+            tail = Tail(module, first, mixed=bool(self.mixed))
             rows = (self._tail_rows(tail, images, self.data.spec.views), self._tail_rows(tail, self.data.val, 1))
             groups = tail.groups(recipe.learning_rate, recipe.trunk_factor, recipe.layer_decay)
             outcomes["trunk"] = self._stage(prefix, "trunk", tail, groups, recipe.epochs, *rows, stops)

@@ -200,7 +200,8 @@ def _check(
 ) -> None:
     if failures:
         path, reason = failures[0]
-        raise DataError(f"{path}, of which the store has a row, cannot be read: {reason}; update the store first")
+        raise DataError(f"{path} of the store {reason}; finetune reads images again, from files below --root: give "
+                        "their folder, or update the store first")  # fmt: skip
     for path, digest in zip(paths, digests, strict=True):
         if digest != known[path]:
             raise DataError(f"{path} has changed since the store was made; update the store and fit the model again")

@@ -42,20 +42,23 @@ class Log:
 
 
 def read_logs(folders: Iterable[str | Path]) -> dict[str, list[dict[str, Any]]]:
-    """Rows of each fine-tuning by its name, that of its folder, or the path where several have the same.
+    """Validated rows of each fine-tuning by its name, that of its folder, or the path where several have the same.
+
+    A refit trains on the images that it was validated on, so that its epochs have no place in a curve.
 
     Raises
     ------
     DataError
         If a folder has no log, or one that is damaged.
     """
-    runs = {str(folder).removesuffix(".finetune"): Path(folder) for folder in folders}
+    runs = {str(Path(folder)).removesuffix(".finetune"): Path(folder) for folder in folders}
     times = Counter(Path(run).name for run in runs)
     logs = {Path(run).name if times[Path(run).name] == 1 else run: Log(folder) for run, folder in runs.items()}
-    for log in logs.values():
-        if not log.rows:
+    found = {name: [row for row in log.rows if row["val_accuracy"] is not None] for name, log in logs.items()}
+    for name, log in logs.items():
+        if not found[name]:
             raise DataError(f"{log.folder} has no training log, log.jsonl; give folders that featx finetune made")
-    return {name: log.rows for name, log in logs.items()}
+    return found
 
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
@@ -67,7 +70,8 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     if (
         not isinstance(row, dict)
         or "stage" not in row
-        or not all(isinstance(row.get(name), int | float) for name in ("epoch", "val_accuracy"))
+        or not isinstance(row.get("epoch"), int | float)
+        or not isinstance(row.get("val_accuracy"), int | float | None)
     ):
         raise DataError(f"{where} is no row of a training log; remove it, or train anew")
     return {name: row.get(name) for name in COLUMNS}

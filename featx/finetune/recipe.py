@@ -22,7 +22,8 @@ class Recipe:
     head_epochs, epochs : int
         Of stage 1, which trains the head on stored features, and of stage 2, which trains the trunk's last layers too.
     unfreeze : str
-        ``block5`` (and all after), ``layers=4`` (the last four convolutions), ``all`` or ``none``.
+        ``block5`` (and all after), ``layers=4`` (the last four convolutions of those that the model runs), ``all`` or
+        ``none``.
     learning_rate, trunk_factor, layer_decay : float
         Of the head; that of the trunk as a share of it; and what each earlier convolution's is multiplied by.
     weight_decay, label_smoothing, mixup : float
@@ -40,7 +41,7 @@ class Recipe:
     refit : bool
         Once validation has told how many epochs are best, train so many again on all training images.
     from_scratch : bool
-        Begin with a random trunk and head, for comparison.
+        Begin with a random trunk and head, whatever ``init``, for comparison.
     seed : int
 
     Raises
@@ -87,18 +88,24 @@ class Recipe:
             if not holds:
                 raise SpecError(f"{name} of finetune must be {allowed}, got {getattr(self, name)!r}")
         first_trained(self.unfreeze)
+        if self.from_scratch:
+            if self.head_epochs or not self.epochs:
+                raise SpecError(
+                    "from_scratch of finetune trains trunk and head together: give epochs, and no head_epochs"
+                )
+            object.__setattr__(self, "init", "random")
 
-    @property
-    def first(self) -> int | None:
-        """The first layer of the trunk that stage 2 trains, by torchvision's number; None if there is no stage 2."""
-        return first_trained("all" if self.from_scratch else self.unfreeze) if self.epochs else None
+    def first(self, last_block: int) -> int | None:
+        """The first layer that stage 2 trains of a trunk that ends at a block; None if there is no stage 2."""
+        return first_trained("all" if self.from_scratch else self.unfreeze, last_block) if self.epochs else None
 
 
-def first_trained(unfreeze: str) -> int | None:
-    """The first layer of the trunk that is trained, by torchvision's number; None if none is.
+def first_trained(unfreeze: str, last_block: int = BLOCKS[-1].number) -> int | None:
+    """The first layer that is trained of a trunk that ends at a block, by torchvision's number; None if none is.
 
-    ``SpecError`` if ``unfreeze`` is not understood.
+    ``SpecError`` if ``unfreeze`` is not understood, or the trunk has fewer layers.
     """
+    convolutions = [layer for block in BLOCKS[:last_block] for layer in block.convolutions]
     kind, _, number = unfreeze.partition("=") if "=" in unfreeze else (unfreeze[:5], "", unfreeze[5:])
     if unfreeze == "none":
         return None
@@ -106,10 +113,10 @@ def first_trained(unfreeze: str) -> int | None:
         return CONVOLUTIONS[0]
     if kind == "block" and number in {str(block.number) for block in BLOCKS}:
         return BLOCKS[int(number) - 1].convolutions[0]
-    if kind == "layers" and number.isdecimal() and 1 <= int(number) <= len(CONVOLUTIONS):
-        return CONVOLUTIONS[-int(number)]
+    if kind == "layers" and number.isdecimal() and 1 <= int(number) <= len(convolutions):
+        return convolutions[-int(number)]
     raise SpecError(
-        f"unfreeze of finetune must be block1 to block{len(BLOCKS)}, layers=1 to layers={len(CONVOLUTIONS)}, "
+        f"unfreeze of finetune must be block1 to block{len(BLOCKS)}, layers=1 to layers={len(convolutions)}, "
         f"all or none, got {unfreeze!r}"
     )
 

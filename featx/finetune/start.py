@@ -18,6 +18,7 @@ from featx.finetune.tail import check_reach
 from featx.fit.training import Training, read_training
 from featx.heads import linear_parts
 from featx.heads.hidden import hidden_of
+from featx.heads.refit import refit
 from featx.heads.rows import holdout
 from featx.model import Model
 from featx.spec import ExtractSpec
@@ -29,13 +30,20 @@ from featx.weights import TrunkWeights
 class Images:
     """Rows of a store by image: digests by path, and the features, class numbers and image numbers of their rows.
 
-    Rows go by image, then by view.
+    Rows go by image, then by view. ``rows`` are their numbers among the ``training`` rows, which have the features.
     """
 
     digests: dict[str, str]
-    features: np.ndarray
+    training: Training
+    rows: np.ndarray
     labels: np.ndarray
     owners: np.ndarray
+
+    @property
+    def features(self) -> np.ndarray:
+        """A copy of their features, float32 (rows, columns)."""
+        copy: np.ndarray = self.training.X[self.rows]
+        return copy
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,11 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
     ModelError
         If nothing is to be trained.
     """
-    if recipe.first is None and not recipe.head_epochs:
+    first = recipe.first(max(model.spec.blocks))
+    if first is None and not recipe.head_epochs:
         raise ModelError("finetune has nothing to train: give --head-epochs, or --epochs and --unfreeze")
-    if recipe.first is not None:
-        check_reach(model.spec, recipe.first)
+    if first is not None:
+        check_reach(model.spec, first)
     check_hidden(len(linear_parts(model.estimator)[0]), recipe)
 
 
@@ -89,6 +98,8 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
     )  # fmt: skip
     if training.store != model.info.get("store"):
         raise SpecMismatch(f"{store} has other images than the store that the model was fitted on; fit it again first")
+    if training.classes != model.classes:
+        raise SpecMismatch(f"labels of {store} are others than when the model was fitted; fit it again first")
     with Store(store) as opened:
         opened.check_has(model.spec, "the model")
         spec = opened.spec
@@ -106,14 +117,18 @@ def _images(training: Training, paths: np.ndarray, digests: np.ndarray, labels: 
     rank = np.argsort(np.argsort(first))
     ordered = rows[np.sort(first)]
     known = dict(zip(paths[ordered].tolist(), digests[ordered].tolist(), strict=True))
-    return Images(known, training.X[rows], labels[rows], rank[owners])
+    return Images(known, training, rows, labels[rows], rank[owners])
 
 
 def head_of(model: Model, data: Data, images: Images) -> Model:
     """The model with its head fitted on some images alone, by scikit-learn as it was, and no calibration."""
-    estimator = clone(model.estimator)
-    estimator.fit(images.features, np.array(data.training.classes)[images.labels])
-    return dataclasses.replace(model, estimator=estimator, calibration=None)
+    y = np.array(data.training.classes)[images.labels]
+    return dataclasses.replace(model, estimator=refit(clone(model.estimator), images.features, y), calibration=None)
+
+
+def accuracy_of(model: Model, images: Images) -> float:
+    """The share of images that a model's head gives their class."""
+    return float((model.estimator.predict(images.features) == np.array(model.classes)[images.labels]).mean())
 
 
 def make_module(model: Model, weights: TrunkWeights, scale: float, recipe: Recipe) -> ImageClassifier:

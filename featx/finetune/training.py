@@ -77,6 +77,7 @@ class Stage:
     log : Log
     stop : int, optional
         Train just so many epochs, over which the schedule runs, and end at the state then reached, not at the best.
+        Nothing is validated: what it would be on is trained on.
     """
 
     def __init__(
@@ -106,15 +107,15 @@ class Stage:
                 break
             began, rates = time.perf_counter(), self._rates
             loss, accuracy = self._train_epoch(epoch)
-            score = self.validate()
-            if score.better_than(Score(*state["best_score"])) or epoch == self.stop:
-                state |= {"best_epoch": epoch, "best_score": (score.accuracy, score.loss), "best": self._weights()}
+            score = None if self.stop else self.validate()
+            if epoch == self.stop or (score and score.better_than(Score(*state["best_score"]))):
+                state |= {"best_epoch": epoch, "best_score": _pair(score), "best": self._weights()}
             state["epoch"] = epoch
             # Before the state is kept: what is stopped in between trains the epoch again, and writes its row again.
             self._note(
-                epoch=epoch, stage=self.name, train_loss=loss, train_accuracy=accuracy, val_loss=score.loss,
-                val_accuracy=score.accuracy, learning_rate=rates[0], trunk_learning_rate=rates[-1],
-                seconds=time.perf_counter() - began,
+                epoch=epoch, stage=self.name, train_loss=loss, train_accuracy=accuracy,
+                val_loss=score and score.loss, val_accuracy=score and score.accuracy, learning_rate=rates[0],
+                trunk_learning_rate=rates[-1], seconds=time.perf_counter() - began,
             )  # fmt: skip
             self._keep(state)
             advance(1)
@@ -207,9 +208,10 @@ class Stage:
         self.model.load_state_dict(weights, strict=False)
 
     def _begin(self) -> dict[str, Any]:
-        score = self.validate()
-        self._note(epoch=0, stage=self.name, val_loss=score.loss, val_accuracy=score.accuracy)
-        pair = (score.accuracy, score.loss)
+        score = None if self.stop else self.validate()
+        if score:
+            self._note(epoch=0, stage=self.name, val_loss=score.loss, val_accuracy=score.accuracy)
+        pair = _pair(score)
         return {"epoch": 0, "best_epoch": 0, "first_score": pair, "best_score": pair, "best": self._weights()}
 
     def _note(self, **row: Any) -> None:
@@ -242,6 +244,10 @@ class Stage:
         if self._averaged:
             self._averaged.load_state_dict(training["averaged"])
         return state
+
+
+def _pair(score: Score | None) -> tuple[float, float]:
+    return (score.accuracy, score.loss) if score else (math.nan, math.nan)
 
 
 def _factor(schedule: str, step: int, steps: int) -> float:

@@ -120,7 +120,10 @@ def _between_logs(ends: Range, number: float) -> float:
 
 
 def _crop(shares: Range, drawn: dict[str, float]) -> tuple[float, float, float, float]:
-    """Left, top, width and height of a random part of the frame, as shares of its sides."""
+    """Left, top, width and height of a random part of the frame, as shares of its sides.
+
+    Of less than its share of the area where it would be wider or higher than the frame.
+    """
     area = _between(shares, drawn["area"])
     stretch = _between_logs((1 / MAX_STRETCH, MAX_STRETCH), drawn["stretch"])
     width, height = min(1.0, math.sqrt(area * stretch)), min(1.0, math.sqrt(area / stretch))

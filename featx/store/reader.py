@@ -194,11 +194,13 @@ class Store:
 
     def check_has(self, spec: ExtractSpec, whose: str) -> None:
         """Raise ``SpecMismatch`` or ``SpecError`` if the features of ``spec`` are not among the store's."""
+        # A trunk that was fine-tuned is known by no name: it lies beside its model.
+        other = f", --trunk {spec.trunk} and its --weights among them" if spec.trunk != self.spec.trunk else ""
         spec.check_same(
             self.spec.plain.select(spec.blocks, spec.pools),
             this=whose,
             that=str(self.path),
-            remedy=f"extract the images with the options of {whose}",
+            remedy=f"extract the images with the options of {whose}{other}",
         )
 
     def read(self, names: Iterable[str], rows: np.ndarray | None = None) -> np.ndarray:

@@ -19,7 +19,8 @@ SUFFIX = ".trunk.safetensors"
 def beside(model: str | Path) -> Path:
     """Where the trunk of a model's file lies, if anywhere: ``photos.trunk.safetensors`` for ``photos.featx``."""
     path = Path(model)
-    return path.with_name(path.stem + SUFFIX)
+    # Any other suffix stays, as of tuned-0.95 and tuned-0.98, whose trunks are two.
+    return path.with_name(path.name.removesuffix(".featx") + SUFFIX)
 
 
 def save_beside(weights: TrunkWeights, model: str | Path) -> Path:
