@@ -49,7 +49,7 @@ def command(model: str, store: str, output: str, quiet: bool, as_json: bool, **o
     """Train MODEL further on the images of STORE: new layers, then the last ones of the trunk.
 
     It begins where scikit-learn ended and keeps the best validated state, so that it is never worse on validation
-    (but for --init random). A model in OUTPUT may have its trunk beside it, OUTPUT.trunk.safetensors.
+    (but for --init random).
     The views in the store are what it trains on; the log is in OUTPUT.finetune. Stopped, the same command goes on.
 
     \b
