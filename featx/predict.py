@@ -92,10 +92,10 @@ def predict(
     SpecMismatch
         If a store, the weights or this machine gives other features than those the model was fitted on.
     """
+    chosen = (DEFAULT_TTA if tta > 1 else "") if augment is None else augment
+    spec = dataclasses.replace(model.spec, views=tta, augment=chosen, fill=fill, view_seed=view_seed)
     if augment is not None and any(map(is_store, sources)):
         raise SpecError("--augment of predict is for images; of a store the views that it has are taken: leave it out")
-    augment = (DEFAULT_TTA if tta > 1 else "") if augment is None else augment
-    spec = dataclasses.replace(model.spec, views=tta, augment=augment, fill=fill, view_seed=view_seed)
     # All are listed before the first is computed, so that a wrong name is told at once.
     listings = [None if is_store(source) else list_images(source, labeled=False) for source in sources]
     if any(listing is not None for listing in listings):

@@ -69,9 +69,9 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
         row = None
     if (
         not isinstance(row, dict)
-        or "stage" not in row
+        or not {"stage", "val_accuracy"} <= row.keys()
         or not isinstance(row.get("epoch"), int | float)
-        or not isinstance(row.get("val_accuracy"), int | float | None)
+        or not isinstance(row["val_accuracy"], int | float | None)
     ):
         raise DataError(f"{where} is no row of a training log; remove it, or train anew")
     return {name: row.get(name) for name in COLUMNS}
