@@ -28,10 +28,11 @@ from featx.bridge import to_torch
 from featx.evaluate import evaluate
 from featx.extract import extract
 from featx.figure import make_figure
-from featx.finetune import RUN, Recipe, finetune
+from featx.finetune import Recipe, finetune
 from featx.finetune.log import Log
 from featx.finetune.memory import keeping_memory
 from featx.finetune.placement import lay_out, mixed_pays
+from featx.finetune.run import RUN, run_folder
 from featx.finetune.tail import Tail
 from featx.finetune.training import Rows, Stage
 from featx.fit import fit
@@ -103,7 +104,7 @@ def tune_split(
         if known["what"] == what:
             return known
     start, output = work / f"{name}-{number}-head.featx", work / f"{name}-{number}.featx"
-    whole = not (output.with_name(f"{output.name}.finetune") / RUN).exists()
+    whole = not (run_folder(output) / RUN).exists()
     began = time.monotonic()
     fit(store, start, **head, column=split, overwrite=True)
     seconds_head = time.monotonic() - began

@@ -20,6 +20,7 @@ from featx.commands import main
 from featx.engines import make_engine
 from featx.engines.winograd import WinogradConv2d
 from featx.errors import DataError, EngineError, FeatxError, ModelError, SpecError, SpecMismatch
+from featx.evaluate import evaluate
 from featx.export import export
 from featx.extract import extract
 from featx.finetune import Recipe, finetune
@@ -82,6 +83,19 @@ def test_a_tuned_model_is_a_model_with_its_trunk_beside_it(place, model, tmp_pat
     # A cosine from the recipe's rate to zero, of which each epoch logs where it began.
     assert [float(row["learning_rate"]) for row in rows[1:]] == pytest.approx([1e-3, 5e-4])
     assert float(rows[1]["trunk_learning_rate"]) == pytest.approx(float(rows[1]["learning_rate"]) / 100)
+
+
+def test_a_tuned_model_is_scored_on_images_that_go_through_its_trunk(place, model, tmp_path):
+    tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, learning_rate=1e-2))
+    tuned = load_model(tmp_path / "tuned.featx")
+    with pytest.raises(SpecMismatch, match=r"the options of the model, --trunk finetuned and its --weights among them"):
+        evaluate(tuned, place / "photos.h5")
+    fill(tmp_path / "photos", each=2, first=900)
+    spec = dataclasses.replace(SPEC.plain, trunk="finetuned")
+    extract(tmp_path / "photos", tmp_path / "tuned.h5", spec, weights=tmp_path / "tuned.trunk.safetensors")
+    found = predict(tuned, [tmp_path / "photos"])
+    accuracy = np.mean([p.path.split("/")[-2] == p.classes[0] for p in found])
+    assert evaluate(tuned, tmp_path / "tuned.h5")["accuracy"] == accuracy
 
 
 @pytest.mark.parametrize("hidden", [0, 16])
@@ -344,7 +358,7 @@ def test_a_cpu_trains_by_winograd_in_memory_that_is_kept(place, model, tmp_path,
         yield
 
     monkeypatch.setattr(Stage, "run", watched)
-    monkeypatch.setattr("featx.finetune.keeping_memory", keeping)
+    monkeypatch.setattr("featx.finetune.run.keeping_memory", keeping)
     report = tune(place, model, tmp_path / "tuned.featx", mixed=mixed)
     assert [count > 0 for count in seen] == [not mixed]
     assert entered == [True]

@@ -91,7 +91,8 @@ class Recipe:
         if self.from_scratch:
             if self.head_epochs or not self.epochs:
                 raise SpecError(
-                    "from_scratch of finetune trains trunk and head together: give epochs, and no head_epochs"
+                    "from_scratch of finetune trains trunk and head together: give epochs and no head_epochs, got "
+                    f"{self.epochs} and {self.head_epochs}"
                 )
             object.__setattr__(self, "init", "random")
 
