@@ -123,8 +123,11 @@ def _of_test(store: Store, column: str) -> np.ndarray:
     If it marks none so, as with ``train`` and ``val`` alone, the labeled ones that it does not mark ``train``.
     """
     values = np.array(store.splits.get(column, ()))
-    others = np.flatnonzero((values != "train") & (store.labels >= 0)) if len(values) else values
-    return store.rows_of("test", column) if "test" in values or not len(others) else others
+    if len(values) and "test" not in values:
+        others = np.flatnonzero((values != "train") & (store.labels >= 0))
+        if len(others):
+            return others
+    return store.rows_of("test", column)
 
 
 def _held_out_of_equal(

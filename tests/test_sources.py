@@ -662,7 +662,7 @@ def test_paths_come_in_any_array_like(folder, kind):
     paths = sorted(map(str, folder.rglob("*.png")))
     assert list(list_images(kind(paths)).paths) == paths
     assert list(list_images(folder.rglob("*.png")).paths) == list(map(str, folder.rglob("*.png")))
-    with pytest.raises(ListingError, match="must be a path, or have a length, got a object"):
+    with pytest.raises(ListingError, match=r"must be a path, an array .* or a data set with a length, got object"):
         list_images(object())
 
 

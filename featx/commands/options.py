@@ -5,12 +5,14 @@ import math
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
 from featx.augment import COLOR, FILLS, PARTS
 from featx.blocks import BLOCK_NUMBERS, MIN_SIZE, POOLS, parse_blocks
+from featx.errors import DataError
 from featx.limits import DECODE_TIMEOUT
 from featx.spec import INTERPOLATIONS, RESIZES
 
@@ -51,10 +53,6 @@ def _whose(param: click.Parameter | None, ctx: click.Context | None) -> str:
 
 def check_output(ctx: click.Context, output: str | None, *read: str) -> None:
     """Raise ``DataError`` if a command would write over what it reads."""
-    from pathlib import Path
-
-    from featx.errors import DataError
-
     if output and Path(output).exists() and any(Path(path).exists() and Path(output).samefile(path) for path in read):
         raise DataError(f"--output {output} is what {ctx.info_name} reads; choose another")
 

@@ -19,7 +19,7 @@ from featx.extract.precision import draw_sample, settle_precision
 from featx.extract.report import ExtractReport, make_report, make_shard_report
 from featx.extract.shards import make_job
 from featx.extract.update import Ledger, OldStore, read_parts
-from featx.images import MAX_PIXELS, list_images
+from featx.images import MAX_PIXELS, Listing, list_images
 from featx.progress import progress_bar
 from featx.scale import Cluster, Here, RayCrew, Runner, Shard, Work, check_none, engine_of, is_ray
 from featx.spec import ExtractSpec
@@ -121,14 +121,10 @@ def extract(
     share = Shard.parse(shard) if shard else None
     job = make_job(source, root, dataclasses.asdict(ending), share, overwrite=overwrite) if share else None
     on_ray, engine = is_ray(engine), engine_of(engine)
-    listing = list_images(source, root)
-    if not isinstance(source, str | Path):
-        listing = listing.unique()
+    listing = _list(source, root, strict=strict)
     spec = spec or ExtractSpec()
     trunk = load_trunk(spec.trunk, weights)
     spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
-    if strict:
-        check_none(listing.failures)
     threads = os.cpu_count() or 1 if on_ray else workers or os.cpu_count() or 1
     timings = Timings(threads, precision or spec.precision)
     work = Work(listing, output, threads, max_pixels, strict)
@@ -165,6 +161,14 @@ def extract(
         changed = finish(folder, ledger, old, spec, golden or {}, ending, _name(source))
     seconds = time.monotonic() - began
     return make_report(output, spec.views * ledger.extracted, dropped, seconds, settled.agreement, timings, changed)
+
+
+def _list(source: Any, root: str | Path | None, *, strict: bool) -> Listing:
+    """List the images of a source, each once; errors as those of `extract`."""
+    listing = list_images(source, root)
+    if strict:
+        check_none(listing.failures)
+    return listing if isinstance(source, str | Path) else listing.unique()
 
 
 def _carry_out(

@@ -53,7 +53,6 @@ def nested(
     sample_weight: ArrayLike | None = None,
     tol: float = TOLERANCE,
     outer: int = 5,
-    folds: int = 5,
     seed: int = 0,
     jobs: int = 1,
     **options: Any,
@@ -69,12 +68,12 @@ def nested(
     ----------
     X, y, features, groups, plain, feature_sets, normalize, scoring, class_weight, sample_weight, tol, seed
         As in `search`.
-    outer, folds : int
-        Outer folds, and those within each.
+    outer : int
+        Outer folds.
     jobs : int
         Processes among which the outer folds are shared out; the result is the same for any number.
     options
-        Any other option of `search`; its ``repeats`` are those within each outer fold.
+        Any other option of `search`; its ``folds`` and ``repeats`` are those within each outer fold.
 
     Raises
     ------
@@ -90,17 +89,15 @@ def nested(
     scored = np.ones(len(problem.y), bool) if plain is None else np.asarray(plain, bool)
     sets = {chosen.name: chosen for chosen in make_feature_sets(features, feature_sets, problem.X.shape[1])}
     options |= {"features": features, "feature_sets": feature_sets, "normalize": normalize, "scoring": scoring}
-    options |= {"class_weight": class_weight, "folds": folds, "seed": seed, "tol": tol}
+    options |= {"class_weight": class_weight, "seed": seed, "tol": tol}
     options |= {"jobs": max(1, cpu_count() // jobs), "fold_jobs": 1}
-    dealt = make_folds(problem.y, owners, outer, seed=seed, plain=scored)
+    folds = make_folds(problem.y, owners, outer, seed=seed, plain=scored)
+    tasks = [delayed(_try_fold)(problem, owners, scored, sets, fold, outer, options) for fold in folds]
     try:
-        for train, _ in dealt:
-            make_folds(problem.y[train], owners[train], folds, plain=scored[train])
+        with among_processes(jobs):
+            found = Parallel(jobs)(tasks)
     except DataError as lack:
-        raise DataError(f"in what nested leaves for training, {lack}") from None
-    tasks = [delayed(_try_fold)(problem, owners, scored, sets, fold, outer, options) for fold in dealt]
-    with among_processes(jobs):
-        found = Parallel(jobs)(tasks)
+        raise DataError(f"in what nested leaves for training, {lack}") from lack
     choices, scores = zip(*found, strict=True)
     error = float(np.std(scores, ddof=1) / np.sqrt(outer))
     return NestedEstimate(float(np.mean(scores)), error, scores, choices)

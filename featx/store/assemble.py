@@ -221,7 +221,7 @@ def _gather(
 
 def _copy(used: Sequence[_Used], features: layout.Features) -> None:
     """Copy the rows of features from each file that has some."""
-    for each in used if features else ():
+    for each in used:
         with open_contained(each.path, StoreError) as file:
             for feature in features.values():
                 layout.copy_rows(file[feature.name], feature, each.from_rows, each.to_rows)

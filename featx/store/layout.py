@@ -33,6 +33,8 @@ _COLUMNS = {"path": "S", "digest": "S", "label": "i", "view": "i", "turned": "b"
 CHUNK_BYTES = 1 << 18
 BLOCK_BYTES = 1 << 24
 GOLDEN_ROWS = 3
+Features = Mapping[str, h5py.Dataset]
+"""Datasets (rows, width) by the name of the feature."""
 FEATURE_DTYPES = (np.dtype("float32"), np.dtype("float16"))
 """Parts have the first; a store may have the other, and is read as the first."""
 
@@ -49,9 +51,6 @@ def feature_bytes(widths: Mapping[str, int], rows: int, itemsize: int, share: fl
     """What so many rows of features of these widths take, if deflate leaves that share of those that it is used on."""
     each = {name: width * itemsize for name, width in widths.items()}
     return round(rows * sum(size * (share if is_deflated(name, size) else 1) for name, size in each.items()))
-
-
-Features = Mapping[str, h5py.Dataset]
 
 
 def write_features(
@@ -72,7 +71,8 @@ def write_features(
     shrunk = {name for name in deflated if features[name].nbytes > EXPANSION * features[name].id.get_storage_size()}
     for name in shrunk:
         del group[name]
-    fill({name: _make_feature(group, name, (rows, widths[name]), dtypes[name], deflate=False) for name in shrunk})
+    if shrunk:
+        fill({name: _make_feature(group, name, (rows, widths[name]), dtypes[name], deflate=False) for name in shrunk})
 
 
 def write_values(group: h5py.Group, features: Mapping[str, np.ndarray]) -> None:

@@ -29,7 +29,8 @@ def list_object(source: Any, root: str | Path | None) -> Listing:
     if isinstance(source, Iterator) or (isinstance(source, np.ndarray) and source.ndim == 1):
         source = list(source)  # as `Path.glob` and pandas give paths
     if not hasattr(source, "__len__"):
-        raise ListingError(f"a source of images must be a path, or have a length, got a {type(source).__name__}")
+        raise ListingError("a source of images must be a path, an array or iterator of paths, or a data set with a "
+                           f"length, got {type(source).__name__}")  # fmt: skip
     if not len(source):
         raise ListingError("a sequence of images must name at least one path, got none")
     if isinstance(source, Sequence) and isinstance(source[0], str | os.PathLike):
