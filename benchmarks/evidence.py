@@ -23,7 +23,8 @@ from featx.evaluate import evaluate
 from featx.extract import extract
 from featx.fit import fit
 from featx.heads import HEADS
-from featx.images import decode, prepare
+from featx.images import decode, list_images, prepare
+from featx.images.loading import load_images
 from featx.spec import ExtractSpec
 from featx.store import Store
 from featx.weights import load_trunk
@@ -130,6 +131,25 @@ def steady(flowers: Path, work: Path) -> None:
         say(f"{count} images: {once:.1f} images/s once started, {whole:.1f} with starting, peak {peak:.0f} MB")
 
 
+def loading(flowers: Path, _work: Path, rounds: int = 3) -> None:
+    """Photographs made ready for the trunk by two workers, in threads and in processes, in alternation.
+
+    What the run's own process takes for an image is what all workers of a machine with many cores have to share.
+    """
+    listing, spec = list_images(flowers / "jpg"), ExtractSpec()
+    told: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    for processes in (False, True) * rounds:
+        images = load_images(listing, range(len(listing)), spec, 2, processes=processes)
+        list(itertools.islice(images, 100))  # while processes start
+        began, used = time.perf_counter(), time.process_time()
+        count = sum(image.pixels is not None for image in images)
+        told[processes].append((count / (time.perf_counter() - began), 1000 * (time.process_time() - used) / count))
+    for processes, figures in told.items():
+        rate, own = np.median(figures, axis=0)
+        way = "processes" if processes else "threads"
+        say(f"{way}: {rate:.0f} images/s, {own:.2f} ms of the run's own process for each")
+
+
 def depth(flowers: Path, work: Path) -> None:
     """Cost of block 2 alone against all five, side by side, medians of three."""
     paths = sorted((flowers / "jpg").rglob("*.jpg"))[::10]
@@ -217,6 +237,7 @@ CLAIMS: dict[str, Callable[..., None]] = {
     "default384": lambda flowers, work: default(flowers, work, 384),
     "precisions": precisions,
     "steady": steady,
+    "loading": loading,
     "depth": depth,
     "memory": memory,
     "survives": survives,

@@ -179,7 +179,7 @@ def report(results: dict[str, object]) -> str:
         f"Matrix product of {SIDE} × {SIDE} in the same run, TFLOP/s: {products}. Trunk: five blocks at {SIZE} px, "
         f"batches of {BATCH} that lie on the GPU, medians of ten; torchvision's fp32 is TF32, featx's is float32.",
         table(["trunk", "images/s", "of the product's rate", "from host memory", "peak MB"], cells),
-        f"The whole way, {results['photographs']} JPEG files to a closed store, {results['workers']} threads:",
+        f"The whole way, {results['photographs']} JPEG files to a closed store, {results['workers']} workers:",
         table(["", "images/s", "each stage alone", "what holds it up"], stages),  # type: ignore[arg-type]
         "![Images a second of the trunk](benchmarks/gpu.svg)",
     ])  # fmt: skip
@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("flowers", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--whole", type=int, default=4080, help="JPEG files of the whole way")
-    parser.add_argument("--workers", type=int, default=torch.get_num_threads(), help="threads that decode")
+    parser.add_argument("--workers", type=int, default=torch.get_num_threads(), help="processes that decode")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     photos = sorted(options.flowers.resolve().rglob("*.jpg"))

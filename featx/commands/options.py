@@ -158,7 +158,7 @@ def device_options(command: Callable[..., Any], others: tuple[str, ...] = ()) ->
         max_pixels_option,
         decode_timeout_option,
         click.option("--workers", type=click.IntRange(min=1), metavar="N",
-                     help="Threads that decode images (default: one a core)."),
+                     help="Threads that decode images, beside a GPU processes (default: one a core)."),
         click.option("--batch-size", type=CountOr("auto", None), default="auto", show_default=True,
                      help="Images a pass; halves itself when memory runs out."),
     ):  # fmt: skip

@@ -83,15 +83,17 @@ def load_images(
     spec: ExtractSpec,
     workers: int,
     max_pixels: int = MAX_PIXELS,
+    processes: bool = False,
 ) -> Generator[Loaded]:
     """Load images of a listing in ``workers`` threads and give them in the order of ``rows``.
 
-    Pillow and hashlib release the interpreter's lock, so threads decode side by side and beside the trunk. Where
-    the environment says how long an image may take (`featx.limits.DECODE_TIMEOUT`), each decodes in a process.
+    Pillow and hashlib release the interpreter's lock, so a few threads decode side by side and beside the trunk. Many
+    wait for one another there, and with ``processes`` each has one that decodes for it; so it has where the environment
+    says how long an image may take (`featx.limits.DECODE_TIMEOUT`).
     """
     check_limits()
     seconds = timeout_given()
-    decoders = [Decoder(spec, max_pixels, seconds) for _ in range(workers)] if seconds else []
+    decoders = [Decoder(spec, max_pixels, seconds) for _ in range(workers)] if processes or seconds else []
     idle = list(decoders)
 
     def load(row: int) -> Loaded:

@@ -1,4 +1,4 @@
-"""Decoding in a process of its own, which can be ended without ending the run.
+"""Decoding in a process of its own: it can be ended without ending the run, and shares no interpreter's lock with it.
 
 Parent and child talk through pipes: a line of JSON and the bytes that it counts, in each direction. Nothing is pickled,
 and the child is started anew rather than forked, so that a program needs no guard around its main part.
@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from tempfile import TemporaryFile
 from typing import IO, Any
 
@@ -38,12 +40,12 @@ def timeout_given() -> float | None:
 
 
 class Decoder:
-    """A process that decodes one image at a time; each that takes longer than so many seconds is given up.
+    """A process that decodes one image at a time; each that takes longer than so many seconds, if any, is given up.
 
     It is started with its first image, and again after one that ended it. It may be used by one thread at a time.
     """
 
-    def __init__(self, spec: ExtractSpec, max_pixels: int, seconds: float) -> None:
+    def __init__(self, spec: ExtractSpec, max_pixels: int, seconds: float | None = None) -> None:
         self._settings = json.dumps({"spec": spec.to_json(), "max_pixels": max_pixels})
         self._shape, self._seconds = (spec.size, spec.size, 3), seconds
         self._child: subprocess.Popen[bytes] | None = None
@@ -54,24 +56,15 @@ class Decoder:
         child = self._child = self._child or self._start()
         self._forget_words()
         late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            child.kill()
-
-        timer = threading.Timer(self._seconds, end)
-        timer.start()
         try:
-            _send(child.stdin, {"digest": digest}, data)
-            answer, pixels = _receive(child.stdout)
+            with self._ending(child, late):
+                _send(child.stdin, {"digest": digest}, data)
+                answer, pixels = _receive(child.stdout)
         except (OSError, ValueError) as error:
             code = self._end(child)
             if late.is_set():
                 raise ImageError(f"not decoded in {self._seconds:g} seconds (--decode-timeout)") from error
             raise ImageError(f"ended the process that decoded it, with code {code}{self._last_words()}") from error
-        finally:
-            timer.cancel()
-            timer.join()
         if late.is_set():  # It was ended just after it had answered.
             self._end(child)
         if "reason" in answer:
@@ -84,6 +77,25 @@ class Decoder:
         if self._child:
             self._end(self._child)
         self._said.close()
+
+    @contextmanager
+    def _ending(self, child: "subprocess.Popen[bytes]", late: threading.Event) -> Iterator[None]:
+        """Kill a process that is not done with the block in time, and set ``late``."""
+        if self._seconds is None:
+            yield
+            return
+
+        def end() -> None:
+            late.set()
+            child.kill()
+
+        timer = threading.Timer(self._seconds, end)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
     def _end(self, child: "subprocess.Popen[bytes]") -> int:
         """End a process, close its pipes, and give the code that it ended with."""
@@ -106,7 +118,7 @@ class Decoder:
         except ValueError as error:
             code = self._end(child)
             raise EngineError(
-                f"the process that decodes (--decode-timeout) ended at its start, with code {code}{self._last_words()}"
+                f"a process to decode in ended at its start, with code {code}{self._last_words()}"
             ) from error
         return child
 
