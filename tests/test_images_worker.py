@@ -146,6 +146,14 @@ def test_memory_is_bounded() -> None:
     assert bounded.stderr.endswith("MemoryError\n")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_a_process_has_one_thread(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    decoder(png(), DIGEST)
+    assert decoder._child is not None
+    assert len(list(Path(f"/proc/{decoder._child.pid}/task").iterdir())) == 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no false there")
 def test_a_process_that_does_not_start_ends_the_run(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")

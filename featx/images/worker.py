@@ -24,6 +24,8 @@ from featx.spec import ExtractSpec
 
 BYTES_A_PIXEL, REST = 16, 1 << 30
 """Memory of a child: so much a pixel that is allowed, beside what the program takes."""
+ALONE = {"OPENBLAS_NUM_THREADS": "1"}
+"""numpy's library would start a thread a core, whose stacks count as memory; a child multiplies nothing."""
 SHOWN = 200
 
 
@@ -111,7 +113,9 @@ class Decoder:
         self._forget_words()
         pipe = subprocess.PIPE
         # In a session of its own: Ctrl-C is for the parent.
-        child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True)
+        child = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True, env={**os.environ, **ALONE}
+        )
         try:
             # Its own imports are no image's time.
             _receive(child.stdout)
