@@ -54,7 +54,10 @@ class NcnnEngine(BatchedEngine):
         super().__init__(spec, batch_size or IMAGES_A_THREAD * self._threads)
         self._net = _build(weights, spec)
         preprocessing = PREPROCESSINGS[spec.preprocessing]
-        self._mean, self._std = (np.array(part, np.float32) for part in (preprocessing.mean, preprocessing.std))
+        # By channel: numpy takes ten times as long to spread three values over the last axis.
+        self._mean, self._std = (
+            np.array(part, np.float32)[:, None, None] for part in (preprocessing.mean, preprocessing.std)
+        )
 
     def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
         # Two images in a thread each take less time than one after the other in two threads.
@@ -64,7 +67,9 @@ class NcnnEngine(BatchedEngine):
 
     def _features(self, image: np.ndarray) -> np.ndarray:
         """All features of one image side by side, float32."""
-        pixels = np.ascontiguousarray(((image - self._mean) / self._std).transpose(2, 0, 1))
+        pixels = image.transpose(2, 0, 1).astype(np.float32, order="C")
+        pixels -= self._mean
+        pixels /= self._std
         extractor = self._net.create_extractor()
         # A copy, whose channels begin where ncnn's own do; of an odd size, those of numpy do not, and it crops amiss.
         extractor.input(INPUT, ncnn.Mat(pixels).clone())
