@@ -214,6 +214,11 @@ def test_openvino_taps_what_is_asked_for(oxford):
     assert {name: values.shape for name, values in features.items()} == {"block2_max": (5, 128), "block4_max": (5, 512)}
 
 
+@pytest.mark.parametrize(("threads", "images"), [(1, 4), (2, 4), (5, 10), (64, 16)])
+def test_openvino_takes_two_images_a_core(oxford, threads, images):
+    assert OpenVINOEngine(oxford, ExtractSpec(size=32), threads=threads).batch_size == images
+
+
 def test_openvino_out_of_memory_halves_the_batch(oxford, monkeypatch):
     engine = OpenVINOEngine(oxford, ExtractSpec(size=32), batch_size=4)
     model = OpenVINOEngine._model

@@ -19,7 +19,7 @@ FLAT_SHARE = 0.11
 LISTING_BYTES = 320
 """Of memory an image while a manifest is listed and a store assembled: an allowance, not a measurement."""
 PROCESS_BYTES = 2 << 30
-"""Of a process with the trunk, which docs/benchmarks.md measures to be 1.5 to 2.0 GB on a processor."""
+"""Of a process with the trunk, which docs/benchmarks.md measures to be 0.6 to 2.0 GB on a processor."""
 
 
 @dataclass(frozen=True)
