@@ -46,7 +46,7 @@ def test_files_that_stand_together_are_computed_together(model, shared_photos, t
     sources = [*map(str, photos), "./red/3.png", str(photos[0]), tmp_path / "of.png", photos[2]]
     passes, compute = [], BatchedEngine.__call__
     monkeypatch.setattr(BatchedEngine, "__call__", lambda engine, x: passes.append(len(x)) or compute(engine, x))
-    found = list(predict(model, sources))
+    found = list(predict(model, sources, batch_size=8))
     assert [p.path for p in found] == [
         *map(str, photos), "red/3.png", str(photos[0]), str(tmp_path / "of.png" / "in it.png"), str(photos[2])
     ]  # fmt: skip
