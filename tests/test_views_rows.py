@@ -320,3 +320,24 @@ def test_several_labels_an_image_and_views(tmp_path, oxford):
     assert describe(tmp_path / "m.h5")["classes"] == {"blue": 8, "even": 12, "green": 8, "red": 8}
     model = fit(tmp_path / "m.h5", head="ovr-logistic", blocks=(1,), C=1.0, folds=2, test_size=0.25)
     assert evaluate(model, tmp_path / "m.h5")["n"] == pytest.approx(6, abs=3)
+
+
+@pytest.mark.parametrize(("views", "batch_size", "passes"), [(3, 4, [12, 12, 3]), (8, 4, [8] * 9), (1, 4, [4, 4, 1])])
+def test_views_of_several_images_fill_passes(tmp_path, views, batch_size, passes):
+    class Counts:
+        spec = ExtractSpec(size=32, blocks=(1,), views=views, augment="flip" if views > 1 else "")
+        on_gpu = False
+
+        def __init__(self):
+            self.batch_size, self.rows = batch_size, []
+
+        def __call__(self, images):
+            self.rows.append(len(images))
+            return {"block1_avg": np.zeros((len(images), 64), np.float32)}
+
+    for number in range(9):
+        draw(0, number).save(tmp_path / f"{number}.png")
+    engine = Counts()
+    (part,) = streaming.feature_parts(engine, list_images(tmp_path), range(9), 1)
+    assert engine.rows == passes
+    assert part.views == list(range(views)) * 9

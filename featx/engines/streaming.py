@@ -1,6 +1,7 @@
 """Images to features, part by part: decoding runs ahead while the trunk computes."""
 
 import itertools
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -77,7 +78,8 @@ def group_parts(
 def _compute(engine: Engine, images: Iterable[Loaded], advance: Callable[[int], object], timings: Timings) -> Part:
     part, batches, views = Part(), [], engine.spec.views
     images = iter(images)
-    while batch := list(itertools.islice(images, max(1, engine.batch_size // views))):
+    # So many that all their views fill passes: what is left over would be a pass that is not full.
+    while batch := list(itertools.islice(images, engine.batch_size // math.gcd(engine.batch_size, views))):
         timings.loaded(batch)
         began = time.perf_counter()
         good = [image for image in batch if image.pixels is not None]
