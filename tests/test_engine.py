@@ -214,9 +214,11 @@ def test_openvino_taps_what_is_asked_for(oxford):
     assert {name: values.shape for name, values in features.items()} == {"block2_max": (5, 128), "block4_max": (5, 512)}
 
 
-@pytest.mark.parametrize(("threads", "images"), [(1, 4), (2, 4), (5, 10), (64, 16)])
-def test_openvino_takes_two_images_a_core(oxford, threads, images):
-    assert OpenVINOEngine(oxford, ExtractSpec(size=32), threads=threads).batch_size == images
+@pytest.mark.parametrize(("threads", "size", "images"), [
+    (1, 224, 4), (2, 224, 4), (5, 224, 10), (64, 224, 16), (2, 32, 16), (1, 128, 6), (2, 1024, 4),
+])  # fmt: skip
+def test_openvino_takes_as_many_images_as_pay(oxford, threads, size, images):
+    assert OpenVINOEngine(oxford, ExtractSpec(size=size), threads=threads).batch_size == images
 
 
 def test_openvino_out_of_memory_halves_the_batch(oxford, monkeypatch):

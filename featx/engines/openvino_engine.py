@@ -17,9 +17,9 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 """Of what is computed in floats; int8 leaves pooling in float32."""
 FEW = 4
 """Images that do not wait for a whole batch: the golden ones, or a single one to predict."""
-IMAGES_A_CORE, MOST = 2, 16
-"""Of a batch, which is no faster with more: on two cores 4 to 32 images take the same time each, at 224 and 64 px and
-in every precision, and 4 the least memory and start. Where there are many cores, no more than so many in all."""
+PIXELS_A_CORE, MOST = 2 * 224**2, 16
+"""Of a batch, which is no faster with more: on two cores 4 to 32 images of 224 px take the same time each, in every
+precision, and 4 the least memory and start. Of smaller images more are faster, where they are decoded meanwhile."""
 SPATIAL = np.array([2, 3])
 
 
@@ -33,7 +33,7 @@ class OpenVINOEngine(BatchedEngine):
     spec : ExtractSpec
         What to tap and pool, at which size and precision.
     batch_size : int or None
-        Images a pass; None is 2 a core, of 4 to 16.
+        Images a pass; None is 2 of 224 pixels a core, or as much of others, of 4 to 16.
     threads : int or None
         What it computes in; None takes all cores.
     """
@@ -41,7 +41,8 @@ class OpenVINOEngine(BatchedEngine):
     def __init__(
         self, weights: TrunkWeights, spec: ExtractSpec, batch_size: int | None = None, threads: int | None = None
     ) -> None:
-        super().__init__(spec, batch_size or min(MOST, max(FEW, IMAGES_A_CORE * (threads or cpu_count()))))
+        fitting = PIXELS_A_CORE * (threads or cpu_count()) // spec.size**2
+        super().__init__(spec, batch_size or min(MOST, max(FEW, fitting)))
         self._threads = {"INFERENCE_NUM_THREADS": threads} if threads else {}
         self._weights = weights
         self._compiled: dict[int, ov.CompiledModel] = {}
