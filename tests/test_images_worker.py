@@ -157,7 +157,9 @@ def test_a_process_has_one_thread(decoder: Decoder, monkeypatch: pytest.MonkeyPa
 @pytest.mark.skipif(sys.platform == "win32", reason="no false there")
 def test_a_process_that_does_not_start_ends_the_run(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(EngineError, match="a process to decode in ended at its start, with code 1"):
+    with pytest.raises(
+        EngineError, match=r"a process to decode images in ended at its start, with code 1; .*--workers"
+    ):
         decoder(png(), DIGEST)
 
 

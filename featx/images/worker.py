@@ -24,7 +24,7 @@ from featx.spec import ExtractSpec
 
 BYTES_A_PIXEL, REST = 16, 1 << 30
 """Memory of a child: so much a pixel that is allowed, beside what the program takes."""
-ALONE = {"OPENBLAS_NUM_THREADS": "1"}
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 """numpy's library would start a thread a core, whose stacks count as memory; a child multiplies nothing."""
 SHOWN = 200
 
@@ -111,10 +111,10 @@ class Decoder:
         program = f"import sys; sys.path[:] = {sys.path!r}; from featx.images.worker import serve; serve(sys.argv[1])"
         command = [sys.executable, "-P", "-c", program, self._settings]
         self._forget_words()
-        pipe = subprocess.PIPE
+        pipe, environment = subprocess.PIPE, os.environ | ONE_THREAD
         # In a session of its own: Ctrl-C is for the parent.
         child = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True, env={**os.environ, **ALONE}
+            command, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True, env=environment
         )
         try:
             # Its own imports are no image's time.
@@ -122,7 +122,8 @@ class Decoder:
         except ValueError as error:
             code = self._end(child)
             raise EngineError(
-                f"a process to decode in ended at its start, with code {code}{self._last_words()}"
+                f"a process to decode images in ended at its start, with code {code}{self._last_words()}; "
+                "if it lacked memory, give fewer --workers"
             ) from error
         return child
 
