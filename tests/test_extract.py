@@ -177,6 +177,28 @@ def test_strict_stops_at_the_first_bad_image_and_resumes(photos, tmp_path):
     assert extract(photos, tmp_path / "photos.h5", SPEC).rows == 24
 
 
+def test_a_run_that_ended_before_its_first_part_leaves_nothing(photos, tmp_path):
+    (photos / "blue" / "0.png").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"blue/0\.png: empty file"):
+        extract(photos, tmp_path / "photos.h5", SPEC, strict=True)
+    assert leftovers(tmp_path) == []
+    assert extract(photos, tmp_path / "photos.h5", dataclasses.replace(SPEC, size=64)).rows == 23
+
+
+def test_parts_of_another_spec_are_never_taken(photos, tmp_path, monkeypatch):
+    """Not even if what they are of is no longer written down: features of all sizes are equally wide."""
+    output, other = tmp_path / "photos.h5", dataclasses.replace(SPEC, size=48)
+    monkeypatch.setattr(streaming, "PART_ROWS", 8)
+    with monkeypatch.context() as patch:
+        patch.setattr("featx.extract.finish", None)
+        with pytest.raises(TypeError):
+            extract(photos, output, SPEC)
+    (tmp_path / "photos.h5.parts" / "run.h5").unlink()
+    assert extract(photos, output, other, overwrite=True).extracted == 24
+    extract(photos, tmp_path / "anew.h5", other)
+    assert output.read_bytes() == (tmp_path / "anew.h5").read_bytes()
+
+
 def test_strict_takes_no_image_that_cannot_be_listed(photos, tmp_path):
     draw(0, 1).save(photos / "loose.png")
     with pytest.raises(ImageError, match=r"loose\.png: lies beside the class folders, in none of them; without --str"):

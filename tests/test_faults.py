@@ -153,6 +153,18 @@ def test_a_network_disk_that_syncs_no_folders_is_written_all_the_same(number, ra
     assert (tmp_path / "a").read_text() == "whole"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no fcntl")
+def test_what_is_synced_can_be_written(tmp_path, monkeypatch):
+    """As Windows demands, which says EBADF of what was opened to read."""
+    import fcntl
+
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE))
+    with replacing(tmp_path / "file") as temporary:
+        temporary.write_text("whole")
+    assert synced == [os.O_RDWR, os.O_RDONLY]  # the file and its folder
+
+
 def test_errors_of_featx_keep_their_words(tmp_path):
     with pytest.raises(StoreError, match=r"^its own words$"), replacing(tmp_path / "a", ModelError):
         raise StoreError("its own words")

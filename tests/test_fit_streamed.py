@@ -31,10 +31,11 @@ def make(target: Path, classes: int = 3, spoil: bool = False, labels: np.ndarray
     if spoil:
         features["block1_avg"][7, 3] = np.nan
     paths, digests = [f"{row:03}.jpg" for row in range(ROWS)], [f"{row:064x}" for row in range(ROWS)]
+    golden = {name: np.zeros((3, width), np.float32) for name, width in SPEC.widths.items()}
     with PartFolder(target) as folder:
+        folder.start(SPEC, golden)
         folder.write(Part(paths, digests, [False] * ROWS, features))
         table = RowTable(paths, digests, codes, [f"c{code}" for code in range(classes)], {}, [])
-        golden = {name: np.zeros((3, width), np.float32) for name, width in SPEC.widths.items()}
         assemble(target, table, SPEC, golden, folder.part_files())
         folder.discard()
     return target

@@ -27,7 +27,7 @@ from featx.images import list_images
 from featx.images.loading import load_images
 from featx.predict import predict
 from featx.spec import PREPROCESSINGS, ExtractSpec
-from featx.store import PartFolder, Store
+from featx.store import Part, PartFolder, Store
 
 FLAGS = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
 exact_int8 = pytest.mark.skipif(
@@ -147,6 +147,7 @@ def test_an_unfinished_run_goes_on_with_its_calibration(photos, tmp_path, int8, 
     with PartFolder(output) as folder:
         golden = make_engine(oxford, spec, "cpu")(np.stack([np.zeros((32, 32, 3), np.uint8)] * 3))
         folder.start(spec, golden)
+        folder.write(Part(failures=[("gone.png", "empty file")]))
         assert folder.spec == spec
     monkeypatch.setattr("featx.extract.check_golden", lambda *parts: None)
     extract(photos, output, SPEC)

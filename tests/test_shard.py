@@ -80,6 +80,22 @@ def test_what_is_missing_is_said_or_left_out(photos, tmp_path, oxford):
     assert extract(photos, store, SPEC).rows == 24
 
 
+def test_where_no_shard_has_any_row_there_is_nothing_partial_either(photos, tmp_path, oxford):
+    """Nothing is thrown away then: neither what they are of, nor the failures that they found."""
+    for path in photos.rglob("*.png"):
+        path.rename(path.with_suffix(".kept"))
+        path.touch()
+    store = tmp_path / "four.h5"
+    shards(photos, store, (1,))
+    with pytest.raises(StoreError, match=r"at least one row .* no part has any yet; run .* --shard 2/4, 3/4, 4/4$"):
+        assemble_shards(store, partial=True)
+    shards(photos, store, (2, 3, 4))
+    for path in photos.rglob("*.kept"):
+        path.rename(path.with_suffix(".png"))
+    shards(photos, store, (1, 3))
+    assert assemble_shards(store, partial=True).rows == 12
+
+
 def test_a_truncated_part_is_made_again_by_its_shard(photos, tmp_path, oxford):
     store = tmp_path / "four.h5"
     extract(photos, tmp_path / "one.h5", SPEC)

@@ -1,4 +1,6 @@
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import os
 import random
@@ -198,6 +200,7 @@ def test_names_of_any_kind_come_back(tmp_path):
     part = make_part(sorted(NAMES, key=os.fsencode))
     target = tmp_path / "rows.h5"
     with PartFolder(target) as folder:
+        folder.start(SPEC, GOLDEN)
         folder.write(part)
         assemble(target, table_of(part), SPEC, GOLDEN, folder.part_files())
     with Store(target) as opened:
@@ -251,14 +254,102 @@ def test_an_unfinished_run_of_another_spec_is_refused_or_cleared(tmp_path):
 
 
 def test_a_damaged_part_is_removed_with_a_warning(tmp_path):
+    victim, _ = two_parts(tmp_path / "rows.h5")
+    victim.write_bytes(victim.read_bytes()[:-100])
     with PartFolder(tmp_path / "rows.h5") as folder:
-        folder.write(make_part("ab"))
-        folder.write(make_part("cd"))
-        victim = folder.part_files()[0]
-        victim.write_bytes(victim.read_bytes()[:-100])
         with pytest.warns(UserWarning, match="is damaged .*: removed, its images are extracted again"):
             assert len(folder.part_files()) == 1
         assert not victim.exists()
+
+
+def two_parts(store):
+    """The parts of an unfinished run."""
+    with PartFolder(store) as folder:
+        folder.start(SPEC, GOLDEN)
+        folder.write(make_part("ab"))
+        folder.write(make_part("cd"))
+        return folder.part_files()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such links")
+def test_a_part_that_cannot_be_read_now_is_kept(tmp_path):
+    part, other = two_parts(tmp_path / "rows.h5")
+    part.rename(tmp_path / "away")
+    part.symlink_to(part.name)
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        with pytest.raises(StoreError, match=r"part\.h5 cannot be read \(Too many levels of .*\): mend that and run"):
+            folder.part_files()
+        (tmp_path / "away").replace(part)
+        assert folder.part_files() == [part, other]
+
+
+def test_a_disk_that_fails_once_takes_no_part_away(tmp_path, monkeypatch):
+    parts, opened = two_parts(tmp_path / "rows.h5"), []
+
+    def once(path, *args):
+        opened.append(path)
+        if len(opened) == 1 and path in parts:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return open_contained(path, *args)
+
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        known = folder._identity()
+        monkeypatch.setattr(folder, "_identity", lambda: known)
+        monkeypatch.setattr("featx.store.parts.open_contained", once)
+        assert folder.part_files() == parts
+    assert opened == [parts[0], *parts]
+
+
+def test_a_part_is_looked_through_once(tmp_path, monkeypatch):
+    parts, opened = two_parts(tmp_path / "rows.h5"), []
+    monkeypatch.setattr(
+        "featx.store.parts.open_contained", lambda *args: opened.append(args[0]) or open_contained(*args)
+    )
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        assert folder.part_files() == folder.part_files() == parts
+    assert sorted(set(opened) - {folder.path / "run.h5"}) == sorted(set(opened) & set(parts)) == parts
+    assert [opened.count(part) for part in parts] == [1, 1]
+
+
+def test_a_shard_reads_no_features_of_parts(tmp_path):
+    victim, other = two_parts(tmp_path / "rows.h5")
+    with h5py.File(victim) as file:
+        place = file["features/block1_avg"].id.get_chunk_info(0).byte_offset
+    data = bytearray(victim.read_bytes())
+    data[place] ^= 1
+    victim.write_bytes(data)
+    with PartFolder(tmp_path / "rows.h5", shard="1/2") as folder:
+        assert folder.part_files() == [victim, other]
+    with PartFolder(tmp_path / "rows.h5") as folder, pytest.warns(UserWarning, match="is damaged"):
+        assert folder.part_files() == [other]
+
+
+def test_parts_of_no_known_run_are_of_no_use(tmp_path):
+    """What they are of is told by a file beside them, which another program may have removed."""
+    two_parts(tmp_path / "rows.h5")
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        (folder.path / "run.h5").unlink()
+        assert folder.part_files() == []
+        folder.start(SPEC, GOLDEN)
+        assert folder.part_files() == []
+
+
+@pytest.mark.parametrize("end", [lambda folder: folder.discard(),
+                                 lambda folder: folder.begin(ExtractSpec(size=64), overwrite=True)])  # fmt: skip
+def test_what_parts_are_of_is_removed_after_them(end, tmp_path, monkeypatch):
+    parts = two_parts(tmp_path / "rows.h5")
+    unlink = Path.unlink
+
+    def failing(path, **options):
+        if path == parts[1]:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        unlink(path, **options)
+
+    with PartFolder(tmp_path / "rows.h5") as folder:
+        monkeypatch.setattr(Path, "unlink", failing)
+        with contextlib.suppress(PermissionError):
+            end(folder)
+        assert (folder.spec, folder.part_files()) == (SPEC, parts[1:])
 
 
 def test_a_damaged_run_file_says_what_to_do(tmp_path):
@@ -341,6 +432,7 @@ def test_several_labels_a_row(tmp_path):
     parts = [make_part("abcd", 1)]
     table = dataclasses.replace(make_table(parts), label_sets=[(0, 1), (1,), (), (0,)], labels=np.array([0, 1, -1, 0]))
     with PartFolder(tmp_path / "rows.h5") as folder:
+        folder.start(SPEC, GOLDEN)
         folder.write(parts[0])
         assemble(tmp_path / "rows.h5", table, SPEC, GOLDEN, folder.part_files())
     with Store(tmp_path / "rows.h5") as opened:
@@ -386,7 +478,7 @@ def test_a_part_that_is_none_is_removed_and_what_a_run_wrote_down_is_refused(tmp
     with PartFolder(tmp_path / "rows.h5") as folder:
         folder.start(SPEC, GOLDEN)
         folder.write(make_part("ab"))
-        (part,) = folder.part_files()
+        (part,) = folder.path.glob("*.part.h5")
         with h5py.File(part, "r+") as file:
             del file[name]
             file[name] = np.zeros(3, "i4")
@@ -484,6 +576,7 @@ def test_one_part_is_open_at_a_time(tmp_path):
     parts, target = [make_part([f"{number}.jpg"], number) for number in range(30)], tmp_path / "rows.h5"
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with PartFolder(target) as folder:
+        folder.start(SPEC, GOLDEN)
         for part in parts:
             folder.write(part)
         limit = max(int(path.name) for path in Path("/dev/fd").iterdir()) + 12
@@ -501,8 +594,9 @@ def test_one_part_is_open_at_a_time(tmp_path):
 
 def test_a_part_is_read_to_its_last_column(tmp_path):
     with PartFolder(tmp_path / "rows.h5") as folder:
+        folder.start(SPEC, GOLDEN)
         folder.write(make_part("ab"))
-        (part,) = folder.part_files()
+        (part,) = folder.path.glob("*.part.h5")
         with h5py.File(part) as file:
             offset = file["rows/turned"].id.get_chunk_info(0).byte_offset
         damage(part, offset)

@@ -111,7 +111,7 @@ def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = F
     Raises
     ------
     StoreError
-        If there are no shards' parts, or some are missing: it says of which shards.
+        If there are no shards' parts, or some are missing: it says of which shards. With ``partial``, if all are.
     StoreLocked
         If a shard is at work.
     """
@@ -125,8 +125,7 @@ def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = F
         old = OldStore.read(output, spec) if output.exists() else OldStore()
         dropped = spec.views * missing_images(output, old, listing, job["missing"], spec.views)
         ledger = Ledger(listing, spec, old, read_parts(folder), os.cpu_count() or 1, believing=True)
-        if not partial:
-            check_complete(output, ledger, job["shards"])
+        check_complete(output, ledger, job["shards"], partial=partial)
         changed = finish(folder, ledger, old, spec, golden, Ending(job["missing"], job["assembly"], job["dtype"]),
                          job["source"])  # fmt: skip
     seconds = time.monotonic() - began

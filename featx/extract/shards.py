@@ -45,16 +45,23 @@ def read_job(folder: PartFolder) -> tuple[dict[str, Any], tuple[ExtractSpec, dic
     return job, (spec, golden)
 
 
-def check_complete(store: Path, ledger: Ledger, shards: int) -> None:
-    """Raise ``StoreError`` if there are images that no part holds, and say which shards have them."""
+def check_complete(store: Path, ledger: Ledger, shards: int, *, partial: bool) -> None:
+    """Raise ``StoreError`` if there are images that no part holds, and say which shards have them.
+
+    With ``partial`` they may be missing, if there are others.
+    """
+    if partial and ledger.digests.any():
+        return
     open_shards = [shard for number in range(1, shards + 1)
                    if ledger.untried((shard := Shard(number, shards)).pick(ledger.plan))]  # fmt: skip
     if not open_shards:
         return
     count = int(sum(map(len, ledger.untried(ledger.plan))))
     names = ", ".join(map(str, open_shards[:8])) + (", …" if len(open_shards) > 8 else "")
+    remedy = f"run featx extract with --shard {names}"
+    if partial:
+        raise StoreError(f"{store} must have at least one row to be assembled, and no part has any yet; {remedy}")
     raise StoreError(
         f"{store} must have all shards done to be assembled, got {shards - len(open_shards)} of {shards}: "
-        f"{count} of {len(ledger.rows)} images are missing; run featx extract with --shard {names}, "
-        "or give --partial to leave them out"
+        f"{count} of {len(ledger.rows)} images are missing; {remedy}, or give --partial to leave them out"
     )

@@ -11,6 +11,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +31,9 @@ from featx.store.writing import writing
 from featx.texts import encode
 
 SUFFIX = ".part.h5"
+RUN = "run.h5"
 JOB = "job.json"
+READ_BYTES = 1 << 24
 
 
 @dataclass
@@ -78,6 +81,7 @@ class PartFolder:
         self._shard, self._lock = shard, FolderLock(self.path, store, shard, wait=wait)
         self.alone = self._lock.alone
         self._discarded = False
+        self._sound: set[Path] = set()
 
     def __enter__(self) -> "PartFolder":
         with blaming(self.path, StoreError):
@@ -100,7 +104,7 @@ class PartFolder:
             self.discard()
 
     def _has_nothing(self) -> bool:
-        return self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {ALONE}
+        return self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {ALONE, RUN}
 
     def begin(self, spec: ExtractSpec, *, overwrite: bool = False) -> dict[str, np.ndarray] | None:
         """Check that parts left here are of this spec; give their golden features, or None if there are none.
@@ -130,19 +134,21 @@ class PartFolder:
 
     def _identity(self) -> tuple[ExtractSpec, dict[str, np.ndarray]] | None:
         try:
-            with open_contained(self.path / "run.h5", StoreError) as file:
-                check_heaps(file, self.path / "run.h5")
+            with open_contained(self.path / RUN, StoreError) as file:
+                check_heaps(file, self.path / RUN)
                 return layout.read_identity(file)
         except FileNotFoundError:
             return None
         except SpecError:
             raise
         except layout.DAMAGE as error:
-            raise StoreCorrupt(f"{self.path}/run.h5 is damaged ({error}); remove {self.path} to start anew") from error
+            raise StoreCorrupt(f"{self.path / RUN} is damaged ({error}); remove {self.path} to start anew") from error
 
     def start(self, spec: ExtractSpec, golden: Mapping[str, np.ndarray]) -> None:
-        """Write down what this run extracts."""
-        self._write("run.h5", lambda file: layout.write_identity(file, spec, golden))
+        """Write down what this run extracts; parts that are there before are of no run that anyone knows."""
+        for path in self._parts():
+            path.unlink()
+        self._write(RUN, lambda file: layout.write_identity(file, spec, golden))
 
     def note(self, job: Mapping[str, Any]) -> None:
         """Keep for the assembling of shards what they were started with; JSON."""
@@ -165,17 +171,47 @@ class PartFolder:
         self._write(part.name, lambda file: _fill_part(file, part))
 
     def part_files(self) -> list[Path]:
-        """The finished parts; a damaged one is removed with a warning, so that its rows are extracted again."""
-        return [path for path in sorted(self.path.glob(f"*{SUFFIX}")) if _sound(path)]
+        """The finished parts; a damaged one is removed with a warning, so that its rows are extracted again.
+
+        A shard looks at no features, so that the parts of a thousand are not read a thousand times: that is for the
+        assembling. ``StoreError`` if one cannot be read, which is no damage. Parts of no known run are not there.
+        """
+        if self._identity() is None:
+            return []
+        paths = self._parts()
+        self._sound.update(path for path in paths if path not in self._sound and self._is_sound(path))
+        return [path for path in paths if path in self._sound]
 
     def discard(self) -> None:
         """Remove the folder and all in it."""
         self._discarded = True
-        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):  # What cannot be removed is still of the run that is written down.
+            self._clear()
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.glob(f"*{SUFFIX}"))
 
     def _clear(self) -> None:
-        for path in self.path.glob("*.h5"):
-            path.unlink()
+        # What they are of goes last, so that parts are never there without it.
+        for path in (*self._parts(), self.path / RUN):
+            path.unlink(missing_ok=True)
+
+    def _is_sound(self, path: Path) -> bool:
+        for last in (False, True):
+            try:
+                _check_part(path, whole=not self._shard)
+            except FileNotFoundError:
+                return False  # another shard found it damaged
+            except layout.DAMAGE as error:
+                _read_through(path)
+                if last:
+                    warnings.warn(f"{path} is damaged ({error}): removed, its images are extracted again", stacklevel=3)
+                    path.unlink(missing_ok=True)
+                    return False
+            else:
+                break
+        return True
 
     def _write(self, name: str, fill: Callable[[h5py.File], None]) -> None:
         with blaming(self.path / name, StoreError), writing(self.path / name) as file:
@@ -193,19 +229,28 @@ def _fill_part(file: h5py.File, part: Part) -> None:
     layout.write_failures(file, part.failures)
 
 
-def _read(_: str, item: h5py.Dataset | h5py.Group) -> None:
-    # What is not None would end the visit.
-    if isinstance(item, h5py.Dataset):
-        item[()]
+def _check_part(path: Path, *, whole: bool) -> None:
+    """Raise one of ``layout.DAMAGE`` if a part is not as it was written, all of it or all but its features."""
+
+    def read(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        # What is not None would end the visit.
+        if isinstance(item, h5py.Dataset) and (whole or not name.startswith("features/")):
+            item[()]
+
+    with open_contained(path, StoreError) as file:
+        file.visititems(read)
+        layout.check_columns(file, optional=("label", "view"))
 
 
-def _sound(path: Path) -> bool:
+def _read_through(path: Path) -> None:
+    """Read a file's bytes: where even they are not to be had, it is the disk or the right to read and no damage."""
     try:
-        with open_contained(path, StoreError) as file:
-            file.visititems(_read)
-            layout.check_columns(file, optional=("label", "view"))
-    except layout.DAMAGE as error:
-        warnings.warn(f"{path} is damaged ({error}): removed, its images are extracted again", stacklevel=3)
-        path.unlink(missing_ok=True)
-        return False
-    return True
+        with path.open("rb") as file:
+            while file.read(READ_BYTES):
+                pass
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read ({error.strerror or error}): mend that and run the same command again"
+        ) from error
