@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import cpu_count
 from PIL import Image
 from sklearn.base import BaseEstimator, TransformerMixin
 
@@ -137,7 +138,7 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def _workers(self) -> int:
-        return self.workers or os.cpu_count() or 1
+        return self.workers or cpu_count()
 
     def _spec(self) -> ExtractSpec:
         names = {field.name for field in dataclasses.fields(ExtractSpec)} & self.get_params().keys()

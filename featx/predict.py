@@ -2,12 +2,12 @@
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from joblib import cpu_count
 
 from featx.augment import DEFAULT_TTA
 from featx.engines import make_engine
@@ -110,7 +110,7 @@ def predict(
         names = map(listing.full_name, listing.paths)
         with progress_bar(len(listing), "image", f"predict {source}", shown=progress) as bar:
             for part in feature_parts(
-                runner, listing, range(len(listing)), workers or os.cpu_count() or 1, max_pixels, bar.update
+                runner, listing, range(len(listing)), workers or cpu_count(), max_pixels, bar.update
             ):
                 reasons = {listing.full_name(path): reason for path, reason in part.failures}
                 paths = [listing.full_name(path) for path in part.paths[::tta]]

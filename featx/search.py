@@ -1,12 +1,12 @@
 """Search: the images of a store that are nearest to a given one."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import cpu_count
 from numpy.typing import NDArray
 
 from featx.blocks import WhichBlocks, WhichPools
@@ -91,7 +91,7 @@ def search(
         yield from ((listing.full_name(path), reason) for path, reason in listing.failures)
         plain = np.flatnonzero(opened.views == 0)
         rows, _ = opened.images()
-        for part in feature_parts(runner, listing, range(len(listing)), workers or os.cpu_count() or 1, max_pixels):
+        for part in feature_parts(runner, listing, range(len(listing)), workers or cpu_count(), max_pixels):
             yield from ((listing.full_name(path), reason) for path, reason in part.failures)
             if not part.paths:
                 continue

@@ -229,6 +229,10 @@ def test_a_cluster_that_is_not_there_is_said(monkeypatch):
         (Cluster(), [{"CPU": 8.0}], (1, 8, 0)),
         (Cluster(workers=2), [{"CPU": 8.0}], (2, 4, 0)),
         (Cluster(), [{"CPU": 8.0}, {"CPU": 4.0}], (2, 4, 0)),
+        (Cluster(), [{"CPU": 4.0}, {"CPU": 64.0}, {"CPU": 64.0}], (2, 64, 0)),  # a small head
+        (Cluster(), [{}, {"CPU": 64.0}, {"CPU": 64.0}], (2, 64, 0)),  # and one that computes nothing
+        (Cluster(), [{"CPU": 4.0}, {"CPU": 64.0, "GPU": 8.0}], (8, 8, 1)),
+        (Cluster(), [{"CPU": 16.0, "GPU": 8.0}, {"CPU": 64.0, "GPU": 8.0}], (16, 2, 1)),
         (Cluster(), [{"CPU": 16.0, "GPU": 4.0}], (4, 4, 1)),
         (Cluster(gpus_per_worker=0.5), [{"CPU": 16.0, "GPU": 4.0}], (8, 2, 0.5)),
     ],

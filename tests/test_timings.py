@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from featx.engines.timings import ADVICE, Timings
@@ -20,6 +24,13 @@ def test_workers_share_what_is_done_in_threads():
     assert timings.rates["computing"] == 0.5
     assert timings.rates["decoding"] in {0.5, 1.0}  # one core, or more
     assert "writing" not in timings.rates
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no process to cores")
+def test_cores_are_those_that_this_process_may_use():
+    code = ("import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+            "from featx.engines.timings import Timings; print(Timings().cores)")  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
 
 
 def test_nothing_timed_has_no_advice():

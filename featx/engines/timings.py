@@ -1,7 +1,8 @@
 """Where the time of an extraction goes: what each stage could do alone, and which of them holds up the others."""
 
-import os
 from dataclasses import dataclass, field
+
+from joblib import cpu_count
 
 from featx.images.loading import Loaded
 
@@ -32,7 +33,7 @@ class Timings:
     precision: str = "fp32"
     on_gpu: bool = False
     images: int = 0
-    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+    cores: int = field(default_factory=cpu_count)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ADVICE, 0.0))
 
     def loaded(self, images: list[Loaded]) -> None:

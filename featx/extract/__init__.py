@@ -1,7 +1,6 @@
 """Extract: images to a store of pooled features, going on from what is there."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import cpu_count
 
 from featx.engines import Engine, make_engine
 from featx.engines.golden import check_golden, compute_golden
@@ -125,7 +125,7 @@ def extract(
     spec = spec or ExtractSpec()
     trunk = load_trunk(spec.trunk, weights)
     spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
-    threads = os.cpu_count() or 1 if on_ray else workers or os.cpu_count() or 1
+    threads = cpu_count() if on_ray else workers or cpu_count()
     timings = Timings(threads, precision or spec.precision)
     work = Work(listing, output, threads, max_pixels, strict)
 

@@ -1,6 +1,5 @@
 """The end of an extraction: from what the ledger has to the store and a report of it."""
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from joblib import cpu_count
 
 from featx.engines.timings import Timings
 from featx.errors import ImageError, StoreError, StoreExists
@@ -124,7 +124,7 @@ def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = F
         listing = list_images(job["source"], job["root"])
         old = OldStore.read(output, spec) if output.exists() else OldStore()
         dropped = spec.views * missing_images(output, old, listing, job["missing"], spec.views)
-        ledger = Ledger(listing, spec, old, read_parts(folder), os.cpu_count() or 1, believing=True)
+        ledger = Ledger(listing, spec, old, read_parts(folder), cpu_count(), believing=True)
         check_complete(output, ledger, job["shards"], partial=partial)
         changed = finish(folder, ledger, old, spec, golden, Ending(job["missing"], job["assembly"], job["dtype"]),
                          job["source"])  # fmt: skip

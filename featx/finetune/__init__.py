@@ -1,9 +1,10 @@
 """Fine-tune: a model's head, and then the last layers of its trunk, from where scikit-learn left it."""
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from joblib import cpu_count
 
 from featx.bridge import from_torch
 from featx.engines.torch_engine import find_device
@@ -104,7 +105,7 @@ def finetune(
     with joined(find_device(device)):
         run = Run(model, load_for(model.spec, weights, model.path), read_data(model, store, recipe), recipe,
                    Path(root), run_folder(output), engine, device,
-                   workers or os.cpu_count() or 1, mixed, Path(cache) if cache else None,
+                   workers or cpu_count(), mixed, Path(cache) if cache else None,
                    progress and is_first())  # fmt: skip
         report = _finetune(run, output, overwrite=overwrite)
         wait()

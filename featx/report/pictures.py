@@ -3,10 +3,10 @@
 import base64
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from os import cpu_count
 from pathlib import Path
 
 import numpy as np
+from joblib import cpu_count
 from numpy.typing import NDArray
 from PIL import Image
 

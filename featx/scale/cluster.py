@@ -85,13 +85,26 @@ class Cluster:
         """
         most = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
         gpus = self.gpus_per_worker if self.gpus_per_worker is not None else min(most, 1.0)
-        room = sum(int(node.get("GPU", 0) / gpus) for node in nodes) if gpus else len(nodes)
+        hosts = _hosts(nodes, gpus)
+        room = sum(int(node["GPU"] / gpus) for node in hosts) if gpus else len(hosts)
         workers = self.workers or max(1, room)
-        cores = [int(node.get("CPU", 0)) for node in nodes]
-        cpus = self.cpus_per_worker or max(1, min(cores, default=1) // math.ceil(workers / max(1, len(nodes))))
-        if cpus > max(cores, default=0) or gpus > most:
+        cores = [int(node.get("CPU", 0)) for node in hosts]
+        cpus = self.cpus_per_worker or max(1, min(cores, default=1) // math.ceil(workers / max(1, len(hosts))))
+        if cpus > max(cores, default=0):
+            largest = max((int(node.get("CPU", 0)) for node in nodes), default=0)
             raise EngineError(
                 f"each Ray worker must have a node with {cpus} CPUs and {gpus:g} GPUs, and the largest of {len(nodes)} "
-                f"has {max(cores, default=0)} and {most:g}: give other --cpus-per-worker and --gpus-per-worker"
+                f"has {largest} and {most:g}: give other --cpus-per-worker and --gpus-per-worker"
             )
         return Size(workers, cpus, gpus)
+
+
+def _hosts(nodes: Sequence[dict[str, float]], gpus: float) -> list[dict[str, float]]:
+    """The nodes that are to have workers, each of which has as many cores as on the smallest of them.
+
+    Those without a core or the GPUs cannot; a small one without GPUs, such as the head's of a cluster, would make the
+    workers of all others as small.
+    """
+    most = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
+    least = 1 if gpus else max(1, most / 2)
+    return [node for node in nodes if node.get("CPU", 0.0) >= least and node.get("GPU", 0.0) >= gpus]

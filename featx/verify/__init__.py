@@ -1,10 +1,10 @@
 """Verify: do the rows of a store still come out of its images?"""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from joblib import cpu_count
 from numpy.typing import NDArray
 
 from featx.engines import make_engine
@@ -87,7 +87,7 @@ def verify(
         seen, differing, largest, tolerance = 0, list[Difference](), 0.0, spec.tolerance + ROUNDING[opened.dtype]
         with progress_bar(len(found.same), "image", "verify", shown=progress) as bar:
             for part in feature_parts(
-                runner, found.listing, found.same, workers or os.cpu_count() or 1, max_pixels, bar.update
+                runner, found.listing, found.same, workers or cpu_count(), max_pixels, bar.update
             ):
                 failed += part.failures
                 seen += len(part.paths)
