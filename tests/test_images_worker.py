@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from featx.errors import EngineError, ImageError, SpecError
 from featx.images import MAX_PIXELS, list_images
 from featx.images.loading import load_images
 from featx.images.prepared import prepare_views
+from featx.images.room import Room
 from featx.images.worker import Decoder
 from featx.limits import DECODE_TIMEOUT
 from featx.spec import ExtractSpec
@@ -124,16 +126,52 @@ def test_an_image_that_takes_too_long_is_given_up_and_the_next_is_decoded(decode
     assert np.array_equal(decoder(png(), DIGEST).views, prepare_views(png(), DIGEST, SPEC).views)
 
 
+def kill(decoder: Decoder, times: int) -> None:
+    """End so many of its processes, one after the other, each a moment after it has begun."""
+    child = None
+    for _ in range(times):
+        while decoder._child in (None, child):
+            time.sleep(0.01)
+        child = decoder._child
+        assert child is not None
+        time.sleep(0.5)
+        decoder._said.write(b"Killed by hand\n")
+        decoder._said.flush()
+        os.kill(child.pid, signal.SIGKILL)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
-def test_a_process_that_dies_fails_its_image_alone(decoder: Decoder) -> None:
+def test_an_image_whose_processes_die_fails_alone(decoder: Decoder) -> None:
+    killer = threading.Thread(target=kill, args=(decoder, 2))
+    killer.start()
+    with pytest.raises(ImageError, match=r"^ended the process that decoded it, with code -9: Killed by hand$"):
+        decoder(SLOW, DIGEST)
+    killer.join()
+    assert len(decoder(png(), DIGEST).views) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+def test_a_process_that_dies_by_itself_fails_no_image(decoder: Decoder) -> None:
+    """The system may end one that is idle, for want of memory."""
     decoder(png(), DIGEST)
     assert decoder._child is not None
-    decoder._said.write(b"what was said of the image before\n")
-    decoder._said.flush()
-    os.kill(decoder._child.pid, signal.SIGSEGV)
-    with pytest.raises(ImageError, match=r"^ended the process that decoded it, with code -11$"):
-        decoder(png(), DIGEST)
-    assert len(decoder(png(), DIGEST).views) == 2
+    os.kill(decoder._child.pid, signal.SIGKILL)
+    assert np.array_equal(decoder(png(), DIGEST).views, prepare_views(png(), DIGEST, SPEC).views)
+
+
+def test_all_processes_share_the_room_of_this_one(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, held = Room(MAX_PIXELS), []
+    monkeypatch.setattr("featx.images.worker.room", own)
+    decoder._seconds = 1
+    thread = threading.Thread(target=lambda: held.append(decoder(png(), DIGEST)))
+    with own.hold(MAX_PIXELS):
+        thread.start()
+        time.sleep(2)
+        assert not held  # it waits, and that is none of its time
+    thread.join()
+    assert np.array_equal(held[0].views, prepare_views(png(), DIGEST, SPEC).views)
+    with own.hold(MAX_PIXELS):  # what it took is free again
+        pass
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded where the platform can")

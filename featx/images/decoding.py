@@ -14,7 +14,7 @@ from featx.images.colors import to_rgb
 from featx.images.formats import picture_formats
 from featx.images.libtiff import heard
 from featx.images.quiet import pillow_quiet
-from featx.images.room import MAX_PIXELS, check_pixels, check_size, room
+from featx.images.room import MAX_PIXELS, HasRoom, check_pixels, check_size, room
 
 ORIENTATION = 0x0112
 TURNS = {
@@ -69,9 +69,9 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, u
 @contextmanager
 def decoding(
     data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True,
-    canvas: Callable[[int], int] | None = None,
+    canvas: Callable[[int], int] | None = None, room: HasRoom = room,
 ) -> Iterator[Picture]:  # fmt: skip
-    """As `decode`; until the block ends the picture counts among those that are in memory at a time.
+    """As `decode`; until the block ends the picture counts among those that are in memory at a time, in ``room``.
 
     So does a ``canvas``: how many pixels are needed to resize a picture of that long side.
     """

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.images.decoding import decoding
-from featx.images.room import MAX_PIXELS
+from featx.images.room import MAX_PIXELS, HasRoom, room
 from featx.images.views import make_views
 from featx.images.views_geometry import canvas_pixels
 from featx.spec import ExtractSpec
@@ -27,11 +27,13 @@ class Prepared:
     seconds: tuple[float, ...]
 
 
-def prepare_views(data: bytes, digest: str, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> Prepared:
+def prepare_views(
+    data: bytes, digest: str, spec: ExtractSpec, max_pixels: int = MAX_PIXELS, room: HasRoom = room
+) -> Prepared:
     """Decode an image file of a digest, and make the views of a spec; ``ImageError`` if it cannot be decoded."""
     start = time.thread_time()
     side = spec.size if spec.decode == "scaled" else None
-    with decoding(data, max_pixels, side, canvas=partial(canvas_pixels, spec)) as picture:
+    with decoding(data, max_pixels, side, canvas=partial(canvas_pixels, spec), room=room) as picture:
         decoded = time.thread_time()
         views = make_views(picture.image, spec, digest)
     return Prepared(tuple(views), picture.turned, (decoded - start, time.thread_time() - decoded))

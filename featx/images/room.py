@@ -6,7 +6,8 @@ a few hundred bytes can claim what takes gigabytes, or minutes.
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from PIL import Image, ImageFile
 
@@ -58,6 +59,13 @@ def _weight(image: ImageFile.ImageFile, data: bytes) -> tuple[int, str]:
     if name in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > USUAL_SCANS:
         return -(-scans // USUAL_SCANS), f"in {scans} scans"
     return (TIMES_WIDE, f"of mode {image.mode}") if image.mode in WIDE else (1, "")
+
+
+class HasRoom(Protocol):
+    """What decoding asks before a picture takes its memory."""
+
+    def hold(self, pixels: int) -> AbstractContextManager[None]:
+        """Wait for room for a picture, and keep it within the block."""
 
 
 class Room:

@@ -19,6 +19,7 @@ import numpy as np
 
 from featx.errors import EngineError, ImageError, SpecError
 from featx.images.prepared import Prepared, prepare_views
+from featx.images.room import room
 from featx.limits import DECODE_TIMEOUT
 from featx.spec import ExtractSpec
 
@@ -41,6 +42,10 @@ def timeout_given() -> float | None:
     return seconds
 
 
+class _Died(Exception):
+    """A process has gone: with which code, and its last words."""
+
+
 class Decoder:
     """A process that decodes one image at a time; each that takes longer than so many seconds, if any, is given up.
 
@@ -54,25 +59,48 @@ class Decoder:
         self._said: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed in close
 
     def __call__(self, data: bytes, digest: str) -> Prepared:
-        """As `prepare_views`; ``ImageError`` also if the process did not end in time, or died."""
-        child = self._child = self._child or self._start()
-        self._forget_words()
-        late = threading.Event()
+        """As `prepare_views`; ``ImageError`` also if the process did not end in time, or died twice."""
         try:
-            with self._ending(child, late):
-                _send(child.stdin, {"digest": digest}, data)
-                answer, pixels = _receive(child.stdout)
-        except (OSError, ValueError) as error:
-            code = self._end(child)
-            if late.is_set():
-                raise ImageError(f"not decoded in {self._seconds:g} seconds (--decode-timeout)") from error
-            raise ImageError(f"ended the process that decoded it, with code {code}{self._last_words()}") from error
-        if late.is_set():  # It was ended just after it had answered.
-            self._end(child)
+            answer, pixels = self._decoded(data, digest)
+        except _Died:
+            # It may have been none of this image's doing: a system that lacks memory ends processes that are idle, too.
+            try:
+                answer, pixels = self._decoded(data, digest)
+            except _Died as died:
+                raise ImageError(f"ended the process that decoded it, with code {died}") from died
         if "reason" in answer:
             raise ImageError(answer["reason"])
         views = np.frombuffer(pixels, np.uint8).reshape(-1, *self._shape)
         return Prepared(tuple(views), answer["turned"], tuple(answer["seconds"]))
+
+    def _decoded(self, data: bytes, digest: str) -> tuple[dict[str, Any], bytes]:
+        """What the process answers to an image; `_Died` if it has gone."""
+        child = self._child = self._child or self._start()
+        self._forget_words()
+        late = threading.Event()
+        try:
+            answer = self._answer(child, late, data, digest)
+        except (OSError, ValueError) as error:
+            code = self._end(child)
+            if late.is_set():
+                raise ImageError(f"not decoded in {self._seconds:g} seconds (--decode-timeout)") from error
+            raise _Died(f"{code}{self._last_words()}") from error
+        if late.is_set():  # It was ended just after it had answered.
+            self._end(child)
+        return answer
+
+    def _answer(
+        self, child: "subprocess.Popen[bytes]", late: threading.Event, data: bytes, digest: str
+    ) -> tuple[dict[str, Any], bytes]:
+        with self._ending(child, late):
+            _send(child.stdin, {"digest": digest}, data)
+            answer, pixels = _receive(child.stdout)
+        if "room" not in answer:
+            return answer, pixels
+        # Of this process, which all decoders share; waiting for it is none of the image's time.
+        with room.hold(answer["room"]), self._ending(child, late):
+            _send(child.stdin, {}, b"")
+            return _receive(child.stdout)
 
     def close(self) -> None:
         """End the process."""
@@ -167,6 +195,17 @@ def _bound_memory(max_pixels: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
+class _ParentsRoom:
+    """The room of the process that is served, which many others share: it is asked for, and free with the answer."""
+
+    @contextmanager
+    def hold(self, pixels: int) -> Iterator[None]:
+        """Wait until the parent has room for so many pixels."""
+        _send(sys.stdout.buffer, {"room": pixels}, b"")
+        _receive(sys.stdin.buffer)
+        yield
+
+
 def serve(settings: str) -> None:
     """What the process does: decode what it is sent until its input ends."""
     values = json.loads(settings)
@@ -177,7 +216,7 @@ def serve(settings: str) -> None:
     while line := inward.readline():
         head = json.loads(line)
         try:
-            found = prepare_views(inward.read(head["bytes"]), head["digest"], spec, max_pixels)
+            found = prepare_views(inward.read(head["bytes"]), head["digest"], spec, max_pixels, _ParentsRoom())
         except ImageError as error:
             _send(outward, {"reason": str(error)}, b"")
         else:
