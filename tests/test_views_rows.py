@@ -129,12 +129,11 @@ def test_a_part_counts_rows_and_splits_no_image(monkeypatch, rows, views, images
     assert streaming.rows_per_part(ExtractSpec(views=views, augment="flip")) == images * views
 
 
-def test_fewer_images_wait_the_more_views_they_have(shared_photos, monkeypatch):
+def test_fewer_images_wait_the_more_views_they_have(shared_photos):
     asked = []
     listing = list_images([str(path) for path in sorted(shared_photos.glob("*/*.png"))], shared_photos)
     rows = (asked.append(row) or row for row in range(27))
-    monkeypatch.setattr("featx.images.loading.AHEAD", 12)
-    images = load_images(listing, rows, SPEC, 1)
+    images = load_images(listing, rows, SPEC, 1, ahead=12)
     next(images)
     images.close()
     assert len(asked) == 5
@@ -341,3 +340,28 @@ def test_views_of_several_images_fill_passes(tmp_path, views, batch_size, passes
     (part,) = streaming.feature_parts(engine, list_images(tmp_path), range(9), 1)
     assert engine.rows == passes
     assert part.views == list(range(views)) * 9
+
+
+@pytest.mark.parametrize(("batch_size", "asked"), [(100, 200), (4, 68)])
+def test_while_a_batch_is_computed_the_next_is_loaded(tmp_path, monkeypatch, batch_size, asked):
+    """Of the larger batches of a GPU too, which would wait for half of the next."""
+    seen, rows = [], []
+
+    class Means:
+        spec, on_gpu = ExtractSpec(size=32, blocks=(1,)), False
+
+        def __call__(self, images):
+            seen.append(len(rows))
+            return {"block1_avg": np.zeros((len(images), 64), np.float32)}
+
+    Means.batch_size = batch_size
+    monkeypatch.setattr(
+        streaming,
+        "load_images",
+        lambda listing, each, *args: load_images(listing, (rows.append(row) or row for row in each), *args),
+    )
+    draw(0, 1).save(tmp_path / "one.png")
+    listing = list_images([str(tmp_path / "one.png")] * 300)
+    monkeypatch.setattr(streaming, "PART_ROWS", 300)
+    list(streaming.feature_parts(Means(), listing, range(300), 2))
+    assert seen[0] == asked

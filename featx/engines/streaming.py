@@ -12,7 +12,7 @@ import numpy as np
 from featx.engines import Engine
 from featx.engines.timings import Timings
 from featx.images import MAX_PIXELS, Listing
-from featx.images.loading import Loaded, load_images
+from featx.images.loading import AHEAD, Loaded, load_images
 from featx.spec import ExtractSpec
 from featx.store import Part
 
@@ -70,7 +70,8 @@ def group_parts(
     # A processor that runs the trunk takes images more slowly than threads decode them. What is frozen has no Python to
     # start: it would start itself.
     processes = engine.on_gpu and sum(map(len, groups)) >= MANY and not hasattr(sys, "frozen")
-    with closing(load_images(listing, rows, engine.spec, workers, max_pixels, processes)) as images:
+    ahead = max(AHEAD, engine.batch_size)  # or the trunk waits for what is left of its next batch
+    with closing(load_images(listing, rows, engine.spec, workers, max_pixels, processes, ahead)) as images:
         for group in groups:
             yield _compute(engine, itertools.islice(images, len(group)), advance, timings)
 

@@ -20,7 +20,7 @@ from featx.limits import check_limits
 from featx.spec import ExtractSpec
 
 AHEAD = 64
-"""Views made before they are asked for: enough for the next batch, few enough to keep memory flat."""
+"""Views made before they are asked for: enough for a processor's next batch, few enough to keep memory flat."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,9 @@ def load_images(
     workers: int,
     max_pixels: int = MAX_PIXELS,
     processes: bool = False,
+    ahead: int = AHEAD,
 ) -> Generator[Loaded]:
-    """Load images of a listing in ``workers`` threads and give them in the order of ``rows``.
+    """Load images of a listing in ``workers`` threads and give them in the order of ``rows``, so many views ahead.
 
     Pillow and hashlib release the interpreter's lock, so a few threads decode side by side and beside the trunk. Many
     wait for one another there, and with ``processes`` each has one that decodes for it; so it has where the environment
@@ -110,7 +111,7 @@ def load_images(
     try:
         for row in rows:
             waiting.append(pool.submit(load, row))
-            if len(waiting) > max(workers, AHEAD // spec.views):
+            if len(waiting) > max(workers, ahead // spec.views):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
