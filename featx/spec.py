@@ -211,8 +211,8 @@ class ExtractSpec:
         """Read what `to_json` wrote; ``SpecError`` if it is not a spec, or one of a later featx."""
         try:
             values: dict[str, Any] = json.loads(text)
-            unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
-        except (ValueError, TypeError):
+            unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(cls)})
+        except (ValueError, AttributeError):
             raise SpecError(f"the spec must be a JSON object, got {text[:60]!r}") from None
         if unknown:
             raise SpecError(f"the spec has fields that this featx does not know: {', '.join(unknown)}; update featx")

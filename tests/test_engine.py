@@ -152,6 +152,14 @@ def test_the_cpu_allocators_plain_error_counts_as_out_of_memory(oxford):
     assert engine.batch_size == 2
 
 
+@pytest.mark.parametrize("words", ["MPS backend out of memory (MPS allocated: 17.00 GB)", "CUDA out of memory"])
+def test_a_gpus_plain_error_counts_as_out_of_memory(oxford, words):
+    engine = Scarce(oxford, ExtractSpec(size=32), "cpu", batch_size=4)
+    engine.error = RuntimeError(words)
+    engine(random_images(4, 32))
+    assert engine.batch_size == 2
+
+
 def test_no_memory_for_one_image_says_what_to_do(oxford):
     engine = Scarce(oxford, ExtractSpec(size=32), "cpu", batch_size=2)
     engine.fits = 0
@@ -230,9 +238,11 @@ def test_openvino_out_of_memory_halves_the_batch(oxford, monkeypatch):
             raise RuntimeError("std::bad_alloc")
         return model(engine, rows)
 
+    engine(random_images(4, 32))
     monkeypatch.setattr(OpenVINOEngine, "_model", scarce)
     assert engine(random_images(4, 32))["block1_avg"].shape == (4, 64)
     assert engine.batch_size == 2
+    assert list(engine._compiled) == [2]  # the larger model's memory is free
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux says where threads may run")

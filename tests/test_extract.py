@@ -299,6 +299,16 @@ def test_equal_files_in_different_classes_are_named(photos, tmp_path):
     assert report.conflicts == [("blue/copy.png", "red/0.png")]
 
 
+def test_an_image_without_a_class_is_of_no_other(photos, tmp_path):
+    (photos / "train").mkdir()
+    for name in ("red", "green", "blue"):
+        (photos / name).rename(photos / "train" / name)
+    (photos / "test").mkdir()
+    shutil.copy(photos / "train" / "blue" / "0.png", photos / "test" / "1.png")
+    report = extract(photos, tmp_path / "photos.h5", SPEC)
+    assert (report.rows, report.conflicts) == (25, [])
+
+
 def test_turned_images_are_counted_and_upright(photos, tmp_path):
     upright = draw(0, 1, (64, 48))
     exif = Image.Exif()

@@ -155,7 +155,9 @@ class Pairs:
         return self.items[row]
 
 
-def test_the_same_features_from_any_pairs(files, tmp_path, expected):
+@pytest.mark.parametrize("module", ["flowers", "datasets.flowers"])  # a package of one's own may be named so
+def test_the_same_features_from_any_pairs(module, files, tmp_path, expected, monkeypatch):
+    monkeypatch.setattr(Pairs, "__module__", module)
     digests, labels, features = read(Pairs(files), tmp_path / "pairs.h5")
     assert labels == expected[1]
     np.testing.assert_array_equal(features, expected[2])

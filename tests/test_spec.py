@@ -56,6 +56,8 @@ def test_a_value_out_of_range_is_named(values, message):
     [
         ("{", "must be a JSON object"),
         ("3", "must be a JSON object"),
+        ("[]", "must be a JSON object"),
+        ('["trunk"]', "must be a JSON object"),
         ('{"depth": 3}', "fields that this featx does not know: depth; update featx"),
         ('{"blocks": 3}', "wrong types"),
         ('{"pools": [["avg"]]}', "wrong types"),

@@ -65,6 +65,10 @@ class OpenVINOEngine(BatchedEngine):
     def _out_of_memory(self, error: Exception) -> bool:
         return super()._out_of_memory(error) or "bad_alloc" in str(error) or "allocate" in str(error)
 
+    def _halve(self, error: Exception) -> None:
+        super()._halve(error)
+        self._compiled.clear()  # the larger one has its memory still
+
 
 def _options(precision: str) -> dict[str, object]:
     return {

@@ -96,9 +96,11 @@ class TorchEngine(BatchedEngine):
 
     def _halve(self, error: Exception) -> None:
         super()._halve(error)
+        self._replayed = None  # it is of the larger batch, and has that much memory
         if self.device.type == "cuda":
-            self._replayed = None  # it is of the larger batch, and has that much memory
             torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
 
 
 @torch.inference_mode()
@@ -132,5 +134,6 @@ class _Watch(nn.Module):
 
 def lacks_memory(error: Exception) -> bool:
     """Whether torch says that memory ran out."""
-    # The CPU's allocator raises a plain RuntimeError; only its text tells.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # The allocators of the CPU and of MPS raise a plain RuntimeError; only its text tells.
+    words = ("can't allocate memory", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in words)

@@ -106,11 +106,15 @@ def _differs(old: Column[Any], new: Column[Any]) -> np.ndarray:
 
 def _conflicts(store: Store) -> list[tuple[str, str]]:
     """Pairs of files with equal bytes in different classes."""
-    first: dict[str, tuple[str, object]] = {}
+    images, digests = store.images()
+    _, of, count = np.unique(digests, return_inverse=True, return_counts=True)
+    first: dict[int, int] = {}
     pairs = []
-    columns = (store.paths, store.digests, store.targets.tolist())
-    for path, digest, label in zip(*(column[:: store.spec.views] for column in columns), strict=True):
-        other, other_label = first.setdefault(digest, (path, label))
-        if label != other_label:
-            pairs.append((other, path))
+    # Of several hundred labels an image, a million images would be gigabytes of objects: the few are looked at.
+    for row in np.flatnonzero(count[of] > 1).tolist():
+        if not images.labels[row]:
+            continue  # no class is none that could differ
+        other = first.setdefault(int(of[row]), row)
+        if images.labels[row] != images.labels[other]:
+            pairs.append((images.paths[other], images.paths[row]))
     return pairs

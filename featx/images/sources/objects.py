@@ -1,7 +1,7 @@
 """What a program has in its hands: paths, or a data set of pictures as torchvision's are."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -22,7 +22,7 @@ from featx.texts import Column, Texts
 
 def list_object(source: Any, root: str | Path | None) -> Listing:
     """The images of a sequence of paths, of (picture, label) pairs, or of a data set; see `list_images`."""
-    if type(source).__module__.partition(".")[0] == "datasets":
+    if _is_hugging_faces(source):
         return list_dataset(source, Path(root or ""))
     if hasattr(source, "to_numpy"):
         source = source.to_numpy()
@@ -37,6 +37,13 @@ def list_object(source: Any, root: str | Path | None) -> Listing:
         return _list_paths(source, root)
     no_root(root, f"a {type(source).__name__}")
     return _list_files(source) or _list_pictures(source)
+
+
+def _is_hugging_faces(source: Any) -> bool:
+    """Whether a source is a data set of Hugging Face's, or one of several splits, by what is used of it: many a user
+    has a package of that name."""
+    part = next(iter(source.values()), None) if isinstance(source, Mapping) else source
+    return all(hasattr(part, name) for name in ("features", "select_columns", "__len__"))
 
 
 def _list_paths(source: Sequence[str | Path], root: str | Path | None) -> Listing:
