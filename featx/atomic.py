@@ -23,7 +23,10 @@ def replacing(path: Path, error: type[FeatxError] | None = None, *, scratch: Pat
     temporary = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
     with blaming(path, error) if error else nullcontext():
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             yield temporary
+            temporary.chmod(mode)  # that of any new file: safetensors writes what its owner alone may read
             _sync(temporary)
             temporary.replace(path)
             if os.name == "posix":  # Windows cannot open a folder; there the rename itself is durable.

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from faults import SIGNALS
 from joblib import Parallel, delayed
+from safetensors.numpy import save_file
 
 from featx.atomic import replacing
 from featx.errors import EngineError, ModelError, StoreError
@@ -151,6 +153,18 @@ def test_a_network_disk_that_syncs_no_folders_is_written_all_the_same(number, ra
     else:
         write()
     assert (tmp_path / "a").read_text() == "whole"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such modes")
+@pytest.mark.parametrize("umask", [0o022, 0o002])
+def test_whoever_may_read_a_new_file_may_read_what_is_written(umask, tmp_path):
+    before = os.umask(umask)
+    try:
+        with replacing(tmp_path / "trunk.safetensors") as temporary:
+            save_file({"a": np.zeros(3, np.float32)}, temporary)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "trunk.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no fcntl")
