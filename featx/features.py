@@ -21,7 +21,7 @@ from featx.extract import extract
 from featx.images import from_array, list_images, load_upright, prepare
 from featx.spec import ExtractSpec
 from featx.store import Store
-from featx.weights import load_trunk
+from featx.weights import TRUNKS, load_trunk
 
 CACHED_POOLS = ("avg", "max", "gem")
 COLORS = ((1,), (3,), (4,))
@@ -53,7 +53,7 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     spec_ : ExtractSpec
-        What is extracted.
+        What is extracted; of other weights than those known by the trunk's name, without their digest.
 
     Examples
     --------
@@ -143,6 +143,9 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _spec(self) -> ExtractSpec:
         names = {field.name for field in dataclasses.fields(ExtractSpec)} & self.get_params().keys()
         spec = ExtractSpec(**{name: getattr(self, name) for name in names})
+        if self.trunk in TRUNKS and self.weights is None:
+            known = TRUNKS[self.trunk]
+            spec = spec.with_trunk(known.name, known.digest, known.preprocessing)
         if spec.precision == "int8" and self.cache is None:
             raise SpecError("precision int8 of VGG16Features needs cache, which keeps its calibration; give a file")
         return spec

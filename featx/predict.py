@@ -44,6 +44,7 @@ def predict(
     model: Model,
     sources: Sequence[str | Path],
     *,
+    root: str | Path | None = None,
     top: int | None = None,
     tta: int = 1,
     augment: str | None = None,
@@ -65,6 +66,8 @@ def predict(
         As `featx.load_model` gives it.
     sources : sequence of paths
         What `featx.images.list_images` takes, or stores, in this order.
+    root : path, optional
+        What the paths of manifests among them are relative to, each one's own folder unless given.
     top : int, optional
         How many classes to give for each image, best first; by default one, or, of a model that gives several labels
         an image, all whose decision is above 0.
@@ -97,7 +100,7 @@ def predict(
     if augment is not None and any(map(is_store, sources)):
         raise SpecError("--augment of predict is for images; of a store the views that it has are taken: leave it out")
     # All are listed before the first is computed, so that a wrong name is told at once.
-    listings = [None if is_store(source) else list_images(source, labeled=False) for source in sources]
+    listings = [None if is_store(source) else list_images(source, root, labeled=False) for source in sources]
     if any(listing is not None for listing in listings):
         trunk = load_for(model.spec, weights, model.path)
         runner = make_engine(trunk, spec, device, batch_size, engine)

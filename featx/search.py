@@ -39,6 +39,7 @@ def search(
     store: str | Path,
     images: Any,
     *,
+    root: str | Path | None = None,
     top: int = 10,
     blocks: WhichBlocks | None = None,
     pools: WhichPools | None = None,
@@ -60,6 +61,8 @@ def search(
         Where to search.
     images
         What to search for: one image file, or anything else that `featx.images.list_images` takes.
+    root : path, optional
+        What the paths of a manifest are relative to, its own folder unless given.
     top : int
         How many images to give, nearest first.
     blocks, pools : sequences, optional
@@ -87,7 +90,7 @@ def search(
         spec = opened.spec.plain.select(blocks or opened.spec.blocks[-LAST_BLOCKS:], pools)
         runner = make_engine(load_for(spec, weights), spec, device, batch_size, engine)
         check_golden(runner, opened.golden, str(store))
-        listing = list_images(images, labeled=False)
+        listing = list_images(images, root, labeled=False)
         yield from ((listing.full_name(path), reason) for path, reason in listing.failures)
         plain = np.flatnonzero(opened.views == 0)
         rows, _ = opened.images()

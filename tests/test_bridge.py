@@ -90,6 +90,18 @@ def test_preprocessed_images_and_features_are_taken_too(oxford, model):
         torch.testing.assert_close(module.classify(stored), logits, atol=1e-4, rtol=0)
 
 
+def test_images_that_are_no_module_input_are_told(oxford, model):
+    """Floats of 0 to 1 would all be much the same dark image to the trunk."""
+    module, images = to_torch(model, oxford), as_tensor(pictures(3))
+    with pytest.warns(UserWarning, match=r"got values of 0 to 1, .* give uint8, or module\.preprocess\(255 \* images"):
+        module(images / 255)
+    module(images / 255)  # it is said once
+    torch.testing.assert_close(module(module.preprocess(255 * (images / 255))), module(images), atol=1e-3, rtol=0)
+    for shape in ((3, 3, 32, 32), (3, 64, 64), (3, 1, 64, 64)):
+        with pytest.raises(SpecError, match=r"must be \(n, 3, 64, 64\), as the features of its head, got \(3, "):
+            module(torch.zeros(shape, dtype=torch.uint8))
+
+
 def test_a_power_other_than_one_half_is_kept(oxford):
     X = np.abs(np.random.default_rng(0).normal(size=(4, 6))).astype(np.float32) * [1, -1, 1, -1, 1, 1]
     expected = BlockNormalizer((4, 2), 0.25).fit_transform(X)

@@ -384,6 +384,21 @@ def test_bf16_pays_where_the_processor_is_fast_at_it(monkeypatch, capability, se
     assert processor.bf16_pays() == pays
 
 
+def test_others_at_work_do_not_decide_whether_bf16_pays():
+    """Or a fine-tuning on a busy machine would now and then be another than the same one before."""
+    alone = processor.bf16_pays()
+    threads = torch.get_num_threads()
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        found = {processor.bf16_pays() for _ in range(10)}
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert found == {alone}
+    assert torch.get_num_threads() == threads
+
+
 @pytest.mark.parametrize(
     ("capabilities", "precision", "hint"),
     [(["FP32", "BF16"], "fp16", "f32"), (["FP32", "FP16"], "fp16", "f16"), (["FP32"], "bf16", "bf16"),

@@ -88,6 +88,12 @@ def test_parameters_are_checked_by_fit_not_before(paths):
         transformer.fit(paths)
 
 
+def test_the_spec_is_that_of_the_trunk(paths):
+    spec = VGG16Features(trunk="imagenet1k_v1").fit(paths).spec_
+    assert (spec.trunk, spec.preprocessing) == ("imagenet1k_v1", "imagenet1k_v1")
+    assert VGG16Features().fit(paths).spec_.trunk_digest.startswith("25d244c5")
+
+
 def test_pools_come_as_a_text_too(paths):
     texts, tuples = (
         VGG16Features(blocks=b, pools=p, size=32) for b, p in (("1-2", "avg,max"), ((1, 2), ("avg", "max")))

@@ -69,6 +69,16 @@ def read_log(output):
     ]
 
 
+def test_limits_of_images_are_those_of_the_extraction(place, tmp_path):
+    """What was extracted with --max-pixels can be trained on with it, and --decode-timeout reaches here too."""
+    command = ["finetune", str(place / "photos.featx"), str(place / "photos.h5"), "--root", str(place / "photos"),
+               "--epochs", "1", "-o", str(tmp_path / "tuned.featx"), "--decode-timeout", "60"]  # fmt: skip
+    result = CliRunner().invoke(main, [*command, "--max-pixels", "100"])
+    assert result.exit_code == 1
+    assert re.search(r"cannot be trained on: .* of the pixels allowed \(--max-pixels\)", result.output)
+    assert CliRunner().invoke(main, command).exit_code == 0
+
+
 def test_a_tuned_model_is_a_model_with_its_trunk_beside_it(place, model, tmp_path):
     report = tune(place, model, tmp_path / "tuned.featx")
     assert report.val_best >= report.val_start
@@ -501,11 +511,14 @@ def test_what_cannot_be_tuned_says_so(place, model, tmp_path):
     with pytest.raises(SpecMismatch, match="has other images than the store that the model was fitted on"):
         tune(place, other, tmp_path / "other.featx")
     with pytest.raises(
-        DataError, match=r"0\.png of the store cannot be read: .*; finetune reads images again, from files below --root"
+        DataError,
+        match=r"0\.png of the store cannot be trained on: cannot be read: .*; finetune .*, from files below --root",
     ):
         finetune(model, place / "photos.h5", tmp_path / "gone.featx", FAST, root=tmp_path)
     recipe = dataclasses.replace(FAST, unfreeze="all")
-    with pytest.raises(DataError, match=r"of the store cannot be read: .*; finetune reads images again"):
+    with pytest.raises(
+        DataError, match=r"of the store cannot be trained on: cannot be read: .*; finetune reads images again"
+    ):
         finetune(model, place / "photos.h5", tmp_path / "gone.featx", recipe, root=tmp_path)
 
 

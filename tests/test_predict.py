@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from featx.evaluate import evaluate
 from featx.extract import extract
 from featx.fit import fit
 from featx.predict import predict
+from featx.search import search
 from featx.store import Store
 
 
@@ -157,3 +159,14 @@ def test_rows_come_in_blocks(model, shared_store, monkeypatch):
     assert [p.classes for p in predict(model, [shared_store])] == [p.classes for p in whole]
     with Store(shared_store) as store:
         assert len(whole) == store.rows
+
+
+def test_a_manifest_may_have_its_images_below_a_root(model, shared_store, shared_photos, tmp_path):
+    (tmp_path / "rows.csv").write_text("path\nred/0.png\n")
+    with pytest.raises(ListingError, match="names a file under"):
+        list(predict(model, [tmp_path / "rows.csv"]))
+    (found,) = predict(model, [tmp_path / "rows.csv"], root=shared_photos)
+    (expected,) = predict(model, [shared_photos / "red" / "0.png"])
+    assert found.decisions == pytest.approx(expected.decisions, rel=1e-4)
+    query, matches = next(search(shared_store, tmp_path / "rows.csv", root=shared_photos, top=1))
+    assert (Path(query).name, matches[0].path) == ("0.png", "red/0.png")

@@ -59,6 +59,15 @@ def test_gradients_are_right_by_finite_differences(trained, always):
     assert torch.autograd.gradcheck(lambda x, weight: layer._conv_forward(x, weight, None), (x, weight))
 
 
+def test_a_gradient_of_a_gradient_is_refused_and_not_wrong(always):
+    layer = nn.Conv2d(4, 4, 3, padding=1)
+    layer.__class__ = WinogradConv2d
+    x = torch.randn(1, 4, 24, 24, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
 def test_rounding_stays_small():
     direct, tiled = pair(512, 512)
     x = torch.randn(2, 512, 14, 14).relu()

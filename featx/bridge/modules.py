@@ -1,5 +1,6 @@
 """A model's parts as torch modules: normalizers, and the whole way from pixels to logits."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -7,6 +8,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from featx.engines.trunk import Normalize, Trunk, pool_taps
+from featx.errors import SpecError
 from featx.spec import PREPROCESSINGS, ExtractSpec
 
 FLOOR = 1e-10
@@ -74,11 +76,28 @@ class ImageClassifier(nn.Module):
         self.spec, self.classes = spec, classes
         self.preprocess = Normalize(preprocessing.mean, preprocessing.std)
         self.trunk, self.normalizer, self.head = trunk, normalizer, head
+        self._looked = False
 
     def features(self, images: Tensor) -> Tensor:
         """Pooled features (n, columns), float32, in the order of ``spec.widths``; images as in `forward`."""
+        wanted = (3, self.spec.size, self.spec.size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
+            raise SpecError(f"images of the module must be (n, {', '.join(map(str, wanted))}), as the features of its "
+                            f"head, got {tuple(images.shape)}; resize them")  # fmt: skip
+        if images.is_floating_point():
+            self._look_once(images)
         x = images if images.is_floating_point() else self.preprocess(images)
         return torch.cat(list(pool_taps(self.trunk(x), self.spec).values()), dim=1)
+
+    def _look_once(self, images: Tensor) -> None:
+        """Warn if the first floats are as loaders of torchvision give them, and not preprocessed."""
+        if self._looked or torch.compiler.is_compiling():
+            return
+        self._looked = True
+        if images.numel() and images.min() >= 0 and images.max() <= 1:
+            warnings.warn("float images of the module must be as its preprocess gives them, got values of 0 to 1, as "
+                          "torchvision's ToTensor gives them; give uint8, or module.preprocess(255 * images)",
+                          stacklevel=4)  # fmt: skip
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits of pooled features (n, columns), as `features` gives them or a store holds them."""
@@ -91,12 +110,18 @@ class ImageClassifier(nn.Module):
         Parameters
         ----------
         images : tensor (n, 3, size, size)
-            RGB at the spec's size: uint8, or float as ``preprocess`` gives it.
+            RGB at the spec's size: uint8, or float as ``preprocess`` gives it. Floats of 0 to 1, as torchvision's
+            ``ToTensor`` gives them, are neither: ``preprocess`` takes them × 255.
 
         Returns
         -------
         tensor (n, classes)
             One logit a class. Two classes, of which an image has one, have one column, (n, 1), above 0 for the second
             class, as in sklearn.
+
+        Raises
+        ------
+        SpecError
+            If the images have another size.
         """
         return self.classify(self.features(images))

@@ -5,7 +5,15 @@ from typing import Any
 
 import click
 
-from featx.commands.options import echo_json, engine_options, json_option, quiet_option, seed_option
+from featx.commands.options import (
+    decode_timeout_option,
+    echo_json,
+    engine_options,
+    json_option,
+    max_pixels_option,
+    quiet_option,
+    seed_option,
+)
 
 
 @click.command()
@@ -39,13 +47,17 @@ from featx.commands.options import echo_json, engine_options, json_option, quiet
               help="Train the trunk in bfloat16 (default: where it is fast).")  # fmt: skip
 @seed_option("Of all random numbers.")
 @click.option("--weights", type=click.Path(), help="The trunk's weights, if not those known by its name.")
+@max_pixels_option
+@decode_timeout_option
 @engine_options
 @click.option("--cache", type=click.Path(file_okay=False),
               help="Folder to keep what the frozen layers give, gigabytes, for other splits and recipes.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace a model that is there.")
 @quiet_option
 @json_option
-def command(model: str, store: str, output: str, quiet: bool, as_json: bool, **options: Any) -> None:
+def command(
+    model: str, store: str, output: str, quiet: bool, as_json: bool, max_pixels: int | None, **options: Any
+) -> None:
     """Train MODEL further on the images of STORE: new layers, then the last ones of the trunk.
 
     It begins where scikit-learn ended and keeps the best validated state, so that it is never worse on validation
@@ -65,6 +77,8 @@ def command(model: str, store: str, output: str, quiet: bool, as_json: bool, **o
 
     names = {field.name for field in dataclasses.fields(Recipe)}
     recipe = Recipe(**{name: options.pop(name) for name in names & options.keys()})
+    if max_pixels is not None:
+        options["max_pixels"] = max_pixels
     report = finetune(load_model(model), store, output, recipe, progress=not quiet, **options)
     if not is_first():
         return

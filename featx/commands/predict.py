@@ -21,6 +21,8 @@ HEADER = ("path", "class", "probability", "decision", "reason")
 @click.argument("model", type=click.Path())
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="File to write (default: standard output).")
+@click.option("--root", type=click.Path(file_okay=False),
+              help="Folder that a manifest's paths are relative to (default: its own).")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(("csv", "jsonl")), default="csv", show_default=True)
 @click.option("--top", type=click.IntRange(min=1), metavar="K",
               help="Classes an image, best first (default: 1, or all above 0 where images have several).")  # fmt: skip

@@ -11,6 +11,8 @@ from featx.commands.options import WITH_FAILURES, Blocks, Pools, device_options,
 @click.command()
 @click.argument("store", type=click.Path())
 @click.argument("images", type=click.Path())
+@click.option("--root", type=click.Path(file_okay=False),
+              help="Folder that a manifest's paths are relative to (default: its own).")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="K",
               help="How many images to give, nearest first.")  # fmt: skip
 @click.option("--blocks", type=Blocks(), help="Blocks to compare (default: the store's last two).")

@@ -7,7 +7,7 @@ import click
 
 from featx.augment import DEFAULT
 from featx.blocks import MIN_SIZE
-from featx.commands.options import check_output, echo_json, json_option, quiet_option, view_options
+from featx.commands.options import check_output, echo_json, json_option, max_pixels_option, quiet_option, view_options
 from featx.spec import RESIZES, ExtractSpec
 
 
@@ -19,10 +19,13 @@ from featx.spec import RESIZES, ExtractSpec
 @view_options(DEFAULT, DEFAULT)
 @click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True, help="Side of a view.")
 @click.option("--resize", type=click.Choice(RESIZES), default="squash", show_default=True, help="How to get there.")
+@max_pixels_option
 @quiet_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, /, image: str, output: str, quiet: bool, as_json: bool, **options: Any) -> None:
+def command(
+    ctx: click.Context, /, image: str, output: str, quiet: bool, as_json: bool, max_pixels: int | None, **options: Any
+) -> None:
     """Draw what an augmentation makes of IMAGE, as a contact sheet; the first view is the plain one.
 
     It draws the views that featx extract makes with the same options.
@@ -32,10 +35,11 @@ def command(ctx: click.Context, /, image: str, output: str, quiet: bool, as_json
       featx views one.jpg -o sheet.png
       featx views one.jpg -o sheet.png --views 6 --augment rotate=30 --fill edge
     """
+    from featx.images import MAX_PIXELS
     from featx.views import draw_sheet
 
     check_output(ctx, output, image)
-    sheet = draw_sheet(image, ExtractSpec(**options))
+    sheet = draw_sheet(image, ExtractSpec(**options), max_pixels or MAX_PIXELS)
     sheet.save(output)
     if as_json:
         echo_json({"sheet": output, "views": [dataclasses.asdict(view) for view in sheet.views]})

@@ -1,5 +1,6 @@
 """What the processor has, as far as it decides what is fastest on it."""
 
+from time import thread_time
 from timeit import repeat
 
 SIDE, PRODUCTS = 1024, 5
@@ -21,7 +22,8 @@ def winograd_pays() -> bool:
 def bf16_pays() -> bool:
     """Whether products of matrices are far faster in bfloat16 than in float32.
 
-    By measurement: of processors that list it, some have it at half the rate of float32.
+    By measurement: of processors that list it, some have it at half the rate of float32. In one thread and by its own
+    time, so that others at work do not decide: a run that is stopped, or repeated, is to be the same.
     """
     import torch
 
@@ -29,7 +31,13 @@ def bf16_pays() -> bool:
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         return False
     operands = [torch.ones(SIDE, SIDE, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
-    single, half = (min(repeat("x @ x", number=1, repeat=PRODUCTS, globals={"x": x})) for x in operands)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        single, half = (min(repeat("x @ x", timer=thread_time, number=1, repeat=PRODUCTS, globals={"x": x}))
+                        for x in operands)  # fmt: skip
+    finally:
+        torch.set_num_threads(threads)
     return single > GAIN * half
 
 

@@ -1,5 +1,7 @@
 """The torch engine: the trunk with taps and pooling on CPU, CUDA or MPS."""
 
+from contextlib import AbstractContextManager
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -77,8 +79,7 @@ class TorchEngine(BatchedEngine):
 
     def _on_cuda(self, pixels: Tensor) -> Tensor:
         pixels = pixels.pin_memory()
-        # The class fp32 is float32 throughout, and not the 10 bits of TF32 that torch lets convolutions take there.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with full_float32():
             if len(pixels) < self.batch_size:
                 return self._features(pixels.to(self.device, non_blocking=True))
             if self._replayed is None:
@@ -101,6 +102,12 @@ class TorchEngine(BatchedEngine):
             torch.cuda.empty_cache()
         elif self.device.type == "mps":
             torch.mps.empty_cache()
+
+
+def full_float32() -> AbstractContextManager[None]:
+    """Within, float32 is that throughout: on CUDA torch lets convolutions take TF32, which has 10 bits."""
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return flags
 
 
 @torch.inference_mode()

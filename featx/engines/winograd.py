@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from featx.engines.trunk import Trunk
 
@@ -57,6 +58,7 @@ class _Convolve(torch.autograd.Function):
         return _outputs(tiles @ _frequencies(weight), x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         weight, tiles = ctx.saved_tensors
         of_x = of_weight = None

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from featx.bridge import to_torch
-from featx.engines.torch_engine import find_device
+from featx.engines.torch_engine import find_device, full_float32
 from featx.errors import ImageError, SpecError
 from featx.explain.drawing import draw_explanation, overlay
 from featx.explain.maps import ClassMap, Explanation, sum_maps
@@ -135,7 +135,7 @@ class Explainer:
     def _taps(self, pixels: NDArray[np.uint8]) -> dict[int, Tensor]:
         """The tapped blocks' outputs, on the CPU in float64, (1, channels, height, width) each."""
         images = torch.tensor(pixels, device=self._device).permute(2, 0, 1)[None]
-        with torch.no_grad():
+        with torch.no_grad(), full_float32():
             tapped = self._trunk(self._preprocess(images))
         return {number: output.cpu().double() for number, output in tapped.items()}
 

@@ -13,6 +13,7 @@ from featx.finetune.processes import is_first, joined, wait
 from featx.finetune.recipe import Recipe
 from featx.finetune.run import RUN, Run, run_folder
 from featx.finetune.start import accuracy_of, check_recipe, head_of, logit_scale, read_data
+from featx.images import MAX_PIXELS
 from featx.model import Model
 from featx.weights import beside, load_for, save_beside
 
@@ -45,6 +46,7 @@ def finetune(
     engine: str = "auto",
     device: str = "auto",
     workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     mixed: bool | None = None,
     cache: str | Path | None = None,
     overwrite: bool = False,
@@ -73,7 +75,7 @@ def finetune(
         The folder that the store's paths are relative to.
     weights : path, optional
         The trunk's weights, if not those known by its name.
-    engine, device, workers
+    engine, device, workers, max_pixels
         As in `featx.extract.extract`; ``device`` is also that of the training.
     mixed : bool, optional
         Run the trunk's trained layers in bfloat16 where that is safe; by default on CUDA devices that have it, and on
@@ -105,7 +107,7 @@ def finetune(
     with joined(find_device(device)):
         run = Run(model, load_for(model.spec, weights, model.path), read_data(model, store, recipe), recipe,
                    Path(root), run_folder(output), engine, device,
-                   workers or cpu_count(), mixed, Path(cache) if cache else None,
+                   workers or cpu_count(), max_pixels, mixed, Path(cache) if cache else None,
                    progress and is_first())  # fmt: skip
         report = _finetune(run, output, overwrite=overwrite)
         wait()

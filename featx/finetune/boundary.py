@@ -17,7 +17,7 @@ from featx.blocks import BLOCK_NUMBERS, BLOCKS, feature_name
 from featx.engines import Engine
 from featx.engines.streaming import feature_parts
 from featx.errors import DataError, ModelError
-from featx.images import list_images
+from featx.images import MAX_PIXELS, list_images
 from featx.images.loading import load_images
 from featx.progress import progress_bar
 from featx.spec import ExtractSpec
@@ -81,7 +81,7 @@ class Boundary:
 
     def fill(
         self, make: Callable[[ExtractSpec], Engine], images: Mapping[str, str], views: int, root: Path, workers: int,
-        *, progress: bool,
+        max_pixels: int = MAX_PIXELS, *, progress: bool,
     ) -> None:  # fmt: skip
         """Compute the first ``views`` (1, or all of the spec) of those images, digests by path, that are not there yet.
 
@@ -115,7 +115,7 @@ class Boundary:
                 index.truncate()
                 if not known.end:
                     index.write(HEADER)
-                for digests, rows in self._compute(make, spec, pending, root, workers):
+                for digests, rows in self._compute(make, spec, pending, root, workers, max_pixels):
                     for output, data in ((file, rows.tobytes()), (index, _lines(digests, views))):
                         output.write(data)
                         output.flush()
@@ -124,12 +124,12 @@ class Boundary:
 
     def _compute(
         self, make: Callable[[ExtractSpec], Engine], spec: ExtractSpec, pending: Mapping[str, str], root: Path,
-        workers: int,
+        workers: int, max_pixels: int,
     ) -> Iterator[tuple[list[str], np.ndarray]]:  # fmt: skip
         """Digests of images, and the rows of all their views, some images at a time."""
         listing = list_images(list(pending), root)
         if self._block == 0:
-            loaded = load_images(listing, range(len(listing)), spec, workers)
+            loaded = load_images(listing, range(len(listing)), spec, workers, max_pixels)
             while images := list(itertools.islice(loaded, AT_ONCE)):
                 digests = [image.digest for image in images]
                 failures = [(image.path, image.reason) for image in images if image.reason]
@@ -137,7 +137,8 @@ class Boundary:
                 yield digests, np.stack([view for image in images for view in image.views]).transpose(0, 3, 1, 2)
             return
         name = feature_name(self._block, "flat")
-        for part in feature_parts(make(boundary_spec(spec, self._block)), listing, range(len(listing)), workers):
+        engine = make(boundary_spec(spec, self._block))
+        for part in feature_parts(engine, listing, range(len(listing)), workers, max_pixels):
             _check(pending, part.paths, part.digests, part.failures)
             values = part.features[name].reshape(-1, *self._shape)
             if values.max(initial=0) > np.finfo(np.float16).max:
@@ -200,8 +201,8 @@ def _check(
 ) -> None:
     if failures:
         path, reason = failures[0]
-        raise DataError(f"{path} of the store {reason}; finetune reads images again, from files below --root: give "
-                        "their folder, or update the store first")  # fmt: skip
+        raise DataError(f"{path} of the store cannot be trained on: {reason}; finetune reads images again, from files "
+                        "below --root: give their folder, or update the store first")  # fmt: skip
     for path, digest in zip(paths, digests, strict=True):
         if digest != known[path]:
             raise DataError(f"{path} has changed since the store was made; update the store and fit the model again")

@@ -56,6 +56,7 @@ class Run:
     engine: str
     device: str
     workers: int
+    max_pixels: int
     mixed: bool | None
     cache: Path | None
     progress: bool
@@ -146,7 +147,8 @@ class Run:
             # With a refit all at once, as all are to be trained on in the end; another split trains on other images.
             wanted = self.data.every if self.recipe.refit else images
             wanted_views = self.data.spec.views if self.recipe.refit or self.cache else views
-            boundary.fill(self._maker(), wanted.digests, wanted_views, self.root, self.workers, progress=self.progress)
+            boundary.fill(self._maker(), wanted.digests, wanted_views, self.root, self.workers, self.max_pixels,
+                          progress=self.progress)  # fmt: skip
         wait()
         return _rows(images, boundary.of(images.digests.values(), views), images.features)
 

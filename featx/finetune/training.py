@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from featx.atomic import replacing
+from featx.engines.torch_engine import full_float32
 from featx.errors import ModelError
 from featx.finetune.log import Log
 from featx.finetune.processes import is_first, of_first, own_rows, spread, total
@@ -123,16 +124,16 @@ class Stage:
         self._set(state["best"])
         return Outcome(Score(*state["first_score"]), Score(*state["best_score"]), state["best_epoch"])
 
-    @torch.no_grad()
     def validate(self) -> Score:
         """Accuracy and cross-entropy on the validation rows."""
         model = self._averaged or self.model
         model.eval()
         right = loss = 0.0
-        for rows in np.array_split(np.arange(len(self.val.labels)), math.ceil(len(self.val.labels) / 32)):
-            logits, labels = self._logits(model, *self.val.batch(rows))
-            right += int((logits.argmax(1) == labels).sum())
-            loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        with torch.no_grad(), full_float32():
+            for rows in np.array_split(np.arange(len(self.val.labels)), math.ceil(len(self.val.labels) / 32)):
+                logits, labels = self._logits(model, *self.val.batch(rows))
+                right += int((logits.argmax(1) == labels).sum())
+                loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
         # Processes on unlike devices round otherwise, and must not decide otherwise.
         right, loss = of_first(right, loss)
         return Score(right / len(self.val.labels), loss / len(self.val.labels))
