@@ -1,5 +1,6 @@
 """Shards of one run: any order gives the store of one process, and what is missing is said."""
 
+import dataclasses
 import itertools
 import json
 import subprocess
@@ -17,7 +18,7 @@ from test_sources import parquet_table, write_tar
 
 from featx.commands import main
 from featx.engines import streaming
-from featx.errors import SpecError, StoreCorrupt, StoreError, StoreExists, StoreLocked
+from featx.errors import SpecError, SpecMismatch, StoreCorrupt, StoreError, StoreExists, StoreLocked
 from featx.extract import assemble_shards, extract
 from featx.scale import Shard, plan_groups
 from featx.spec import ExtractSpec
@@ -256,3 +257,18 @@ def test_one_that_waits_does_not_keep_shards_from_their_work(tmp_path, monkeypat
                 assert not entered.is_set()
     waiting.join(10)
     assert entered.is_set()
+
+
+def test_shards_that_begin_at_once_have_the_calibration_of_the_first(photos, tmp_path, oxford, monkeypatch):
+    store, int8 = tmp_path / "two.h5", dataclasses.replace(SPEC, precision="int8")
+    extract(photos, store, int8, shard="1/2")
+    # The second has looked before the first had begun, and its own calibration is another.
+    with monkeypatch.context() as patch:
+        patch.setattr("featx.extract._found", lambda *args, **options: None)
+        patch.setattr("featx.extract.precision.SAMPLE", 3)
+        extract(photos, store, int8, shard="2/2")
+    with pytest.raises(SpecMismatch, match=r"precision is int8 in .* or remove .*two\.h5\.parts to start anew"):
+        extract(photos, store, SPEC, shard="2/2")
+    assert assemble_shards(store).rows == 24
+    extract(photos, tmp_path / "one.h5", int8)
+    assert store.read_bytes() == (tmp_path / "one.h5").read_bytes()

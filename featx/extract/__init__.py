@@ -17,7 +17,7 @@ from featx.errors import SpecError
 from featx.extract.finish import Ending, assemble_shards, finish, missing_images, resumable
 from featx.extract.precision import draw_sample, settle_precision
 from featx.extract.report import ExtractReport, make_report, make_shard_report
-from featx.extract.shards import make_job
+from featx.extract.shards import calibrated_first, make_job
 from featx.extract.update import Ledger, OldStore, read_parts
 from featx.images import MAX_PIXELS, Listing, list_images
 from featx.progress import progress_bar
@@ -140,6 +140,8 @@ def extract(
             precision or spec.precision, spec, found, make,
             partial(draw_sample, listing, workers=threads, max_pixels=max_pixels), trunk,
         )  # fmt: skip
+        if share and settled.engine:
+            settled = calibrated_first(folder, settled, settled.engine)
         spec = settled.spec
         old = OldStore() if overwrite or not output.exists() else OldStore.read(output, spec)
         check_storage(assembly or old.assembly, store_dtype, output)
@@ -215,5 +217,5 @@ def _begin(
             folder.start(engine.spec, golden)
             return golden
     # Another shard has begun meanwhile.
-    check_golden(engine, begun, str(folder.path))
+    check_golden(engine, begun, str(folder.path), f"remove {folder.path} to extract anew")
     return begun

@@ -1,12 +1,16 @@
 """Sharded runs: what a shard notes for the assembling, and what is missing when it comes to that."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from featx.engines import Engine
+from featx.engines.golden import compute_golden
 from featx.errors import SpecError, StoreError
+from featx.extract.precision import Settled
 from featx.extract.update import Ledger
 from featx.images.files import is_url
 from featx.scale import Shard
@@ -31,6 +35,21 @@ def make_job(
 
 def _absolute(place: str | Path) -> str:
     return str(place) if is_url(place) else str(Path(place).absolute())
+
+
+def calibrated_first(folder: PartFolder, settled: Settled, engine: Engine) -> Settled:
+    """What a shard has just calibrated, or, where another has begun meanwhile, the other's.
+
+    Two machines calibrate alike but for rounding, and one run has one calibration. So that the first to be done with it
+    decides, it is written down here and now.
+    """
+    golden = compute_golden(engine)
+    with folder.alone():
+        first = folder.spec
+        if first is None:
+            folder.start(settled.spec, golden)
+            return settled
+    return Settled(dataclasses.replace(settled.spec, calibration=first.calibration), settled.agreement)
 
 
 def read_job(folder: PartFolder) -> tuple[dict[str, Any], tuple[ExtractSpec, dict[str, np.ndarray]]]:

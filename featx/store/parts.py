@@ -115,6 +115,7 @@ class PartFolder:
         if identity is None:
             return None
         found, golden = identity
+        anew = f"remove {self.path}" if self._shard else "give --overwrite"
         if found != spec and overwrite:
             self._clear()
             return None
@@ -122,7 +123,7 @@ class PartFolder:
             spec,
             this=f"the unfinished run in {self.path}",
             that="this one",
-            remedy="go on with the same options, or give --overwrite to start anew",
+            remedy=f"go on with the same options, or {anew} to start anew",
         )
         return golden
 
