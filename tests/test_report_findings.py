@@ -13,7 +13,9 @@ from featx.advise import CASES
 from featx.extract import extract
 from featx.fit import fit
 from featx.report.decisions import read_decisions
+from featx.report.page import load_templates, render
 from featx.report.run import open_run
+from featx.report.section import percent
 from featx.report.sections import (
     accuracy,
     advice,
@@ -81,6 +83,46 @@ def test_of_several_labels_naming_one_is_not_called_right(tmp_path, photos, oxfo
 def test_the_most_frequent_class_is_what_guessing_would_get_right(run):
     said = "Always naming the most frequent class would be right in 50.0\N{NO-BREAK SPACE}% of these images."
     assert accuracy.make(run).data.majority == said
+
+
+def test_on_the_folds_that_chose_it_a_model_is_flattered(shared_store, tmp_path):
+    """Unless nested cross-validation says what the choice is worth, or there was none."""
+    options = {"head": "softmax", "blocks": (1,), "folds": 3}
+    sections = {}
+    for name, more in {"alone": {"C": 1.0}, "chosen": {}, "nested": {"nested": True}}.items():
+        model = fit(shared_store, tmp_path / f"{name}.featx", **options, **more)
+        sections[name] = accuracy.make(open_run(tmp_path / f"{name}.featx", store=shared_store))
+    tried = len(model.info["search"]["rows"])
+    assert tried > 3
+    assert "95 % interval" in sections["alone"].lead
+    assert "flatters" not in sections["alone"].lead
+    choice = f"each by a fit without it, but on the folds that chose the best of {tried} candidates, so that "
+    assert (
+        f"{choice}it flatters. For a score that does not, fit with --nested or --test-size." in sections["chosen"].lead
+    )
+    assert sections["chosen"].figure.more == f"flattered: best of {tried}"
+    error = f"standard error {percent(model.info['nested']['standard_error'])}"
+    found = percent(model.info["nested"]["mean"])
+    assert sections["nested"].lead.startswith(
+        f"Accuracy is {found} by nested cross-validation, {error}. The scores here"
+    )
+    assert f"{choice}they flatter." in sections["nested"].lead
+    assert (sections["nested"].figure.value, sections["nested"].figure.more) == (found, f"nested, {error}")
+    for name, section in sections.items():
+        assert any(score.interval for score in section.data.scores) == (name == "alone")
+
+
+def test_an_estimate_that_is_no_share_is_no_percentage(shared_store, tmp_path):
+    fit(shared_store, tmp_path / "m.featx", head="softmax", blocks=(1,), folds=3, nested=True, scoring="neg_log_loss")
+    assert accuracy.make(open_run(tmp_path / "m.featx", store=shared_store)).lead.startswith("Neg log loss is -0.")
+
+
+def test_a_table_without_intervals_has_no_columns_for_them(run):
+    scores = tuple(dataclasses.replace(score, interval=None) for score in accuracy.make(run).data.scores)
+    section = accuracy.make(run)
+    without = dataclasses.replace(section, data=dataclasses.replace(section.data, scores=scores))
+    pages = [render(load_templates(), "m", "s", [one], {}) for one in (section, without)]
+    assert ["Interval by" in page for page in pages] == [True, False]
 
 
 # Classes

@@ -21,12 +21,21 @@ from featx.words import count
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """Decisions on labeled images, ``images`` by number; ``how`` says how they were kept from what was fitted."""
+    """Decisions on labeled images, ``images`` by number; ``how`` says how they were kept from what was fitted.
+
+    ``candidates`` counts what the folds of a cross-validation chose the model among; 0 of images held out.
+    """
 
     model: Model
     scored: Scored
     images: np.ndarray
     how: str
+    candidates: int = 0
+
+    @property
+    def flattered(self) -> bool:
+        """Whether the model was chosen on these very folds, for being the best there."""
+        return self.candidates > 1
 
     @cached_property
     def report(self) -> dict[str, Any]:
@@ -78,9 +87,9 @@ def read_decisions(model: Model | None, path: Path) -> Decisions:
         return Decisions(model, scored, scored.rows // views, how)
     if "finetune" in model.info:
         raise DataError("the trunk was fine-tuned on all images of this store, so that no score on them would be fair")
-    scored = cross_decide(model, path)
+    scored, candidates = cross_decide(model, path), len(model.info["search"]["rows"])
     how = f"{count(len(scored.rows), 'image')} by cross-validation, each by a fit without it"
-    return Decisions(model, scored, scored.rows // views, how)
+    return Decisions(model, scored, scored.rows // views, how, candidates)
 
 
 def cross_decide(model: Model, path: Path) -> Scored:

@@ -1,7 +1,6 @@
 """How good the model is, with intervals: Wilson's for a share of images, the bootstrap's for a mean over classes."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,10 @@ MEANS = ("balanced_accuracy", "macro_f1")
 
 @dataclass(frozen=True)
 class Score:
-    """A score and its interval, which is None where there is none, and how that was made."""
+    """A score and its interval, which is None where there is none, and how that was made.
+
+    There is none for decisions on the folds that chose the model either: it knows nothing of the choice.
+    """
 
     name: str
     value: float
@@ -46,10 +48,7 @@ def make(run: Run) -> Section:
     """Every score that the model has on images that it has not seen."""
     found = run.decisions
     drawn = bootstrap(np.array(found.report["confusion"])) if "confusion" in found.report else {}
-    scores = tuple(_score(found.report, name, drawn) for name in TITLES if found.report.get(name) is not None)
-    main = scores[0]
-    between = f"{percent(main.interval[0])} to {percent(main.interval[1])}" if main.interval else ""
-    lead = f"{sentence(main.name)} is {percent(main.value)}" + (f", 95 % interval {between}" if between else "")
+    scores = tuple(_score(found, name, drawn) for name in TITLES if found.report.get(name) is not None)
     lows = [
         score.interval[0] if score.interval else score.value
         for score in scores
@@ -57,8 +56,40 @@ def make(run: Run) -> Section:
     ]
     axis = linear("", [min(lows), 1.0], 0, INTERVAL, share=True, count=4)
     data = Accuracy(scores, axis, _majority(found))
-    figure = Figure(sentence(main.name), percent(main.value), between)
-    return Section("accuracy", TITLE, f"{lead}, on {found.how}.", data, figure=figure)
+    lead, figure = _flattered(found, scores[0]) if found.flattered else _fair(found, scores[0])
+    return Section("accuracy", TITLE, lead, data, figure=figure)
+
+
+def _fair(found: Decisions, main: Score) -> tuple[str, Figure]:
+    """The finding in a sentence, and the figure of the page's head."""
+    between = f"{percent(main.interval[0])} to {percent(main.interval[1])}" if main.interval else ""
+    interval = f", 95 % interval {between}" if between else ""
+    lead = f"{sentence(main.name)} is {percent(main.value)}{interval}, on {found.how}."
+    return lead, Figure(sentence(main.name), percent(main.value), between)
+
+
+def _flattered(found: Decisions, main: Score) -> tuple[str, Figure]:
+    """The same of a model that these folds chose: what nested cross-validation found, if it was asked."""
+    where = f"on {found.how}, but on the folds that chose the best of {found.candidates:,} candidates"
+    info = found.model.info
+    if "nested" not in info:
+        lead = (
+            f"{sentence(main.name)} is {percent(main.value)}, {where}, so that it flatters. For a score that does not, "
+            "fit with --nested or --test-size."
+        )
+        return lead, Figure(sentence(main.name), percent(main.value), f"flattered: best of {found.candidates:,}")
+    scoring = info["search"]["scoring"]
+    # The scorers of scikit-learn that are no share of anything are losses.
+    value, error = (
+        f"{info['nested'][name]:.4f}" if scoring.startswith("neg_") else percent(info["nested"][name])
+        for name in ("mean", "standard_error")
+    )
+    name = sentence(scoring.replace("_", " "))
+    lead = (
+        f"{name} is {value} by nested cross-validation, standard error {error}. The scores here are {where}, so that "
+        "they flatter."
+    )
+    return lead, Figure(name, value, f"nested, standard error {error}")
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
@@ -96,8 +127,10 @@ def _class_means(
     return float(recall.mean()), float(f1.mean())
 
 
-def _score(report: dict[str, Any], name: str, drawn: dict[str, tuple[float, float]]) -> Score:
-    value, n = float(report[name]), int(report["n"])
+def _score(found: Decisions, name: str, drawn: dict[str, tuple[float, float]]) -> Score:
+    value, n = float(found.report[name]), int(found.report["n"])
+    if found.flattered:
+        return Score(TITLES[name], value, None, "")
     if name in SHARES:
         return Score(TITLES[name], value, wilson(round(value * n), n), "Wilson")
     if name in drawn:
