@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from featx.bridge import BlockPower, Standardize, from_torch, to_torch
+from featx.bridge import BlockPower, Standardize, from_torch, to_torch, trained_parts
 from featx.engines.golden import compute_golden
 from featx.engines.torch_engine import TorchEngine
 from featx.errors import ModelError, SpecError, SpecMismatch, WeightsError, WeightsNotFound
@@ -155,6 +155,68 @@ def test_a_calibration_does_not_outlive_its_decisions(oxford):
     assert back.calibration is None
 
 
+def test_a_calibration_that_was_dropped_is_not_told_of(oxford):
+    model, _ = fitted(oxford, "linear-svc")
+    told = dataclasses.replace(model, info={"C": 10.0, "calibration": {"method": "sigmoid", "folds": 5}})
+    assert from_torch(to_torch(told, oxford), told, oxford)[0].info == {"C": 10.0}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("head", HEADS)
+def test_what_a_head_was_to_be_fitted_with_is_kept(oxford, head, kind):
+    model, X = fitted(oxford, head)
+    estimator = make_head(head, 20.0, class_weight="balanced", random_state=3, widths=model.spec.widths.values())
+    estimator.fit(X, model.predict(X))
+    model = dataclasses.replace(model, estimator=estimator)
+    back = from_torch(to_torch(model, oxford), model, oxford, head=kind)[0].estimator.named_steps["head"]
+    kept = getattr(back, "estimator", back)
+    assert (kept.C, kept.class_weight, kept.random_state) == (20.0, "balanced", 3)
+
+
+def test_weights_by_class_are_not_those_of_a_class_against_the_rest(oxford):
+    model, _ = fitted(oxford)
+    model.estimator.set_params(head__class_weight={"iris": 2.0})
+    kept = {kind: from_torch(to_torch(model, oxford), model, oxford, head=kind)[0].estimator[-1] for kind in HEADS}
+    assert kept["softmax"].class_weight == {"iris": 2.0}
+    assert kept["ovr-logistic"].estimator.class_weight is None
+
+
+def test_a_model_says_which_of_its_parts_torch_has_trained(oxford, model, tmp_path):
+    def trained(change, start=model, weights=oxford, **options):
+        module = to_torch(start, weights)
+        with torch.no_grad():
+            change(module)
+        back, trunk = from_torch(module, start, weights, **options)
+        back.save(tmp_path / "m.featx", overwrite=True)
+        assert trained_parts(back) == trained_parts(load_model(tmp_path / "m.featx"))
+        return back, trunk
+
+    def head(module):
+        module.head.bias[0] += 0.5
+
+    def trunk(module):
+        module.trunk.features[5].weight += 1e-3
+
+    def hidden(module):
+        module.head = nn.Sequential(nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    assert trained_parts(trained(nn.Module.eval)[0]) == ()
+    assert trained_parts(trained(nn.Module.eval, head="ovr-logistic")[0]) == ("head",)
+    assert trained_parts(trained(hidden)[0]) == ("head",)
+    after, weights = trained(trunk)
+    assert trained_parts(after) == ("trunk",)
+    assert trained_parts(trained(nn.Module.eval, after, weights)[0]) == ("trunk",)
+    assert trained_parts(trained(head, after, weights)[0]) == ("head", "trunk")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "parts"),
+    [({"trunk": 0}, ()), ({"head": 2, "trunk": 0}, ("head",)), ({"trunk": 2}, ("head", "trunk"))],
+)
+def test_a_model_of_an_earlier_featx_says_it_by_its_epochs(model, epochs, parts):
+    assert trained_parts(dataclasses.replace(model, info={"finetune": {"epochs": epochs}})) == parts
+
+
 def tuned(oxford, model, **options):
     """A module whose trunk and head have made a step, and the model of it."""
     module = to_torch(model, oxford)
@@ -168,7 +230,7 @@ def test_a_fine_tuned_module_is_a_model_that_predict_takes(oxford, model, tmp_pa
     module, changed, weights = tuned(oxford, model, info={"note": "tuned"})
     assert changed.spec.trunk == "finetuned"
     assert changed.spec.trunk_digest == weights.digest != oxford.digest
-    assert changed.info == {"note": "tuned"}
+    assert changed.info == {"note": "tuned", "trained_by_torch": ["head", "trunk"]}
     for name, values in weights.tensors.items():  # the last layers are not run by blocks 1 and 2
         assert np.array_equal(values, oxford.tensors[name]) == (name != "features.5.weight")
     changed.save(tmp_path / "tuned.featx")

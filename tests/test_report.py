@@ -16,8 +16,10 @@ from PIL import Image
 from sklearn import clone
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.model_selection import cross_val_predict
+from torch import nn
 
 from featx import load_features, load_model
+from featx.bridge import from_torch
 from featx.commands import main
 from featx.errors import DataError, EngineError, ListingError, ModelError, SpecError, StoreError
 from featx.evaluate import evaluate
@@ -185,7 +187,7 @@ def test_weights_of_a_column_count_in_the_cross_validation(tmp_path, photos, oxf
 @pytest.mark.parametrize(
     ("info", "message"),
     [
-        ({"finetune": {}}, r"the trunk was fine-tuned on all images of this store"),
+        ({"finetune": {"epochs": {"trunk": 2}}}, r"torch trained the head and trunk of the model on images of this"),
         ({"sample_weight": "given"}, r"fitted on all images with weights that no column keeps"),
     ],
 )
@@ -193,6 +195,25 @@ def test_what_cannot_be_scored_fairly_is_not(shared_store, info, message):
     model = fit(shared_store, head="softmax", C=1, blocks=(1,))
     with pytest.raises(DataError, match=message):
         read_decisions(dataclasses.replace(model, info={**model.info, **info}), shared_store)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_what_torch_trained_on_all_images_is_not_scored_on_them(shared_store, oxford, hidden):
+    """By any loop: another head would be fitted by scikit-learn, and taken for the model's."""
+    for held in ({}, {"test_size": 0.25}):
+        model = fit(shared_store, head="softmax", C=1, blocks=(1,), **held)
+        module = model.to_torch(oxford)
+        if hidden:
+            module.head = nn.Sequential(nn.Linear(module.head.in_features, 8), nn.ReLU(), nn.Linear(8, 3))
+        nn.init.zeros_(module.head[-1].bias if hidden else module.head.bias)
+        tuned, _ = from_torch(module, model, oxford)
+        if held:
+            assert read_decisions(tuned, shared_store).how == "9 images that it was not fitted on"
+        else:
+            with pytest.raises(
+                DataError, match=r"torch trained the head of the model on images of this store, so that"
+            ):
+                read_decisions(tuned, shared_store)
 
 
 def test_a_store_alone_has_no_decisions(shared_store):

@@ -26,7 +26,10 @@ from featx.heads.pipelines import is_multilabel
 from featx.spec import ExtractSpec
 from featx.weights import TrunkWeights, load_for, trunk_digest
 
-__all__ = ["BlockPower", "Fitted", "ImageClassifier", "Standardize", "from_torch", "to_torch"]
+__all__ = ["BlockPower", "Fitted", "ImageClassifier", "Standardize", "from_torch", "to_torch", "trained_parts"]
+PARTS = ("head", "trunk")
+TRAINED = "trained_by_torch"
+"""What ``info`` lists the trained parts of a model under."""
 TRANSPARENT = (nn.Dropout, nn.Identity, nn.Sequential)
 """Layers that leave a head linear when it is not trained."""
 
@@ -119,13 +122,14 @@ def from_torch(
     trunk : str
         Name of the trunk's weights if they have changed.
     info : mapping, optional
-        Replaces the model's own.
+        Replaces the model's own; which parts torch has trained is added to either, as ``trained_by_torch``.
 
     Returns
     -------
     model : Model
         With the module's weights; its spec has the new trunk's digest, and precision fp32 if the trunk has changed. A
-        calibration of its probabilities, which was that of other decisions, is dropped.
+        calibration of its probabilities, which was that of other decisions, is dropped. `trained_parts` says
+        what of it torch has trained.
     weights : TrunkWeights
         To be saved beside the model by `featx.weights.save_beside`, if ``digest`` has changed.
 
@@ -137,25 +141,31 @@ def from_torch(
         If the head's shape does not fit the classes.
     """
     before = _weights_of(model, weights)
-    multilabel = is_multilabel(model.estimator)
-    hidden, (W, b) = _layers_of(module, one_row=len(model.classes) == 2 and not multilabel)
-    kind, normalizer = head or model.head, model.estimator.named_steps["normalizer"]
-    changes: dict[str, Any] = {
-        "head": kind,
-        "estimator": with_hidden(
-            from_linear_parts(kind, W, b, np.array(model.classes), normalizer, multilabel=multilabel), hidden
-        ),
-        "info": dict(model.info if info is None else info),
-        "calibration": None,
-        "path": None,
-    }
+    kind, estimator = head or model.head, _pipeline_of(module, model, head or model.head)
     after = _trunk_of(module, before, trunk)
+    same = (kind == model.head and _same_head(estimator, model.estimator), after.digest == before.digest)
+    known = {name: value for name, value in (model.info if info is None else info).items() if name != "calibration"}
+    earlier = trained_parts(model)
+    if trained := [part for part, kept in zip(PARTS, same, strict=True) if part in earlier or not kept]:
+        known[TRAINED] = trained
+    changes: dict[str, Any] = {"head": kind, "estimator": estimator, "info": known, "calibration": None, "path": None}
     if after.digest != before.digest:
         # The module computes in fp32, and a calibration holds for one trunk.
         named = model.spec.with_trunk(after.name, after.digest, after.preprocessing)
         spec = dataclasses.replace(named, precision="fp32", calibration=())
         changes |= {"spec": spec, "golden": compute_golden(TorchEngine(after, spec, "cpu"))}
     return dataclasses.replace(model, **changes), after
+
+
+def trained_parts(model: Fitted) -> tuple[str, ...]:
+    """Which parts of a model torch has trained, of ``head`` and ``trunk``.
+
+    A fit by scikit-learn is not them, so neither cross-validation nor a start of fine-tuning at such a fit is theirs.
+    """
+    # Models of featx finetune once said only how many epochs were best of each stage, of which both train the head.
+    epochs = model.info.get("finetune", {}).get("epochs", {})
+    found = {"head": any(epochs.values()) or hidden_of(model.estimator), "trunk": epochs.get("trunk")}
+    return tuple(part for part in PARTS if part in model.info.get(TRAINED, ()) or found[part])
 
 
 def _linear_module(W: np.ndarray, b: np.ndarray) -> nn.Linear:
@@ -182,6 +192,28 @@ def _normalizer_module(normalizer: BaseEstimator | str) -> nn.Module:
     if isinstance(normalizer, StandardScaler):
         return Standardize(normalizer.mean_, normalizer.scale_)
     return nn.Identity()
+
+
+def _pipeline_of(module: ImageClassifier, model: Fitted, kind: str) -> Pipeline:
+    """The module's head behind the model's normalizer, with what the model's own was to be fitted with."""
+    multilabel = is_multilabel(model.estimator)
+    hidden, (W, b) = _layers_of(module, one_row=len(model.classes) == 2 and not multilabel)
+    before = getattr(model.estimator.named_steps["head"], "estimator", model.estimator.named_steps["head"])
+    kept = {name: getattr(before, name) for name in ("C", "class_weight", "random_state")}
+    if kind != model.head and isinstance(kept["class_weight"], Mapping):
+        # Weights by class are no weights of a class against the rest.
+        kept["class_weight"] = None
+    parts = (W, b, np.array(model.classes), model.estimator.named_steps["normalizer"])
+    return with_hidden(from_linear_parts(kind, *parts, **kept, multilabel=multilabel), hidden)
+
+
+def _same_head(one: Pipeline, other: Pipeline) -> bool:
+    """Whether two heads have the same layers with the same weights, to a module's precision."""
+    arrays = [
+        [*linear_parts(pipeline, np.float32), *((hidden.coef_, hidden.intercept_) if hidden else ())]
+        for pipeline, hidden in ((pipeline, hidden_of(pipeline)) for pipeline in (one, other))
+    ]
+    return len(arrays[0]) == len(arrays[1]) and all(map(np.array_equal, *arrays))
 
 
 def _layers_of(module: ImageClassifier, *, one_row: bool) -> tuple[HiddenLayer | None, tuple[np.ndarray, np.ndarray]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn import clone
 
+from featx.bridge import trained_parts
 from featx.errors import DataError
 from featx.evaluate import Scored, decide, held_out, summarize
 from featx.fit.training import read_training
@@ -75,7 +76,7 @@ def read_decisions(model: Model | None, path: Path) -> Decisions:
     Raises
     ------
     DataError
-        If there is no model, no image has a label that it knows, or a trunk fine-tuned on all images is to be scored.
+        If there is no model, no image has a label that it knows, or what torch trained on all images is to be scored.
     """
     if model is None:
         raise DataError("a store alone has no decisions; fit a model on it")
@@ -85,8 +86,11 @@ def read_decisions(model: Model | None, path: Path) -> Decisions:
         scored = decide(model, path)
         how = f"{count(len(scored.rows), 'image')} that it was not fitted on"
         return Decisions(model, scored, scored.rows // views, how)
-    if "finetune" in model.info:
-        raise DataError("the trunk was fine-tuned on all images of this store, so that no score on them would be fair")
+    if trained := trained_parts(model):
+        raise DataError(
+            f"torch trained the {' and '.join(trained)} of the model on images of this store, so that no score on them "
+            "would be fair; train a model that was fitted with --test-size"
+        )
     scored, candidates = cross_decide(model, path), len(model.info["search"]["rows"])
     how = f"{count(len(scored.rows), 'image')} by cross-validation, each by a fit without it"
     return Decisions(model, scored, scored.rows // views, how, candidates)
