@@ -603,6 +603,26 @@ def test_a_hidden_layer_is_saved_with_the_model(place, tmp_path, names, oxford):
         finetune(tuned, tmp_path / "photos.h5", tmp_path / "more.featx", recipe, root=photos)
 
 
+def test_what_torch_has_trained_is_not_tuned_again(place, tmp_path, monkeypatch):
+    """Its head would be fitted anew by scikit-learn, and the trained one thrown away without a word."""
+    model = fit(place / "photos.h5", head="linear-svc", blocks=(3,), C=10.0, class_weight="balanced", calibrate=True)
+    recipe = dataclasses.replace(FAST, head_epochs=2, epochs=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Score, "better_than", lambda self, other: False)
+        tune(place, model, tmp_path / "kept.featx", recipe)
+    kept = load_model(tmp_path / "kept.featx")
+    assert (kept.head, "calibration" in kept.info) == ("linear-svc", True)
+    monkeypatch.setattr(Score, "better_than", lambda self, other: True)
+    tune(place, kept, tmp_path / "tuned.featx", recipe)
+    tuned = load_model(tmp_path / "tuned.featx")
+    head = tuned.estimator.named_steps["head"]
+    assert (head.C, head.class_weight, tuned.info["C"]) == (10.0, "balanced", 10.0)
+    assert "calibration" not in tuned.info
+    with pytest.raises(DataError, match=r"torch has trained the head of this model; fit it anew on .*photos\.h5, or"):
+        tune(place, tuned, tmp_path / "more.featx", recipe)
+    assert not (tmp_path / "more.featx.finetune").exists()
+
+
 def test_mixed_images_are_preprocessed_as_others_are(place, model, oxford):
     data = read_data(model, place / "photos.h5", FAST)
     tail = Tail(make_module(model, oxford, 1.0, FAST), 0).eval()

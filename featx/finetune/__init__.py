@@ -98,7 +98,8 @@ def finetune(
     SpecError
         If the recipe trains layers that the model does not run, or has too few hidden units.
     DataError, SpecMismatch
-        If images have several labels or are gone, or store and model do not belong together.
+        If images have several labels or are gone, torch has trained the model already, or store and model do not
+        belong together.
     """
     recipe, output = recipe or Recipe(), Path(output)
     if not overwrite:
@@ -136,7 +137,7 @@ def _finetune(run: Run, output: Path, *, overwrite: bool) -> FinetuneReport:
             base, module = model, run.train(model, run.data.every, scale, "refit-", epochs)[1]
         tuned, trunk = from_torch(module, base, run.weights, head="softmax")
     summary = {"recipe": dataclasses.asdict(recipe), "val_start": start, "val_best": best, "epochs": epochs}
-    tuned = dataclasses.replace(tuned, info={**model.info, "finetune": summary})
+    tuned = dataclasses.replace(tuned, info={**tuned.info, "finetune": summary})
     written = str(beside(output)) if trunk.digest != run.weights.digest else ""
     if is_first():
         if written:

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.base import clone
 from torch import nn
 
-from featx.bridge import ImageClassifier, to_torch
+from featx.bridge import ImageClassifier, to_torch, trained_parts
 from featx.errors import DataError, ModelError, SpecMismatch
 from featx.finetune.layers import check_hidden, make_layers
 from featx.finetune.recipe import Recipe
@@ -81,7 +81,7 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
     Raises
     ------
     DataError
-        If images have several labels or weights, or the model has a hidden layer already.
+        If images have several labels or weights, or torch has trained the model already.
     SpecMismatch
         If the store is not that of the model, or has changed since.
     """
@@ -91,6 +91,11 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
         raise DataError("finetune counts all images alike, and this model's fit did not; fit it without weights")
     if hidden_of(model.estimator):
         raise DataError("finetune begins at a head of scikit-learn's, and this model has a hidden layer; fit it anew")
+    if trained := trained_parts(model):
+        raise DataError(
+            f"finetune begins at a head of scikit-learn's, and torch has trained the {' and '.join(trained)} of this "
+            f"model; fit it anew on {store}, or start from the model that it was trained from"
+        )
     selection = model.info.get("selection", {})
     training = read_training(
         store, blocks=model.spec.blocks, pools=model.spec.pools, column=selection.get("column"),
