@@ -24,7 +24,9 @@ from featx.commands import main
 from featx.errors import DataError, EngineError, ListingError, ModelError, SpecError, StoreError
 from featx.evaluate import evaluate
 from featx.extract import extract
+from featx.finetune import Recipe, finetune
 from featx.finetune.log import Log
+from featx.finetune.training import Score
 from featx.fit import fit
 from featx.heads.folds import make_folds
 from featx.heads.metrics import score_report
@@ -518,17 +520,69 @@ def test_what_came_from_a_manifest_is_made_again_from_one(run, shared_store):
     assert commands.make(open_run(shared_store)).data[0].line.startswith("featx extract IMAGES -o ")
 
 
-def test_a_tuned_models_commands_say_how_it_was_tuned(hostile_model):
-    model = load_model(hostile_model)
-    recipe = {"epochs": 5, "learning_rate": 0.01, "refit": True, "seed": 0}
-    tuned = dataclasses.replace(
-        model, info={**model.info, "finetune": {"recipe": recipe, "val_start": 0, "val_best": 1}}
+@pytest.fixture
+def tuned(tmp_path, photos, oxford, monkeypatch):
+    """Fine-tunes ``head.featx`` of the photos to ``NAME.featx``, whatever that gains, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Score, "better_than", lambda self, other: True)
+    extract(photos, "p.h5", ExtractSpec(size=32, blocks=(5,)))
+    fit("p.h5", "head.featx", head="linear-svc", C=3, folds=3, class_weight="balanced", calibrate=True)
+
+    def tune(name, **options):
+        recipe = Recipe(learning_rate=0.01, val_size=0.25, **options)
+        finetune(load_model("head.featx"), "p.h5", f"{name}.featx", recipe, root=photos)
+        return open_run(f"{name}.featx", store="p.h5", root="photos")
+
+    return tune
+
+
+def lines_of(run):
+    return {one.what: one.line for one in commands.make(run).data}
+
+
+def test_a_tuned_model_is_made_again_from_the_head_that_it_was(tuned):
+    run = tuned("tuned", head_epochs=2, epochs=0)
+    assert "Probabilities" not in dict(extraction.make(run).data.groups["Head"])
+    assert dict(extraction.make(run).data.groups["Head"])["Fine-tuned"].startswith("validation ")
+    lines = lines_of(run)
+    assert lines["Fit the head"] == (
+        "featx fit p.h5 -o head.featx --head linear-svc --blocks 5 --C 3 --folds 3 --class-weight balanced"
     )
-    run = dataclasses.replace(open_run(hostile_model), model=tuned)
-    assert ("Fine-tuned", "validation 0.0000 → 1.0000") in extraction.make(run).data.groups["Head"]
-    lines = [one.line for one in commands.make(run).data]
-    assert any("--epochs 5 --lr 0.01 --refit" in line for line in lines)
-    assert any("-o head.featx" in line for line in lines)
+    assert lines["Train it further"].endswith("--root photos --epochs 0 --head-epochs 2 --lr 0.01 --val-size 0.25")
+    for what in ("Fit the head", "Train it further"):
+        result = CliRunner().invoke(main, [*shlex.split(lines[what])[1:], "--overwrite"])
+        assert result.exit_code == 0, result.output
+    again = load_model("tuned.featx").estimator.named_steps["head"]
+    np.testing.assert_allclose(again.coef_, run.model.estimator.named_steps["head"].coef_, atol=1e-6)
+
+
+def test_a_tuned_trunk_is_where_no_fit_leads(tuned, photos):
+    """Its store has the features of the tuned trunk, of which the head that it began at was not fitted."""
+    tuned("tuned", epochs=1)
+    trunk = "tuned.trunk.safetensors"
+    extract(photos, "tuned.h5", ExtractSpec(size=32, blocks=(5,), trunk="finetuned"), weights=trunk)
+    run = open_run("tuned.featx", root="photos")
+    assert run.store.name == "tuned.h5"
+    lines = lines_of(run)
+    assert list(lines) == ["Extract the features", "Look at every depth", "Make this page"]
+    assert "with the model as it is" in commands.make(run).lead
+    line = lines["Extract the features"]
+    assert line == f"featx extract photos -o tuned.h5 --trunk finetuned --blocks 5 --size 32 --weights {trunk}"
+    run.store.unlink()
+    result = CliRunner().invoke(main, shlex.split(line)[1:])
+    assert result.exit_code == 0, result.output
+    assert load_features("tuned.h5").spec == run.model.spec
+
+
+def test_what_was_trained_by_hand_has_the_command_of_its_beginning(tuned, oxford):
+    run = tuned("tuned", head_epochs=1, epochs=0)
+    start = load_model("head.featx")
+    module = start.to_torch(oxford)
+    nn.init.zeros_(module.head.bias)
+    own = dataclasses.replace(from_torch(module, start, oxford)[0], path=run.model.path)
+    lines = lines_of(dataclasses.replace(run, model=own))
+    assert " -o head.featx " in lines["Fit the head that your own training began at"]
+    assert not {"Fit the head", "Train it further"} & set(lines)
 
 
 # Pictures

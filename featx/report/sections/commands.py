@@ -4,14 +4,17 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
+from featx.bridge import trained_parts
 from featx.finetune.recipe import Recipe
 from featx.model import Model
 from featx.report.run import Run
 from featx.report.section import Section
 from featx.spec import ExtractSpec
 from featx.store import Store
+from featx.weights import TRUNKS, beside
 
 TITLE = "Do it again"
 IMPLIED = ("trunk_digest", "preprocessing", "calibration")
@@ -33,25 +36,39 @@ def make(run: Run) -> Section:
     store, root = str(run.store), str(run.root) if run.root else None
     images, selected = root or "IMAGES", _selected(run.selection)
     source = ("MANIFEST", images) if _of_manifest(run) else (images, None)
-    line = _line("extract", source[0], o=store, root=source[1], **_extracted(run.facts["spec"]))
-    lines = [Command("Extract the features", line)]
-    about, more = store, selected
+    extracted = _extracted(run.facts["spec"]) | {"weights": _weights(run)}
+    lines = [Command("Extract the features", _line("extract", source[0], o=store, root=source[1], **extracted))]
+    about, more, lead = store, selected, "From the images to this page."
     if run.model:
         about, more = str(run.model.path), {"store": store}
-        lines += _of_model(run.model, about, store, images, selected)
+        if "trunk" in trained_parts(run.model):
+            # A fit on what its trunk gives, and training from there, would be another model.
+            lead = "From the images to this page, with the model as it is: it began at the features of another store."
+        else:
+            lines += _of_model(run.model, about, store, images, selected)
         # On images that it was fitted on, there is no fair score.
         if selected or not run.fitted_here:
             lines.append(Command("Score it", _line("evaluate", about, store)))
     lines.append(Command("Look at every depth", _line("probe", store, **selected)))
     logs = [word for folder in run.logs for word in ("--finetune", str(folder))]
     lines.append(Command("Make this page", _line("report", about, *logs, o="report.html", root=root, **more)))
-    return Section("commands", TITLE, "From the images to this page.", tuple(lines))
+    return Section("commands", TITLE, lead, tuple(lines))
+
+
+def _weights(run: Run) -> Path | None:
+    """The trunk beside the model, if it is one that is known by no name."""
+    if not run.model or not run.model.path or run.model.spec.trunk in TRUNKS:
+        return None
+    file = beside(run.model.path)
+    return file if file.is_file() else None
 
 
 def _of_model(model: Model, path: str, store: str, root: str, selected: dict[str, Any]) -> list[Command]:
     tuned = model.info.get("finetune")
-    fitted = "head.featx" if tuned else path
-    lines = [Command("Fit the head", _line("fit", store, o=fitted, **_fitted(model, store), **selected))]
+    by_hand = trained_parts(model) and not tuned
+    what = "Fit the head that your own training began at" if by_hand else "Fit the head"
+    fitted = "head.featx" if tuned or by_hand else path
+    lines = [Command(what, _line("fit", store, o=fitted, **_fitted(model, store), **selected))]
     if tuned:
         options = {OPTIONS.get(name, name): value for name, value in _unusual(tuned["recipe"], Recipe).items()}
         lines.append(Command("Train it further", _line("finetune", fitted, store, o=path, root=root, **options)))
@@ -75,7 +92,9 @@ def _extracted(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _fitted(model: Model, store: str) -> dict[str, Any]:
     """The options that fit a model again: what was chosen is given."""
     info, found = model.info, model.info["search"]
-    given = {"head": model.head, "blocks": model.spec.blocks, "C": f"{info['C']:g}"}
+    # Of one that was trained further, what it was then: it has become softmax.
+    best = found["best"]
+    given = {"head": best["head"], "blocks": model.spec.blocks, "C": f"{best['C']:g}"}
     usual = {"normalize": "power", "folds": 5, "seed": 0}
     given |= {name: found[name] for name, value in usual.items() if found[name] != value}
     with Store(store) as opened:
@@ -85,7 +104,7 @@ def _fitted(model: Model, store: str) -> dict[str, Any]:
     given["class_weight"] = getattr(head, "estimator", head).class_weight
     if info.get("sample_weight", "given") != "given":
         given["weight_column"] = info["sample_weight"]
-    return given | ({"calibrate": True} if "calibration" in info else {})
+    return given | ({"calibrate": True} if model.calibration else {})
 
 
 def _selected(selection: Mapping[str, Any]) -> dict[str, Any]:

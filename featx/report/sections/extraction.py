@@ -97,7 +97,8 @@ def _head(model: Model) -> Facts:
     ]
     if "nested" in info:
         rows.append(("Not flattered by the choice", _mean(info["nested"])))
-    if "calibration" in info:
+    # Of models that an earlier featx tuned, info still tells of a calibration that was dropped.
+    if model.calibration and "calibration" in info:
         rows.append(
             ("Probabilities", f"a {info['calibration']['method']} a class, {info['calibration']['folds']} folds")
         )
