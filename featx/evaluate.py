@@ -87,7 +87,9 @@ def decide(model: Model, path: str | Path, *, split: str | None = None, column: 
         member = _membership(model, store)[rows]
         known = member.any(axis=1)
         if not known.any():
-            raise DataError(f"{path} has no row with a label of the model's classes ({', '.join(model.classes[:5])} …)")
+            which = "" if split is None else f" marked {split}"
+            names = ", ".join(model.classes[:5])
+            raise DataError(f"{path} has no row{which} with a label of the model's classes ({names} …)")
         X = store.read(model.spec.widths, rows[known])
     unknown = int((~known).sum())
     return Scored(rows[known], member[known], model.decision(X), model.probabilities(X), unknown)
@@ -98,8 +100,13 @@ def held_out(model: Model, store: Store, column: str | None = None) -> np.ndarra
 
     They are known by their images' bytes, whatever has come to the store, gone or got another label since. Of the
     model's own store, which has most images that it was fitted on, only rows count that its split column marks
-    ``test`` (if it marks none so, then all but ``train``), or, where there is none, labeled ones. ``column`` is the
-    split column to go by in any store.
+    ``test`` (if it marks none with a label so, then the labeled ones that it does not mark ``train``), or, where there
+    is none, labeled ones. ``column`` is the split column to go by in any store.
+
+    Raises
+    ------
+    DataError
+        If the store has no such ``column``, or that has no such rows.
     """
     selection = model.info.get("selection", {})
     if model.fitted is None:
@@ -108,7 +115,7 @@ def held_out(model: Model, store: Store, column: str | None = None) -> np.ndarra
     seen, own = np.isin(images, model.fitted), 2 * np.isin(model.fitted, images).sum() > len(model.fitted)
     by = column or (selection.get("column") if own else None)
     if column or by in store.splits:
-        rows = _of_test(store, by or "")
+        rows = _of_test(store, by or "", asked=column is not None)
     elif own:
         rows = np.flatnonzero(store.labels >= 0)
     else:
@@ -117,16 +124,26 @@ def held_out(model: Model, store: Store, column: str | None = None) -> np.ndarra
     return rows if len(rows) else None
 
 
-def _of_test(store: Store, column: str) -> np.ndarray:
-    """The rows that a split column marks ``test``; ``DataError`` if there are none.
+def _of_test(store: Store, column: str, *, asked: bool) -> np.ndarray:
+    """The rows that a split column marks ``test``; none if there are none, unless the column was ``asked`` for.
 
-    If it marks none so, as with ``train`` and ``val`` alone, the labeled ones that it does not mark ``train``.
+    If none of those has a label, as with ``train`` and ``val`` alone, or a contest's test images, the labeled ones that
+    it marks neither so nor ``train``.
     """
-    values = np.array(store.splits.get(column, ()))
-    if len(values) and "test" not in values:
-        others = np.flatnonzero((values != "train") & (store.labels >= 0))
-        if len(others):
-            return others
+    values, labeled = np.array(store.splits.get(column, ()), str), store.labels >= 0
+    if not len(values):
+        return store.rows_of("test", column)
+    test = values == "test"
+    if (test & labeled).any():
+        return np.flatnonzero(test)
+    others = np.flatnonzero(labeled & ~test & (values != "train"))
+    if len(others) or not asked:
+        return others
+    if test.any():
+        raise DataError(
+            f"the rows that {column} of {store.path} marks test have no labels, and no others but those marked train "
+            "have; give another --split-column, or fit with --test-size 0.2"
+        )
     return store.rows_of("test", column)
 
 
@@ -137,7 +154,8 @@ def _held_out_of_equal(
     if fingerprint(store.digests[:: store.spec.views]) != model.info.get("store"):
         return np.arange(store.rows)
     if "column" in selection:
-        return _of_test(store, column or selection["column"])
+        rows = _of_test(store, column or selection["column"], asked=column is not None)
+        return rows if len(rows) else None
     if "test_size" not in selection:
         return None
     return holdout(store.targets, store.digests, selection["test_size"], selection["seed"])[1]
@@ -161,7 +179,7 @@ def _rows(model: Model, store: Store, split: str | None, column: str | None) -> 
     rows = held_out(model, store, column)
     if rows is None:
         raise DataError(
-            f"the model was fitted on all rows of {store.path} that are to be scored, so a score on them would be "
-            "flattered; give another store or --split-column, or fit with --test-size 0.2"
+            f"the model was fitted on all rows of {store.path} that are to be scored and have labels, so a score on "
+            "them would be flattered; give another store or --split-column, or fit with --test-size 0.2"
         )
     return rows

@@ -185,7 +185,7 @@ def test_the_calibration_error_of_a_calibrated_model(shared_store):
 def test_evaluating_the_training_rows_is_refused(shared_store):
     model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, folds=3)
     with pytest.raises(
-        DataError, match=r"was fitted on all rows of .*photos\.h5 that are to be scored, so a score on them would be"
+        DataError, match=r"was fitted on all rows of .*photos\.h5 that are to be scored and have labels, so a score"
     ):
         evaluate(model, shared_store)
 
@@ -311,6 +311,56 @@ def test_without_a_test_part_the_rest_of_the_column_is_scored(shared_photos, tmp
     assert report == evaluate(model, tmp_path / "photos.h5", split="val")
     older = dataclasses.replace(model, fitted=None)
     assert evaluate(older, tmp_path / "photos.h5") == report
+
+
+@pytest.fixture
+def contest(shared_photos, tmp_path):
+    """A folder of train and val by class, and of test, whose labels are not given away."""
+    for name in ("red", "green"):
+        for number in range(12):
+            part = tmp_path / "photos" / ("test" if number < 3 else f"{'val' if number < 6 else 'train'}/{name}")
+            part.mkdir(parents=True, exist_ok=True)
+            shutil.copy(shared_photos / name / f"{number}.png", part / f"{name[0]}{number}.png")
+    return tmp_path / "photos"
+
+
+def test_of_a_test_part_without_labels_the_other_part_is_scored(contest, tmp_path):
+    extract(contest, tmp_path / "photos.h5", SPEC)
+    model = fit(tmp_path / "photos.h5", head="softmax", blocks=(1,), C=1.0, folds=3)
+    report = evaluate(model, tmp_path / "photos.h5")
+    assert report["n"] == 6
+    for fitted in (model, dataclasses.replace(model, fitted=None)):
+        assert evaluate(fitted, tmp_path / "photos.h5", column="split") == report
+        assert evaluate(fitted, tmp_path / "photos.h5", split="val") == report
+    with pytest.raises(DataError, match=r"has no row marked test with a label of the model's classes \(green, red"):
+        evaluate(model, tmp_path / "photos.h5", split="test")
+
+
+def test_without_any_label_beside_those_of_train_there_is_none_to_score(contest, tmp_path):
+    shutil.rmtree(contest / "val")
+    extract(contest, tmp_path / "photos.h5", SPEC)
+    model = fit(tmp_path / "photos.h5", head="softmax", blocks=(1,), C=1.0, folds=3)
+    for fitted in (model, dataclasses.replace(model, fitted=None)):
+        with pytest.raises(
+            DataError, match=r"fitted on all rows of .*photos\.h5 that are to be scored and have labels"
+        ):
+            evaluate(fitted, tmp_path / "photos.h5")
+        with pytest.raises(
+            DataError, match=r"rows that split of .*photos\.h5 marks test have no labels, and no others"
+        ):
+            evaluate(fitted, tmp_path / "photos.h5", column="split")
+
+
+def test_a_column_that_marks_all_train_leaves_none_to_score(shared_photos, tmp_path):
+    lines = ["path,label,split", *(f"{name}/{n}.png,{name},train" for name in ("red", "green") for n in range(6))]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    extract(tmp_path / "m.csv", tmp_path / "m.h5", SPEC, root=shared_photos)
+    model = fit(tmp_path / "m.h5", head="softmax", blocks=(1,), C=1.0, folds=3)
+    for fitted in (model, dataclasses.replace(model, fitted=None)):
+        with pytest.raises(DataError, match=r"fitted on all rows of .*m\.h5 that .* or fit with --test-size 0\.2"):
+            evaluate(fitted, tmp_path / "m.h5")
+        with pytest.raises(DataError, match=r"split of .*m\.h5 has no row 'test'; it has train"):
+            evaluate(fitted, tmp_path / "m.h5", column="split")
 
 
 def test_a_calibrated_model_has_the_probabilities_of_sklearn(shared_store, tmp_path):
