@@ -154,6 +154,19 @@ def test_a_model_fitted_on_all_images_is_cross_validated(shared_store, tmp_path)
     assert found.confidence == pytest.approx(wanted.max(axis=1), abs=1e-6)
 
 
+def test_of_a_column_that_marks_all_train_its_rows_are_cross_validated(photos, tmp_path, oxford):
+    """By the column of the fit, which need not be called split, and not by one that is."""
+    paths = sorted(photos.rglob("*.png"))
+    rows = [f"{path.relative_to(photos)},{path.parent.name},train,{'test' if index % 2 else 'train'}"
+            for index, path in enumerate(paths)]  # fmt: skip
+    for header in ("split_0,split", "split_0,split_1"):
+        (tmp_path / "m.csv").write_text("\n".join([f"path,label,{header}", *rows]))
+        store = tmp_path / "m.h5"
+        extract(tmp_path / "m.csv", store, ExtractSpec(size=32, blocks=(1,)), root=photos, overwrite=True)
+        model = fit(store, head="softmax", C=1, folds=3, column="split_0")
+        assert read_decisions(model, store).how.startswith("24 images by cross-validation")
+
+
 def test_without_probabilities_the_lead_over_the_next_class_is_the_confidence(shared_store):
     found = read_decisions(fit(shared_store, head="linear-svc", C=1, blocks=(1,)), shared_store)
     assert found.scored.probability is None

@@ -101,7 +101,8 @@ def cross_decide(model: Model, path: Path) -> Scored:
     weights = model.info.get("sample_weight")
     if weights == "given":
         raise DataError("the model was fitted on all images with weights that no column keeps; fit it with --test-size")
-    rows = read_training(path, blocks=model.spec.blocks, pools=model.spec.pools, weight_column=weights)
+    column = model.info["selection"].get("column")
+    rows = read_training(path, blocks=model.spec.blocks, pools=model.spec.pools, column=column, weight_column=weights)
     found = model.info["search"]
     parts = []
     for train, tested in make_folds(rows.y, rows.groups, found["folds"], seed=found["seed"], plain=rows.plain):
