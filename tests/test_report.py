@@ -10,6 +10,7 @@ from io import BytesIO
 import h5py
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import HOSTILE_CLASS, fill
 from PIL import Image
@@ -49,6 +50,7 @@ from featx.report.sections import (
     reliability,
 )
 from featx.spec import ExtractSpec
+from featx.weights import add_file, save_beside
 from featx.weights.trunks import TRUNKS
 
 
@@ -676,6 +678,30 @@ def test_without_weights_the_page_lacks_only_what_they_give(hostile_model, tmp_p
     page = (tmp_path / "r.html").read_text()
     assert "of the trunk’s arithmetic, as there are no weights to time" in page
     assert "No maps: " in page
+
+
+def test_with_other_weights_of_that_name_the_page_lacks_only_what_they_give(
+    hostile_model, oxford, tmp_path, monkeypatch
+):
+    """Every tuned trunk is called finetuned: here the cache has another one."""
+    folder, model = hostile_model.parent, load_model(hostile_model)
+    module = model.to_torch(oxford)
+    with torch.no_grad():
+        module.trunk.features[5].bias += 1e-5
+    tuned, weights = from_torch(module, model, oxford)
+    tuned.save(tmp_path / "m.featx")
+    elsewhere = save_beside(weights, tmp_path / "elsewhere.featx")
+    spec = ExtractSpec(size=32, trunk="finetuned")
+    extract(folder / "rows.csv", tmp_path / "m.h5", spec, root=folder / "images", weights=elsewhere)
+    monkeypatch.setenv("FEATX_CACHE", str(tmp_path / "cache"))
+    add_file(save_beside(oxford, tmp_path / "other.featx"), "finetuned")
+    run = open_run(tmp_path / "m.featx", root=folder / "images")
+    assert [depth.milliseconds for depth in run.probe.depths] == [None] * 15
+    data = mistakes.make(run).data
+    assert [row.guess_map for row in data.rows] == ["", ""]
+    assert data.note.startswith("no maps: trunk_digest is ")
+    assert report(tmp_path / "m.featx", tmp_path / "r.html", root=run.root).missing == {"reliability": (
+        "the model has no probabilities; fit it with --calibrate, or take softmax or ovr-logistic")}  # fmt: skip
 
 
 def test_reports_need_jinja2(hostile_model, monkeypatch, tmp_path):

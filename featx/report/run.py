@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from featx.advise import Advice, advise
-from featx.errors import DataError, FeatxError, ListingError, ModelError, SpecError, WeightsError
+from featx.errors import DataError, FeatxError, ListingError, ModelError, SpecError, SpecMismatch, WeightsError
 from featx.finetune.log import read_logs
 from featx.heads.rows import fingerprint
 from featx.info import describe
@@ -91,7 +91,8 @@ class Run:
         """Every depth of the trunk, timed if its weights are here; ``DataError`` if labels do not allow it."""
         try:
             return probe(self.store, engine=self.engine, device=self.device, **self.selection)
-        except WeightsError:
+        except (WeightsError, SpecMismatch):
+            # There are none, or others of that name: every tuned trunk is called the same.
             return probe(self.store, timed=False, **self.selection)
 
     @cached_property

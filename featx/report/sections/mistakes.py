@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featx.errors import ImageError, WeightsError
+from featx.errors import ImageError, SpecMismatch, WeightsError
 from featx.explain import Explainer, overlay
 from featx.explain.maps import NOTES
 from featx.images.files import check_below
@@ -68,7 +68,7 @@ def _explained(rows: list[Mistake], root: Path, model: Model, device: str) -> tu
     """The mistakes with maps, and what these are, or why there are none."""
     try:
         explainer = Explainer(model, device=device)
-    except WeightsError as error:
+    except (WeightsError, SpecMismatch) as error:
         return rows, f"no maps: {error}"
     maps = f"red speaks for the class, blue against it. {sentence(NOTES[explainer.method, explainer.exact])}"
     return [_with_maps(row, root, explainer) for row in rows], maps
