@@ -151,6 +151,18 @@ def test_a_model_is_told_whether_it_is_too_sure(run, sure, says):
     assert "is right in 83.3" in lead
 
 
+def test_sigmoids_that_were_fitted_to_these_decisions_flatter(run, shared_store, tmp_path):
+    """Of images held out they were not, and the other heads have none."""
+    sections = {"held out": reliability.make(run)}
+    for head in ("linear-svc", "softmax"):
+        fit(shared_store, tmp_path / "m.featx", head=head, C=1, blocks=(1,), folds=3, overwrite=True,
+            calibrate=head == "linear-svc")  # fmt: skip
+        sections[head] = reliability.make(open_run(tmp_path / "m.featx", store=shared_store))
+    assert [name for name, section in sections.items() if "The sigmoids were fitted to" in section.lead] == [
+        "linear-svc"
+    ]
+
+
 # The map
 
 

@@ -62,6 +62,8 @@ def make(run: Run) -> Section:
         f"The model is {says}: it claims {percent(confidence.mean())} on average and is right in "
         f"{percent(right.mean())}. Expected calibration error {percent(error)}."
     )
+    if found.candidates and found.model.calibration:
+        lead += " The sigmoids were fitted to decisions on these very images, so that this flatters the probabilities."
     return Section("reliability", TITLE, lead, Reliability(bins, Plot(WIDTH, FLOOR + BELOW, *axes), error))
 
 
