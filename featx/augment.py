@@ -5,6 +5,7 @@ names does not matter: a view is cropped, scaled, turned, shifted and mirrored, 
 """
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -78,6 +79,15 @@ def parse_augment(text: str) -> Augment:
 def format_augment(augment: Augment) -> str:
     """The one way to write an augmentation, with all values: equal augmentations give equal text."""
     return ",".join(name if name in FLIPS else f"{name}={_format(PARTS[name], *augment[name])}" for name in augment)
+
+
+def warn_of_copies(text: str, views: int) -> None:
+    """Warn if an augmentation has not so many different views: mirroring alone has two, or four both ways."""
+    names = parse_augment(text).keys()
+    if views > (kinds := 2 ** len(names)) and names <= set(FLIPS):
+        warnings.warn(
+            f"{views} views by {text} are {kinds} and copies of them: take {kinds}, or more parts", stacklevel=3
+        )
 
 
 def _range(name: str, value: str | None) -> Range:

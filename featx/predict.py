@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from joblib import cpu_count
 
-from featx.augment import DEFAULT_TTA
+from featx.augment import DEFAULT_TTA, warn_of_copies
 from featx.engines import make_engine
 from featx.engines.golden import check_golden
 from featx.engines.streaming import feature_parts
@@ -97,6 +97,8 @@ def predict(
     """
     chosen = (DEFAULT_TTA if tta > 1 else "") if augment is None else augment
     spec = dataclasses.replace(model.spec, views=tta, augment=chosen, fill=fill, view_seed=view_seed)
+    if not all(map(is_store, sources)):
+        warn_of_copies(chosen, tta)
     if augment is not None and any(map(is_store, sources)):
         raise SpecError("--augment of predict is for images; of a store the views that it has are taken: leave it out")
     # All are listed before the first is computed, so that a wrong name is told at once.

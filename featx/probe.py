@@ -9,7 +9,7 @@ from joblib import cpu_count
 
 from featx.blocks import feature_name, trunk_flops
 from featx.engines import make_engine
-from featx.errors import DataError
+from featx.errors import DataError, SpecMismatch, WeightsError
 from featx.figure import make_figure, save_figure
 from featx.fit import block_runs
 from featx.fit.training import Training, read_training
@@ -125,7 +125,10 @@ def probe(
     rows = read_training(store, column=column, test_size=test_size, seed=seed)
     if rows.y.ndim == 2:
         raise DataError(f"probe takes one label an image, but images of {store} have several")
-    seconds = time_depths(rows.spec, device, engine) if timed else {}
+    try:
+        seconds = time_depths(rows.spec, device, engine) if timed else {}
+    except (WeightsError, SpecMismatch) as error:
+        raise type(error)(f"{error}; or leave the times out with --no-time") from error
     runs = block_runs(rows.spec.blocks)
     sets = {name: tuple(feature_name(b, p) for b in run for p in rows.spec.pools) for name, run in runs.items()}
     found = search(

@@ -1,5 +1,8 @@
+import dataclasses
 import json
+import shutil
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -7,7 +10,7 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.model_selection import cross_val_score
 
 from featx.commands import main
-from featx.errors import DataError, EngineError
+from featx.errors import DataError, EngineError, WeightsError
 from featx.extract import extract
 from featx.fit.training import read_training
 from featx.heads import make_head
@@ -98,9 +101,19 @@ def test_the_command_prints_draws_and_gives_json(shared_store, tmp_path):
     assert document["advice"].startswith("blocks ")
 
 
+def test_times_of_weights_that_are_not_here_can_be_left_out(shared_store, tmp_path):
+    shutil.copy(shared_store, tmp_path / "tuned.h5")
+    with h5py.File(tmp_path / "tuned.h5", "r+") as file:
+        spec = ExtractSpec.from_json(file.attrs["spec"])
+        file.attrs["spec"] = dataclasses.replace(spec, trunk="finetuned").to_json()
+    with pytest.raises(WeightsError, match=r"got finetuned; .*; or leave the times out with --no-time$"):
+        probe(tmp_path / "tuned.h5", folds=2)
+    assert probe(tmp_path / "tuned.h5", folds=2, timed=False).depths
+
+
 def test_views_are_no_images_more(photos, tmp_path):
     for views in (1, 3):
-        spec = ExtractSpec(size=32, blocks=(1, 2), views=views, augment="flip" if views > 1 else "")
+        spec = ExtractSpec(size=32, blocks=(1, 2), views=views, augment="flip,rotate=5" if views > 1 else "")
         extract(photos, tmp_path / f"{views}.h5", spec)
     assert probe(tmp_path / "1.h5", timed=False).rows == probe(tmp_path / "3.h5", timed=False).rows == 24
 

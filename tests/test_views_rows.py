@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 import sys
 
@@ -76,7 +77,7 @@ def test_info_counts_images(stores):
 
 
 def test_another_augmentation_is_another_spec(stores, shared_photos):
-    for spec, field in ((PLAIN, "views"), (ExtractSpec(**{**vars(SPEC), "augment": "flip"}), "augment")):
+    for spec, field in ((PLAIN, "views"), (ExtractSpec(**{**vars(SPEC), "augment": "flip,rotate=10"}), "augment")):
         with pytest.raises(SpecMismatch, match=f"{field} is .* in .*views.h5 but .* in this extraction"):
             extract(shared_photos, stores[1], spec)
 
@@ -365,3 +366,17 @@ def test_while_a_batch_is_computed_the_next_is_loaded(tmp_path, monkeypatch, bat
     monkeypatch.setattr(streaming, "PART_ROWS", 300)
     list(streaming.feature_parts(Means(), listing, range(300), 2))
     assert seen[0] == asked
+
+
+@pytest.mark.parametrize(("augment", "views"), [("flip", 2), ("flip,vflip", 4), ("vflip,rotate=1", 9)])
+def test_views_that_are_copies_are_told(shared_photos, tmp_path, augment, views, recwarn, model):
+    folder, plain = shared_photos / "red", dataclasses.replace(PLAIN, blocks=(1,))
+    extract(folder, tmp_path / "enough.h5", dataclasses.replace(plain, views=views, augment=augment))
+    assert not recwarn.list
+    if views == 9:
+        return
+    said = rf"^{views + 1} views by {augment} are {views} and copies of them: take {views}, or more parts$"
+    with pytest.warns(UserWarning, match=said):
+        extract(folder, tmp_path / "more.h5", dataclasses.replace(plain, views=views + 1, augment=augment))
+    with pytest.warns(UserWarning, match=said):
+        next(predict(model, [folder], tta=views + 1, augment=augment))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from joblib import cpu_count
 
+from featx.augment import warn_of_copies
 from featx.engines import Engine, make_engine
 from featx.engines.golden import check_golden, compute_golden
 from featx.engines.timings import Timings
@@ -123,6 +124,7 @@ def extract(
     on_ray, engine = is_ray(engine), engine_of(engine)
     listing = _list(source, root, strict=strict)
     spec = spec or ExtractSpec()
+    warn_of_copies(spec.augment, spec.views)
     trunk = load_trunk(spec.trunk, weights)
     spec = spec.with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
     threads = cpu_count() if on_ray else workers or cpu_count()
