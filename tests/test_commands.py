@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -198,8 +199,28 @@ def test_predictions_overwrite_nothing_that_they_are_made_of(model, shared_store
         refused = run(name, *read, "-o", read[-1], *options, code=1)
         assert f"is what {name} reads; choose another" in refused.output
         assert Path(read[-1]).read_bytes() == before
+    for read, options in (((shared_store,), ()), ((model,), ("--store", shared_store))):
+        page = tmp_path / "page.html"
+        page.unlink(missing_ok=True)
+        page.symlink_to((*read, *options)[-1])
+        refused = run("report", *read, "-o", page, *options, code=1)
+        assert "page.html is what report reads; choose another" in refused.output
     refused = run("predict", model, shared_store, "-o", tmp_path / "none" / "out.csv", code=1)
     assert "out.csv cannot be written: No such file or directory" in refused.output
+
+
+def test_no_store_and_no_model_is_replaced_by_what_has_no_overwrite(model, shared_store, shared_photos, tmp_path):
+    photo = shared_photos / "red" / "1.png"
+    for name in ("other.h5", "other.featx"):
+        shutil.copy(shared_store if name.endswith(".h5") else model, tmp_path / name)
+        before = (tmp_path / name).read_bytes()
+        refused = run("predict", model, photo, "-o", tmp_path / name, code=1)
+        assert f"{name} is a store or a model, and predict replaces none; choose another" in refused.output
+        refused = run("report", shared_store, "-o", tmp_path / name, code=2)
+        assert f"--output of report must end in .html or .htm, got '{tmp_path / name}'" in refused.output
+        assert (tmp_path / name).read_bytes() == before
+    run("predict", model, photo, "-o", tmp_path / "there.csv")
+    run("predict", model, photo, "-o", tmp_path / "there.csv")
 
 
 def test_a_reader_of_predictions_may_go_away(model, shared_store):

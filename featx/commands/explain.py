@@ -44,7 +44,7 @@ def command(
     from featx.explain import draw_explanation, explain
     from featx.model import load_model
 
-    check_output(ctx, output, model, image)
+    check_output(ctx, output, model, image, options["weights"])
     found = explain(load_model(model), image, top=top, classes=classes or None, **options)
     draw_explanation(found, output)
     if as_json:

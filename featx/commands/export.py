@@ -36,7 +36,7 @@ def command(
     from featx.export import export
     from featx.model import load_model
 
-    check_output(ctx, output, model)
+    check_output(ctx, output, model, weights)
     target = output or Path(model).with_suffix(SUFFIXES[form])
     exported = export(load_model(model), target, form, weights=weights, overwrite=overwrite)
     if as_json:

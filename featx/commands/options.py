@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import click
 
 from featx.augment import COLOR, FILLS, PARTS
 from featx.blocks import BLOCK_NUMBERS, MIN_SIZE, POOLS, parse_blocks
-from featx.errors import DataError
+from featx.errors import DataError, ModelError
 from featx.limits import DECODE_TIMEOUT
 from featx.spec import INTERPOLATIONS, RESIZES
 
@@ -51,10 +52,23 @@ def _whose(param: click.Parameter | None, ctx: click.Context | None) -> str:
     return f"{option} of {ctx.info_name}" if ctx else option
 
 
-def check_output(ctx: click.Context, output: str | None, *read: str) -> None:
-    """Raise ``DataError`` if a command would write over what it reads."""
-    if output and Path(output).exists() and any(Path(path).exists() and Path(output).samefile(path) for path in read):
+def check_output(ctx: click.Context, output: str | None, *read: str | None) -> None:
+    """Raise ``DataError`` if a command would write over what it reads, or over a store or a model without asking."""
+    if output is None or not Path(output).exists():
+        return
+    if any(path and Path(path).exists() and Path(output).samefile(path) for path in read):
         raise DataError(f"--output {output} is what {ctx.info_name} reads; choose another")
+    if "overwrite" not in ctx.params and _is_store_or_model(Path(output)):
+        raise DataError(f"--output {output} is a store or a model, and {ctx.info_name} replaces none; choose another")
+
+
+def _is_store_or_model(path: Path) -> bool:
+    from featx.model import load_model
+    from featx.store import is_store
+
+    with suppress(ModelError):
+        return path.is_file() and (is_store(path) or bool(load_model(path)))
+    return False
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -54,7 +54,7 @@ def command(
     from featx.model import load_model
     from featx.predict import predict
 
-    check_output(ctx, output, model, *images)
+    check_output(ctx, output, model, options["weights"], *images)
     if max_pixels is not None:
         options["max_pixels"] = max_pixels
     predictions = iter(predict(load_model(model), images, progress=not quiet, **options))

@@ -1,12 +1,15 @@
 """``featx report``."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import click
 
-from featx.commands.options import echo_json, engine_options, json_option, printable, quiet_option
+from featx.commands.options import check_output, echo_json, engine_options, json_option, printable, quiet_option
 from featx.words import count
+
+SUFFIXES = (".html", ".htm")
 
 
 @click.command()
@@ -20,7 +23,10 @@ from featx.words import count
 @engine_options
 @quiet_option
 @json_option
-def command(run: str, output: str, quiet: bool, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, /, run: str, output: str, store: str | None, quiet: bool, as_json: bool, **options: Any
+) -> None:
     """Write all that is known of RUN, a model or a store, as one page.
 
     What was extracted, accuracy with intervals, depth, advice, what is confused with which images, how far
@@ -34,7 +40,10 @@ def command(run: str, output: str, quiet: bool, as_json: bool, **options: Any) -
     """
     from featx.report import report
 
-    written = report(run, output, progress=not quiet, **options)
+    if Path(output).suffix.lower() not in SUFFIXES:
+        raise click.UsageError(f"--output of report must end in {' or '.join(SUFFIXES)}, got {output!r}", ctx)
+    check_output(ctx, output, run, store)
+    written = report(run, output, store=store, progress=not quiet, **options)
     if as_json:
         echo_json(dataclasses.asdict(written))
     elif not quiet:
