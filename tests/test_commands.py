@@ -209,6 +209,25 @@ def test_predictions_overwrite_nothing_that_they_are_made_of(model, shared_store
     assert "out.csv cannot be written: No such file or directory" in refused.output
 
 
+def test_no_command_replaces_its_input_even_with_overwrite(model, shared_store, photos, tmp_path):
+    store, photo, rows = tmp_path / "photos.h5", photos / "red" / "1.png", photos / "rows.csv"
+    shutil.copy(shared_store, store)
+    rows.write_text("path,label\nred/1.png,red\nblue/1.png,blue\n")
+    for name, read, output in (
+        ("fit", (store,), store),
+        ("finetune", (model, store, "--root", photos), store),
+        ("finetune", (model, store, "--root", photos), model),
+        ("extract", (rows, "--root", photos), rows),
+        ("extract", (photo,), photo),
+        ("extract", (photos, "--weights", model), model),
+        ("export-features", (store, "--to", "csv"), store),
+    ):
+        before = output.read_bytes()
+        refused = run(name, *read, "-o", output, "--overwrite", code=1)
+        assert f"{output} is what {name} reads; choose another" in refused.output
+        assert output.read_bytes() == before
+
+
 def test_no_store_and_no_model_is_replaced_by_what_has_no_overwrite(model, shared_store, shared_photos, tmp_path):
     photo = shared_photos / "red" / "1.png"
     for name in ("other.h5", "other.featx"):

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from featx.commands.options import Blocks, Pools, echo_json, json_option
+from featx.commands.options import Blocks, Pools, check_output, echo_json, json_option
 
 FORMS = ("parquet", "npy", "csv", "anndata")
 
@@ -21,7 +21,10 @@ FORMS = ("parquet", "npy", "csv", "anndata")
 @click.option("--split-column", default="split", show_default=True, help="Which split column --split means.")
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @json_option
-def command(store: str, output: str | None, form: str | None, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, /, store: str, output: str | None, form: str | None, as_json: bool, **options: Any
+) -> None:
     """Write the features of STORE as a file that other programs read, with path, label and splits of each row.
 
     parquet has a column a feature, for DuckDB, Polars and pandas; npy is one array that numpy maps, for FAISS, with a
@@ -34,6 +37,7 @@ def command(store: str, output: str | None, form: str | None, as_json: bool, **o
     """
     from featx.export_features import export_features
 
+    check_output(ctx, output, store)
     done = export_features(store, output, form, **options)
     if as_json:
         echo_json(dataclasses.asdict(done))

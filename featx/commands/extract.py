@@ -9,6 +9,7 @@ import click
 from featx.augment import DEFAULT
 from featx.commands.extracted import tell
 from featx.commands.options import (
+    check_output,
     device_options,
     json_option,
     quiet_option,
@@ -82,6 +83,7 @@ def command(
     """
     from featx.extract import extract
 
+    check_output(ctx, output, images, options["weights"])
     if options["augment"] is None:
         options["augment"] = DEFAULT if options["views"] > 1 else ""
     fields = {field.name for field in dataclasses.fields(ExtractSpec)}

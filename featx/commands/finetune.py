@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from featx.commands.options import (
+    check_output,
     decode_timeout_option,
     echo_json,
     engine_options,
@@ -55,9 +56,11 @@ from featx.commands.options import (
 @click.option("--overwrite", is_flag=True, help="Replace a model that is there.")
 @quiet_option
 @json_option
+@click.pass_context
 def command(
-    model: str, store: str, output: str, quiet: bool, as_json: bool, max_pixels: int | None, **options: Any
-) -> None:
+    ctx: click.Context, /, model: str, store: str, output: str, quiet: bool, as_json: bool, max_pixels: int | None,
+    **options: Any,
+) -> None:  # fmt: skip
     """Train MODEL further on the images of STORE: new layers, then the last ones of the trunk.
 
     It begins where scikit-learn ended and keeps the best validated state, so that it is never worse on validation
@@ -75,6 +78,7 @@ def command(
     from featx.finetune.processes import is_first
     from featx.model import load_model
 
+    check_output(ctx, output, model, store, options["weights"])
     names = {field.name for field in dataclasses.fields(Recipe)}
     recipe = Recipe(**{name: options.pop(name) for name in names & options.keys()})
     if max_pixels is not None:

@@ -4,7 +4,16 @@ from typing import Any
 
 import click
 
-from featx.commands.options import Blocks, CountOr, Pools, echo_json, json_option, quiet_option, seed_option
+from featx.commands.options import (
+    Blocks,
+    CountOr,
+    Pools,
+    check_output,
+    echo_json,
+    json_option,
+    quiet_option,
+    seed_option,
+)
 from featx.words import count
 
 HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
@@ -47,7 +56,8 @@ HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
 @click.option("--overwrite", is_flag=True, help="Replace a model that is there.")
 @quiet_option
 @json_option
-def command(store: str, output: str, quiet: bool, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, store: str, output: str, quiet: bool, as_json: bool, **options: Any) -> None:
     """Fit a linear head on STORE and save the model.
 
     Head, C and blocks that are not given are chosen by cross-validation, in which files of equal bytes stay
@@ -64,6 +74,7 @@ def command(store: str, output: str, quiet: bool, as_json: bool, **options: Any)
     """
     from featx.fit import fit
 
+    check_output(ctx, output, store)
     model = fit(store, output, **options)
     if as_json:
         echo_json({"model": output, "head": model.head, **model.info})
