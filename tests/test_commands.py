@@ -205,8 +205,31 @@ def test_predictions_overwrite_nothing_that_they_are_made_of(model, shared_store
         page.symlink_to((*read, *options)[-1])
         refused = run("report", *read, "-o", page, *options, code=1)
         assert "page.html is what report reads; choose another" in refused.output
-    refused = run("predict", model, shared_store, "-o", tmp_path / "none" / "out.csv", code=1)
-    assert "out.csv cannot be written: No such file or directory" in refused.output
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_work(model, shared_store, shared_photos, tmp_path):
+    """What is read is not there either: nothing has begun."""
+    for name, read, option, file in (
+        ("fit", ("none.h5",), "--output", "f.featx"),
+        ("predict", ("none.featx", "none.jpg"), "--output", "p.csv"),
+        ("views", ("none.jpg",), "--output", "v.png"),
+        ("explain", ("none.featx", "none.jpg"), "--output", "e.png"),
+        ("export", ("none.featx",), "--output", "e.onnx"),
+        ("export-features", ("none.h5",), "--output", "e.npy"),
+        ("report", ("none.h5",), "--output", "r.html"),
+        ("curves", (tmp_path,), "--output", "c.png"),
+        ("probe", ("none.h5",), "--plot", "p.png"),
+        ("advise", ("none.h5",), "--plot", "p.png"),
+        ("suspects", ("none.h5",), "--sheet", "s.png"),
+    ):
+        path = tmp_path / "none" / file
+        refused = run(name, *read, option, path, code=1)
+        assert f"{path} cannot be written: there is no folder {path.parent}; make it first" in refused.output
+
+
+def test_extract_makes_the_folder_of_its_store(photos, tmp_path):
+    run("extract", photos, "-o", tmp_path / "new" / "p.h5", "--size", "32", "--blocks", "1", "-q")
+    assert (tmp_path / "new" / "p.h5").is_file()
 
 
 def test_no_command_replaces_its_input_even_with_overwrite(model, shared_store, photos, tmp_path):

@@ -291,7 +291,7 @@ def test_the_command_draws_and_says_what_it_drew(files, tmp_path):
     [
         (("--class", "rose"), "--class of explain must be among the model's classes, daisy, iris, lily, got 'rose'"),
         (("-o", "cam.xyz"), "name of a plot must end in one of .*got 'cam.xyz'"),
-        (("-o", "/nowhere/cam.png"), "/nowhere/cam.png cannot be written: No such file"),
+        (("-o", "/nowhere/cam.png"), "/nowhere/cam.png cannot be written: there is no folder /nowhere"),
         (("--device", "tpu"), "--device must be auto or one of"),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from featx.commands.options import echo_json, json_option, seed_option, split_options
+from featx.commands.options import check_output, echo_json, json_option, seed_option, split_options
 
 
 @click.command()
@@ -18,7 +18,8 @@ from featx.commands.options import echo_json, json_option, seed_option, split_op
 @seed_option("Of the folds, and of the images drawn.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Also draw the four cases and the data: plane.png.")
 @json_option
-def command(store: str, plot: str | None, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, store: str, plot: str | None, as_json: bool, **options: Any) -> None:
     """Say which way of transfer learning fits the images of STORE, and why.
 
     Data may be small or large, and alike or unlike ImageNet's photographs. Both are measured: by the learning curve
@@ -34,8 +35,9 @@ def command(store: str, plot: str | None, as_json: bool, **options: Any) -> None
     from featx.advise import advise, draw_plane
     from featx.figure import plot_format
 
-    if plot:
-        plot_format(plot)  # before what takes long
+    if plot:  # before what takes long
+        plot_format(plot)
+        check_output(ctx, plot, store)
     advice = advise(store, **options)
     if plot:
         draw_plane(advice, Path(plot))

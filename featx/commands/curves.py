@@ -4,11 +4,14 @@ from pathlib import Path
 
 import click
 
+from featx.commands.options import check_output
+
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False))
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The picture, curves.png or .svg.")
-def command(runs: tuple[str, ...], output: str) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, runs: tuple[str, ...], output: str) -> None:
     """Draw validation accuracy by epoch of the fine-tunings whose folders are RUNS, one curve each.
 
     Transferred beside from scratch shows what transfer brings: a higher start, a higher slope, a higher end.
@@ -19,4 +22,5 @@ def command(runs: tuple[str, ...], output: str) -> None:
     """
     from featx.finetune.log import draw_curves, read_logs
 
+    check_output(ctx, output)
     draw_curves(read_logs(runs), Path(output))

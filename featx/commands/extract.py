@@ -83,7 +83,7 @@ def command(
     """
     from featx.extract import extract
 
-    check_output(ctx, output, images, options["weights"])
+    check_output(ctx, output, images, options["weights"], makes_folder=True)
     if options["augment"] is None:
         options["augment"] = DEFAULT if options["views"] > 1 else ""
     fields = {field.name for field in dataclasses.fields(ExtractSpec)}

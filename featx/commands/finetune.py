@@ -78,7 +78,7 @@ def command(
     from featx.finetune.processes import is_first
     from featx.model import load_model
 
-    check_output(ctx, output, model, store, options["weights"])
+    check_output(ctx, output, model, store, options["weights"], makes_folder=True)
     names = {field.name for field in dataclasses.fields(Recipe)}
     recipe = Recipe(**{name: options.pop(name) for name in names & options.keys()})
     if max_pixels is not None:

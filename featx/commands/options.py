@@ -52,9 +52,16 @@ def _whose(param: click.Parameter | None, ctx: click.Context | None) -> str:
     return f"{option} of {ctx.info_name}" if ctx else option
 
 
-def check_output(ctx: click.Context, output: str | None, *read: str | None) -> None:
-    """Raise ``DataError`` if a command would write over what it reads, or over a store or a model without asking."""
-    if output is None or not Path(output).exists():
+def check_output(ctx: click.Context, output: str | None, *read: str | None, makes_folder: bool = False) -> None:
+    """Raise ``DataError``, before any work, if a command would write over what it reads, or into no folder.
+
+    Nor does one without ``--overwrite`` replace a store or a model. ``makes_folder``: it makes the folder itself.
+    """
+    if output is None:
+        return
+    if not makes_folder and not Path(output).parent.is_dir():
+        raise DataError(f"{output} cannot be written: there is no folder {Path(output).parent}; make it first")
+    if not Path(output).exists():
         return
     if any(path and Path(path).exists() and Path(output).samefile(path) for path in read):
         raise DataError(f"--output {output} is what {ctx.info_name} reads; choose another")

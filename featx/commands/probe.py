@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from featx.commands.options import echo_json, engine_options, json_option, seed_option, split_options
+from featx.commands.options import check_output, echo_json, engine_options, json_option, seed_option, split_options
 
 
 @click.command()
@@ -21,7 +21,8 @@ from featx.commands.options import echo_json, engine_options, json_option, seed_
 @click.option("--no-time", "timed", is_flag=True, flag_value=False, default=True, help="Do not time the trunk.")
 @engine_options
 @json_option
-def command(store: str, plot: str | None, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, store: str, plot: str | None, as_json: bool, **options: Any) -> None:
     """Say how good every depth of the trunk is for the images of STORE, and what it costs.
 
     Each run of blocks is scored by cross-validation on the training rows. Small data unlike ImageNet wants early
@@ -36,8 +37,9 @@ def command(store: str, plot: str | None, as_json: bool, **options: Any) -> None
     from featx.figure import plot_format
     from featx.probe import draw_probe, probe
 
-    if plot:
-        plot_format(plot)  # before what takes long
+    if plot:  # before what takes long
+        plot_format(plot)
+        check_output(ctx, plot, store)
     report = probe(store, **options)
     if plot:
         draw_probe(report, Path(plot))

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from featx.commands.options import echo_json, json_option, printable, seed_option
+from featx.commands.options import check_output, echo_json, json_option, printable, seed_option
 
 SHEET = "--sheet of suspects"
 
@@ -22,7 +22,10 @@ SHEET = "--sheet of suspects"
 @click.option("--root", type=click.Path(file_okay=False), default=".", show_default=True,
               help="Folder that the store's paths are relative to, for --sheet.")  # fmt: skip
 @json_option
-def command(store: str, limit: int, sheet: str | None, root: str, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, /, store: str, limit: int, sheet: str | None, root: str, as_json: bool, **options: Any
+) -> None:
     """Find images of STORE that deserve a look.
 
     Labels that heads fitted without the image find improbable, photographs that are there twice (re-encoded, resized,
@@ -40,8 +43,9 @@ def command(store: str, limit: int, sheet: str | None, root: str, as_json: bool,
     from featx.suspects import find_suspects
     from featx.suspects.sheet import draw_suspects
 
-    if sheet:
-        picture_format(sheet, SHEET)  # before what takes long
+    if sheet:  # before what takes long
+        picture_format(sheet, SHEET)
+        check_output(ctx, sheet, store)
     found = find_suspects(store, **options)
     if sheet and not (found.mislabeled or found.near_duplicates or found.outliers):
         click.echo(f"{sheet} not written: there is nothing to draw", err=True)
