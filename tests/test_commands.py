@@ -349,6 +349,12 @@ def test_names_that_are_no_utf8_go_out_as_they_are(model, tmp_path):
             ("extract", "x", "-o", "y", "--batch-size", "0"),
             "--batch-size of extract must be auto or a whole number from 1",
         ),
+        (
+            ("extract", "x", "-o", "y", "--engine", "torch", "--ray-address", "auto"),
+            "--ray-address of extract is for --engine ray; give that too, or leave it out",
+        ),
+        (("extract", "x", "-o", "y", "--gpus-per-worker", "1"), "--gpus-per-worker of extract is for --engine ray;"),
+        (("extract", "x", "-o", "y", "--cpus-per-worker", "2"), "--cpus-per-worker of extract is for --engine ray;"),
         (("extract", "x", "-o", "y", "--size", "16"), "16 is not in the range x>=32"),
         (
             ("fit", "x", "-o", "y", "--head", "svm"),

@@ -13,10 +13,13 @@ from featx.commands.options import (
     device_options,
     json_option,
     quiet_option,
+    refuse_given,
     spec_options,
     view_options,
 )
 from featx.spec import DECODES, PRECISIONS, ExtractSpec
+
+OF_RAY = ("ray_address", "cpus_per_worker", "gpus_per_worker")
 
 
 @click.command()
@@ -82,7 +85,10 @@ def command(
       featx extract photos -o views.h5 --views 8 --augment flip,rotate=30,scale=0.8:1.2
     """
     from featx.extract import extract
+    from featx.scale import is_ray
 
+    if not is_ray(options["engine"]):
+        refuse_given(ctx, OF_RAY, "--engine ray")
     check_output(ctx, output, images, options["weights"], makes_folder=True)
     if options["augment"] is None:
         options["augment"] = DEFAULT if options["views"] > 1 else ""

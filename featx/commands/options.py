@@ -3,13 +3,14 @@
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from featx.augment import COLOR, FILLS, PARTS
 from featx.blocks import BLOCK_NUMBERS, MIN_SIZE, POOLS, parse_blocks
@@ -76,6 +77,15 @@ def _is_store_or_model(path: Path) -> bool:
     with suppress(ModelError):
         return path.is_file() and (is_store(path) or bool(load_model(path)))
     return False
+
+
+def refuse_given(ctx: click.Context, names: Container[str | None], what: str) -> None:
+    """Raise ``UsageError`` if one of these parameters is given, which would do nothing without ``what``."""
+    for parameter in ctx.command.params:
+        if parameter.name in names and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{parameter.opts[0]} of {ctx.info_name} is for {what}; give that too, or leave it out", ctx
+            )
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
