@@ -261,7 +261,7 @@ def test_another_trunk_beside_a_model_is_not_taken(oxford, model, tmp_path):
         reopened.to_torch(beside(tmp_path / "tuned.featx"))
     save_beside(weights, tmp_path / "elsewhere.featx")
     assert load_for(reopened.spec, beside(tmp_path / "elsewhere.featx")).digest == weights.digest
-    with pytest.raises(WeightsNotFound, match="--trunk must be one of"):
+    with pytest.raises(WeightsNotFound, match="name of a trunk must be one of"):
         load_for(reopened.spec)
 
 

@@ -355,6 +355,13 @@ def test_names_that_are_no_utf8_go_out_as_they_are(model, tmp_path):
         ),
         (("extract", "x", "-o", "y", "--gpus-per-worker", "1"), "--gpus-per-worker of extract is for --engine ray;"),
         (("extract", "x", "-o", "y", "--cpus-per-worker", "2"), "--cpus-per-worker of extract is for --engine ray;"),
+        (
+            ("extract", "x", "-o", "y", "--augment", "flip"),
+            "--augment of extract is for --views of 2 or more; give that too, or leave it out",
+        ),
+        (("extract", "x", "-o", "y", "--fill", "edge"), "--fill of extract is for --views of 2 or more;"),
+        (("predict", "x", "y", "--seed", "5"), "--seed of predict is for --tta of 2 or more;"),
+        (("predict", "x", "y", "--augment", "flip"), "--augment of predict is for --tta of 2 or more;"),
         (("extract", "x", "-o", "y", "--size", "16"), "16 is not in the range x>=32"),
         (
             ("fit", "x", "-o", "y", "--head", "svm"),

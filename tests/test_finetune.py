@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 
 from featx.bridge import from_torch, to_torch
 from featx.commands import main
+from featx.commands.finetune import command
 from featx.engines import make_engine
 from featx.engines.winograd import WinogradConv2d
 from featx.errors import DataError, EngineError, FeatxError, ModelError, SpecError, SpecMismatch
@@ -27,7 +28,7 @@ from featx.finetune import Recipe, finetune
 from featx.finetune.boundary import Boundary, boundary_shape
 from featx.finetune.layers import make_layers
 from featx.finetune.log import Log, draw_curves, read_logs
-from featx.finetune.recipe import first_trained, frozen_block
+from featx.finetune.recipe import OPTIONS, first_trained, frozen_block
 from featx.finetune.start import head_of, logit_scale, make_module, read_data
 from featx.finetune.tail import Tail
 from featx.finetune.training import Rows, Score, Stage
@@ -467,22 +468,28 @@ def test_from_scratch_begins_at_random(place, model, tmp_path, oxford):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"dropout": 1.0}, "dropout of finetune must be from 0 up to, not including, 1, got 1.0"),
-        ({"epochs": -1}, "epochs of finetune must be 0 or more, got -1"),
-        ({"batch_size": 0}, "batch_size of finetune must be 1 or more, got 0"),
-        ({"learning_rate": 0.0}, "learning_rate of finetune must be above 0, got 0.0"),
-        ({"val_size": 1.0}, "val_size of finetune must be between 0 and 1, got 1.0"),
-        ({"init": "zeros"}, "init of finetune must be one of head, random, got 'zeros'"),
-        ({"schedule": "step"}, "schedule of finetune must be one of cosine, constant, got 'step'"),
-        ({"unfreeze": "block6"}, "unfreeze of finetune must be block1 to block5, layers=1 to layers=13, all or none"),
+        ({"dropout": 1.0}, "--dropout of finetune must be from 0 up to, not including, 1, got 1.0"),
+        ({"epochs": -1}, "--epochs of finetune must be 0 or more, got -1"),
+        ({"batch_size": 0}, "--batch-size of finetune must be 1 or more, got 0"),
+        ({"learning_rate": 0.0}, "--lr of finetune must be above 0, got 0.0"),
+        ({"val_size": 1.0}, "--val-size of finetune must be between 0 and 1, got 1.0"),
+        ({"init": "zeros"}, "--init of finetune must be one of head, random, got 'zeros'"),
+        ({"schedule": "step"}, "--schedule of finetune must be one of cosine, constant, got 'step'"),
+        ({"unfreeze": "block6"}, "--unfreeze of finetune must be block1 to block5, layers=1 to layers=13, all or none"),
         ({"unfreeze": "layers=14"}, "got 'layers=14'"),
-        ({"from_scratch": True, "epochs": 0}, "from_scratch of finetune trains trunk and head together: give epochs"),
-        ({"from_scratch": True, "head_epochs": 1}, "from_scratch of finetune trains trunk and head together"),
+        ({"from_scratch": True, "epochs": 0}, "--from-scratch of finetune trains trunk and head together: give --epochs"),
+        ({"from_scratch": True, "head_epochs": 1}, "--from-scratch of finetune trains trunk and head together"),
     ],
 )
 def test_a_recipe_out_of_range_is_named(values, message):
     with pytest.raises(SpecError, match=message):
         Recipe(**values)
+
+
+def test_a_recipe_is_named_by_options_that_there_are():
+    options = {option for parameter in command.params for option in parameter.opts}
+    names = [field.name for field in dataclasses.fields(Recipe)]
+    assert {OPTIONS.get(name, "--" + name.replace("_", "-")) for name in names} < options
 
 
 def test_what_is_trained_and_what_lies_frozen_before_it():
@@ -496,7 +503,7 @@ def test_what_is_trained_and_what_lies_frozen_before_it():
 
 
 def test_a_hidden_layer_needs_two_units_a_class():
-    with pytest.raises(SpecError, match="hidden of finetune must be at least 6 to begin as a head of 3 logits, got 5"):
+    with pytest.raises(SpecError, match="--hidden of finetune must be at least 6 to begin as a head of 3 logits"):
         make_layers(torch.ones(3, 2), torch.zeros(3), Recipe(hidden=5))
     assert make_layers(torch.ones(3, 2), torch.zeros(3), Recipe(hidden=5, init="random"))[0].out_features == 5
 
@@ -650,8 +657,6 @@ def test_a_hidden_layer_has_weights_or_is_none():
 
 
 def test_the_command_has_every_choice_of_a_recipe_with_its_default():
-    from featx.commands.finetune import command
-
     options = command.make_context("finetune", ["m.featx", "s.h5", "-o", "t.featx", "--root", "."]).params
     for field in dataclasses.fields(Recipe):
         assert options[field.name] == field.default, field.name

@@ -219,7 +219,8 @@ def test_an_unknown_file_is_not_added_without_a_name(other_file, other_digest, c
 def test_an_unknown_name_lists_the_known_and_suggests_one(other_file, cache):
     add_file(other_file, "mine")
     message = (
-        r"^--trunk must be one of oxford, imagenet1k_v1, imagenet1k_features, mine, got oxfrod, did you mean oxford\?"
+        r"^name of a trunk must be one of oxford, imagenet1k_v1, imagenet1k_features, mine, got oxfrod, "
+        r"did you mean oxford\?"
     )
     with pytest.raises(WeightsNotFound, match=message):
         load_trunk("oxfrod")

@@ -9,6 +9,7 @@ import click
 from featx.augment import DEFAULT
 from featx.commands.extracted import tell
 from featx.commands.options import (
+    OF_VIEWS,
     check_output,
     device_options,
     json_option,
@@ -89,6 +90,8 @@ def command(
 
     if not is_ray(options["engine"]):
         refuse_given(ctx, OF_RAY, "--engine ray")
+    if options["views"] == 1:
+        refuse_given(ctx, OF_VIEWS, "--views of 2 or more")
     check_output(ctx, output, images, options["weights"], makes_folder=True)
     if options["augment"] is None:
         options["augment"] = DEFAULT if options["views"] > 1 else ""

@@ -18,6 +18,8 @@ from featx.errors import DataError, ModelError
 from featx.limits import DECODE_TIMEOUT
 from featx.spec import INTERPOLATIONS, RESIZES
 
+OF_VIEWS = ("augment", "fill", "view_seed")
+"""The parameters of `view_options`."""
 WITH_FAILURES = 3
 """Exit code of a command that is done, but for images that could not be read."""
 

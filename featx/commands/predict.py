@@ -11,7 +11,15 @@ from typing import IO, Any
 import click
 
 from featx.augment import DEFAULT_TTA
-from featx.commands.options import WITH_FAILURES, check_output, device_options, quiet_option, view_options
+from featx.commands.options import (
+    OF_VIEWS,
+    WITH_FAILURES,
+    check_output,
+    device_options,
+    quiet_option,
+    refuse_given,
+    view_options,
+)
 from featx.words import count
 
 HEADER = ("path", "class", "probability", "decision", "reason")
@@ -54,6 +62,8 @@ def command(
     from featx.model import load_model
     from featx.predict import predict
 
+    if options["tta"] == 1:
+        refuse_given(ctx, OF_VIEWS, "--tta of 2 or more")
     check_output(ctx, output, model, options["weights"], *images)
     if max_pixels is not None:
         options["max_pixels"] = max_pixels

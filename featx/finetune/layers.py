@@ -42,7 +42,7 @@ def check_hidden(logits: int, recipe: Recipe) -> None:
     """``SpecError`` if a hidden layer that begins as a linear head of so many logits has too few units for it."""
     if recipe.init == "head" and 0 < recipe.hidden < 2 * logits:
         raise SpecError(
-            f"hidden of finetune must be at least {2 * logits} to begin as a head of {logits} logits, "
+            f"--hidden of finetune must be at least {2 * logits} to begin as a head of {logits} logits, "
             f"got {recipe.hidden}; or give init random"
         )
 

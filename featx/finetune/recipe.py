@@ -7,6 +7,8 @@ from featx.errors import SpecError
 
 INITS = ("head", "random")
 SCHEDULES = ("cosine", "constant")
+OPTIONS = {"learning_rate": "--lr"}
+"""The options of the command that are called otherwise than the fields."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Recipe:
     Raises
     ------
     SpecError
-        If a value is out of range; the message names it.
+        If a value is out of range; the message names its option.
     """
 
     hidden: int = 0
@@ -86,13 +88,14 @@ class Recipe:
         ]
         for name, holds, allowed in checks:
             if not holds:
-                raise SpecError(f"{name} of finetune must be {allowed}, got {getattr(self, name)!r}")
+                option = OPTIONS.get(name, "--" + name.replace("_", "-"))
+                raise SpecError(f"{option} of finetune must be {allowed}, got {getattr(self, name)!r}")
         first_trained(self.unfreeze)
         if self.from_scratch:
             if self.head_epochs or not self.epochs:
                 raise SpecError(
-                    "from_scratch of finetune trains trunk and head together: give epochs and no head_epochs, got "
-                    f"{self.epochs} and {self.head_epochs}"
+                    "--from-scratch of finetune trains trunk and head together: give --epochs and no --head-epochs, "
+                    f"got {self.epochs} and {self.head_epochs}"
                 )
             object.__setattr__(self, "init", "random")
 
@@ -117,7 +120,7 @@ def first_trained(unfreeze: str, last_block: int = BLOCKS[-1].number) -> int | N
     if kind == "layers" and number.isdecimal() and 1 <= int(number) <= len(convolutions):
         return convolutions[-int(number)]
     raise SpecError(
-        f"unfreeze of finetune must be block1 to block{len(BLOCKS)}, layers=1 to layers={len(convolutions)}, "
+        f"--unfreeze of finetune must be block1 to block{len(BLOCKS)}, layers=1 to layers={len(convolutions)}, "
         f"all or none, got {unfreeze!r}"
     )
 

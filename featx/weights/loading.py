@@ -181,6 +181,6 @@ def _unknown(name: str) -> WeightsNotFound:
     near = difflib.get_close_matches(name, _names(), 1)
     guess = f", did you mean {near[0]}?" if near else ""
     return WeightsNotFound(
-        f"--trunk must be one of {', '.join(_names())}, got {name}{guess}; "
+        f"name of a trunk must be one of {', '.join(_names())}, got {name}{guess}; "
         f"to use weights of your own, type: featx weights add FILE --name {name}"
     )
