@@ -173,7 +173,7 @@ def test_bad_images_are_recorded_and_labels_that_allow_no_folds_said(photos, oxf
     assert report.failed[0][1].startswith("no image format that Pillow knows")
     assert report.accuracy is None
     assert report.notes[0].startswith(
-        "accuracy is not measured: class blue has 8 different image(s), too few for 9 folds"
+        "accuracy is not measured: class blue has 8 different images, too few for 9 folds"
     )
     for path in photos.rglob("*.png"):
         path.unlink()

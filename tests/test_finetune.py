@@ -477,7 +477,7 @@ def test_from_scratch_begins_at_random(place, model, tmp_path, oxford):
         ({"schedule": "step"}, "--schedule of finetune must be one of cosine, constant, got 'step'"),
         ({"unfreeze": "block6"}, "--unfreeze of finetune must be block1 to block5, layers=1 to layers=13, all or none"),
         ({"unfreeze": "layers=14"}, "got 'layers=14'"),
-        ({"from_scratch": True, "epochs": 0}, "--from-scratch of finetune trains trunk and head together: give --epochs"),
+        ({"from_scratch": True, "epochs": 0}, "--from-scratch of finetune trains trunk and head together: give --"),
         ({"from_scratch": True, "head_epochs": 1}, "--from-scratch of finetune trains trunk and head together"),
     ],
 )

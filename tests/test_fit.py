@@ -274,7 +274,7 @@ def test_the_nested_estimate_is_that_of_the_rows_and_is_kept(shared_store, tmp_p
 def test_what_is_too_few_for_the_nested_estimate_is_told_before_the_search(shared_store, monkeypatch):
     monkeypatch.setattr("featx.fit.search", None)
     with pytest.raises(
-        DataError, match=r"in what nested leaves for training, class \w+ has 10 different image\(s\), too few"
+        DataError, match=r"in what nested leaves for training, class \w+ has 10 different images, too few"
     ):
         fit(shared_store, C=1.0, nested=True, folds=11)
 

@@ -107,15 +107,15 @@ def test_many_rows_take_no_time():
             None,
             {"n_splits": 3},
             DataError,
-            "class b has 1 different image.s., too few for 3 folds; add",
+            "class b has 1 different image, too few for 3 folds; add.* or give fewer --folds",
         ),
-        ([0, 1, 0, 0], [0, 0, 1, 2], {"n_splits": 2}, DataError, "class 1 has 0 different image.s., too few"),
+        ([0, 1, 0, 0], [0, 0, 1, 2], {"n_splits": 2}, DataError, "class 1 has 0 different images, too few"),
         (
             [0, 0, 0, 1, 1, 1],
             [0, 1, 2, 3, 3, 4],
             {"n_splits": 3},
             DataError,
-            "class 1 has 2 different image.s., too few",
+            "class 1 has 2 different images, too few",
         ),
     ],
 )

@@ -224,7 +224,7 @@ def small_store(folder, photos, labels=None):
     [
         (lambda path: "", 5, ["outliers show among 32 images or more, got 24", "has no labels; extract a folder"]),
         (lambda path: path.parent.name + "|all", 5, ["got 24", "images of .* have several labels each"]),
-        (None, 9, ["got 24", "class blue has 8 different image.s., too few for 9 folds"]),
+        (None, 9, ["got 24", "class blue has 8 different images, too few for 9 folds"]),
     ],
     ids=["unlabeled", "several", "few"],
 )

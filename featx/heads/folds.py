@@ -8,9 +8,11 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.errors import DataError, SpecError
 from featx.heads.deal import deal
+from featx.words import count
 
 MAX_UNEVEN_GROUPS = 5000
 """Up to this many groups of unequal size StratifiedGroupKFold balances rows: it takes a minute for 100,000 groups."""
+FEWER = "give fewer --folds where the command has them"
 
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 
@@ -93,7 +95,7 @@ def check_labels(labels: ArrayLike, groups: ArrayLike, n_splits: int, names: Seq
     if min(counts[fewest], total - counts[fewest]) < n_splits:
         raise DataError(
             f"label {names[fewest]} is that of {counts[fewest]} of {total} different images, but {n_splits} folds need "
-            f"{n_splits} with it and {n_splits} without; add images, leave the label out, or ask for fewer folds"
+            f"{n_splits} with it and {n_splits} without; add images, leave the label out, or {FEWER}"
         )
 
 
@@ -143,6 +145,6 @@ def _check_classes(labels: NDArray[np.generic], first: NDArray[np.intp], n_split
     if counts.min() < n_splits:
         fewest = counts.argmin()
         raise DataError(
-            f"class {classes[fewest]} has {counts[fewest]} different image(s), too few for {n_splits} folds; "
-            "add images, leave the class out, or ask for fewer folds"
+            f"class {classes[fewest]} has {count(counts[fewest], 'different image')}, too few for {n_splits} folds; "
+            f"add images, leave the class out, or {FEWER}"
         )
