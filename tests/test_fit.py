@@ -10,7 +10,7 @@ from sklearn.svm import LinearSVC
 from featx.errors import DataError, ModelError, SpecError
 from featx.evaluate import decide, evaluate
 from featx.extract import extract
-from featx.fit import block_runs, fit
+from featx.fit import MAX_C, block_runs, fit
 from featx.fit.training import read_training
 from featx.heads import HEADS, BlockNormalizer, linear_parts, make_head
 from featx.heads.folds import make_folds
@@ -279,11 +279,16 @@ def test_what_is_too_few_for_the_nested_estimate_is_told_before_the_search(share
         fit(shared_store, C=1.0, nested=True, folds=11)
 
 
-@pytest.mark.parametrize("C", [np.inf, np.nan, 0.0, -1.0])
+@pytest.mark.parametrize("C", [np.inf, np.nan, 0.0, -1.0, 1.1e12, 1e30, 1e300])
 @pytest.mark.parametrize("options", [{}, {"head": "softmax", "stream": True}])
-def test_a_penalty_is_a_finite_number_above_0(shared_store, C, options):
-    with pytest.raises(SpecError, match="--C of fit must be a finite number above 0, got"):
+def test_a_penalty_is_above_0_and_of_a_size_that_counts(shared_store, C, options):
+    with pytest.raises(SpecError, match=r"--C of fit must be above 0 and at most 1e\+12, got"):
         fit(shared_store, C=C, **options)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_largest_penalty_makes_a_model(shared_store, tmp_path, head):
+    fit(shared_store, tmp_path / "m.featx", head=head, blocks=5, C=MAX_C, folds=3, normalize="none")
 
 
 def test_blocks_and_pools_come_in_any_form(shared_store):

@@ -1,6 +1,5 @@
 """Fit: a store to a saved model, whose head, C and blocks are given or chosen by cross-validation."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,8 @@ from featx.store import Store
 
 DECIDING = ("scikit-learn", "numpy")
 """The packages that decide what a model is."""
+MAX_C = 1e12
+"""Far above it a penalty is lost in rounding, and what certifies a fit is no finite number."""
 
 
 def fit(
@@ -174,8 +175,8 @@ def _facts_of(store: Store, spec: ExtractSpec) -> tuple[dict[str, Any], dict[str
 
 
 def _check_options(head: str, C: float | None, output: str | Path | None, calibrate: bool, overwrite: bool) -> None:
-    if C is not None and not 0 < C < math.inf:
-        raise SpecError(f"--C of fit must be a finite number above 0, got {C}")
+    if C is not None and not 0 < C <= MAX_C:
+        raise SpecError(f"--C of fit must be above 0 and at most {MAX_C:g}, got {C:g}")
     if head != "best" and head not in HEADS:
         raise DataError(f"--head of fit must be best or one of {', '.join(HEADS)}, got {head!r}")
     if calibrate and head not in ("best", "linear-svc"):
