@@ -107,6 +107,11 @@ def test_the_command(tmp_path: Path) -> None:
     ({"head": "softmax", "C": 1.0, "nested": True}, "--stream of fit cannot be combined with --nested"),
     ({"head": "softmax", "C": 1.0, "class_weight": "balanced"}, "cannot be combined with --class-weight"),
     ({"head": "softmax", "C": 1.0, "weight_column": "weight"}, "cannot be combined with --weight-column"),
+    ({"head": "softmax", "C": 1.0, "scoring": "accuracy"}, "cannot be combined with --scoring"),
+    ({"head": "softmax", "C": 1.0, "rule": "one-se"}, "cannot be combined with --rule"),
+    ({"head": "softmax", "C": 1.0, "folds": 3}, "cannot be combined with --folds"),
+    ({"head": "softmax", "C": 1.0, "repeats": 2}, "cannot be combined with --repeats"),
+    ({"head": "softmax", "C": 1.0, "jobs": 2}, "cannot be combined with --jobs"),
 ])  # fmt: skip
 def test_what_it_does_not_take(tmp_path: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):

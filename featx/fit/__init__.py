@@ -27,6 +27,7 @@ from featx.store import Store
 
 DECIDING = ("scikit-learn", "numpy")
 """The packages that decide what a model is."""
+FOLDS = 5
 MAX_C = 1e12
 """Far above it a penalty is lost in rounding, and what certifies a fit is no finite number."""
 
@@ -42,7 +43,7 @@ def fit(
     normalize: str = "power",
     column: str | None = None,
     test_size: float | None = None,
-    folds: int = 5,
+    folds: int = FOLDS,
     repeats: int = 1,
     scoring: str | None = None,
     rule: str = "best",
@@ -117,7 +118,11 @@ def fit(
     _check_options(head, C, output, calibrate, overwrite)
     if stream:
         weighted = weight_column is not None or sample_weight is not None
-        given = {"--nested": nested, "--class-weight": class_weight is not None, "--weight-column": weighted}
+        given = {
+            "--nested": nested, "--class-weight": class_weight is not None, "--weight-column": weighted,
+            "--scoring": scoring is not None, "--rule": rule != "best", "--folds": folds != FOLDS,
+            "--repeats": repeats != 1, "--jobs": jobs != 1,
+        }  # fmt: skip
         C = _check_stream(head, C, given)
         model = _fit_stream(Path(store), output, blocks, pools, C, normalize, column, test_size, seed)
         if output is not None:
