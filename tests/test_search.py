@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import cross_val_score
 
 from featx.errors import DataError, SpecError
@@ -14,6 +16,7 @@ from featx.heads.feature_sets import default_feature_sets, make_feature_sets
 from featx.heads.folds import make_folds
 from featx.heads.nested import nested
 from featx.heads.pipelines import HEADS, make_head
+from featx.heads.scoring import OF_TWO, Decided
 from featx.heads.search import choose, search
 from featx.heads.solver import CELLS
 
@@ -61,7 +64,7 @@ def test_any_scorer(scoring, head):
     X, y = make_rows()
     options = {"features": FEATURES, "feature_sets": {"block2": ["block2_avg", "block2_max"]}, "heads": [head]}
     if head == "linear-svc" and scoring in ("neg_log_loss", "roc_auc_ovr"):
-        with pytest.raises(DataError, match=f"scoring {scoring} cannot score linear-svc on these classes"):
+        with pytest.raises(DataError, match=f"{scoring} cannot score linear-svc, which has no probabilities; give"):
             search(X, y, **options, scoring=scoring, folds=3)
         return
     result = search(X, y, **options, scoring=scoring, folds=3, Cs=[1.0])
@@ -76,6 +79,29 @@ def test_probabilities_of_two_classes(head):
     result = search(X, y, features=FEATURES, feature_sets=sets, heads=[head], scoring="neg_log_loss", folds=3, Cs=[1.0])
     expected = sklearn_scores(result.best, X, y, make_folds(y, n_splits=3), scoring="neg_log_loss")
     np.testing.assert_allclose(result.best.scores, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("scoring", ["f1", "average_precision", "precision", "recall", "jaccard", "neg_brier_score"])
+def test_of_two_classes_the_second_is_looked_for(scoring):
+    """Which scikit-learn knows by itself of 0 and 1 alone, and not of names."""
+    X, y = make_rows(classes=2)
+    options = {"features": FEATURES, "feature_sets": {"block2": ["block2_avg", "block2_max"]}, "heads": ["softmax"]}
+    result = search(X, y, **options, scoring=scoring, folds=3, Cs=[1.0])
+    expected = sklearn_scores(result.best, X, (y == "bee").astype(int), make_folds(y, n_splits=3), scoring=scoring)
+    np.testing.assert_allclose(result.best.scores, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("scoring", "other"), OF_TWO.items())
+def test_scorers_of_two_classes_say_what_is_for_more(scoring, other):
+    X, y = make_rows()
+    with pytest.raises(DataError, match=f"scoring {scoring} is for two classes, got 3; give {other}$"):
+        search(X, y, features=FEATURES, heads=["softmax"], folds=3, scoring=scoring)
+    assert other in get_scorer_names()
+
+
+def test_decisions_are_an_estimator_that_can_be_cloned():
+    decided = clone(Decided("softmax", np.array(["ant", "bee"])))
+    assert decided.get_params()["classes"].tolist() == decided.classes_.tolist() == ["ant", "bee"]
 
 
 def test_class_weights_by_label_and_sample_weights():
@@ -182,6 +208,7 @@ def test_nested_keeps_groups_whole():
         ({"heads": ["svm"]}, SpecError, "heads must be among linear-svc, softmax, ovr-logistic, got 'svm'"),
         ({"heads": []}, SpecError, "heads must be among .*, got none"),
         ({"Cs": [0]}, SpecError, "Cs must be one or more finite numbers above 0"),
+        ({"scoring": "r2"}, SpecError, "must be one of sklearn's scorers of classes, got 'r2', which scores numbers"),
         ({"scoring": "fastest"}, SpecError, "scoring must be the name of one of sklearn's scorers, got 'fastest'"),
         ({"normalize": "l1"}, SpecError, "normalize must be one of power, standard, none, got 'l1'"),
         ({"folds": 1}, SpecError, "folds must be 2 or more, got 1"),

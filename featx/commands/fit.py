@@ -35,8 +35,9 @@ HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
               help="Hold out this share of the rows for: featx evaluate.")  # fmt: skip
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of the cross-validation.")
 @click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Of the cross-validation.")
-@click.option("--scoring", metavar="NAME", help="Any scorer of scikit-learn (default: accuracy), or, where images have "
-              "several labels, average_precision_macro (then the default) or average_precision_micro.")  # fmt: skip
+@click.option("--scoring", metavar="NAME",
+              help="Any of scikit-learn's scorers of classes (default: accuracy), or, where images have several "
+              "labels, average_precision_macro (then the default) or average_precision_micro.")  # fmt: skip
 @click.option("--rule", type=click.Choice(("best", "one-se")), default="best", show_default=True,
               help="The best mean, or the simplest within one standard error of it.")  # fmt: skip
 @click.option("--class-weight", type=click.Choice(("balanced",)), help="Weigh classes by how rare they are.")

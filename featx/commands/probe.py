@@ -15,7 +15,7 @@ from featx.commands.options import check_output, echo_json, engine_options, json
 @split_options
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--scoring", default="accuracy", show_default=True, help="Any scorer of scikit-learn, by name.")
+@click.option("--scoring", default="accuracy", show_default=True, help="Any of scikit-learn's scorers of classes.")
 @seed_option("Of folds and hold-out.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Also draw score against cost: probe.png.")
 @click.option("--no-time", "timed", is_flag=True, flag_value=False, default=True, help="Do not time the trunk.")

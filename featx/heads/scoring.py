@@ -14,6 +14,14 @@ from featx.errors import DataError, SpecError
 from featx.heads.multilabel import AVERAGES, average_precision
 
 Score = Callable[[str, NDArray[Any], NDArray[Any], NDArray[Any]], float]
+OF_TWO = {
+    "roc_auc": "roc_auc_ovr",
+    "f1": "f1_macro",
+    "precision": "precision_macro",
+    "recall": "recall_macro",
+    "jaccard": "jaccard_macro",
+}
+"""Scorers of two classes, and what to ask for of more."""
 
 
 class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -25,7 +33,15 @@ class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(self, head: str, classes: NDArray[Any], several: bool = False) -> None:
         self.head = head
         self.several = several
-        self.classes_ = classes
+        self.classes = classes
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The classes, as scikit-learn asks for them."""
+        return self.classes
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
 
     def fit(self, X: NDArray[Any], y: NDArray[Any]) -> "Decided":
         """Nothing is left to learn."""
@@ -66,7 +82,7 @@ def make_score(scoring: str) -> Score:
     Raises
     ------
     SpecError
-        At once, if sklearn has no scorer of that name, and featx none for several labels.
+        At once, if sklearn has no scorer of classes of that name, and featx none for several labels.
     DataError
         From the function, if the scorer cannot score that head or those labels.
     """
@@ -76,12 +92,24 @@ def make_score(scoring: str) -> Score:
         scorer = get_scorer(scoring)
     except ValueError:
         raise SpecError(f"scoring must be the name of one of sklearn's scorers, got {scoring!r}") from None
+    # It would take the names of classes for numbers, if they are numerals.
+    if scorer._score_func.__module__.endswith("_regression"):
+        raise SpecError(f"scoring must be one of sklearn's scorers of classes, got {scoring!r}, which scores numbers")
 
     def score(head: str, decisions: NDArray[Any], y: NDArray[Any], classes: NDArray[Any]) -> float:
         made = decisions[:, 0] if decisions.shape[1] == 1 else decisions
+        if made.ndim == 1:  # The second of two classes is what is looked for, as above 0 is for it.
+            y, classes = (y == classes[1]).astype(int), np.arange(2)
+        elif y.ndim == 1 and scoring in OF_TWO:
+            raise DataError(f"scoring {scoring} is for two classes, got {len(classes)}; give {OF_TWO[scoring]}")
         try:
             return float(scorer(Decided(head, classes, y.ndim == 2), made, y))
-        except (ValueError, AttributeError) as error:
+        except AttributeError as error:
+            raise DataError(
+                f"scoring {scoring} cannot score {head}, which has no probabilities; give another scoring, or --head "
+                f"{'ovr-logistic' if y.ndim == 2 else 'softmax or ovr-logistic'}"
+            ) from error
+        except ValueError as error:
             raise DataError(f"scoring {scoring} cannot score {head} on these classes: {error}") from error
 
     return score
