@@ -112,8 +112,17 @@ def test_the_command_says_what_is_measured_and_what_estimated() -> None:
     assert "10,000,000 at 224 px, bf16, 1,472 columns" in done.output
     assert "8 × A100" in done.output
     assert "estimated: 30.7 GFLOP" in done.output
-    assert "cost" in done.output
-    assert "measured: make bench-gpu" in run("--images", "10M", "--devices", "H200").output
+    assert "cost     at least 1.48, of the trunk alone\n" in done.output
+    measured = run("--images", "10M", "--devices", "H200", "--price", "2.5").output
+    assert "measured: make bench-gpu" in measured
+    assert "cost     8.71\n" in measured
+
+
+def test_a_cost_of_the_trunk_alone_is_called_the_least() -> None:
+    estimated, measured = (plan(10**7, BF16, devices=name, price=2.5) for name in ("8xH100", "8xH200"))
+    assert (estimated.cost_at_least, measured.cost_at_least) == (True, False)
+    assert estimated.cost == pytest.approx(8 * 2.5 * estimated.seconds / 3600)
+    assert not plan(10**7, BF16, devices="8xH100").cost_at_least
 
 
 @pytest.mark.parametrize("arguments", [(), ("--devices", "H200", "--measure")])

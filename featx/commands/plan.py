@@ -90,7 +90,8 @@ def _lines(found: Any, spec: ExtractSpec) -> list[str]:
         f"memory   {found.memory / GB:,.1f} GB to list and assemble",
     ]
     if found.cost is not None:
-        lines.append(f"cost     {found.cost:,.2f}")
+        cost = f"{found.cost:,.2f}"
+        lines.append(f"cost     {f'at least {cost}, of the trunk alone' if found.cost_at_least else cost}")
     return lines
 
 

@@ -27,8 +27,8 @@ class Plan:
     """What an extraction takes: seconds, bytes and, given a price an hour of a device, a cost.
 
     ``seconds`` are those of the trunk on all devices, ``whole_seconds`` of the whole way where that was measured, one
-    process a device. ``disk`` is what the store takes in the end, ``peak_disk`` while it is assembled. ``memory`` is of
-    the process that lists and assembles.
+    process a device; where it was not, the cost is of the trunk alone, and ``cost_at_least`` true. ``disk`` is what the
+    store takes in the end, ``peak_disk`` while it is assembled. ``memory`` is of the process that lists and assembles.
     """
 
     images: int
@@ -40,6 +40,7 @@ class Plan:
     peak_disk: int
     memory: int
     cost: float | None
+    cost_at_least: bool
 
 
 def plan(
@@ -89,7 +90,7 @@ def plan(
     peak_disk = parts if assembly == "virtual" else parts + disk
     cost = None if price is None else price * count * (whole or seconds) / 3600
     memory = PROCESS_BYTES + LISTING_BYTES * rows
-    return Plan(images, count, rate, seconds, whole, disk, peak_disk, memory, cost)
+    return Plan(images, count, rate, seconds, whole, disk, peak_disk, memory, cost, cost is not None and whole is None)
 
 
 def parse_count(text: str) -> int:
