@@ -116,10 +116,10 @@ def parse_blocks(blocks: WhichBlocks) -> tuple[int, ...]:
     for part in text.split(",") if isinstance(text, str) else map(str, text):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ValueError(f"{part.strip()!r} is no block number")
+            raise ValueError(f"must be like 3-5 or 1,4, got {blocks!r}")
         numbers.update(range(int(first), int(last if dash else first) + 1))
     if wrong := sorted(numbers.difference(BLOCK_NUMBERS)):
         raise ValueError(f"must be {BLOCK_NUMBERS[0]} to {BLOCK_NUMBERS[-1]}, got {wrong[0]}")
     if not numbers:
-        raise ValueError("names no block")
+        raise ValueError(f"must be like 3-5 or 1,4, got {blocks!r}")
     return tuple(sorted(numbers))

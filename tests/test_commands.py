@@ -342,6 +342,10 @@ def test_names_that_are_no_utf8_go_out_as_they_are(model, tmp_path):
     [
         (("extract", "x", "-o", "y", "--blocks", "7"), "--blocks of extract must be 1 to 5, got 7"),
         (
+            ("extract", "x", "-o", "y", "--blocks", "3-1"),
+            "--blocks of extract must be like 3-5 or 1,4, got '3-1'",
+        ),
+        (
             ("extract", "x", "-o", "y", "--pools", "mean"),
             "--pools of extract must be among avg, max, gem, flat, got 'mean'",
         ),
