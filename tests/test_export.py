@@ -285,4 +285,23 @@ def test_the_command(model, tmp_path):
     again = CliRunner().invoke(main, ["export", str(saved)])
     assert again.exit_code == 1
     assert "--overwrite" in again.output
-    assert featx.commands.export.SUFFIXES == SUFFIXES
+    assert tuple(SUFFIXES) == featx.commands.export.FORMS
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [("onnx", "m.onnx"), ("safetensors", "m.SafeTensors"), ("torch", "m.pt2"), ("onnx", "m"), ("onnx", "m.bin")],
+)
+def test_the_suffix_says_the_format(model, tmp_path, form, name):
+    found = export(model, tmp_path / name).path.read_bytes()
+    assert len(found) == export(model, tmp_path / "m.of", form).bytes
+
+
+def test_a_file_of_one_format_is_not_named_as_of_another(model, tmp_path):
+    model.save(tmp_path / "photos.featx")
+    for form, suffix, said in (("onnx", ".pt2", "torch"), ("safetensors", ".onnx", "onnx")):
+        name = f"m{suffix}"
+        arguments = ["export", str(tmp_path / "photos.featx"), "--format", form, "-o", str(tmp_path / name)]
+        refused = CliRunner().invoke(main, arguments)
+        assert f"must be {said} for a file that ends in {suffix}, got {form}; end it in" in refused.output
+        assert not (tmp_path / name).exists()

@@ -6,19 +6,21 @@ import click
 
 from featx.commands.options import check_output, echo_json, json_option
 
-SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt2"}
+FORMS = ("onnx", "safetensors", "torch")
 
 
 @click.command()
 @click.argument("model", type=click.Path())
-@click.option("--format", "form", type=click.Choice(tuple(SUFFIXES)), default="onnx", show_default=True)
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="File to write (default: MODEL with its suffix).")
+@click.option("--format", "form", type=click.Choice(FORMS),
+              help="Format (default: what the output's suffix says, else onnx).")  # fmt: skip
+@click.option("-o", "--output", type=click.Path(dir_okay=False),
+              help="File to write (default: the model's name with the format's suffix).")  # fmt: skip
 @click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, model: str, form: str, output: str | None, weights: str | None, overwrite: bool,
+    ctx: click.Context, /, model: str, form: str | None, output: str | None, weights: str | None, overwrite: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Write MODEL as one file that runs without featx, checked against featx.
@@ -31,13 +33,14 @@ def command(
     \b
     Examples:
       featx export photos.featx
-      featx export photos.featx --format torch -o photos.pt2
+      featx export photos.featx --format torch
+      featx export photos.featx -o first.pt2
     """
-    from featx.export import export
+    from featx.export import SUFFIXES, export
     from featx.model import load_model
 
     check_output(ctx, output, model, weights)
-    target = output or Path(model).with_suffix(SUFFIXES[form])
+    target = output or Path(model).with_suffix(SUFFIXES[form or "onnx"])
     exported = export(load_model(model), target, form, weights=weights, overwrite=overwrite)
     if as_json:
         echo_json({**vars(exported), "path": str(exported.path)})

@@ -51,7 +51,7 @@ class ExportFile(Protocol):
 def export(
     model: Model,
     path: str | Path,
-    form: str = "onnx",
+    form: str | None = None,
     *,
     weights: str | Path | None = None,
     overwrite: bool = False,
@@ -67,10 +67,11 @@ def export(
         As `featx.load_model` gives it.
     path : path
         The file to write.
-    form : str
+    form : str, optional
         ``onnx``: from images, uint8 (n, height, width, 3) RGB of any size, to probabilities (n, classes), preprocessing
         included; a head that has none gives its decisions. ``safetensors``: the weights under torchvision's names.
-        ``torch``: a ``torch.export`` program from uint8 (n, 3, size, size) to logits, as `featx.bridge.to_torch`.
+        ``torch``: a ``torch.export`` program from uint8 (n, 3, size, size) to logits, as `featx.bridge.to_torch`. By
+        default what the path's suffix says, else ``onnx``.
     weights : path, optional
         A weights file to take instead of the known sources.
     overwrite : bool
@@ -79,7 +80,7 @@ def export(
     Raises
     ------
     SpecError
-        If the format is not known.
+        If the format is not known, or ``path`` has the suffix of another.
     ModelError
         If ``path`` is there without ``overwrite``, or cannot be written.
     EngineError
@@ -88,8 +89,7 @@ def export(
         If the weights are not those that the model was fitted with, or are not to be had.
     """
     path = Path(path)
-    if form not in SUFFIXES:
-        raise SpecError(f"--format of export must be one of {', '.join(SUFFIXES)}, got {form!r}")
+    form = _form_of(path, form)
     if path.exists() and not overwrite:
         raise ModelError(f"{path} is there already; choose another --output, or replace it with --overwrite")
     trunk = load_for(model.spec, weights, model.path)
@@ -98,6 +98,20 @@ def export(
         file.write(temporary)
         difference = _check(file, temporary, model, trunk)
     return Exported(path, file.answers, difference, path.stat().st_size)
+
+
+def _form_of(path: Path, form: str | None) -> str:
+    """The format that is asked for; ``SpecError`` if there is none such, or the suffix says another."""
+    said = next((known for known, suffix in SUFFIXES.items() if suffix == path.suffix.lower()), None)
+    form = form or said or "onnx"
+    if form not in SUFFIXES:
+        raise SpecError(f"--format of export must be one of {', '.join(SUFFIXES)}, got {form!r}")
+    if said not in (None, form):
+        raise SpecError(
+            f"--format of export must be {said} for a file that ends in {path.suffix}, got {form}; end it in "
+            f"{SUFFIXES[form]}, or leave --format out"
+        )
+    return form
 
 
 def _make_file(model: Model, trunk: TrunkWeights, form: str) -> ExportFile:
