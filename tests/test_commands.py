@@ -468,6 +468,12 @@ def test_fits_import_no_engine():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("module", ["featx", "featx.commands"])
+def test_the_package_can_be_run(module):
+    said = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout == f"featx, version {__version__}\n"
+
+
 def test_help_takes_under_half_a_second():
     launcher = Path(__file__).parents[1] / "cli.py"
     seconds = []

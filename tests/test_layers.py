@@ -37,6 +37,7 @@ LAYERS = [
     {"advise", "plan"},
     {"report"},
     {"commands", "__init__"},
+    {"__main__"},
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
