@@ -1,5 +1,6 @@
 """What the documentation tells a person to type works: the tutorial runs, and every command line has known options."""
 
+import configparser
 import re
 import shlex
 from pathlib import Path
@@ -60,6 +61,13 @@ SMALLER = {
 """What is added to a command of README's, of which the last counts: the same, in less time."""
 
 
+def run_line(name, *arguments):
+    if outputs := [arguments[place + 1] for place, word in enumerate(arguments) if word == "-o"]:
+        assert not Path(outputs[0]).exists(), f"{outputs[0]} is written twice"
+    result = CliRunner().invoke(main, [name, *arguments, *SMALLER.get(name, ())])
+    assert result.exit_code == 0, (name, arguments, result.output, result.exception)
+
+
 @pytest.fixture
 def garden(tmp_path, monkeypatch):
     """A folder with all that README's lines read: the current one."""
@@ -83,10 +91,7 @@ def test_readme_runs_from_top_to_bottom(garden, oxford):
     for name, *arguments in lines_of(text):
         if name == "weights":
             continue
-        if outputs := [arguments[place + 1] for place, word in enumerate(arguments) if word == "-o"]:
-            assert not Path(outputs[0]).exists(), f"{outputs[0]} is written twice"
-        result = CliRunner().invoke(main, [name, *arguments, *SMALLER.get(name, ())])
-        assert result.exit_code == 0, (name, arguments, result.output, result.exception)
+        run_line(name, *arguments)
         written |= {name}
     assert {"extract", "fit", "predict", "report", "finetune", "curves", "merge", "export"} <= written
     paths = [str(path) for path in sorted(Path("photos").rglob("[1-3].jpg"))]
@@ -95,6 +100,30 @@ def test_readme_runs_from_top_to_bottom(garden, oxford):
         exec(compile(code, "README.md", "exec"), given)
     assert list(given["pipeline"].predict(paths[:1])) == ["daisy"]
     assert featx.load_model("trained.featx").classes == ("daisy", "iris", "rose")
+
+
+def test_the_page_of_fine_tuning_runs(garden, oxford):
+    """After what it includes of README, of which only the tuned model that it scores is made here."""
+    for code, name in enumerate(("daisy", "iris", "rose")):
+        Path("test", name).mkdir(parents=True)
+        draw(code, 900 + code).save(f"test/{name}/1.jpg")
+    for line in (
+        "extract photos -o views.h5 --views 2 --augment flip",
+        "fit views.h5 -o start.featx --head softmax --blocks 5 --C 1",
+        # From a random head, so that another trunk is better than the one it began with.
+        "finetune start.featx views.h5 -o tuned.featx --root photos --init random",
+    ):
+        run_line(*line.split())
+    for name, *arguments in lines_of((ROOT / "docs" / "how-to" / "finetune.md").read_text(encoding="utf-8")):
+        run_line(name, *arguments)
+
+
+def test_readme_says_what_each_extra_is_for():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    for extra in set(setup["options.extras_require"]) - {"all", "docs", "dev"}:
+        assert any(f"`{extra}`" in row.split("|")[1] for row in rows), extra
 
 
 def test_the_tutorial_runs(tmp_path, monkeypatch, oxford, capsys):
