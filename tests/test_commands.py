@@ -136,6 +136,16 @@ def test_info_of_a_model_can_be_read(shared_store, tmp_path):
     assert facts["spec"]["trunk_digest"]
 
 
+def test_one_is_not_many(model, shared_store, tmp_path):
+    assert "chosen: best of 1 head, C and blocks, by 3 folds" in run("info", model).output
+    one = ("--path-glob", "red/1.png")
+    assert run("select", shared_store, "-o", tmp_path / "one.h5", *one).output.endswith("one.h5: 1 of 36 images\n")
+    assert run("select", tmp_path / "one.h5", "-o", tmp_path / "same.h5").output.endswith("same.h5: 1 of 1 image\n")
+    said = run("merge", tmp_path / "one.h5", tmp_path / "same.h5", "-o", tmp_path / "both.h5").output
+    assert said.endswith("both.h5: 1 image; 1 stood in several stores\n")
+    assert ".csv: 1 row, 2,944 columns, " in run("export-features", tmp_path / "one.h5", "--to", "csv").output
+
+
 def test_info_of_a_tuned_model_says_what_tuning_brought(model, tmp_path):
     loaded = load_model(model)
     tuned = {"val_start": 0.5, "val_best": 0.75, "recipe": {"epochs": 3}}

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from featx.commands.options import Blocks, Pools, check_output, echo_json, json_option
+from featx.words import count
 
 FORMS = ("parquet", "npy", "csv", "anndata")
 
@@ -42,4 +43,5 @@ def command(
     if as_json:
         echo_json(dataclasses.asdict(done))
     else:
-        click.echo(f"{' and '.join(done.files)}: {done.rows} rows, {done.columns} columns, {done.bytes} bytes")
+        sizes = (count(done.rows, "row"), count(done.columns, "column"), count(done.bytes, "byte"))
+        click.echo(f"{' and '.join(done.files)}: {', '.join(sizes)}")

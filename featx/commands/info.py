@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from featx.commands.options import echo_json, json_option, printable
+from featx.words import count
 
 INDENT = "  "
 
@@ -60,7 +61,7 @@ def _chosen(search: dict[str, Any]) -> dict[str, Any]:
     return {
         "blocks": best["feature_set"],
         "normalizer": search["normalize"],
-        "chosen": f"{search['rule']} of {len(search['rows'])} heads, C and blocks, by {search['folds']} folds"
+        "chosen": f"{search['rule']} of {count(len(search['rows']), 'head')}, C and blocks, by {search['folds']} folds"
         + f" × {search['repeats']}" * (search["repeats"] > 1),
         f"cross-validated {search['scoring']}": _mean(best),
     }

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from featx.commands.options import echo_json, json_option
+from featx.words import count
 
 DUPLICATES = ("error", "first", "last")
 
@@ -33,4 +34,4 @@ def command(stores: tuple[str, ...], output: str, as_json: bool, **options: Any)
     if as_json:
         echo_json(dataclasses.asdict(done))
     else:
-        click.echo(f"{done.store}: {done.images} images; {done.duplicates} stood in several stores")
+        click.echo(f"{done.store}: {count(done.images, 'image')}; {done.duplicates:,} stood in several stores")

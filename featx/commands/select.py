@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from featx.commands.options import echo_json, json_option
+from featx.words import count
 
 
 @click.command()
@@ -32,4 +33,4 @@ def command(store: str, output: str, as_json: bool, **options: Any) -> None:
     if as_json:
         echo_json(dataclasses.asdict(done))
     else:
-        click.echo(f"{done.store}: {done.images} of {done.of} images")
+        click.echo(f"{done.store}: {done.images:,} of {count(done.of, 'image')}")
