@@ -32,7 +32,7 @@ FAST = ["--size", "64", "--blocks", "1", "--decode", "scaled", "--workers", "2"]
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    command = [sys.executable, "-m", "featx.commands", *map(str, arguments)]
+    command = [sys.executable, "-m", "featx", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -191,7 +191,7 @@ def survives(flowers: Path, work: Path, kills: int = 20) -> None:
     options = ["--root", str(flowers / "jpg"), "--size", "64", "--quiet"]
 
     def run(target: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "featx.commands", "extract", str(manifest), "-o", str(target), *options]
+        command = [sys.executable, "-m", "featx", "extract", str(manifest), "-o", str(target), *options]
         return subprocess.Popen(command)
 
     whole, killed = work / "whole.h5", work / "killed.h5"

@@ -178,7 +178,7 @@ def make_first_images(work: Path) -> None:
 def first_part(manifest: Path, work: Path) -> float:
     """Seconds from the start of an extraction until its first part is there; then it is stopped."""
     target = work / "listing.h5"
-    command = [sys.executable, "-m", "featx.commands", "extract", str(manifest), "-o", str(target), "--size", "32",
+    command = [sys.executable, "-m", "featx", "extract", str(manifest), "-o", str(target), "--size", "32",
                "--blocks", "1", "--quiet"]  # fmt: skip
     began = time.perf_counter()
     process = subprocess.Popen(command)

@@ -1,5 +1,7 @@
-"""``python -m featx`` is ``featx``."""
+"""``python -m featx`` is ``featx``, for where the console script is not on the path."""
 
 from featx.commands import main
 
-main(prog_name="featx")
+# A process that it starts anew may import this module.
+if __name__ == "__main__":
+    main(prog_name="featx")

@@ -117,9 +117,10 @@ def parse_blocks(blocks: WhichBlocks) -> tuple[int, ...]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ValueError(f"must be like 3-5 or 1,4, got {blocks!r}")
-        numbers.update(range(int(first), int(last if dash else first) + 1))
-    if wrong := sorted(numbers.difference(BLOCK_NUMBERS)):
-        raise ValueError(f"must be {BLOCK_NUMBERS[0]} to {BLOCK_NUMBERS[-1]}, got {wrong[0]}")
+        ends = int(first), int(last if dash else first)
+        if wrong := [number for number in ends if number not in BLOCK_NUMBERS]:
+            raise ValueError(f"must be {BLOCK_NUMBERS[0]} to {BLOCK_NUMBERS[-1]}, got {wrong[0]}")
+        numbers.update(range(ends[0], ends[1] + 1))
     if not numbers:
         raise ValueError(f"must be like 3-5 or 1,4, got {blocks!r}")
     return tuple(sorted(numbers))

@@ -20,7 +20,8 @@ def test_parse_blocks(text, numbers):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("7", "must be 1 to 5, got 7"), ("0-2", "got 0"), ("x", "must be like 3-5 or 1,4, got 'x'"),
+    [("7", "must be 1 to 5, got 7"), ("0-2", "got 0"), ("1-9999999999", "got 9999999999"),
+     ("x", "must be like 3-5 or 1,4, got 'x'"),
      ("1,x", "got '1,x'"), ("5-3", "must be like 3-5 or 1,4, got '5-3'"),
      ("1-", "must be like 3-5 or 1,4, got '1-'"), ((), r"must be like 3-5 or 1,4, got \(\)")],
 )  # fmt: skip

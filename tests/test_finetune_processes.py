@@ -38,7 +38,7 @@ def place(tmp_path, oxford):
 
 
 def tune(place, output, *launcher):
-    command = [sys.executable, *launcher, "-m", "featx.commands", "finetune", "photos.featx", "photos.h5", "-o", output,
+    command = [sys.executable, *launcher, "-m", "featx", "finetune", "photos.featx", "photos.h5", "-o", output,
                "--root", "photos", "--json", *OPTIONS]  # fmt: skip
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -78,7 +78,7 @@ def test_processes_decide_by_the_validation_of_the_first(place):
         "    scores, labels = logits(self, model, inputs, labels)\n"
         "    return (scores if model.training else -scores), labels\n"
         "if os.environ['RANK'] == '1': Stage._logits = other\n"
-        "sys.argv[0] = 'featx'; runpy.run_module('featx.commands', run_name='__main__')"
+        "sys.argv[0] = 'featx'; runpy.run_module('featx', run_name='__main__')"
     )
     (place / "unlike.py").write_text(code)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "unlike.py"]

@@ -72,7 +72,7 @@ def command(
       featx extract photos -o photos.h5 --size 384 --views 4 --augment flip,rotate=30,crop
       featx fit photos.h5 -o photos.featx
       featx finetune photos.featx photos.h5 -o tuned.featx --root photos
-      torchrun --nproc-per-node 4 -m featx.commands finetune photos.featx photos.h5 -o tuned.featx --root photos
+      torchrun --nproc-per-node 4 -m featx finetune photos.featx photos.h5 -o tuned.featx --root photos
     """
     from featx.finetune import Recipe, finetune
     from featx.finetune.processes import is_first
