@@ -63,6 +63,12 @@ def test_a_model_is_not_overwritten_unless_asked(shared_store, tmp_path):
     load_model(path)
 
 
+def test_a_model_without_a_folder_is_told_before_the_search(shared_store, tmp_path, monkeypatch):
+    monkeypatch.setattr("featx.fit.search", None)
+    with pytest.raises(ModelError, match=r"none/a\.featx cannot be written: there is no folder .*none; make it first"):
+        fit(shared_store, tmp_path / "none" / "a.featx")
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -186,8 +186,12 @@ def _check_options(head: str, C: float | None, output: str | Path | None, calibr
         raise DataError(f"--head of fit must be best or one of {', '.join(HEADS)}, got {head!r}")
     if calibrate and head not in ("best", "linear-svc"):
         raise DataError(f"--calibrate of fit is for linear-svc; {head} has probabilities of its own: leave it out")
-    if output is not None and Path(output).exists() and not overwrite:
+    if output is None:
+        return
+    if Path(output).exists() and not overwrite:
         raise ModelError(f"{output} is there already; choose another --output, or replace it with --overwrite")
+    if not Path(output).parent.is_dir():
+        raise ModelError(f"{output} cannot be written: there is no folder {Path(output).parent}; make it first")
 
 
 def _check_stream(head: str, C: float | None, given: dict[str, bool]) -> float:
