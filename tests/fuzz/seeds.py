@@ -73,6 +73,7 @@ def _store(path: Path, spec: ExtractSpec, sets: list[list[int]] | None) -> bytes
     table = RowTable(part.paths, part.digests, labels, ("cat", "dög"), splits, part.failures, sets, spec.views)
     golden = {name: np.full((3, width), 0.5, np.float32) for name, width in spec.widths.items()}
     with PartFolder(path) as folder:
+        folder.start(spec, golden)
         folder.write(part)
         assemble(path, table, spec, golden, folder.part_files())
         folder.discard()
