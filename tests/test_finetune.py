@@ -489,7 +489,7 @@ def test_a_recipe_out_of_range_is_named(values, message):
 def test_a_recipe_is_named_by_options_that_there_are():
     options = {option for parameter in command.params for option in parameter.opts}
     names = [field.name for field in dataclasses.fields(Recipe)]
-    assert {OPTIONS.get(name, "--" + name.replace("_", "-")) for name in names} < options
+    assert {"--" + OPTIONS.get(name, name).replace("_", "-") for name in names} < options
 
 
 def test_what_is_trained_and_what_lies_frozen_before_it():

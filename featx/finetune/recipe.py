@@ -7,7 +7,7 @@ from featx.errors import SpecError
 
 INITS = ("head", "random")
 SCHEDULES = ("cosine", "constant")
-OPTIONS = {"learning_rate": "--lr"}
+OPTIONS = {"learning_rate": "lr"}
 """The options of the command that are called otherwise than the fields."""
 
 
@@ -88,7 +88,7 @@ class Recipe:
         ]
         for name, holds, allowed in checks:
             if not holds:
-                option = OPTIONS.get(name, "--" + name.replace("_", "-"))
+                option = "--" + OPTIONS.get(name, name).replace("_", "-")
                 raise SpecError(f"{option} of finetune must be {allowed}, got {getattr(self, name)!r}")
         first_trained(self.unfreeze)
         if self.from_scratch:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from featx.bridge import trained_parts
+from featx.finetune import recipe
 from featx.finetune.recipe import Recipe
 from featx.model import Model
 from featx.report.run import Run
@@ -19,7 +20,7 @@ from featx.weights import TRUNKS, beside
 TITLE = "Do it again"
 IMPLIED = ("trunk_digest", "preprocessing", "calibration")
 """Fields of a spec that follow from others and from the images."""
-OPTIONS = {"view_seed": "seed", "column": "split_column", "learning_rate": "lr"}
+OPTIONS = {"view_seed": "seed", "column": "split_column", **recipe.OPTIONS}
 """Options that have another name than what they set."""
 
 
