@@ -477,11 +477,11 @@ def test_columns_that_do_not_fit_together_are_refused(store, name, values, messa
 def test_a_part_that_is_none_is_removed_and_what_a_run_wrote_down_is_refused(tmp_path, name):
     with PartFolder(tmp_path / "rows.h5") as folder:
         folder.start(SPEC, GOLDEN)
-        folder.write(make_part("ab"))
+        folder.write(make_part("ab", failures=[("c", "empty file")] * 2))
         (part,) = folder.path.glob("*.part.h5")
         with h5py.File(part, "r+") as file:
             del file[name]
-            file[name] = np.zeros(3, "i4")
+            file[name] = np.zeros(2, "i4")
         with pytest.warns(UserWarning, match=r"part\.h5 is damaged \(.*: removed, its images are extracted again"):
             assert folder.part_files() == []
         with h5py.File(folder.path / "run.h5", "r+") as file:

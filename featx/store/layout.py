@@ -141,7 +141,8 @@ def check_columns(file: h5py.File, optional: Collection[str] = ()) -> None:
     """Raise ``ValueError`` if columns are not of one length and of their types; no value is read."""
     rows = file["rows"]
     count = len(rows["path"])
-    _check_texts(file["failures/reason"], len(file["failures/path"]))
+    for name in ("path", "reason"):
+        _check_texts(file[f"failures/{name}"], len(file["failures/path"]))
     for name, kind in _COLUMNS.items():
         if name in rows or name not in optional:
             _check_column(rows[name], kind, count)
