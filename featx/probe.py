@@ -19,6 +19,7 @@ from featx.heads.parallel import spread, workers_for
 from featx.heads.search import search
 from featx.spec import ExtractSpec
 from featx.weights import load_for
+from featx.words import count
 
 ROUNDS = 2
 TOLERANCE = 1e-5
@@ -78,10 +79,10 @@ class ProbeReport:
         """One sentence: what the frugal depth saves, and what it loses."""
         best, frugal = self.best, self.frugal
         if best is frugal:
-            return f"blocks {best.name} are the best, and no shallower run is within one standard error"
-        lost = 100 * (best.mean - frugal.mean)
-        cost = frugal.arithmetic / best.arithmetic
-        return f"blocks {frugal.name} lose {lost:.1f} points and cost {cost:.0%} of blocks {best.name}, the best"
+            within = f" (within it: {count(len(self.near) - 1, 'other')})" if len(self.near) > 1 else ""
+            return f"the run {best.name} is the best, and no shallower one is within one standard error{within}"
+        lost, cost = 100 * (best.mean - frugal.mean), frugal.arithmetic / best.arithmetic
+        return f"the run {frugal.name} loses {lost:.1f} points and costs {cost:.0%} of {best.name}, the best"
 
 
 def probe(
@@ -156,10 +157,10 @@ def time_depths(
     """Seconds an image of the trunk up to each block of a spec, the shortest of some rounds in alternation."""
     weights = load_for(spec)
     # So many at once as to keep all cores at work in an engine that takes an image a core.
-    count = cpu_count()
-    images = np.random.default_rng(0).integers(0, 256, (count, spec.size, spec.size, 3), dtype=np.uint8)
+    at_once = cpu_count()
+    images = np.random.default_rng(0).integers(0, 256, (at_once, spec.size, spec.size, 3), dtype=np.uint8)
     engines = {
-        block: make_engine(weights, spec.select(blocks=(block,)), device, count, engine) for block in spec.blocks
+        block: make_engine(weights, spec.select(blocks=(block,)), device, at_once, engine) for block in spec.blocks
     }
     for run in engines.values():
         run(images)
@@ -167,7 +168,7 @@ def time_depths(
     for block in [block for _ in range(rounds) for block in engines]:
         began = time.perf_counter()
         engines[block](images)
-        shortest[block] = min(shortest[block], (time.perf_counter() - began) / count)
+        shortest[block] = min(shortest[block], (time.perf_counter() - began) / at_once)
     return shortest
 
 
@@ -191,5 +192,7 @@ def draw_probe(report: ProbeReport, path: Path) -> None:
     for depth, x in zip(report.depths, costs, strict=True):
         names.setdefault((x, depth.mean), []).append(depth.name)
     for place, there in names.items():
-        axes.annotate(", ".join(there), place, xytext=(5, 4), textcoords="offset points")
+        # Those of many that tie are aslant, so that they do not run into their neighbors'.
+        slant = 40 if len(there) > 2 else 0
+        axes.annotate(", ".join(there), place, xytext=(5, 4), textcoords="offset points", rotation=slant)
     save_figure(figure, path)

@@ -10,7 +10,7 @@ from conftest import fill
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from featx.advise import CASES, Advice, advise, draw_plane
+from featx.advise import CASES, Advice, _forecast, advise, draw_plane
 from featx.advise.cases import blocks_of, case_of, commands_of, expected_gain
 from featx.advise.caveats import caveats_of
 from featx.advise.learning_curve import Point
@@ -90,8 +90,9 @@ def test_what_the_reference_has_not_is_not_compared(shared_store, change):
         (DRAWINGS, 1.5, 64, None, None, 0.5),
         (probed(b1=0.8, b2=0.9, b1_2=0.9), 1.5, 224, None, None, 0.5),
         (probed(b5=0.9), 1.5, 224, None, None, 0.5),
+        (probed(b2=1.0, b4=1.0, b5=1.0, b4_5=1.0), 0.0, 224, None, 0.5, 1),
     ],
-    ids=["photographs", "drawings", "too small to tell by depth", "no block 5", "block 5 alone"],
+    ids=["photographs", "drawings", "too small to tell by depth", "no block 5", "block 5 alone", "all at the ceiling"],
 )
 def test_likeness_is_the_mean_of_what_could_be_measured(report, far, size, depth, loss, statistics):
     likeness = measure_likeness(report, dict.fromkeys(range(1, 6), far), size)
@@ -222,9 +223,16 @@ def test_advice_on_few_made_pictures(advice):
     assert advice.case == "small, unlike"
     assert (advice.size.images, advice.size.classes, advice.size.per_class) == (36, 3, 12)
     assert advice.blocks == (1,)  # colors are told apart as well by block 1 as by all
-    assert advice.forecast.startswith("40 more images a class would bring ")
+    assert advice.forecast == "there are no errors left to forecast from"
     assert "small, unlike (12 images a class" in advice.recommendation
     assert any("at 32 pixels" in caveat for caveat in advice.caveats)
+
+
+def test_a_forecast_begins_at_the_fitted_curve():
+    assert (
+        _forecast(made_size())
+        == "60 more images a class would bring 0.950, by the fitted curve, to about 0.960 (0.950–0.970)"
+    )
 
 
 def test_advice_is_plain_json(advice):
@@ -253,7 +261,7 @@ def test_the_command_says_what_to_type_and_that_works(shared_store, tmp_path):
     arguments = ["advise", str(store), "--test-size", "0.25", "--folds", "3"]
     result = CliRunner().invoke(main, [*arguments, "--plot", str(tmp_path / "plane.png")])
     assert result.exit_code == 0, result.output
-    assert result.output.splitlines()[0].split() == ["images", "a", "class", "accuracy", "error"]
+    assert result.output.splitlines()[0].split() == ["images", "a", "class", "accuracy", "±", "s.e."]
     assert (tmp_path / "plane.png").is_file()
     lines = [line.strip() for line in result.output.splitlines() if line.startswith("  featx")]
     assert [line.split()[1] for line in lines] == ["fit", "evaluate"]

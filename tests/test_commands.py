@@ -46,7 +46,7 @@ def test_the_whole_way(photos, tmp_path):
     assert "3 classes, 18 of 24 rows, 25% held out" in said
     said = run("evaluate", saved, store).output
     assert "accuracy" in said
-    run("predict", saved, photos, "-o", output)
+    assert run("predict", saved, photos, "-o", output).stdout == f"{output}: 24 images\n"
     with output.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["path", "class", "probability", "decision", "reason"]
@@ -272,7 +272,7 @@ def test_no_store_and_no_model_is_replaced_by_what_has_no_overwrite(model, share
         assert f"--output of report must end in .html or .htm, got '{tmp_path / name}'" in refused.output
         assert (tmp_path / name).read_bytes() == before
     run("predict", model, photo, "-o", tmp_path / "there.csv")
-    run("predict", model, photo, "-o", tmp_path / "there.csv")
+    assert run("predict", model, photo, "-o", tmp_path / "there.csv", "-q").stdout == ""
 
 
 def test_a_reader_of_predictions_may_go_away(model, shared_store):

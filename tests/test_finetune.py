@@ -573,7 +573,7 @@ def test_curves_are_drawn(tmp_path, monkeypatch):
                 log.add(epoch=epoch, stage=stage, val_accuracy=value)
     runs = [str(tmp_path / "transferred.finetune"), str(tmp_path / "scratch.finetune")]
     result = CliRunner().invoke(main, ["curves", *runs, "-o", str(tmp_path / "curves.svg")])
-    assert result.exit_code == 0, result.output
+    assert (result.exit_code, result.output) == (0, f"{tmp_path / 'curves.svg'}: 2 curves\n")
     drawn = (tmp_path / "curves.svg").read_text()
     assert drawn.count("<!-- transferred -->") == 1
     # Two stages of two epochs each, the second from where the first ends.

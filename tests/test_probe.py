@@ -63,8 +63,12 @@ def depth(name, mean, error=0.01):
 @pytest.mark.parametrize(
     ("means", "frugal", "advice"),
     [
-        ({"3": 0.8, "4": 0.895, "5": 0.9}, "4", "blocks 4 lose 0.5 points and cost 80% of blocks 5, the best"),
-        ({"3": 0.8, "4": 0.85, "5": 0.9}, "5", "blocks 5 are the best, and no shallower run is within one"),
+        ({"3": 0.8, "4": 0.895, "5": 0.9}, "4", "the run 4 loses 0.5 points and costs 80% of 5, the best"),
+        (
+            {"3": 0.8, "4": 0.85, "5": 0.9},
+            "5",
+            "the run 5 is the best, and no shallower one is within one standard error",
+        ),
     ],
 )
 def test_advice_is_the_shallowest_within_one_standard_error(means, frugal, advice):
@@ -92,13 +96,13 @@ def test_deeper_takes_longer(oxford):
 def test_the_command_prints_draws_and_gives_json(shared_store, tmp_path):
     result = CliRunner().invoke(main, ["probe", str(shared_store), "--plot", str(tmp_path / "p.png"), "--folds", "2"])
     assert result.exit_code == 0, result.output
-    columns = ["blocks", "accuracy", "error", "LogME", "arithmetic", "ms", "bytes"]
+    columns = ["blocks", "accuracy", "±", "s.e.", "LogME", "arithmetic", "ms", "bytes"]
     assert result.output.splitlines()[0].split() == columns
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
     result = CliRunner().invoke(main, ["probe", str(shared_store), "--no-time", "--json", "--folds", "2"])
     document = json.loads(result.stdout)
     assert document["depths"][0]["milliseconds"] is None
-    assert document["advice"].startswith("blocks ")
+    assert document["advice"].startswith("the run ")
 
 
 def test_times_of_weights_that_are_not_here_can_be_left_out(shared_store, tmp_path):

@@ -113,7 +113,9 @@ def _recommend(size: Size, likeness: Likeness, case: str, way: str) -> str:
 
 def _forecast(size: Size) -> str:
     now, then = size.forecasts
+    if size.curve[-1].mean == 1:
+        return "there are no errors left to forecast from"
     return (
-        f"{size.gain.more} more images a class would bring {now.accuracy:.3f} to about {then.accuracy:.3f} "
-        f"({then.low:.3f}–{then.high:.3f})"
+        f"{size.gain.more} more images a class would bring {now.accuracy:.3f}, by the fitted curve, to about "
+        f"{then.accuracy:.3f} ({then.low:.3f}–{then.high:.3f})"
     )

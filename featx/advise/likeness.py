@@ -14,7 +14,7 @@ class Likeness:
     """The score, from 0 (unlike) to 1 (alike), the mean of those parts that could be measured; None without any.
 
     ``depth`` tells where the shallowest run within one standard error of the best ends: 1 at block 5, as deep as it
-    goes, 0.5 at block 4, 0 before.
+    goes, 0.5 at block 4, 0 before; None where block 5 by itself is as good as any.
     ``loss`` weighs the errors of block 5 against those of the best earlier block: 0.5 if they are equal.
     ``statistics`` is what the mean distance from photographs comes to: 0.5 at ``DISTANCE``.
     ``best`` and ``frugal`` are the probe's; ``last_block_loss`` is the accuracy that block 5 loses against the best
@@ -50,7 +50,9 @@ def measure_likeness(probed: ProbeReport, distances: dict[int, float], size: int
         before = max(earlier, key=lambda one: one.mean)
         last_block_loss = before.mean - alone[DEEPEST].mean
         if size >= SMALLEST_FOR_DEPTH:
-            depth = max(0.0, 1 - (DEEPEST - probed.frugal.blocks[-1]) / 2)
+            # Where block 5 is as good as any, that an earlier run is too says nothing: all are at the ceiling.
+            if alone[DEEPEST].mean < probed.best.mean:
+                depth = max(0.0, 1 - (DEEPEST - probed.frugal.blocks[-1]) / 2)
             loss = 1 / (1 + (_errors(alone[DEEPEST], probed.rows) / _errors(before, probed.rows)) ** 2)
     mean = sum(distances.values()) / len(distances) if distances else None
     statistics = None if mean is None else 1 / (1 + (mean / DISTANCE) ** 2)

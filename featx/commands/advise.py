@@ -45,7 +45,7 @@ def command(ctx: click.Context, /, store: str, plot: str | None, as_json: bool, 
         echo_json(dataclasses.asdict(advice))
         return
     size, likeness = advice.size, advice.likeness
-    click.echo(f"{'images a class':<16}{'accuracy':>10}{'error':>8}")
+    click.echo(f"{'images a class':<16}{'accuracy':>10}{'± s.e.':>8}")
     for point in size.curve:
         click.echo(f"{point.per_class:<16.1f}{point.mean:>10.4f}{point.standard_error:>8.4f}")
     parts = ", ".join(f"{name} {part:.2f}" for name, part in likeness.parts.items())

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from featx.commands.options import check_output
+from featx.words import count
 
 
 @click.command()
@@ -24,3 +25,4 @@ def command(ctx: click.Context, /, runs: tuple[str, ...], output: str) -> None:
 
     check_output(ctx, output)
     draw_curves(read_logs(runs), Path(output))
+    click.echo(f"{output}: {count(len(runs), 'curve')}")

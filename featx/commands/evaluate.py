@@ -21,6 +21,7 @@ def command(model: str, store: str, split: str | None, column: str | None, as_js
 
     \b
     Examples:
+      featx fit photos.h5 -o photos.featx --test-size 0.2
       featx evaluate photos.featx photos.h5
       featx evaluate photos.featx other.h5 --json
     """

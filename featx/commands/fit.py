@@ -39,7 +39,7 @@ HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
               help="Any of scikit-learn's scorers of classes (default: accuracy), or, where images have several "
               "labels, average_precision_macro (then the default) or average_precision_micro.")  # fmt: skip
 @click.option("--rule", type=click.Choice(("best", "one-se")), default="best", show_default=True,
-              help="The best mean, or the simplest within one standard error of it.")  # fmt: skip
+              help="The best mean, of equals the simplest, or the simplest within a standard error.")  # fmt: skip
 @click.option("--class-weight", type=click.Choice(("balanced",)), help="Weigh classes by how rare they are.")
 @click.option("--weight-column", metavar="NAME", help="Weigh rows by this column of the manifest, weight….")
 @seed_option("Of folds and hold-out.")

@@ -74,30 +74,34 @@ def command(
     named = blaming(Path(output), DataError) if output else nullcontext()
     # Names of files that are not UTF-8 go out as the bytes they are.
     with named, click.open_file(output or "-", "w", encoding="utf-8", errors="surrogateescape") as file:
-        failed = (_write_csv if form == "csv" else _write_jsonl)(predictions, file)
+        written, failed = (_write_csv if form == "csv" else _write_jsonl)(predictions, file)
+    if output and not quiet:
+        click.echo(f"{output}: {count(written, 'image')}")
     if failed:
         click.echo(f"warning: {count(failed, 'image')} could not be read; see the reason in the output", err=True)
         ctx.exit(WITH_FAILURES)
 
 
-def _write_csv(predictions: Iterable[Any], file: IO[str]) -> int:
+def _write_csv(predictions: Iterable[Any], file: IO[str]) -> tuple[int, int]:
+    """How many images were written, and how many of them failed."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(HEADER)
-    failed = 0
+    written = failed = 0
     for found in predictions:
-        failed += bool(found.reason)
+        written, failed = written + 1, failed + bool(found.reason)
         if not found.classes:
             writer.writerow((found.path, "", "", "", found.reason))
         probabilities = found.probabilities or ("",) * len(found.classes)
         for row in zip(found.classes, probabilities, found.decisions, strict=True):
             writer.writerow((found.path, *row, ""))
-    return failed
+    return written, failed
 
 
-def _write_jsonl(predictions: Iterable[Any], file: IO[str]) -> int:
-    failed = 0
+def _write_jsonl(predictions: Iterable[Any], file: IO[str]) -> tuple[int, int]:
+    """As `_write_csv`."""
+    written = failed = 0
     for found in predictions:
-        failed += bool(found.reason)
+        written, failed = written + 1, failed + bool(found.reason)
         line = {name: value for name, value in vars(found).items() if value not in ((), "", None)}
         file.write(json.dumps(line) + "\n")
-    return failed
+    return written, failed

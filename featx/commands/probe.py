@@ -47,7 +47,7 @@ def command(ctx: click.Context, /, store: str, plot: str | None, as_json: bool, 
         chosen = {"best": report.best.name, "frugal": report.frugal.name, "advice": report.advice}
         echo_json({**dataclasses.asdict(report), **chosen})
         return
-    click.echo(f"{'blocks':<8}{report.scoring:>10}{'error':>8}{'LogME':>8}{'arithmetic':>12}{'ms':>8}{'bytes':>8}")
+    click.echo(f"{'blocks':<8}{report.scoring:>10}{'± s.e.':>8}{'LogME':>8}{'arithmetic':>12}{'ms':>8}{'bytes':>8}")
     for depth in report.depths:
         milliseconds = "–" if depth.milliseconds is None else f"{depth.milliseconds:.1f}"
         click.echo(

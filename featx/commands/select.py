@@ -12,7 +12,7 @@ from featx.words import count
 @click.command()
 @click.argument("store", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The store to write.")
-@click.option("--where", metavar="QUERY", help="label == 'rose' and split_0 != 'test'")
+@click.option("--where", metavar="QUERY", help="label == 'rose' and split != 'test'")
 @click.option("--path-glob", metavar="GLOB", help="Only images whose whole path matches a shell pattern")
 @click.option("--overwrite", is_flag=True, help="Replace what the output holds.")
 @json_option
@@ -24,7 +24,7 @@ def command(store: str, output: str, as_json: bool, **options: Any) -> None:
 
     \b
     Examples:
-      featx select photos.h5 -o roses.h5 --where "label in ('rose', 'tulip') and split_0 == 'train'"
+      featx select photos.h5 -o roses.h5 --where "label in ('rose', 'tulip') and split == 'train'"
       featx select photos.h5 -o heavy.h5 --where "weight > 0.5 and '2024/' in path"
     """
     from featx.select import select

@@ -81,6 +81,6 @@ def check_reach(spec: ExtractSpec, first: int) -> None:
     last = max(spec.blocks)
     if first >= BLOCKS[last - 1].stop:
         raise SpecError(
-            f"--unfreeze of finetune must name layers that the model runs, which ends at block {last}, got layers "
-            f"from {first} on; give block{last}, or fit a model with --blocks that end at 5"
+            f"--unfreeze of finetune (block5 unless given) must name layers that the model runs, which ends at block "
+            f"{last}, got layers from {first} on; give block{last}, or fit a model with --blocks that end at 5"
         )
