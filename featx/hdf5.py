@@ -110,9 +110,9 @@ class _Checked:
                 dataset = h5d.open(file.id, name)
             except (TypeError, ValueError, KeyError):
                 continue  # What is no dataset holds no data.
-            self._check_dataset(dataset, f"{_text(name)} of {whose}", whose, size)
+            self._check_dataset(dataset, f"{_text(name)} of {whose}", size)
 
-    def _check_dataset(self, dataset: Any, name: str, whose: str, size: int) -> None:
+    def _check_dataset(self, dataset: Any, name: str, size: int) -> None:
         """Ask how a dataset is stored first: asking its shape may open the files that it refers to."""
         stored = dataset.get_create_plist()
         if stored.get_external_count():

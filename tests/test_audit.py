@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import draw
 from PIL import Image
 
 from featx.audit import MISTAKES, audit
@@ -12,7 +13,7 @@ from featx.audit.mistakes import DECLARED, Mistake
 from featx.audit.sample import draw_rows
 from featx.commands import main
 from featx.engines import make_engine
-from featx.errors import ImageError
+from featx.errors import ImageError, SpecError
 from featx.heads import make_head
 from featx.heads.folds import make_folds
 from featx.images import decode, prepare
@@ -220,3 +221,17 @@ def test_the_command_ends_with_3_if_images_failed(tmp_path, oxford):
     assert "warning: bad.png: no image format" in result.stderr
     assert "accuracy is not measured: 1 image of 1 has no label" in result.stderr
     assert "–" in result.stdout
+
+
+def test_images_without_a_class_leave_accuracy_measured(photos):
+    """They lie beside the class folders of a split, and say nothing of it."""
+    (photos / "train").mkdir()
+    for name in ("red", "green", "blue"):
+        (photos / name).rename(photos / "train" / name)
+    (photos / "test").mkdir()
+    for number in range(6):
+        draw(0, number).save(photos / "test" / f"{number}.png")
+    report = audit(photos, spec=ExtractSpec(size=32, blocks=(1,)), folds=2)
+    assert (report.images, report.notes) == (24, ())
+    with pytest.raises(SpecError, match="--images of audit must be at least 1, got 0"):
+        audit(photos, images=0)

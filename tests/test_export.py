@@ -21,6 +21,7 @@ from featx.bridge import from_torch
 from featx.commands import main
 from featx.errors import EngineError, ModelError, SpecError, SpecMismatch
 from featx.export import SUFFIXES, export
+from featx.export.facts import facts_of
 from featx.export.graph import Graph
 from featx.export.onnx_file import OnnxFile
 from featx.export.resizing import Resizer
@@ -132,6 +133,10 @@ def test_calibrated_probabilities_are_exported(oxford, tmp_path, classes):
     exported = export(model, tmp_path / "m.onnx")
     assert exported.answers == "probabilities"
     assert np.abs(answers(exported.path, pictures()) - model.probabilities(X)).max() < 1e-5
+    # Files that answer decisions say what makes probabilities of them.
+    assert facts_of(model)["calibration"] == {
+        "slope": calibration.slope.tolist(), "intercept": calibration.intercept.tolist()
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -162,7 +167,7 @@ def test_the_onnx_file_says_what_it_is(model, tmp_path):
     onnx.checker.check_model(proto, full_check=True)
     facts = {entry.key: json.loads(entry.value) for entry in proto.metadata_props}
     assert facts["classes"] == list(model.classes)
-    assert (facts["head"], facts["multilabel"]) == ("softmax", False)
+    assert (facts["head"], facts["multilabel"], facts["calibration"]) == ("softmax", False, None)
     assert ExtractSpec.from_json(json.dumps(facts["spec"])) == model.spec
     assert facts["normalizer"] == {"kind": "BlockNormalizer", "widths": [64, 128], "power": 0.5}
     assert facts["preprocessing"]["mean"] == [123.68, 116.779, 103.939]

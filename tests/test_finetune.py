@@ -660,3 +660,13 @@ def test_the_command_has_every_choice_of_a_recipe_with_its_default():
     options = command.make_context("finetune", ["m.featx", "s.h5", "-o", "t.featx", "--root", "."]).params
     for field in dataclasses.fields(Recipe):
         assert options[field.name] == field.default, field.name
+
+
+def test_what_is_no_number_is_never_the_best(place, model, tmp_path):
+    assert not Score(0.9, float("nan")).better_than(Score(0.1, 2.3))
+    assert Score(0.9, 1.0).better_than(Score(0.1, 2.3))
+    recipe = dataclasses.replace(FAST, epochs=0, head_epochs=3, learning_rate=1e30, label_smoothing=0.1)
+    with pytest.raises(
+        ModelError, match=r"the training of epoch \d has left the range of numbers; give a smaller --lr"
+    ):
+        tune(place, model, tmp_path / "far.featx", recipe)

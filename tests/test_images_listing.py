@@ -88,7 +88,16 @@ def test_images_beside_class_folders_are_failures(tmp_path):
     assert listing.failures == (("astray.png", LOOSE), ("loose.jpg", LOOSE))
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_shards_beside_images_are_told(tmp_path):
+    """Of a data set's page with a picture beside its shards, this picture alone would be extracted without a word."""
+    touch(tmp_path, "preview.png", "data/train-0.tar", "data/train-1.tar")
+    with pytest.warns(
+        UserWarning, match=r"has 1 image, and beside them data/train-0\.tar and others, passed over: give"
+    ):
+        assert list(list_images(tmp_path).paths) == ["preview.png"]
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "Val"])
 def test_split_folders(tmp_path, name):
     touch(tmp_path, "train/rose/b.jpg", "train/tulip/c.jpg", f"{name}/rose/deep/a.jpg", "test/iris/d.jpg", "readme.txt")
     listing = list_images(tmp_path)

@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
 from moto.server import ThreadedMotoServer
 from PIL import Image as Pillow
 from torchvision.datasets import ImageFolder
@@ -420,6 +421,20 @@ def test_numbers_of_classes_are_read_alike_in_every_source(files, tmp_path):
     features = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog"])})
     rows = [{"image": {"bytes": b"", "path": None}, "label": label} for label in (1, -1, None, 0)]
     assert list(list_images(Dataset.from_list(rows, features=features)).rows.labels) == [("dog",), (), (), ("cat",)]
+    manifest = pa.table({"path": [f"{row}.png" for row in range(5)], "label": numbers})
+    for row in range(5):
+        (tmp_path / f"{row}.png").write_bytes(files[0][2])
+    assert labels_of(manifest.replace_schema_metadata(NAMED), tmp_path / "manifest.parquet") == expected
+
+
+def test_numbers_of_several_classes_have_their_names(files, tmp_path):
+    features = Features({"image": Image(), "label": List(ClassLabel(names=["cat", "dog"]))})
+    rows = [{"image": {"bytes": files[0][2], "path": None}, "label": label} for label in ([0, 1], [1], [])]
+    made = Dataset.from_list(rows, features=features)
+    expected = [("cat", "dog"), ("dog",), ()]
+    assert list(list_images(made).rows.labels) == expected
+    made.to_parquet(tmp_path / "hub.parquet")
+    assert list(list_images(tmp_path / "hub.parquet").rows.labels) == expected
 
 
 @pytest.mark.parametrize(
@@ -816,3 +831,26 @@ def test_a_url_is_read_up_to_its_bound(monkeypatch):
     with pytest.raises(ImageError, match="more than the 999 bytes that are read from a URL"):
         listing.read(0)
     assert asked == [1000]
+
+
+@pytest.mark.parametrize(("label", "expected"), [(np.int64(2), "red"), (torch.tensor(1), "green"), (np.str_("x"), "x")])
+def test_a_label_may_be_a_scalar_of_any_library(label, expected):
+    assert facts.class_names(label, Pairs.classes) == (expected,)
+
+
+@pytest.mark.parametrize("label", [torch.tensor([1, 0, 1]), np.array([1.0]), {"annotation": "a"}])
+def test_what_names_no_class_is_no_label(label):
+    with pytest.raises(ListingError, match="must have a text, a number or a list of these for a label, got a"):
+        facts.class_names(label)
+
+
+def test_a_mark_at_the_beginning_of_a_label_is_no_part_of_it(tmp_path):
+    picture = io.BytesIO()
+    Pillow.new("RGB", (4, 4)).save(picture, "PNG")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for number, label in enumerate((b"\xef\xbb\xbfcat", b"cat")):
+            for name, data in ((f"{number}.png", picture.getvalue()), (f"{number}.cls", label)):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    assert list_images(tmp_path / "a.tar").classes == ("cat",)

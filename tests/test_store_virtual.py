@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -108,6 +109,23 @@ def test_parts_that_no_row_is_taken_from_go(tmp_path: Path) -> None:
     with Store(target) as store:
         assert len(store.parts) == len(list((tmp_path / "v.h5.rows").iterdir())) == 1
         np.testing.assert_array_equal(store.read(["block1_avg"]), values["block1_avg"][:3])
+
+
+@pytest.mark.parametrize("keep", [Path.rename, shutil.copy], ids=["renamed", "copied"])
+def test_parts_that_another_store_refers_to_stay(tmp_path: Path, keep: Callable[[Path, Path], object]) -> None:
+    values = features()
+    target = make(tmp_path / "v.h5", values, how="virtual")
+    keep(target, tmp_path / "kept.h5")
+    make(target, {name: array + 1 for name, array in values.items()}, how="copy")
+    with Store(tmp_path / "kept.h5") as store:
+        np.testing.assert_array_equal(store.read(["block1_avg"]), values["block1_avg"])
+
+
+def test_a_folder_of_that_name_keeps_what_is_no_part(tmp_path: Path) -> None:
+    (tmp_path / "v.h5.rows").mkdir()
+    (tmp_path / "v.h5.rows" / "notes.txt").write_text("mine")
+    make(tmp_path / "v.h5", features(), how="copy")
+    assert (tmp_path / "v.h5.rows" / "notes.txt").read_text() == "mine"
 
 
 def test_other_parts_of_the_same_names_replace_no_part_in_use(tmp_path: Path) -> None:

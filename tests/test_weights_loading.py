@@ -207,6 +207,14 @@ def test_an_added_file_is_recognized_by_its_weights(oxford_file, cache, offline)
     assert load_trunk().source == str(oxford_file)
 
 
+def test_a_known_trunk_is_not_added_with_another_preprocessing(oxford_file, cache, offline):
+    """Every later extraction by its name would be fed what it was not trained on."""
+    with pytest.raises(WeightsError, match=r"must be oxford for oxford, got imagenet1k_v1; give .* with --name"):
+        add_file(oxford_file, preprocessing="imagenet1k_v1")
+    assert not cache.exists()
+    assert add_file(oxford_file, "mine", "imagenet1k_v1").preprocessing == "imagenet1k_v1"
+
+
 def test_an_unknown_file_is_not_added_without_a_name(other_file, other_digest, cache):
     message = (
         rf"is none of the known trunks: the sha256 of its weights is {other_digest}; known are oxford {OXFORD};.*--name"

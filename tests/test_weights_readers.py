@@ -196,6 +196,20 @@ def vgg16_with_batch_norm(path, tensors):
     save_file({FIRST: tensors[FIRST], "features.1.weight": np.zeros(64, np.float32)}, path)
 
 
+def keras_with_batch_norm(path, tensors):
+    keras_3_weights(path, tensors)
+    with h5py.File(path, "r+") as file:
+        for number in range(13):
+            for value in range(4):
+                file[f"layers/batch_normalization_{number}/vars/{value}"] = np.ones(8, np.float32)
+
+
+def onnx_with_batch_norm(path, tensors):
+    model = onnx_model(tensors)
+    model.graph.node.insert(1, helper.make_node("BatchNormalization", ["y0", "s", "b", "m", "v"], ["z0"]))
+    onnx.save(model, path)
+
+
 def computed_weight(path, tensors):
     model = onnx_model(tensors, count=1)
     del model.graph.initializer[:]
@@ -300,6 +314,8 @@ def holding(content):
         (lambda path, tensors: torch.save({FIRST: 3}, path), r"weights\.bin cannot be read as a torch state dict: "),
         (one_of_two, r"must hold one VGG16, got several, under 'student\.', 'teacher\.'"),
         (vgg16_with_batch_norm, r"weights\.bin must hold VGG16's 13 convolutions, but features\.0\.bias is missing"),
+        (keras_with_batch_norm, r"weights\.bin must hold VGG16 without batch normalization, got one after each"),
+        (onnx_with_batch_norm, r"weights\.bin must hold VGG16 without batch normalization; fold it into"),
         (keras_with_no_convolution, r"weights\.bin must hold VGG16's 13 .* but features\.0\.weight is missing"),
         (external_dataset, r"block1_conv1/kernel of .* must be in the file itself, but its data are in another"),
         (virtual_dataset, r"block1_conv1/kernel of .* must be made of files in its own folder, got '/.*/secret'"),

@@ -11,7 +11,7 @@ from featx.audit.mistakes import DECLARED, MISTAKES, Mistake
 from featx.audit.report import Audit, Cost, Loss
 from featx.audit.sample import Variants, compute_variants, draw_rows
 from featx.engines import Engine, make_engine
-from featx.errors import DataError
+from featx.errors import DataError, SpecError
 from featx.images import MAX_PIXELS, Listing, list_images
 from featx.progress import progress_bar
 from featx.spec import ExtractSpec
@@ -72,7 +72,12 @@ def audit(
     listing = list_images(source, root)
     trunk = load_trunk((spec or ExtractSpec()).trunk, weights)
     spec = (spec or ExtractSpec()).plain.with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
-    rows = draw_rows(listing.labels, images, seed)
+    if images < 1:
+        raise SpecError(f"--images of audit must be at least 1, got {images}")
+    # Accuracy is of images with a class, so that one without would leave it unmeasured.
+    labeled = np.flatnonzero(listing.labels >= 0)
+    rows = labeled if len(labeled) else np.arange(len(listing))
+    rows = rows[draw_rows(listing.labels[rows], images, seed)]
 
     def make(spec: ExtractSpec) -> Engine:
         return make_engine(trunk, spec, device, engine=engine)

@@ -22,4 +22,7 @@ def facts_of(model: Model) -> dict[str, Any]:
         "spec": json.loads(model.spec.to_json()),
         "preprocessing": {"mean": preprocessing.mean, "std": preprocessing.std},
         "normalizer": {"kind": kind, **block},
-    }
+        # Of sigmoids, one a class, that make probabilities of decisions; null where there are none.
+        "calibration": model.calibration and {"slope": model.calibration.slope.tolist(),
+                                              "intercept": model.calibration.intercept.tolist()},
+    }  # fmt: skip

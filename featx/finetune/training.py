@@ -46,8 +46,8 @@ class Score:
     loss: float
 
     def better_than(self, other: "Score") -> bool:
-        """Whether it is to be preferred."""
-        return (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
+        """Whether it is to be preferred; what is no number never is."""
+        return math.isfinite(self.loss) and (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,9 @@ class Stage:
                 right += int((logits.argmax(1) == labels).sum())
                 seen += len(rows)
         lost, right, seen = total(lost, right, seen)
+        if not math.isfinite(lost):
+            raise ModelError(f"the training of epoch {epoch} has left the range of numbers; give a smaller --lr, or a "
+                             "smaller --trunk-factor")  # fmt: skip
         return lost / seen, right / seen
 
     def _step(self) -> None:

@@ -108,10 +108,9 @@ def assemble(
             layout.write_identity(store, spec, golden)
             _write_table(store, table)
             _gather(store, table, spec, sources, target.parent if how == "virtual" else None, dtype)
-            used = virtual.referred(store)
     except layout.DAMAGE as error:
         raise StoreError(f"{target} cannot be assembled: {error}") from error
-    virtual.tidy(target, used)
+    virtual.tidy(target)
 
 
 def check_storage(how: str | None, dtype: str | None, target: Path | None = None) -> None:

@@ -100,14 +100,19 @@ def check_read(rows: np.ndarray, whose: str) -> None:
         )
 
 
-def tidy(store: Path, used: Iterable[str]) -> None:
-    """Remove the parts that a store no longer refers to."""
-    folder, kept = rows_folder(store), {Path(name).name for name in used}
+def tidy(store: Path) -> None:
+    """Remove the parts beside a store that no store there refers to, neither this one nor another, such as a copy."""
+    folder = rows_folder(store)
     if not folder.is_dir():
         return
-    with suppress(OSError):  # What cannot be removed is only in the way of the disk.
-        for path in folder.iterdir():
-            if path.name not in kept:
+    # What cannot be removed is only in the way of the disk; what cannot be read may refer to them.
+    with suppress(OSError, RuntimeError, TypeError, ValueError):
+        used = set[str]()
+        for path in store.parent.iterdir():
+            if path.is_file() and h5py.is_hdf5(path):
+                with open_contained(path, StoreError) as file:
+                    used |= referred(file)
+        for path in folder.glob("*.h5"):
+            if f"{folder.name}/{path.name}" not in used:
                 path.unlink()
-        if not kept:
-            folder.rmdir()
+        folder.rmdir()  # if it is empty

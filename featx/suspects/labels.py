@@ -99,9 +99,12 @@ def judge(
         If folds are fewer than 2.
     DataError
         If there are too few classes, or images of one.
+    EngineError
+        If cleanlab, which `Verdicts.wrong` needs, is not installed.
     """
     classes, codes = np.unique(labels, return_inverse=True)
     dealt = make_folds(labels, groups, folds, seed=seed)
+    need("cleanlab.filter", "suspects", "suspects")  # before what takes long
     trained, fold_of = np.zeros((folds, len(X))), np.empty(len(X), np.intp)
     for fold, (train, tested) in enumerate(dealt):
         trained[fold, train], fold_of[tested] = 1, fold

@@ -68,6 +68,10 @@ def add_file(path: str | Path, name: str | None = None, preprocessing: str | Non
     Raises as `load_trunk` does, and ``WeightsError`` if the cache cannot be written.
     """
     weights = load_trunk(_recognize(Path(path)) if name is None else name, path, preprocessing)
+    known = TRUNKS.get(weights.name)
+    if known and weights.preprocessing != known.preprocessing:
+        raise WeightsError(f"--preprocessing of weights add must be {known.preprocessing} for {known.name}, got "
+                           f"{weights.preprocessing}; give the trunk another name with --name")  # fmt: skip
     write_cached(weights)
     return weights
 

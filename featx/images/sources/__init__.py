@@ -1,5 +1,6 @@
 """Sources: whatever images lie in, as one kind of listing."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from featx.images.sources.tar import list_shards
 from featx.limits import check_limits
 from featx.rows import Rows
 from featx.texts import Column, Texts, encode
+from featx.words import count
 
 KINDS = "a folder, a .csv or .parquet manifest, .tar or .parquet shards, or an image file"
 
@@ -91,6 +93,10 @@ def _list_folder(files: Files, images: Files | None, *, labeled: bool) -> Listin
         found = files.walk()
     except OSError as error:
         raise ListingError(f"{files.root} cannot be listed: {error}") from error
+    if found.paths and found.containers:
+        first, others = min(found.containers, key=encode), " and others" * (len(found.containers) > 1)
+        warnings.warn(f"{files.root} has {count(len(found.paths), 'image')}, and beside them {first}{others}, passed "
+                      "over: give shards by themselves to have their images", stacklevel=3)  # fmt: skip
     if found.paths or not found.containers:
         no_root(images, files.root)
         return list_folder(files, found, labeled=labeled)

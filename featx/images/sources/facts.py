@@ -46,11 +46,17 @@ def names_in(text: str) -> Names:
     return tuple(sorted(labels - {""}))
 
 
-def class_names(label: object, classes: Sequence[str] = ()) -> Names:
+def class_names(label: Any, classes: Sequence[str] = ()) -> Names:
     """The labels in what a program stored: a text, a number, None, or several; errors as `names_in`.
 
-    A number is one of ``classes``, where these are known; a negative one then stands for none.
+    A number is one of ``classes``, where these are known; a negative one then stands for none. ``ListingError`` also of
+    what names no class, such as an array or a dictionary.
     """
+    if isinstance(label, Mapping) or (hasattr(label, "ndim") and label.ndim):
+        raise ListingError(f"must have a text, a number or a list of these for a label, got a {type(label).__name__}; "
+                           "make the data set with a target_transform to one")  # fmt: skip
+    if hasattr(label, "ndim"):
+        label = label.item()
     if isinstance(label, list | tuple):
         return tuple(sorted({name for item in label for name in class_names(item, classes)}))
     if hasattr(label, "__index__") and not isinstance(label, bool):
@@ -142,7 +148,7 @@ def with_file_splits(rows: Rows, files: Sequence[str], counts: Sequence[int]) ->
 
 
 def _split_of(file: str) -> str | None:
-    return next((SPLITS[token] for token in _TOKEN.split(file) if token in SPLITS), None)
+    return next((SPLITS[token] for token in _TOKEN.split(file.casefold()) if token in SPLITS), None)
 
 
 def top_folder(path: str) -> Names:

@@ -22,7 +22,7 @@ def list_folder(files: Files, found: Found, *, labeled: bool) -> Listing:
     if not labeled:
         return file_listing(files, Rows(Texts.of(found.paths), Column.filled((), len(found.paths))), found)
     tops = {path.partition("/")[0] for path in found.paths if "/" in path}
-    if tops <= SPLITS.keys() and "train" in tops:
+    if {top.casefold() for top in tops} <= SPLITS.keys() and "train" in map(str.casefold, tops):
         return _list_split(files, found)
     paths, labels = _classes_of(files, found.paths, "", found)
     return file_listing(files, Rows(Texts.of(paths), Column.of(labels)), found)
@@ -42,7 +42,7 @@ def _list_split(files: Files, found: Found) -> Listing:
     for folder in sorted({path.partition("/")[0] for path in found.paths if "/" in path}):
         inside = [path for path in found.paths if path.startswith(folder + "/")]
         kept, names = _classes_of(files, inside, folder + "/", found)
-        paths, labels, splits = paths + kept, labels + names, splits + [SPLITS[folder]] * len(kept)
+        paths, labels, splits = paths + kept, labels + names, splits + [SPLITS[folder.casefold()]] * len(kept)
     return file_listing(files, Rows(Texts.of(paths), Column.of(labels), {"split": Column.of(splits)}), found)
 
 

@@ -104,7 +104,8 @@ def _rows(part: Any, split: str, name: str, root: Path) -> Rows:
     """The rows of one split, named by their numbers."""
     found = Collected()
     columns = [*({"label"} & set(part.column_names)), *kept_among(part.column_names, str(root))]
-    classes = getattr(part.features.get("label"), "names", ())
+    label = part.features.get("label")
+    classes = getattr(getattr(label, "feature", label), "names", ())  # of several labels an image, those of each
     for number, values in enumerate(_records(part, columns)):
         found.record(f"{name}#{number}", values, classes)
     rows = found.rows

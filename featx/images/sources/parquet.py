@@ -14,7 +14,15 @@ from featx.errors import ImageError, ListingError
 from featx.images.files import Files, full_name, no_root
 from featx.images.listing import Listing
 from featx.images.sources.csv_blocks import Block
-from featx.images.sources.facts import KEPT, Collected, check_different, kept_among, plain_text, with_file_splits
+from featx.images.sources.facts import (
+    KEPT,
+    Collected,
+    check_different,
+    class_names,
+    kept_among,
+    plain_text,
+    with_file_splits,
+)
 from featx.images.sources.manifest import list_rows, read_rows
 from featx.limits import ROW_GROUP
 from featx.packages import need
@@ -209,8 +217,9 @@ def _is_text(kind: Any, arrow: Any) -> bool:
 def _class_names(schema: Any) -> list[str]:
     """The names behind the numbers of the column ``label``, where Hugging Face wrote them down."""
     try:
-        names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]["label"]["names"]
-        return [str(name) for name in names]
+        label = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]["label"]
+        # Of several labels an image, those of each.
+        return [str(name) for name in (label if "names" in label else label["feature"])["names"]]
     except (KeyError, ValueError, TypeError, RecursionError):
         # The last is what Python says of JSON that is nested too deep.
         return []
@@ -228,12 +237,18 @@ def _blocks(files: Files, names: Sequence[str], columns: Sequence[str], arrow: A
     for name in names:
         with _opened(files, name, arrow) as file:
             _check_has(file.schema_arrow, columns, full_name(files.root, name))
+            classes = {"label": _class_names(file.schema_arrow)}
             for batch in file.iter_batches(BATCH, columns=columns):
-                yield range(first, first + len(batch)), [_texts(batch.column(column), arrow) for column in columns]
+                yield (
+                    range(first, first + len(batch)),
+                    [_texts(batch.column(column), arrow, classes.get(column, [])) for column in columns],
+                )
                 first += len(batch)
 
 
-def _texts(column: Any, arrow: Any) -> list[str]:
+def _texts(column: Any, arrow: Any, classes: Sequence[str] = ()) -> list[str]:
+    if classes:
+        return [SEPARATOR.join(class_names(value, classes)) for value in column.to_pylist()]
     if arrow.types.is_string(column.type) and not column.null_count:
         return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
     return [_cell(value) for value in column.to_pylist()]

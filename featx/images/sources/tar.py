@@ -163,7 +163,7 @@ def _small(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     if member.size > SIDECAR.bytes:
         raise ValueError(f"{member.name} has {member.size:,} bytes, more than {SIDECAR.bytes:,}; {SIDECAR.remedy}")
     file = tar.extractfile(member)
-    return "" if file is None else file.read().decode()
+    return "" if file is None else file.read().decode("utf-8-sig")
 
 
 def _object(text: str) -> dict[str, Any]:

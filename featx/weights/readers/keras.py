@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from featx.blocks import tensor_shapes
+from featx.blocks import CONVOLUTIONS, tensor_shapes
 from featx.errors import WeightsError
 from featx.hdf5 import open_contained, too_large
 from featx.limits import WEIGHTS
@@ -47,7 +47,9 @@ def _read(file: Any, path: Path) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     names = iter(tensor_shapes())
     # zip stops at the 13th convolution: what a person built on top of the trunk is not read.
-    for (weight, bias), (kernel, offset) in zip(zip(names, names, strict=True), _convolutions(file), strict=False):
+    for (weight, bias), (kernel, offset) in zip(
+        zip(names, names, strict=True), _convolutions(file, path), strict=False
+    ):
         # Shapes first: the sizes that a file claims are no reason to allocate them.
         check_shape(weight, tuple(kernel.shape[axis] for axis in (3, 2, 0, 1)), str(path))
         check_shape(bias, offset.shape, str(path))
@@ -56,15 +58,20 @@ def _read(file: Any, path: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _convolutions(file: Any) -> list[tuple[Any, Any]]:
+def _convolutions(file: Any, whose: Path) -> list[tuple[Any, Any]]:
     """(kernel, bias) datasets of every convolution, in the network's order."""
     groups: dict[str, list[Any]] = {}
+    normalizations = set[str]()
 
     def collect(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
+            normalizations.update(re.findall(r"batch_?normalization[^/]*|\bbn\w*", name.lower())[:1])
             groups.setdefault(str(PurePosixPath(name).parent), []).append(item)
 
     file.visititems(collect)
+    if len(normalizations) >= len(CONVOLUTIONS):  # fewer may be what a person built on top
+        raise WeightsError(f"{whose} must hold VGG16 without batch normalization, got one after each convolution; fold "
+                           "them into the convolutions")  # fmt: skip
     pairs = {name: sorted(group, key=lambda item: -item.ndim) for name, group in groups.items()}
     return [
         (pair[0], pair[1])

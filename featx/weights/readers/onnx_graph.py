@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from featx.blocks import tensor_shapes
+from featx.blocks import CONVOLUTIONS, tensor_shapes
 from featx.errors import WeightsError
 from featx.weights.digest import check_shape
 
@@ -20,6 +20,9 @@ def read_onnx(path: Path) -> dict[str, np.ndarray]:
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     if not convolutions:
         raise WeightsError(f"{path} must hold VGG16's 13 convolutions; read as ONNX, it holds none")
+    last = list(model.graph.node).index(convolutions[: len(CONVOLUTIONS)][-1])
+    if any(node.op_type == "BatchNormalization" for node in model.graph.node[:last]):
+        raise WeightsError(f"{path} must hold VGG16 without batch normalization; fold it into the convolutions")
     names = iter(tensor_shapes())
     tensors: dict[str, np.ndarray] = {}
     for (weight, bias), node in zip(zip(names, names, strict=True), convolutions, strict=False):
