@@ -65,7 +65,7 @@ def audit(
     ListingError, WeightsError, EngineError
         As their names say.
     SpecError
-        If head or folds are out of range.
+        If images, head or folds are out of range.
     ImageError
         If no image that was drawn can be read.
     """
