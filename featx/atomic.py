@@ -38,6 +38,12 @@ def replacing(path: Path, error: type[FeatxError] | None = None, *, scratch: Pat
             raise
 
 
+def check_folder(path: Path, error: type[FeatxError]) -> None:
+    """Raise an ``error`` if there is no folder for a file, so that it is told before the work that it would take."""
+    if not path.parent.is_dir():
+        raise error(f"{path} cannot be written: there is no folder {path.parent}; make it first")
+
+
 @contextmanager
 def blaming(path: Path, error: type[FeatxError]) -> Iterator[None]:
     """Raise an ``OSError`` that is none of featx's own as an ``error``: what cannot be written, and why."""

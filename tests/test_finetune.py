@@ -606,7 +606,7 @@ def test_a_hidden_layer_is_saved_with_the_model(place, tmp_path, names, oxford):
     again, _ = from_torch(tuned.to_torch(), tuned)
     np.testing.assert_allclose(again.decision(np.hstack(list(features.values()))), decisions, atol=1e-6)
     assert export(tuned, tmp_path / "tuned.onnx").difference < 1e-3
-    with pytest.raises(DataError, match="this model has a hidden layer; fit it anew"):
+    with pytest.raises(DataError, match=r"torch has trained the head and trunk of this model; fit it anew"):
         finetune(tuned, tmp_path / "photos.h5", tmp_path / "more.featx", recipe, root=photos)
 
 

@@ -10,7 +10,7 @@ import featx
 PACKAGE = Path(featx.__file__).parent
 LAYERS = [
     {"version", "errors", "blocks", "augment", "progress", "signals", "texts", "words"},
-    {"limits"},
+    {"limits", "forms"},
     {"atomic", "hdf5"},
     {"spec", "figure", "packages", "rows", "contact_sheet"},
     {"weights", "images", "store", "heads", "query"},

@@ -184,6 +184,11 @@ def test_names_that_are_no_utf8(photos, tmp_path):
         ),
         ({}, SpecError, "--to of export-features must be one of .*, got ''"),
         (
+            {"output": "f.csv", "form": "parquet"},
+            SpecError,
+            r"--to of export-features must be csv for a file that ends in \.csv, got parquet; .* or leave --to out",
+        ),
+        (
             {"output": "there.rows.csv"},
             StoreExists,
             "there.rows.csv is there already; choose another --output, or replace",

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from featx.atomic import check_folder
 from featx.augment import COLOR, FILLS, PARTS
 from featx.blocks import BLOCK_NUMBERS, MIN_SIZE, POOLS, parse_blocks
 from featx.errors import DataError, ModelError
@@ -62,8 +63,8 @@ def check_output(ctx: click.Context, output: str | None, *read: str | None, make
     """
     if output is None:
         return
-    if not makes_folder and not Path(output).parent.is_dir():
-        raise DataError(f"{output} cannot be written: there is no folder {Path(output).parent}; make it first")
+    if not makes_folder:
+        check_folder(Path(output), DataError)
     if not Path(output).exists():
         return
     if any(path and Path(path).exists() and Path(output).samefile(path) for path in read):

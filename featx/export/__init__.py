@@ -12,7 +12,8 @@ from PIL import Image
 from featx.atomic import replacing
 from featx.engines import make_engine
 from featx.engines.golden import compute_golden
-from featx.errors import EngineError, ModelError, SpecError
+from featx.errors import EngineError, ModelError
+from featx.forms import form_of
 from featx.images import draw_golden
 from featx.model import Model
 from featx.weights import TrunkWeights, load_for
@@ -89,7 +90,7 @@ def export(
         If the weights are not those that the model was fitted with, or are not to be had.
     """
     path = Path(path)
-    form = _form_of(path, form)
+    form = form_of(path, form, SUFFIXES, "--format of export", "onnx")
     if path.exists() and not overwrite:
         raise ModelError(f"{path} is there already; choose another --output, or replace it with --overwrite")
     trunk = load_for(model.spec, weights, model.path)
@@ -98,20 +99,6 @@ def export(
         file.write(temporary)
         difference = _check(file, temporary, model, trunk)
     return Exported(path, file.answers, difference, path.stat().st_size)
-
-
-def _form_of(path: Path, form: str | None) -> str:
-    """The format that is asked for; ``SpecError`` if there is none such, or the suffix says another."""
-    said = next((known for known, suffix in SUFFIXES.items() if suffix == path.suffix.lower()), None)
-    form = form or said or "onnx"
-    if form not in SUFFIXES:
-        raise SpecError(f"--format of export must be one of {', '.join(SUFFIXES)}, got {form!r}")
-    if said not in (None, form):
-        raise SpecError(
-            f"--format of export must be {said} for a file that ends in {path.suffix}, got {form}; end it in "
-            f"{SUFFIXES[form]}, or leave --format out"
-        )
-    return form
 
 
 def _make_file(model: Model, trunk: TrunkWeights, form: str) -> ExportFile:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from featx.atomic import replacing
 from featx.blocks import WhichBlocks, WhichPools
-from featx.errors import FeatxError, SpecError, StoreError, StoreExists
+from featx.errors import FeatxError, StoreError, StoreExists
 from featx.export_features.table import FeatureTable, open_table
+from featx.forms import form_of
 from featx.store import check_absent
 
 SUFFIXES = {"parquet": ".parquet", "npy": ".npy", "csv": ".csv", "anndata": ".h5ad"}
@@ -59,7 +60,7 @@ def export_features(
     Raises
     ------
     SpecError
-        If the format is not known, or a block or pool was not extracted.
+        If the format is not known, ``output`` has the suffix of another, or a block or pool was not extracted.
     DataError
         If there is no such split.
     EngineError
@@ -67,9 +68,7 @@ def export_features(
     StoreError
         If the store cannot be read, or the file is there, is the store itself, or cannot be written.
     """
-    form = form or _form_of(output)
-    if form not in SUFFIXES:
-        raise SpecError(f"--to of export-features must be one of {', '.join(SUFFIXES)}, got {form!r}")
+    form = form_of(None if output is None else Path(output), form, SUFFIXES, "--to of export-features")
     target = Path(store).with_suffix(SUFFIXES[form]) if output is None else Path(output)
     beside = [target.with_suffix(".rows.csv")] if form == "npy" else []
     files = (target, *beside)
@@ -90,11 +89,6 @@ def export_features(
         except OSError as error:
             raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
         return Converted(tuple(map(str, files)), len(table), table.width, sum(path.stat().st_size for path in files))
-
-
-def _form_of(output: str | Path | None) -> str:
-    suffix = Path(output or "").suffix.lower()
-    return next((form for form, known in SUFFIXES.items() if known == suffix), suffix)
 
 
 def _writer(form: str) -> Callable[[FeatureTable, Path], None]:

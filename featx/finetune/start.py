@@ -17,7 +17,6 @@ from featx.finetune.recipe import Recipe
 from featx.finetune.tail import check_reach
 from featx.fit.training import Training, read_training
 from featx.heads import linear_parts
-from featx.heads.hidden import hidden_of
 from featx.heads.refit import refit
 from featx.heads.rows import holdout
 from featx.model import Model
@@ -89,8 +88,6 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
         raise DataError("finetune takes one label an image; this model gives several")
     if "sample_weight" in model.info:
         raise DataError("finetune counts all images alike, and this model's fit did not; fit it without weights")
-    if hidden_of(model.estimator):
-        raise DataError("finetune begins at a head of scikit-learn's, and this model has a hidden layer; fit it anew")
     if trained := trained_parts(model):
         raise DataError(
             f"finetune begins at a head of scikit-learn's, and torch has trained the {' and '.join(trained)} of this "

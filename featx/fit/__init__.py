@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 
+from featx.atomic import check_folder
 from featx.blocks import WhichBlocks, WhichPools, feature_name
 from featx.errors import DataError, ModelError, SpecError
 from featx.fit.sharing import shared_out
@@ -148,14 +149,7 @@ def fit(
         found = search(rows.X, rows.y, **options)
         spec = rows.spec.select(blocks=runs[found.best.feature_set])
         pipeline, calibration = _refit(rows, spec, found, class_weight, calibrate, processes)
-    info = {
-        "C": found.best.C,
-        "rows": len(rows.y),
-        "search": found.to_dict(),
-        "selection": rows.selection,
-        "store": rows.store,
-        "versions": installed(*DECIDING),
-    }
+    info = _info_of(rows, found)
     if rows.sample_weight is not None:
         info["sample_weight"] = weight_column or "given"
     if estimate:
@@ -169,6 +163,18 @@ def fit(
     if output is not None:
         model.save(output, overwrite=overwrite)
     return model
+
+
+def _info_of(rows: Training, found: SearchResult) -> dict[str, Any]:
+    """What a model's ``info`` says of every fit."""
+    return {
+        "C": found.best.C,
+        "rows": len(rows.y),
+        "search": found.to_dict(),
+        "selection": rows.selection,
+        "store": rows.store,
+        "versions": installed(*DECIDING),
+    }
 
 
 def _facts_of(store: Store, spec: ExtractSpec) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -190,8 +196,7 @@ def _check_options(head: str, C: float | None, output: str | Path | None, calibr
         return
     if Path(output).exists() and not overwrite:
         raise ModelError(f"{output} is there already; choose another --output, or replace it with --overwrite")
-    if not Path(output).parent.is_dir():
-        raise ModelError(f"{output} cannot be written: there is no folder {Path(output).parent}; make it first")
+    check_folder(Path(output), ModelError)
 
 
 def _check_stream(head: str, C: float | None, given: dict[str, bool]) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from featx.atomic import replacing
+from featx.atomic import check_folder, replacing
 from featx.errors import DataError, StoreError
 from featx.progress import progress_bar
 from featx.report.page import load_templates, render
@@ -100,8 +100,7 @@ def report(
         If a package or the device is not there.
     """
     output, templates = Path(output), load_templates()
-    if not output.parent.is_dir():
-        raise StoreError(f"{output} cannot be written: there is no folder {output.parent}; make it first")
+    check_folder(output, StoreError)
     run = open_run(path, store=store, root=root, finetune=finetune, column=column, engine=engine, device=device)
     modules = [module for module in SECTIONS if run.model or module not in OF_MODEL]
     sections = []

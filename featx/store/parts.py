@@ -198,20 +198,18 @@ class PartFolder:
         for path in (*self._parts(), self.path / RUN):
             path.unlink(missing_ok=True)
 
-    def _is_sound(self, path: Path) -> bool:
-        for last in (False, True):
-            try:
-                _check_part(path, whole=not self._shard)
-            except FileNotFoundError:
-                return False  # another shard found it damaged
-            except layout.DAMAGE as error:
-                _read_through(path)
-                if last:
-                    warnings.warn(f"{path} is damaged ({error}): removed, its images are extracted again", stacklevel=3)
-                    path.unlink(missing_ok=True)
-                    return False
-            else:
-                break
+    def _is_sound(self, path: Path, *, again: bool = True) -> bool:
+        try:
+            _check_part(path, whole=not self._shard)
+        except FileNotFoundError:
+            return False  # another shard found it damaged
+        except layout.DAMAGE as error:
+            _read_through(path)
+            if again:  # A disk that failed once may do so no more.
+                return self._is_sound(path, again=False)
+            warnings.warn(f"{path} is damaged ({error}): removed, its images are extracted again", stacklevel=3)
+            path.unlink(missing_ok=True)
+            return False
         return True
 
     def _write(self, name: str, fill: Callable[[h5py.File], None]) -> None:
