@@ -18,14 +18,10 @@ from evidence import SPLITS
 from reporting import run_claim, say
 from sklearn.datasets import load_digits
 
-from featx.advise import CASES, Advice, advise
-from featx.evaluate import evaluate
-from featx.extract import extract
-from featx.finetune import Recipe, finetune
-from featx.fit import fit
-from featx.model import load_model
-from featx.predict import predict
-from featx.probe import Depth, ProbeReport, probe
+from featx.extraction import extract
+from featx.finetuning import Recipe, finetune
+from featx.inspection import CASES, Advice, Depth, ProbeReport, advise, probe
+from featx.models import evaluate, fit, load_model, predict
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -34,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 Table = dict[str, list[str]]
 SMALLER = 96
 """Pixels at which all layers can be fine-tuned on two cores in minutes."""
-RECIPE = Recipe(epochs=6, learning_rate=2e-4, trunk_factor=0.1, average=0.98)
+RECIPE = Recipe(epochs=6, learning_rate=2e-4, backbone_lr_scale=0.1, average=0.98)
 
 
 def read_table(flowers: Path) -> Table:

@@ -22,10 +22,10 @@ from typing import Any
 import openvino  # noqa: F401  children do not import it again
 from reporting import run_claim, say
 
-import featx.extract
-from featx.commands import main
-from featx.engines.streaming import PART_ROWS
-from featx.progress import progress_bar
+import featx.extraction.to_store
+from featx.cli import main
+from featx.engines import PART_ROWS
+from featx.runtime import progress_bar
 
 FAST = ["--size", "64", "--blocks", "1", "--decode", "scaled", "--workers", "2"]
 
@@ -61,7 +61,7 @@ def begin(arguments: list[object], ledger: Path) -> int:
             bar.update = lambda count: os.write(dots, b"." * count)
             return bar
 
-        featx.extract.progress_bar = counted
+        featx.extraction.to_store.progress_bar = counted
         main([str(argument) for argument in arguments], prog_name="featx")
     except SystemExit as end:
         os._exit(int(end.code or 0))

@@ -18,16 +18,14 @@ from pathlib import Path
 import numpy as np
 from reporting import run_claim, say
 
+from featx.backbones import load_backbone
 from featx.engines import make_engine
-from featx.evaluate import evaluate
-from featx.extract import extract
-from featx.fit import fit
+from featx.extraction import extract
 from featx.heads import HEADS
-from featx.images import decode, list_images, prepare
-from featx.images.loading import load_images
+from featx.images import decode, list_images, load_images, prepare
+from featx.models import evaluate, fit
 from featx.spec import ExtractSpec
 from featx.store import Store
-from featx.weights import load_trunk
 
 SPLITS = [f"split_{number}" for number in range(5)]
 
@@ -57,15 +55,15 @@ def right(flowers: Path, work: Path) -> None:
 
     photographs = sorted((flowers / "jpg").rglob("*.jpg"))[::42][:32]
     pixels = np.stack([prepare(decode(path.read_bytes()).image, ExtractSpec()) for path in photographs])
-    expected, trunk = independent_averages(open_graph(work), pixels), load_trunk()
+    expected, backbone = independent_averages(open_graph(work), pixels), load_backbone()
     for engine in ("torch", "openvino", "ncnn"):
-        fp32 = make_engine(trunk, ExtractSpec(), "cpu", engine=engine)(pixels)
+        fp32 = make_engine(backbone, ExtractSpec(), "cpu", engine=engine)(pixels)
         for (name, values), reference in zip(fp32.items(), expected, strict=True):
             error = np.abs(values - reference).max() / np.abs(reference).max()
             say(f"{engine} {name}: largest relative error {error:.1e}")
         if engine == "ncnn":  # which has fp32 alone
             continue
-        bf16 = make_engine(trunk, ExtractSpec(precision="bf16"), "cpu", engine=engine)(pixels)
+        bf16 = make_engine(backbone, ExtractSpec(precision="bf16"), "cpu", engine=engine)(pixels)
         for name, values in fp32.items():
             norms = np.linalg.norm(values, axis=1) * np.linalg.norm(bf16[name], axis=1)
             say(f"{engine} {name}: bf16 against fp32 cosine {((values * bf16[name]).sum(1) / norms).min():.6f}")
@@ -112,7 +110,7 @@ def steady(flowers: Path, work: Path) -> None:
         if not link.is_symlink():
             link.symlink_to(photographs[number % len(photographs)])
     code = (
-        "import sys, resource; from featx.extract import extract; from featx.spec import ExtractSpec\n"
+        "import sys, resource; from featx.extraction.to_store import extract; from featx.spec.extract_spec import ExtractSpec\n"
         "paths = [f'{sys.argv[1]}/{number:05}.jpg' for number in range(int(sys.argv[3]))]\n"
         "report = extract(paths, sys.argv[2], ExtractSpec(size=64), overwrite=True)\n"
         "print(report.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
@@ -132,7 +130,7 @@ def steady(flowers: Path, work: Path) -> None:
 
 
 def loading(flowers: Path, _work: Path, rounds: int = 3) -> None:
-    """Photographs made ready for the trunk by two workers, in threads and in processes, in alternation.
+    """Photographs made ready for the backbone by two workers, in threads and in processes, in alternation.
 
     What the run's own process takes for an image is what all workers of a machine with many cores have to share.
     """
@@ -173,7 +171,7 @@ def memory(flowers: Path, work: Path) -> None:
         target = work / f"memory-{count}.h5"
         target.unlink(missing_ok=True)
         code = (
-            "import sys, resource; from featx.extract import extract; from featx.spec import ExtractSpec\n"
+            "import sys, resource; from featx.extraction.to_store import extract; from featx.spec.extract_spec import ExtractSpec\n"
             "extract(sys.argv[1], sys.argv[2], ExtractSpec(size=96), root=sys.argv[3])\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
         )

@@ -16,8 +16,8 @@ import torch
 from evidence import store_of
 from reporting import say
 
-from featx.explain import Explainer, Explanation
-from featx.fit import fit
+from featx.inspection import Explainer, Explanation
+from featx.models import fit
 from featx.spec import ExtractSpec
 
 PLACES = 7

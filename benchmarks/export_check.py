@@ -19,18 +19,14 @@ import torch
 from PIL import Image
 from reporting import run_claim, say
 
-from featx.bridge import to_torch
-from featx.engines import make_engine
-from featx.engines.golden import compute_golden
-from featx.export import export
-from featx.extract import extract
-from featx.fit import fit
+from featx.backbones import load_backbone
+from featx.engines import compute_golden, make_engine
+from featx.exporting import export
+from featx.extraction import extract
 from featx.heads import HEADS, NORMALIZERS, make_head
 from featx.images import decode, prepare
-from featx.model import Model
-from featx.predict import predict
+from featx.models import Model, fit, predict, to_torch
 from featx.spec import ExtractSpec
-from featx.weights import load_trunk
 
 MOST = {"bridge": 1e-4, "onnx": 1e-3}
 """The largest difference that each may have: of logits, and of probabilities."""
@@ -76,24 +72,24 @@ def photographs(flowers: Path) -> list[Path]:
 def bridge(flowers: Path, _work: Path) -> float:
     """Logits of the torch module against ``decision_function`` at 224 pixels, in fp32."""
     whole = ExtractSpec(blocks=(3, 4, 5), pools=("avg", "max", "gem", "flat"))
-    trunk, paths = load_trunk(), photographs(flowers)
-    engine = make_engine(trunk, whole, "cpu")
+    backbone, paths = load_backbone(), photographs(flowers)
+    engine = make_engine(backbone, whole, "cpu")
     images = np.stack([prepare(decode(path.read_bytes()).image, whole) for path in paths])
     rows, golden = engine(images), compute_golden(engine)
     names = np.array([f"class {number // 10}" for number in range(len(paths))])
     pixels, worst = torch.from_numpy(images).permute(0, 3, 1, 2), 0.0
     pooled: dict[str, torch.Tensor] = {}
     for (title, chosen), normalize in itertools.product(FEATURES.items(), NORMALIZERS):
-        spec = whole.select(**chosen).with_trunk(trunk.name, trunk.digest, trunk.preprocessing)  # type: ignore[arg-type]
+        spec = whole.select(**chosen).with_backbone(backbone.name, backbone.digest, backbone.preprocessing)  # type: ignore[arg-type]
         X = np.hstack([rows[name] for name in spec.widths])
         for head in HEADS:
             C = 1e-7 if normalize == "none" else 1.0  # raw features are in the thousands
             estimator = make_head(head, C, normalize=normalize, widths=tuple(spec.widths.values())).fit(X, names)
             kept = {name: golden[name] for name in spec.widths}
             model = Model(spec, tuple(map(str, estimator.classes_)), head, estimator, kept, {})
-            module = to_torch(model, trunk)
+            module = to_torch(model, backbone)
             with torch.inference_mode():
-                if title not in pooled:  # the trunk is the same for all heads of one set of features
+                if title not in pooled:  # the backbone is the same for all heads of one set of features
                     pooled[title] = module.features(pixels)
                 logits = module.classify(pooled[title]).numpy()
             difference = float(np.abs(logits - model.decision(X)).max())

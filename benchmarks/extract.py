@@ -3,7 +3,7 @@
     python benchmarks/extract.py FLOWERS17 WORK [--whole 1360] [--rounds 3]
 
 Each contender is a process of its own (benchmarks/contenders/), which holds its model ready and is asked in turn: first
-for the trunk alone on images in memory, then for the whole way from JPEG files to a closed HDF5 file. Keras runs in
+for the backbone alone on images in memory, then for the whole way from JPEG files to a closed HDF5 file. Keras runs in
 ``.venv-peers``, thingsvision, which asks for torch 2.0, in ``.venv-thingsvision``, where these are. Results go to
 docs/benchmarks/SECTION.json and .svg and into docs/benchmarks.md.
 """
@@ -21,8 +21,8 @@ import openvino as ov
 import openvino.opset13 as ops
 from reporting import described, machine, present, say, spread, table
 
-from featx.blocks import trunk_flops
-from featx.figure import make_figure
+from featx.backbones import backbone_flops
+from featx.drawing import make_figure
 
 ROOT = Path(__file__).parents[1]
 CONTENDERS = Path(__file__).parent / "contenders"
@@ -37,7 +37,7 @@ class Contender:
     def __init__(self, name: str, command: list[str]) -> None:
         self.name = name
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.answers: dict[str, list[dict[str, float]]] = {"trunk": [], "whole": []}
+        self.answers: dict[str, list[dict[str, float]]] = {"backbone": [], "whole": []}
 
     def run(self, what: str, images: int) -> None:
         """Order, and keep the answer with its rate."""
@@ -48,7 +48,7 @@ class Contender:
 
     def works(self) -> bool:
         """Whether it gets ready here; if not, its last words have said why."""
-        return bool(self._order("trunk", 1))
+        return bool(self._order("backbone", 1))
 
     def _order(self, what: str, images: int) -> str:
         """The answer's line; empty if the process has ended."""
@@ -125,9 +125,9 @@ def measure(photos: list[Path], work: Path, options: argparse.Namespace) -> dict
     listing.write_text("\n".join(map(str, photos)))
     peaks = {precision: matmul_peak(precision) for precision in {"fp32", *options.precisions}}
     contenders = start(listing, work, options.precisions)
-    say(f"trunk only, {options.trunk} images, {options.rounds} rounds")
+    say(f"backbone only, {options.backbone} images, {options.rounds} rounds")
     for contender in [c for _ in range(options.rounds) for c in contenders]:
-        contender.run("trunk", options.trunk)
+        contender.run("backbone", options.backbone)
     say(f"whole way, {options.whole} photographs, {options.whole_rounds} rounds")
     for contender in [c for _ in range(options.whole_rounds) for c in contenders]:
         contender.run("whole", options.whole)
@@ -135,16 +135,16 @@ def measure(photos: list[Path], work: Path, options: argparse.Namespace) -> dict
         contender.close()
     depths = [featx("fp32", str(depth), [str(listing), str(work)]) for depth in (1, 2, 3, 4, 5)]
     for contender in [c for _ in range(options.rounds) for c in depths]:
-        contender.run("trunk", options.trunk)
+        contender.run("backbone", options.backbone)
     for contender in depths:
         contender.close()
     return {
         "machine": machine(),
         "photographs": options.whole,
-        "trunk_images": options.trunk,
+        "backbone_images": options.backbone,
         "matmul_flops": peaks,
         "contenders": {c.name: c.answers for c in contenders},
-        "depths": {depth: c.rates("trunk") for depth, c in enumerate(depths, start=1)},
+        "depths": {depth: c.rates("backbone") for depth, c in enumerate(depths, start=1)},
     }
 
 
@@ -160,32 +160,32 @@ def report(results: dict[str, object], section: str) -> str:
     """The results as Markdown."""
     contenders: dict[str, dict[str, list[dict[str, float]]]] = results["contenders"]  # type: ignore[assignment]
     peaks: dict[str, float] = results["matmul_flops"]  # type: ignore[assignment]
-    flops, rows = trunk_flops(224)[5], []
+    flops, rows = backbone_flops(224)[5], []
     for name, answers in contenders.items():
         precision = name.split()[-1] if name.startswith("featx") else "fp32"
-        trunk = [answer["rate"] for answer in answers["trunk"]]
-        share = median(trunk) * flops / peaks[precision]
+        backbone = [answer["rate"] for answer in answers["backbone"]]
+        share = median(backbone) * flops / peaks[precision]
         peak_mb = max(answer["peak_mb"] for answer in answers["whole"])
         whole = [answer["rate"] for answer in answers["whole"]]
         rows.append([
-            name, spread(trunk), f"{share:.0%}", spread(whole), f"{median(whole) / median(trunk):.0%}",
+            name, spread(backbone), f"{share:.0%}", spread(whole), f"{median(whole) / median(backbone):.0%}",
             ratios(contenders, "whole", name, "torchvision eager"), ratios(contenders, "whole", name, "Keras"),
             f"{peak_mb:.0f}",
         ])  # fmt: skip
     depths: dict[int, list[float]] = results["depths"]  # type: ignore[assignment]
-    full, by_depth = median(depths[5]), trunk_flops(224)
+    full, by_depth = median(depths[5]), backbone_flops(224)
     deep = [
         [str(depth), spread(rates), f"{full / median(rates):.1%}", f"{by_depth[depth] / flops:.1%}"]
         for depth, rates in depths.items()
     ]
-    header = ["", "trunk, images/s", "of matmul peak", "whole way, images/s", "whole / trunk", "× torchvision",
+    header = ["", "backbone, images/s", "of matmul peak", "whole way, images/s", "whole / backbone", "× torchvision",
               "× Keras", "peak MB"]  # fmt: skip
     return "\n\n".join([
         described(results["machine"]),  # type: ignore[arg-type]
-        f"224 px; trunk: {results['trunk_images']} images in memory; whole way: {results['photographs']} photographs "
+        f"224 px; backbone: {results['backbone_images']} images in memory; whole way: {results['photographs']} photographs "
         "of Flowers-17, from JPEG files to a closed store. Medians, and ranges over rounds; ratios of the whole way.",
         table(header, rows),
-        "Cost by depth (fp32, trunk only):",
+        "Cost by depth (fp32, backbone only):",
         table(["up to block", "images/s", "time of all five", "arithmetic of all five"], deep),
         f"![Images a second, whole way](benchmarks/{section}.svg)",
     ])  # fmt: skip
@@ -197,9 +197,9 @@ def draw(results: dict[str, object], path: Path) -> None:
     names = list(contenders)
     figure, axes = make_figure("images/s at 224 px", "")
     figure.set_size_inches(7, 0.5 * len(names) + 1)
-    for offset, what, color in ((-0.2, "trunk", "#9db7d5"), (0.2, "whole", "#2f5d8a")):
+    for offset, what, color in ((-0.2, "backbone", "#9db7d5"), (0.2, "whole", "#2f5d8a")):
         values = [median(answer["rate"] for answer in contenders[name][what]) for name in names]
-        label = {"trunk": "trunk only", "whole": "whole way"}[what]
+        label = {"backbone": "backbone only", "whole": "whole way"}[what]
         bars = axes.barh(np.arange(len(names)) + offset, values, 0.4, label=label, color=color)
         axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.set_yticks(range(len(names)), names)
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--whole", type=int, default=1360, help="photographs of the whole way")
     parser.add_argument("--whole-rounds", type=int, default=1)
-    parser.add_argument("--trunk", type=int, default=64, help="images of the trunk alone")
+    parser.add_argument("--backbone", type=int, default=64, help="images of the backbone alone")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--section", default="extract", help="of docs/benchmarks.md: one for each kind of machine")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS,

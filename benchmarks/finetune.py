@@ -24,29 +24,31 @@ import torch
 from extract import CONTENDERS, PEERS_PYTHON
 from reporting import described, machine, present, say, spread, table
 
-from featx.bridge import to_torch
-from featx.evaluate import evaluate
-from featx.extract import extract
-from featx.figure import make_figure
-from featx.finetune import Recipe, finetune
-from featx.finetune.log import Log
-from featx.finetune.memory import keeping_memory
-from featx.finetune.placement import lay_out, mixed_pays
-from featx.finetune.run import RUN, run_folder
-from featx.finetune.tail import Tail
-from featx.finetune.training import Rows, Stage
-from featx.fit import fit
-from featx.model import load_model
-from featx.predict import predict
+from featx.drawing import make_figure
+from featx.extraction import extract
+from featx.finetuning import (
+    RUN,
+    Log,
+    Recipe,
+    Rows,
+    Stage,
+    Tail,
+    configure_convolutions,
+    finetune,
+    keeping_memory,
+    mixed_pays,
+    run_folder,
+)
+from featx.models import evaluate, fit, load_model, predict, to_torch
 from featx.spec import ExtractSpec
 from featx.store import Store
 
 AUGMENT = "flip,rotate=15,scale=0.9:1.2,translate=0.05"
-OURS = Recipe(epochs=8, learning_rate=2e-4, trunk_factor=0.25, mixup=0.2, average=0.95, batch_size=32, refit=True)
+OURS = Recipe(epochs=8, learning_rate=2e-4, backbone_lr_scale=0.25, mixup=0.2, average=0.95, batch_size=32, refit=True)
 """Of those of finetune_recipes.py that train block 5 alone, the one that validates best."""
 CLASSIC = Recipe(init="random", hidden=256, dropout=0.5, head_epochs=25, epochs=35, schedule="constant")
 SCRATCH = Recipe(init="random", hidden=256, dropout=0.5, head_epochs=0, epochs=60, schedule="constant", unfreeze="all",
-                 learning_rate=2e-4, trunk_factor=1.0, from_scratch=True)  # fmt: skip
+                 learning_rate=2e-4, backbone_lr_scale=1.0, from_scratch=True)  # fmt: skip
 RAW = {"head": "softmax", "blocks": (5,), "C": 0.1, "normalize": "none"}
 """The classic recipe's head, on block 5 as it is."""
 
@@ -56,7 +58,7 @@ def epoch_seconds(work: Path, store: Path, images: int = 1088) -> float:
     model = fit(store, head="softmax", blocks=(5,), C=1.0, column="split_0")
     place, rng = torch.device("cpu"), np.random.default_rng(0)
     tail = Tail(to_torch(model), 24, mixed=mixed_pays(place))
-    lay_out(tail.module.trunk, place, mixed=tail.mixed)
+    configure_convolutions(tail.module.backbone, place, mixed=tail.mixed)
     boundary = rng.random((images, 512, 14, 14), np.float32).astype(np.float16)
     features = np.zeros((images, sum(model.spec.widths.values())), np.float32)
     rows = Rows((boundary, features), rng.integers(0, len(model.classes), images), np.arange(images))

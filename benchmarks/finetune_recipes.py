@@ -21,21 +21,29 @@ import torch
 from reporting import say
 from torch import Tensor
 
-from featx.engines.trunk import Normalize, Trunk
-from featx.extract import extract
-from featx.finetune import Recipe
-from featx.finetune.log import Log
-from featx.finetune.recipe import frozen_block
-from featx.finetune.start import Data, Images, head_of, logit_scale, make_module, read_data
-from featx.finetune.tail import Tail
-from featx.finetune.training import Outcome, Rows, Score, Stage
-from featx.fit import fit
-from featx.images import list_images
-from featx.images.loading import load_images
-from featx.model import Model
-from featx.spec import PREPROCESSINGS, ExtractSpec
+from featx.backbones import PREPROCESSINGS, load_backbone
+from featx.engines import Normalize, TorchBackbone
+from featx.extraction import extract
+from featx.finetuning import (
+    Data,
+    Images,
+    Log,
+    Outcome,
+    Recipe,
+    Rows,
+    Score,
+    Stage,
+    Tail,
+    frozen_block,
+    head_of,
+    logit_scale,
+    make_module,
+    read_data,
+)
+from featx.images import list_images, load_images
+from featx.models import Model, fit
+from featx.spec import ExtractSpec
 from featx.store import Store
-from featx.weights import load_trunk
 
 AUGMENT = "flip,rotate=15,scale=0.9:1.2,translate=0.05"
 CUDA = torch.cuda.is_available()
@@ -47,14 +55,14 @@ def recipes(epochs: int) -> Iterator[tuple[str, Recipe]]:
     """Recipes by name, those of one frozen part after each other."""
     common: dict[str, Any] = {"epochs": epochs, "learning_rate": 2e-4, "batch_size": 32}
     block4: dict[str, Any] = {**common, "unfreeze": "block4", "layer_decay": 0.8, "average": 0.98}
-    yield "block5, trunk 0.1", Recipe(**common, trunk_factor=0.1, average=0.95)
-    yield "block5, trunk 0.5", Recipe(**common, trunk_factor=0.5, average=0.98)
-    yield "block5, smoothing", Recipe(**common, trunk_factor=0.25, average=0.95, label_smoothing=0.1)
-    yield "block5, mixup", Recipe(**common, trunk_factor=0.25, average=0.95, mixup=0.2)
-    yield "block4, trunk 0.25", Recipe(**{**block4, "average": 0.95}, trunk_factor=0.25)
-    yield "block4, smoothing, mixup", Recipe(**block4, trunk_factor=0.25, label_smoothing=0.1, mixup=0.2)
-    yield "block4, trunk 0.5, smoothing", Recipe(**block4, trunk_factor=0.5, label_smoothing=0.1)
-    yield "all", Recipe(**{**block4, "unfreeze": "all"}, trunk_factor=0.25)
+    yield "block5, backbone 0.1", Recipe(**common, backbone_lr_scale=0.1, average=0.95)
+    yield "block5, backbone 0.5", Recipe(**common, backbone_lr_scale=0.5, average=0.98)
+    yield "block5, smoothing", Recipe(**common, backbone_lr_scale=0.25, average=0.95, label_smoothing=0.1)
+    yield "block5, mixup", Recipe(**common, backbone_lr_scale=0.25, average=0.95, mixup=0.2)
+    yield "block4, backbone 0.25", Recipe(**{**block4, "average": 0.95}, backbone_lr_scale=0.25)
+    yield "block4, smoothing, mixup", Recipe(**block4, backbone_lr_scale=0.25, label_smoothing=0.1, mixup=0.2)
+    yield "block4, backbone 0.5, smoothing", Recipe(**block4, backbone_lr_scale=0.5, label_smoothing=0.1)
+    yield "all", Recipe(**{**block4, "unfreeze": "all"}, backbone_lr_scale=0.25)
 
 
 class DeviceRows(Rows):
@@ -78,7 +86,7 @@ class Split:
         self.data: Data = read_data(self.full, store, Recipe())
         self.base = head_of(self.full, self.data, self.data.train)
         self.scale = logit_scale(self.base, self.data.val)
-        self.weights = load_trunk("oxford")
+        self.weights = load_backbone("oxford")
         with Store(store) as opened:
             self.spec = opened.spec
             self.labels = opened.labels.astype(np.int64)
@@ -113,9 +121,9 @@ class Split:
         normalize = Normalize(preprocessing.mean, preprocessing.std).to(DEVICE)
         self.block, self.activations = block, self.pixels
         if block:
-            trunk = Trunk.from_tensors(self.weights.tensors, (block,)).eval().to(DEVICE, HALF)
-            trunk = trunk.to(memory_format=torch.channels_last)
-            parts = [trunk(normalize(x).to(HALF))[block].half() for x in self.pixels.split(32)]
+            backbone = TorchBackbone.from_tensors(self.weights.tensors, (block,)).eval().to(DEVICE, HALF)
+            backbone = backbone.to(memory_format=torch.channels_last)
+            parts = [backbone(normalize(x).to(HALF))[block].half() for x in self.pixels.split(32)]
             self.activations = torch.cat(parts).clone(memory_format=torch.contiguous_format)
 
     def _stage(
@@ -125,8 +133,8 @@ class Split:
             path.unlink()
         module = make_module(base, self.weights, self.scale, recipe).to(DEVICE)
         tail = Tail(module, recipe.first or 0, mixed=CUDA)
-        groups = tail.groups(recipe.learning_rate, recipe.trunk_factor, recipe.layer_decay)
-        stage = Stage("trunk", tail, groups, recipe.epochs, recipe, self._rows(images, self.spec.views),
+        groups = tail.groups(recipe.learning_rate, recipe.backbone_lr_scale, recipe.layer_decay)
+        stage = Stage("backbone", tail, groups, recipe.epochs, recipe, self._rows(images, self.spec.views),
                       self._rows(self.data.val, 1), self.folder, Log(self.folder), device=DEVICE,
                       stop=stop)  # fmt: skip
         outcome = stage.run()

@@ -1,4 +1,4 @@
-"""Extraction on a GPU: the trunk beside the GPU's own matrix product and torchvision, and from JPEG files to a store.
+"""Extraction on a GPU: the backbone beside the GPU's own matrix product and torchvision, and from JPEG files to a store.
 
     python benchmarks/gpu.py FLOWERS17 WORK [--whole 4080]
 
@@ -19,13 +19,11 @@ from reporting import described, machine, present, say, spread, table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from featx.blocks import trunk_flops
-from featx.engines.cuda import Replayed
-from featx.engines.torch_engine import TorchEngine
-from featx.extract import extract
-from featx.figure import make_figure
+from featx.backbones import backbone_flops, load_backbone
+from featx.drawing import make_figure
+from featx.engines import Replayed, TorchEngine
+from featx.extraction import extract
 from featx.spec import ExtractSpec
-from featx.weights import load_trunk
 
 SIZE, BATCH, SIDE = 224, 128, 8192
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,7 +50,7 @@ def matmul_flops(dtype: torch.dtype) -> float:
     return 2 * SIDE**3 / median(seconds_of(lambda: left @ right))
 
 
-def torchvision_trunk(dtype: torch.dtype) -> Callable[[Tensor], dict[str, Tensor]]:
+def torchvision_backbone(dtype: torch.dtype) -> Callable[[Tensor], dict[str, Tensor]]:
     """What a careful user of torchvision runs: channels_last, and torch's own choice of TF32 for float32."""
     from torchvision.models import vgg16
     from torchvision.models.feature_extraction import create_feature_extractor
@@ -86,7 +84,7 @@ class Photos(Dataset):  # type: ignore[type-arg]
 
 def torchvision_whole(paths: list[Path], output: Path, workers: int) -> float:
     """Seconds from files to an HDF5 file: a DataLoader with worker processes, bfloat16."""
-    run, batches = torchvision_trunk(torch.bfloat16), []
+    run, batches = torchvision_backbone(torch.bfloat16), []
     began = time.perf_counter()
     for pixels in DataLoader(Photos(paths), BATCH, num_workers=workers, pin_memory=True):
         found = run(pixels.to(CUDA, non_blocking=True))
@@ -107,9 +105,9 @@ def links(photos: list[Path], folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def measure_trunk(peaks: dict[str, float]) -> list[dict[str, object]]:
-    """Images a second of the trunk on images that lie on the GPU, and from the memory of the host."""
-    weights, flops, rows = load_trunk("oxford"), trunk_flops(SIZE)[5], []
+def measure_backbone(peaks: dict[str, float]) -> list[dict[str, object]]:
+    """Images a second of the backbone on images that lie on the GPU, and from the memory of the host."""
+    weights, flops, rows = load_backbone("oxford"), backbone_flops(SIZE)[5], []
     host = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8)
     pixels = torch.from_numpy(host).to(CUDA)
     for precision, dtype in DTYPES.items():
@@ -117,7 +115,7 @@ def measure_trunk(peaks: dict[str, float]) -> list[dict[str, object]]:
             torch.cuda.reset_peak_memory_stats()
             row: dict[str, object] = {"name": name, "precision": precision}
             if name == "torchvision":
-                function = torchvision_trunk(dtype)
+                function = torchvision_backbone(dtype)
                 taken = seconds_of(lambda run=function: run(pixels))  # type: ignore[misc]
             else:
                 engine = TorchEngine(weights, ExtractSpec(size=SIZE, precision=precision), "cuda", BATCH)
@@ -135,7 +133,7 @@ def measure_trunk(peaks: dict[str, float]) -> list[dict[str, object]]:
             row["peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
             rows.append(row)
             rate, share = BATCH / median(taken), row["share"]
-            say(f"trunk {name} {precision}: {rate:.0f} images/s, {share:.0%} of the product's rate")
+            say(f"backbone {name} {precision}: {rate:.0f} images/s, {share:.0%} of the product's rate")
     return rows
 
 
@@ -160,13 +158,13 @@ def measure_whole(photos: list[Path], work: Path, options: argparse.Namespace) -
 def report(results: dict[str, object]) -> str:
     """The results as Markdown."""
     peaks: dict[str, float] = results["matmul_flops"]  # type: ignore[assignment]
-    trunk: list[dict[str, object]] = results["trunk"]  # type: ignore[assignment]
+    backbone: list[dict[str, object]] = results["backbone"]  # type: ignore[assignment]
     whole: list[dict[str, object]] = results["whole"]  # type: ignore[assignment]
     products = ", ".join(f"{name} {rate / 1e12:.0f}" for name, rate in peaks.items())
     cells = [
         [f"{row['name']} {row['precision']}", spread(row["rates"], 0), f"{row['share']:.0%}",  # type: ignore[arg-type]
          f"{row['host']:.0f}" if "host" in row else "–", f"{row['peak_mb']:.0f}"]
-        for row in trunk
+        for row in backbone
     ]  # fmt: skip
     stages = [
         [row["name"], f"{row['rate']:.0f}",
@@ -176,21 +174,23 @@ def report(results: dict[str, object]) -> str:
     ]  # fmt: skip
     return "\n\n".join([
         f"{results['gpu']}; {described(results['machine'])}",  # type: ignore[arg-type]
-        f"Matrix product of {SIDE} × {SIDE} in the same run, TFLOP/s: {products}. Trunk: five blocks at {SIZE} px, "
+        f"Matrix product of {SIDE} × {SIDE} in the same run, TFLOP/s: {products}. Backbone: five blocks at {SIZE} px, "
         f"batches of {BATCH} that lie on the GPU, medians of ten; torchvision's fp32 is TF32, featx's is float32.",
-        table(["trunk", "images/s", "of the product's rate", "from host memory", "peak MB"], cells),
+        table(["backbone", "images/s", "of the product's rate", "from host memory", "peak MB"], cells),
         f"The whole way, {results['photographs']} JPEG files to a closed store, {results['workers']} workers:",
         table(["", "images/s", "each stage alone", "what holds it up"], stages),  # type: ignore[arg-type]
-        "![Images a second of the trunk](benchmarks/gpu.svg)",
+        "![Images a second of the backbone](benchmarks/gpu.svg)",
     ])  # fmt: skip
 
 
 def draw(results: dict[str, object], path: Path) -> None:
     """Bars of images a second."""
-    trunk: list[dict[str, object]] = results["trunk"]  # type: ignore[assignment]
-    figure, axes = make_figure("images/s at 224 px, trunk only", "")
+    backbone: list[dict[str, object]] = results["backbone"]  # type: ignore[assignment]
+    figure, axes = make_figure("images/s at 224 px, backbone only", "")
     figure.set_size_inches(7, 3.5)
-    bars = axes.barh([f"{row['name']} {row['precision']}" for row in trunk], [median(row["rates"]) for row in trunk])  # type: ignore[type-var]
+    bars = axes.barh(
+        [f"{row['name']} {row['precision']}" for row in backbone], [median(row["rates"]) for row in backbone]
+    )  # type: ignore[type-var]
     axes.bar_label(bars, fmt="%.0f", padding=3)
     axes.invert_yaxis()
     figure.savefig(path)
@@ -213,7 +213,7 @@ def main() -> None:
     say(", ".join(f"{name} {rate / 1e12:.0f} TFLOP/s" for name, rate in peaks.items()))
     results: dict[str, object] = {
         "machine": machine(), "gpu": torch.cuda.get_device_name(), "matmul_flops": peaks,
-        "photographs": options.whole, "workers": options.workers, "trunk": measure_trunk(peaks),
+        "photographs": options.whole, "workers": options.workers, "backbone": measure_backbone(peaks),
         "whole": measure_whole(photos, options.work.resolve(), options),
     }  # fmt: skip
     present("gpu", results, report(results), draw)

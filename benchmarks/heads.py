@@ -20,10 +20,8 @@ from evidence import store_of
 from reporting import described, machine, present, say, spread, table
 from sklearn.preprocessing import StandardScaler
 
-from featx.figure import make_figure
-from featx.heads import HEADS, BlockNormalizer
-from featx.heads.cross_validate import default_grid
-from featx.heads.folds import make_folds
+from featx.drawing import make_figure
+from featx.heads import HEADS, BlockNormalizer, default_grid, make_folds
 from featx.spec import ExtractSpec
 from featx.store import Store
 

@@ -18,8 +18,7 @@ from reporting import say
 from scipy.special import logsumexp
 from sklearn.base import BaseEstimator
 
-from featx.heads import HEADS, make_head
-from featx.heads.solver import fit_path, penalizes_intercept, rotate
+from featx.heads import HEADS, fit_path, make_head, penalizes_intercept, rotate
 
 OBJECTIVES, POINTS = 1e-4, 0.3
 """How far objectives, as a share, and means may be apart."""

@@ -16,11 +16,11 @@ from PIL import Image
 from reporting import say
 from sklearn.datasets import load_sample_images
 
-import featx.advise
-from featx.advise.reference import POOL, distances, statistics
-from featx.blocks import BLOCK_NUMBERS, feature_name
-from featx.extract import extract
-from featx.load import load_features
+import featx.inspection.advice.reference
+from featx.backbones import BLOCK_NUMBERS, feature_name
+from featx.curation import load_features
+from featx.extraction import extract
+from featx.inspection import POOL, distances, statistics
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -43,10 +43,10 @@ def make_reference(flowers: Path, work: Path) -> dict[str, object]:
         target = work / f"reference-{size}.h5"
         extract(manifest, target, ExtractSpec(size=size), root=flowers / "jpg", progress=True)
         with Store(target) as store:
-            digest = store.spec.trunk_digest
+            digest = store.spec.backbone_digest
             sizes[str(size)] = {str(b): statistics(store.read([feature_name(b, POOL)])) for b in BLOCK_NUMBERS}
     what = f"every {EVERY}th photograph of Flowers-17, {len(paths)} of 17 kinds"
-    return {"photographs": what, "trunk_digest": digest, "sizes": sizes}
+    return {"photographs": what, "backbone_digest": digest, "sizes": sizes}
 
 
 def write_crops(folder: Path) -> None:
@@ -88,7 +88,7 @@ if __name__ == "__main__":
         sys.exit("usage: reference_statistics.py FLOWERS17 WORK")
     flowers, work = map(Path, sys.argv[1:])
     work.mkdir(parents=True, exist_ok=True)
-    target = Path(featx.advise.__file__).with_name("reference.json")
+    target = Path(featx.inspection.advice.reference.__file__).with_name("reference.json")
     target.write_text(json.dumps(make_reference(flowers, work)) + "\n")
     say(f"{target}: {target.stat().st_size} bytes")
     check(work)

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 import ray
 from reporting import run_claim, say, spread
 
-from featx.extract import assemble_shards, extract
-from featx.scale.crew import BEGINNING, RayCrew, _Hand
+from featx.extraction import assemble_shards, extract
+from featx.extraction.ray_executor import BEGINNING, RayExecutor, _Hand
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -61,7 +61,7 @@ def sources(flowers: Path, work: Path) -> dict[str, Path]:
     return places
 
 
-class Killing(RayCrew):
+class Killing(RayExecutor):
     """Workers of which two are killed, each in the middle of its work."""
 
     kills = 0
@@ -90,7 +90,7 @@ def compared(one: Path, other: Path) -> str:
 
 def same(flowers: Path, work: Path) -> None:
     """One process against two Ray workers, four shards in any order, and Ray workers of which two are killed."""
-    import featx.extract
+    import featx.extraction.to_store
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -103,9 +103,9 @@ def same(flowers: Path, work: Path) -> None:
         for number in (3, 1, 4, 2):
             extract(source, stores["shards"], SPEC, shard=f"{number}/4")
         assemble_shards(stores["shards"])
-        Killing.kills, Killing.begun, featx.extract.RayCrew = 0, [], Killing
+        Killing.kills, Killing.begun, featx.extraction.to_store.RayCrew = 0, [], Killing
         extract(source, stores["killed"], SPEC, engine="ray", workers=2, cpus_per_worker=1)
-        featx.extract.RayCrew = RayCrew
+        featx.extraction.to_store.RayCrew = RayExecutor
         for name in ("ray", "shards", "killed"):
             how = f" ({Killing.kills} kills)" if name == "killed" else ""
             say(f"{kind}, {rows} rows: {name}{how} against one process: {compared(stores['one'], stores[name])}")
@@ -119,9 +119,9 @@ def scaling(flowers: Path, work: Path) -> None:
     Ray runs already, and of a run the seconds in which parts are made are counted, as the start of workers takes
     as long for millions of images. Parts are small, so that a short run has as many to deal out as a long one.
     """
-    import featx.extract.update
+    import featx.extraction.update
 
-    featx.extract.update.images_per_part = lambda _: PART_IMAGES
+    featx.extraction.update.images_per_part = lambda _: PART_IMAGES
     paths, store = [str(path) for path in photographs(flowers)], work / "scaling.h5"
     paths = paths[: len(paths) // (2 * PART_IMAGES) * 2 * PART_IMAGES]
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -142,34 +142,34 @@ def scaling(flowers: Path, work: Path) -> None:
 def _making(paths: list[str], store: Path, name: str, cores: list[int]) -> float:
     """Seconds from the first part begun to the last one made."""
     stamps: list[float] = []
-    plain = RayCrew._begin
+    plain = RayExecutor._begin
 
-    def begin(crew: RayCrew, worker: object, *given: object) -> None:
-        # All workers have their trunk before the clock starts.
+    def begin(crew: RayExecutor, worker: object, *given: object) -> None:
+        # All workers have their backbone before the clock starts.
         process = crew._ray.get(worker.agree.remote(*given))  # type: ignore[attr-defined]
         for thread in Path(f"/proc/{process}/task").iterdir():
             os.sched_setaffinity(int(thread.name), {cores[len(crew._workers) - 1]})
         stamps[:] = [time.monotonic()]
         crew._hands[ray.put(process)] = _Hand(worker, BEGINNING)  # as `_begin`, which would ask it once more
 
-    RayCrew._begin = begin  # type: ignore[method-assign,assignment]
-    from featx.extract.update import Ledger
+    RayExecutor._begin = begin  # type: ignore[method-assign,assignment]
+    from featx.extraction.update import ExtractionPlan
 
-    enter = Ledger.enter
-    Ledger.enter = lambda *given: (stamps.append(time.monotonic()), enter(*given))[1]  # type: ignore[method-assign,assignment,func-returns-value]
+    enter = ExtractionPlan.enter
+    ExtractionPlan.enter = lambda *given: (stamps.append(time.monotonic()), enter(*given))[1]  # type: ignore[method-assign,assignment,func-returns-value]
     try:
         if name == "plain":
             os.sched_setaffinity(0, {cores[0]})
-            from featx.scale import Here
+            from featx.extraction.local_executor import LocalExecutor
 
-            carry_out = Here.carry_out
-            Here.carry_out = lambda *given: (stamps.append(time.monotonic()), carry_out(*given))[1]  # type: ignore
+            carry_out = LocalExecutor.carry_out
+            LocalExecutor.carry_out = lambda *given: (stamps.append(time.monotonic()), carry_out(*given))[1]  # type: ignore
             extract(paths, store, ExtractSpec(), overwrite=True, workers=1)
-            Here.carry_out = carry_out  # type: ignore[method-assign]
+            LocalExecutor.carry_out = carry_out  # type: ignore[method-assign]
         else:
             extract(paths, store, ExtractSpec(), overwrite=True, engine="ray", workers=int(name[-1]), cpus_per_worker=1)
     finally:
-        RayCrew._begin, Ledger.enter = plain, enter  # type: ignore[method-assign]
+        RayExecutor._begin, ExtractionPlan.enter = plain, enter  # type: ignore[method-assign]
     store.unlink()
     return stamps[-1] - stamps[0]
 

@@ -20,13 +20,12 @@ import h5py
 import numpy as np
 from reporting import run_claim, say
 
-from featx.engines.streaming import rows_per_part
-from featx.extract import extract
+from featx.engines import rows_per_part
+from featx.extraction import extract
 from featx.spec import ExtractSpec
-from featx.store import Part, RowTable, Store
-from featx.store.layout import CHUNK_BYTES
+from featx.store import CHUNK_BYTES, Part, RowTable, Store
 
-MADE = ExtractSpec(trunk_digest="0" * 64)
+MADE = ExtractSpec(backbone_digest="0" * 64)
 CLASSES = 10
 SIZES = (100_000, 1_000_000)
 STEPS = ("assemble", "virtual", "block", "random", "fit")
@@ -134,7 +133,7 @@ def step_random(folder: Path, rows: int) -> str:
 
 def step_fit(folder: Path, _rows: int) -> str:
     """Softmax on block 5, C = 1, rows streamed."""
-    from featx.fit import fit
+    from featx.models import fit
 
     model = fit(folder / "copy.h5", folder / "model.featx", head="softmax", blocks=(5,), C=1.0, stream=True)
     return f", {model.info['streamed']['passes']} passes over all rows"

@@ -17,15 +17,13 @@ from evidence import store_of
 from PIL import Image, ImageOps
 from reporting import run_claim, say
 
-from featx.audit import MISTAKES, Audit, audit
-from featx.commands.audit import table
-from featx.contact_sheet import save_picture
-from featx.extract import extract
-from featx.images.decoding import ORIENTATION
+from featx.cli import table
+from featx.drawing import save_picture
+from featx.extraction import extract
+from featx.images import ORIENTATION
+from featx.inspection import MISTAKES, Audit, audit, draw_suspects, suspects
 from featx.spec import ExtractSpec
 from featx.store import Store
-from featx.suspects import find_suspects
-from featx.suspects.sheet import draw_suspects
 
 DRAWS = 5
 COPIES = 20
@@ -53,7 +51,7 @@ def flipped(flowers: Path, work: Path) -> None:
         with h5py.File(store, "r+") as file:
             file["rows/label"][:] = labels
         began = time.monotonic()
-        found = find_suspects(store)
+        found = suspects(store)
         hits = np.isin([item.path for item in found.mislabeled], paths[wrong])
         say(
             f"draw {seed}: {len(wrong)} labels flipped, {len(hits)} suspects, {hits.sum()} of them right; precision of "
@@ -80,7 +78,7 @@ def copies(flowers: Path, work: Path) -> None:
             writer.writerows([*rows, *(copy for _, _, copy in planted)])
         store = Path(shutil.copy(base, work / "copies.h5"))
         extract(manifest, store, ExtractSpec(), root=root)
-        found = find_suspects(store, column="split_0")
+        found = suspects(store, column="split_0")
         pairs = {frozenset((item.first, item.second)): item for item in found.near_duplicates if item.across}
         hits = [(kind, frozenset((own["path"], copy["path"])) in pairs) for kind, own, copy in planted]
         by_kind = {kind: [hit for each, hit in hits if each == kind] for kind in COPY}
@@ -105,7 +103,7 @@ def untouched(flowers: Path, work: Path) -> None:
     """What there is in the photographs as they are, and a sheet of all of it to look at."""
     store = store_of(flowers, work, "default224", ExtractSpec())
     began = time.monotonic()
-    found = find_suspects(store)
+    found = suspects(store)
     say(f"{time.monotonic() - began:.1f} s; near-duplicates have a cosine of {found.cosine:.3f} or more")
     cosines = np.array([pair.cosine for pair in found.near_duplicates])
     say(f"{len(cosines)} pairs, {(cosines > 0.999).sum()} of them above 0.999; on two sides: {found.straddling}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-from featx.commands import COMMANDS
+from featx.cli.group import COMMANDS
 from featx.version import __version__
 
 HERE = Path(__file__).parent

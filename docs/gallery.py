@@ -12,12 +12,13 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from featx.explain import draw_explanation, explain
-from featx.extract import extract
-from featx.fit import fit
-from featx.probe import draw_probe, probe
-from featx.spec import ExtractSpec
-from featx.views import draw_sheet
+from featx.extraction.to_store import extract
+from featx.inspection.augmentation_preview import draw_sheet
+from featx.inspection.depth_probe import draw_probe, probe
+from featx.inspection.explanation.drawing import draw_explanation
+from featx.inspection.explanation.explainer import explain
+from featx.models.fitting import fit
+from featx.spec.extract_spec import ExtractSpec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from digits_early_blocks import write_digits

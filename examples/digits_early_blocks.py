@@ -12,14 +12,11 @@ from pathlib import Path
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from featx.commands import main as featx
-from featx.evaluate import evaluate
-from featx.extract import extract
-from featx.fit import fit
-from featx.heads import HEADS
-from featx.heads.search import search
-from featx.load import load_features
-from featx.model import load_model
+from featx.cli import main as featx
+from featx.curation import load_features
+from featx.extraction import extract
+from featx.heads import HEADS, search
+from featx.models import evaluate, fit, load_model
 from featx.spec import ExtractSpec
 
 

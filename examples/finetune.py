@@ -11,13 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from featx.evaluate import held_out
-from featx.extract import extract
-from featx.finetune import Recipe, finetune
-from featx.finetune.log import Log, draw_curves
-from featx.fit import fit
-from featx.model import Model, load_model
-from featx.predict import predict
+from featx.extraction import extract
+from featx.finetuning import Log, Recipe, draw_curves, finetune
+from featx.models import Model, fit, held_out, load_model, predict
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -25,7 +21,7 @@ AUGMENT = "flip,rotate=15,scale=0.9:1.2,translate=0.05"
 
 
 def accuracy(model: Model, store: Path, photos: Path) -> float:
-    """Accuracy on the images that were held out, from their files: a changed trunk has other features than a store."""
+    """Accuracy on the images that were held out, from their files: a changed backbone has other features than a store."""
     head = load_model(store.with_name("head.featx"))
     with Store(store) as opened:
         rows = held_out(head, opened)
@@ -42,14 +38,14 @@ def main(photos: Path, work: Path, size: int = 224, views: int = 4, epochs: int 
     store, tuned = work / "views.h5", work / "tuned.featx"
     extract(photos, store, ExtractSpec(size=size, views=views, augment=AUGMENT), progress=True)
     fit(store, work / "head.featx", head="softmax", blocks=(3, 4, 5), test_size=0.25, overwrite=True)
-    recipe = Recipe(epochs=epochs, learning_rate=2e-4, trunk_factor=0.1, average=0.9)
+    recipe = Recipe(epochs=epochs, learning_rate=2e-4, backbone_lr_scale=0.1, average=0.9)
     report = finetune(load_model(work / "head.featx"), store, tuned, recipe, root=photos, overwrite=True, progress=True)
     draw_curves({"block 5 and the head": Log(work / "tuned.featx.finetune").rows}, work / "curve.png")
     results = {name: accuracy(load_model(work / f"{name}.featx"), store, photos) for name in ("head", "tuned")}
     say = sys.stdout.write
     say(f"validation: {report.val_start:.4f} -> {report.val_best:.4f}, best epochs {report.epochs}\n")
     say(f"held-out images: head {results['head']:.4f}, fine-tuned {results['tuned']:.4f}\n")
-    say(f"models, trunk and learning curve are in {work}\n")
+    say(f"models, backbone and learning curve are in {work}\n")
     return results
 
 

@@ -15,9 +15,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from featx.evaluate import evaluate
-from featx.extract import extract
-from featx.fit import fit
+from featx.extraction import extract
+from featx.models import evaluate, fit
 from featx.spec import ExtractSpec
 
 RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

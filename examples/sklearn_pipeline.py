@@ -1,4 +1,4 @@
-"""featx inside scikit-learn: a grid search over the trunk's depth and the head at once.
+"""featx inside scikit-learn: a grid search over the backbone's depth and the head at once.
 
     python examples/sklearn_pipeline.py PHOTOS WORK [--size 224]
 

@@ -33,7 +33,7 @@ class SpecMismatch(SpecError):
 
 
 class WeightsError(FeatxError, OSError):
-    """A weights file cannot be read or does not hold VGG16's trunk."""
+    """A weights file cannot be read or does not hold VGG16's backbone."""
 
 
 class WeightsNotFound(WeightsError, FileNotFoundError):

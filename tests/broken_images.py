@@ -172,15 +172,15 @@ def peak_mb() -> float:
 
 def run(folder: Path) -> dict[str, object]:
     """Extract every file as a command would, and say what it took: seconds of the slowest, peak of memory."""
-    from featx.engines import make_engine
+    from featx.backbones.loading import load_backbone
+    from featx.engines.selection import make_engine
     from featx.engines.streaming import feature_parts
-    from featx.images import list_images
     from featx.images.loading import load_image
-    from featx.spec import ExtractSpec
-    from featx.weights import load_trunk
+    from featx.images.sources.listing import list_images
+    from featx.spec.extract_spec import ExtractSpec
 
-    trunk = load_trunk("oxford")
-    spec = ExtractSpec(size=32, blocks=(1,)).with_trunk(trunk.name, trunk.digest, trunk.preprocessing)
+    backbone = load_backbone("oxford")
+    spec = ExtractSpec(size=32, blocks=(1,)).with_backbone(backbone.name, backbone.digest, backbone.preprocessing)
     listing = list_images(sorted(path.name for path in folder.iterdir()), folder)
     slowest = (0.0, "")
     results = {}
@@ -190,7 +190,7 @@ def run(folder: Path) -> dict[str, object]:
         slowest = max(slowest, (time.perf_counter() - began, path))
         results[path] = loaded.reason
     before = peak_mb()
-    engine = make_engine(trunk, spec)
+    engine = make_engine(backbone, spec)
     parts = list(feature_parts(engine, listing, range(len(listing)), workers=2))
     return {
         "files": len(listing),

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featx.extract import extract
-from featx.fit import fit
-from featx.spec import ExtractSpec
-from featx.weights import TrunkWeights, load_trunk
+from featx.backbones.loading import load_backbone
+from featx.backbones.registry import BackboneWeights
+from featx.extraction.to_store import extract
+from featx.models.fitting import fit
+from featx.spec.extract_spec import ExtractSpec
 
 CLASSES = ("blue", "green", "red")
 HOSTILE_CLASS = "<script>alert(1)</script>"
@@ -26,9 +27,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(scope="session")
-def oxford() -> TrunkWeights:
+def oxford() -> BackboneWeights:
     """The real weights; fetched once into the user's cache."""
-    return load_trunk("oxford")
+    return load_backbone("oxford")
 
 
 def draw(color: int, seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
@@ -60,7 +61,7 @@ def shared_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_store(shared_photos: Path, oxford: TrunkWeights) -> Path:
+def shared_store(shared_photos: Path, oxford: BackboneWeights) -> Path:
     """A store of the shared pictures: all blocks, avg and max, 32 pixels; not to be changed."""
     path = shared_photos.parent / "photos.h5"
     extract(shared_photos, path, SPEC)
@@ -68,7 +69,7 @@ def shared_store(shared_photos: Path, oxford: TrunkWeights) -> Path:
 
 
 @pytest.fixture(scope="session")
-def hostile_model(tmp_path_factory: pytest.TempPathFactory, oxford: TrunkWeights) -> Path:
+def hostile_model(tmp_path_factory: pytest.TempPathFactory, oxford: BackboneWeights) -> Path:
     """A model beside its store and its images, in a folder of a session; not to be changed.
 
     Two test images of red have the label green and are so mistaken; a class and a file are named as HTML that would

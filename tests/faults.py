@@ -3,7 +3,7 @@ became of it: ``faults.py SCENARIO WORK FAULT[:STEP]…`` prints one JSON object
 what must hold.
 
 A fault strikes a forked child just before its k-th operation on a file below ``WORK/at``: a signal, or an error of
-that operation. Files, signals, exit codes and the disk of ``full`` are real; the trunk of an extraction is a stand-in,
+that operation. Files, signals, exit codes and the disk of ``full`` are real; the backbone of an extraction is a stand-in,
 so that an attempt takes a fraction of a second.
 """
 
@@ -28,8 +28,8 @@ from types import SimpleNamespace
 import numpy as np
 from conftest import fill
 
-import featx.extract
-from featx.commands import main
+import featx.extraction.to_store
+from featx.cli.group import main
 from featx.engines import streaming
 from featx.engines.batching import BatchedEngine
 
@@ -107,11 +107,11 @@ class StandIn(BatchedEngine):
 
 
 def stand_in() -> None:
-    """Extraction without a trunk, four rows a part."""
+    """Extraction without a backbone, four rows a part."""
     streaming.PART_ROWS = 4
-    trunk = SimpleNamespace(name="oxford", digest="0" * 64, preprocessing="oxford", source="")
-    featx.extract.load_trunk = lambda *_: trunk
-    featx.extract.make_engine = lambda _trunk, spec, *_: StandIn(spec)
+    backbone = SimpleNamespace(name="oxford", digest="0" * 64, preprocessing="oxford", source="")
+    featx.extraction.to_store.load_backbone = lambda *_: backbone
+    featx.extraction.to_store.make_engine = lambda _backbone, spec, *_: StandIn(spec)
 
 
 def attempt(argv: list[str], log: Path, hurt: Callable[[], object] = int) -> dict:
@@ -181,7 +181,7 @@ class Trial:
         os.chdir(work)
         # What children import is imported once, here; nothing is computed here, as threads do not survive a fork.
         for command in {scenario.argv.split()[0], *(each.split()[0] for each in scenario.before)}:
-            for module in (f"featx.commands.{command}", f"featx.{command}"):
+            for module in (f"featx.cli.{command}", f"featx.{command}"):
                 import_module(module)
         stand_in()
         for command in scenario.before:

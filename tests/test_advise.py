@@ -10,20 +10,22 @@ from conftest import fill
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from featx.advise import CASES, Advice, _forecast, advise, draw_plane
-from featx.advise.cases import blocks_of, case_of, commands_of, expected_gain
-from featx.advise.caveats import caveats_of
-from featx.advise.learning_curve import Point
-from featx.advise.likeness import Likeness, measure_likeness
-from featx.advise.reference import distances, statistics
-from featx.advise.size import Forecast, Gain, Size
-from featx.advise.thresholds import DISTANCE
-from featx.commands import finetune, main
+from featx.cli import finetune
+from featx.cli.group import main
+from featx.curation.dataset import load_features
 from featx.errors import DataError, EngineError
-from featx.extract import extract
-from featx.load import load_features
-from featx.probe import Depth, ProbeReport, probe
-from featx.spec import ExtractSpec
+from featx.extraction.to_store import extract
+from featx.inspection.advice.advisor import Advice, _forecast, advise
+from featx.inspection.advice.cases import CASES, blocks_of, case_of, commands_of, expected_gain
+from featx.inspection.advice.caveats import caveats_of
+from featx.inspection.advice.learning_curve import Point
+from featx.inspection.advice.likeness import Likeness, measure_likeness
+from featx.inspection.advice.plane import draw_plane
+from featx.inspection.advice.reference import distances, statistics
+from featx.inspection.advice.size import Forecast, Gain, Size
+from featx.inspection.advice.thresholds import DISTANCE
+from featx.inspection.depth_probe import Depth, ProbeReport, probe
+from featx.spec.extract_spec import ExtractSpec
 
 SMALL_ALIKE, LARGE_ALIKE, SMALL_UNLIKE, LARGE_UNLIKE = CASES
 
@@ -75,7 +77,7 @@ def test_statistics_are_of_normalized_rows():
 
 
 @pytest.mark.parametrize(
-    "change", [{"trunk_digest": "f" * 64}, {"pools": ("max",)}], ids=["another trunk", "no averages"]
+    "change", [{"backbone_digest": "f" * 64}, {"pools": ("max",)}], ids=["another backbone", "no averages"]
 )
 def test_what_the_reference_has_not_is_not_compared(shared_store, change):
     spec = dataclasses.replace(load_features(shared_store).spec, **change)

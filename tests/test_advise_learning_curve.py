@@ -3,11 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from featx.advise.learning_curve import DRAWS, SHARES, learning_curve
 from featx.errors import DataError
-from featx.fit.training import read_training
-from featx.heads import make_head
 from featx.heads.folds import make_folds
+from featx.heads.pipelines import make_head
+from featx.inspection.advice.learning_curve import DRAWS, SHARES, learning_curve
+from featx.models.training_rows import read_training
 
 
 @pytest.fixture(scope="module")

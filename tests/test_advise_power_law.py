@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from featx.advise.power_law import PowerLaw, fit_power_law
+from featx.inspection.advice.power_law import PowerLaw, fit_power_law
 
 IMAGES = np.array([6, 12, 24, 42, 60])
 

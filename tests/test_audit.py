@@ -7,19 +7,19 @@ from click.testing import CliRunner
 from conftest import draw
 from PIL import Image
 
-from featx.audit import MISTAKES, audit
-from featx.audit.accuracy import Course, Trial
-from featx.audit.mistakes import DECLARED, Mistake
-from featx.audit.sample import draw_rows
-from featx.commands import main
-from featx.engines import make_engine
+from featx.backbones.preprocessings import PREPROCESSINGS
+from featx.cli.group import main
+from featx.engines.selection import make_engine
 from featx.errors import ImageError, SpecError
-from featx.heads import make_head
 from featx.heads.folds import make_folds
-from featx.images import decode, prepare
-from featx.images.decoding import ORIENTATION
-from featx.images.preprocessing import look_up
-from featx.spec import PREPROCESSINGS, ExtractSpec
+from featx.heads.pipelines import make_head
+from featx.images.decoding import ORIENTATION, decode
+from featx.images.preprocessing import look_up, prepare
+from featx.inspection.preprocessing_audit.accuracy import CVProtocol, Evaluation
+from featx.inspection.preprocessing_audit.auditor import audit
+from featx.inspection.preprocessing_audit.mistakes import DECLARED, MISTAKES, Mistake
+from featx.inspection.preprocessing_audit.sample import draw_rows
+from featx.spec.extract_spec import ExtractSpec
 
 SPEC = ExtractSpec(size=32, blocks=(1, 2))
 BY_NAME = {wrong.name: wrong for wrong in MISTAKES}
@@ -113,7 +113,7 @@ def test_colors_that_trade_places_are_taken_for_each_other(report):
 
 
 def test_cosines_are_those_of_the_engine_run_by_hand(report, shared_photos, oxford):
-    spec = SPEC.with_trunk(oxford.name, oxford.digest, oxford.preprocessing)
+    spec = SPEC.with_backbone(oxford.name, oxford.digest, oxford.preprocessing)
     paths = sorted(shared_photos.rglob("*.png"))
     pixels = np.stack([prepare(Image.open(path), spec) for path in paths])
     right = make_engine(oxford, spec, "cpu")(pixels)
@@ -131,7 +131,7 @@ def test_losses_are_those_of_heads_fitted_by_hand():
     X = (rng.random((60, 192)) + np.eye(3, 192)[y]).astype(np.float32)
     wrong = X[:, ::-1].copy()
     groups = np.arange(60)
-    trial = Trial.run(Course("softmax", 4, 1, SPEC), X, y, groups)
+    trial = Evaluation.run(CVProtocol("softmax", 4, 1, SPEC), X, y, groups)
     best = trial.found.best
     columns = {"block1": slice(0, 64), "block2": slice(64, 192), "block1+block2": slice(0, 192)}[best.feature_set]
     right_scores, wrong_scores = [], []

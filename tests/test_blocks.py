@@ -1,9 +1,9 @@
 import pytest
 
-from featx import blocks
+from featx.backbones import vgg16 as blocks
 
 
-def test_the_table_has_the_trunk_of_configuration_d():
+def test_the_table_has_the_backbone_of_configuration_d():
     shapes = blocks.tensor_shapes()
     assert len(shapes) == 26
     assert shapes["features.0.weight"] == (64, 3, 3, 3)
@@ -46,7 +46,7 @@ def test_the_number_of_columns_names_the_blocks(columns, widths):
 
 
 def test_flops_follow_the_published_shares():
-    flops = blocks.trunk_flops(224)
+    flops = blocks.backbone_flops(224)
     assert flops[5] == pytest.approx(30.7e9, rel=0.01)
     assert [round(100 * value / flops[5], 1) for value in flops.values()] == [12.6, 30.7, 60.8, 91.0, 100.0]
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from conftest import fill
 
-from featx.engines import make_engine
+from featx.engines.selection import make_engine
 from featx.errors import DataError, ModelError
-from featx.finetune.boundary import AT_ONCE, Boundary
-from featx.images import list_images
+from featx.finetuning.activation_cache import AT_ONCE, Boundary
 from featx.images.loading import load_images
-from featx.spec import ExtractSpec
+from featx.images.sources.listing import list_images
+from featx.spec.extract_spec import ExtractSpec
 
 SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), views=3, augment="flip,translate=0.1")
 

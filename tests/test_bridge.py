@@ -1,4 +1,4 @@
-"""The bridge to torch and back, on real weights: the same decisions, gradients that are finite, and no mixed trunks."""
+"""The bridge to torch and back, on real weights: the same decisions, gradients that are finite, and no mixed backbones."""
 
 import dataclasses
 import re
@@ -8,17 +8,20 @@ import pytest
 import torch
 from torch import nn
 
-from featx.bridge import BlockPower, Standardize, from_torch, to_torch, trained_parts
-from featx.engines.golden import compute_golden
+from featx.engines.finetuned import finetuned_path, load_backbone_for, save_finetuned
+from featx.engines.reference_check import compute_golden
 from featx.engines.torch_engine import TorchEngine
 from featx.errors import ModelError, SpecError, SpecMismatch, WeightsError, WeightsNotFound
-from featx.heads import HEADS, BlockNormalizer, make_head
 from featx.heads.calibration import Calibration
-from featx.images import draw_golden, prepare
-from featx.model import Model, load_model
-from featx.predict import predict
-from featx.spec import ExtractSpec
-from featx.weights import beside, load_for, save_beside
+from featx.heads.normalizer import BlockNormalizer
+from featx.heads.pipelines import HEADS, make_head
+from featx.images.preprocessing import prepare
+from featx.images.reference_images import draw_golden
+from featx.models.prediction import predict
+from featx.models.saved_model import Model, load_model
+from featx.models.torch_bridge import from_torch, to_torch, trained_parts
+from featx.models.torch_modules import BlockPower, Standardize
+from featx.spec.extract_spec import ExtractSpec
 
 NAMES = np.array(["daisy", "iris", "lily"])
 FEATURES = {
@@ -44,7 +47,7 @@ def as_tensor(images):
 
 def fitted(oxford, head="softmax", normalize="power", classes=3, spec=None):
     """A model fitted on the pictures' features, and those features."""
-    spec = dataclasses.replace(spec or ExtractSpec(size=64, blocks=(1, 2)), trunk_digest=oxford.digest)
+    spec = dataclasses.replace(spec or ExtractSpec(size=64, blocks=(1, 2)), backbone_digest=oxford.digest)
     engine = TorchEngine(oxford, spec, "cpu")
     X = np.hstack(list(engine(pictures(size=spec.size)).values()))
     C = 1e-7 if normalize == "none" else 10.0  # raw features are in the thousands
@@ -91,7 +94,7 @@ def test_preprocessed_images_and_features_are_taken_too(oxford, model):
 
 
 def test_images_that_are_no_module_input_are_told(oxford, model):
-    """Floats of 0 to 1 would all be much the same dark image to the trunk."""
+    """Floats of 0 to 1 would all be much the same dark image to the backbone."""
     module, images = to_torch(model, oxford), as_tensor(pictures(3))
     with pytest.warns(UserWarning, match=r"got values of 0 to 1, .* give uint8, or module\.preprocess\(255 \* images"):
         module(images / 255)
@@ -120,14 +123,14 @@ def test_gradients_at_zero_are_finite():
     assert normalized[1].tolist() == [0, 0, 1, 0, 0, 0]
 
 
-def test_trunk_and_head_are_trained_and_a_black_image_does_no_harm(oxford, model):
+def test_backbone_and_head_are_trained_and_a_black_image_does_no_harm(oxford, model):
     module = to_torch(model, oxford)
     images = as_tensor(pictures(3))
     images[0] = 0
     loss = nn.functional.cross_entropy(module(images), torch.tensor([0, 1, 2]))
     loss.backward()
     names = dict(module.named_parameters())
-    assert set(names) == {f"trunk.features.{i}.{part}" for i in (0, 2, 5, 7) for part in ("weight", "bias")} | {
+    assert set(names) == {f"backbone.features.{i}.{part}" for i in (0, 2, 5, 7) for part in ("weight", "bias")} | {
         "head.weight",
         "head.bias",
     }
@@ -186,16 +189,16 @@ def test_a_model_says_which_of_its_parts_torch_has_trained(oxford, model, tmp_pa
         module = to_torch(start, weights)
         with torch.no_grad():
             change(module)
-        back, trunk = from_torch(module, start, weights, **options)
+        back, backbone = from_torch(module, start, weights, **options)
         back.save(tmp_path / "m.featx", overwrite=True)
         assert trained_parts(back) == trained_parts(load_model(tmp_path / "m.featx"))
-        return back, trunk
+        return back, backbone
 
     def head(module):
         module.head.bias[0] += 0.5
 
-    def trunk(module):
-        module.trunk.features[5].weight += 1e-3
+    def backbone(module):
+        module.backbone.features[5].weight += 1e-3
 
     def hidden(module):
         module.head = nn.Sequential(nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -203,38 +206,38 @@ def test_a_model_says_which_of_its_parts_torch_has_trained(oxford, model, tmp_pa
     assert trained_parts(trained(nn.Module.eval)[0]) == ()
     assert trained_parts(trained(nn.Module.eval, head="ovr-logistic")[0]) == ("head",)
     assert trained_parts(trained(hidden)[0]) == ("head",)
-    after, weights = trained(trunk)
-    assert trained_parts(after) == ("trunk",)
-    assert trained_parts(trained(nn.Module.eval, after, weights)[0]) == ("trunk",)
-    assert trained_parts(trained(head, after, weights)[0]) == ("head", "trunk")
+    after, weights = trained(backbone)
+    assert trained_parts(after) == ("backbone",)
+    assert trained_parts(trained(nn.Module.eval, after, weights)[0]) == ("backbone",)
+    assert trained_parts(trained(head, after, weights)[0]) == ("head", "backbone")
 
 
 @pytest.mark.parametrize(
     ("epochs", "parts"),
-    [({"trunk": 0}, ()), ({"head": 2, "trunk": 0}, ("head",)), ({"trunk": 2}, ("head", "trunk"))],
+    [({"backbone": 0}, ()), ({"head": 2, "backbone": 0}, ("head",)), ({"backbone": 2}, ("head", "backbone"))],
 )
 def test_a_model_of_an_earlier_featx_says_it_by_its_epochs(model, epochs, parts):
     assert trained_parts(dataclasses.replace(model, info={"finetune": {"epochs": epochs}})) == parts
 
 
 def tuned(oxford, model, **options):
-    """A module whose trunk and head have made a step, and the model of it."""
+    """A module whose backbone and head have made a step, and the model of it."""
     module = to_torch(model, oxford)
     with torch.no_grad():
-        module.trunk.features[5].weight += 1e-3
+        module.backbone.features[5].weight += 1e-3
         module.head.bias += 0.5
     return module, *from_torch(module, model, oxford, **options)
 
 
 def test_a_fine_tuned_module_is_a_model_that_predict_takes(oxford, model, tmp_path):
     module, changed, weights = tuned(oxford, model, info={"note": "tuned"})
-    assert changed.spec.trunk == "finetuned"
-    assert changed.spec.trunk_digest == weights.digest != oxford.digest
-    assert changed.info == {"note": "tuned", "trained_by_torch": ["head", "trunk"]}
+    assert changed.spec.backbone == "finetuned"
+    assert changed.spec.backbone_digest == weights.digest != oxford.digest
+    assert changed.info == {"note": "tuned", "trained_by_torch": ["head", "backbone"]}
     for name, values in weights.tensors.items():  # the last layers are not run by blocks 1 and 2
         assert np.array_equal(values, oxford.tensors[name]) == (name != "features.5.weight")
     changed.save(tmp_path / "tuned.featx")
-    assert save_beside(weights, tmp_path / "tuned.featx") == tmp_path / "tuned.trunk.safetensors"
+    assert save_finetuned(weights, tmp_path / "tuned.featx") == tmp_path / "tuned.backbone.safetensors"
 
     reopened = load_model(tmp_path / "tuned.featx")
     for number, image in enumerate(draw_golden()):
@@ -247,38 +250,40 @@ def test_a_fine_tuned_module_is_a_model_that_predict_takes(oxford, model, tmp_pa
         assert torch.equal(reopened.to_torch()(as_tensor(pictures(3))), module(as_tensor(pictures(3))))
 
 
-def test_another_trunk_beside_a_model_is_not_taken(oxford, model, tmp_path):
+def test_another_backbone_beside_a_model_is_not_taken(oxford, model, tmp_path):
     _, changed, weights = tuned(oxford, model)
     changed.save(tmp_path / "tuned.featx")
     reopened = load_model(tmp_path / "tuned.featx")
-    wanted = rf"the trunk finetuned of .*tuned\.featx must be .*tuned\.trunk\.safetensors \(digest {weights.digest}\)"
+    wanted = (
+        rf"the backbone finetuned of .*tuned\.featx must be .*tuned\.backbone\.safetensors \(digest {weights.digest}\)"
+    )
     with pytest.raises(WeightsNotFound, match=wanted):
         reopened.to_torch()
-    save_beside(dataclasses.replace(oxford, name="finetuned"), tmp_path / "tuned.featx")
+    save_finetuned(dataclasses.replace(oxford, name="finetuned"), tmp_path / "tuned.featx")
     with pytest.raises(WeightsNotFound, match="or be given by --weights, got neither"):
         reopened.to_torch()
-    with pytest.raises(SpecMismatch, match=r"trunk_digest is .* in the model but .* in the weights from"):
-        reopened.to_torch(beside(tmp_path / "tuned.featx"))
-    save_beside(weights, tmp_path / "elsewhere.featx")
-    assert load_for(reopened.spec, beside(tmp_path / "elsewhere.featx")).digest == weights.digest
-    with pytest.raises(WeightsNotFound, match="name of a trunk must be one of"):
-        load_for(reopened.spec)
+    with pytest.raises(SpecMismatch, match=r"backbone_digest is .* in the model but .* in the weights from"):
+        reopened.to_torch(finetuned_path(tmp_path / "tuned.featx"))
+    save_finetuned(weights, tmp_path / "elsewhere.featx")
+    assert load_backbone_for(reopened.spec, finetuned_path(tmp_path / "elsewhere.featx")).digest == weights.digest
+    with pytest.raises(WeightsNotFound, match="name of a backbone must be one of"):
+        load_backbone_for(reopened.spec)
 
 
 def test_a_file_says_nothing_of_its_preprocessing(oxford, model, tmp_path):
     _, changed, weights = tuned(oxford, model)
     spec = dataclasses.replace(changed.spec, preprocessing="imagenet1k_v1")
-    file = save_beside(weights, tmp_path / "other.featx")
-    assert load_for(spec, file).preprocessing == "imagenet1k_v1"
-    assert load_for(spec, model=tmp_path / "other.featx").preprocessing == "imagenet1k_v1"
+    file = save_finetuned(weights, tmp_path / "other.featx")
+    assert load_backbone_for(spec, file).preprocessing == "imagenet1k_v1"
+    assert load_backbone_for(spec, model=tmp_path / "other.featx").preprocessing == "imagenet1k_v1"
 
 
-def test_a_trunk_that_cannot_be_written(oxford, tmp_path):
-    with pytest.raises(WeightsError, match=r"gone/m\.trunk\.safetensors cannot be written: "):
-        save_beside(oxford, tmp_path / "gone" / "m.featx")
+def test_a_backbone_that_cannot_be_written(oxford, tmp_path):
+    with pytest.raises(WeightsError, match=r"gone/m\.backbone\.safetensors cannot be written: "):
+        save_finetuned(oxford, tmp_path / "gone" / "m.featx")
 
 
-def test_a_trained_trunk_is_fp32_and_has_no_calibration(oxford, model):
+def test_a_trained_backbone_is_fp32_and_has_no_calibration(oxford, model):
     spec = dataclasses.replace(model.spec, precision="int8", calibration=(100.0,) * 13)
     quantized = dataclasses.replace(model, spec=spec)
     same, _ = from_torch(to_torch(quantized, oxford), quantized, oxford)
@@ -322,5 +327,5 @@ def test_a_head_of_other_classes_is_no_model(oxford, model):
 
 def test_weights_of_another_digest_are_refused(oxford, model):
     other = dataclasses.replace(oxford, digest="0" * 64)
-    with pytest.raises(SpecMismatch, match=r"trunk_digest is 25d2.* in the model but 0000"):
+    with pytest.raises(SpecMismatch, match=r"backbone_digest is 25d2.* in the model but 0000"):
         to_torch(model, other)

@@ -8,7 +8,7 @@ from pathlib import Path
 import broken_images
 import pytest
 
-from featx.images import decode
+from featx.images.decoding import decode
 
 SECONDS, MEGABYTES = 10, 1000
 

@@ -13,12 +13,13 @@ import pytest
 from click.testing import CliRunner
 from conftest import draw
 
-from featx.commands import COMMANDS, extract, fit, main, predict
-from featx.extract import MISSING
-from featx.heads import HEADS
-from featx.heads.cross_validate import SearchRow
-from featx.heads.search import SearchResult, choose
-from featx.model import load_model
+from featx.cli import extract, fit, predict
+from featx.cli.group import COMMANDS, main
+from featx.extraction.to_store import MISSING
+from featx.heads.cross_validation import SearchRow
+from featx.heads.head_search import SearchResult, choose
+from featx.heads.pipelines import HEADS
+from featx.models.saved_model import load_model
 from featx.version import __version__
 
 
@@ -133,7 +134,7 @@ def test_info_of_a_model_can_be_read(shared_store, tmp_path):
     ):
         assert line in said.splitlines()
     assert f"C: {facts['C']}" in said
-    assert facts["spec"]["trunk_digest"]
+    assert facts["spec"]["backbone_digest"]
 
 
 def test_one_is_not_many(model, shared_store, tmp_path):
@@ -419,7 +420,7 @@ def test_ctrl_c_says_how_to_go_on(photos, tmp_path, monkeypatch):
     def interrupted(*args, **kwargs):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("featx.extract.extract", interrupted)
+    monkeypatch.setattr("featx.extraction.to_store.extract", interrupted)
     result = run("extract", photos, "-o", tmp_path / "p.h5", code=130)
     assert "run the same command again to go on" in result.stderr
 
@@ -456,7 +457,7 @@ HEAVY = "import sys; heavy = {'torch', 'h5py', 'sklearn', 'numpy', 'PIL'} & set(
 
 
 @pytest.mark.parametrize(
-    "code", ["import featx; dir(featx)", "from featx.commands import main; main(['--help'], standalone_mode=False)"]
+    "code", ["import featx; dir(featx)", "from featx.cli.group import main; main(['--help'], standalone_mode=False)"]
 )
 def test_help_and_import_load_nothing_heavy(code):
     subprocess.run([sys.executable, "-c", f"{code}\n{HEAVY}"], check=True, stdout=subprocess.DEVNULL)
@@ -464,9 +465,9 @@ def test_help_and_import_load_nothing_heavy(code):
 
 @pytest.mark.parametrize(
     "module",
-    ["featx.heads", "featx.model", "featx.fit", "featx.evaluate", "featx.load", "featx.store", "featx.extract",
-     "featx.predict", "featx.probe", "featx.export", "featx.views", "featx.select", "featx.merge",
-     "featx.export_features", "featx.search", "featx.verify"],
+    ["featx.heads", "featx.models.saved_model", "featx.models.fitting", "featx.models.evaluation", "featx.curation.dataset", "featx.store", "featx.extraction.to_store",
+     "featx.predict", "featx.probe", "featx.export", "featx.views", "featx.curation.selection", "featx.curation.merging",
+     "featx.curation.feature_export.convert", "featx.curation.neighbors", "featx.curation.verification"],
 )  # fmt: skip
 def test_torch_is_imported_by_what_runs_it_alone(module):
     code = f"import sys, {module}; assert 'torch' not in sys.modules"
@@ -474,7 +475,7 @@ def test_torch_is_imported_by_what_runs_it_alone(module):
 
 
 def test_fits_import_no_engine():
-    code = "import sys, featx.fit; assert not {'featx.engines', 'featx.scale'} & set(sys.modules)"
+    code = "import sys, featx.models.fitting; assert not {'featx.engines.selection', 'featx.extraction'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

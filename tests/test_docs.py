@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from conftest import draw, fill
 
 import featx
-from featx.commands import COMMANDS, main
+from featx.cli.group import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -110,7 +110,7 @@ def test_the_page_of_fine_tuning_runs(garden, oxford):
     for line in (
         "extract photos -o views.h5 --views 2 --augment flip",
         "fit views.h5 -o start.featx --head softmax --blocks 5 --C 1",
-        # From a random head, so that another trunk is better than the one it began with.
+        # From a random head, so that another backbone is better than the one it began with.
         "finetune start.featx views.h5 -o tuned.featx --root photos --init random",
     ):
         run_line(*line.split())

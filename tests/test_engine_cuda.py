@@ -1,16 +1,16 @@
-"""CUDA: the fused trunk against the layers that it stands for, anywhere; the engine on a GPU, where there is one."""
+"""CUDA: the fused backbone against the layers that it stands for, anywhere; the engine on a GPU, where there is one."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from featx.engines.cuda import WIDE, FusedTrunk, halve, widen
-from featx.engines.golden import relative_error
+from featx.engines.cuda import WIDE, FusedBackbone, halve, widen
+from featx.engines.reference_check import relative_error
+from featx.engines.torch_backbone import TorchBackbone
 from featx.engines.torch_engine import TorchEngine
-from featx.engines.trunk import Trunk
 from featx.errors import EngineError
-from featx.spec import ExtractSpec
+from featx.spec.extract_spec import ExtractSpec
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 POOLS = ("avg", "max", "gem")
@@ -26,11 +26,11 @@ def channels_last(*shape):
 
 @pytest.mark.parametrize("size", [48, 36, 33])
 @pytest.mark.parametrize("wide", [True, False])
-def test_the_fused_trunk_computes_what_the_trunk_does(oxford, size, wide):
-    trunk = Trunk.from_tensors(oxford.tensors, (1, 3, 4)).eval().to(memory_format=torch.channels_last)
+def test_the_fused_backbone_computes_what_the_backbone_does(oxford, size, wide):
+    backbone = TorchBackbone.from_tensors(oxford.tensors, (1, 3, 4)).eval().to(memory_format=torch.channels_last)
     x = 60 * channels_last(2, 3, size, size)
     with torch.inference_mode():
-        expected, got = trunk(x), FusedTrunk(trunk, wide=wide)(x)
+        expected, got = backbone(x), FusedBackbone(backbone, wide=wide)(x)
     assert list(got) == [1, 3, 4]
     for number, values in expected.items():
         torch.testing.assert_close(got[number], values, rtol=1e-4, atol=1e-4 * float(values.abs().max()))

@@ -12,20 +12,21 @@ from click.testing import CliRunner
 from PIL import Image
 from test_bridge import FEATURES, NAMES, fitted, pictures
 
-from featx.blocks import BLOCKS
-from featx.bridge import from_torch, to_torch
-from featx.commands import main
-from featx.engines.golden import compute_golden
+from featx.backbones.registry import BACKBONES
+from featx.backbones.vgg16 import BLOCKS
+from featx.cli.group import main
+from featx.engines.finetuned import save_finetuned
+from featx.engines.reference_check import compute_golden
 from featx.engines.torch_engine import TorchEngine
 from featx.errors import EngineError, ImageError, SpecError
-from featx.explain import Explainer, draw_explanation, explain, overlay
-from featx.explain.maps import spread, sum_maps
-from featx.heads import HEADS, make_head
 from featx.heads.hidden import HiddenLayer, with_hidden
-from featx.heads.pipelines import from_linear_parts, linear_parts
-from featx.model import Model
-from featx.spec import ExtractSpec
-from featx.weights import TRUNKS, save_beside
+from featx.heads.pipelines import HEADS, from_linear_parts, linear_parts, make_head
+from featx.inspection.explanation.drawing import draw_explanation, overlay
+from featx.inspection.explanation.explainer import Explainer, explain
+from featx.inspection.explanation.maps import spread, sum_maps
+from featx.models.saved_model import Model
+from featx.models.torch_bridge import from_torch, to_torch
+from featx.spec.extract_spec import ExtractSpec
 
 SIZE = 64
 BLOCK_SETS = {"5": (5,), "2": (2,), "3-5": (3, 4, 5), "1-5": (1, 2, 3, 4, 5)}
@@ -48,7 +49,7 @@ def averages(oxford):
 
 def averaged(averages, head, normalize, blocks):
     """A model fitted on some blocks' averages, and these."""
-    spec = ExtractSpec(size=SIZE, blocks=blocks, trunk_digest=TRUNKS["oxford"].digest)
+    spec = ExtractSpec(size=SIZE, blocks=blocks, backbone_digest=BACKBONES["oxford"].digest)
     values, golden = ({name: found[name] for name in spec.widths} for found in averages)
     X = np.hstack(list(values.values()))
     estimator = make_head(head, 1e-3, normalize=normalize).fit(X, NAMES[np.arange(len(X)) % 3])
@@ -77,7 +78,7 @@ def test_maps_and_intercept_add_up_to_the_logit_that_scikit_learn_gives(oxford, 
 
 def test_a_raw_average_head_on_photographs(oxford, flower_paths):
     """The intercept is the head's own, so that nothing but the positions is left to explain."""
-    spec = ExtractSpec(size=96, blocks=(4, 5), trunk_digest=oxford.digest)
+    spec = ExtractSpec(size=96, blocks=(4, 5), backbone_digest=oxford.digest)
     model, _ = fitted(oxford, "softmax", "none", spec=spec)
     _, bias = linear_parts(model.estimator)
     explainer = Explainer(model, weights=oxford)
@@ -193,15 +194,15 @@ def test_grad_cam_is_the_positive_part_of_the_gradients_map(oxford):
 
 
 @pytest.mark.parametrize(("normalize", "method"), [("power", "grad-cam"), ("standard", "cam")])
-def test_a_fine_tuned_trunk_beside_its_model(oxford, tmp_path, normalize, method):
+def test_a_fine_tuned_backbone_beside_its_model(oxford, tmp_path, normalize, method):
     model, _ = fitted(oxford, normalize=normalize)
     module = to_torch(model, oxford)
     with torch.no_grad():
-        module.trunk.features[5].weight += 1e-3
+        module.backbone.features[5].weight += 1e-3
     changed, weights = from_torch(module, model, oxford)
     path = tmp_path / "tuned.featx"
     changed.save(path)
-    save_beside(weights, path)
+    save_finetuned(weights, path)
     explainer = Explainer(dataclasses.replace(changed, path=path))
     assert (explainer.method, explainer.exact) == (method, method == "cam")
     found = explainer(pictures()[0])

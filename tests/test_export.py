@@ -16,21 +16,22 @@ from PIL import Image
 from safetensors import safe_open
 from test_bridge import as_tensor, fitted, pictures
 
-import featx.commands.export
-from featx.bridge import from_torch
-from featx.commands import main
+import featx.cli.export
+from featx.backbones.preprocessings import PREPROCESSINGS
+from featx.cli.group import main
+from featx.engines.finetuned import save_finetuned
 from featx.errors import EngineError, ModelError, SpecError, SpecMismatch
-from featx.export import SUFFIXES, export
-from featx.export.facts import facts_of
-from featx.export.graph import Graph
-from featx.export.onnx_file import OnnxFile
-from featx.export.resizing import Resizer
-from featx.heads import HEADS, make_head
+from featx.exporting.exported_file import SUFFIXES, export
+from featx.exporting.facts import facts_of
+from featx.exporting.onnx_file import OnnxFile
+from featx.exporting.onnx_graph import Graph
+from featx.exporting.onnx_resize import Resizer
 from featx.heads.calibration import Calibration
-from featx.heads.pipelines import MULTILABEL_HEADS
-from featx.images import draw_golden, prepare
-from featx.spec import INTERPOLATIONS, PREPROCESSINGS, RESIZES, ExtractSpec
-from featx.weights import save_beside
+from featx.heads.pipelines import HEADS, MULTILABEL_HEADS, make_head
+from featx.images.preprocessing import prepare
+from featx.images.reference_images import draw_golden
+from featx.models.torch_bridge import from_torch
+from featx.spec.extract_spec import INTERPOLATIONS, RESIZES, ExtractSpec
 
 SHAPES = [(64, 64), (1, 1), (1, 90), (90, 2), (40, 50), (64, 100), (200, 100), (130, 301), (301, 130), (97, 63)]
 """Heights and widths: the input's own, hardly any, enlarged, tall, wide and odd."""
@@ -189,10 +190,10 @@ def test_weights_go_by_torchvisions_names(oxford, tmp_path):
     assert exported.answers == "logits"
     with safe_open(exported.path, framework="numpy") as file:
         names, facts = set(file.keys()), file.metadata()
-        trunk = {f"features.{i}.{part}" for i in (0, 2, 5, 7) for part in ("weight", "bias")}
+        backbone = {f"features.{i}.{part}" for i in (0, 2, 5, 7) for part in ("weight", "bias")}
         others = {"classifier.weight", "classifier.bias", "normalizer.mean", "normalizer.scale"}
-        assert names == trunk | others
-        for name in trunk:
+        assert names == backbone | others
+        for name in backbone:
             assert np.array_equal(file.get_tensor(name), oxford.tensors[name])
         assert np.array_equal(file.get_tensor("classifier.bias"), model.estimator[-1].intercept_.astype(np.float32))
     facts = json.loads(facts["featx"])
@@ -213,22 +214,22 @@ def test_a_program_takes_any_batch(oxford, tmp_path, normalize):
 
 
 @pytest.mark.parametrize("form", SUFFIXES)
-def test_a_fine_tuned_model_is_exported_with_its_own_trunk(oxford, model, tmp_path, form):
-    from featx.model import load_model
+def test_a_fine_tuned_model_is_exported_with_its_own_backbone(oxford, model, tmp_path, form):
+    from featx.models.saved_model import load_model
 
     module = model.to_torch(oxford)
     with torch.no_grad():
-        module.trunk.features[0].bias += 1
+        module.backbone.features[0].bias += 1
     tuned, weights = from_torch(module, model, oxford)
     tuned.save(tmp_path / "tuned.featx")
-    save_beside(weights, tmp_path / "tuned.featx")
+    save_finetuned(weights, tmp_path / "tuned.featx")
     assert export(load_model(tmp_path / "tuned.featx"), tmp_path / "m", form).difference < 1e-4
 
 
 @pytest.mark.parametrize("form", SUFFIXES)
 def test_a_file_that_says_something_else_is_not_left_behind(model, tmp_path, monkeypatch, form):
     # Features of other pictures than those that the file is run on.
-    monkeypatch.setattr("featx.export.draw_golden", lambda: draw_golden()[::-1])
+    monkeypatch.setattr("featx.exporting.exported_file.draw_golden", lambda: draw_golden()[::-1])
     with pytest.raises(EngineError, match=r"of the exported file must be within 0[.]001\d? of featx's, got \d"):
         export(model, tmp_path / "m", form)
     assert list(tmp_path.iterdir()) == []
@@ -267,8 +268,8 @@ def test_without_onnxruntime(model, tmp_path, monkeypatch):
 
 def test_other_weights_are_refused(oxford, model, tmp_path):
     other = {name: values + np.float32(name == "features.0.bias") for name, values in oxford.tensors.items()}
-    file = save_beside(dataclasses.replace(oxford, tensors=other), tmp_path / "other.featx")
-    spec = dataclasses.replace(model.spec, trunk="mine")
+    file = save_finetuned(dataclasses.replace(oxford, tensors=other), tmp_path / "other.featx")
+    spec = dataclasses.replace(model.spec, backbone="mine")
     with pytest.raises(SpecMismatch, match="give the weights that it was fitted with, by --weights"):
         export(dataclasses.replace(model, spec=spec), tmp_path / "m.onnx", weights=file)
 
@@ -290,7 +291,7 @@ def test_the_command(model, tmp_path):
     again = CliRunner().invoke(main, ["export", str(saved)])
     assert again.exit_code == 1
     assert "--overwrite" in again.output
-    assert tuple(SUFFIXES) == featx.commands.export.FORMS
+    assert tuple(SUFFIXES) == featx.cli.export.FORMS
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,14 @@ from conftest import draw, fill
 from PIL import Image
 
 from featx.engines import streaming
-from featx.engines.golden import relative_error
+from featx.engines.reference_check import relative_error
 from featx.errors import ImageError, ListingError, SpecError, SpecMismatch, StoreError, StoreExists
-from featx.extract import _found, extract
-from featx.extract.update import read_parts
+from featx.extraction.to_store import _found, extract
+from featx.extraction.update import read_parts
 from featx.images.loading import load_images
-from featx.spec import ExtractSpec
-from featx.store import PartFolder, Store
+from featx.spec.extract_spec import ExtractSpec
+from featx.store.parts import PartFolder
+from featx.store.reader import Store
 
 SPEC = ExtractSpec(size=32, blocks=(1, 3))
 
@@ -48,14 +49,14 @@ def test_a_folder_becomes_a_store(photos, store, oxford):
         assert opened.paths[:9] == [*(f"blue/{n}.png" for n in range(8)), "green/0.png"]
         assert opened.classes == ["blue", "green", "red"]
         assert opened.labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
-        assert opened.spec.trunk_digest == oxford.digest
+        assert opened.spec.backbone_digest == oxford.digest
         blue = opened.read(["block1_avg"])[:8]
     assert not np.allclose(blue[0], blue[1])
     assert leftovers(store.parent) == []
 
 
 def test_running_again_extracts_nothing(photos, store, monkeypatch):
-    monkeypatch.setattr("featx.extract.make_engine", None)
+    monkeypatch.setattr("featx.extraction.to_store.make_engine", None)
     before, inode = store.read_bytes(), store.stat().st_ino
     assert extract(photos, store, SPEC).extracted == 0
     assert (store.read_bytes(), store.stat().st_ino) == (before, inode)  # nor is anything written
@@ -190,7 +191,7 @@ def test_parts_of_another_spec_are_never_taken(photos, tmp_path, monkeypatch):
     output, other = tmp_path / "photos.h5", dataclasses.replace(SPEC, size=48)
     monkeypatch.setattr(streaming, "PART_ROWS", 8)
     with monkeypatch.context() as patch:
-        patch.setattr("featx.extract.finish", None)
+        patch.setattr("featx.extraction.assembly", None)
         with pytest.raises(TypeError):
             extract(photos, output, SPEC)
     (tmp_path / "photos.h5.parts" / "run.h5").unlink()
@@ -213,7 +214,7 @@ def test_what_failed_before_a_stop_is_tried_again(photos, tmp_path, monkeypatch)
     good = bad.read_bytes()
     bad.write_bytes(b"")
     with monkeypatch.context() as patch:
-        patch.setattr("featx.extract.finish", None)
+        patch.setattr("featx.extraction.assembly", None)
         with pytest.raises(TypeError):
             extract(photos, output, SPEC)
         with pytest.raises(TypeError):  # It fails again, once.
@@ -256,14 +257,14 @@ def test_a_virtual_store_is_made_wherever_its_folder_is(photos, tmp_path, monkey
         assert len(store.read(store.spec.widths)) == 25
 
 
-def test_what_is_overwritten_goes_on_from_no_other_trunk_or_size(photos, tmp_path):
+def test_what_is_overwritten_goes_on_from_no_other_backbone_or_size(photos, tmp_path):
     asked = dataclasses.replace(SPEC, precision="int8")
-    begun = dataclasses.replace(SPEC, trunk_digest="0" * 64, precision="int8", calibration=(150.0,) * 13)
+    begun = dataclasses.replace(SPEC, backbone_digest="0" * 64, precision="int8", calibration=(150.0,) * 13)
     with PartFolder(tmp_path / "photos.h5") as folder:
         folder.start(begun, {name: np.zeros((3, width), np.float32) for name, width in begun.widths.items()})
-        same = dataclasses.replace(asked, trunk_digest="0" * 64)
+        same = dataclasses.replace(asked, backbone_digest="0" * 64)
         assert _found(folder, tmp_path / "photos.h5", same, overwrite=True) == begun
-        for change in ({"size": 64}, {"trunk_digest": "1" * 64}, {"preprocessing": "imagenet1k_v1"}):
+        for change in ({"size": 64}, {"backbone_digest": "1" * 64}, {"preprocessing": "imagenet1k_v1"}):
             other = dataclasses.replace(same, **change)
             assert _found(folder, tmp_path / "photos.h5", other, overwrite=True) is None
             # Without it the run is what is to be gone on from, and refused where it differs.
@@ -464,7 +465,7 @@ def test_names_of_any_kind(tmp_path):
 
 FULL = """
 import resource, signal, sys
-from featx.commands import main
+from featx.cli import main
 from featx.engines import streaming
 streaming.PART_ROWS = 8
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

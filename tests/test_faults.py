@@ -14,10 +14,10 @@ from faults import SIGNALS
 from joblib import Parallel, delayed
 from safetensors.numpy import save_file
 
-from featx.atomic import replacing
 from featx.errors import EngineError, ModelError, StoreError
+from featx.files.atomic import atomic_write
 from featx.heads.parallel import among_processes
-from featx.signals import Stopped, stopping
+from featx.runtime.signals import Stopped, raise_on_signal
 from featx.store.writing import writing
 
 STOPPED = "Stopped. What is finished is kept: run the same command again to go on."
@@ -77,7 +77,7 @@ def test_a_real_disk_that_is_full_is_gone_on_with_once_it_has_room(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_waits_for_hdf5_which_does_not_survive_it(number, tmp_path):
     def write():
-        with stopping(), writing(tmp_path / "a.h5") as file:
+        with raise_on_signal(), writing(tmp_path / "a.h5") as file:
             signal.raise_signal(number)
             file["values"] = range(10_000)
 
@@ -120,7 +120,7 @@ with stopping():
 
 def test_signals_are_handled_as_before_afterwards():
     before = [signal.getsignal(number) for number in SIGNALS.values() if number != signal.SIGKILL]
-    with stopping():
+    with raise_on_signal():
         pass
     assert [signal.getsignal(number) for number in SIGNALS.values() if number != signal.SIGKILL] == before
 
@@ -144,7 +144,7 @@ def test_a_network_disk_that_syncs_no_folders_is_written_all_the_same(number, ra
     monkeypatch.setattr(os, "fsync", fsync)
 
     def write():
-        with replacing(tmp_path / "a", ModelError) as temporary:
+        with atomic_write(tmp_path / "a", ModelError) as temporary:
             temporary.write_text("whole")
 
     if raised:
@@ -160,11 +160,11 @@ def test_a_network_disk_that_syncs_no_folders_is_written_all_the_same(number, ra
 def test_whoever_may_read_a_new_file_may_read_what_is_written(umask, tmp_path):
     before = os.umask(umask)
     try:
-        with replacing(tmp_path / "trunk.safetensors") as temporary:
+        with atomic_write(tmp_path / "backbone.safetensors") as temporary:
             save_file({"a": np.zeros(3, np.float32)}, temporary)
     finally:
         os.umask(before)
-    assert (tmp_path / "trunk.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (tmp_path / "backbone.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no fcntl")
@@ -174,11 +174,11 @@ def test_what_is_synced_can_be_written(tmp_path, monkeypatch):
 
     synced = []
     monkeypatch.setattr(os, "fsync", lambda number: synced.append(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE))
-    with replacing(tmp_path / "file") as temporary:
+    with atomic_write(tmp_path / "file") as temporary:
         temporary.write_text("whole")
     assert synced == [os.O_RDWR, os.O_RDONLY]  # the file and its folder
 
 
 def test_errors_of_featx_keep_their_words(tmp_path):
-    with pytest.raises(StoreError, match=r"^its own words$"), replacing(tmp_path / "a", ModelError):
+    with pytest.raises(StoreError, match=r"^its own words$"), atomic_write(tmp_path / "a", ModelError):
         raise StoreError("its own words")

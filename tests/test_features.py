@@ -13,10 +13,10 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 
 from featx import BlockNormalizer, VGG16Features
+from featx.curation.dataset import load_features
 from featx.errors import DataError, ImageError, SpecError, SpecMismatch
-from featx.features import _shared_engine
-from featx.load import load_features
-from featx.store import Store
+from featx.models.transformer import _shared_engine
+from featx.store.reader import Store
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +88,10 @@ def test_parameters_are_checked_by_fit_not_before(paths):
         transformer.fit(paths)
 
 
-def test_the_spec_is_that_of_the_trunk(paths):
-    spec = VGG16Features(trunk="imagenet1k_v1").fit(paths).spec_
-    assert (spec.trunk, spec.preprocessing) == ("imagenet1k_v1", "imagenet1k_v1")
-    assert VGG16Features().fit(paths).spec_.trunk_digest.startswith("25d244c5")
+def test_the_spec_is_that_of_the_backbone(paths):
+    spec = VGG16Features(backbone="imagenet1k_v1").fit(paths).spec_
+    assert (spec.backbone, spec.preprocessing) == ("imagenet1k_v1", "imagenet1k_v1")
+    assert VGG16Features().fit(paths).spec_.backbone_digest.startswith("25d244c5")
 
 
 def test_pools_come_as_a_text_too(paths):
@@ -115,7 +115,7 @@ def test_it_loads_nothing_until_it_transforms(paths):
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino", "ncnn"])
-def test_threads_may_share_a_trunk(paths, engine):
+def test_threads_may_share_a_backbone(paths, engine):
     transformer = VGG16Features(blocks=(1,), size=32, engine=engine).fit(paths)
     alone = transformer.transform(paths)
     with ThreadPoolExecutor(4) as pool:
@@ -123,7 +123,7 @@ def test_threads_may_share_a_trunk(paths, engine):
             np.testing.assert_array_equal(found, alone)
 
 
-def test_equal_transformers_share_one_trunk(paths):
+def test_equal_transformers_share_one_backbone(paths):
     _shared_engine.cache_clear()
     for _ in range(2):
         VGG16Features(blocks=(1,), size=32).transform(paths[:1])
@@ -156,7 +156,7 @@ def test_a_pipeline_cross_validates(paths, labels):
 
 
 def test_a_grid_search_over_blocks_extracts_once(paths, labels, tmp_path, monkeypatch):
-    import featx.extract as extraction
+    from featx.extraction import to_store as extraction
 
     engines = []
     make = extraction.make_engine

@@ -1,10 +1,10 @@
 import pytest
 from click.testing import CliRunner
 
-from featx.commands import main
+from featx.cli.group import main
+from featx.drawing.figures import make_figure, save_figure
 from featx.errors import ImageError
-from featx.figure import make_figure, save_figure
-from featx.finetune.log import Log
+from featx.finetuning.training_log import Log
 
 
 @pytest.mark.parametrize("command", [["probe"], ["advise"]])
@@ -18,7 +18,7 @@ def test_a_plot_of_unknown_format_is_refused_before_the_work(command, tmp_path):
 
 def test_curves_of_unknown_format_are_refused(tmp_path):
     (tmp_path / "a.finetune").mkdir()
-    Log(tmp_path / "a.finetune").add(epoch=0, stage="trunk", val_accuracy=0.5)
+    Log(tmp_path / "a.finetune").add(epoch=0, stage="backbone", val_accuracy=0.5)
     result = CliRunner().invoke(main, ["curves", str(tmp_path / "a.finetune"), "-o", str(tmp_path / "curves.xyz")])
     assert result.exit_code == 1
     assert "name of a plot must end in one of ." in result.output

@@ -15,31 +15,31 @@ from click.testing import CliRunner
 from conftest import fill
 from sklearn.exceptions import NotFittedError
 
-from featx.bridge import from_torch, to_torch
-from featx.commands import main
-from featx.commands.finetune import command
-from featx.engines import make_engine
+from featx.cli.finetune import command
+from featx.cli.group import main
+from featx.engines.finetuned import load_backbone_for
+from featx.engines.selection import make_engine
 from featx.engines.winograd import WinogradConv2d
 from featx.errors import DataError, EngineError, FeatxError, ModelError, SpecError, SpecMismatch
-from featx.evaluate import evaluate
-from featx.export import export
-from featx.extract import extract
-from featx.finetune import Recipe, finetune
-from featx.finetune.boundary import Boundary, boundary_shape
-from featx.finetune.layers import make_layers
-from featx.finetune.log import Log, draw_curves, read_logs
-from featx.finetune.recipe import OPTIONS, first_trained, frozen_block
-from featx.finetune.start import head_of, logit_scale, make_module, read_data
-from featx.finetune.tail import Tail
-from featx.finetune.training import Rows, Score, Stage
-from featx.fit import fit
+from featx.exporting.exported_file import export
+from featx.extraction.to_store import extract
+from featx.finetuning.activation_cache import Boundary, boundary_shape
+from featx.finetuning.finetuned_model import finetune
+from featx.finetuning.head_layers import make_layers
+from featx.finetuning.recipe import OPTIONS, Recipe, first_trained, frozen_block
+from featx.finetuning.stage import Rows, Score, Stage
+from featx.finetuning.starting_point import head_of, logit_scale, make_module, read_data
+from featx.finetuning.trainable_layers import Tail
+from featx.finetuning.training_log import Log, draw_curves, read_logs
 from featx.heads.hidden import HiddenLayer
 from featx.images.loading import load_file
-from featx.model import load_model
-from featx.predict import predict
-from featx.spec import ExtractSpec
-from featx.store import Store
-from featx.weights import load_for
+from featx.models.evaluation import evaluate
+from featx.models.fitting import fit
+from featx.models.prediction import predict
+from featx.models.saved_model import load_model
+from featx.models.torch_bridge import from_torch, to_torch
+from featx.spec.extract_spec import ExtractSpec
+from featx.store.reader import Store
 
 SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), views=3, augment="flip,translate=0.1")
 FAST = Recipe(epochs=2, batch_size=8, learning_rate=1e-3, val_size=0.25)
@@ -80,7 +80,7 @@ def test_limits_of_images_are_those_of_the_extraction(place, tmp_path):
     assert CliRunner().invoke(main, command).exit_code == 0
 
 
-def test_a_tuned_model_is_a_model_with_its_trunk_beside_it(place, model, tmp_path):
+def test_a_tuned_model_is_a_model_with_its_backbone_beside_it(place, model, tmp_path):
     report = tune(place, model, tmp_path / "tuned.featx")
     assert report.val_best >= report.val_start
     tuned = load_model(tmp_path / "tuned.featx")
@@ -89,21 +89,23 @@ def test_a_tuned_model_is_a_model_with_its_trunk_beside_it(place, model, tmp_pat
     assert found[0].classes == ("red",)
     with (tmp_path / "tuned.featx.finetune" / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["stage"], row["epoch"]) for row in rows] == [("trunk", "0"), ("trunk", "1"), ("trunk", "2")]
+    assert [(row["stage"], row["epoch"]) for row in rows] == [("backbone", "0"), ("backbone", "1"), ("backbone", "2")]
     assert [row["epoch"] for row in read_log(tmp_path / "tuned.featx")] == [0, 1, 2]
     # A cosine from the recipe's rate to zero, of which each epoch logs where it began.
     assert [float(row["learning_rate"]) for row in rows[1:]] == pytest.approx([1e-3, 5e-4])
-    assert float(rows[1]["trunk_learning_rate"]) == pytest.approx(float(rows[1]["learning_rate"]) / 100)
+    assert float(rows[1]["backbone_learning_rate"]) == pytest.approx(float(rows[1]["learning_rate"]) / 100)
 
 
-def test_a_tuned_model_is_scored_on_images_that_go_through_its_trunk(place, model, tmp_path):
+def test_a_tuned_model_is_scored_on_images_that_go_through_its_backbone(place, model, tmp_path):
     tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, learning_rate=1e-2))
     tuned = load_model(tmp_path / "tuned.featx")
-    with pytest.raises(SpecMismatch, match=r"the options of the model, --trunk finetuned and its --weights among them"):
+    with pytest.raises(
+        SpecMismatch, match=r"the options of the model, --backbone finetuned and its --weights among them"
+    ):
         evaluate(tuned, place / "photos.h5")
     fill(tmp_path / "photos", each=2, first=900)
-    spec = dataclasses.replace(SPEC.plain, trunk="finetuned")
-    extract(tmp_path / "photos", tmp_path / "tuned.h5", spec, weights=tmp_path / "tuned.trunk.safetensors")
+    spec = dataclasses.replace(SPEC.plain, backbone="finetuned")
+    extract(tmp_path / "photos", tmp_path / "tuned.h5", spec, weights=tmp_path / "tuned.backbone.safetensors")
     found = predict(tuned, [tmp_path / "photos"])
     accuracy = np.mean([p.path.split("/")[-2] == p.classes[0] for p in found])
     assert evaluate(tuned, tmp_path / "tuned.h5")["accuracy"] == accuracy
@@ -176,7 +178,7 @@ def test_the_tail_gives_what_the_whole_gives(place, model, tmp_path, oxford, unf
     np.testing.assert_allclose(logits.numpy(), expected, atol=5e-3)
     loss = tail(x if x.dtype == torch.uint8 else x.float(), torch.from_numpy(data.val.features)).square().sum()
     loss.backward()
-    for number, layer in enumerate(module.trunk.features):
+    for number, layer in enumerate(module.backbone.features):
         if isinstance(layer, torch.nn.Conv2d):
             assert (layer.weight.grad is not None) == (number >= tail.first)
 
@@ -185,7 +187,7 @@ def test_unless_it_gets_better_the_model_is_the_one_it_was(place, model, tmp_pat
     monkeypatch.setattr(Score, "better_than", lambda self, other: False)
     report = tune(place, model, tmp_path / "tuned.featx")
     tuned = load_model(tmp_path / "tuned.featx")
-    assert (report.trunk, report.epochs) == ("", {"trunk": 0})
+    assert (report.backbone, report.epochs) == ("", {"backbone": 0})
     assert tuned.spec == model.spec
     np.testing.assert_array_equal(tuned.estimator[-1].coef_, model.estimator[-1].coef_)
 
@@ -202,13 +204,13 @@ def test_what_no_random_start_betters_is_reported_as_it_is(place, model, tmp_pat
     assert read_log(tmp_path / "tuned.featx")[0]["val_accuracy"] < report.val_start
 
 
-def test_models_of_like_names_keep_their_trunks(place, model, tmp_path):
+def test_models_of_like_names_keep_their_backbones(place, model, tmp_path):
     for name in ("run.1", "run.2"):
         tune(place, model, tmp_path / name, dataclasses.replace(FAST, epochs=1, learning_rate=1e-2))
     for name in ("run.1", "run.2"):
-        assert load_for(load_model(tmp_path / name).spec, None, tmp_path / name).name == "finetuned"
-    (tmp_path / "other.trunk.safetensors").write_bytes(b"another model's")
-    with pytest.raises(ModelError, match=r"other\.trunk\.safetensors is there already"):
+        assert load_backbone_for(load_model(tmp_path / name).spec, None, tmp_path / name).name == "finetuned"
+    (tmp_path / "other.backbone.safetensors").write_bytes(b"another model's")
+    with pytest.raises(ModelError, match=r"other\.backbone\.safetensors is there already"):
         tune(place, model, tmp_path / "other.featx")
 
 
@@ -266,7 +268,7 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights(place, model, tmp_pat
     tune(place, model, tmp_path / "stopped.featx", recipe)
     whole, stopped = (tmp_path / name for name in ("whole.featx", "stopped.featx"))
     assert whole.read_bytes() == stopped.read_bytes()
-    beside = [path.with_name(path.stem + ".trunk.safetensors") for path in (whole, stopped)]
+    beside = [path.with_name(path.stem + ".backbone.safetensors") for path in (whole, stopped)]
     assert [path.exists() for path in beside] == [True, True]
     assert beside[0].read_bytes() == beside[1].read_bytes()
     logs = [[{**row, "seconds": 0} for row in read_log(path)] for path in (whole, stopped)]
@@ -298,7 +300,7 @@ def test_another_recipe_does_not_go_on_from_a_stopped_run(place, model, tmp_path
         with pytest.raises(Stop):
             tune(place, model, output, dataclasses.replace(FAST, epochs=1, learning_rate=3e-3))
     folder = tmp_path / "tuned.featx.finetune"
-    assert {path.name for path in folder.iterdir()} >= {"trunk.pt", "run", "log.csv"}
+    assert {path.name for path in folder.iterdir()} >= {"backbone.pt", "run", "log.csv"}
     assert list(folder.glob("*.boundary"))
     tune(place, model, output, dataclasses.replace(FAST, epochs=1))
     assert [(row["epoch"], row["learning_rate"]) for row in read_log(output)] == [(0, None), (1, FAST.learning_rate)]
@@ -355,7 +357,7 @@ def test_a_share_that_cannot_be_held_out_is_told_by_its_option(place, model, tmp
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_cpu_trains_by_winograd_in_memory_that_is_kept(place, model, tmp_path, monkeypatch, mixed):
-    monkeypatch.setattr("featx.finetune.placement.winograd_pays", lambda: True)
+    monkeypatch.setattr("featx.finetuning.placement.winograd_pays", lambda: True)
     monkeypatch.setattr("featx.engines.winograd.MOST_COVERED", 4)
     seen, entered, run = [], [], Stage.run
 
@@ -369,7 +371,7 @@ def test_a_cpu_trains_by_winograd_in_memory_that_is_kept(place, model, tmp_path,
         yield
 
     monkeypatch.setattr(Stage, "run", watched)
-    monkeypatch.setattr("featx.finetune.run.keeping_memory", keeping)
+    monkeypatch.setattr("featx.finetuning.resumable_run.keeping_memory", keeping)
     report = tune(place, model, tmp_path / "tuned.featx", mixed=mixed)
     assert [count > 0 for count in seen] == [not mixed]
     assert entered == [True]
@@ -385,17 +387,17 @@ def test_a_stopped_run_goes_on_as_mixed_as_it_began(place, model, tmp_path, monk
 
     monkeypatch.setattr(Stage, "run", watched)
     for pays, mixed in ((True, None), (False, None), (False, False)):
-        monkeypatch.setattr("featx.finetune.placement.bf16_pays", lambda pays=pays: pays)
+        monkeypatch.setattr("featx.finetuning.placement.bf16_pays", lambda pays=pays: pays)
         with pytest.raises(Stop):
             tune(place, model, tmp_path / "tuned.featx", mixed=mixed, device="cpu")
     assert seen == [True, True, False]
 
 
-def test_the_trunk_alone_is_mixed(place, model, oxford):
+def test_the_backbone_alone_is_mixed(place, model, oxford):
     module = make_module(model, oxford, 1.0, FAST)
     tail = Tail(module, first_trained("block5"), mixed=True).eval()
     kinds = []
-    tail.module.trunk.features[24].register_forward_hook(lambda layer, inputs, output: kinds.append(output.dtype))
+    tail.module.backbone.features[24].register_forward_hook(lambda layer, inputs, output: kinds.append(output.dtype))
     tail.module.head.register_forward_hook(lambda layer, inputs, output: kinds.append(output.dtype))
     features = torch.zeros(2, sum(model.spec.widths.values()))
     tail(torch.zeros(2, *boundary_shape(model.spec, tail.boundary)), features)
@@ -407,7 +409,7 @@ def test_a_refit_validates_the_same_rows(place, model, tmp_path):
     for refit in (False, True):
         output = tmp_path / f"{refit}.featx"
         tune(place, model, output, dataclasses.replace(FAST, refit=refit))
-        logs.append([row for row in read_log(output) if row["stage"] == "trunk"])
+        logs.append([row for row in read_log(output) if row["stage"] == "backbone"])
     assert len(logs[0]) == len(logs[1]) == 1 + FAST.epochs
     for ours, theirs in zip(*logs, strict=True):
         # But for rounding: an engine may take images by themselves in another way than among others.
@@ -417,14 +419,14 @@ def test_a_refit_validates_the_same_rows(place, model, tmp_path):
 def test_refit_trains_on_all_images_as_long(place, model, tmp_path, monkeypatch):
     monkeypatch.setattr(Score, "better_than", lambda self, other: True)
     report = tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, refit=True, head_epochs=1))
-    assert report.epochs == {"head": 1, "trunk": 2}
+    assert report.epochs == {"head": 1, "backbone": 2}
     rows = read_log(tmp_path / "tuned.featx")
     # Nothing is held out there, so that there is nothing to validate on, and no point of a curve.
-    refitted = [(row["epoch"], row["val_accuracy"]) for row in rows if row["stage"] == "refit-trunk"]
+    refitted = [(row["epoch"], row["val_accuracy"]) for row in rows if row["stage"] == "refit-backbone"]
     assert refitted == [(1, None), (2, None)]
     ((name, drawn),) = read_logs([f"{tmp_path}/tuned.featx.finetune/"]).items()
-    assert (name, [row["stage"] for row in drawn]) == ("tuned.featx", 2 * ["head"] + 3 * ["trunk"])
-    assert load_model(tmp_path / "tuned.featx").spec.trunk == "finetuned"
+    assert (name, [row["stage"] for row in drawn]) == ("tuned.featx", 2 * ["head"] + 3 * ["backbone"])
+    assert load_model(tmp_path / "tuned.featx").spec.backbone == "finetuned"
 
 
 def test_a_schedule_runs_over_the_epochs_that_are_trained(tmp_path):
@@ -459,7 +461,7 @@ def test_from_scratch_begins_at_random(place, model, tmp_path, oxford):
     recipe = dataclasses.replace(FAST, epochs=1, from_scratch=True, init="random", batch_size=16)
     module = make_module(model, oxford, 1.0, recipe)
     known = to_torch(model, oxford)
-    assert not torch.equal(module.trunk.features[0].weight, known.trunk.features[0].weight)
+    assert not torch.equal(module.backbone.features[0].weight, known.backbone.features[0].weight)
     assert not torch.equal(module.head.weight, known.head.weight)
     assert tune(place, model, tmp_path / "tuned.featx", recipe).val_start < 1
     assert dataclasses.replace(recipe, init="head") == recipe
@@ -477,8 +479,8 @@ def test_from_scratch_begins_at_random(place, model, tmp_path, oxford):
         ({"schedule": "step"}, "--schedule of finetune must be one of cosine, constant, got 'step'"),
         ({"unfreeze": "block6"}, "--unfreeze of finetune must be block1 to block5, layers=1 to layers=13, all or none"),
         ({"unfreeze": "layers=14"}, "got 'layers=14'"),
-        ({"from_scratch": True, "epochs": 0}, "--from-scratch of finetune trains trunk and head together: give --"),
-        ({"from_scratch": True, "head_epochs": 1}, "--from-scratch of finetune trains trunk and head together"),
+        ({"from_scratch": True, "epochs": 0}, "--from-scratch of finetune trains backbone and head together: give --"),
+        ({"from_scratch": True, "head_epochs": 1}, "--from-scratch of finetune trains backbone and head together"),
     ],
 )
 def test_a_recipe_out_of_range_is_named(values, message):
@@ -529,7 +531,9 @@ def test_what_cannot_be_tuned_says_so(place, model, tmp_path):
         finetune(model, place / "photos.h5", tmp_path / "gone.featx", recipe, root=tmp_path)
 
 
-@pytest.mark.parametrize("recipe", [FAST, dataclasses.replace(FAST, head_epochs=2)], ids=["trunk", "head and trunk"])
+@pytest.mark.parametrize(
+    "recipe", [FAST, dataclasses.replace(FAST, head_epochs=2)], ids=["backbone", "head and backbone"]
+)
 def test_a_model_that_ends_before_what_is_to_be_trained_says_so(place, tmp_path, recipe):
     early = fit(place / "photos.h5", head="softmax", blocks=(3, 4), C=1.0)
     with pytest.raises(
@@ -568,7 +572,7 @@ def test_curves_are_drawn(tmp_path, monkeypatch):
         folder = tmp_path / f"{name}.finetune"
         folder.mkdir()
         log = Log(folder)
-        for stage in ("head", "trunk"):
+        for stage in ("head", "backbone"):
             for epoch, value in enumerate((0.1, 0.5, 0.9)):
                 log.add(epoch=epoch, stage=stage, val_accuracy=value)
     runs = [str(tmp_path / "transferred.finetune"), str(tmp_path / "scratch.finetune")]
@@ -597,7 +601,7 @@ def test_a_hidden_layer_is_saved_with_the_model(place, tmp_path, names, oxford):
     assert [name for name, _ in tuned.estimator.steps] == ["normalizer", "hidden", "head"]
     paths = [str(photos / "red" / "0.png"), str(photos / "blue" / "3.png")]
     pixels = np.stack([load_file(photos / path, tuned.spec).pixels for path in paths])
-    weights = load_for(tuned.spec, None, tuned.path)
+    weights = load_backbone_for(tuned.spec, None, tuned.path)
     with torch.no_grad():
         logits = tuned.to_torch()(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
     features = make_engine(weights, tuned.spec, "cpu", engine="torch")(pixels)
@@ -606,7 +610,7 @@ def test_a_hidden_layer_is_saved_with_the_model(place, tmp_path, names, oxford):
     again, _ = from_torch(tuned.to_torch(), tuned)
     np.testing.assert_allclose(again.decision(np.hstack(list(features.values()))), decisions, atol=1e-6)
     assert export(tuned, tmp_path / "tuned.onnx").difference < 1e-3
-    with pytest.raises(DataError, match=r"torch has trained the head and trunk of this model; fit it anew"):
+    with pytest.raises(DataError, match=r"torch has trained the head and backbone of this model; fit it anew"):
         finetune(tuned, tmp_path / "photos.h5", tmp_path / "more.featx", recipe, root=photos)
 
 

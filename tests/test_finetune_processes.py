@@ -10,16 +10,16 @@ import torch
 from conftest import draw
 from torch import distributed
 
-from featx.extract import extract
-from featx.finetune.processes import is_first, joined, of_first, own_device, own_rows, spread, total, wait
-from featx.fit import fit
-from featx.model import load_model
-from featx.spec import ExtractSpec
-from featx.weights import load_for
+from featx.engines.finetuned import load_backbone_for
+from featx.extraction.to_store import extract
+from featx.finetuning.distributed import is_first, joined, of_first, own_device, own_rows, spread, total, wait
+from featx.models.fitting import fit
+from featx.models.saved_model import load_model
+from featx.spec.extract_spec import ExtractSpec
 
 # Nine images to train on, in batches of four: the last batch has one row for two processes. In float32, since bfloat16
 # rounds halves of a batch otherwise than the whole.
-OPTIONS = ("--epochs", "2", "--head-epochs", "1", "--batch-size", "4", "--lr", "1e-3", "--trunk-factor", "0.5",
+OPTIONS = ("--epochs", "2", "--head-epochs", "1", "--batch-size", "4", "--lr", "1e-3", "--backbone-lr-scale", "0.5",
            "--device", "cpu", "--engine", "torch", "--val-size", "0.25", "--refit", "--average", "0.5",
            "--no-mixed")  # fmt: skip
 
@@ -49,8 +49,13 @@ def tune(place, output, *launcher):
 def test_two_processes_train_as_one_does(place, oxford):
     one, one_log = tune(place, "one.featx")
     two, two_log = tune(place, "two.featx", "-m", "torch.distributed.run", "--nproc-per-node", "2")
-    assert one["trunk"]
-    assert two == {**one, "model": "two.featx", "trunk": "two.trunk.safetensors", "log": "two.featx.finetune/log.csv"}
+    assert one["backbone"]
+    assert two == {
+        **one,
+        "model": "two.featx",
+        "backbone": "two.backbone.safetensors",
+        "log": "two.featx.finetune/log.csv",
+    }
     assert len(two_log) == len(one_log)
     for row, other in zip(one_log, two_log, strict=True):
         assert {k: v for k, v in row.items() if not isinstance(v, float)} == {
@@ -60,11 +65,11 @@ def test_two_processes_train_as_one_does(place, oxford):
             if isinstance(value, float):
                 assert other[name] == pytest.approx(value, abs=1e-4), (row, name)
     models = [load_model(place / f"{name}.featx") for name in ("one", "two")]
-    trunks = [load_for(model.spec, model=model.path).tensors for model in models]
+    backbones = [load_backbone_for(model.spec, model=model.path).tensors for model in models]
     # Adam makes a whole step of a gradient that is nothing but rounding: single weights differ, all together do not.
     for name in ("features.24.weight", "features.28.weight", "features.28.bias"):
-        moved = np.abs(trunks[0][name] - oxford.tensors[name]).mean()
-        assert 0 < np.abs(trunks[1][name] - trunks[0][name]).mean() < moved / 10
+        moved = np.abs(backbones[0][name] - oxford.tensors[name]).mean()
+        assert 0 < np.abs(backbones[1][name] - backbones[0][name]).mean() < moved / 10
     rows = np.random.default_rng(0).random((4, 512), np.float32)
     np.testing.assert_allclose(models[1].decision(rows), models[0].decision(rows), atol=1e-3)
 
@@ -72,7 +77,7 @@ def test_two_processes_train_as_one_does(place, oxford):
 def test_processes_decide_by_the_validation_of_the_first(place):
     """The second finds every epoch worse, and would otherwise refit none."""
     code = (
-        "import os, runpy, sys; from featx.finetune.training import Score, Stage\n"
+        "import os, runpy, sys; from featx.finetuning.stage import Score, Stage\n"
         "logits = Stage._logits\n"
         "def other(self, model, inputs, labels):\n"
         "    scores, labels = logits(self, model, inputs, labels)\n"

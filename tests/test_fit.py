@@ -7,20 +7,21 @@ from conftest import SPEC, draw, fill
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.svm import LinearSVC
 
+from featx.curation.dataset import load_features
 from featx.errors import DataError, ModelError, SpecError
-from featx.evaluate import decide, evaluate
-from featx.extract import extract
-from featx.fit import MAX_C, block_runs, fit
-from featx.fit.training import read_training
-from featx.heads import HEADS, BlockNormalizer, linear_parts, make_head
+from featx.extraction.to_store import extract
 from featx.heads.folds import make_folds
-from featx.heads.nested import nested
-from featx.heads.refit import refit
-from featx.heads.rows import fingerprint, holdout
-from featx.load import load_features
-from featx.model import load_model
-from featx.predict import predict
-from featx.store import Store
+from featx.heads.image_ids import fingerprint, holdout
+from featx.heads.nested_cv import nested
+from featx.heads.normalizer import BlockNormalizer
+from featx.heads.pipelines import HEADS, linear_parts, make_head
+from featx.heads.refitting import refit
+from featx.models.evaluation import decide, evaluate
+from featx.models.fitting import MAX_C, block_runs, fit
+from featx.models.prediction import predict
+from featx.models.saved_model import load_model
+from featx.models.training_rows import read_training
+from featx.store.reader import Store
 
 
 def test_the_model_is_what_sklearn_fits(shared_store):
@@ -64,7 +65,7 @@ def test_a_model_is_not_overwritten_unless_asked(shared_store, tmp_path):
 
 
 def test_a_model_without_a_folder_is_told_before_the_search(shared_store, tmp_path, monkeypatch):
-    monkeypatch.setattr("featx.fit.search", None)
+    monkeypatch.setattr("featx.models.fitting.search", None)
     with pytest.raises(ModelError, match=r"none/a\.featx cannot be written: there is no folder .*none; make it first"):
         fit(shared_store, tmp_path / "none" / "a.featx")
 
@@ -278,7 +279,7 @@ def test_the_nested_estimate_is_that_of_the_rows_and_is_kept(shared_store, tmp_p
 
 
 def test_what_is_too_few_for_the_nested_estimate_is_told_before_the_search(shared_store, monkeypatch):
-    monkeypatch.setattr("featx.fit.search", None)
+    monkeypatch.setattr("featx.models.fitting.search", None)
     with pytest.raises(
         DataError, match=r"in what nested leaves for training, class \w+ has 10 different images, too few"
     ):

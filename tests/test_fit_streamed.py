@@ -7,18 +7,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from featx.commands import main
+from featx.cli.group import main
 from featx.errors import DataError, ModelError, StoreError
-from featx.evaluate import evaluate
-from featx.fit import fit, streamed
-from featx.heads import make_head
-from featx.model import Model, load_model
-from featx.report import report
-from featx.spec import ExtractSpec
-from featx.store import RowTable, Store, assemble
+from featx.heads.pipelines import make_head
+from featx.inspection.html_report.writer import report
+from featx.models import streamed_fit as streamed
+from featx.models.evaluation import evaluate
+from featx.models.fitting import fit
+from featx.models.saved_model import Model, load_model
+from featx.spec.extract_spec import ExtractSpec
+from featx.store.assembly import RowTable, assemble
 from featx.store.parts import Part, PartFolder
+from featx.store.reader import Store
 
-SPEC = ExtractSpec(blocks=(1, 2), trunk_digest="0" * 64)
+SPEC = ExtractSpec(blocks=(1, 2), backbone_digest="0" * 64)
 ROWS = 400
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from featx.errors import StoreError, WeightsError
-from featx.hdf5 import open_contained
-from featx.limits import CHUNK
+from featx.files.limits import CHUNK
+from featx.files.untrusted_hdf5 import open_untrusted
 
 Fill = Callable[[h5py.File], object]
 
@@ -95,7 +95,7 @@ def test_what_leads_out_or_claims_too_much_is_refused(tmp_path: Path, fill: Fill
     (folder / "linked.h5").symlink_to(tmp_path / "outside.h5")
     made(folder / "parts" / "bad.h5", external_link)
     with pytest.raises(StoreError, match=message):
-        open_contained(made(folder / "bad.h5", fill), StoreError)
+        open_untrusted(made(folder / "bad.h5", fill), StoreError)
 
 
 def test_what_holds_its_data_opens(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_what_holds_its_data_opens(tmp_path: Path) -> None:
         file.create_dataset("empty", data=h5py.Empty("f4"))
         file["one"] = 1.0
 
-    with open_contained(made(tmp_path / "good.h5", fill), StoreError) as file:
+    with open_untrusted(made(tmp_path / "good.h5", fill), StoreError) as file:
         assert file["a/x"][-1] == 9999
 
 
@@ -122,7 +122,7 @@ def test_a_virtual_dataset_of_files_below_opens_and_so_does_one_of_its_own_file(
         layout[:] = h5py.VirtualSource(file["x"])
         file.create_virtual_dataset("own", layout)
 
-    with open_contained(made(tmp_path / "good.h5", fill), StoreError) as file:
+    with open_untrusted(made(tmp_path / "good.h5", fill), StoreError) as file:
         assert file["v"][:].tolist() == file["own"][:].tolist() == list(range(10))
 
 
@@ -131,7 +131,7 @@ def test_a_file_in_memory_has_no_folder() -> None:
     with h5py.File(content, "w") as file:
         of("one.h5")(file)
     with pytest.raises(WeightsError, match=r"v of member of a\.keras must be made of files in its own folder"):
-        open_contained(content, WeightsError, "member of a.keras")
+        open_untrusted(content, WeightsError, "member of a.keras")
 
 
 def test_sources_are_those_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_sources_are_those_beside_the_file_that_a_link_leads_to(tmp_path: Path) 
     made(tmp_path / "real" / "b.h5", numbers)
     made(tmp_path / "other" / "b.h5", lambda file: file.create_dataset("x", data=np.full(10, 7)))
     (tmp_path / "other" / "a.h5").symlink_to(tmp_path / "real" / "a.h5")
-    with open_contained(tmp_path / "other" / "a.h5", StoreError) as file:
+    with open_untrusted(tmp_path / "other" / "a.h5", StoreError) as file:
         np.testing.assert_array_equal(file["v"][:], np.arange(10))
 
 
@@ -149,11 +149,11 @@ def test_a_source_whose_name_is_no_text_is_no_way_out(tmp_path: Path) -> None:
         stored.set_virtual(space, b"/elsewhere/\xff.h5", b"x", space)
         h5py.h5d.create(file.id, b"v", h5py.h5t.NATIVE_INT64, space, stored)
     with pytest.raises((StoreError, UnicodeDecodeError)):
-        open_contained(tmp_path / "a.h5", StoreError)
+        open_untrusted(tmp_path / "a.h5", StoreError)
 
 
 def test_a_source_has_no_sources_itself(tmp_path: Path) -> None:
     made(tmp_path / "y.h5", numbers)
     made(tmp_path / "parts" / "nested.h5", of("y.h5"))
     with pytest.raises(StoreError, match=r"own folder, got 'y\.h5'; do not use it"):
-        open_contained(made(tmp_path / "top.h5", of("parts/nested.h5")), StoreError)
+        open_untrusted(made(tmp_path / "top.h5", of("parts/nested.h5")), StoreError)

@@ -13,16 +13,17 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from featx.errors import DataError, SpecError
-from featx.heads import format_report, from_linear_parts, linear_parts, make_head
-from featx.heads.deal import deal
 from featx.heads.folds import make_folds
+from featx.heads.head_search import search
+from featx.heads.image_ids import holdout
+from featx.heads.metrics import format_report
 from featx.heads.multilabel import average_precision, multilabel_report
-from featx.heads.nested import nested
-from featx.heads.pipelines import MULTILABEL_HEADS, is_multilabel
-from featx.heads.refit import refit
-from featx.heads.rows import holdout
-from featx.heads.search import search
-from featx.heads.solver import fit_batch, row_weights
+from featx.heads.nested_cv import nested
+from featx.heads.pipelines import MULTILABEL_HEADS, from_linear_parts, is_multilabel, linear_parts, make_head
+from featx.heads.refitting import refit
+from featx.heads.solver.batch import fit_batch
+from featx.heads.solver.row_weights import row_weights
+from featx.heads.stratification import stratify_multilabel
 
 FEATURES = {"block1_avg": (0, 4), "block2_avg": (4, 12)}
 
@@ -154,10 +155,10 @@ def test_groups_stay_whole_and_labels_in_proportion(splits, seed, views):
 def test_dealing_is_of_the_seed_and_takes_rows_without_labels():
     members = np.zeros((40, 2), bool)
     members[:10, 0] = members[5:15, 1] = True
-    part = deal(members, (0.75, 0.25), 3)
+    part = stratify_multilabel(members, (0.75, 0.25), 3)
     assert np.bincount(part).tolist() == [30, 10]
-    np.testing.assert_array_equal(part, deal(members, (0.75, 0.25), 3))
-    assert not np.array_equal(part, deal(members, (0.75, 0.25), 4))
+    np.testing.assert_array_equal(part, stratify_multilabel(members, (0.75, 0.25), 3))
+    assert not np.array_equal(part, stratify_multilabel(members, (0.75, 0.25), 4))
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,12 @@ import torch
 from click.testing import CliRunner
 from conftest import draw
 
-from featx.commands import main
-from featx.engines import make_engine
-from featx.engines.golden import compute_golden
-from featx.spec import ExtractSpec
-from featx.store import PartFolder
-from featx.weights import TrunkWeights
+from featx.backbones.registry import BackboneWeights
+from featx.cli.group import main
+from featx.engines.reference_check import compute_golden
+from featx.engines.selection import make_engine
+from featx.spec.extract_spec import ExtractSpec
+from featx.store.parts import PartFolder
 
 PEAK_MB = 700
 """How much a refusal may add to what this process has: a bomb here would add gigabytes."""
@@ -125,8 +125,8 @@ def test_a_store_with_a_column_in_another_file(store: Path) -> None:
     refused(r"rows/label of stranger\.h5 must be in the file itself", "fit", "stranger.h5", "-o", "m.featx")
 
 
-def test_a_part_with_a_link_is_no_part(folder: Path, shared_photos: Path, oxford: TrunkWeights) -> None:
-    spec = ExtractSpec(size=32).with_trunk(oxford.name, oxford.digest, oxford.preprocessing)
+def test_a_part_with_a_link_is_no_part(folder: Path, shared_photos: Path, oxford: BackboneWeights) -> None:
+    spec = ExtractSpec(size=32).with_backbone(oxford.name, oxford.digest, oxford.preprocessing)
     with PartFolder(folder / "s.h5") as run:
         run.start(spec, compute_golden(make_engine(oxford, spec, "cpu")))
         with h5py.File(run.path / ("0" * 16 + ".part.h5"), "w") as file:

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from featx.errors import ImageError
-from featx.images import decode, list_images
+from featx.images.decoding import decode
 from featx.images.loading import load_file, load_image
-from featx.images.room import Room, check_size
-from featx.spec import ONE_VIEW, ExtractSpec
+from featx.images.memory_budget import PixelBudget, check_size
+from featx.images.sources.listing import list_images
+from featx.spec.extract_spec import ONE_VIEW, ExtractSpec
 
 SPEC = ExtractSpec(size=32)
 
@@ -116,7 +117,7 @@ def test_the_limit_of_bytes_is_inclusive() -> None:
 
 
 def test_large_pictures_wait_for_each_other_and_small_ones_do_not() -> None:
-    room, order, entered = Room(100), list[str](), threading.Event()
+    room, order, entered = PixelBudget(100), list[str](), threading.Event()
 
     def large() -> None:
         with room.hold(1000):

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from featx.errors import ImageError
-from featx.images import MAX_PIXELS, decode, draw_golden
-from featx.images.decoding import ORIENTATION, TURNS
+from featx.images.decoding import ORIENTATION, TURNS, decode
 from featx.images.formats import picture_formats, picture_suffixes
 from featx.images.loading import load_file
-from featx.spec import ExtractSpec
+from featx.images.memory_budget import MAX_PIXELS
+from featx.images.reference_images import draw_golden
+from featx.spec.extract_spec import ExtractSpec
 
 SMOOTH = draw_golden()[0]
 CORNERS = np.array([[(250, 10, 10), (10, 250, 10)], [(10, 10, 250), (240, 240, 20)]], dtype=np.uint8)

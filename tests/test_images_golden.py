@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from featx.images import draw_golden
+from featx.images.reference_images import draw_golden
 
 DIGESTS = [
     (0, (320, 240), "21e4e0266e34e089e14ec554995974f16d40fa0fd65924c63ed0c8d813166b5b"),

@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from featx.backbones.preprocessings import PREPROCESSINGS
 from featx.errors import ImageError
-from featx.images import draw_golden, prepare
-from featx.spec import INTERPOLATIONS, PREPROCESSINGS, RESIZES, ExtractSpec
+from featx.images.preprocessing import prepare
+from featx.images.reference_images import draw_golden
+from featx.spec.extract_spec import INTERPOLATIONS, RESIZES, ExtractSpec
 
 SPEC = ExtractSpec(size=64)
 SMOOTH, SHARP, ROUGH = draw_golden()

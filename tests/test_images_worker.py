@@ -17,16 +17,16 @@ import pytest
 from click.testing import CliRunner
 from conftest import draw
 
-from featx.commands import main
+from featx.cli.group import main
 from featx.engines import streaming
 from featx.errors import EngineError, ImageError, SpecError
-from featx.images import MAX_PIXELS, list_images
+from featx.files.limits import DECODE_TIMEOUT
+from featx.images.decode_process import DecodeProcess
 from featx.images.loading import load_images
+from featx.images.memory_budget import MAX_PIXELS, PixelBudget
 from featx.images.prepared import prepare_views
-from featx.images.room import Room
-from featx.images.worker import Decoder
-from featx.limits import DECODE_TIMEOUT
-from featx.spec import ExtractSpec
+from featx.images.sources.listing import list_images
+from featx.spec.extract_spec import ExtractSpec
 
 SPEC = ExtractSpec(size=32, views=2, augment="flip")
 DIGEST = "0" * 64
@@ -41,8 +41,8 @@ def png() -> bytes:
 
 
 @pytest.fixture
-def decoder() -> Iterator[Decoder]:
-    made = Decoder(SPEC, MAX_PIXELS, 60)
+def decoder() -> Iterator[DecodeProcess]:
+    made = DecodeProcess(SPEC, MAX_PIXELS, 60)
     yield made
     made.close()
 
@@ -57,7 +57,7 @@ def workers() -> list[str]:
         # Threads of earlier tests, and what they started, may go meanwhile.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for pid in (task / "children").read_text().split():
-                if b"featx.images.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"featx.images.decode_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(pid)
     return found
 
@@ -113,7 +113,7 @@ def test_beside_a_gpu_many_images_are_decoded_in_processes(
     np.testing.assert_allclose(part.features["block1_avg"][:, 0], np.concatenate(expected), rtol=1e-6)
 
 
-def test_an_image_that_takes_too_long_is_given_up_and_the_next_is_decoded(decoder: Decoder) -> None:
+def test_an_image_that_takes_too_long_is_given_up_and_the_next_is_decoded(decoder: DecodeProcess) -> None:
     decoder(png(), DIGEST)
     child, decoder._seconds = decoder._child, 0.5
     began = time.monotonic()
@@ -126,7 +126,7 @@ def test_an_image_that_takes_too_long_is_given_up_and_the_next_is_decoded(decode
     assert np.array_equal(decoder(png(), DIGEST).views, prepare_views(png(), DIGEST, SPEC).views)
 
 
-def kill(decoder: Decoder, times: int) -> None:
+def kill(decoder: DecodeProcess, times: int) -> None:
     """End so many of its processes, one after the other, each a moment after it has begun."""
     child = None
     for _ in range(times):
@@ -141,7 +141,7 @@ def kill(decoder: Decoder, times: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
-def test_an_image_whose_processes_die_fails_alone(decoder: Decoder) -> None:
+def test_an_image_whose_processes_die_fails_alone(decoder: DecodeProcess) -> None:
     killer = threading.Thread(target=kill, args=(decoder, 2))
     killer.start()
     with pytest.raises(ImageError, match=r"^ended the process that decoded it, with code -9: Killed by hand$"):
@@ -151,7 +151,7 @@ def test_an_image_whose_processes_die_fails_alone(decoder: Decoder) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
-def test_a_process_that_dies_by_itself_fails_no_image(decoder: Decoder) -> None:
+def test_a_process_that_dies_by_itself_fails_no_image(decoder: DecodeProcess) -> None:
     """The system may end one that is idle, for want of memory."""
     decoder(png(), DIGEST)
     assert decoder._child is not None
@@ -159,9 +159,9 @@ def test_a_process_that_dies_by_itself_fails_no_image(decoder: Decoder) -> None:
     assert np.array_equal(decoder(png(), DIGEST).views, prepare_views(png(), DIGEST, SPEC).views)
 
 
-def test_all_processes_share_the_room_of_this_one(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    own, held = Room(MAX_PIXELS), []
-    monkeypatch.setattr("featx.images.worker.room", own)
+def test_all_processes_share_the_room_of_this_one(decoder: DecodeProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, held = PixelBudget(MAX_PIXELS), []
+    monkeypatch.setattr("featx.images.decode_process.room", own)
     decoder._seconds = 1
     thread = threading.Thread(target=lambda: held.append(decoder(png(), DIGEST)))
     with own.hold(MAX_PIXELS):
@@ -185,7 +185,7 @@ def test_memory_is_bounded() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
-def test_a_process_has_one_thread(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_has_one_thread(decoder: DecodeProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
     decoder(png(), DIGEST)
     assert decoder._child is not None
@@ -193,7 +193,7 @@ def test_a_process_has_one_thread(decoder: Decoder, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no false there")
-def test_a_process_that_does_not_start_ends_the_run(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_does_not_start_ends_the_run(decoder: DecodeProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(
         EngineError, match=r"a process to decode images in ended at its start, with code 1; .*--workers"
@@ -236,7 +236,7 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path: Path, monkeypatch
     for name in ("numpy.py", "json.py", "featx.py"):
         (tmp_path / name).write_text("open('harmed', 'w').close()")
     monkeypatch.chdir(tmp_path)
-    decoder = Decoder(SPEC, MAX_PIXELS, 60)
+    decoder = DecodeProcess(SPEC, MAX_PIXELS, 60)
     assert decoder(png(), DIGEST).views
     decoder.close()
     assert not (tmp_path / "harmed").exists()

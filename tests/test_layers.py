@@ -1,4 +1,4 @@
-"""Imports point down: a module imports only from layers below its own (or from its own package)."""
+"""The layers of the package: every import points to a lower layer."""
 
 import ast
 from pathlib import Path
@@ -9,36 +9,23 @@ import featx
 
 PACKAGE = Path(featx.__file__).parent
 LAYERS = [
-    {"version", "errors", "blocks", "augment", "progress", "signals", "texts", "words"},
-    {"limits", "forms"},
-    {"atomic", "hdf5"},
-    {"spec", "figure", "packages", "rows", "contact_sheet"},
-    {"weights", "images", "store", "heads", "query"},
-    {"engines"},
-    {"bridge"},
-    {"model", "scale"},
-    {
-        "load",
-        "extract",
-        "fit",
-        "evaluate",
-        "predict",
-        "info",
-        "export",
-        "views",
-        "export_features",
-        "merge",
-        "select",
-        "search",
-        "verify",
-        "explain",
-    },
-    {"features", "finetune", "probe", "suspects", "audit"},
-    {"advise", "plan"},
-    {"report"},
-    {"commands", "__init__"},
-    {"__main__"},
+    ["errors", "version"],
+    ["runtime"],
+    ["files"],
+    ["table", "drawing"],
+    ["backbones"],
+    ["spec"],
+    ["heads"],
+    ["images", "store"],
+    ["engines"],
+    ["extraction", "curation"],
+    ["models"],
+    ["finetuning", "exporting"],
+    ["inspection"],
+    ["cli"],
+    ["__main__", "__init__"],
 ]
+"""Lowest first; docs/architecture.md says what each package is for."""
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -47,28 +34,55 @@ def unit_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported_units(path: Path) -> set[str]:
-    """First-level featx modules that a file imports, wherever in the file."""
-    units = set()
+def imports_of(path: Path) -> list[str]:
+    """The dotted names after ``featx.`` that a file imports from, wherever in the file."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
-        names = []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            names = [f"featx.{alias.name}" for alias in node.names] if node.module == "featx" else [node.module or ""]
+            found += [alias.name for alias in node.names] if node.module == "featx" else [node.module or ""]
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        units |= {name.split(".")[1] for name in names if name.startswith("featx.")}
-    return units
+            found += [alias.name for alias in node.names]
+    return [name.removeprefix("featx.") for name in found if name.startswith("featx.") or name in LAYER_OF]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_down(path: Path) -> None:
+def test_imports_point_to_lower_layers(path: Path) -> None:
     unit = unit_of(path)
-    for other in imported_units(path) - {unit}:
-        assert LAYER_OF[other] < LAYER_OF[unit], (
-            f"{path.relative_to(PACKAGE)} imports {other} of its own or a higher layer"
+    assert unit in LAYER_OF, (
+        f"featx/{unit} is in no layer: add it to LAYERS of tests/test_layers.py, above every package that it imports "
+        "and below every package that imports it, and describe it in docs/architecture.md"
+    )
+    for name in imports_of(path):
+        other = name.split(".")[0]
+        if other != unit:
+            assert LAYER_OF[other] < LAYER_OF[unit], (
+                f"{path.relative_to(PACKAGE)} imports featx.{name}, which is in the same layer or a higher one: "
+                "move the code down, or pass what it needs as a parameter"
+            )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_packages_import_one_another_as_a_whole(path: Path) -> None:
+    for name in imports_of(path):
+        package, _, file = name.partition(".")
+        assert package == unit_of(path) or not file, (
+            f"{path.relative_to(PACKAGE)} imports featx.{name}: import from featx.{package}, and list the name in "
+            f"featx/{package}/__init__.pyi"
         )
 
 
+def test_every_layer_exists() -> None:
+    units = {unit_of(path) for path in FILES}
+    assert set(LAYER_OF) == units
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"], ids=str)
+def test_package_files_only_export(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 40
+    assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.parse(text).body)
+
+
 def test_the_rule_sees_imports() -> None:
-    assert imported_units(PACKAGE / "features.py") >= {"engines", "extract", "spec"}
+    assert {"engines", "extraction", "spec"} <= set(imports_of(PACKAGE / "models" / "transformer.py"))

@@ -16,15 +16,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from featx.commands import main
+from featx.backbones import sources
+from featx.backbones.readers.formats import read_weights
+from featx.cli.group import main
 from featx.errors import FeatxError, SpecError, StoreError, WeightsError
-from featx.hdf5 import open_contained
-from featx.images import list_images
+from featx.files.limits import DECODE_TIMEOUT, LIMITS, WEIGHTS, allowing, limits_in_force, parse_size
+from featx.files.untrusted_hdf5 import open_untrusted
 from featx.images.loading import load_image, load_images
-from featx.limits import DECODE_TIMEOUT, LIMITS, WEIGHTS, allowing, limits_in_force, parse_size
-from featx.spec import ExtractSpec
-from featx.weights import sources
-from featx.weights.readers import read_weights
+from featx.images.sources.listing import list_images
+from featx.spec.extract_spec import ExtractSpec
 
 Reader = Callable[[], object]
 
@@ -46,7 +46,7 @@ def weights(folder: Path) -> Reader:
 def hdf5_of(folder: Path, **dataset: object) -> Reader:
     with h5py.File(folder / "x.h5", "w") as file:
         file.create_dataset("x", **dataset)
-    return lambda: open_contained(folder / "x.h5", StoreError).close()
+    return lambda: open_untrusted(folder / "x.h5", StoreError).close()
 
 
 def chunk(folder: Path) -> Reader:

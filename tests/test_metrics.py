@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from featx.errors import DataError
-from featx.heads import format_report, score_report
+from featx.heads.metrics import format_report, score_report
 
 
 def _draw(seed, rows, classes, absent=()):

@@ -16,14 +16,14 @@ from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 
-import featx.model
+import featx.models.saved_model
 from featx.errors import ModelError
-from featx.heads import HEADS, NORMALIZERS, make_head
 from featx.heads.calibration import Calibration
-from featx.model import Model, load_model
-from featx.spec import ExtractSpec
+from featx.heads.pipelines import HEADS, NORMALIZERS, make_head
+from featx.models.saved_model import Model, load_model
+from featx.spec.extract_spec import ExtractSpec
 
-SPEC = ExtractSpec(blocks=(1, 2), size=32, trunk_digest="ab" * 32)
+SPEC = ExtractSpec(blocks=(1, 2), size=32, backbone_digest="ab" * 32)
 WIDTHS = tuple(SPEC.widths.values())
 COMPUTED = ("decision_function", "predict", "predict_proba")
 
@@ -155,7 +155,7 @@ def test_predictions_are_those_of_the_estimator():
 
 def test_another_process_writes_the_same_bytes(tmp_path, saved):
     script = (
-        "import sys; sys.path[:0] = sys.argv[2:]; from featx.model import load_model;"
+        "import sys; sys.path[:0] = sys.argv[2:]; from featx.models.saved_model import load_model;"
         "load_model(sys.argv[1]).save(sys.argv[1] + '.again'); assert 'torch' not in sys.modules"
     )
     subprocess.run(
@@ -238,8 +238,8 @@ def test_a_file_of_another_kind_is_refused(tmp_path, data, message):
 def test_a_header_longer_than_safetensors_takes_is_not_read(tmp_path):
     path = tmp_path / "a.featx"
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", featx.model.MAX_HEADER + 1))
-        file.truncate(featx.model.MAX_HEADER + 100)  # sparse
+        file.write(struct.pack("<Q", featx.models.saved_model.MAX_HEADER + 1))
+        file.truncate(featx.models.saved_model.MAX_HEADER + 100)  # sparse
     with pytest.raises(ModelError, match="its header does not fit"):
         load_model(path)
 

@@ -13,19 +13,19 @@ from PIL import Image
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
-from featx.commands import main
+from featx.cli.group import main
+from featx.curation.dataset import load_features
 from featx.errors import DataError
-from featx.evaluate import evaluate
-from featx.extract import extract
-from featx.fit import fit
-from featx.fit.training import read_training
-from featx.heads import BlockNormalizer
+from featx.extraction.to_store import extract
+from featx.heads.normalizer import BlockNormalizer
 from featx.heads.pipelines import MULTILABEL_HEADS
-from featx.info import describe
-from featx.load import load_features
-from featx.model import load_model
-from featx.predict import predict
-from featx.store import Store
+from featx.inspection.summary import describe
+from featx.models.evaluation import evaluate
+from featx.models.fitting import fit
+from featx.models.prediction import predict
+from featx.models.saved_model import load_model
+from featx.models.training_rows import read_training
+from featx.store.reader import Store
 
 
 def label_of(number):

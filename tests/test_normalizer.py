@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
 
 from featx.errors import DataError, SpecError
-from featx.heads import BlockNormalizer
+from featx.heads.normalizer import BlockNormalizer
 
 DTYPES = (np.float32, np.float64)
 

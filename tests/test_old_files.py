@@ -1,6 +1,6 @@
 """Files of every schema, as the version that brought it wrote them, are read by this one and by all that follow.
 
-Whoever raises ``SCHEMA`` (`featx.store.layout`, `featx.model`) adds a file that the new version wrote to
+Whoever raises ``SCHEMA`` (`featx.store.layout`, `featx.models.saved_model`) adds a file that the new version wrote to
 ``tests/data/old/`` and a row here, and changes none that is there: one that can no longer be read is somebody's work.
 """
 
@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import featx.model
-from featx.extract.update import read_parts
-from featx.model import load_model
-from featx.spec import ExtractSpec
-from featx.store import PartFolder, RowTable, Store, assemble, layout
+import featx.models.saved_model
+from featx.extraction.update import read_parts
+from featx.models.saved_model import load_model
+from featx.spec.extract_spec import ExtractSpec
+from featx.store import layout
+from featx.store.assembly import RowTable, assemble
+from featx.store.parts import PartFolder
+from featx.store.reader import Store
 
 OLD = Path(__file__).parent / "data" / "old"
-SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32, trunk_digest="ab" * 32)
+SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32, backbone_digest="ab" * 32)
 GOLDEN = np.arange(3 * 64, dtype=np.float32).reshape(3, 64) / 64
 FEATURES = np.arange(4 * 64, dtype=np.float32).reshape(4, 64) / 32
 PATHS = ["a.png", "b/ü.png", "c.png", "d.png"]
@@ -27,7 +30,7 @@ INDICATOR = [[True, True], [False, True], [False, False], [True, False]]
 def test_there_is_a_file_of_every_schema():
     assert {path.stem for path in OLD.glob("store-*.h5")} == {f"store-schema{n + 1}" for n in range(layout.SCHEMA)}
     models = {path.stem for path in OLD.glob("model-*.featx")}
-    assert models == {f"model-schema{n + 1}" for n in range(featx.model.SCHEMA)}
+    assert models == {f"model-schema{n + 1}" for n in range(featx.models.saved_model.SCHEMA)}
 
 
 @pytest.mark.parametrize("schema", range(1, layout.SCHEMA + 1))

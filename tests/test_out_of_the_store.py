@@ -15,9 +15,14 @@ import pytest
 from click.testing import CliRunner
 from conftest import draw
 
-from featx.commands import export_features as export_command
-from featx.commands import main
-from featx.commands import merge as merge_command
+from featx.cli import export_features as export_command
+from featx.cli import merge as merge_command
+from featx.cli.group import main
+from featx.curation.feature_export import table
+from featx.curation.feature_export.convert import SUFFIXES, export_features
+from featx.curation.merging import DUPLICATES, merge
+from featx.curation.neighbors import search
+from featx.curation.selection import select
 from featx.errors import (
     DataError,
     EngineError,
@@ -28,13 +33,10 @@ from featx.errors import (
     StoreError,
     StoreExists,
 )
-from featx.export_features import SUFFIXES, export_features, table
-from featx.extract import extract
-from featx.merge import DUPLICATES, merge
-from featx.search import search
-from featx.select import select
-from featx.spec import ExtractSpec
-from featx.store import Store, layout
+from featx.extraction.to_store import extract
+from featx.spec.extract_spec import ExtractSpec
+from featx.store import layout
+from featx.store.reader import Store
 
 SPEC = ExtractSpec(size=32, blocks=(1, 3), pools=("avg", "max"))
 VIEWS = ExtractSpec(size=32, blocks=(1,), views=2, augment="flip")
@@ -407,7 +409,7 @@ def test_stores_that_cannot_be_merged(place, tmp_path):
 
 
 def test_the_nearest_images_are_those_of_all_products(place, shared_photos, monkeypatch):
-    monkeypatch.setattr("featx.search.BLOCK_BYTES", 4 * 5 * 640)
+    monkeypatch.setattr("featx.curation.neighbors.BLOCK_BYTES", 4 * 5 * 640)
     with Store(place / "photos.h5") as opened:
         features = [opened.read([name]).astype(np.float64) for name in opened.spec.widths]
     roots = [np.sqrt(values) for values in features]

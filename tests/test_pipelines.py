@@ -13,7 +13,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from featx.errors import SpecError
-from featx.heads import HEADS, NORMALIZERS, BlockNormalizer, from_linear_parts, linear_parts, make_head
+from featx.heads.normalizer import BlockNormalizer
+from featx.heads.pipelines import HEADS, NORMALIZERS, from_linear_parts, linear_parts, make_head
 
 DTYPES = (np.float32, np.float64)
 CASES = list(itertools.product(HEADS, NORMALIZERS, (2, 5), DTYPES))

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from featx.commands import main
+from featx.cli.group import main
 from featx.errors import EngineError, SpecError
-from featx.plan import known_devices, parse_count, parse_devices, plan
-from featx.spec import ExtractSpec
+from featx.extraction.device_rates import known_devices
+from featx.extraction.resource_plan import parse_count, parse_devices, plan
+from featx.spec.extract_spec import ExtractSpec
 
 BF16 = ExtractSpec(precision="bf16")
 
@@ -52,7 +53,7 @@ def test_a_device_that_nobody_measured() -> None:
 def test_a_measured_device_is_called_so_and_twice_as_many_take_half() -> None:
     one, two = plan(10**6, BF16, devices="H200", price=4), plan(10**6, BF16, devices="2xh200", price=4)
     assert one.rate.measured
-    assert one.seconds == 2 * two.seconds == 10**6 / one.rate.trunk
+    assert one.seconds == 2 * two.seconds == 10**6 / one.rate.backbone
     assert one.whole_seconds is not None
     assert one.cost == two.cost == pytest.approx(4 * one.whole_seconds / 3600)
 
@@ -61,7 +62,7 @@ def test_an_estimate_is_the_peak_by_the_measured_share() -> None:
     reference, other = plan(1000, BF16, devices="H200").rate, plan(1000, BF16, devices="A100").rate
     assert not other.measured
     assert other.whole is None
-    assert other.trunk == pytest.approx(reference.trunk * 312 / 989)
+    assert other.backbone == pytest.approx(reference.backbone * 312 / 989)
     assert "30.7 GFLOP an image, at 46% of 312 TFLOP/s" in other.source
 
 
@@ -71,9 +72,9 @@ def test_larger_images_and_fewer_blocks_go_by_operations() -> None:
         plan(1, ExtractSpec(precision="bf16", size=448), devices="H200").rate,
     )
     shallow = plan(1, ExtractSpec(precision="bf16", blocks=(1, 2)), devices="H200").rate
-    assert large.trunk == pytest.approx(rate.trunk / 4)
+    assert large.backbone == pytest.approx(rate.backbone / 4)
     assert not large.measured
-    assert shallow.trunk == pytest.approx(rate.trunk / 0.307, rel=0.01)
+    assert shallow.backbone == pytest.approx(rate.backbone / 0.307, rel=0.01)
     assert shallow.whole == rate.whole
 
 
@@ -103,7 +104,7 @@ def test_measured_here(oxford: object, precision: str) -> None:
     assert done.exit_code == 0, done.output
     found = json.loads(done.output)
     assert found["rate"]["measured"]
-    assert found["seconds"] == pytest.approx(1000 / found["rate"]["trunk"])
+    assert found["seconds"] == pytest.approx(1000 / found["rate"]["backbone"])
 
 
 def test_the_command_says_what_is_measured_and_what_estimated() -> None:
@@ -112,13 +113,13 @@ def test_the_command_says_what_is_measured_and_what_estimated() -> None:
     assert "10,000,000 at 224 px, bf16, 1,472 columns" in done.output
     assert "8 × A100" in done.output
     assert "estimated: 30.7 GFLOP" in done.output
-    assert "cost     at least 1.48, of the trunk alone\n" in done.output
+    assert "cost     at least 1.48, of the backbone alone\n" in done.output
     measured = run("--images", "10M", "--devices", "H200", "--price", "2.5").output
     assert "measured: make bench-gpu" in measured
     assert "cost     8.71\n" in measured
 
 
-def test_a_cost_of_the_trunk_alone_is_called_the_least() -> None:
+def test_a_cost_of_the_backbone_alone_is_called_the_least() -> None:
     estimated, measured = (plan(10**7, BF16, devices=name, price=2.5) for name in ("8xH100", "8xH200"))
     assert (estimated.cost_at_least, measured.cost_at_least) == (True, False)
     assert estimated.cost == pytest.approx(8 * 2.5 * estimated.seconds / 3600)

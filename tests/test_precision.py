@@ -12,22 +12,25 @@ from click.testing import CliRunner
 from conftest import draw
 from test_engine import random_images
 
-from featx.commands import main
-from featx.engines import choice, make_engine
+from featx.backbones.preprocessings import PREPROCESSINGS
+from featx.cli.group import main
+from featx.engines import precision_selection as choice
 from featx.engines.calibration import calibrate, check_agreement
-from featx.engines.choice import fastest_precision
-from featx.engines.golden import relative_error
 from featx.engines.openvino_engine import OpenVINOEngine
+from featx.engines.precision_selection import fastest_precision
+from featx.engines.reference_check import relative_error
+from featx.engines.selection import make_engine
+from featx.engines.torch_backbone import Normalize, TorchBackbone
 from featx.engines.torch_engine import TorchEngine
-from featx.engines.trunk import Normalize, Trunk
 from featx.errors import EngineError, ImageError, SpecMismatch
-from featx.extract import extract
-from featx.fit import fit
-from featx.images import list_images
+from featx.extraction.to_store import extract
 from featx.images.loading import load_images
-from featx.predict import predict
-from featx.spec import PREPROCESSINGS, ExtractSpec
-from featx.store import Part, PartFolder, Store
+from featx.images.sources.listing import list_images
+from featx.models.fitting import fit
+from featx.models.prediction import predict
+from featx.spec.extract_spec import ExtractSpec
+from featx.store.parts import Part, PartFolder
+from featx.store.reader import Store
 
 FLAGS = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
 exact_int8 = pytest.mark.skipif(
@@ -49,14 +52,14 @@ def test_bounds_are_the_largest_inputs_and_features_those_of_fp32(oxford, monkey
     """By OpenVINO where it is installed, in batches of four whose rest is no other image, and elsewhere by torch."""
     other = "torch" if engine == "openvino" else "openvino"
     monkeypatch.setattr("featx.engines.calibration.find_spec", lambda name: name == engine or None)
-    monkeypatch.setattr(f"featx.engines.{other}_engine.largest_inputs", None)
+    monkeypatch.setattr(f"featx.engines.selection.{other}_engine.largest_inputs", None)
     images = random_images(6, 32) // 5 + 100  # so grey that any black one would have the largest inputs
     found = calibrate(oxford, SPEC, images)
     preprocessing = PREPROCESSINGS["oxford"]
     x = Normalize(preprocessing.mean, preprocessing.std)(torch.from_numpy(images).permute(0, 3, 1, 2))
     largest = []
     with torch.inference_mode():
-        for layer in Trunk.from_tensors(oxford.tensors, (1, 2, 3, 4, 5)).features:
+        for layer in TorchBackbone.from_tensors(oxford.tensors, (1, 2, 3, 4, 5)).features:
             if isinstance(layer, torch.nn.Conv2d):
                 largest.append(float(x.abs().max()))
             x = layer(x)
@@ -130,7 +133,7 @@ def test_extract_calibrates_once_and_takes_it_along(photos, tmp_path, monkeypatc
     assert model.spec.calibration == bounds
     assert next(predict(model, [photos / "red" / "0.png"])).classes == ("red",)
     # What is there is taken over, and nothing is calibrated anew.
-    monkeypatch.setattr("featx.extract.precision.calibrate", None)
+    monkeypatch.setattr("featx.extraction.precision.calibrate", None)
     draw(0, 99).save(photos / "red" / "new.png")
     for precision in ("auto", "int8"):
         report = extract(photos, output, FP32, precision=precision)
@@ -143,13 +146,13 @@ def test_extract_calibrates_once_and_takes_it_along(photos, tmp_path, monkeypatc
 
 def test_an_unfinished_run_goes_on_with_its_calibration(photos, tmp_path, int8, oxford, monkeypatch):
     output = tmp_path / "photos.h5"
-    spec = int8.with_trunk(oxford.name, oxford.digest, oxford.preprocessing)
+    spec = int8.with_backbone(oxford.name, oxford.digest, oxford.preprocessing)
     with PartFolder(output) as folder:
         golden = make_engine(oxford, spec, "cpu")(np.stack([np.zeros((32, 32, 3), np.uint8)] * 3))
         folder.start(spec, golden)
         folder.write(Part(failures=[("gone.png", "empty file")]))
         assert folder.spec == spec
-    monkeypatch.setattr("featx.extract.check_golden", lambda *parts: None)
+    monkeypatch.setattr("featx.extraction.to_store.check_golden", lambda *parts: None)
     extract(photos, output, SPEC)
     with Store(output) as store:
         assert store.spec.calibration == int8.calibration

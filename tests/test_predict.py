@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from conftest import SPEC, draw, fill
 
+from featx.curation.neighbors import search
 from featx.engines.batching import BatchedEngine
 from featx.errors import ListingError, SpecMismatch, StoreError, WeightsError
-from featx.evaluate import evaluate
-from featx.extract import extract
-from featx.fit import fit
-from featx.predict import predict
-from featx.search import search
-from featx.store import Store
+from featx.extraction.to_store import extract
+from featx.models.evaluation import evaluate
+from featx.models.fitting import fit
+from featx.models.prediction import predict
+from featx.store.reader import Store
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_a_damaged_store_is_an_error(model, shared_store, tmp_path):
 
 
 def test_rows_come_in_blocks(model, shared_store, monkeypatch):
-    import featx.predict as module
+    from featx.models import prediction as module
 
     whole = list(predict(model, [shared_store]))
     monkeypatch.setattr(module, "BLOCK_ROWS", 5)

@@ -9,15 +9,16 @@ from click.testing import CliRunner
 from sklearn.linear_model import BayesianRidge
 from sklearn.model_selection import cross_val_score
 
-from featx.commands import main
+from featx.cli.group import main
+from featx.engines.depth_cost import time_depths
 from featx.errors import DataError, EngineError, WeightsError
-from featx.extract import extract
-from featx.fit.training import read_training
-from featx.heads import make_head
+from featx.extraction.to_store import extract
 from featx.heads.folds import make_folds
 from featx.heads.logme import log_maximum_evidence
-from featx.probe import Depth, ProbeReport, draw_probe, probe, time_depths
-from featx.spec import ExtractSpec
+from featx.heads.pipelines import make_head
+from featx.inspection.depth_probe import Depth, ProbeReport, draw_probe, probe
+from featx.models.training_rows import read_training
+from featx.spec.extract_spec import ExtractSpec
 
 
 def made(rows, columns, spread, seed=0):
@@ -88,7 +89,7 @@ def test_a_shallow_signal_is_found_shallow(tmp_path, oxford):
 
 
 def test_deeper_takes_longer(oxford):
-    seconds = time_depths(ExtractSpec(size=96).with_trunk(oxford.name, oxford.digest, oxford.preprocessing), "cpu")
+    seconds = time_depths(ExtractSpec(size=96).with_backbone(oxford.name, oxford.digest, oxford.preprocessing), "cpu")
     assert list(seconds) == [1, 2, 3, 4, 5]
     assert 0 < seconds[1] < seconds[5]
 
@@ -109,7 +110,7 @@ def test_times_of_weights_that_are_not_here_can_be_left_out(shared_store, tmp_pa
     shutil.copy(shared_store, tmp_path / "tuned.h5")
     with h5py.File(tmp_path / "tuned.h5", "r+") as file:
         spec = ExtractSpec.from_json(file.attrs["spec"])
-        file.attrs["spec"] = dataclasses.replace(spec, trunk="finetuned").to_json()
+        file.attrs["spec"] = dataclasses.replace(spec, backbone="finetuned").to_json()
     with pytest.raises(WeightsError, match=r"got finetuned; .*; or leave the times out with --no-time$"):
         probe(tmp_path / "tuned.h5", folds=2)
     assert probe(tmp_path / "tuned.h5", folds=2, timed=False).depths
@@ -140,13 +141,13 @@ def test_several_labels_an_image_are_not_probed(tmp_path, photos, oxford):
 
 
 def test_depths_are_timed_on_an_image_a_core(oxford, monkeypatch):
-    monkeypatch.setattr("featx.probe.cpu_count", lambda: 3)
+    monkeypatch.setattr("featx.engines.depth_cost.cpu_count", lambda: 3)
     asked = []
 
     def make(weights, spec, device, batch_size, engine):
         return lambda images: asked.append((batch_size, len(images)))
 
-    monkeypatch.setattr("featx.probe.make_engine", make)
-    spec = ExtractSpec(size=32, blocks=(1,)).with_trunk(oxford.name, oxford.digest, oxford.preprocessing)
+    monkeypatch.setattr("featx.engines.depth_cost.make_engine", make)
+    spec = ExtractSpec(size=32, blocks=(1,)).with_backbone(oxford.name, oxford.digest, oxford.preprocessing)
     time_depths(spec, rounds=2)
     assert asked == [(3, 3)] * 3

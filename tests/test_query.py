@@ -2,14 +2,17 @@ import numpy as np
 import pytest
 
 from featx.errors import DataError, FeatxError, SpecError
-from featx.query import MAX_LENGTH, find_rows
-from featx.rows import Rows
-from featx.texts import Column, Texts
+from featx.table.arrays import CategoricalArray, StringArray
+from featx.table.query import MAX_LENGTH, find_rows
+from featx.table.rows import Rows
 
 ROWS = Rows(
-    Texts.of(["rose/1.jpg", "rose/2.jpg", "tulip/1.jpg", "none.jpg", "both.jpg"]),
-    Column.of([("rose",), ("rose",), ("tulip",), (), ("rose", "tulip")]),
-    {"split_0": Column.of(["train", "test", "train", "", "train"]), "weight": Column.of(["0.5", "1", "-2", "", "1e1"])},
+    StringArray.of(["rose/1.jpg", "rose/2.jpg", "tulip/1.jpg", "none.jpg", "both.jpg"]),
+    CategoricalArray.of([("rose",), ("rose",), ("tulip",), (), ("rose", "tulip")]),
+    {
+        "split_0": CategoricalArray.of(["train", "test", "train", "", "train"]),
+        "weight": CategoricalArray.of(["0.5", "1", "-2", "", "1e1"]),
+    },
 )
 
 

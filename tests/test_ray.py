@@ -17,12 +17,13 @@ from PIL import Image
 from test_shard import SPEC, small_parts, source  # noqa: F401 - fixtures
 
 from featx.errors import DataError, EngineError, ImageError, SpecError, SpecMismatch, StoreLocked
-from featx.extract import extract
-from featx.fit import fit
-from featx.fit.sharing import shared_out
-from featx.limits import allowing
-from featx.scale import Cluster, RayCrew, engine_of
-from featx.store import PartFolder
+from featx.extraction.ray_cluster import Cluster, engine_of
+from featx.extraction.ray_executor import RayExecutor
+from featx.extraction.to_store import extract
+from featx.files.limits import allowing
+from featx.models.fitting import fit
+from featx.models.joblib_backend import shared_out
+from featx.store.parts import PartFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tip. In future versions of Ray:FutureWarning")
 ray = pytest.importorskip("ray")
@@ -42,7 +43,7 @@ def cluster():
 def killed(monkeypatch):
     """Kills, by their process ids, as many workers as are set, each when it has begun and some part is done."""
     state = {"left": 0, "pids": [], "killed": []}
-    plain = RayCrew._result
+    plain = RayExecutor._result
 
     def result(crew, reference):
         value = plain(crew, reference)
@@ -54,7 +55,7 @@ def killed(monkeypatch):
             os.kill(state["killed"][-1], signal.SIGKILL)
         return value
 
-    monkeypatch.setattr(RayCrew, "_result", result)
+    monkeypatch.setattr(RayExecutor, "_result", result)
     return state
 
 
@@ -76,17 +77,17 @@ def test_two_workers_one_killed_twice_and_one_process_give_the_same_store(source
 
 
 def test_a_group_that_costs_worker_after_worker_ends_the_run(photos, tmp_path, cluster, monkeypatch, oxford):
-    give = RayCrew._give
+    give = RayExecutor._give
 
     def deadly(crew, worker, group, groups):
         give(crew, worker, group, groups)
         if group == 1:
             ray.kill(worker)
 
-    monkeypatch.setattr(RayCrew, "_give", deadly)
+    monkeypatch.setattr(RayExecutor, "_give", deadly)
     with pytest.raises(EngineError, match=r"4 Ray workers were lost over the images from .*see whether memory ran out"):
         on_ray(photos, tmp_path / "a.h5")
-    monkeypatch.setattr(RayCrew, "_give", give)
+    monkeypatch.setattr(RayExecutor, "_give", give)
     extract(photos, tmp_path / "one.h5", SPEC)
     assert on_ray(photos, tmp_path / "a.h5").rows == 24
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
@@ -112,7 +113,7 @@ def test_a_truncated_part_is_made_again(photos, tmp_path, cluster, monkeypatch, 
     extract(photos, tmp_path / "one.h5", SPEC)
     with monkeypatch.context() as patch:
         # In the package the module's name is that of its function.
-        patch.setattr(sys.modules["featx.extract.finish"], "assemble", None)
+        patch.setattr(sys.modules["featx.extraction.assembly"], "assemble", None)
         with pytest.raises(TypeError):
             on_ray(photos, tmp_path / "a.h5")
     part = min((tmp_path / "a.h5.parts").glob("*.part.h5"))
@@ -131,8 +132,8 @@ def test_a_killed_driver_is_resumed(tmp_path, cluster, oxford):
     photos, store = fill(tmp_path / "photos", each=30), tmp_path / "a.h5"
     extract(photos, tmp_path / "one.h5", SPEC)
     code = (
-        "import sys; from featx.engines import streaming; from featx.extract import extract\n"
-        "from featx.spec import ExtractSpec; streaming.PART_ROWS = 4\n"
+        "import sys; from featx.engines.selection import streaming; from featx.extraction.to_store import extract\n"
+        "from featx.spec.extract_spec import ExtractSpec; streaming.PART_ROWS = 4\n"
         "extract(sys.argv[1], sys.argv[2], ExtractSpec(size=32, blocks=(1, 2)), engine='ray', workers=1)"
     )
     driver = subprocess.Popen([sys.executable, "-c", code, photos, store], stderr=subprocess.DEVNULL)
@@ -152,7 +153,7 @@ def test_another_machine_that_computes_other_features_is_refused(photos, tmp_pat
         "featx.extract.compute_golden",
         lambda engine: {name: values + 1 for name, values in engine(golden_pixels(engine.spec)).items()},
     )
-    from featx.engines.golden import golden_pixels
+    from featx.engines.reference_check import golden_pixels
 
     with pytest.raises(SpecMismatch, match="this machine or version computes other features"):
         on_ray(photos, tmp_path / "a.h5")
@@ -204,13 +205,13 @@ def test_an_error_within_a_fit_on_a_cluster_keeps_its_words(cluster):
 
 @pytest.mark.parametrize("jobs", ["all", 0, 1.5])
 def test_jobs_are_looked_at_before_the_search(shared_store, monkeypatch, jobs):
-    monkeypatch.setattr("featx.fit.search", None)
+    monkeypatch.setattr("featx.models.fitting.search", None)
     with pytest.raises(SpecError, match="--jobs of fit must be ray or a whole number from 1, got"):
         fit(shared_store, jobs=jobs)
 
 
 def test_jobs_ray_without_ray_names_the_extra_before_the_search(shared_store, monkeypatch):
-    monkeypatch.setattr("featx.fit.search", None)
+    monkeypatch.setattr("featx.models.fitting.search", None)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EngineError, match=r"--jobs ray needs a package: pip install 'featx\[ray\]'"):
         fit(shared_store, jobs="ray")
@@ -247,7 +248,7 @@ def test_engines_within_workers():
 
 
 def test_a_listing_crosses_to_another_process(source):  # noqa: F811
-    from featx.images import list_images
+    from featx.images.sources.listing import list_images
 
     cloudpickle = pytest.importorskip("ray.cloudpickle")
     listing = list_images(source)

@@ -8,11 +8,11 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from featx.errors import ModelError, SpecError
-from featx.heads import HEADS, NORMALIZERS, linear_parts, make_head
 from featx.heads.calibration import Calibration
 from featx.heads.folds import make_folds
-from featx.heads.refit import refit, refit_calibrated
-from featx.heads.solver import make_triangle
+from featx.heads.pipelines import HEADS, NORMALIZERS, linear_parts, make_head
+from featx.heads.refitting import refit, refit_calibrated
+from featx.heads.solver.cholesky_factor import cholesky_factor
 
 
 def make_rows(classes=3, n=90, seed=0):
@@ -121,7 +121,7 @@ def make_wide(dtype=np.float32):
 @pytest.mark.parametrize("head", HEADS)
 def test_wide_rows_are_fitted_as_sklearn_fits_them(head, classes, dtype, monkeypatch):
     seen = []
-    monkeypatch.setattr("featx.heads.refit.make_triangle", lambda X: seen.append(X.shape) or make_triangle(X))
+    monkeypatch.setattr("featx.heads.refitting.cholesky_factor", lambda X: seen.append(X.shape) or cholesky_factor(X))
     X, y = make_wide(dtype)
     kept = np.isin(y, ["ant", "bee", "cat"][:classes])
     X, y = X[kept], y[kept]
@@ -159,7 +159,7 @@ def test_wide_rows_count_their_weights():
 
 @pytest.mark.parametrize("X", [np.zeros((6, 20)), make_wide(np.float64)[0]])
 def test_a_triangle_has_the_inner_products_of_its_rows(X):
-    triangle = make_triangle(X)
+    triangle = cholesky_factor(X)
     assert triangle.rows.shape == (len(X), len(X) + 1)
     assert not np.triu(triangle.rows, 1).any()
     U = np.random.default_rng(0).normal(size=(2, len(X) + 1))

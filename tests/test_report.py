@@ -20,25 +20,25 @@ from sklearn.model_selection import cross_val_predict
 from torch import nn
 
 from featx import load_features, load_model
-from featx.bridge import from_torch
-from featx.commands import main
+from featx.backbones.loading import add_file
+from featx.backbones.registry import BACKBONES
+from featx.cli.group import main
+from featx.engines.finetuned import save_finetuned
 from featx.errors import DataError, EngineError, ListingError, ModelError, SpecError, StoreError
-from featx.evaluate import evaluate
-from featx.extract import extract
-from featx.finetune import Recipe, finetune
-from featx.finetune.log import Log
-from featx.finetune.training import Score
-from featx.fit import fit
+from featx.extraction.to_store import extract
+from featx.finetuning.finetuned_model import finetune
+from featx.finetuning.recipe import Recipe
+from featx.finetuning.stage import Score
+from featx.finetuning.training_log import Log
 from featx.heads.folds import make_folds
 from featx.heads.metrics import score_report
 from featx.images.thumbnails import SIDE
-from featx.report import report
-from featx.report.decisions import read_decisions
-from featx.report.pictures import small_copies
-from featx.report.plot import Plot, linear, logarithmic, points, round_step
-from featx.report.run import MAX_LOGS, open_run
-from featx.report.section import percent, sentence
-from featx.report.sections import (
+from featx.inspection.html_report.decisions import read_decisions
+from featx.inspection.html_report.pictures import small_copies
+from featx.inspection.html_report.plot import Plot, linear, logarithmic, points, round_step
+from featx.inspection.html_report.run import MAX_LOGS, open_run
+from featx.inspection.html_report.section import percent, sentence
+from featx.inspection.html_report.sections import (
     accuracy,
     commands,
     confusion,
@@ -49,9 +49,11 @@ from featx.report.sections import (
     mistakes,
     reliability,
 )
-from featx.spec import ExtractSpec
-from featx.weights import add_file, save_beside
-from featx.weights.trunks import TRUNKS
+from featx.inspection.html_report.writer import report
+from featx.models.evaluation import evaluate
+from featx.models.fitting import fit
+from featx.models.torch_bridge import from_torch
+from featx.spec.extract_spec import ExtractSpec
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +206,10 @@ def test_weights_of_a_column_count_in_the_cross_validation(tmp_path, photos, oxf
 @pytest.mark.parametrize(
     ("info", "message"),
     [
-        ({"finetune": {"epochs": {"trunk": 2}}}, r"torch trained the head and trunk of the model on images of this"),
+        (
+            {"finetune": {"epochs": {"backbone": 2}}},
+            r"torch trained the head and backbone of the model on images of this",
+        ),
         ({"sample_weight": "given"}, r"fitted on all images with weights that no column keeps"),
     ],
 )
@@ -467,7 +472,7 @@ def test_more_logs_than_can_be_told_apart_are_refused(hostile_model, tmp_path):
 def test_a_stage_begins_where_the_one_before_ended(hostile_model, tmp_path):
     folder = make_log(tmp_path / "a.finetune", 0.5, 0.6)
     log = folder / "log.jsonl"
-    log.write_text(log.read_text() + log_rows(0.6, 0.9).replace("head", "trunk"))
+    log.write_text(log.read_text() + log_rows(0.6, 0.9).replace("head", "backbone"))
     (curve,) = curves.make(open_run(hostile_model, finetune=[folder])).data.curves
     assert curve.epochs == (0, 1, 1, 2)
 
@@ -521,7 +526,7 @@ def test_the_commands_make_the_store_and_the_model_again(tmp_path, photos, oxfor
     for what in ("Extract the features", "Fit the head", "Score it"):
         result = CliRunner().invoke(main, shlex.split(lines[what])[1:])
         assert result.exit_code == 0, result.output
-    assert load_features("p.h5").spec == dataclasses.replace(spec, trunk_digest=oxford.digest)
+    assert load_features("p.h5").spec == dataclasses.replace(spec, backbone_digest=oxford.digest)
     again, before = load_model("m.featx"), wanted["m.featx"]
     (tmp_path / "before.featx").write_bytes(before)
     for old, new in zip(heads_of(load_model("before.featx")), heads_of(again), strict=True):
@@ -571,18 +576,18 @@ def test_a_tuned_model_is_made_again_from_the_head_that_it_was(tuned):
     np.testing.assert_allclose(again.coef_, run.model.estimator.named_steps["head"].coef_, atol=1e-6)
 
 
-def test_a_tuned_trunk_is_where_no_fit_leads(tuned, photos):
-    """Its store has the features of the tuned trunk, of which the head that it began at was not fitted."""
+def test_a_tuned_backbone_is_where_no_fit_leads(tuned, photos):
+    """Its store has the features of the tuned backbone, of which the head that it began at was not fitted."""
     tuned("tuned", epochs=1)
-    trunk = "tuned.trunk.safetensors"
-    extract(photos, "tuned.h5", ExtractSpec(size=32, blocks=(5,), trunk="finetuned"), weights=trunk)
+    backbone = "tuned.backbone.safetensors"
+    extract(photos, "tuned.h5", ExtractSpec(size=32, blocks=(5,), backbone="finetuned"), weights=backbone)
     run = open_run("tuned.featx", root="photos")
     assert run.store.name == "tuned.h5"
     lines = lines_of(run)
     assert list(lines) == ["Extract the features", "Look at every depth", "Make this page"]
     assert "with the model as it is" in commands.make(run).lead
     line = lines["Extract the features"]
-    assert line == f"featx extract photos -o tuned.h5 --trunk finetuned --blocks 5 --size 32 --weights {trunk}"
+    assert line == f"featx extract photos -o tuned.h5 --backbone finetuned --blocks 5 --size 32 --weights {backbone}"
     run.store.unlink()
     result = CliRunner().invoke(main, shlex.split(line)[1:])
     assert result.exit_code == 0, result.output
@@ -663,8 +668,8 @@ def test_what_cannot_be_written_is_said_before_the_work(hostile_model, tmp_path)
 def no_weights(tmp_path, monkeypatch):
     """No source has any weights."""
     monkeypatch.setenv("FEATX_CACHE", str(tmp_path / "cache"))
-    nowhere = dataclasses.replace(TRUNKS["oxford"], url="http://127.0.0.1:9/closed", wheel="")
-    monkeypatch.setitem(TRUNKS, "oxford", nowhere)
+    nowhere = dataclasses.replace(BACKBONES["oxford"], url="http://127.0.0.1:9/closed", wheel="")
+    monkeypatch.setitem(BACKBONES, "oxford", nowhere)
 
 
 def test_without_weights_the_page_lacks_only_what_they_give(hostile_model, tmp_path, no_weights):
@@ -676,30 +681,30 @@ def test_without_weights_the_page_lacks_only_what_they_give(hostile_model, tmp_p
     written = report(hostile_model, tmp_path / "r.html", root=run.root)
     assert written.missing == {}
     page = (tmp_path / "r.html").read_text()
-    assert "of the trunk’s arithmetic, as there are no weights to time" in page
+    assert "of the backbone’s arithmetic, as there are no weights to time" in page
     assert "No maps: " in page
 
 
 def test_with_other_weights_of_that_name_the_page_lacks_only_what_they_give(
     hostile_model, oxford, tmp_path, monkeypatch
 ):
-    """Every tuned trunk is called finetuned: here the cache has another one."""
+    """Every tuned backbone is called finetuned: here the cache has another one."""
     folder, model = hostile_model.parent, load_model(hostile_model)
     module = model.to_torch(oxford)
     with torch.no_grad():
-        module.trunk.features[5].bias += 1e-5
+        module.backbone.features[5].bias += 1e-5
     tuned, weights = from_torch(module, model, oxford)
     tuned.save(tmp_path / "m.featx")
-    elsewhere = save_beside(weights, tmp_path / "elsewhere.featx")
-    spec = ExtractSpec(size=32, trunk="finetuned")
+    elsewhere = save_finetuned(weights, tmp_path / "elsewhere.featx")
+    spec = ExtractSpec(size=32, backbone="finetuned")
     extract(folder / "rows.csv", tmp_path / "m.h5", spec, root=folder / "images", weights=elsewhere)
     monkeypatch.setenv("FEATX_CACHE", str(tmp_path / "cache"))
-    add_file(save_beside(oxford, tmp_path / "other.featx"), "finetuned")
+    add_file(save_finetuned(oxford, tmp_path / "other.featx"), "finetuned")
     run = open_run(tmp_path / "m.featx", root=folder / "images")
     assert [depth.milliseconds for depth in run.probe.depths] == [None] * 15
     data = mistakes.make(run).data
     assert [row.guess_map for row in data.rows] == ["", ""]
-    assert data.note.startswith("no maps: trunk_digest is ")
+    assert data.note.startswith("no maps: backbone_digest is ")
     assert report(tmp_path / "m.featx", tmp_path / "r.html", root=run.root).missing == {"reliability": (
         "the model has no probabilities; fit it with --calibrate, or take softmax or ovr-logistic")}  # fmt: skip
 

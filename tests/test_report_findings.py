@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from featx import load_features, load_model
-from featx.advise import CASES
-from featx.extract import extract
-from featx.fit import fit
-from featx.report.decisions import read_decisions
-from featx.report.page import load_templates, render
-from featx.report.run import open_run
-from featx.report.section import percent
-from featx.report.sections import (
+from featx.extraction.to_store import extract
+from featx.inspection.advice.cases import CASES
+from featx.inspection.html_report.decisions import read_decisions
+from featx.inspection.html_report.page import load_templates, render
+from featx.inspection.html_report.run import open_run
+from featx.inspection.html_report.section import percent
+from featx.inspection.html_report.sections import (
     accuracy,
     advice,
     classes,
@@ -27,8 +26,9 @@ from featx.report.sections import (
     reliability,
     suspects,
 )
-from featx.spec import ExtractSpec
-from featx.suspects import Confused, NearDuplicate, Suspects
+from featx.inspection.suspect_images.findings import Confused, NearDuplicate, Suspects
+from featx.models.fitting import fit
+from featx.spec.extract_spec import ExtractSpec
 
 
 @pytest.fixture(scope="module")

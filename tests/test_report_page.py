@@ -8,7 +8,7 @@ import pytest
 from conftest import HOSTILE_CLASS, HOSTILE_FILE
 from playwright.sync_api import sync_playwright
 
-from featx.report import report
+from featx.inspection.html_report.writer import report
 
 CHROMIUMS = ("chromium-headless-shell", "chromium", "google-chrome")
 NAMES = ("extraction", "accuracy", "depth", "advice", "confusion", "classes", "reliability", "mistakes", "suspects",
@@ -22,8 +22,8 @@ def written(hostile_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     log = folder / "tuned.featx.finetune"
     log.mkdir()
-    rows = [{"epoch": epoch, "stage": "trunk", "train_loss": 1.0, "train_accuracy": 0.5 + 0.1 * epoch, "val_loss": 1.0,
-             "val_accuracy": 0.6 + 0.1 * epoch, "learning_rate": 1e-3, "trunk_learning_rate": 1e-5, "seconds": 2.0}
+    rows = [{"epoch": epoch, "stage": "backbone", "train_loss": 1.0, "train_accuracy": 0.5 + 0.1 * epoch, "val_loss": 1.0,
+             "val_accuracy": 0.6 + 0.1 * epoch, "learning_rate": 1e-3, "backbone_learning_rate": 1e-5, "seconds": 2.0}
             for epoch in range(4)]  # fmt: skip
     (log / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return report(hostile_model, folder / "report.html", root=hostile_model.parent / "images", finetune=[log])

@@ -11,14 +11,14 @@ from sklearn.model_selection import cross_val_score
 
 from featx.errors import DataError, SpecError
 from featx.heads import cross_validate
-from featx.heads.cross_validate import DEFAULT_CS, SearchRow, default_grid
+from featx.heads.cross_validation import DEFAULT_CS, SearchRow, default_grid
 from featx.heads.feature_sets import default_feature_sets, make_feature_sets
 from featx.heads.folds import make_folds
-from featx.heads.nested import nested
+from featx.heads.head_search import choose, search
+from featx.heads.nested_cv import nested
 from featx.heads.pipelines import HEADS, make_head
-from featx.heads.scoring import OF_TWO, Decided
-from featx.heads.search import choose, search
-from featx.heads.solver import CELLS
+from featx.heads.scoring import OF_TWO, PrecomputedDecisions
+from featx.heads.solver.batch import CELLS
 
 FEATURES = {"block1_avg": (0, 4), "block2_avg": slice(4, 12), "block2_max": (12, 20)}
 
@@ -100,7 +100,7 @@ def test_scorers_of_two_classes_say_what_is_for_more(scoring, other):
 
 
 def test_decisions_are_an_estimator_that_can_be_cloned():
-    decided = clone(Decided("softmax", np.array(["ant", "bee"])))
+    decided = clone(PrecomputedDecisions("softmax", np.array(["ant", "bee"])))
     assert decided.get_params()["classes"].tolist() == decided.classes_.tolist() == ["ant", "bee"]
 
 

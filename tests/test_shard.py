@@ -16,13 +16,15 @@ from conftest import CLASSES, draw
 from PIL import Image
 from test_sources import parquet_table, write_tar
 
-from featx.commands import main
+from featx.cli.group import main
 from featx.engines import streaming
 from featx.errors import SpecError, SpecMismatch, StoreCorrupt, StoreError, StoreExists, StoreLocked
-from featx.extract import assemble_shards, extract
-from featx.scale import Shard, plan_groups
-from featx.spec import ExtractSpec
-from featx.store import PartFolder, Store
+from featx.extraction.assembly import assemble_shards
+from featx.extraction.part_groups import Shard, plan_groups
+from featx.extraction.to_store import extract
+from featx.spec.extract_spec import ExtractSpec
+from featx.store.parts import PartFolder
+from featx.store.reader import Store
 
 SPEC = ExtractSpec(size=32, blocks=(1, 2))
 
@@ -158,7 +160,7 @@ def test_shards_run_side_by_side_and_shut_others_out(photos, tmp_path, monkeypat
 def test_four_jobs_at_once(photos, tmp_path, oxford):
     extract(photos, tmp_path / "one.h5", SPEC)
     code = (
-        "import sys; from featx.engines import streaming; from featx.commands import main\n"
+        "import sys; from featx.engines.selection import streaming; from featx.cli.group import main\n"
         "streaming.PART_ROWS = 4; main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, "extract", str(photos), "-o", str(tmp_path / "four.h5"), "--size", "32"]
@@ -264,8 +266,8 @@ def test_shards_that_begin_at_once_have_the_calibration_of_the_first(photos, tmp
     extract(photos, store, int8, shard="1/2")
     # The second has looked before the first had begun, and its own calibration is another.
     with monkeypatch.context() as patch:
-        patch.setattr("featx.extract._found", lambda *args, **options: None)
-        patch.setattr("featx.extract.precision.SAMPLE", 3)
+        patch.setattr("featx.extraction.to_store._found", lambda *args, **options: None)
+        patch.setattr("featx.extraction.precision.SAMPLE", 3)
         extract(photos, store, int8, shard="2/2")
     with pytest.raises(SpecMismatch, match=r"precision is int8 in .* or remove .*two\.h5\.parts to start anew"):
         extract(photos, store, SPEC, shard="2/2")

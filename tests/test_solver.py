@@ -11,9 +11,12 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from featx.errors import DataError, SpecError
-from featx.heads.solver import LOSSES, fit_batch, pivoting, rotate, row_weights
+from featx.heads.solver import pivoting
+from featx.heads.solver.batch import LOSSES, fit_batch
 from featx.heads.solver.losses import SquaredHinge
 from featx.heads.solver.pivoting import make_pivot
+from featx.heads.solver.principal_axes import rotate
+from featx.heads.solver.row_weights import row_weights
 
 CS = (10.0, 0.1)
 

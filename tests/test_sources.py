@@ -21,15 +21,15 @@ from PIL import Image as Pillow
 from torchvision.datasets import ImageFolder
 
 from featx.errors import EngineError, ImageError, ListingError
-from featx.extract import extract
-from featx.images import list_images
+from featx.extraction.to_store import extract
+from featx.files.limits import ROW_GROUP, SIDECAR, URL_IMAGE
 from featx.images.files import LocalFiles
-from featx.images.sources import facts
+from featx.images.sources import metadata as facts
 from featx.images.sources import tar as tar_source
+from featx.images.sources.listing import list_images
 from featx.images.thumbnails import thumbnail
-from featx.limits import ROW_GROUP, SIDECAR, URL_IMAGE
-from featx.spec import ExtractSpec
-from featx.store import Store
+from featx.spec.extract_spec import ExtractSpec
+from featx.store.reader import Store
 
 SPEC = ExtractSpec(size=32, blocks=(1, 3))
 

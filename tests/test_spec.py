@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from featx.errors import SpecError, SpecMismatch
-from featx.spec import LATER, PRECISIONS, ExtractSpec
+from featx.spec.extract_spec import LATER, PRECISIONS, ExtractSpec
 
 
 def test_json_goes_there_and_back():
@@ -57,7 +57,7 @@ def test_a_value_out_of_range_is_named(values, message):
         ("{", "must be a JSON object"),
         ("3", "must be a JSON object"),
         ("[]", "must be a JSON object"),
-        ('["trunk"]', "must be a JSON object"),
+        ('["backbone"]', "must be a JSON object"),
         ('{"depth": 3}', "fields that this featx does not know: depth; update featx"),
         ('{"blocks": 3}', "wrong types"),
         ('{"pools": [["avg"]]}', "wrong types"),

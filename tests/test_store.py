@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 from featx.errors import DataError, SpecError, SpecMismatch, StoreCorrupt, StoreError, StoreLocked
-from featx.hdf5 import open_contained
-from featx.spec import ExtractSpec
-from featx.store import Part, PartFolder, RowTable, Store, assemble, is_store, layout
+from featx.files.untrusted_hdf5 import open_untrusted
+from featx.spec.extract_spec import ExtractSpec
+from featx.store import layout
+from featx.store.assembly import RowTable, assemble
+from featx.store.parts import Part, PartFolder
+from featx.store.reader import Store, is_store
 
 SPEC = ExtractSpec(blocks=(1, 2), pools=("avg", "max"), size=32)
 GOLDEN = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}
@@ -290,12 +293,12 @@ def test_a_disk_that_fails_once_takes_no_part_away(tmp_path, monkeypatch):
         opened.append(path)
         if len(opened) == 1 and path in parts:
             raise OSError(errno.ESTALE, "Stale file handle")
-        return open_contained(path, *args)
+        return open_untrusted(path, *args)
 
     with PartFolder(tmp_path / "rows.h5") as folder:
         known = folder._identity()
         monkeypatch.setattr(folder, "_identity", lambda: known)
-        monkeypatch.setattr("featx.store.parts.open_contained", once)
+        monkeypatch.setattr("featx.store.parts.open_untrusted", once)
         assert folder.part_files() == parts
     assert opened == [parts[0], *parts]
 
@@ -303,7 +306,7 @@ def test_a_disk_that_fails_once_takes_no_part_away(tmp_path, monkeypatch):
 def test_a_part_is_looked_through_once(tmp_path, monkeypatch):
     parts, opened = two_parts(tmp_path / "rows.h5"), []
     monkeypatch.setattr(
-        "featx.store.parts.open_contained", lambda *args: opened.append(args[0]) or open_contained(*args)
+        "featx.store.parts.open_untrusted", lambda *args: opened.append(args[0]) or open_untrusted(*args)
     )
     with PartFolder(tmp_path / "rows.h5") as folder:
         assert folder.part_files() == folder.part_files() == parts
@@ -567,7 +570,7 @@ def test_a_row_that_is_more_than_a_reader_inflates_at_once_is_not_deflated(tmp_p
         room = layout.feature_bytes(widths, 2, 4, 1 / 4)
         stored = sum(file[name].id.get_storage_size() for name in widths)
     assert room / 1.5 < stored < room
-    open_contained(tmp_path / "x.h5", StoreError).close()
+    open_untrusted(tmp_path / "x.h5", StoreError).close()
 
 
 def test_one_part_is_open_at_a_time(tmp_path):

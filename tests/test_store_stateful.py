@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from featx.extract.update import read_parts
-from featx.spec import ExtractSpec
-from featx.store import Part, PartFolder, RowTable, Store, assemble
+from featx.extraction.update import read_parts
+from featx.spec.extract_spec import ExtractSpec
+from featx.store.assembly import RowTable, assemble
+from featx.store.parts import Part, PartFolder
+from featx.store.reader import Store
 
 SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32)
 GOLDEN = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}

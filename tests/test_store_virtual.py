@@ -10,14 +10,16 @@ import h5py
 import numpy as np
 import pytest
 
+from featx.curation.selection import select
 from featx.errors import SpecError, StoreError
-from featx.extract import extract
-from featx.info import describe
-from featx.select import select
-from featx.spec import ExtractSpec
-from featx.store import Part, PartFolder, RowTable, Store, assemble
+from featx.extraction.to_store import extract
+from featx.inspection.summary import describe
+from featx.spec.extract_spec import ExtractSpec
+from featx.store.assembly import RowTable, assemble
+from featx.store.parts import Part, PartFolder
+from featx.store.reader import Store
 
-SPEC = ExtractSpec(blocks=(1, 2), trunk_digest="0" * 64)
+SPEC = ExtractSpec(blocks=(1, 2), backbone_digest="0" * 64)
 ROWS = 12
 FAR = np.array([0, 5, 5999])
 

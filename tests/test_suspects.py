@@ -11,18 +11,19 @@ from PIL import Image, ImageOps
 from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_predict
 
-from featx.commands import main
+from featx.cli.group import main
 from featx.errors import DataError, EngineError, ImageError, SpecError
-from featx.extract import extract
-from featx.heads import make_head
-from featx.heads.cross_validate import default_grid
+from featx.extraction.to_store import extract
+from featx.heads.cross_validation import default_grid
 from featx.heads.folds import make_folds
+from featx.heads.pipelines import make_head
 from featx.images.thumbnails import SIDE
-from featx.spec import ExtractSpec
-from featx.suspects import Confused, Failed, find_suspects
-from featx.suspects.labels import judge
-from featx.suspects.neighbors import EXTREME, NEIGHBORS, SAME, find_neighbors
-from featx.suspects.sheet import draw_suspects
+from featx.inspection.suspect_images.finder import suspects
+from featx.inspection.suspect_images.findings import Confused, Failed
+from featx.inspection.suspect_images.labels import score_labels
+from featx.inspection.suspect_images.neighbors import EXTREME, NEIGHBORS, SAME, find_neighbors
+from featx.inspection.suspect_images.sheet import draw_suspects
+from featx.spec.extract_spec import ExtractSpec
 
 SPEC = ExtractSpec(size=64, blocks=(3, 4, 5))
 WRONG = tuple(f"sunflower-{number:02}" for number in (5, 9, 13, 17))
@@ -58,7 +59,7 @@ def garden(flowers, tmp_path_factory, oxford):
 
 @pytest.fixture(scope="session")
 def found(garden):
-    return find_suspects(garden / "garden.h5")
+    return suspects(garden / "garden.h5")
 
 
 def paths(items):
@@ -120,7 +121,7 @@ def test_labels_conflict_where_both_images_have_one(garden, tmp_path, label):
     with h5py.File(store, "r+") as file:
         names = [path.decode() for path in file["rows/path"][:]]
         file["rows/label"][names.index("mirrored.jpg")] = label
-    found = find_suspects(store)
+    found = suspects(store)
     pair = next(p for p in found.near_duplicates if {p.first, p.second} == {"pansy-03.png", "mirrored.jpg"})
     assert pair.conflict == (label == 0)
 
@@ -132,7 +133,7 @@ def test_one_column_alone_or_all(garden, tmp_path, column, across):
     with h5py.File(store, "r+") as file:
         file["splits"].move("split", "split_0")
         file.copy(file["splits/split_0"], file["splits"], "split_1")
-    found = find_suspects(store, column=column)
+    found = suspects(store, column=column)
     pair = next(p for p in found.near_duplicates if {p.first, p.second} == {"pansy-03.png", "mirrored.jpg"})
     assert pair.across == across
     assert tuple(found.straddling) == across
@@ -146,7 +147,7 @@ def test_probabilities_are_those_of_scikit_learn(classes):
     X = rng.random((len(codes), 12)) + np.eye(classes, 12)[codes]
     X /= np.linalg.norm(X, axis=1, keepdims=True)
     labels, groups = np.array(["a", "b", "c"])[codes], np.arange(len(codes))
-    verdicts = judge(X, labels, groups)
+    verdicts = score_labels(X, labels, groups)
     candidates = []
     for C in default_grid("softmax", X):
         head = make_head("softmax", C, normalize="none").set_params(head__tol=1e-9)
@@ -164,14 +165,14 @@ def test_a_copy_does_not_vouch_for_a_label():
     labels = np.array(["a", "b"])[codes]
     X[1], labels[:2] = X[0], "b"
     apart, together = np.arange(40), np.array([0, 0, *range(2, 40)])
-    alone, vouched = (judge(X, labels, groups).quality[:2].mean() for groups in (together, apart))
+    alone, vouched = (score_labels(X, labels, groups).quality[:2].mean() for groups in (together, apart))
     assert alone < 0.2 < vouched
 
 
 def test_classes_far_apart_have_nothing_wrong_or_confused():
     codes = np.repeat([0, 1, 2], 20)
     X = np.random.default_rng(1).random((60, 6)) + 2 * np.eye(3, 6)[codes]
-    verdicts = judge(X, np.array(["x", "y", "z"])[codes], np.arange(60))
+    verdicts = score_labels(X, np.array(["x", "y", "z"])[codes], np.arange(60))
     assert verdicts.classes.tolist() == ["x", "y", "z"]
     assert verdicts.confusions == []
     assert len(verdicts.wrong) == 0
@@ -229,7 +230,7 @@ def small_store(folder, photos, labels=None):
     ids=["unlabeled", "several", "few"],
 )
 def test_what_cannot_be_looked_for_is_said(tmp_path, photos, oxford, labels, folds, notes):
-    found = find_suspects(small_store(tmp_path, photos, labels), folds=folds)
+    found = suspects(small_store(tmp_path, photos, labels), folds=folds)
     assert found.cosine is None
     assert found.mislabeled == found.near_duplicates == found.outliers == found.confused == ()
     assert found.straddling == {}
@@ -239,24 +240,24 @@ def test_what_cannot_be_looked_for_is_said(tmp_path, photos, oxford, labels, fol
 
 def test_views_of_an_image_are_no_copies_of_it(tmp_path, photos, oxford):
     extract(photos, tmp_path / "v.h5", ExtractSpec(size=32, blocks=(1,), views=2, augment="flip"))
-    found = find_suspects(tmp_path / "v.h5", folds=4)
+    found = suspects(tmp_path / "v.h5", folds=4)
     assert found.images == 24
     assert found.near_duplicates == ()
 
 
 def test_wrong_options_are_named(garden, tmp_path, photos, oxford):
     with pytest.raises(DataError, match=r"--split-column of suspects must be one that .* has \(split\), got place"):
-        find_suspects(garden / "garden.h5", column="place")
+        suspects(garden / "garden.h5", column="place")
     with pytest.raises(DataError, match=r"has \(none: extract a manifest that has one\), got split"):
-        find_suspects(small_store(tmp_path, photos), column="split")
+        suspects(small_store(tmp_path, photos), column="split")
     with pytest.raises(SpecError, match="folds must be 2 or more, got 1"):
-        find_suspects(garden / "garden.h5", folds=1)
+        suspects(garden / "garden.h5", folds=1)
 
 
 def test_labels_need_cleanlab(garden, monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
     with pytest.raises(EngineError, match=r"suspects needs? a package: pip install 'featx\[suspects\]'"):
-        find_suspects(garden / "garden.h5")
+        suspects(garden / "garden.h5")
 
 
 def test_the_sheet_has_a_tile_each_and_a_cross_for_what_is_gone(garden, found, tmp_path):

@@ -13,7 +13,7 @@ def test_the_stage_of_the_lowest_rate_holds_it_up(stage):
     timings = Timings(workers=1, images=10, seconds={**dict.fromkeys(ADVICE, 1.0), stage: 10.0})
     assert timings.rates[stage] == 1.0
     assert timings.bottleneck == stage
-    assert timings.advice.startswith(stage) or (stage == "computing" and timings.advice.startswith("the trunk"))
+    assert timings.advice.startswith(stage) or (stage == "computing" and timings.advice.startswith("the backbone"))
 
 
 def test_workers_share_what_is_done_in_threads():

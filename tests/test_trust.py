@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import featx
-from featx import hdf5, limits
-from featx.images import room
+from featx.files import limits
+from featx.files import untrusted_hdf5 as hdf5
+from featx.images import memory_budget as room
 
 PACKAGE = Path(featx.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -15,12 +15,12 @@ from click.testing import CliRunner
 from conftest import fill
 from PIL import Image
 
-from featx.commands import main
+from featx.cli.group import main
+from featx.curation.verification import verify
 from featx.errors import ListingError, SpecError, SpecMismatch, StoreCorrupt, StoreError
-from featx.extract import extract
-from featx.spec import ExtractSpec
-from featx.store import Store
-from featx.verify import verify
+from featx.extraction.to_store import extract
+from featx.spec.extract_spec import ExtractSpec
+from featx.store.reader import Store
 
 SPEC = ExtractSpec(size=32, blocks=(1, 2), pools=("avg", "max"))
 VIEWS = dataclasses.replace(SPEC, views=3, augment="flip,rotate=20")

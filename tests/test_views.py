@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from featx.augment import DEFAULT, FILLS, parse_augment
 from featx.errors import ImageError
-from featx.images import draw_golden, list_images, prepare
 from featx.images.loading import load_images
-from featx.images.preprocessing import mean_color
+from featx.images.preprocessing import mean_color, prepare
+from featx.images.reference_images import draw_golden
+from featx.images.sources.listing import list_images
 from featx.images.views import View, draw_view, make_views
 from featx.images.views_color import recolor
 from featx.images.views_geometry import Placement, place
-from featx.spec import INTERPOLATIONS, RESIZES, ExtractSpec
+from featx.spec.augmentation import DEFAULT, FILLS, parse_augment
+from featx.spec.extract_spec import INTERPOLATIONS, RESIZES, ExtractSpec
 
 DIGEST = hashlib.sha256(b"a picture").hexdigest()
 SMOOTH = draw_golden()[0]

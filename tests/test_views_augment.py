@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featx.augment import DEFAULT, DEFAULT_TTA, FLIPS, PARTS, format_augment, parse_augment
 from featx.errors import SpecError
-from featx.spec import LATER, ExtractSpec
+from featx.spec.augmentation import DEFAULT, DEFAULT_TTA, FLIPS, PARTS, format_augment, parse_augment
+from featx.spec.extract_spec import LATER, ExtractSpec
 
 
 @pytest.mark.parametrize(

@@ -7,23 +7,25 @@ import numpy as np
 import pytest
 from conftest import draw, fill
 
+from featx.curation.dataset import load_features
 from featx.engines import streaming
 from featx.errors import DataError, SpecError, SpecMismatch, StoreExists
-from featx.evaluate import evaluate
-from featx.extract import extract
-from featx.fit import fit
-from featx.fit.training import read_training
+from featx.extraction.to_store import extract
 from featx.heads.folds import make_folds
 from featx.heads.pipelines import make_head
-from featx.heads.refit import refit, refit_calibrated
-from featx.images import decode, list_images
+from featx.heads.refitting import refit, refit_calibrated
+from featx.images.decoding import decode
 from featx.images.loading import load_images
+from featx.images.sources.listing import list_images
 from featx.images.views import make_views
-from featx.info import describe
-from featx.load import load_features
-from featx.predict import predict
-from featx.spec import ExtractSpec
-from featx.store import PartFolder, Store
+from featx.inspection.summary import describe
+from featx.models.evaluation import evaluate
+from featx.models.fitting import fit
+from featx.models.prediction import predict
+from featx.models.training_rows import read_training
+from featx.spec.extract_spec import ExtractSpec
+from featx.store.parts import PartFolder
+from featx.store.reader import Store
 
 PLAIN = ExtractSpec(size=32, blocks=(1, 3))
 SPEC = ExtractSpec(size=32, blocks=(1, 3), views=3, augment="flip,rotate=20,color")
@@ -61,7 +63,7 @@ def test_views_of_an_image_are_rows_one_after_the_other(stores):
 
 
 def test_each_row_has_the_features_of_its_view(stores, shared_photos, oxford):
-    from featx.engines import make_engine
+    from featx.engines.selection import make_engine
 
     with Store(stores[1]) as store:
         row, path, digest, spec = 31, store.paths[31], store.digests[31], store.spec
@@ -166,7 +168,7 @@ def test_parts_of_before_there_were_views_are_taken(photos, tmp_path, monkeypatc
     monkeypatch.setattr(streaming, "PART_ROWS", 8)
     extract(photos, tmp_path / "whole.h5", PLAIN)
     # In the package the module's name is that of its function.
-    monkeypatch.setattr(sys.modules["featx.extract.finish"], "assemble", None)
+    monkeypatch.setattr(sys.modules["featx.extraction.assembly"], "assemble", None)
     with pytest.raises(TypeError):
         extract(photos, tmp_path / "photos.h5", PLAIN)
     monkeypatch.undo()
@@ -195,7 +197,7 @@ def test_a_head_is_fitted_on_all_views_and_scored_on_plain_ones(stores, model):
     train, test = make_folds(rows.y, rows.groups, 3, plain=rows.plain)[0]
     fold = refit(make_head("softmax", 1.0, widths=(64, 256)), rows.X[train], rows.y[train])
     assert model.info["search"]["rows"][0]["scores"][0] == pytest.approx(fold.score(rows.X[test], rows.y[test]))
-    assert model.spec == ExtractSpec(**{**vars(PLAIN), "trunk_digest": model.spec.trunk_digest})
+    assert model.spec == ExtractSpec(**{**vars(PLAIN), "backbone_digest": model.spec.backbone_digest})
     assert model.info["augmentation"] == {
         "views": 3, "augment": SPEC.augment, "fill": "reflect", "view_seed": 0,
     }  # fmt: skip
@@ -233,7 +235,7 @@ def test_sigmoids_are_fitted_on_plain_rows(stores):
 
 @pytest.mark.parametrize("weight", [None, 1.5])
 def test_without_views_both_ways_to_the_sigmoids_agree(weight):
-    from featx.heads.refit import _refit_on_views
+    from featx.heads.refitting import _refit_on_views
 
     rng = np.random.default_rng(0)
     y = np.repeat(list("abc"), 20)

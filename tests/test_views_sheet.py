@@ -6,13 +6,14 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from featx.augment import DEFAULT
-from featx.commands import main
-from featx.contact_sheet import GAP
+from featx.cli.group import main
+from featx.drawing.contact_sheet import GAP
 from featx.errors import ImageError, SpecError
-from featx.images import draw_golden, prepare
-from featx.spec import ExtractSpec
-from featx.views import draw_sheet
+from featx.images.preprocessing import prepare
+from featx.images.reference_images import draw_golden
+from featx.inspection.augmentation_preview import draw_sheet
+from featx.spec.augmentation import DEFAULT
+from featx.spec.extract_spec import ExtractSpec
 
 GOLDEN = Path(__file__).parent / "golden" / "views.png"
 SPEC = ExtractSpec(size=64, views=12, augment=DEFAULT + ",color")
@@ -88,7 +89,7 @@ def test_what_cannot_be_drawn_or_written_is_said(picture, tmp_path):
 
 @pytest.mark.parametrize("fill", ["reflect", "symmetric", "edge"])
 def test_no_black_corner_of_a_photograph_turned_by_30_degrees(flower_paths, fill):
-    from featx.images import decode
+    from featx.images.decoding import decode
     from featx.images.views_geometry import Placement, place
 
     spec = ExtractSpec(size=96, views=2, augment="rotate=30", fill=fill)

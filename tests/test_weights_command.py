@@ -8,21 +8,23 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import save_file
 
-from featx.blocks import tensor_shapes
-from featx.commands.weights import command
+from featx.backbones.cache import write_cached
+from featx.backbones.digest import backbone_digest
+from featx.backbones.loading import load_backbone
+from featx.backbones.registry import BACKBONES
+from featx.backbones.vgg16 import tensor_shapes
+from featx.cli.weights import command
 from featx.errors import WeightsError, WeightsMismatch
-from featx.weights import TRUNKS, load_trunk, trunk_digest
-from featx.weights.cache import write_cached
 
 ZEROS = {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes().items()}
-DIGEST = trunk_digest(ZEROS)
+DIGEST = backbone_digest(ZEROS)
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setenv("FEATX_CACHE", str(tmp_path / "cache"))
     yield lambda *arguments: CliRunner().invoke(command, arguments)
-    shutil.rmtree(tmp_path)  # Each trunk is 59 MB.
+    shutil.rmtree(tmp_path)  # Each backbone is 59 MB.
 
 
 @pytest.fixture
@@ -38,14 +40,24 @@ def test_add_then_verify_get_and_list(run, file, tmp_path):
     assert run("verify", "mine").output == f"mine {DIGEST} is whole\n"
     assert run("get", "mine").output == f"mine {DIGEST} from {file}\n"
     lines = run("list").output.splitlines()
-    assert lines[0].split() == ["oxford", TRUNKS["oxford"].digest[:12], "CC", "BY", "4.0", "not", "in", "the", "cache"]
+    assert lines[0].split() == [
+        "oxford",
+        BACKBONES["oxford"].digest[:12],
+        "CC",
+        "BY",
+        "4.0",
+        "not",
+        "in",
+        "the",
+        "cache",
+    ]
     assert lines[-1].split() == ["mine", DIGEST[:12], "-", str(tmp_path / "cache" / "mine.safetensors")]
 
 
 def test_oxford_is_the_default(run, monkeypatch):
     with monkeypatch.context() as outside:
         outside.delenv("FEATX_CACHE")
-        weights = load_trunk()
+        weights = load_backbone()
     write_cached(weights)
     assert run("get").output == f"oxford {weights.digest} from {weights.source}\n"
     assert run("verify").output == f"oxford {weights.digest} is whole\n"
@@ -53,8 +65,8 @@ def test_oxford_is_the_default(run, monkeypatch):
 
 def test_list_as_json(run):
     entries = json.loads(run("list", "--json").output)
-    assert [entry["name"] for entry in entries] == list(TRUNKS)
-    assert entries[0]["digest"] == TRUNKS["oxford"].digest
+    assert [entry["name"] for entry in entries] == list(BACKBONES)
+    assert entries[0]["digest"] == BACKBONES["oxford"].digest
     assert not any(entry["cached"] for entry in entries)
 
 

@@ -1,18 +1,20 @@
-"""The digest of real weights, and what is refused as a trunk."""
+"""The digest of real weights, and what is refused as a backbone."""
 
 import numpy as np
 import pytest
 
-from featx.blocks import tensor_shapes
+from featx.backbones.digest import backbone_digest, check_tensors
+from featx.backbones.loading import load_backbone
+from featx.backbones.registry import BACKBONES
+from featx.backbones.vgg16 import tensor_shapes
 from featx.errors import WeightsError
-from featx.weights import TRUNKS, check_tensors, load_trunk, trunk_digest
 
 OXFORD = "25d244c5fdb86c278c3442bce00783954c822e6564e34bea523f31bddfdcc4d1"
 
 
 @pytest.fixture(scope="module")
 def oxford():
-    return load_trunk().tensors
+    return load_backbone().tensors
 
 
 @pytest.fixture(scope="module")
@@ -21,19 +23,19 @@ def zeros():
 
 
 def test_digest_is_the_published_one(oxford):
-    assert trunk_digest(oxford) == OXFORD == TRUNKS["oxford"].digest
+    assert backbone_digest(oxford) == OXFORD == BACKBONES["oxford"].digest
 
 
 def test_digest_knows_neither_order_nor_memory_layout_nor_other_names(oxford):
     turned = {name: np.asfortranarray(oxford[name]) for name in reversed(oxford)}
-    assert trunk_digest({"classifier.0.weight": np.zeros(3), **turned}) == OXFORD
+    assert backbone_digest({"classifier.0.weight": np.zeros(3), **turned}) == OXFORD
 
 
 @pytest.mark.parametrize("name", ["features.0.weight", "features.28.bias"])
 def test_digest_changes_with_one_bit(oxford, name):
     changed = oxford[name].copy()
     changed.flat[-1] = np.nextafter(changed.flat[-1], np.float32(1))
-    assert trunk_digest({**oxford, name: changed}) != OXFORD
+    assert backbone_digest({**oxford, name: changed}) != OXFORD
 
 
 @pytest.mark.parametrize(
@@ -53,9 +55,9 @@ def test_digest_changes_with_one_bit(oxford, name):
         ),
     ],
 )
-def test_what_is_no_trunk_is_refused(zeros, name, tensor, message):
+def test_what_is_no_backbone_is_refused(zeros, name, tensor, message):
     tensors = {**zeros, name: tensor} if tensor is not None else {k: v for k, v in zeros.items() if k != name}
     with pytest.raises(WeightsError, match=message):
         check_tensors(tensors, "x.h5")
-    with pytest.raises(WeightsError, match="the trunk"):
-        trunk_digest(tensors)
+    with pytest.raises(WeightsError, match="the backbone"):
+        backbone_digest(tensors)

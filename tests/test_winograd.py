@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from featx.engines import winograd
-from featx.engines.trunk import Trunk
+from featx.engines.torch_backbone import TorchBackbone
 from featx.engines.winograd import WinogradConv2d, use_winograd
-from featx.finetune import memory
+from featx.finetuning import memory
 
 
 @pytest.fixture
@@ -75,17 +75,17 @@ def test_rounding_stays_small():
     assert (tiled(x).double() - exact).norm() < 5e-6 * exact.norm()
 
 
-def test_a_trunk_keeps_its_parameters_and_what_it_gives():
-    trunk = Trunk((3, 4))
-    before, x = trunk.state_dict(), torch.randn(2, 3, 32, 32)
-    expected = trunk(x)
-    use_winograd(trunk)
-    assert {name: value.data_ptr() for name, value in trunk.state_dict().items()} == {
+def test_a_backbone_keeps_its_parameters_and_what_it_gives():
+    backbone = TorchBackbone((3, 4))
+    before, x = backbone.state_dict(), torch.randn(2, 3, 32, 32)
+    expected = backbone(x)
+    use_winograd(backbone)
+    assert {name: value.data_ptr() for name, value in backbone.state_dict().items()} == {
         name: value.data_ptr() for name, value in before.items()
     }
-    tiled = [layer for layer in trunk.modules() if isinstance(layer, WinogradConv2d)]
+    tiled = [layer for layer in backbone.modules() if isinstance(layer, WinogradConv2d)]
     assert [layer.in_channels for layer in tiled] == [256, 256, 256, 512, 512]
-    for number, values in trunk(x).items():
+    for number, values in backbone(x).items():
         torch.testing.assert_close(values, expected[number], rtol=1e-3, atol=1e-4)
 
 

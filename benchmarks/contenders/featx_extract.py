@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 from worker import SIZE, serve
 
+from featx.backbones import load_backbone
 from featx.engines import make_engine
-from featx.extract import extract
-from featx.extract.precision import draw_sample, settle_precision
+from featx.extraction import draw_sample, extract, resolve_precision
 from featx.images import list_images
 from featx.spec import ExtractSpec
-from featx.weights import load_trunk
 
 precision, blocks, device = sys.argv[3], tuple(map(int, sys.argv[4].split(","))), sys.argv[5]
-weights = load_trunk("oxford")
+weights = load_backbone("oxford")
 sample = list_images([Path(line) for line in Path(sys.argv[1]).read_text().splitlines()[::40]])
 
 
@@ -28,14 +27,14 @@ def make(spec):
 
 spec = ExtractSpec(size=SIZE, blocks=blocks)
 engine = make(
-    settle_precision(
+    resolve_precision(
         precision, spec, None, make, lambda spec: draw_sample(sample, spec, workers=2, max_pixels=10**9), weights
     ).spec
 )
 engine(np.zeros((engine.batch_size, SIZE, SIZE, 3), np.uint8))
 
 
-def trunk(count):
+def backbone(count):
     pixels = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
     for start in range(0, count, engine.batch_size):
         engine(pixels[start : start + engine.batch_size])
@@ -54,4 +53,4 @@ def whole(photos, output):
     extract(paths, output / name, dataclasses.replace(spec), precision=precision, device=device, overwrite=True)
 
 
-serve(trunk, whole)
+serve(backbone, whole)

@@ -45,9 +45,7 @@ if WAY == "sklearn-exact":
 
 
 def by_featx(data):
-    from featx.heads import make_head
-    from featx.heads.refit import refit
-    from featx.heads.search import search
+    from featx.heads import make_head, refit, search
 
     X, y = data["X"][data["train"]], data["y"][data["train"]]
     began = time.perf_counter()

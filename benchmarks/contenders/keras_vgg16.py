@@ -14,7 +14,7 @@ model = VGG16(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3), pool
 model.predict(np.zeros((BATCH, SIZE, SIZE, 3), np.float32), batch_size=BATCH, verbose=0)
 
 
-def trunk(count):
+def backbone(count):
     pixels = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3)).astype(np.float32)
     model.predict(preprocess_input(pixels), batch_size=BATCH, verbose=0)
 
@@ -31,4 +31,4 @@ def whole(photos, output):
         file["block5_avg"] = model.predict(data, verbose=0)
 
 
-serve(trunk, whole)
+serve(backbone, whole)

@@ -26,7 +26,7 @@ def features(batches):
         return extractor.extract_features(batches=batches, module_name=LAST, flatten_acts=False, output_type="ndarray")
 
 
-def trunk(count):
+def backbone(count):
     features(list(torch.rand(count, 3, SIZE, SIZE).split(BATCH)))
 
 
@@ -46,4 +46,4 @@ def whole(photos, output):
         file["block5_avg"] = found.mean((2, 3))
 
 
-serve(trunk, whole)
+serve(backbone, whole)

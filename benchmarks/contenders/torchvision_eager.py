@@ -34,7 +34,7 @@ def features(batch):
     return {name: values.mean((2, 3)).numpy() for name, values in extractor(batch).items()}
 
 
-def trunk(count):
+def backbone(count):
     pixels = torch.rand(count, 3, SIZE, SIZE)
     for batch in pixels.split(BATCH):
         features(batch)
@@ -48,4 +48,4 @@ def whole(photos, output):
 
 
 features(torch.zeros(BATCH, 3, SIZE, SIZE))
-serve(trunk, whole)
+serve(backbone, whole)

@@ -1,6 +1,6 @@
 """What a contender's process does: take an order a line from standard input, run it, answer with seconds and memory.
 
-An order is JSON: ``{"what": "trunk" | "whole", "images": n}``. ``trunk`` runs the network over n images that lie in
+An order is JSON: ``{"what": "backbone" | "whole", "images": n}``. ``backbone`` runs the network over n images that lie in
 memory, ``whole`` goes from n files to a closed HDF5 file. Only the standard library is needed here, since contenders
 have environments of their own.
 """
@@ -21,7 +21,7 @@ def peak_mb() -> int:
     return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
-def serve(trunk: Callable[[int], object], whole: Callable[[list[Path], Path], object]) -> None:
+def serve(backbone: Callable[[int], object], whole: Callable[[list[Path], Path], object]) -> None:
     """Answer orders until standard input ends; the arguments are a file that lists photographs, and a folder."""
     photos = [Path(line) for line in Path(sys.argv[1]).read_text().splitlines()]
     output = Path(sys.argv[2])
@@ -30,8 +30,8 @@ def serve(trunk: Callable[[int], object], whole: Callable[[list[Path], Path], ob
         # A listing is gone through again from its start if more is asked for than there is.
         count = order["images"]
         began = time.perf_counter()
-        if order["what"] == "trunk":
-            trunk(count)
+        if order["what"] == "backbone":
+            backbone(count)
         else:
             whole([photos[number % len(photos)] for number in range(count)], output)
         seconds = time.perf_counter() - began

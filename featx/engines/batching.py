@@ -20,7 +20,7 @@ class BatchedEngine(ABC):
     batch_size : int
         Images a pass; it halves itself when memory runs out.
     on_gpu : bool
-        Whether the trunk runs beside the processor rather than on it.
+        Whether the backbone runs beside the processor rather than on it.
     """
 
     on_gpu: bool = False
@@ -54,7 +54,7 @@ class BatchedEngine(ABC):
         for name, values in features.items():
             if not np.isfinite(values).all():
                 raise EngineError(
-                    f"{name} is not finite at precision {self.spec.precision}: the trunk's values leave its range; "
+                    f"{name} is not finite at precision {self.spec.precision}: the backbone's values leave its range; "
                     "use --precision bf16 or fp32"
                 )
         return features

@@ -5,11 +5,10 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from featx.blocks import BLOCK_NUMBERS
-from featx.engines import Engine
+from featx.backbones import BLOCK_NUMBERS, BackboneWeights
+from featx.engines.selection import Engine
 from featx.errors import EngineError
 from featx.spec import ExtractSpec
-from featx.weights import TrunkWeights
 
 MIN_COSINE = 0.99
 """The least mean cosine to fp32 of each feature over the sample."""
@@ -23,7 +22,7 @@ class Calibration:
     features: dict[str, np.ndarray]
 
 
-def calibrate(weights: TrunkWeights, spec: ExtractSpec, images: np.ndarray) -> Calibration:
+def calibrate(weights: BackboneWeights, spec: ExtractSpec, images: np.ndarray) -> Calibration:
     """Find the largest absolute input of each convolution over images, uint8 (n, size, size, 3), in one fp32 pass.
 
     The maximum, since clipping the few largest values, by a percentile or by the mean over images, cost block 5 more

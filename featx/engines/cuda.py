@@ -1,4 +1,4 @@
-"""The trunk as CUDA runs it fastest: a convolution in one pass over memory, and a batch in one launch.
+"""The backbone as CUDA runs it fastest: a convolution in one pass over memory, and a batch in one launch.
 
 Of the arithmetic's time that torch's layers leave idle on a large GPU, most goes to three things, and each has its cure
 here: bias and ReLU in passes of their own, a first convolution whose three channels are too few for the matrix units,
@@ -10,29 +10,29 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from featx.blocks import BLOCKS
-from featx.engines.trunk import Trunk
+from featx.backbones import BLOCKS
+from featx.engines.torch_backbone import TorchBackbone
 
 WIDE = 8
 """Pixels of a row that the first convolution takes as one of 24 channels: a multiple of 8, as the matrix units want."""
 
 
-class FusedTrunk(nn.Module):
-    """A trunk for inference, up to the same taps as the `Trunk` that it is made of, whose weights it shares.
+class FusedBackbone(nn.Module):
+    """A backbone for inference, up to the same taps as the `Backbone` that it is made of, whose weights it shares.
 
     Parameters
     ----------
-    trunk : Trunk
+    backbone : Backbone
         On its device and in its dtype, without layers put before its convolutions.
     wide : bool
         Whether the first convolution takes `WIDE` pixels as one where the width allows: more arithmetic, of which
         matrix units have plenty.
     """
 
-    def __init__(self, trunk: Trunk, *, wide: bool) -> None:
+    def __init__(self, backbone: TorchBackbone, *, wide: bool) -> None:
         super().__init__()
-        self.taps = set(trunk.taps.values())
-        state = trunk.features.state_dict()
+        self.taps = set(backbone.taps.values())
+        state = backbone.features.state_dict()
         numbers = [number for block in BLOCKS[: max(self.taps)] for number in block.convolutions]
         self._parts = {number: (state[f"{number}.weight"], state[f"{number}.bias"]) for number in numbers}
         self._wide = None

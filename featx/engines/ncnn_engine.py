@@ -1,4 +1,4 @@
-"""The ncnn engine: the same trunk, taps and pools, on a CPU, with convolutions by Winograd's algorithm.
+"""The ncnn engine: the same backbone, taps and pools, on a CPU, with convolutions by Winograd's algorithm.
 
 A tile of 4 × 4 outputs of a 3 × 3 convolution takes 36 products instead of 144 (Lavin & Gray 2016, "Fast algorithms
 for convolutional neural networks"), in float32 with about as much rounding as the sums that it replaces.
@@ -11,12 +11,11 @@ import ncnn
 import numpy as np
 from joblib import cpu_count
 
-from featx.blocks import GEM_FLOOR, GEM_POWER
+from featx.backbones import GEM_FLOOR, GEM_POWER, PREPROCESSINGS, BackboneWeights
 from featx.engines.batching import BatchedEngine
 from featx.engines.ncnn_network import INPUT, Network
 from featx.errors import EngineError
-from featx.spec import PREPROCESSINGS, ExtractSpec
-from featx.weights import TrunkWeights
+from featx.spec import ExtractSpec
 
 IMAGES_A_THREAD = 8
 NO_MEMORY = -100
@@ -28,8 +27,8 @@ class NcnnEngine(BatchedEngine):
 
     Parameters
     ----------
-    weights : TrunkWeights
-        The trunk's 26 tensors.
+    weights : BackboneWeights
+        The backbone's 26 tensors.
     spec : ExtractSpec
         What to tap and pool, at which size.
     batch_size : int or None
@@ -46,7 +45,7 @@ class NcnnEngine(BatchedEngine):
     """
 
     def __init__(
-        self, weights: TrunkWeights, spec: ExtractSpec, batch_size: int | None = None, threads: int | None = None
+        self, weights: BackboneWeights, spec: ExtractSpec, batch_size: int | None = None, threads: int | None = None
     ) -> None:
         if spec.precision != "fp32":
             raise EngineError(f"the ncnn engine computes in fp32 alone, got {spec.precision}; give --engine openvino")
@@ -81,7 +80,7 @@ class NcnnEngine(BatchedEngine):
         return np.concatenate(features)
 
 
-def _build(weights: TrunkWeights, spec: ExtractSpec) -> ncnn.Net:
+def _build(weights: BackboneWeights, spec: ExtractSpec) -> ncnn.Net:
     net = ncnn.Net()
     for option in dir(net.opt):
         if option.startswith(("use_fp16", "use_bf16")):  # which it would take unasked, on some processors
@@ -114,7 +113,7 @@ _pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes
 
 def _check(status: int) -> None:
     if status:
-        raise MemoryError if status == NO_MEMORY else EngineError(f"ncnn could not run the trunk: {status}")
+        raise MemoryError if status == NO_MEMORY else EngineError(f"ncnn could not run the backbone: {status}")
 
 
 def _pool(x: np.ndarray, how: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The trunk as ncnn reads it: a line of text for each layer, and the tensors of all layers in the same order.
+"""The backbone as ncnn reads it: a line of text for each layer, and the tensors of all layers in the same order.
 
 A block runs in strips of rows where its maps are many times as large as its kernels, as they are in the first: what one
 convolution leaves of a strip is still in the processor's cache when the next takes it.
@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from featx.blocks import BLOCKS, Block
+from featx.backbones import BLOCKS, BackboneWeights, Block
 from featx.spec import ExtractSpec
-from featx.weights import TrunkWeights
 
 MAGIC = 7767517
 """What a text that describes a network begins with."""
@@ -30,12 +29,12 @@ PLAIN = "31=96"
 
 
 class Network:
-    """The trunk up to the last block of a spec; ``block1`` … ``block5`` are the blobs to extract.
+    """The backbone up to the last block of a spec; ``block1`` … ``block5`` are the blobs to extract.
 
     ``text`` and ``tensors`` are what ncnn loads, and in which order.
     """
 
-    def __init__(self, weights: TrunkWeights, spec: ExtractSpec) -> None:
+    def __init__(self, weights: BackboneWeights, spec: ExtractSpec) -> None:
         self._weights = weights
         self._layers, self._blobs, self._tensors = list[str](), 0, list[bytes]()
         source = self._add("Input", [], [INPUT])

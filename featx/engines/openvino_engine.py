@@ -1,4 +1,4 @@
-"""The OpenVINO engine: the same trunk, taps and pools, on the CPU, about half as fast again as torch there."""
+"""The OpenVINO engine: the same backbone, taps and pools, on the CPU, about half as fast again as torch there."""
 
 from functools import cache
 
@@ -7,11 +7,10 @@ import openvino as ov
 import openvino.opset13 as ops
 from joblib import cpu_count
 
-from featx.blocks import BLOCKS, GEM_FLOOR, GEM_POWER, feature_name
+from featx.backbones import BLOCKS, GEM_FLOOR, GEM_POWER, PREPROCESSINGS, BackboneWeights, feature_name
 from featx.engines.batching import BatchedEngine
 from featx.engines.quantization import INPUT_LEVELS, KERNEL_LEVELS, input_range, kernel_bounds
-from featx.spec import PREPROCESSINGS, ExtractSpec
-from featx.weights import TrunkWeights
+from featx.spec import ExtractSpec
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 """Of what is computed in floats; int8 leaves pooling in float32."""
@@ -28,8 +27,8 @@ class OpenVINOEngine(BatchedEngine):
 
     Parameters
     ----------
-    weights : TrunkWeights
-        The trunk's 26 tensors.
+    weights : BackboneWeights
+        The backbone's 26 tensors.
     spec : ExtractSpec
         What to tap and pool, at which size and precision.
     batch_size : int or None
@@ -39,7 +38,7 @@ class OpenVINOEngine(BatchedEngine):
     """
 
     def __init__(
-        self, weights: TrunkWeights, spec: ExtractSpec, batch_size: int | None = None, threads: int | None = None
+        self, weights: BackboneWeights, spec: ExtractSpec, batch_size: int | None = None, threads: int | None = None
     ) -> None:
         fitting = PIXELS_A_CORE * (threads or cpu_count()) // spec.size**2
         super().__init__(spec, batch_size or min(MOST, max(FEW, fitting)))
@@ -95,7 +94,7 @@ def _core() -> ov.Core:
     return ov.Core()
 
 
-def build_model(weights: TrunkWeights, spec: ExtractSpec, rows: int) -> ov.Model:
+def build_model(weights: BackboneWeights, spec: ExtractSpec, rows: int) -> ov.Model:
     """The graph from uint8 (rows, size, size, 3) to every feature of the spec, in column order."""
     preprocessing = PREPROCESSINGS[spec.preprocessing]
     images = ops.parameter([rows, spec.size, spec.size, 3], ov.Type.u8, name="images")
@@ -118,7 +117,7 @@ def build_model(weights: TrunkWeights, spec: ExtractSpec, rows: int) -> ov.Model
 
 
 def largest_inputs(
-    weights: TrunkWeights, spec: ExtractSpec, images: np.ndarray
+    weights: BackboneWeights, spec: ExtractSpec, images: np.ndarray
 ) -> tuple[list[float], dict[str, np.ndarray]]:
     """The largest absolute input of each convolution over some images, and their features, at a spec of fp32."""
     rows = min(FEW, len(images))

@@ -1,4 +1,4 @@
-"""Images to features, part by part: decoding runs ahead while the trunk computes."""
+"""Images to features, part by part: decoding runs ahead while the backbone computes."""
 
 import itertools
 import math
@@ -9,10 +9,9 @@ from contextlib import closing
 
 import numpy as np
 
-from featx.engines import Engine
+from featx.engines.selection import Engine
 from featx.engines.timings import Timings
-from featx.images import MAX_PIXELS, Listing
-from featx.images.loading import AHEAD, Loaded, load_images
+from featx.images import AHEAD, MAX_PIXELS, Listing, Loaded, load_images
 from featx.spec import ExtractSpec
 from featx.store import Part
 
@@ -67,10 +66,10 @@ def group_parts(
     """As `feature_parts`, with the rows of each part given; decoding runs ahead over their ends."""
     timings.on_gpu = engine.on_gpu
     rows = map(int, itertools.chain.from_iterable(groups))
-    # A processor that runs the trunk takes images more slowly than threads decode them. What is frozen has no Python to
+    # A processor that runs the backbone takes images more slowly than threads decode them. What is frozen has no Python to
     # start: it would start itself.
     processes = engine.on_gpu and sum(map(len, groups)) >= MANY and not hasattr(sys, "frozen")
-    ahead = max(AHEAD, engine.batch_size)  # or the trunk waits for what is left of its next batch
+    ahead = max(AHEAD, engine.batch_size)  # or the backbone waits for what is left of its next batch
     with closing(load_images(listing, rows, engine.spec, workers, max_pixels, processes, ahead)) as images:
         for group in groups:
             yield _compute(engine, itertools.islice(images, len(group)), advance, timings)

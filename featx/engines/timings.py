@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 
 from joblib import cpu_count
 
-from featx.images.loading import Loaded
+from featx.images import Loaded
 
 ADVICE = {
     "reading": "reading the files holds it up: put them on a faster disk, or read more at a time with --workers",
     "decoding": "decoding holds it up: give more --workers where there are more cores, or --decode scaled",
     "resizing": "resizing holds it up: give more --workers where there are more cores, or --decode scaled",
-    "computing": "the trunk holds it up: try {gpu}{precision}fewer --blocks or a smaller --size",
+    "computing": "the backbone holds it up: try {gpu}{precision}fewer --blocks or a smaller --size",
     "writing": "writing the store holds it up: put --output on a faster disk, or take fewer --pools",
 }
 """For each stage, what makes a run faster that this stage holds up."""
@@ -26,7 +26,7 @@ class Timings:
 
     ``workers`` threads share reading, decoding and resizing; the last two also share the processor's cores.
     ``cores`` are those of all processors at work. ``precision`` is the one that was asked for;
-    ``on_gpu`` says where the trunk runs.
+    ``on_gpu`` says where the backbone runs.
     """
 
     workers: int = 1

@@ -1,4 +1,4 @@
-"""The torch engine: the trunk with taps and pooling on CPU, CUDA or MPS."""
+"""The torch engine: the backbone with taps and pooling on CPU, CUDA or MPS."""
 
 from contextlib import AbstractContextManager
 
@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from featx.backbones import PREPROCESSINGS, BackboneWeights
 from featx.engines.batching import BatchedEngine
-from featx.engines.cuda import FusedTrunk, Replayed
-from featx.engines.trunk import Normalize, Trunk, pool_taps, put_before_convolutions, quantize_trunk
+from featx.engines.cuda import FusedBackbone, Replayed
+from featx.engines.torch_backbone import Normalize, TorchBackbone, pool_taps, put_before_convolutions, quantize_backbone
 from featx.errors import EngineError
-from featx.spec import PREPROCESSINGS, ExtractSpec
-from featx.weights import TrunkWeights
+from featx.spec import ExtractSpec
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
-"""What the trunk computes in; int8 is computed on its steps, in floats: the same values, not faster."""
+"""What the backbone computes in; int8 is computed on its steps, in floats: the same values, not faster."""
 BATCH_SIZES = {"cpu": 16, "mps": 32, "cuda": 128}
 WATCHED = 4
 """Images a pass while the inputs of convolutions are watched, each of which is passed over once more."""
@@ -38,8 +38,8 @@ class TorchEngine(BatchedEngine):
 
     Parameters
     ----------
-    weights : TrunkWeights
-        The trunk's 26 tensors.
+    weights : BackboneWeights
+        The backbone's 26 tensors.
     spec : ExtractSpec
         What to tap and pool, at which size and precision.
     device : str
@@ -54,7 +54,7 @@ class TorchEngine(BatchedEngine):
     """
 
     def __init__(
-        self, weights: TrunkWeights, spec: ExtractSpec, device: str = "auto", batch_size: int | None = None
+        self, weights: BackboneWeights, spec: ExtractSpec, device: str = "auto", batch_size: int | None = None
     ) -> None:
         self.device = find_device(device)
         super().__init__(spec, batch_size or BATCH_SIZES[self.device.type])
@@ -62,12 +62,12 @@ class TorchEngine(BatchedEngine):
         preprocessing = PREPROCESSINGS[spec.preprocessing]
         self._dtype = DTYPES[spec.precision]
         self._normalize = Normalize(preprocessing.mean, preprocessing.std).to(self.device)
-        trunk = Trunk.from_tensors(weights.tensors, spec.blocks).eval()
+        backbone = TorchBackbone.from_tensors(weights.tensors, spec.blocks).eval()
         if spec.precision == "int8":
-            quantize_trunk(trunk, spec.calibration)
-        trunk = trunk.to(self.device, self._dtype).to(memory_format=torch.channels_last)
+            quantize_backbone(backbone, spec.calibration)
+        backbone = backbone.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         fused = self.device.type == "cuda" and spec.precision != "int8"
-        self._trunk: nn.Module = FusedTrunk(trunk, wide=self._dtype != torch.float32) if fused else trunk
+        self._backbone: nn.Module = FusedBackbone(backbone, wide=self._dtype != torch.float32) if fused else backbone
         self._replayed: Replayed | None = None
 
     @torch.inference_mode()
@@ -90,7 +90,7 @@ class TorchEngine(BatchedEngine):
         """All features side by side, float32 (n, width), of bytes (n, size, size, 3) on the device."""
         # NHWC bytes seen as NCHW are already in the channels_last order that convolutions are fastest in.
         x = self._normalize(pixels.permute(0, 3, 1, 2)).to(self._dtype)
-        return torch.cat(list(pool_taps(self._trunk(x), self.spec).values()), dim=1)
+        return torch.cat(list(pool_taps(self._backbone(x), self.spec).values()), dim=1)
 
     def _out_of_memory(self, error: Exception) -> bool:
         return super()._out_of_memory(error) or lacks_memory(error)
@@ -112,18 +112,18 @@ def full_float32() -> AbstractContextManager[None]:
 
 @torch.inference_mode()
 def largest_inputs(
-    weights: TrunkWeights, spec: ExtractSpec, images: np.ndarray
+    weights: BackboneWeights, spec: ExtractSpec, images: np.ndarray
 ) -> tuple[list[float], dict[str, np.ndarray]]:
     """The largest absolute input of each convolution over some images, and their features, on the CPU."""
     preprocessing = PREPROCESSINGS[spec.preprocessing]
     normalize = Normalize(preprocessing.mean, preprocessing.std)
-    trunk = Trunk.from_tensors(weights.tensors, spec.blocks).eval().to(memory_format=torch.channels_last)
-    watches = [_Watch() for layer in trunk.features if isinstance(layer, nn.Conv2d)]
-    put_before_convolutions(trunk, watches)
+    backbone = TorchBackbone.from_tensors(weights.tensors, spec.blocks).eval().to(memory_format=torch.channels_last)
+    watches = [_Watch() for layer in backbone.features if isinstance(layer, nn.Conv2d)]
+    put_before_convolutions(backbone, watches)
     batches = []
     for start in range(0, len(images), WATCHED):
         x = normalize(torch.from_numpy(images[start : start + WATCHED]).permute(0, 3, 1, 2))
-        batches.append(pool_taps(trunk(x), spec))
+        batches.append(pool_taps(backbone(x), spec))
     features = {name: torch.cat([batch[name] for batch in batches]).numpy() for name in spec.widths}
     return [watch.largest for watch in watches], features
 

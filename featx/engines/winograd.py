@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from featx.engines.trunk import Trunk
+from featx.engines.torch_backbone import TorchBackbone
 
 TILE, INPUT = 4, 6
 """Sides of a tile's outputs, and of the inputs that they are computed from."""
@@ -41,9 +41,9 @@ class WinogradConv2d(nn.Conv2d):
         return out if bias is None else out + bias.view(-1, 1, 1)
 
 
-def use_winograd(trunk: Trunk) -> None:
-    """Let those of a trunk's convolutions that gain by it run so, in place; their parameters and names stay."""
-    for layer in trunk.modules():
+def use_winograd(backbone: TorchBackbone) -> None:
+    """Let those of a backbone's convolutions that gain by it run so, in place; their parameters and names stay."""
+    for layer in backbone.modules():
         if isinstance(layer, nn.Conv2d) and layer.in_channels >= LEAST_CHANNELS:
             layer.__class__ = WinogradConv2d
 

@@ -1,16 +1,5 @@
-"""Linear heads on cached features: plain sklearn pipelines behind a normalizer, and how good they are."""
+"""Linear heads on cached features: scikit-learn pipelines, and the batched search over them."""
 
-from featx.heads.metrics import format_report, score_report
-from featx.heads.normalizer import BlockNormalizer
-from featx.heads.pipelines import HEADS, NORMALIZERS, from_linear_parts, linear_parts, make_head
+import lazy_loader
 
-__all__ = [
-    "HEADS",
-    "NORMALIZERS",
-    "BlockNormalizer",
-    "format_report",
-    "from_linear_parts",
-    "linear_parts",
-    "make_head",
-    "score_report",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

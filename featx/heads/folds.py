@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.errors import DataError, SpecError
-from featx.heads.deal import deal
-from featx.words import count
+from featx.heads.stratification import stratify_multilabel
+from featx.runtime import pluralize
 
 MAX_UNEVEN_GROUPS = 5000
 """Up to this many groups of unequal size StratifiedGroupKFold balances rows: it takes a minute for 100,000 groups."""
@@ -30,7 +30,7 @@ def make_folds(
     Folds hold as equal shares of each class as whole groups allow. Groups of one size each are dealt out as
     sklearn's StratifiedKFold deals rows; up to 5,000 groups of unequal sizes by StratifiedGroupKFold. A group with
     several classes counts for that of its first row. Rows with several labels are dealt out group by group, by
-    `featx.heads.deal.deal`.
+    `featx.heads.stratification.stratify_multilabel`.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def _deal_labels(
     check_labels(labels, group, n_splits, range(labels.shape[1]))
     members, folds = _members(labels, group), []
     for repeat in range(n_repeats):
-        part = deal(members, np.full(n_splits, 1 / n_splits), seed + repeat)[group]
+        part = stratify_multilabel(members, np.full(n_splits, 1 / n_splits), seed + repeat)[group]
         folds += [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(n_splits)]
     return folds
 
@@ -145,6 +145,6 @@ def _check_classes(labels: NDArray[np.generic], first: NDArray[np.intp], n_split
     if counts.min() < n_splits:
         fewest = counts.argmin()
         raise DataError(
-            f"class {classes[fewest]} has {count(counts[fewest], 'different image')}, too few for {n_splits} folds; "
+            f"class {classes[fewest]} has {pluralize(counts[fewest], 'different image')}, too few for {n_splits} folds; "
             f"add images, leave the class out, or {FEWER}"
         )

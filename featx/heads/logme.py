@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featx.heads.solver.rotation import principal_axes
+from featx.heads.solver.principal_axes import principal_axes
 
 MAX_ITER = 100
 TOLERANCE = 1e-6

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from featx.blocks import widths_of
+from featx.backbones import widths_of
 from featx.errors import DataError, SpecError
 
 _COLUMN = re.compile(r"(.*block\d+_[a-z]+)_\d+")
@@ -28,7 +28,7 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
     ----------
     widths : tuple of int, "auto" or None
         Columns of each block, in order. None takes the whole row as one block. "auto" groups columns named like
-        ``block3_avg_17`` by their block and pool; without such names it takes `featx.blocks.widths_of`, which knows
+        ``block3_avg_17`` by their block and pool; without such names it takes `featx.backbones.vgg16.widths_of`, which knows
         VGG16's blocks by the number of columns.
     power : float
         Exponent, above 0 and at most 1; 0.5 is the signed square root.

@@ -24,7 +24,7 @@ OF_TWO = {
 """Scorers of two classes, and what to ask for of more."""
 
 
-class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class PrecomputedDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A fitted head whose input is its own decisions: (rows, classes), or (rows,) for two classes.
 
     With ``several`` labels a row each class is decided by itself.
@@ -43,7 +43,7 @@ class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def fit(self, X: NDArray[Any], y: NDArray[Any]) -> "Decided":
+    def fit(self, X: NDArray[Any], y: NDArray[Any]) -> "PrecomputedDecisions":
         """Nothing is left to learn."""
         return self
 
@@ -103,7 +103,7 @@ def make_score(scoring: str) -> Score:
         elif y.ndim == 1 and scoring in OF_TWO:
             raise DataError(f"scoring {scoring} is for two classes, got {len(classes)}; give {OF_TWO[scoring]}")
         try:
-            return float(scorer(Decided(head, classes, y.ndim == 2), made, y))
+            return float(scorer(PrecomputedDecisions(head, classes, y.ndim == 2), made, y))
         except AttributeError as error:
             raise DataError(
                 f"scoring {scoring} cannot score {head}, which has no probabilities; give another scoring, or --head "

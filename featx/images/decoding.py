@@ -13,8 +13,8 @@ from featx.errors import ImageError
 from featx.images.colors import to_rgb
 from featx.images.formats import picture_formats
 from featx.images.libtiff import heard
-from featx.images.quiet import pillow_quiet
-from featx.images.room import MAX_PIXELS, HasRoom, check_pixels, check_size, room
+from featx.images.memory_budget import MAX_PIXELS, Budget, check_pixels, check_size, room
+from featx.images.pillow_logging import pillow_quiet
 
 ORIENTATION = 0x0112
 TURNS = {
@@ -49,7 +49,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, u
         The whole file, in any raster format that Pillow opens.
     max_pixels : int
         The most pixels (width × height) that a picture may have; its header is asked before it is decoded. Those of
-        slow formats count several times (see `featx.images.room`).
+        slow formats count several times (see `featx.images.memory_budget`).
     side : int, optional
         Decode a JPEG at the smallest of its own scales (1/2, 1/4, 1/8) of which both sides are no smaller.
     upright : bool
@@ -69,7 +69,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, u
 @contextmanager
 def decoding(
     data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True,
-    canvas: Callable[[int], int] | None = None, room: HasRoom = room,
+    canvas: Callable[[int], int] | None = None, room: Budget = room,
 ) -> Iterator[Picture]:  # fmt: skip
     """As `decode`; until the block ends the picture counts among those that are in memory at a time, in ``room``.
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from featx.errors import ImageError, ListingError
+from featx.files import URL_IMAGE
 from featx.images.formats import picture_suffixes, suffix_of
 from featx.images.walk import Found, walk
-from featx.limits import URL_IMAGE
-from featx.packages import lacking, need
+from featx.runtime import import_optional, missing_extras
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[a-z]+::")
 
@@ -193,11 +193,11 @@ def locate(source: str | Path) -> tuple[Files, str]:
 
 
 def _connect(url: str) -> tuple[Any, str]:
-    fsspec = need("fsspec", "remote", url)
+    fsspec = import_optional("fsspec", "remote", url)
     try:
         system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise lacking("remote", url, error) from error
+        raise missing_extras("remote", url, error) from error
     except ValueError as error:
         raise ListingError(f"{url} must be a folder, a file or a URL that fsspec knows: {error}") from error
     return system, path

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.images.files import full_name
-from featx.rows import Coded, Rows, code_labels
-from featx.texts import Column, Texts
+from featx.table import CategoricalArray, EncodedLabels, Rows, StringArray, encode_labels
 
 Failures = tuple[tuple[str, str], ...]
 
@@ -42,12 +41,12 @@ class Listing:
         return len(self.rows)
 
     @property
-    def paths(self) -> Texts:
+    def paths(self) -> StringArray:
         """The images' paths."""
         return self.rows.paths
 
     @property
-    def splits(self) -> Mapping[str, Column[str]]:
+    def splits(self) -> Mapping[str, CategoricalArray[str]]:
         """One value a row by name of the split column."""
         return self.rows.splits
 
@@ -62,13 +61,13 @@ class Listing:
         return self._coded.codes
 
     @property
-    def label_sets(self) -> Column[tuple[int, ...]] | None:
+    def label_sets(self) -> CategoricalArray[tuple[int, ...]] | None:
         """The sorted indices of all labels of each row, where some image has several."""
         return self._coded.sets
 
     @cached_property
-    def _coded(self) -> Coded:
-        return code_labels(self.rows.labels)
+    def _coded(self) -> EncodedLabels:
+        return encode_labels(self.rows.labels)
 
     def unique(self) -> "Listing":
         """The same without the images whose path stands before; only a sequence of paths may have such."""

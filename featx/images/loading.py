@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from featx.errors import ImageError
+from featx.files import check_limits
+from featx.images.decode_process import DecodeProcess, timeout_given
 from featx.images.listing import Listing
+from featx.images.memory_budget import MAX_PIXELS, check_size
 from featx.images.prepared import prepare_views
-from featx.images.room import MAX_PIXELS, check_size
-from featx.images.sources import list_images
-from featx.images.worker import Decoder, timeout_given
-from featx.limits import check_limits
+from featx.images.sources.listing import list_images
 from featx.spec import ExtractSpec
 
 AHEAD = 64
@@ -25,7 +25,7 @@ AHEAD = 64
 
 @dataclass(frozen=True)
 class Loaded:
-    """One image, ready for the trunk, or the reason why it is not.
+    """One image, ready for the backbone, or the reason why it is not.
 
     ``pixels`` is the plain view, uint8 (size, size, 3), and ``augmented`` are the others; ``digest`` is the sha256 of
     the file's bytes as hex; ``turned`` says that an EXIF orientation was applied. With a ``reason``, pixels are None.
@@ -48,7 +48,7 @@ class Loaded:
 
 
 def load_image(
-    listing: Listing, row: int, spec: ExtractSpec, max_pixels: int = MAX_PIXELS, decoder: Decoder | None = None
+    listing: Listing, row: int, spec: ExtractSpec, max_pixels: int = MAX_PIXELS, decoder: DecodeProcess | None = None
 ) -> Loaded:
     """Load one image of a listing, in this thread or by a ``decoder``; what goes wrong is its ``reason``."""
     path, began = listing.paths[row], time.perf_counter()
@@ -88,13 +88,13 @@ def load_images(
 ) -> Generator[Loaded]:
     """Load images of a listing in ``workers`` threads and give them in the order of ``rows``, so many views ahead.
 
-    Pillow and hashlib release the interpreter's lock, so a few threads decode side by side and beside the trunk. Many
+    Pillow and hashlib release the interpreter's lock, so a few threads decode side by side and beside the backbone. Many
     wait for one another there, and with ``processes`` each has one that decodes for it; so it has where the environment
-    says how long an image may take (`featx.limits.DECODE_TIMEOUT`).
+    says how long an image may take (`featx.files.limits.DECODE_TIMEOUT`).
     """
     check_limits()
     seconds = timeout_given()
-    decoders = [Decoder(spec, max_pixels, seconds) for _ in range(workers)] if processes or seconds else []
+    decoders = [DecodeProcess(spec, max_pixels, seconds) for _ in range(workers)] if processes or seconds else []
     idle = list(decoders)
 
     def load(row: int) -> Loaded:

@@ -1,4 +1,4 @@
-"""From a file's bytes to all its views, as the trunk takes them."""
+"""From a file's bytes to all its views, as the backbone takes them."""
 
 import time
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.images.decoding import decoding
-from featx.images.room import MAX_PIXELS, HasRoom, room
+from featx.images.memory_budget import MAX_PIXELS, Budget, room
 from featx.images.views import make_views
 from featx.images.views_geometry import canvas_pixels
 from featx.spec import ExtractSpec
@@ -28,7 +28,7 @@ class Prepared:
 
 
 def prepare_views(
-    data: bytes, digest: str, spec: ExtractSpec, max_pixels: int = MAX_PIXELS, room: HasRoom = room
+    data: bytes, digest: str, spec: ExtractSpec, max_pixels: int = MAX_PIXELS, room: Budget = room
 ) -> Prepared:
     """Decode an image file of a digest, and make the views of a spec; ``ImageError`` if it cannot be decoded."""
     start = time.thread_time()

@@ -1,4 +1,4 @@
-"""From an RGB picture to the size × size pixels that a trunk sees."""
+"""From an RGB picture to the size × size pixels that a backbone sees."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from featx.backbones import PREPROCESSINGS
 from featx.images.colors import to_rgb
-from featx.spec import PREPROCESSINGS, ExtractSpec
+from featx.spec import ExtractSpec
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -22,7 +23,7 @@ def prepare(image: Image.Image, spec: ExtractSpec, antialias: bool = True) -> ND
 
     ``squash`` resizes both sides, whatever the proportions; ``crop`` makes the short side fit and keeps the
     center; ``pad`` makes the long side fit and fills the rest with the preprocessing's mean color, which the
-    trunk sees as zero. Without ``antialias`` pixels are looked up between four neighbors, whatever the filter, as
+    backbone sees as zero. Without ``antialias`` pixels are looked up between four neighbors, whatever the filter, as
     OpenCV and torch do unless told otherwise: what `featx.audit` compares with.
 
     Returns
@@ -78,7 +79,7 @@ def center_square(image: Image.Image) -> Box:
 
 
 def mean_color(spec: ExtractSpec) -> tuple[int, int, int]:
-    """The color that the trunk sees as zero, or as near as whole numbers are."""
+    """The color that the backbone sees as zero, or as near as whole numbers are."""
     red, green, blue = (round(value) for value in PREPROCESSINGS[spec.preprocessing].mean)
     return red, green, blue
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from featx.images.decoding import decode
-from featx.images.sources import list_images
+from featx.images.sources.listing import list_images
 
 SIDE = 144
 """Pixels of a thumbnail's longer side."""

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from featx.augment import COLORS, FLIPS, Augment, Range, parse_augment
 from featx.images.colors import to_rgb
 from featx.images.preprocessing import prepare
 from featx.images.views_color import recolor
 from featx.images.views_geometry import PLAIN, WHOLE, Placement, place
-from featx.spec import ExtractSpec
+from featx.spec import COLORS, FLIPS, Augment, ExtractSpec, Range, parse_augment
 
 MAX_STRETCH = 4 / 3
 """How many times as wide as high a crop may be, relative to its frame, or as high as wide."""
@@ -74,7 +73,7 @@ def draw_view(augment: Augment, seed: int, digest: str, index: int) -> View:
 
 
 def make_views(image: Image.Image, spec: ExtractSpec, digest: str) -> Iterator[NDArray[np.uint8]]:
-    """The views of a picture as the trunk sees them, the plain one first.
+    """The views of a picture as the backbone sees them, the plain one first.
 
     Parameters
     ----------

@@ -1,18 +1,5 @@
-"""The store: part files while images are extracted, one HDF5 file afterwards, and its reader."""
+"""The store of features: part files while images are extracted, then one HDF5 file, and its reader."""
 
-from featx.store.assemble import RowTable, assemble, check_storage
-from featx.store.parts import Part, PartFolder
-from featx.store.reader import Store, is_store
-from featx.store.rewrite import check_absent, write_store
+import lazy_loader
 
-__all__ = [
-    "Part",
-    "PartFolder",
-    "RowTable",
-    "Store",
-    "assemble",
-    "check_absent",
-    "check_storage",
-    "is_store",
-    "write_store",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -18,11 +18,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from featx.blocks import pool_of
-from featx.hdf5 import EXPANSION
-from featx.limits import CHUNK
+from featx.backbones import pool_of
+from featx.files import CHUNK, EXPANSION
 from featx.spec import ExtractSpec
-from featx.texts import Texts, decode, encode
+from featx.table import StringArray, decode, encode
 
 SCHEMA = 2
 """The latest. Schema 2 is 1 with ``/rows/labels_multi``: a store claims it only if an image has several labels."""
@@ -125,9 +124,9 @@ def read_strings(dataset: h5py.Dataset) -> list[str]:
     return list(map(decode, dataset[:].tolist()))
 
 
-def read_texts(dataset: h5py.Dataset) -> Texts:
+def read_texts(dataset: h5py.Dataset) -> StringArray:
     """What `write_strings` wrote, without an object a row."""
-    return Texts.of_bytes(dataset[:].tolist())
+    return StringArray.of_bytes(dataset[:].tolist())
 
 
 def read_views(file: h5py.File) -> list[int]:

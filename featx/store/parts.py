@@ -20,15 +20,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from featx.atomic import blaming, replacing
 from featx.errors import SpecError, StoreCorrupt, StoreError
-from featx.hdf5 import open_contained
+from featx.files import atomic_write, open_untrusted, wrap_os_error
 from featx.spec import ExtractSpec
 from featx.store import layout
-from featx.store.heaps import check_heaps
+from featx.store.hdf5_heap_check import check_heaps
 from featx.store.locking import ALONE, FolderLock
 from featx.store.writing import writing
-from featx.texts import encode
+from featx.table import encode
 
 SUFFIX = ".part.h5"
 RUN = "run.h5"
@@ -84,7 +83,7 @@ class PartFolder:
         self._sound: set[Path] = set()
 
     def __enter__(self) -> "PartFolder":
-        with blaming(self.path, StoreError):
+        with wrap_os_error(self.path, StoreError):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             # The lock is ours alone, so nobody is at work on what a killed process left half-written.
@@ -135,7 +134,7 @@ class PartFolder:
 
     def _identity(self) -> tuple[ExtractSpec, dict[str, np.ndarray]] | None:
         try:
-            with open_contained(self.path / RUN, StoreError) as file:
+            with open_untrusted(self.path / RUN, StoreError) as file:
                 check_heaps(file, self.path / RUN)
                 return layout.read_identity(file)
         except FileNotFoundError:
@@ -153,7 +152,7 @@ class PartFolder:
 
     def note(self, job: Mapping[str, Any]) -> None:
         """Keep for the assembling of shards what they were started with; JSON."""
-        with replacing(self.path / JOB, StoreError) as temporary:
+        with atomic_write(self.path / JOB, StoreError) as temporary:
             temporary.write_text(json.dumps(job))
 
     @property
@@ -213,7 +212,7 @@ class PartFolder:
         return True
 
     def _write(self, name: str, fill: Callable[[h5py.File], None]) -> None:
-        with blaming(self.path / name, StoreError), writing(self.path / name) as file:
+        with wrap_os_error(self.path / name, StoreError), writing(self.path / name) as file:
             fill(file)
 
 
@@ -236,7 +235,7 @@ def _check_part(path: Path, *, whole: bool) -> None:
         if isinstance(item, h5py.Dataset) and (whole or not name.startswith("features/")):
             item[()]
 
-    with open_contained(path, StoreError) as file:
+    with open_untrusted(path, StoreError) as file:
         file.visititems(read)
         layout.check_columns(file, optional=("label", "view"))
 

@@ -9,12 +9,11 @@ import h5py
 import numpy as np
 
 from featx.errors import DataError, FeatxError, StoreCorrupt, StoreError
-from featx.hdf5 import open_contained
-from featx.rows import NO_LABEL, Rows, names_of
+from featx.files import open_untrusted
 from featx.spec import ExtractSpec
 from featx.store import layout, virtual
-from featx.store.heaps import check_heaps
-from featx.texts import Column
+from featx.store.hdf5_heap_check import check_heaps
+from featx.table import NO_LABEL, CategoricalArray, Rows, names_of
 
 
 def is_store(path: str | Path) -> bool:
@@ -47,7 +46,7 @@ class Store:
         if not h5py.is_hdf5(self.path):
             raise StoreError(f"{self.path} is no featx store: it is not an HDF5 file")
         with self._reading():
-            self._file = open_contained(self.path, StoreError)
+            self._file = open_untrusted(self.path, StoreError)
         try:
             with self._reading():
                 self._check()
@@ -174,7 +173,7 @@ class Store:
             file = self._file
             paths, digests = layout.read_texts(file["rows/path"])[plain], file["rows/digest"][plain].astype("S64")
             columns = file.get("splits", {}).items()
-            splits = {name: Column.of(layout.read_strings(column)[plain]) for name, column in columns}
+            splits = {name: CategoricalArray.of(layout.read_strings(column)[plain]) for name, column in columns}
         labels = names_of(self.classes, self.labels[plain], None if indicator is None else indicator[plain])
         return Rows(paths, labels, splits), digests
 
@@ -194,8 +193,10 @@ class Store:
 
     def check_has(self, spec: ExtractSpec, whose: str) -> None:
         """Raise ``SpecMismatch`` or ``SpecError`` if the features of ``spec`` are not among the store's."""
-        # A trunk that was fine-tuned is known by no name: it lies beside its model.
-        other = f", --trunk {spec.trunk} and its --weights among them" if spec.trunk != self.spec.trunk else ""
+        # A backbone that was fine-tuned is known by no name: it lies beside its model.
+        other = (
+            f", --backbone {spec.backbone} and its --weights among them" if spec.backbone != self.spec.backbone else ""
+        )
         spec.check_same(
             self.spec.plain.select(spec.blocks, spec.pools),
             this=whose,

@@ -7,7 +7,7 @@ import numpy as np
 
 from featx.errors import StoreExists
 from featx.spec import ExtractSpec
-from featx.store.assemble import RowTable, assemble
+from featx.store.assembly import RowTable, assemble
 from featx.store.parts import PartFolder
 
 

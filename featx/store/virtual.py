@@ -15,9 +15,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from featx.atomic import blaming, replacing
 from featx.errors import StoreError
-from featx.hdf5 import open_contained
+from featx.files import atomic_write, open_untrusted, wrap_os_error
 from featx.store.layout import runs_of
 
 SUFFIX = ".rows"
@@ -48,10 +47,10 @@ def adopt(store: Path, sources: Iterable[Path]) -> list[Path]:
     """
     folder = rows_folder(store)
     parts = list[Path]()
-    with blaming(folder, StoreError):
+    with wrap_os_error(folder, StoreError):
         folder.mkdir(exist_ok=True)
         for source in sources:
-            with open_contained(source, StoreError) as file:
+            with open_untrusted(source, StoreError) as file:
                 names = referred(file)
             of = [source.parent / name for name in sorted(names)] or [source]
             parts += [part if part.parent == folder else _adopt(folder, part) for part in of]
@@ -69,7 +68,7 @@ def _adopt(folder: Path, part: Path) -> Path:
     try:
         os.link(part, target)
     except OSError:
-        with replacing(target, StoreError) as temporary:
+        with atomic_write(target, StoreError) as temporary:
             shutil.copyfile(part, temporary)
     return target
 
@@ -110,7 +109,7 @@ def tidy(store: Path) -> None:
         used = set[str]()
         for path in store.parent.iterdir():
             if path.is_file() and h5py.is_hdf5(path):
-                with open_contained(path, StoreError) as file:
+                with open_untrusted(path, StoreError) as file:
                     used |= referred(file)
         for path in folder.glob("*.h5"):
             if f"{folder.name}/{path.name}" not in used:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import h5py
 
-from featx.atomic import replacing
-from featx.signals import deferring
+from featx.files import atomic_write
+from featx.runtime import defer_signals
 
 LIBVER = ("v110", "v110")
 
@@ -48,7 +48,7 @@ def writing(path: Path, scratch: Path | None = None) -> Iterator[h5py.File]:
 
     Ctrl-C and SIGTERM wait for its end.
     """
-    with deferring(), replacing(path, scratch=scratch) as temporary, _GuardedFile(temporary, "w+") as raw:
+    with defer_signals(), atomic_write(path, scratch=scratch) as temporary, _GuardedFile(temporary, "w+") as raw:
         with h5py.File(raw, "w", libver=LIBVER) as file:
             yield file
         if raw.error:

@@ -10,13 +10,15 @@ from unittest import mock
 
 import numpy as np
 
-from featx.extract.update import read_parts
-from featx.images import decode, list_images
+from featx.backbones.readers.formats import read_weights
+from featx.extraction.update import read_parts
+from featx.images.decoding import decode
+from featx.images.sources.listing import list_images
 from featx.images.views import make_views
-from featx.model import load_model
-from featx.spec import ExtractSpec
-from featx.store import PartFolder, Store
-from featx.weights import read_weights
+from featx.models.saved_model import load_model
+from featx.spec.extract_spec import ExtractSpec
+from featx.store.parts import PartFolder
+from featx.store.reader import Store
 from fuzz import containers, seeds
 from fuzz.mutators import mutate
 
@@ -83,15 +85,15 @@ def read_model(path: Path) -> None:
             ask(rows)
 
 
-def read_trunk(path: Path) -> None:
-    """A weights file of a trunk of one channel a layer: the real one takes 59 MB, and would be all numbers."""
-    with _small_trunk():
+def read_backbone(path: Path) -> None:
+    """A weights file of a backbone of one channel a layer: the real one takes 59 MB, and would be all numbers."""
+    with _small_backbone():
         read_weights(path)
 
 
 @contextmanager
-def _small_trunk() -> Iterator[None]:
-    patches = [mock.patch(f"featx.weights.{module}.tensor_shapes", seeds.small_shapes) for module in TENSOR_SHAPES]
+def _small_backbone() -> Iterator[None]:
+    patches = [mock.patch(f"featx.backbones.{module}.tensor_shapes", seeds.small_shapes) for module in TENSOR_SHAPES]
     for patch in patches:
         patch.start()
     try:
@@ -122,7 +124,7 @@ READERS = {
     "part": Reader(read_part, (Kind(seeds.part_seeds, ".h5", containers.edit_hdf5, 0.5),)),
     "model": Reader(read_model, (Kind(seeds.model_seeds, ".featx", containers.edit_model, 0.85),)),
     "weights": Reader(
-        read_trunk,
+        read_backbone,
         (
             Kind(seeds.safetensors_seeds, ".safetensors", containers.edit_safetensors, 0.5),
             Kind(seeds.torch_seeds, ".pth", containers.edit_zip, 0.4),

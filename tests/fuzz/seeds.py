@@ -17,15 +17,16 @@ from PIL import Image
 from safetensors.numpy import save
 from sklearn.datasets import make_blobs
 
-from featx.blocks import BLOCKS
-from featx.heads import NORMALIZERS, make_head
+from featx.backbones.vgg16 import BLOCKS
 from featx.heads.calibration import Calibration
-from featx.images import decode
-from featx.model import Model
-from featx.spec import ExtractSpec
-from featx.store import Part, PartFolder, RowTable, assemble
+from featx.heads.pipelines import NORMALIZERS, make_head
+from featx.images.decoding import decode
+from featx.models.saved_model import Model
+from featx.spec.extract_spec import ExtractSpec
+from featx.store.assembly import RowTable, assemble
+from featx.store.parts import Part, PartFolder
 
-SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32, trunk_digest="ab" * 32)
+SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32, backbone_digest="ab" * 32)
 VIEWS = ExtractSpec(blocks=(1,), pools=("avg", "max"), size=32, views=2, augment="flip", precision="int8",
                     calibration=(1.5,) * 13)  # fmt: skip
 GOLDEN = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}
@@ -33,7 +34,7 @@ LAYERS = [layer for block in BLOCKS for layer in block.convolutions]
 
 
 def small_shapes() -> dict[str, tuple[int, ...]]:
-    """Names of the trunk's tensors with the shapes of one channel a layer: what readers are told a trunk is."""
+    """Names of the backbone's tensors with the shapes of one channel a layer: what readers are told a backbone is."""
     return {
         f"features.{layer}.{kind}": shape
         for layer in LAYERS
@@ -126,7 +127,7 @@ def _tensors() -> dict[str, np.ndarray]:
 
 
 def safetensors_seeds() -> list[bytes]:
-    """The trunk alone, and as a part of a larger module."""
+    """The backbone alone, and as a part of a larger module."""
     tensors = _tensors()
     return [save(tensors), save({f"module.{name}": tensor for name, tensor in tensors.items()}, {"format": "pt"})]
 

@@ -11,9 +11,9 @@ from featx.heads.solver.batch import (
     fit_path,
     penalizes_intercept,
 )
-from featx.heads.solver.rotation import Rotated, rotate
+from featx.heads.solver.cholesky_factor import cholesky_factor
+from featx.heads.solver.principal_axes import PrincipalAxes, rotate
 from featx.heads.solver.row_weights import row_weights
-from featx.heads.solver.triangle import make_triangle
 
 __all__ = [
     "CELLS",
@@ -21,11 +21,11 @@ __all__ = [
     "TOLERANCE",
     "BatchFit",
     "Fits",
-    "Rotated",
+    "PrincipalAxes",
     "check_rows",
+    "cholesky_factor",
     "fit_batch",
     "fit_path",
-    "make_triangle",
     "penalizes_intercept",
     "rotate",
     "row_weights",

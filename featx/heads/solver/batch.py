@@ -9,7 +9,7 @@ import numpy as np
 from featx.errors import DataError, SpecError
 from featx.heads.solver.certified import make_solver
 from featx.heads.solver.losses import Array, Logistic, Loss, Softmax, SquaredHinge, dot
-from featx.heads.solver.rotation import Rotated, rotate
+from featx.heads.solver.principal_axes import PrincipalAxes, rotate
 
 LOSSES = ("linear-svc", "softmax", "ovr-logistic")
 TOLERANCE = 1e-6
@@ -119,7 +119,7 @@ def penalizes_intercept(loss: str) -> bool:
 
 
 def fit_path(
-    rotated: Rotated,
+    rotated: PrincipalAxes,
     codes: Array,
     weights: Array,
     Cs: Sequence[float],

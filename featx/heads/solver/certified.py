@@ -7,7 +7,7 @@ import numpy as np
 from featx.heads.solver.losses import Array, Loss, SquaredHinge
 from featx.heads.solver.newton import State, evaluate, minimize, objectives
 from featx.heads.solver.pivoting import Pivot, count_limit, make_pivot
-from featx.heads.solver.rotation import Rotated
+from featx.heads.solver.principal_axes import PrincipalAxes
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Solver:
     hinge that has few rows inside its margin, or that Newton's method does not finish, is solved by ``pivot``.
     """
 
-    single: Rotated
-    double: Rotated
+    single: PrincipalAxes
+    double: PrincipalAxes
     tol: float
     max_iter: int
     pivot: Pivot | None
@@ -67,7 +67,7 @@ class Solver:
         return minimize(self.double, state.loss, state.U, self.tol, self.max_iter)
 
 
-def make_solver(rotated: Rotated, loss: str, tol: float, max_iter: int) -> Solver:
+def make_solver(rotated: PrincipalAxes, loss: str, tol: float, max_iter: int) -> Solver:
     """A solver for one of the losses on rotated data."""
     double = rotated.astype(np.float64)
     limit = count_limit(rotated) if loss == "linear-svc" else 0

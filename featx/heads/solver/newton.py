@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from featx.heads.solver.losses import Array, Expansion, Loss, dot
-from featx.heads.solver.rotation import Rotated
+from featx.heads.solver.principal_axes import PrincipalAxes
 
 FORCING = 0.25
 """How far conjugate gradients reduce the preconditioned norm of a Newton system's residual."""
@@ -32,7 +32,7 @@ second the squared hinge may zigzag over an edge of its quadratic pieces for tho
 class State:
     """Where unfinished problems are: weights U (P, k, r), decisions Z (P, k, n), and what follows from them."""
 
-    rotated: Rotated
+    rotated: PrincipalAxes
     loss: Loss
     U: Array
     Z: Array
@@ -64,7 +64,9 @@ class State:
             return dot(self.gradient, self.gradient / np.maximum(curvature, np.finfo(curvature.dtype).tiny)) / 2
 
 
-def evaluate(rotated: Rotated, loss: Loss, U: Array, Z: Array | None = None, at: Expansion | None = None) -> State:
+def evaluate(
+    rotated: PrincipalAxes, loss: Loss, U: Array, Z: Array | None = None, at: Expansion | None = None
+) -> State:
     """The state at weights U (P, k, r), whose decisions and loss there need not be computed again if given."""
     if Z is None:
         Z = multiply(U, rotated.data.T)
@@ -75,12 +77,12 @@ def evaluate(rotated: Rotated, loss: Loss, U: Array, Z: Array | None = None, at:
     return State(rotated, loss, U, Z, at, gradient, at.value + _penalty(rotated, U, U) / 2)
 
 
-def objectives(rotated: Rotated, loss: Loss, U: Array) -> Array:
+def objectives(rotated: PrincipalAxes, loss: Loss, U: Array) -> Array:
     """The objectives (P,) at weights U (P, k, r)."""
     return loss.expand(multiply(U, rotated.data.T)).value + _penalty(rotated, U, U) / 2
 
 
-def minimize(rotated: Rotated, loss: Loss, U: Array, tolerance: float, max_iter: int) -> tuple[Array, Array]:
+def minimize(rotated: PrincipalAxes, loss: Loss, U: Array, tolerance: float, max_iter: int) -> tuple[Array, Array]:
     """Weights (P, k, r) and iterations (P,) of all problems, each until its gap is ``tolerance`` × its objective.
 
     A problem also leaves when its steps no longer rise above rounding; the caller decides whether that is enough.
@@ -192,7 +194,7 @@ def multiply(stack: Array, matrix: Array) -> Array:
     return (stack.reshape(P * k, m) @ matrix).reshape(P, k, matrix.shape[1])
 
 
-def _penalty(rotated: Rotated, a: Array, b: Array) -> Array:
+def _penalty(rotated: PrincipalAxes, a: Array, b: Array) -> Array:
     return dot(a * rotated.penalty, b)
 
 

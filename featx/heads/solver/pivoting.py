@@ -17,7 +17,7 @@ from scipy import linalg, optimize
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from featx.heads.solver.losses import Array, SquaredHinge
-from featx.heads.solver.rotation import Rotated
+from featx.heads.solver.principal_axes import PrincipalAxes
 
 MAX_ROWS = 6000
 """Above this many rows the matrix of all their inner products (288 MB) is not held."""
@@ -34,13 +34,13 @@ ROUNDING = 1e-9
 Pivot = Callable[[SquaredHinge, Array], tuple[Array, Array]]
 
 
-def count_limit(rotated: Rotated) -> float:
+def count_limit(rotated: PrincipalAxes) -> float:
     """How many rows inside the margin a problem may have for pivoting to pay; 0 if there are too many rows at all."""
     n, r = rotated.data.shape
     return max(MIN_LIMIT, float(np.cbrt(COST * n * r))) if n <= MAX_ROWS else 0
 
 
-def make_pivot(rotated: Rotated) -> Pivot:
+def make_pivot(rotated: PrincipalAxes) -> Pivot:
     """A function from losses and a guess (P, n) of the rows inside each margin to weights (P, 1, r) and exchanges."""
     data = rotated.data
     gram = data @ data.T

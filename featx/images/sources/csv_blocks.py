@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from featx.errors import ListingError
-from featx.texts import batches
+from featx.table import batches
 
 BLOCK_CHARS = 1 << 16
 """Few enough to stay in the processor's cache."""

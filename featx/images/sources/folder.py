@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from featx.errors import ListingError
 from featx.images.files import Files
 from featx.images.listing import Listing, first_failure
-from featx.images.sources.facts import SPLITS, top_folder
+from featx.images.sources.metadata import SPLITS, top_folder
 from featx.images.walk import Found
-from featx.rows import Names, Rows
-from featx.texts import Column, Texts, encode
+from featx.table import CategoricalArray, Names, Rows, StringArray, encode
 
 LOOSE = "lies beside the class folders, in none of them"
 NO_SPLIT = "lies beside the split folders, in none of them"
@@ -20,12 +19,14 @@ def list_folder(files: Files, found: Found, *, labeled: bool) -> Listing:
         raise ListingError(_nothing(files, found))
     found.paths.sort(key=encode)
     if not labeled:
-        return file_listing(files, Rows(Texts.of(found.paths), Column.filled((), len(found.paths))), found)
+        return file_listing(
+            files, Rows(StringArray.of(found.paths), CategoricalArray.filled((), len(found.paths))), found
+        )
     tops = {path.partition("/")[0] for path in found.paths if "/" in path}
     if {top.casefold() for top in tops} <= SPLITS.keys() and "train" in map(str.casefold, tops):
         return _list_split(files, found)
     paths, labels = _classes_of(files, found.paths, "", found)
-    return file_listing(files, Rows(Texts.of(paths), Column.of(labels)), found)
+    return file_listing(files, Rows(StringArray.of(paths), CategoricalArray.of(labels)), found)
 
 
 def file_listing(files: Files, rows: Rows, found: Found) -> Listing:
@@ -43,7 +44,9 @@ def _list_split(files: Files, found: Found) -> Listing:
         inside = [path for path in found.paths if path.startswith(folder + "/")]
         kept, names = _classes_of(files, inside, folder + "/", found)
         paths, labels, splits = paths + kept, labels + names, splits + [SPLITS[folder.casefold()]] * len(kept)
-    return file_listing(files, Rows(Texts.of(paths), Column.of(labels), {"split": Column.of(splits)}), found)
+    return file_listing(
+        files, Rows(StringArray.of(paths), CategoricalArray.of(labels), {"split": CategoricalArray.of(splits)}), found
+    )
 
 
 def _classes_of(files: Files, paths: Sequence[str], prefix: str, found: Found) -> tuple[list[str], list[Names]]:

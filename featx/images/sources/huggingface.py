@@ -9,10 +9,9 @@ import numpy as np
 
 from featx.errors import ImageError, ListingError
 from featx.images.listing import Listing
-from featx.images.sources.facts import SPLITS, Collected, kept_among
-from featx.packages import need
-from featx.rows import Rows
-from featx.texts import Column
+from featx.images.sources.metadata import SPLITS, RowBuilder, kept_among
+from featx.runtime import import_optional
+from featx.table import CategoricalArray, Rows
 
 MARKS = (("dataset_dict.json",), ("dataset_info.json", "state.json"))
 """Files in a folder that ``save_to_disk`` wrote: of several splits, or of one."""
@@ -34,7 +33,7 @@ def load_saved(folder: Path) -> Listing:
     ListingError
         If it cannot be read, has no images, or names files that are not its own.
     """
-    datasets = need("datasets", "datasets", str(folder))
+    datasets = import_optional("datasets", "datasets", str(folder))
     try:
         _check_files(folder)
         saved = datasets.load_from_disk(str(folder))
@@ -67,7 +66,7 @@ def _is_beside(folder: Path, name: str) -> bool:
 
 def list_dataset(saved: Any, root: Path) -> Listing:
     """The images of a ``Dataset``, or of all splits of a ``DatasetDict``, in their order; errors as `load_saved`."""
-    datasets = need("datasets", "datasets", str(root))
+    datasets = import_optional("datasets", "datasets", str(root))
     if not isinstance(saved, Mapping):
         saved = {"": saved}
     parts, images = [], []
@@ -102,7 +101,7 @@ def _image_column(part: Any, datasets: Any, root: Path) -> str:
 
 def _rows(part: Any, split: str, name: str, root: Path) -> Rows:
     """The rows of one split, named by their numbers."""
-    found = Collected()
+    found = RowBuilder()
     columns = [*({"label"} & set(part.column_names)), *kept_among(part.column_names, str(root))]
     label = part.features.get("label")
     classes = getattr(getattr(label, "feature", label), "names", ())  # of several labels an image, those of each
@@ -110,7 +109,9 @@ def _rows(part: Any, split: str, name: str, root: Path) -> Rows:
         found.record(f"{name}#{number}", values, classes)
     rows = found.rows
     splits = (
-        {} if not split or "split" in rows.splits else {"split": Column.filled(SPLITS.get(split, split), len(rows))}
+        {}
+        if not split or "split" in rows.splits
+        else {"split": CategoricalArray.filled(SPLITS.get(split, split), len(rows))}
     )
     return Rows(rows.paths, rows.labels, {**rows.splits, **splits})
 

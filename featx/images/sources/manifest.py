@@ -17,9 +17,8 @@ from featx.errors import ImageError, ListingError
 from featx.images.files import ABSENT, Files, full_name
 from featx.images.listing import Listing
 from featx.images.sources.csv_blocks import Block, read_csv
-from featx.images.sources.facts import check_different, checked, kept_among, names_in
-from featx.rows import Rows
-from featx.texts import Column, Indices, Texts
+from featx.images.sources.metadata import check_different, checked, kept_among, names_in
+from featx.table import CategoricalArray, Indices, Rows, StringArray
 
 ODD = ("//", "/.", "/\n", "\n/", "\n.", "\n\n")
 """What a path that is not in its shortest form has in it, between two ends of lines."""
@@ -52,9 +51,9 @@ class _Codes(dict[str, int]):
         self._rows.extend(map(self.__getitem__, texts))
 
     @property
-    def column(self) -> Column[Any]:
+    def column(self) -> CategoricalArray[Any]:
         """What the rows have."""
-        return Column(self._different, np.array(self._rows, np.int32))
+        return CategoricalArray(self._different, np.array(self._rows, np.int32))
 
 
 def list_manifest(files: Files, name: str, images: Files) -> Listing:
@@ -92,7 +91,7 @@ def list_rows(rows: Rows, whose: str, images: Files) -> Listing:
     return Listing(images.root, rows, read, size=size)
 
 
-def _any_there(paths: Texts, images: Files) -> bool:
+def _any_there(paths: StringArray, images: Files) -> bool:
     """Whether any path is that of a file; of folders that are not there nothing is asked: it would take minutes."""
     there = dict[str, bool]()
     for path in paths:
@@ -132,8 +131,8 @@ class _Reader:
 
     def read(self, blocks: Iterable[Block]) -> Rows:
         """All rows, sorted by their paths' bytes."""
-        paths = Texts.of_batches(map(self._take, blocks))
-        splits: dict[str, Column[str]] = {name: codes.column for name, codes in self._splits.items()}
+        paths = StringArray.of_batches(map(self._take, blocks))
+        splits: dict[str, CategoricalArray[str]] = {name: codes.column for name, codes in self._splits.items()}
         rows = Rows(paths, self._labels.column, splits)
         if paths.is_rising():
             return rows
@@ -168,7 +167,7 @@ class _Reader:
             return number, str(error)
         return None
 
-    def _check_once(self, paths: Texts, order: Indices) -> None:
+    def _check_once(self, paths: StringArray, order: Indices) -> None:
         # Whether one repeats is told much sooner than which.
         if paths.is_rising():
             return

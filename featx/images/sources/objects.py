@@ -14,10 +14,9 @@ from featx.errors import ImageError, ListingError
 from featx.images.decoding import load_upright
 from featx.images.files import check_below, files_below, no_root
 from featx.images.listing import Listing
-from featx.images.sources.facts import Collected
 from featx.images.sources.huggingface import list_dataset
-from featx.rows import Rows
-from featx.texts import Column, Texts
+from featx.images.sources.metadata import RowBuilder
+from featx.table import CategoricalArray, Rows, StringArray
 
 
 def list_object(source: Any, root: str | Path | None) -> Listing:
@@ -49,7 +48,7 @@ def _is_hugging_faces(source: Any) -> bool:
 def _list_paths(source: Sequence[str | Path], root: str | Path | None) -> Listing:
     """Paths in their order, not looked up; those with a root must stay below it."""
     try:
-        paths = Texts.of(os.fspath(path).replace(os.sep, "/") for path in source)
+        paths = StringArray.of(os.fspath(path).replace(os.sep, "/") for path in source)
     except UnicodeEncodeError as error:
         raise ListingError(f"a sequence of images must hold names of files, got {error.object!r}") from None
     files = files_below(root or "")
@@ -59,7 +58,7 @@ def _list_paths(source: Sequence[str | Path], root: str | Path | None) -> Listin
             check_below(root, paths[row])
         return paths[row]
 
-    return Listing(files.root, Rows(paths, Column.filled((), len(paths))), lambda row: files.read(below(row)),
+    return Listing(files.root, Rows(paths, CategoricalArray.filled((), len(paths))), lambda row: files.read(below(row)),
                    size=lambda row: files.size(below(row)))  # fmt: skip
 
 
@@ -95,7 +94,7 @@ def _list_pictures(source: Any) -> Listing:
 
 def _labeled(source: Any, paths: Iterable[str], labels: Iterable[Any]) -> Rows:
     """Rows whose labels are named by the data set's classes, where it knows them."""
-    found = Collected()
+    found = RowBuilder()
     for path, label in zip(paths, labels, strict=True):
         found.record(path, {"label": label}, getattr(source, "classes", ()))
     return found.rows

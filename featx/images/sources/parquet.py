@@ -11,23 +11,22 @@ from typing import Any
 import numpy as np
 
 from featx.errors import ImageError, ListingError
+from featx.files import ROW_GROUP
 from featx.images.files import Files, full_name, no_root
 from featx.images.listing import Listing
 from featx.images.sources.csv_blocks import Block
-from featx.images.sources.facts import (
+from featx.images.sources.manifest import list_rows, read_rows
+from featx.images.sources.metadata import (
     KEPT,
-    Collected,
+    RowBuilder,
     check_different,
     class_names,
     kept_among,
     plain_text,
     with_file_splits,
 )
-from featx.images.sources.manifest import list_rows, read_rows
-from featx.limits import ROW_GROUP
-from featx.packages import need
-from featx.rows import SEPARATOR, Rows
-from featx.texts import BATCH
+from featx.runtime import import_optional
+from featx.table import BATCH, SEPARATOR, Rows
 
 GROUPS_HELD = 2
 """Row groups in memory at a time: images are read in order, in threads, so a group and the next."""
@@ -117,8 +116,8 @@ def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Li
 
 def _need_arrow(whose: str) -> Any:
     for module in ("pyarrow.parquet", "pyarrow.compute"):
-        need(module, "parquet", whose)
-    return need("pyarrow", "parquet", whose)
+        import_optional(module, "parquet", whose)
+    return import_optional("pyarrow", "parquet", whose)
 
 
 @contextmanager
@@ -157,7 +156,7 @@ def _list_bytes(files: Files, names: Sequence[str], column: str, arrow: Any) -> 
 
 def _rows(file: Any, name: str, image: str) -> Rows:
     """The rows of one file, named by their numbers."""
-    schema, found = file.schema_arrow, Collected()
+    schema, found = file.schema_arrow, RowBuilder()
     _check_has(schema, [image], name)
     classes = _class_names(schema)
     for number, values in enumerate(_records(file, _known(schema, name))):

@@ -18,12 +18,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from featx.errors import ImageError, ListingError
+from featx.files import SIDECAR
 from featx.images.files import Files
 from featx.images.formats import picture_suffixes, suffix_of
 from featx.images.listing import Listing, first_failure
-from featx.images.sources.facts import Collected, class_names, kept_values, top_folder, with_file_splits
-from featx.limits import SIDECAR
-from featx.rows import Rows
+from featx.images.sources.metadata import RowBuilder, class_names, kept_values, top_folder, with_file_splits
+from featx.table import Rows
 
 SHARDS_AT_ONCE = 8
 """Shards that are indexed side by side, which pays where they lie behind a network."""
@@ -39,7 +39,7 @@ TWICE = "stands in the shard before; the first is taken"
 class _Index:
     """The images of one shard, where their bytes begin and how many they are, and what could not be listed."""
 
-    found: Collected = field(default_factory=Collected)
+    found: RowBuilder = field(default_factory=RowBuilder)
     places: list[tuple[int, int]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)

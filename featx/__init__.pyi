@@ -1,0 +1,45 @@
+from .curation import load_features as load_features
+from .errors import FeatxError as FeatxError
+from .exporting import export as export
+from .extraction import extract as extract
+from .finetuning import finetune as finetune
+from .heads import BlockNormalizer as BlockNormalizer
+from .inspection import (
+    advise as advise,
+)
+from .inspection import (
+    audit as audit,
+)
+from .inspection import (
+    explain as explain,
+)
+from .inspection import (
+    probe as probe,
+)
+from .inspection import (
+    report as report,
+)
+from .inspection import (
+    suspects as suspects,
+)
+from .models import (
+    Model as Model,
+)
+from .models import (
+    VGG16Features as VGG16Features,
+)
+from .models import (
+    evaluate as evaluate,
+)
+from .models import (
+    fit as fit,
+)
+from .models import (
+    load_model as load_model,
+)
+from .models import (
+    predict as predict,
+)
+from .spec import ExtractSpec as ExtractSpec
+from .store import Store as Store
+from .version import __version__ as __version__

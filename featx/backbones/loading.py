@@ -1,0 +1,192 @@
+"""Backbones by name: from a file, from the cache, or from where they are published."""
+
+import dataclasses
+import difflib
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from featx.backbones.cache import cached_file, cached_names, read_cached, read_metadata, write_cached
+from featx.backbones.digest import backbone_digest
+from featx.backbones.readers.formats import read_weights
+from featx.backbones.registry import BACKBONES, Backbone, BackboneWeights, check_name, check_preprocessing
+from featx.backbones.sources import sources_of
+from featx.errors import WeightsError, WeightsMismatch, WeightsNotFound
+
+DEFAULT_PREPROCESSING = "oxford"
+
+
+@dataclass(frozen=True)
+class BackboneEntry:
+    """One line of the list of backbones; ``digest`` and ``license`` are empty where featx does not know them."""
+
+    name: str
+    cached: bool
+    digest: str
+    preprocessing: str
+    license: str
+    path: str
+
+
+def load_backbone(
+    name: str = "oxford", file: str | Path | None = None, preprocessing: str | None = None
+) -> BackboneWeights:
+    """VGG16's backbone by name, from ``file`` or else from the cache or the backbone's own sources.
+
+    What is fetched is kept in the cache, so that the next call needs no network.
+
+    Parameters
+    ----------
+    name : str
+        A known backbone (``oxford``, ``imagenet1k_v1``, ``imagenet1k_features``), one that was added to the cache, or,
+        with ``file``, any name of one's own.
+    file : path, optional
+        A weights file (see `read_weights`). It must hold the backbone's own weights if the name is a known one.
+    preprocessing : str, optional
+        A key of ``featx.spec.extract_spec.PREPROCESSINGS``; by default the backbone's own, and ``oxford`` for a file.
+
+    Raises
+    ------
+    WeightsNotFound
+        If no source gave the backbone: the message lists each, why it failed, and what to do.
+    WeightsMismatch
+        If the file holds other weights than the name says, with both digests.
+    WeightsError
+        If the file cannot be read.
+    SpecError
+        If the name or the preprocessing is not possible.
+    """
+    check_name(name)
+    if preprocessing is not None:
+        check_preprocessing(preprocessing)
+    weights = _load(name) if file is None else _read(Path(file), name, str(file))
+    return weights if preprocessing is None else dataclasses.replace(weights, preprocessing=preprocessing)
+
+
+def add_file(path: str | Path, name: str | None = None, preprocessing: str | None = None) -> BackboneWeights:
+    """Put a weights file into the cache; without a name, its content must be a known backbone's.
+
+    Raises as `load_backbone` does, and ``WeightsError`` if the cache cannot be written.
+    """
+    weights = load_backbone(_recognize(Path(path)) if name is None else name, path, preprocessing)
+    known = BACKBONES.get(weights.name)
+    if known and weights.preprocessing != known.preprocessing:
+        raise WeightsError(f"--preprocessing of weights add must be {known.preprocessing} for {known.name}, got "
+                           f"{weights.preprocessing}; give the backbone another name with --name")  # fmt: skip
+    write_cached(weights)
+    return weights
+
+
+def verify(name: str = "oxford") -> BackboneWeights:
+    """Read a backbone from the cache and check it; ``WeightsError`` if it is not there or damaged."""
+    check_name(name)
+    try:
+        return read_cached(name)
+    except WeightsNotFound as error:
+        raise WeightsNotFound(f"the cache does not have the backbone {name}: {error}; {_remedy(name)}") from None
+    except WeightsError as error:
+        raise type(error)(f"{error}; {_remedy(name)}") from error
+
+
+def list_backbones() -> list[BackboneEntry]:
+    """The known backbones and those in the cache; no weights are read."""
+    return [_entry(name) for name in _names()]
+
+
+def _load(name: str) -> BackboneWeights:
+    reasons = []
+    try:
+        return read_cached(name)
+    except WeightsNotFound as error:
+        reasons.append(f"the cache: {error}")
+    except WeightsError as error:
+        if name not in BACKBONES:
+            raise type(error)(f"{error}; {_remedy(name)}") from error
+        warnings.warn(f"{error}; fetching it anew", RuntimeWarning, stacklevel=3)
+        reasons.append(f"the cache: {error}")
+    if name not in BACKBONES:
+        raise _unknown(name)
+    return _fetch(BACKBONES[name], reasons)
+
+
+def _fetch(backbone: Backbone, reasons: list[str]) -> BackboneWeights:
+    for source, fetch in sources_of(backbone):
+        try:
+            with TemporaryDirectory(prefix="featx-") as folder:
+                weights = _read(fetch(Path(folder)), backbone.name, source)
+        except WeightsError as error:
+            reasons.append(f"{source}: {error}")
+        else:
+            _keep(weights)
+            return weights
+    tried = "".join(f"\n- {reason}" for reason in reasons)
+    raise WeightsNotFound(
+        f"no source gave the weights of the backbone {backbone.name}:{tried}\n"
+        f"Copy {backbone.url} here from a machine that can reach it, and type: featx weights add FILE"
+    )
+
+
+def _keep(weights: BackboneWeights) -> None:
+    try:
+        write_cached(weights)
+    except WeightsError as error:
+        warnings.warn(f"{error}; {weights.name} will be fetched again next time", RuntimeWarning, stacklevel=5)
+
+
+def _read(file: Path, name: str, source: str) -> BackboneWeights:
+    tensors = read_weights(file)
+    digest = backbone_digest(tensors)
+    if name not in BACKBONES:
+        return BackboneWeights(name, digest, DEFAULT_PREPROCESSING, source, tensors)
+    BACKBONES[name].check(digest, file, source)
+    return BackboneWeights(name, digest, BACKBONES[name].preprocessing, source, tensors)
+
+
+def _recognize(path: Path) -> str:
+    """The name of the known backbone that a file holds."""
+    digest = backbone_digest(read_weights(path))
+    for backbone in BACKBONES.values():
+        try:
+            backbone.check(digest, path, str(path))
+        except WeightsMismatch:
+            continue
+        return backbone.name
+    known = "; ".join(
+        f"{name} {backbone.digest}" if backbone.digest else f"{name} the file {backbone.url.rpartition('/')[2]}"
+        for name, backbone in BACKBONES.items()
+    )
+    raise WeightsMismatch(
+        f"{path} is none of the known backbones: the sha256 of its weights is {digest}; known are {known}; "
+        "to add it all the same, give it a name of its own: --name NAME"
+    )
+
+
+def _entry(name: str) -> BackboneEntry:
+    cached, backbone = name in cached_names(), BACKBONES.get(name)
+    noted = read_metadata(name) if cached else {}
+    return BackboneEntry(
+        name=name,
+        cached=cached,
+        digest=(backbone.digest if backbone else "") or noted.get("digest", ""),
+        preprocessing=noted.get("preprocessing") or (backbone.preprocessing if backbone else ""),
+        license=backbone.license if backbone else "",
+        path=str(cached_file(name)),
+    )
+
+
+def _names() -> list[str]:
+    return [*BACKBONES, *(name for name in cached_names() if name not in BACKBONES)]
+
+
+def _remedy(name: str) -> str:
+    return f"type: featx weights get {name}" if name in BACKBONES else f"type: featx weights add FILE --name {name}"
+
+
+def _unknown(name: str) -> WeightsNotFound:
+    near = difflib.get_close_matches(name, _names(), 1)
+    guess = f", did you mean {near[0]}?" if near else ""
+    return WeightsNotFound(
+        f"name of a backbone must be one of {', '.join(_names())}, got {name}{guess}; "
+        f"to use weights of your own, type: featx weights add FILE --name {name}"
+    )

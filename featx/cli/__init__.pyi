@@ -1,0 +1,2 @@
+from .group import COMMANDS as COMMANDS
+from .group import main as main

@@ -1,0 +1,42 @@
+"""``featx evaluate``."""
+
+import click
+
+from featx.cli.options import echo_json, json_option
+from featx.runtime import pluralize
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.argument("store", type=click.Path())
+@click.option("--split", metavar="VALUE", help="Score the rows of this value (default: those that fit left out).")
+@click.option("--split-column", "column", metavar="NAME", help="The split column to go by (default: that of the fit).")
+@json_option
+def command(model: str, store: str, split: str | None, column: str | None, as_json: bool) -> None:
+    """Score MODEL on rows of STORE that it was not fitted on.
+
+    Accuracy, balanced accuracy, macro F1, top-5 accuracy, expected calibration error (how far probabilities are from
+    how often they are right; linear-svc has them if it was fitted with --calibrate), a table a class, what is confused;
+    for several labels an image micro and macro average precision and F1.
+
+    \b
+    Examples:
+      featx fit photos.h5 -o photos.featx --test-size 0.2
+      featx evaluate photos.featx photos.h5
+      featx evaluate photos.featx other.h5 --json
+    """
+    from featx.heads import format_report
+    from featx.models import evaluate, load_model
+
+    fitted = load_model(model)
+    report = evaluate(fitted, store, split=split, column=column)
+    if as_json:
+        echo_json(report)
+        return
+    click.echo(format_report(report))
+    if report["unknown"]:
+        rows = pluralize(report["unknown"], "row")
+        click.echo(f"{rows} left out: without a label, or with one that the model does not know", err=True)
+    if report["calibration_error"] is None:
+        remedy = "fit another head" if fitted.multilabel else "fit with --calibrate"
+        click.echo(f"no expected calibration error: {fitted.head} has no probabilities; {remedy} for them", err=True)

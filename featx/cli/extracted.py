@@ -1,0 +1,60 @@
+"""What ``featx extract`` and ``featx assemble`` say of a store that they wrote."""
+
+import dataclasses
+from typing import Any
+
+import click
+
+from featx.cli.options import WITH_FAILURES, echo_json, printable
+from featx.runtime import pluralize
+
+SHOWN = 10
+
+
+def tell(ctx: click.Context, report: Any, *, quiet: bool, as_json: bool) -> None:
+    """Warnings, the report, and the exit code of failures."""
+    for path, reason in report.failures[:SHOWN]:
+        click.echo(f"warning: {printable(path)}: {reason}", err=True)
+    if len(report.failures) > SHOWN and not report.shard:
+        click.echo(f"warning: {len(report.failures) - SHOWN} more; see: featx info {report.store}", err=True)
+    for first, second in report.conflicts[:SHOWN]:
+        click.echo(
+            f"warning: {printable(first)} and {printable(second)} have the same bytes but different classes", err=True
+        )
+    if as_json:
+        echo_json(dataclasses.asdict(report))
+    elif not quiet:
+        click.echo(_summary(report))
+    if report.failures:
+        ctx.exit(WITH_FAILURES)
+
+
+def _summary(report: Any) -> str:
+    if report.shard:
+        return (
+            f"shard {report.shard} of {report.store}: {pluralize(report.rows, 'row')} in its parts, done in "
+            f"{report.seconds:.1f} s; when all shards are: featx assemble {report.store}"
+        )
+    rate = report.extracted / report.views / report.seconds
+    images = f" of {pluralize(report.rows // report.views, 'image')}" if report.views > 1 else ""
+    lines = [
+        f"{report.store}: {pluralize(report.rows, 'row')}{images}, {report.extracted:,} extracted "
+        f"in {report.seconds:.1f} s ({rate:.1f} images/s)"
+    ]
+    if report.agreement:
+        cosines = ", ".join(f"{name} {cosine:.5f}" for name, cosine in report.agreement.items())
+        lines.append(f"int8 calibrated on a sample; mean cosine to fp32: {cosines}")
+    if report.rates:
+        rates = ", ".join(f"{stage} {rate:.0f}" for stage, rate in report.rates.items())
+        lines.append(f"{report.precision}; each stage alone, images/s: {rates}")
+        lines.append(report.advice)
+    if report.turned:
+        lines.append(f"{pluralize(report.turned, 'image')} turned upright, by the EXIF orientation")
+    if report.dropped:
+        lines.append(f"{pluralize(report.dropped, 'row')} dropped: their images have gone")
+    for number, what in ((report.relabeled, "labels"), (report.resplit, "split columns")):
+        if number:
+            lines.append(f"{what} of {pluralize(number, 'image')} changed to what the source says now")
+    if report.failures:
+        lines.append(f"{pluralize(len(report.failures), 'image')} failed: see featx info {report.store}")
+    return "\n".join(lines)

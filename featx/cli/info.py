@@ -1,0 +1,85 @@
+"""``featx info``."""
+
+from typing import Any
+
+import click
+
+from featx.cli.options import echo_json, json_option, printable
+from featx.runtime import pluralize
+
+INDENT = "  "
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@json_option
+def command(file: str, as_json: bool) -> None:
+    """Say what FILE, a store or a model, holds: spec, rows, classes, failures, sizes.
+
+    Of a model in short, how it was chosen; --json has all that is known of it, every candidate too.
+
+    \b
+    Examples:
+      featx info photos.h5
+      featx info photos.featx --json
+    """
+    from featx.inspection import describe
+
+    facts = describe(file)
+    if as_json:
+        echo_json(facts)
+    else:
+        click.echo("\n".join(_lines(_in_short(facts) if facts["kind"] == "model" else facts)))
+
+
+def _in_short(facts: dict[str, Any]) -> dict[str, Any]:
+    """A model's facts as a person reads them."""
+    spec = facts["spec"]
+    short: dict[str, Any] = {name: facts[name] for name in ("kind", "head", "classes")}
+    short["features"] = ", ".join(f"{name} ({width})" for name, width in facts["features"].items())
+    short["images"] = f"{spec['size']} × {spec['size']}, {spec['resize']}, {spec['interpolation']}, {spec['precision']}"
+    short["backbone"] = f"{spec['backbone']} ({spec['backbone_digest'][:12]})"
+    if "search" in facts:
+        short |= _chosen(facts["search"])
+    if "fitted_on" in facts:
+        short |= {name: facts[key] for name, key in (("C", "C"), ("fitted on", "fitted_on")) if key in facts}
+    if "nested" in facts:
+        short["not flattered by the choice"] = _mean(facts["nested"])
+    for name in ("sample_weight", "calibration", "augmentation"):
+        if name in facts:
+            short[name.replace("_", " ")] = facts[name]
+    if "finetune" in facts:
+        tuned = facts["finetune"]
+        short["fine-tuned"] = f"validation accuracy {tuned['val_start']:.4f} -> {tuned['val_best']:.4f}"
+    if "versions" in facts:
+        short["versions"] = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    return short | {"bytes": facts["bytes"]}
+
+
+def _chosen(search: dict[str, Any]) -> dict[str, Any]:
+    best = search["best"]
+    return {
+        "blocks": best["feature_set"],
+        "normalizer": search["normalize"],
+        "chosen": f"{search['rule']} of {pluralize(len(search['rows']), 'head')}, C and blocks, by {search['folds']} folds"
+        + f" × {search['repeats']}" * (search["repeats"] > 1),
+        f"cross-validated {search['scoring']}": _mean(best),
+    }
+
+
+def _mean(found: dict[str, Any]) -> str:
+    return f"{found['mean']:.4f} ± {found['standard_error']:.4f} (standard error)"
+
+
+def _lines(facts: dict[str, object], indent: str = "") -> list[str]:
+    """Facts as ``name: value`` lines, what is inside a fact indented below it."""
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{printable(name)}:", *_lines(value, indent + INDENT)]
+        elif isinstance(value, list) and any(isinstance(item, str) and " " in item for item in value):
+            lines += [f"{indent}{name}:", *(f"{indent}{INDENT}{printable(item)}" for item in value)]
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            lines.append(f"{indent}{printable(name)}: {printable(text) or 'none'}")
+    return lines

@@ -1,0 +1,56 @@
+"""``featx search``."""
+
+import dataclasses
+from typing import Any
+
+import click
+
+from featx.cli.options import WITH_FAILURES, Blocks, Pools, device_options, echo_json, json_option, printable
+
+
+@click.command()
+@click.argument("store", type=click.Path())
+@click.argument("images", type=click.Path())
+@click.option("--root", type=click.Path(file_okay=False),
+              help="Folder that a manifest's paths are relative to (default: its own).")  # fmt: skip
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="K",
+              help="How many images to give, nearest first.")  # fmt: skip
+@click.option("--blocks", type=Blocks(), help="Blocks to compare (default: the store's last two).")
+@click.option("--pools", type=Pools(), help="Pools to compare (default: all of the store).")
+@click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
+@device_options
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context, /, store: str, images: str, as_json: bool, max_pixels: int | None, **options: Any
+) -> None:
+    """Find the images of STORE that are nearest to IMAGES: one file, or all that extract takes.
+
+    Every image of the store is compared, by the mean of the blocks' cosines after power normalization; 1 is the same.
+
+    \b
+    Examples:
+      featx search photos.h5 new.jpg
+      featx search photos.h5 new/ --top 1 --json
+    """
+    from featx.curation import search
+
+    if max_pixels is not None:
+        options["max_pixels"] = max_pixels
+    found, failures = {}, []
+    for path, matches in search(store, images, **options):
+        if isinstance(matches, str):
+            failures.append((path, matches))
+            click.echo(f"warning: {printable(path)}: {matches}", err=True)
+            continue
+        found[path] = [dataclasses.asdict(match) for match in matches]
+        if not as_json:
+            click.echo("\n".join([printable(path), *map(_line, matches)]))
+    if as_json:
+        echo_json({"matches": found, "failures": failures})
+    if failures:
+        ctx.exit(WITH_FAILURES)
+
+
+def _line(match: Any) -> str:
+    return f"  {match.similarity:.4f}  {printable(match.path)}  {printable(', '.join(match.labels))}".rstrip()

@@ -1,0 +1,84 @@
+"""``featx verify``."""
+
+import dataclasses
+import math
+from typing import Any
+
+import click
+
+from featx.cli.options import (
+    WITH_FAILURES,
+    device_options,
+    echo_json,
+    json_option,
+    printable,
+    quiet_option,
+    seed_option,
+)
+from featx.runtime import pluralize
+
+SHOWN = 10
+
+
+@click.command()
+@click.argument("store", type=click.Path())
+@click.option("--root", required=True, type=click.Path(), metavar="FOLDER",
+              help="What the store's paths are relative to, or the shards that were extracted.")  # fmt: skip
+@click.option("--sample", type=click.IntRange(min=1), default=100, show_default=True, metavar="N",
+              help="Images to draw.")  # fmt: skip
+@seed_option("Of the draw.")
+@click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
+@device_options
+@quiet_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context, /, store: str, root: str, quiet: bool, as_json: bool, max_pixels: int | None, **options: Any
+) -> None:
+    """Extract a sample of a STORE's images anew, and compare with its rows.
+
+    All views of the images are compared, and the golden images, within what the store's precision allows. Exit code 1
+    says that features differ, 3 that images are gone or have changed and all others agree.
+
+    \b
+    Examples:
+      featx verify photos.h5 --root photos
+      featx verify photos.h5 --root photos --sample 1000 --seed 7 --json
+    """
+    from featx.curation import verify
+
+    if max_pixels is not None:
+        options["max_pixels"] = max_pixels
+    report = verify(store, root, progress=not quiet, **options)
+    away = [(path, "has changed") for path in report.changed]
+    far = [(row.path, f"{row.feature} of view {row.view} is {row.error:.2g} away") for row in report.differing[:SHOWN]]
+    for path, reason in (*report.gone, *away, *report.failed, *far):
+        click.echo(f"warning: {printable(path)}: {reason}", err=True)
+    if as_json:
+        echo_json(_finite(dataclasses.asdict(report)))
+    elif not quiet:
+        click.echo("\n".join(_lines(report)))
+    report.check()
+    if report.gone or report.changed:
+        ctx.exit(WITH_FAILURES)
+
+
+def _lines(report: Any) -> list[str]:
+    """The report as a person reads it."""
+    allowed = f"{report.precision} allows {report.tolerance:.2g}"
+    rows = f"{len(report.differing):,} differ" if report.differing else "all agree"
+    return [
+        f"{pluralize(report.images, 'image')} of {report.store} extracted anew, {pluralize(report.rows, 'row')}: {rows}",
+        f"relative error: {report.largest:.2g} at most, of the golden images {report.golden:.2g}; {allowed}",
+        f"images changed: {len(report.changed):,}, gone: {len(report.gone):,}, unreadable: {len(report.failed):,}",
+        *(["versions: " + "; ".join(map(printable, report.other_versions))] if report.other_versions else []),
+    ]
+
+
+def _finite(value: Any) -> Any:
+    """The same without numbers that JSON does not know: what is infinitely far is null."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and math.isinf(value) else value

@@ -1,0 +1,75 @@
+"""``featx weights``: get, add and check the network's weights."""
+
+import click
+
+
+@click.group("weights")
+def command() -> None:
+    """Get, add and check the network's weights.
+
+    Example: featx weights get
+    """
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def list_command(as_json: bool) -> None:
+    """List the backbones that are known or in the cache.
+
+    Example: featx weights list --json
+    """
+    import dataclasses
+    import json
+
+    from featx.backbones import list_backbones
+
+    entries = list_backbones()
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
+        return
+    for entry in entries:
+        where = entry.path if entry.cached else "not in the cache"
+        click.echo(f"{entry.name:<20} {entry.digest[:12] or '-':<12}  {entry.license or '-':<12}  {where}")
+
+
+@command.command("get")
+@click.argument("name", default="oxford")
+def get_command(name: str) -> None:
+    """Put the backbone NAME (oxford by default) into the cache, unless it is there.
+
+    Example: featx weights get imagenet1k_v1
+    """
+    from featx.backbones import load_backbone
+
+    weights = load_backbone(name)
+    click.echo(f"{weights.name} {weights.digest} from {weights.source}")
+
+
+@command.command("add")
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--name", help="A name for weights of your own; without it, FILE must be a known backbone.")
+@click.option(
+    "--preprocessing", help="What the backbone expects of its input: a known backbone's name, oxford by default."
+)
+def add_command(file: str, name: str | None, preprocessing: str | None) -> None:
+    """Put the weights in FILE (torch, safetensors, Keras or ONNX) into the cache.
+
+    Example: featx weights add checkpoint.pth --name mine
+    """
+    from featx.backbones import add_file
+
+    weights = add_file(file, name, preprocessing)
+    click.echo(f"{weights.name} {weights.digest} from {weights.source}")
+
+
+@command.command("verify")
+@click.argument("name", default="oxford")
+def verify_command(name: str) -> None:
+    """Check the backbone NAME (oxford by default) in the cache against its digest.
+
+    Example: featx weights verify oxford
+    """
+    from featx.backbones import verify
+
+    weights = verify(name)
+    click.echo(f"{weights.name} {weights.digest} is whole")

@@ -1,0 +1,1 @@
+"""Write the features of a store as a file for other programs."""

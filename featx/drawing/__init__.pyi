@@ -1,0 +1,9 @@
+from .contact_sheet import GAP as GAP
+from .contact_sheet import arrange as arrange
+from .contact_sheet import picture_format as picture_format
+from .contact_sheet import save_picture as save_picture
+from .figures import color_map as color_map
+from .figures import make_figure as make_figure
+from .figures import make_panels as make_panels
+from .figures import plot_format as plot_format
+from .figures import save_figure as save_figure

@@ -1,0 +1,2 @@
+from .exported_file import SUFFIXES as SUFFIXES
+from .exported_file import export as export

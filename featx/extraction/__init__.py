@@ -1,0 +1,5 @@
+"""Extract the features of images into a store: in one process, in shards, or on a Ray cluster."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,5 @@
+"""Fine-tune a model: train its head and the last layers of its backbone."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

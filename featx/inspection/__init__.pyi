@@ -1,0 +1,13 @@
+from .advice.advisor import advise as advise
+from .advice.plane import draw_plane as draw_plane
+from .augmentation_preview import draw_sheet as draw_sheet
+from .depth_probe import draw_probe as draw_probe
+from .depth_probe import probe as probe
+from .explanation.drawing import draw_explanation as draw_explanation
+from .explanation.explainer import explain as explain
+from .explanation.maps import ClassMap as ClassMap
+from .html_report.writer import report as report
+from .preprocessing_audit.auditor import audit as audit
+from .summary import describe as describe
+from .suspect_images.finder import suspects as suspects
+from .suspect_images.sheet import draw_suspects as draw_suspects

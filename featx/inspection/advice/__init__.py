@@ -1,0 +1,1 @@
+"""Advise which way of transfer learning fits the data."""

@@ -1,0 +1,1 @@
+"""Show where in an image a model sees a class."""

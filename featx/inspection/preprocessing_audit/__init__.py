@@ -1,0 +1,1 @@
+"""Measure what common preprocessing mistakes would cost."""

@@ -1,0 +1,71 @@
+"""Info: what a store or a model holds, in a few facts."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx.models import load_model
+from featx.store import Store, is_store
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """The facts of a store or a model as a JSON-able dictionary.
+
+    Raises
+    ------
+    StoreError, ModelError
+        If the file is neither or is damaged.
+    """
+    facts = _describe_store(Path(path)) if is_store(path) else _describe_model(Path(path))
+    return {**facts, "bytes": Path(path).stat().st_size}
+
+
+def _describe_store(path: Path) -> dict[str, Any]:
+    with Store(path) as store:
+        views = store.spec.views
+        labels, classes, several = store.labels[::views], store.classes, store.indicator
+        several = None if several is None else several[::views]
+        counts = np.bincount(labels[labels >= 0], minlength=len(classes)) if several is None else several.sum(axis=0)
+        splits = {name: values[::views] for name, values in store.splits.items()}
+        return {
+            "kind": "store",
+            "featx": store.version,
+            "rows": store.rows,
+            "images": store.rows // views,
+            "classes": dict(zip(classes, counts.tolist(), strict=True)),
+            "unlabeled": int((labels < 0).sum()),
+            **({} if several is None else {"several labels": int((several.sum(axis=1) > 1).sum())}),
+            "turned": int(store.turned[::views].sum()),
+            "splits": {name: dict(Counter(values)) for name, values in splits.items() if name.startswith("split")},
+            "failures": [f"{path}: {reason}" for path, reason in store.failures],
+            "features": store.spec.widths,
+            "dtype": store.dtype,
+            **_parts(store),
+            "versions": store.versions,
+            "spec": dataclasses.asdict(store.spec),
+        }
+
+
+def _parts(store: Store) -> dict[str, str]:
+    """Where the features of a virtual store are."""
+    if not store.parts:
+        return {}
+    size = sum(path.stat().st_size for path in store.parts)
+    return {"assembly": f"virtual: features are in {len(store.parts)} part files, {size:,} bytes, of "
+            f"{store.parts[0].parent.name}, to be kept beside the store"}  # fmt: skip
+
+
+def _describe_model(path: Path) -> dict[str, Any]:
+    model = load_model(path)
+    return {
+        "kind": "model",
+        "head": model.head,
+        "classes": list(model.classes),
+        **({"fitted_on": model.fitted_on} if "rows" in model.info else {}),
+        "features": model.spec.widths,
+        "spec": dataclasses.asdict(model.spec),
+        **model.info,
+    }

@@ -1,0 +1,1 @@
+"""Find images that deserve a look: wrong labels, duplicates, outliers."""

@@ -1,0 +1,17 @@
+from .evaluation import Scored as Scored
+from .evaluation import decide as decide
+from .evaluation import evaluate as evaluate
+from .evaluation import held_out as held_out
+from .evaluation import summarize as summarize
+from .fitting import block_runs as block_runs
+from .fitting import fit as fit
+from .prediction import predict as predict
+from .saved_model import Model as Model
+from .saved_model import load_model as load_model
+from .torch_bridge import from_torch as from_torch
+from .torch_bridge import to_torch as to_torch
+from .torch_bridge import trained_parts as trained_parts
+from .torch_modules import ImageClassifier as ImageClassifier
+from .training_rows import Training as Training
+from .training_rows import read_training as read_training
+from .transformer import VGG16Features as VGG16Features

@@ -1,0 +1,9 @@
+from .packages import import_optional as import_optional
+from .packages import installed as installed
+from .packages import missing_extras as missing_extras
+from .progress import progress_bar as progress_bar
+from .signals import SIGNALS as SIGNALS
+from .signals import Stopped as Stopped
+from .signals import defer_signals as defer_signals
+from .signals import raise_on_signal as raise_on_signal
+from .words import pluralize as pluralize

@@ -1,0 +1,5 @@
+"""ExtractSpec: everything that decides the value of a feature."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

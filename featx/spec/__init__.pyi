@@ -1,0 +1,17 @@
+from .augmentation import COLOR as COLOR
+from .augmentation import COLORS as COLORS
+from .augmentation import DEFAULT as DEFAULT
+from .augmentation import DEFAULT_TTA as DEFAULT_TTA
+from .augmentation import FILLS as FILLS
+from .augmentation import FLIPS as FLIPS
+from .augmentation import PARTS as PARTS
+from .augmentation import Augment as Augment
+from .augmentation import Range as Range
+from .augmentation import parse_augment as parse_augment
+from .augmentation import warn_of_copies as warn_of_copies
+from .extract_spec import DECODES as DECODES
+from .extract_spec import INTERPOLATIONS as INTERPOLATIONS
+from .extract_spec import ONE_VIEW as ONE_VIEW
+from .extract_spec import PRECISIONS as PRECISIONS
+from .extract_spec import RESIZES as RESIZES
+from .extract_spec import ExtractSpec as ExtractSpec

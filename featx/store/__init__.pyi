@@ -1,0 +1,15 @@
+from . import layout as layout
+from .assembly import DECIDING as DECIDING
+from .assembly import RowTable as RowTable
+from .assembly import assemble as assemble
+from .assembly import check_storage as check_storage
+from .layout import BLOCK_BYTES as BLOCK_BYTES
+from .layout import GOLDEN_ROWS as GOLDEN_ROWS
+from .layout import feature_bytes as feature_bytes
+from .parts import Part as Part
+from .parts import PartFolder as PartFolder
+from .parts import parts_beside as parts_beside
+from .reader import Store as Store
+from .reader import is_store as is_store
+from .rewrite import check_absent as check_absent
+from .rewrite import write_store as write_store

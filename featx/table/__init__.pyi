@@ -1,0 +1,15 @@
+from .arrays import BATCH as BATCH
+from .arrays import CategoricalArray as CategoricalArray
+from .arrays import Indices as Indices
+from .arrays import StringArray as StringArray
+from .arrays import batches as batches
+from .arrays import decode as decode
+from .arrays import encode as encode
+from .query import find_rows as find_rows
+from .rows import NO_LABEL as NO_LABEL
+from .rows import SEPARATOR as SEPARATOR
+from .rows import EncodedLabels as EncodedLabels
+from .rows import Names as Names
+from .rows import Rows as Rows
+from .rows import encode_labels as encode_labels
+from .rows import names_of as names_of
