@@ -1,6 +1,6 @@
 """Fine-tuning: seconds of an epoch beside the Keras recipe's, and accuracy by time, on Flowers-17.
 
-    python benchmarks/finetune.py FLOWERS17 WORK [--size 384] [--views 4] [--epochs 8] [--splits 0 1 2 3 4] [--compare]
+    python benchmarks/finetune.py FLOWERS17 WORK [--size 384] [--n-views 4] [--epochs 8] [--splits 0 1 2 3 4] [--compare]
 
 WORK keeps stores, what the frozen layers give, and the result of each run that is done: a run again goes on.
 
@@ -132,7 +132,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     options.work.mkdir(parents=True, exist_ok=True)
     manifest, root = options.flowers / "splits.csv", options.flowers / "jpg"
     spec = ExtractSpec(size=options.size, blocks=(3, 4, 5), pools=("avg", "max"), precision=options.precision,
-                       views=options.views, augment=AUGMENT)  # fmt: skip
+                       n_views=options.n_views, augment=AUGMENT)  # fmt: skip
     store, seconds = options.work / f"views-{options.size}-{options.views}.h5", None
     if options.splits:
         extracted, told = extract(manifest, store, spec, root=root, progress=True), store.with_suffix(".seconds")
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("flowers", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--size", type=int, default=384)
-    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--n-views", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=OURS.epochs)
     parser.add_argument("--splits", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--precision", default="fp32")

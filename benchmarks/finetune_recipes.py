@@ -1,6 +1,6 @@
 """Recipes of fine-tuning side by side on Flowers-17's five splits, a process a split, all rows on the GPU, if any.
 
-    python benchmarks/finetune_recipes.py FLOWERS17 WORK [--size 384] [--views 4] [--epochs 8] [--seconds 300]
+    python benchmarks/finetune_recipes.py FLOWERS17 WORK [--size 384] [--n-views 4] [--epochs 8] [--seconds 300]
 
 Each recipe is trained from the head of the held-in images, validated on the held-out ones, and then trained as long on
 all training images, whose test accuracy is printed beside. The recipe to take is the one that validates best.
@@ -90,7 +90,7 @@ class Split:
         with Store(store) as opened:
             self.spec = opened.spec
             self.labels = opened.labels.astype(np.int64)
-            self.numbers = {path: row for row, path in enumerate(opened.paths[:: self.spec.views])}
+            self.numbers = {path: row for row, path in enumerate(opened.paths[:: self.spec.n_views])}
             features = opened.read(self.spec.widths)
             tested = opened.rows_of("test", f"split_{number}")
             self.tested = tested[opened.views[tested] == 0]
@@ -134,7 +134,7 @@ class Split:
         module = make_module(base, self.weights, self.scale, recipe).to(DEVICE)
         tail = Tail(module, recipe.first or 0, mixed=CUDA)
         groups = tail.groups(recipe.learning_rate, recipe.backbone_lr_scale, recipe.layer_decay)
-        stage = Stage("backbone", tail, groups, recipe.epochs, recipe, self._rows(images, self.spec.views),
+        stage = Stage("backbone", tail, groups, recipe.epochs, recipe, self._rows(images, self.spec.n_views),
                       self._rows(self.data.val, 1), self.folder, Log(self.folder), device=DEVICE,
                       stop=stop)  # fmt: skip
         outcome = stage.run()
@@ -144,7 +144,7 @@ class Split:
         return outcome, stage.validate(), log
 
     def _rows(self, images: Images, views: int) -> DeviceRows:
-        first = np.array([self.numbers[path] for path in images.digests]) * self.spec.views
+        first = np.array([self.numbers[path] for path in images.digests]) * self.spec.n_views
         return self._some((first[:, None] + np.arange(views)).ravel(), np.repeat(np.arange(len(first)), views))
 
     def _some(self, rows: np.ndarray, owners: np.ndarray) -> DeviceRows:
@@ -168,18 +168,18 @@ def main() -> None:
     parser.add_argument("flowers", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--size", type=int, default=384)
-    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--n-views", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--splits", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--seconds", type=float, default=300, help="after which no recipe is begun")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     store, pixels, root = options.work / "views.h5", options.work / "pixels.npy", options.flowers / "jpg"
-    spec = ExtractSpec(size=options.size, blocks=(3, 4, 5), pools=("avg", "max"), views=options.views, augment=AUGMENT,
+    spec = ExtractSpec(size=options.size, blocks=(3, 4, 5), pools=("avg", "max"), n_views=options.n_views, augment=AUGMENT,
                        precision="bf16" if CUDA else "fp32")  # fmt: skip
     extract(options.flowers / "splits.csv", store, spec, root=root, overwrite=True)
     with Store(store) as opened:
-        spec, paths = opened.spec, opened.paths[:: opened.spec.views]
+        spec, paths = opened.spec, opened.paths[:: opened.spec.n_views]
     listing = list_images(paths, root)
     images = load_images(listing, range(len(listing)), spec, os.cpu_count() or 1)
     np.save(pixels, np.stack([view for image in images for view in image.views]).transpose(0, 3, 1, 2))

@@ -31,7 +31,7 @@ def views(path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         photo = Path(folder) / "flower.png"
         Image.fromarray(load_sample_image("flower.jpg")).save(photo)
-        spec = ExtractSpec(size=160, views=12, augment="flip,rotate=30,scale=0.8:1.2,crop,translate=0.1,color")
+        spec = ExtractSpec(size=160, n_views=12, augment="flip,rotate=30,scale=0.8:1.2,crop,translate=0.1,color")
         draw_sheet(photo, spec).save(path)
 
 

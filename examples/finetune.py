@@ -1,6 +1,6 @@
 """From a head to a fine-tuned network, and what that brought: accuracy of both on images that neither has seen.
 
-    python examples/finetune.py PHOTOS WORK [--size 224] [--views 4] [--epochs 8]
+    python examples/finetune.py PHOTOS WORK [--size 224] [--n-views 4] [--epochs 8]
 
 PHOTOS holds one sub-folder a class; WORK keeps the store, both models, the log and the learning curve.
 """
@@ -54,7 +54,7 @@ if __name__ == "__main__":
     parser.add_argument("photos", type=Path, metavar="PHOTOS")
     parser.add_argument("work", type=Path, metavar="WORK")
     parser.add_argument("--size", type=int, default=224, help="image side in pixels")
-    parser.add_argument("--views", type=int, default=4, help="views of an image, the plain one among them")
+    parser.add_argument("--n-views", type=int, default=4, help="views of an image, the plain one among them")
     parser.add_argument("--epochs", type=int, default=8, help="of block 5 and the head")
     options = parser.parse_args()
     main(options.photos, options.work, options.size, options.views, options.epochs)

@@ -17,7 +17,7 @@ from featx.images.loading import load_images
 from featx.images.sources.listing import list_images
 from featx.spec.extract_spec import ExtractSpec
 
-SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), views=3, augment="flip,translate=0.1")
+SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), n_views=3, augment="flip,translate=0.1")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_what_frozen_layers_give_is_known_by_content_and_spec(photos, oxford, tm
     computed, compute = [], Boundary._compute
 
     def watched(self, make, spec, pending, *arguments):
-        computed.append((list(pending), spec.views))
+        computed.append((list(pending), spec.n_views))
         return compute(self, make, spec, pending, *arguments)
 
     monkeypatch.setattr(Boundary, "_compute", watched)

@@ -312,7 +312,7 @@ def test_one_bad_image_is_one_image(model, shared_photos, tmp_path):
 
 def test_labels_and_splits_that_change_are_counted(photos, tmp_path):
     """The same images first as a folder, then as a manifest, then as a folder again."""
-    store, options = tmp_path / "p.h5", ("--size", "32", "--blocks", "1", "--views", "2")
+    store, options = tmp_path / "p.h5", ("--size", "32", "--blocks", "1", "--n-views", "2")
     said = run("extract", photos, "-o", store, *options).output
     assert "p.h5: 48 rows of 24 images, 48 extracted in" in said
     assert "images/s)" in said
@@ -372,9 +372,9 @@ def test_names_that_are_no_utf8_go_out_as_they_are(model, tmp_path):
         (("extract", "x", "-o", "y", "--cpus-per-worker", "2"), "--cpus-per-worker of extract is for --engine ray;"),
         (
             ("extract", "x", "-o", "y", "--augment", "flip"),
-            "--augment of extract is for --views of 2 or more; give that too, or leave it out",
+            "--augment of extract is for --n-views of 2 or more; give that too, or leave it out",
         ),
-        (("extract", "x", "-o", "y", "--fill", "edge"), "--fill of extract is for --views of 2 or more;"),
+        (("extract", "x", "-o", "y", "--fill", "edge"), "--fill of extract is for --n-views of 2 or more;"),
         (("predict", "x", "y", "--seed", "5"), "--seed of predict is for --tta of 2 or more;"),
         (("predict", "x", "y", "--augment", "flip"), "--augment of predict is for --tta of 2 or more;"),
         (("extract", "x", "-o", "y", "--size", "16"), "16 is not in the range x>=32"),

@@ -108,7 +108,7 @@ def test_the_page_of_fine_tuning_runs(garden, oxford):
         Path("test", name).mkdir(parents=True)
         draw(code, 900 + code).save(f"test/{name}/1.jpg")
     for line in (
-        "extract photos -o views.h5 --views 2 --augment flip",
+        "extract photos -o views.h5 --n-views 2 --augment flip",
         "fit views.h5 -o start.featx --head softmax --blocks 5 --C 1",
         # From a random head, so that another backbone is better than the one it began with.
         "finetune start.featx views.h5 -o tuned.featx --root photos --init random",

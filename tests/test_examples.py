@@ -72,7 +72,7 @@ def test_a_grid_search_over_depth_and_head(flowers, tmp_path, oxford, capsys):
 
 def test_finetuning_from_a_head(tmp_path, oxford, capsys):
     photos = fill(tmp_path / "photos", each=12)
-    results = main_of("finetune.py")(photos, tmp_path / "work", size=32, views=2, epochs=1)
+    results = main_of("finetune.py")(photos, tmp_path / "work", size=32, n_views=2, epochs=1)
     assert set(results) == {"head", "tuned"}
     assert min(results.values()) > 0.6
     assert (tmp_path / "work" / "curve.png").read_bytes().startswith(b"\x89PNG")

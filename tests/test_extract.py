@@ -429,7 +429,7 @@ extract(sys.argv[1], sys.argv[2], ExtractSpec.from_json(sys.argv[3]))
 
 @pytest.mark.parametrize(
     ("spec", "rows"),
-    [(SPEC, 2), (dataclasses.replace(SPEC, views=3, augment="flip,rotate=20"), 6)],
+    [(SPEC, 2), (dataclasses.replace(SPEC, n_views=3, augment="flip,rotate=20"), 6)],
     ids=["plain", "with views"],
 )
 def test_kill_nine_loses_at_most_the_part_in_hand(photos, tmp_path, monkeypatch, spec, rows):

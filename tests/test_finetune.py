@@ -41,7 +41,7 @@ from featx.models.torch_bridge import from_torch, to_torch
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.reader import Store
 
-SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), views=3, augment="flip,translate=0.1")
+SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), n_views=3, augment="flip,translate=0.1")
 FAST = Recipe(epochs=2, batch_size=8, learning_rate=1e-3, val_size=0.25)
 
 
@@ -166,7 +166,7 @@ def test_the_tail_gives_what_the_whole_gives(place, model, tmp_path, oxford, unf
     data = read_data(model, place / "photos.h5", FAST)
     module = make_module(model, oxford, 1.0, FAST)
     tail = Tail(module, first_trained(unfreeze)).eval()
-    boundary, views = Boundary(tmp_path, data.spec, tail.boundary), data.spec.views
+    boundary, views = Boundary(tmp_path, data.spec, tail.boundary), data.spec.n_views
     boundary.fill(lambda spec: make_engine(oxford, spec, "cpu"), data.val.digests, views, place / "photos", 1,
                   progress=False)  # fmt: skip
     every = boundary.of(data.val.digests.values(), views)
@@ -280,7 +280,7 @@ def test_splits_share_what_frozen_layers_give(place, model, tmp_path, monkeypatc
     computed, compute = [], Boundary._compute
 
     def watched(self, make, spec, pending, *arguments):
-        computed.extend((path, spec.views) for path in pending)
+        computed.extend((path, spec.n_views) for path in pending)
         return compute(self, make, spec, pending, *arguments)
 
     monkeypatch.setattr(Boundary, "_compute", watched)

@@ -73,7 +73,7 @@ def test_what_costs_as_much_as_is_allowed_is_decoded() -> None:
     [
         ((1, 2_000_000), {"size": 224}, 448_000_000),
         ((2_000_000, 1), {"size": 224}, 448_000_000),
-        ((10, 14_000), {"resize": "pad", "views": 2, "augment": "rotate=30"}, 196_000_000),
+        ((10, 14_000), {"resize": "pad", "n_views": 2, "augment": "rotate=30"}, 196_000_000),
     ],
 )
 def test_what_takes_a_large_canvas_is_refused_by_its_header(tmp_path, size, changes, canvas) -> None:

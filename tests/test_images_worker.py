@@ -28,7 +28,7 @@ from featx.images.prepared import prepare_views
 from featx.images.sources.listing import list_images
 from featx.spec.extract_spec import ExtractSpec
 
-SPEC = ExtractSpec(size=32, views=2, augment="flip")
+SPEC = ExtractSpec(size=32, n_views=2, augment="flip")
 DIGEST = "0" * 64
 SLOW = b"P3 3000 2000 255\n" + b"1 " * 18_000_000
 """What takes Pillow five seconds and more."""

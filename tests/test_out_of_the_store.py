@@ -39,7 +39,7 @@ from featx.store import layout
 from featx.store.reader import Store
 
 SPEC = ExtractSpec(size=32, blocks=(1, 3), pools=("avg", "max"))
-VIEWS = ExtractSpec(size=32, blocks=(1,), views=2, augment="flip")
+VIEWS = ExtractSpec(size=32, blocks=(1,), n_views=2, augment="flip")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_parquet_reads_back_equal(store, tmp_path):
         (tmp_path / "f.parquet").stat().st_size,
     )
     labels = found["label"].to_pylist()
-    if spec.views == 1:
+    if spec.n_views == 1:
         assert labels == [path.partition("/")[0] for path in paths]
         assert found["split"].to_pylist()[:4] == ["train", "train", "train", "test"]
         assert found["digest"].to_pylist() == [value.decode() for value in contents(store)[0][3]]

@@ -83,7 +83,7 @@ def test_disk_by_assembly_dtype_and_views() -> None:
     assert copy.disk == virtual.disk == virtual.peak_disk == copy.peak_disk / 2
     half = plan(1000, BF16, devices="H200", store_dtype="float16")
     assert copy.disk - half.disk == 1000 * 2 * BF16.width
-    assert plan(1000, ExtractSpec(views=2, augment="flip"), devices="xeon-2core").disk == 2 * copy.disk
+    assert plan(1000, ExtractSpec(n_views=2, augment="flip"), devices="xeon-2core").disk == 2 * copy.disk
     pooled, both = (plan(1000, ExtractSpec(blocks=(5,), pools=pools, precision="bf16"), devices="H200").disk
                     for pools in (("avg",), ("avg", "flat")))  # fmt: skip
     assert both - pooled == pytest.approx(1000 * 25_088 * 4 * 0.11)
@@ -134,7 +134,7 @@ def test_one_of_devices_and_measure(arguments: tuple[str, ...]) -> None:
 
 
 def test_views_and_how_a_store_is_kept_are_those_of_extract() -> None:
-    assert "10 at 224 px" in run("--images", "10", "--views", "8", "--devices", "H200").output
+    assert "10 at 224 px" in run("--images", "10", "--n-views", "8", "--devices", "H200").output
     done = run("--images", "10", "--devices", "H200", "--assemble", "virtual", "--store-dtype", "float16")
     assert done.exit_code == 1
     assert "--store-dtype float16 is for --assemble copy" in done.output

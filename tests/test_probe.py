@@ -118,7 +118,7 @@ def test_times_of_weights_that_are_not_here_can_be_left_out(shared_store, tmp_pa
 
 def test_views_are_no_images_more(photos, tmp_path):
     for views in (1, 3):
-        spec = ExtractSpec(size=32, blocks=(1, 2), views=views, augment="flip,rotate=5" if views > 1 else "")
+        spec = ExtractSpec(size=32, blocks=(1, 2), n_views=views, augment="flip,rotate=5" if views > 1 else "")
         extract(photos, tmp_path / f"{views}.h5", spec)
     assert probe(tmp_path / "1.h5", timed=False).rows == probe(tmp_path / "3.h5", timed=False).rows == 24
 

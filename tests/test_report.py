@@ -272,7 +272,7 @@ def test_of_several_stores_the_one_that_the_model_was_fitted_on_is_taken(photos,
     ):
         (tmp_path / f"{name}.csv").write_text("\n".join([header, *rows]))
         extract(tmp_path / f"{name}.csv", tmp_path / f"{name}.h5", ExtractSpec(size=32, blocks=(1,)), root=photos)
-    views = ExtractSpec(size=32, blocks=(1,), views=2, augment="flip")
+    views = ExtractSpec(size=32, blocks=(1,), n_views=2, augment="flip")
     extract(tmp_path / "a.csv", tmp_path / "n.h5", views, root=photos)
     stores = {"split": "m", "whole": "a", "views": "n", "renamed": "b", "m": "a"}
     for name, store in stores.items():
@@ -510,7 +510,9 @@ def heads_of(model):
 
 def test_the_commands_make_the_store_and_the_model_again(tmp_path, photos, oxford, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    spec = ExtractSpec(size=48, blocks=(1, 3), pools=("avg", "max"), resize="pad", views=2, augment="flip", view_seed=3)
+    spec = ExtractSpec(
+        size=48, blocks=(1, 3), pools=("avg", "max"), resize="pad", n_views=2, augment="flip", view_seed=3
+    )
     extract(photos, "p.h5", spec)
     fit("p.h5", "m.featx", head="ovr-logistic", blocks=(1,), pools=("max",), C=10, normalize="standard",
         class_weight="balanced", test_size=0.25, seed=4, folds=3, nested=True)  # fmt: skip

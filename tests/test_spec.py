@@ -133,8 +133,8 @@ def test_a_calibration_fits_its_precision(values, message):
 
 
 def test_whole_numbers_of_numpy_are_whole_numbers():
-    spec = ExtractSpec(size=np.int64(64), views=np.int32(2), augment="flip", view_seed=np.uint8(3))
-    assert spec == ExtractSpec(size=64, views=2, augment="flip", view_seed=3)
-    assert spec.to_json() == ExtractSpec(size=64, views=2, augment="flip", view_seed=3).to_json()
+    spec = ExtractSpec(size=np.int64(64), n_views=np.int32(2), augment="flip", view_seed=np.uint8(3))
+    assert spec == ExtractSpec(size=64, n_views=2, augment="flip", view_seed=3)
+    assert spec.to_json() == ExtractSpec(size=64, n_views=2, augment="flip", view_seed=3).to_json()
     with pytest.raises(SpecError, match="size of the spec must be a whole number"):
         ExtractSpec(size=True)

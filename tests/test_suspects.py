@@ -239,7 +239,7 @@ def test_what_cannot_be_looked_for_is_said(tmp_path, photos, oxford, labels, fol
 
 
 def test_views_of_an_image_are_no_copies_of_it(tmp_path, photos, oxford):
-    extract(photos, tmp_path / "v.h5", ExtractSpec(size=32, blocks=(1,), views=2, augment="flip"))
+    extract(photos, tmp_path / "v.h5", ExtractSpec(size=32, blocks=(1,), n_views=2, augment="flip"))
     found = suspects(tmp_path / "v.h5", folds=4)
     assert found.images == 24
     assert found.near_duplicates == ()

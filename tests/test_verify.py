@@ -23,7 +23,7 @@ from featx.spec.extract_spec import ExtractSpec
 from featx.store.reader import Store
 
 SPEC = ExtractSpec(size=32, blocks=(1, 2), pools=("avg", "max"))
-VIEWS = dataclasses.replace(SPEC, views=3, augment="flip,rotate=20")
+VIEWS = dataclasses.replace(SPEC, n_views=3, augment="flip,rotate=20")
 
 
 @pytest.fixture(scope="module")

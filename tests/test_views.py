@@ -36,7 +36,7 @@ def placed(picture, spec, **values):
 def test_views_come_from_seed_digest_and_number_alone(tmp_path):
     for number in range(6):
         draw(0, number).save(tmp_path / f"{number}.png")
-    spec = spec_of(size=32, views=4, augment=DEFAULT + ",color")
+    spec = spec_of(size=32, n_views=4, augment=DEFAULT + ",color")
     listing = list_images(tmp_path)
     loaded = {image.path: image.views for image in load_images(listing, range(6), spec, 1)}
     for image in load_images(listing, reversed(range(6)), spec, 3):
@@ -45,7 +45,7 @@ def test_views_come_from_seed_digest_and_number_alone(tmp_path):
 
 
 def test_more_views_and_more_parts_change_no_view_that_was_there():
-    few, many = (list(make_views(SMOOTH, spec_of(views=count, augment=DEFAULT), DIGEST)) for count in (2, 4))
+    few, many = (list(make_views(SMOOTH, spec_of(n_views=count, augment=DEFAULT), DIGEST)) for count in (2, 4))
     np.testing.assert_array_equal(few, many[:2])
     augment = parse_augment("rotate")
     more = parse_augment("rotate,crop,hue")
@@ -109,7 +109,7 @@ def test_mirrors_take_turns():
 
 @pytest.mark.parametrize("resize", RESIZES)
 def test_a_mirrored_view_is_the_plain_one_mirrored(resize):
-    spec = spec_of(views=4, augment="flip,vflip", resize=resize)
+    spec = spec_of(n_views=4, augment="flip,vflip", resize=resize)
     plain, flipped, upside, both = make_views(SMOOTH, spec, DIGEST)
     np.testing.assert_array_equal(flipped, plain[:, ::-1])
     np.testing.assert_array_equal(upside, plain[::-1])
@@ -213,7 +213,7 @@ def test_fills_are_those_of_numpy(fill):
 def test_pictures_of_any_size_have_views(resize, interpolation, size):
     picture = Image.new("RGB", size, (250, 240, 230))
     augment = "flip,rotate=180,scale=0.1:10,crop=0.01:1,translate=1,color"
-    spec = spec_of(size=32, views=6, augment=augment, resize=resize, interpolation=interpolation)
+    spec = spec_of(size=32, n_views=6, augment=augment, resize=resize, interpolation=interpolation)
     views = list(make_views(picture, spec, DIGEST))
     assert {(view.shape, view.dtype.name, view.flags.c_contiguous) for view in views} == {((32, 32, 3), "uint8", True)}
     assert min(view.min() for view in views) > 40

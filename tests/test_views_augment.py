@@ -79,22 +79,25 @@ def test_what_is_wrong_with_an_augmentation_is_said(text, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         parse_augment(text)
     with pytest.raises(SpecError, match=f"^augment of the spec {message}"):
-        ExtractSpec(views=2, augment=text)
+        ExtractSpec(n_views=2, augment=text)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"views": 0}, "views of the spec must be a whole number of at least 1, got 0"),
-        ({"views": True}, "views of the spec must be .* got True"),
-        ({"views": 2.0, "augment": "flip"}, "views of the spec must be .* got 2.0"),
-        ({"views": 2, "augment": "flip", "view_seed": -1}, "view_seed of the spec must be .* at least 0, got -1"),
-        ({"views": 2, "augment": "flip", "fill": "black"}, "fill of the spec must be one of reflect, symmetric, edge"),
-        ({"views": 2}, "augment of the spec must name a part for 2 views, such as flip, got none"),
+        ({"n_views": 0}, "n_views of the spec must be a whole number of at least 1, got 0"),
+        ({"n_views": True}, "n_views of the spec must be .* got True"),
+        ({"n_views": 2.0, "augment": "flip"}, "n_views of the spec must be .* got 2.0"),
+        ({"n_views": 2, "augment": "flip", "view_seed": -1}, "view_seed of the spec must be .* at least 0, got -1"),
+        (
+            {"n_views": 2, "augment": "flip", "fill": "black"},
+            "fill of the spec must be one of reflect, symmetric, edge",
+        ),
+        ({"n_views": 2}, "augment of the spec must name a part for 2 views, such as flip, got none"),
         ({"augment": "flip"}, "augment, fill and view_seed of the spec are for views of 2 or more; leave them out"),
         ({"fill": "edge"}, "augment, fill and view_seed of the spec are for views"),
         ({"view_seed": 1}, "augment, fill and view_seed of the spec are for views"),
-        ({"augment": 3, "views": 2}, "augment of the spec must name parts among .* got '3'"),
+        ({"augment": 3, "n_views": 2}, "augment of the spec must name parts among .* got '3'"),
     ],
 )
 def test_a_spec_with_wrong_views_is_refused(values, message):
@@ -103,13 +106,13 @@ def test_a_spec_with_wrong_views_is_refused(values, message):
 
 
 def test_equal_augmentations_make_equal_specs():
-    spec = ExtractSpec(views=4, augment="rotate=30,flip", fill="edge", view_seed=7)
-    assert spec.digest == ExtractSpec(views=4, augment="flip,rotate=-30:30", fill="edge", view_seed=7).digest
+    spec = ExtractSpec(n_views=4, augment="rotate=30,flip", fill="edge", view_seed=7)
+    assert spec.digest == ExtractSpec(n_views=4, augment="flip,rotate=-30:30", fill="edge", view_seed=7).digest
     assert ExtractSpec.from_json(spec.to_json()) == spec
-    for field, value in {"views": 5, "augment": "flip", "fill": "reflect", "view_seed": 8}.items():
+    for field, value in {"n_views": 5, "augment": "flip", "fill": "reflect", "view_seed": 8}.items():
         assert dataclasses.replace(spec, **{field: value}).digest != spec.digest
 
 
 def test_the_plain_spec_is_that_of_one_view():
-    assert ExtractSpec(size=64, views=4, augment="flip").plain == ExtractSpec(size=64)
-    assert {"views", "augment", "fill", "view_seed"} <= set(LATER)
+    assert ExtractSpec(size=64, n_views=4, augment="flip").plain == ExtractSpec(size=64)
+    assert {"n_views", "augment", "fill", "view_seed"} <= set(LATER)

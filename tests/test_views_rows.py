@@ -28,7 +28,7 @@ from featx.store.parts import PartFolder
 from featx.store.reader import Store
 
 PLAIN = ExtractSpec(size=32, blocks=(1, 3))
-SPEC = ExtractSpec(size=32, blocks=(1, 3), views=3, augment="flip,rotate=20,color")
+SPEC = ExtractSpec(size=32, blocks=(1, 3), n_views=3, augment="flip,rotate=20,color")
 HEAD = {"head": "softmax", "blocks": (1, 3), "C": 1.0, "folds": 3}
 
 
@@ -129,7 +129,7 @@ def test_turned_images_are_counted_once(photos, tmp_path):
 @pytest.mark.parametrize(("rows", "views", "images"), [(128, 3, 42), (8, 3, 2), (8, 20, 1)])
 def test_a_part_counts_rows_and_splits_no_image(monkeypatch, rows, views, images):
     monkeypatch.setattr(streaming, "PART_ROWS", rows)
-    assert streaming.rows_per_part(ExtractSpec(views=views, augment="flip")) == images * views
+    assert streaming.rows_per_part(ExtractSpec(n_views=views, augment="flip")) == images * views
 
 
 def test_fewer_images_wait_the_more_views_they_have(shared_photos):
@@ -327,7 +327,7 @@ def test_several_labels_an_image_and_views(tmp_path, oxford):
 @pytest.mark.parametrize(("views", "batch_size", "passes"), [(3, 4, [12, 12, 3]), (8, 4, [8] * 9), (1, 4, [4, 4, 1])])
 def test_views_of_several_images_fill_passes(tmp_path, views, batch_size, passes):
     class Counts:
-        spec = ExtractSpec(size=32, blocks=(1,), views=views, augment="flip" if views > 1 else "")
+        spec = ExtractSpec(size=32, blocks=(1,), n_views=views, augment="flip" if views > 1 else "")
         on_gpu = False
 
         def __init__(self):
@@ -373,12 +373,12 @@ def test_while_a_batch_is_computed_the_next_is_loaded(tmp_path, monkeypatch, bat
 @pytest.mark.parametrize(("augment", "views"), [("flip", 2), ("flip,vflip", 4), ("vflip,rotate=1", 9)])
 def test_views_that_are_copies_are_told(shared_photos, tmp_path, augment, views, recwarn, model):
     folder, plain = shared_photos / "red", dataclasses.replace(PLAIN, blocks=(1,))
-    extract(folder, tmp_path / "enough.h5", dataclasses.replace(plain, views=views, augment=augment))
+    extract(folder, tmp_path / "enough.h5", dataclasses.replace(plain, n_views=views, augment=augment))
     assert not recwarn.list
     if views == 9:
         return
     said = rf"^{views + 1} views by {augment} are {views} and copies of them: take {views}, or more parts$"
     with pytest.warns(UserWarning, match=said):
-        extract(folder, tmp_path / "more.h5", dataclasses.replace(plain, views=views + 1, augment=augment))
+        extract(folder, tmp_path / "more.h5", dataclasses.replace(plain, n_views=views + 1, augment=augment))
     with pytest.warns(UserWarning, match=said):
         next(predict(model, [folder], tta=views + 1, augment=augment))

@@ -16,7 +16,7 @@ from featx.spec.augmentation import DEFAULT
 from featx.spec.extract_spec import ExtractSpec
 
 GOLDEN = Path(__file__).parent / "golden" / "views.png"
-SPEC = ExtractSpec(size=64, views=12, augment=DEFAULT + ",color")
+SPEC = ExtractSpec(size=64, n_views=12, augment=DEFAULT + ",color")
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_the_sheet_is_the_one_that_was_looked_at(picture):
 
 
 def test_a_sheet_has_the_views_in_order_on_white(picture):
-    sheet = draw_sheet(picture, ExtractSpec(size=40, views=5, augment="flip"))
+    sheet = draw_sheet(picture, ExtractSpec(size=40, n_views=5, augment="flip"))
     pixels = np.asarray(sheet.picture)
     assert pixels.shape == (2 * 44 + GAP, 3 * 44 + GAP, 3)
     plain = prepare(draw_golden()[0], ExtractSpec(size=40))
@@ -55,9 +55,9 @@ def test_a_sheet_has_the_views_in_order_on_white(picture):
 
 
 def test_the_command_draws_what_the_function_does(picture, tmp_path):
-    options = ("--augment", "rotate=30", "--fill", "edge", "--seed", "7", "--views", "4", "--size", "48")
+    options = ("--augment", "rotate=30", "--fill", "edge", "--seed", "7", "--n-views", "4", "--size", "48")
     result = run("views", picture, "-o", tmp_path / "sheet.png", *options)
-    spec = ExtractSpec(size=48, views=4, augment="rotate=30", fill="edge", view_seed=7)
+    spec = ExtractSpec(size=48, n_views=4, augment="rotate=30", fill="edge", view_seed=7)
     sheet = draw_sheet(picture, spec)
     with Image.open(tmp_path / "sheet.png") as drawn:
         np.testing.assert_array_equal(np.asarray(drawn), np.asarray(sheet.picture))
@@ -92,7 +92,7 @@ def test_no_black_corner_of_a_photograph_turned_by_30_degrees(flower_paths, fill
     from featx.images.decoding import decode
     from featx.images.views_geometry import Placement, place
 
-    spec = ExtractSpec(size=96, views=2, augment="rotate=30", fill=fill)
+    spec = ExtractSpec(size=96, n_views=2, augment="rotate=30", fill=fill)
     for path in flower_paths[::8]:
         picture = decode(Path(path).read_bytes()).image
         plain = prepare(picture, spec)
@@ -104,7 +104,7 @@ def test_no_black_corner_of_a_photograph_turned_by_30_degrees(flower_paths, fill
 
 def test_extract_and_predict_take_the_options(shared_photos, tmp_path, oxford):
     store, model = tmp_path / "p.h5", tmp_path / "p.featx"
-    options = ("--size", "32", "--blocks", "1", "--views", "2")
+    options = ("--size", "32", "--blocks", "1", "--n-views", "2")
     result = run("extract", shared_photos, "-o", store, *options)
     assert "72 rows of 36 images, 72 extracted" in result.stdout
     facts = json.loads(run("info", store, "--json").stdout)

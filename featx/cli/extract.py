@@ -32,7 +32,7 @@ OF_RAY = ("ray_address", "cpus_per_worker", "gpus_per_worker")
               help="Of the arithmetic; auto: the store's, else the fastest here that agrees with fp32.")  # fmt: skip
 @click.option("--decode", type=click.Choice(DECODES), default="full", show_default=True,
               help="scaled: decode large JPEGs at half, a quarter or an eighth; faster, and other pixels.")  # fmt: skip
-@click.option("--views", type=click.IntRange(min=1), default=1, show_default=True, metavar="K",
+@click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="K",
               help="Rows an image: the plain picture and K - 1 augmented copies; see: featx views.")  # fmt: skip
 @view_options(None, DEFAULT)
 @click.option("--missing", type=click.Choice(("error", "drop", "keep")), default="error", show_default=True,
@@ -82,17 +82,17 @@ def command(
       featx extract s3://bucket/shards -o photos.h5 --workers 32
       featx extract /shared/photos -o /shared/photos.h5 --engine ray --ray-address auto
       featx extract /shared/photos -o /shared/photos.h5 --shard 3/16
-      featx extract photos -o views.h5 --views 8 --augment flip,rotate=30,scale=0.8:1.2
+      featx extract photos -o views.h5 --n-views 8 --augment flip,rotate=30,scale=0.8:1.2
     """
     from featx.extraction import extract, is_ray
 
     if not is_ray(options["engine"]):
         refuse_given(ctx, OF_RAY, "--engine ray")
-    if options["views"] == 1:
-        refuse_given(ctx, OF_VIEWS, "--views of 2 or more")
+    if options["n_views"] == 1:
+        refuse_given(ctx, OF_VIEWS, "--n-views of 2 or more")
     check_output(ctx, output, images, options["weights"], makes_folder=True)
     if options["augment"] is None:
-        options["augment"] = DEFAULT if options["views"] > 1 else ""
+        options["augment"] = DEFAULT if options["n_views"] > 1 else ""
     fields = {field.name for field in dataclasses.fields(ExtractSpec)}
     # The precision may be auto, which no spec holds.
     spec = ExtractSpec(**{name: options.pop(name) for name in (fields - {"precision"}) & options.keys()})

@@ -35,8 +35,8 @@ def _summary(report: Any) -> str:
             f"shard {report.shard} of {report.store}: {pluralize(report.rows, 'row')} in its parts, done in "
             f"{report.seconds:.1f} s; when all shards are: featx assemble {report.store}"
         )
-    rate = report.extracted / report.views / report.seconds
-    images = f" of {pluralize(report.rows // report.views, 'image')}" if report.views > 1 else ""
+    rate = report.extracted / report.n_views / report.seconds
+    images = f" of {pluralize(report.rows // report.n_views, 'image')}" if report.n_views > 1 else ""
     lines = [
         f"{report.store}: {pluralize(report.rows, 'row')}{images}, {report.extracted:,} extracted "
         f"in {report.seconds:.1f} s ({rate:.1f} images/s)"

@@ -73,7 +73,7 @@ def command(
 
     \b
     Examples:
-      featx extract photos -o photos.h5 --size 384 --views 4 --augment flip,rotate=30,crop
+      featx extract photos -o photos.h5 --size 384 --n-views 4 --augment flip,rotate=30,crop
       featx fit photos.h5 -o photos.featx --blocks 3-5
       featx finetune photos.featx photos.h5 -o tuned.featx --root photos
       torchrun --nproc-per-node 4 -m featx finetune photos.featx photos.h5 -o tuned.featx --root photos

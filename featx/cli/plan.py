@@ -33,7 +33,7 @@ class Count(click.ParamType):  # type: ignore[type-arg]
 @click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True, help="Image side, pixels.")
 @click.option("--blocks", type=Blocks(), default=BLOCK_NUMBERS, help="Blocks to tap (default: all).")
 @click.option("--pools", type=Pools(), default="avg", show_default=True, help="How to pool: avg, max, gem, flat.")
-@click.option("--views", type=click.IntRange(min=1), default=1, show_default=True, metavar="K", help="Rows an image.")
+@click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="K", help="Rows an image.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="(default: bf16 with --devices, fp32 to measure)")
 @click.option("--devices", metavar="8xH100", help="How many of which device, of the package's table.")
 @click.option("--measure", is_flag=True, help="Measure this machine instead.")
@@ -59,8 +59,8 @@ def command(
 
     if measure == bool(devices):
         raise click.UsageError("featx plan takes one of --devices and --measure; give --devices 8xH100, or --measure")
-    fields = {name: options.pop(name) for name in ("size", "blocks", "pools", "views")}
-    augment = DEFAULT if fields["views"] > 1 else ""
+    fields = {name: options.pop(name) for name in ("size", "blocks", "pools", "n_views")}
+    augment = DEFAULT if fields["n_views"] > 1 else ""
     spec = ExtractSpec(precision=precision or ("bf16" if devices else "fp32"), augment=augment, **fields)
     found = plan(images, spec, devices=devices, **options)
     if as_json:

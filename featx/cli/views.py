@@ -13,7 +13,7 @@ from featx.spec import DEFAULT, RESIZES, ExtractSpec
 @click.command()
 @click.argument("image", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The picture to write, sheet.png.")
-@click.option("--views", type=click.IntRange(min=2), default=12, show_default=True, metavar="N",
+@click.option("--n-views", type=click.IntRange(min=2), default=12, show_default=True, metavar="N",
               help="The plain view and N - 1 augmented ones.")  # fmt: skip
 @view_options(DEFAULT, DEFAULT)
 @click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True, help="Side of a view.")
@@ -32,7 +32,7 @@ def command(
     \b
     Examples:
       featx views one.jpg -o sheet.png
-      featx views one.jpg -o sheet.png --views 6 --augment rotate=30 --fill edge
+      featx views one.jpg -o sheet.png --n-views 6 --augment rotate=30 --fill edge
     """
     from featx.images import MAX_PIXELS
     from featx.inspection import draw_sheet

@@ -88,7 +88,7 @@ def merge(
         taken[first] = numbers
     taken = taken[first == numbers]
     rows = rows.take(taken)
-    table = RowTable.of(rows, digests[taken], _failures(contents, rows), one.spec.views)
+    table = RowTable.of(rows, digests[taken], _failures(contents, rows), one.spec.n_views)
     sources = [each.path for each in contents]
     ranked = sources if duplicates == "last" else sources[::-1]
     write_store(Path(output), table, one.spec, one.golden, ranked, overwrite=overwrite)

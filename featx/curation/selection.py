@@ -66,6 +66,6 @@ def select(
         asked = " and ".join(filter(None, [where, path_glob and f"--path-glob {path_glob}"]))
         raise DataError(f"a selection must have at least one image, but none of the {len(rows)} of {store} has {asked}")
     digests[~kept] = b""
-    table = RowTable.of(rows, digests, (), spec.views)
+    table = RowTable.of(rows, digests, (), spec.n_views)
     write_store(Path(output), table, spec, golden, [Path(store)], overwrite=overwrite)
     return Selected(str(output), int(kept.sum()), len(rows))

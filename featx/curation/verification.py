@@ -92,7 +92,7 @@ def verify(
                         differing.append(difference)
         return Verification(
             store=str(store),
-            images=seen // spec.views,
+            images=seen // spec.n_views,
             rows=seen,
             precision=spec.precision,
             tolerance=tolerance,
@@ -112,7 +112,7 @@ def _compare(part: Part, store: Store, place: dict[str, int]) -> Iterator[Differ
     if not part.paths:
         return
     spec = store.spec
-    rows = np.array([place[path] for path in part.paths]) * spec.views + part.views
+    rows = np.array([place[path] for path in part.paths]) * spec.n_views + part.views
     stored = store.read(spec.widths, rows)
     names, errors = _worst(part.features, {name: stored[:, where] for name, where in spec.slices.items()}, spec)
     for path, view, name, error in zip(part.paths, part.views, names, errors.tolist(), strict=True):

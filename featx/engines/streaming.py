@@ -27,12 +27,12 @@ def rows_per_part(spec: ExtractSpec) -> int:
     All views of an image are in one part, even if those of a single image are more.
     """
     rows = min(PART_ROWS, PART_BYTES // (4 * spec.width))
-    return max(1, rows // spec.views) * spec.views
+    return max(1, rows // spec.n_views) * spec.n_views
 
 
 def images_per_part(spec: ExtractSpec) -> int:
     """Images in one part, with all their views."""
-    return rows_per_part(spec) // spec.views
+    return rows_per_part(spec) // spec.n_views
 
 
 def feature_parts(
@@ -76,7 +76,7 @@ def group_parts(
 
 
 def _compute(engine: Engine, images: Iterable[Loaded], advance: Callable[[int], object], timings: Timings) -> Part:
-    part, batches, views = Part(), [], engine.spec.views
+    part, batches, views = Part(), [], engine.spec.n_views
     images = iter(images)
     # So many that all their views fill passes: what is left over would be a pass that is not full.
     while batch := list(itertools.islice(images, engine.batch_size // math.gcd(engine.batch_size, views))):

@@ -63,7 +63,7 @@ def finish(
         # Gigabytes that would be written as they are, at each look into a cache.
         folder.discard()
         return changed
-    table = RowTable.of(rows, digests, ledger.failures, spec.views)
+    table = RowTable.of(rows, digests, ledger.failures, spec.n_views)
     sources = [*([folder.store] if len(old.rows) else []), *folder.part_files()]
     with resumable():
         assemble(
@@ -122,10 +122,10 @@ def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = F
         spec, golden = identity
         listing = list_images(job["source"], job["root"])
         old = ExistingStore.read(output, spec) if output.exists() else ExistingStore()
-        dropped = spec.views * missing_images(output, old, listing, job["missing"], spec.views)
+        dropped = spec.n_views * missing_images(output, old, listing, job["missing"], spec.n_views)
         ledger = ExtractionPlan(listing, spec, old, read_parts(folder), cpu_count(), believing=True)
         check_complete(output, ledger, job["shards"], partial=partial)
         changed = finish(folder, ledger, old, spec, golden, AssemblyOptions(job["missing"], job["assembly"], job["dtype"]),
                          job["source"])  # fmt: skip
     seconds = time.monotonic() - began
-    return make_report(output, spec.views * ledger.extracted, dropped, seconds, {}, Timings(), changed)
+    return make_report(output, spec.n_views * ledger.extracted, dropped, seconds, {}, Timings(), changed)

@@ -39,7 +39,7 @@ class ExtractReport:
     agreement: dict[str, float] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     advice: str = ""
-    views: int = 1
+    n_views: int = 1
     relabeled: int = 0
     resplit: int = 0
     shard: str = ""
@@ -69,7 +69,7 @@ def make_report(
             agreement=agreement,
             rates=timings.rates,
             advice=timings.advice,
-            views=store.spec.views,
+            n_views=store.spec.n_views,
             relabeled=changed[0],
             resplit=changed[1],
         )
@@ -79,11 +79,11 @@ def make_shard_report(
     output: Path, shard: str, ledger: ExtractionPlan, spec: ExtractSpec, seconds: float, timings: Timings
 ) -> ExtractReport:
     """The report of a shard that is done."""
-    extracted = spec.views * ledger.extracted
+    extracted = spec.n_views * ledger.extracted
     return ExtractReport(
         store=str(output), rows=extracted, extracted=extracted, dropped=0, turned=0, failures=sorted(ledger.failures),
         conflicts=[], seconds=seconds, precision=spec.precision, rates=timings.rates, advice=timings.advice,
-        views=spec.views, shard=shard,
+        n_views=spec.n_views, shard=shard,
     )  # fmt: skip
 
 

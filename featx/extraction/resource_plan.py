@@ -80,7 +80,7 @@ def plan(
     spec = spec or ExtractSpec()
     count, name = parse_devices(devices) if devices else (1, "")
     rate = rate_of(name, spec) if name else measure(spec, device, engine)
-    rows = images * spec.views
+    rows = images * spec.n_views
     seconds = rows / (rate.backbone * count)
     whole = rows / (rate.whole * count) if rate.whole else None
     itemsize = 2 if store_dtype == "float16" else 4

@@ -125,7 +125,7 @@ def extract(
     on_ray, engine = is_ray(engine), engine_of(engine)
     listing = _list(source, root, strict=strict)
     spec = spec or ExtractSpec()
-    warn_of_copies(spec.augment, spec.views)
+    warn_of_copies(spec.augment, spec.n_views)
     backbone = load_backbone(spec.backbone, weights)
     spec = spec.with_backbone(backbone.name, backbone.digest, backbone.preprocessing)
     threads = cpu_count() if on_ray else workers or cpu_count()
@@ -148,7 +148,7 @@ def extract(
         spec = settled.spec
         old = ExistingStore() if overwrite or not output.exists() else ExistingStore.read(output, spec)
         check_storage(assembly or old.assembly, store_dtype, output)
-        dropped = spec.views * missing_images(output, old, listing, missing, spec.views)
+        dropped = spec.n_views * missing_images(output, old, listing, missing, spec.n_views)
         golden = folder.begin(spec, overwrite=overwrite)
         ledger = ExtractionPlan(listing, spec, old, read_parts(folder), threads, share)
         if job:
@@ -165,7 +165,7 @@ def extract(
             return make_shard_report(output, str(share), ledger, spec, seconds, timings)
         changed = finish(folder, ledger, old, spec, golden or {}, ending, _name(source))
     seconds = time.monotonic() - began
-    return make_report(output, spec.views * ledger.extracted, dropped, seconds, settled.agreement, timings, changed)
+    return make_report(output, spec.n_views * ledger.extracted, dropped, seconds, settled.agreement, timings, changed)
 
 
 def _list(source: Any, root: str | Path | None, *, strict: bool) -> Listing:

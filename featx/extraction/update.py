@@ -99,7 +99,7 @@ class ExtractionPlan:
         *,
         believing: bool = False,
     ) -> None:
-        self.rows, self._views = listing.rows, spec.views
+        self.rows, self._views = listing.rows, spec.n_views
         self.digests = _still_valid(_known(listing, old.rows.paths, old.digests), listing, workers)
         self.plan = plan_groups(np.flatnonzero(~_has(self.digests)), images_per_part(spec))
         mine = shard.pick(self.plan) if shard else self.plan

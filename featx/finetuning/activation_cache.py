@@ -141,7 +141,7 @@ class Boundary:
             values = part.features[name].reshape(-1, *self._shape)
             if values.max(initial=0) > np.finfo(np.float16).max:
                 raise DataError(f"block {self._block} leaves the range of float16; unfreeze an earlier block")
-            yield part.digests[:: spec.views], values.astype(np.float16)
+            yield part.digests[:: spec.n_views], values.astype(np.float16)
 
     @property
     def _row_bytes(self) -> int:

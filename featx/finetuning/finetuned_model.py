@@ -64,7 +64,7 @@ def finetune(
     model : Model
         From `featx.load_model`, fitted on ``store``.
     store : path
-        With the views to train on (``featx extract --views``).
+        With the views to train on (``featx extract --n-views``).
     output : path
         The model to write; a changed backbone lies beside it (``tuned.backbone.safetensors``). The training log, and what a
         stopped run goes on from, is in ``OUTPUT.finetune``.

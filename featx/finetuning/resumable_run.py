@@ -123,7 +123,7 @@ class Run:
         first = recipe.first(max(base.spec.blocks))
         if first is not None and _wanted(stops, "backbone"):
             tail = Tail(module, first, mixed=bool(self.mixed))
-            rows = (self._tail_rows(tail, images, self.data.spec.views), self._tail_rows(tail, self.data.val, 1))
+            rows = (self._tail_rows(tail, images, self.data.spec.n_views), self._tail_rows(tail, self.data.val, 1))
             groups = tail.groups(recipe.learning_rate, recipe.backbone_lr_scale, recipe.layer_decay)
             outcomes["backbone"] = self._stage(prefix, "backbone", tail, groups, recipe.epochs, *rows, stops)
         return outcomes, module.cpu()
@@ -144,7 +144,7 @@ class Run:
         if is_first():
             # With a refit all at once, as all are to be trained on in the end; another split trains on other images.
             wanted = self.data.every if self.recipe.refit else images
-            wanted_views = self.data.spec.views if self.recipe.refit or self.cache else views
+            wanted_views = self.data.spec.n_views if self.recipe.refit or self.cache else views
             boundary.fill(self._maker(), wanted.digests, wanted_views, self.root, self.workers, self.max_pixels,
                           progress=self.progress)  # fmt: skip
         wait()

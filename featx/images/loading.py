@@ -111,7 +111,7 @@ def load_images(
     try:
         for row in rows:
             waiting.append(pool.submit(load, row))
-            if len(waiting) > max(workers, ahead // spec.views):
+            if len(waiting) > max(workers, ahead // spec.n_views):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -87,7 +87,7 @@ def make_views(image: Image.Image, spec: ExtractSpec, digest: str) -> Iterator[N
     Yields
     ------
     numpy.ndarray
-        uint8 of shape (size, size, 3), ``spec.views`` times.
+        uint8 of shape (size, size, 3), ``spec.n_views`` times.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def make_views(image: Image.Image, spec: ExtractSpec, digest: str) -> Iterator[N
     plain = prepare(rgb, spec)
     yield plain
     augment = parse_augment(spec.augment)
-    for index in range(1, spec.views):
+    for index in range(1, spec.n_views):
         view = draw_view(augment, spec.view_seed, digest, index)
         placed = place(rgb, view.placement, spec, plain)
         yield recolor(placed, view.brightness, view.contrast, view.saturation, view.hue)

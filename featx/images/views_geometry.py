@@ -89,7 +89,7 @@ def place(rgb: Image.Image, placement: Placement, spec: ExtractSpec, plain: NDAr
 def canvas_pixels(spec: ExtractSpec, long: int) -> int:
     """Pixels of the largest picture that is made on the way to the views of one with a long side of so many pixels."""
     # Its padded square, or, as it is resized across first, one of the view's width and its own height.
-    return long**2 if spec.resize == "pad" and spec.views > 1 else spec.size * long
+    return long**2 if spec.resize == "pad" and spec.n_views > 1 else spec.size * long
 
 
 def _framed(rgb: Image.Image, spec: ExtractSpec) -> tuple[Image.Image, tuple[float, float, float, float]]:

@@ -45,5 +45,5 @@ def draw_sheet(path: str | Path, spec: ExtractSpec, max_pixels: int = MAX_PIXELS
     if loaded.pixels is None:
         raise ImageError(f"{path}: {loaded.reason}")
     augment = parse_augment(spec.augment)
-    views = tuple(draw_view(augment, spec.view_seed, loaded.digest, index) for index in range(spec.views))
+    views = tuple(draw_view(augment, spec.view_seed, loaded.digest, index) for index in range(spec.n_views))
     return Sheet(arrange(loaded.views), views)

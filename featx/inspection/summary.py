@@ -25,7 +25,7 @@ def describe(path: str | Path) -> dict[str, Any]:
 
 def _describe_store(path: Path) -> dict[str, Any]:
     with Store(path) as store:
-        views = store.spec.views
+        views = store.spec.n_views
         labels, classes, several = store.labels[::views], store.classes, store.indicator
         several = None if several is None else several[::views]
         counts = np.bincount(labels[labels >= 0], minlength=len(classes)) if several is None else several.sum(axis=0)

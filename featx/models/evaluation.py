@@ -149,7 +149,7 @@ def _held_out_of_equal(
     model: Model, store: Store, selection: Mapping[str, Any], column: str | None
 ) -> np.ndarray | None:
     """The same for a model without its images' marks, which knows its store again only if all images are the same."""
-    if fingerprint(store.digests[:: store.spec.views]) != model.info.get("store"):
+    if fingerprint(store.digests[:: store.spec.n_views]) != model.info.get("store"):
         return np.arange(store.rows)
     if "column" in selection:
         rows = _of_test(store, column or selection["column"], asked=column is not None)

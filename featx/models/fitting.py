@@ -188,7 +188,7 @@ def _info_of(rows: Training, found: SearchResult) -> dict[str, Any]:
 def _facts_of(store: Store, spec: ExtractSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a model's ``info`` says of its store, and the golden features of its spec."""
     facts: dict[str, Any] = {"store_rows": store.rows}
-    if store.spec.views > 1:
+    if store.spec.n_views > 1:
         facts["augmentation"] = {name: getattr(store.spec, name) for name in ONE_VIEW}
     return facts, {name: values for name, values in store.golden.items() if name in spec.widths}
 
@@ -253,7 +253,7 @@ def _fit_stream(
         y, classes = targets_of(store, rows)
         if y.ndim == 2 or len(classes) < 2:
             raise DataError(f"--stream of fit takes one label an image, of two classes or more; {path} has others")
-        spec, images = store.spec.plain.select(blocks, pools), fingerprint(digests[:: store.spec.views])
+        spec, images = store.spec.plain.select(blocks, pools), fingerprint(digests[:: store.spec.n_views])
         fitted = images_of(digests, rows)
         del digests
         codes = np.searchsorted(np.array(classes), y)

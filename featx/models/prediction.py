@@ -91,7 +91,7 @@ def predict(
         If a store, the weights or this machine gives other features than those the model was fitted on.
     """
     chosen = (DEFAULT_TTA if tta > 1 else "") if augment is None else augment
-    spec = dataclasses.replace(model.spec, views=tta, augment=chosen, fill=fill, view_seed=view_seed)
+    spec = dataclasses.replace(model.spec, n_views=tta, augment=chosen, fill=fill, view_seed=view_seed)
     if not all(map(is_store, sources)):
         warn_of_copies(chosen, tta)
     if augment is not None and any(map(is_store, sources)):
@@ -140,10 +140,10 @@ def _files_joined(
 def _of_store(model: Model, path: Path, top: int | None, tta: int) -> Iterator[Prediction]:
     with Store(path) as store:
         store.check_has(model.spec, "the model")
-        if tta > store.spec.views:
+        if tta > store.spec.n_views:
             raise SpecError(
-                f"--tta of predict must be 1 to {store.spec.views}, the views of an image in {path}, got {tta}; "
-                "extract with more --views, or give the images"
+                f"--tta of predict must be 1 to {store.spec.n_views}, the views of an image in {path}, got {tta}; "
+                "extract with more --n-views, or give the images"
             )
         paths, taken = store.paths, np.flatnonzero(store.views < tta)
         block = max(1, BLOCK_ROWS // tta) * tta

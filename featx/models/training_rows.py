@@ -59,7 +59,7 @@ def read_training(
         weight = None if weight is None else _check_weights(store, weight[rows], rows)
         X = store.read(spec.widths, rows)
         y, classes = targets_of(store, rows)
-        plain, whole = store.views[rows] == 0, fingerprint(digests[:: store.spec.views])
+        plain, whole = store.views[rows] == 0, fingerprint(digests[:: store.spec.n_views])
         return Training(spec, X, y, classes, groups, plain, weight, rows, selection, whole, images_of(digests, rows))
 
 

@@ -1,3 +1,4 @@
+from .compute import Compute as Compute
 from .packages import import_optional as import_optional
 from .packages import installed as installed
 from .packages import missing_extras as missing_extras

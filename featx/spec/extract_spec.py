@@ -63,7 +63,7 @@ class ExtractSpec:
     calibration : tuple of float
         For ``int8``: the largest input of each convolution that is told apart, in the backbone's order (see
         `featx.engines.calibration`). Empty before the calibration, and for the other classes.
-    views : int
+    n_views : int
         Rows an image: the plain picture, and ``views`` - 1 augmented copies of it.
     augment : str
         What the copies go through, ``flip,rotate=30`` (see `featx.spec.augmentation`); empty for one view.
@@ -89,7 +89,7 @@ class ExtractSpec:
     precision: str = "fp32"
     calibration: tuple[float, ...] = ()
     decode: str = "full"
-    views: int = 1
+    n_views: int = 1
     augment: str = ""
     fill: str = "reflect"
     view_seed: int = 0
@@ -99,7 +99,7 @@ class ExtractSpec:
             object.__setattr__(self, "blocks", parse_blocks(self.blocks))
         except ValueError as error:
             raise SpecError(f"blocks of the spec: {error}") from None
-        for name in ("size", "views", "view_seed"):
+        for name in ("size", "n_views", "view_seed"):
             value = getattr(self, name)
             if hasattr(value, "__index__") and not isinstance(value, bool):
                 object.__setattr__(self, name, operator.index(value))  # of numpy's, as in a grid that is searched
@@ -134,7 +134,7 @@ class ExtractSpec:
             raise SpecError(f"calibration of the spec must be {len(CONVOLUTIONS)} positive numbers, got {listed}")
 
     def _check_views(self) -> None:
-        for name, least in (("views", 1), ("view_seed", 0)):
+        for name, least in (("n_views", 1), ("view_seed", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise SpecError(f"{name} of the spec must be a whole number of at least {least}, got {value!r}")
@@ -143,9 +143,9 @@ class ExtractSpec:
             object.__setattr__(self, "augment", format_augment(parse_augment(str(self.augment))))
         except ValueError as error:
             raise SpecError(f"augment of the spec {error}") from None
-        if self.views > 1 and not self.augment:
-            raise SpecError(f"augment of the spec must name a part for {self.views} views, such as flip, got none")
-        if self.views == 1 and any(getattr(self, name) != value for name, value in ONE_VIEW.items()):
+        if self.n_views > 1 and not self.augment:
+            raise SpecError(f"augment of the spec must name a part for {self.n_views} views, such as flip, got none")
+        if self.n_views == 1 and any(getattr(self, name) != value for name, value in ONE_VIEW.items()):
             raise SpecError("augment, fill and view_seed of the spec are for views of 2 or more; leave them out")
 
     @property
@@ -243,9 +243,9 @@ class ExtractSpec:
                 )
 
 
-ONE_VIEW: dict[str, Any] = {"views": 1, "augment": "", "fill": "reflect", "view_seed": 0}
+ONE_VIEW: dict[str, Any] = {"n_views": 1, "augment": "", "fill": "reflect", "view_seed": 0}
 """The fields that decide the views of an image, for the plain one alone."""
-STORED_AS = {"backbone": "trunk", "backbone_digest": "trunk_digest"}
+STORED_AS = {"backbone": "trunk", "backbone_digest": "trunk_digest", "n_views": "views"}
 """Fields whose names in stored JSON differ: changing those would change the digest of every existing store."""
 LATER: dict[str, object] = {"calibration": (), "decode": "full", **ONE_VIEW}
 """Fields that came after the first version. Their defaults are not written, so that older specs keep their digests."""

@@ -167,7 +167,7 @@ class Store:
 
     def images(self) -> tuple[Rows, np.ndarray]:
         """What is known of each image besides its features, a row an image, and the digests, ``S64`` (images,)."""
-        plain = slice(None, None, self.spec.views)
+        plain = slice(None, None, self.spec.n_views)
         indicator = self.indicator
         with self._reading():
             file = self._file

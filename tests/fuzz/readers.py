@@ -25,7 +25,7 @@ from fuzz.mutators import mutate
 Change = Callable[[bytes, random.Random, Sequence[bytes]], bytes]
 _, RUN = seeds.part_seeds()
 TENSOR_SHAPES = ("digest", "readers", "readers.keras", "readers.onnx_graph", "readers.state_dicts")
-PICTURE = ExtractSpec(size=32, views=2, augment="flip,rotate=30")
+PICTURE = ExtractSpec(size=32, n_views=2, augment="flip,rotate=30")
 MAX_PIXELS = 1 << 20
 """Pixels of a picture: what takes seconds to decode would only be slow here."""
 

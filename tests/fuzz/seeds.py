@@ -27,7 +27,7 @@ from featx.store.assembly import RowTable, assemble
 from featx.store.parts import Part, PartFolder
 
 SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32, backbone_digest="ab" * 32)
-VIEWS = ExtractSpec(blocks=(1,), pools=("avg", "max"), size=32, views=2, augment="flip", precision="int8",
+VIEWS = ExtractSpec(blocks=(1,), pools=("avg", "max"), size=32, n_views=2, augment="flip", precision="int8",
                     calibration=(1.5,) * 13)  # fmt: skip
 GOLDEN = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}
 LAYERS = [layer for block in BLOCKS for layer in block.convolutions]
@@ -59,19 +59,19 @@ def part_seeds() -> list[bytes]:
 
 
 def _part(spec: ExtractSpec) -> Part:
-    paths = [name for name in ("a.png", "b/ü.png", "c.png") for _ in range(spec.views)]
+    paths = [name for name in ("a.png", "b/ü.png", "c.png") for _ in range(spec.n_views)]
     features = {name: np.ones((len(paths), width), np.float32) for name, width in spec.widths.items()}
     return Part(paths, ["cd" * 32] * len(paths), [False] * len(paths), features, [("bad.png", "empty file")],
-                [number % spec.views for number in range(len(paths))])  # fmt: skip
+                [number % spec.n_views for number in range(len(paths))])  # fmt: skip
 
 
 def _store(path: Path, spec: ExtractSpec, sets: list[list[int]] | None) -> bytes:
     part = _part(spec)
     count = len(part.paths)
-    labels = np.array([0, 1, -1]).repeat(spec.views)
-    sets = sets and [codes for codes in sets for _ in range(spec.views)]
+    labels = np.array([0, 1, -1]).repeat(spec.n_views)
+    sets = sets and [codes for codes in sets for _ in range(spec.n_views)]
     splits = {"split": ["train"] * count, "weight": ["1.5"] * count}
-    table = RowTable(part.paths, part.digests, labels, ("cat", "dög"), splits, part.failures, sets, spec.views)
+    table = RowTable(part.paths, part.digests, labels, ("cat", "dög"), splits, part.failures, sets, spec.n_views)
     golden = {name: np.full((3, width), 0.5, np.float32) for name, width in spec.widths.items()}
     with PartFolder(path) as folder:
         folder.start(spec, golden)

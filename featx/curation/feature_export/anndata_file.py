@@ -17,7 +17,7 @@ def write_anndata(table: FeatureTable, path: Path) -> None:
     columns = {name: [escaped(str(value)) for value in values] for name, values in table.columns.items()}
     paths = columns.pop("path")
     names = (
-        paths if table.spec.views == 1 else [f"{path}#{view}" for path, view in zip(paths, table.views, strict=True)]
+        paths if table.spec.n_views == 1 else [f"{path}#{view}" for path, view in zip(paths, table.views, strict=True)]
     )
     obs = pandas.DataFrame({"path": paths, **columns, "view": table.views}, index=names)
     obs["label"] = obs["label"].astype("category")

@@ -22,8 +22,8 @@ class FeatureTable:
     def __init__(self, store: Store, spec: ExtractSpec, numbers: np.ndarray) -> None:
         self._store, self.spec, self._numbers = store, spec, numbers
         images, digests = store.images()
-        self._rows: Rows = images.take(numbers // store.spec.views)
-        self.digests = StringArray.of_bytes(digests[numbers // store.spec.views].tolist())
+        self._rows: Rows = images.take(numbers // store.spec.n_views)
+        self.digests = StringArray.of_bytes(digests[numbers // store.spec.n_views].tolist())
         self.views = store.views[numbers]
         self.several = store.indicator is not None
 

@@ -77,7 +77,7 @@ def read_decisions(model: Model | None, path: Path) -> Decisions:
     if model is None:
         raise DataError("a store alone has no decisions; fit a model on it")
     with Store(path) as store:
-        rows, views = held_out(model, store), store.spec.views
+        rows, views = held_out(model, store), store.spec.n_views
     if rows is not None:
         scored = decide(model, path)
         how = f"{pluralize(len(scored.rows), 'image')} that it was not fitted on"

@@ -59,7 +59,7 @@ class Run:
     def images(self) -> Images:
         """What is known of each image."""
         with Store(self.store) as store:
-            views, names = store.spec.views, np.array([*store.classes, ""], object)
+            views, names = store.spec.n_views, np.array([*store.classes, ""], object)
             several, codes = store.indicator, store.labels[::views]
             labels = names[codes].tolist()
             if several is not None:
@@ -198,7 +198,7 @@ def _belongs(model: Model, path: Path) -> bool:
             # A model of an older featx does not say how many rows its store had.
             return bool(
                 info.get("store_rows", store.rows) == store.rows
-                and info["store"] == fingerprint(store.digests[:: store.spec.views])
+                and info["store"] == fingerprint(store.digests[:: store.spec.n_views])
                 and {*model.classes} <= {*store.classes}
                 and asked <= store.splits.keys()
             )

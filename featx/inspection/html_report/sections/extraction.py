@@ -79,9 +79,9 @@ def _features(spec: dict[str, Any], widths: dict[str, int]) -> Facts:
     ]
     if spec["decode"] != "full":
         rows.append(("Decoding", spec["decode"]))
-    if spec["views"] > 1:
+    if spec["n_views"] > 1:
         rows.append(
-            ("Views", f"{spec['views']} an image: {spec['augment']}, fill {spec['fill']}, seed {spec['view_seed']}")
+            ("Views", f"{spec['n_views']} per image: {spec['augment']}, fill {spec['fill']}, seed {spec['view_seed']}")
         )
     return rows
 

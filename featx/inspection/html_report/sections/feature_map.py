@@ -87,7 +87,7 @@ def _features(run: Run, chosen: NDArray[np.intp]) -> tuple[NDArray[np.floating],
     model = run.model
     with Store(run.store) as store:
         spec = model.spec if model else store.spec.plain
-        X = store.read(spec.widths, chosen * store.spec.views)
+        X = store.read(spec.widths, chosen * store.spec.n_views)
     if model is None:
         X = BlockNormalizer(tuple(spec.widths.values())).fit_transform(X)
     elif (normalizer := model.estimator.named_steps["normalizer"]) != "passthrough":
