@@ -20,7 +20,7 @@ def touch(root, *names):
 def rows(listing):
     """Each path with its class name and its splits."""
     names = [*listing.classes, ""]
-    columns = zip(*listing.splits.values(), strict=True) if listing.splits else [()] * len(listing.paths)
+    columns = zip(*listing.columns.values(), strict=True) if listing.columns else [()] * len(listing.paths)
     return [
         (path, names[label], *splits)
         for path, label, splits in zip(listing.paths, listing.labels, columns, strict=True)
@@ -34,7 +34,7 @@ def test_a_folder_a_class(tmp_path):
     assert listing.root == tmp_path
     assert listing.labels.dtype == np.int64
     assert listing.classes == ("rose", "tulip")
-    assert listing.splits == {}
+    assert listing.columns == {}
     assert listing.failures == ()
 
 
@@ -131,7 +131,7 @@ def test_a_test_folder_without_classes_has_no_labels(tmp_path):
 def test_split_names_among_others_are_classes(tmp_path, names):
     touch(tmp_path, *names)
     listing = list_images(tmp_path)
-    assert listing.splits == {}
+    assert listing.columns == {}
     assert listing.classes == tuple(sorted(name.split("/")[0] for name in names))
 
 
@@ -148,7 +148,7 @@ def test_a_manifest(tmp_path):
         ("x/b.jpg", "rose", "train", "test"),
     ]
     assert listing.classes == ("iris", "rose")
-    assert list(listing.splits) == ["split_0", "split_1"]
+    assert list(listing.columns) == ["split_0", "split_1"]
 
 
 def test_a_manifest_with_another_root_and_no_labels(tmp_path):

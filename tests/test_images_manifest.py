@@ -14,7 +14,7 @@ def rows_of(folder, content):
 
 
 def columns(rows):
-    return list(rows.paths), list(rows.labels), {name: list(column) for name, column in rows.splits.items()}
+    return list(rows.paths), list(rows.labels), {name: list(column) for name, column in rows.columns.items()}
 
 
 def test_columns_may_come_in_any_order_with_others_between(tmp_path):

@@ -62,7 +62,7 @@ def contents(path):
     with Store(path) as store:
         rows, digests = store.images()
         features = {name: store.read([name]) for name in store.spec.widths}
-        splits = {name: list(column) for name, column in rows.splits.items()}
+        splits = {name: list(column) for name, column in rows.columns.items()}
         return (list(rows.paths), list(rows.labels), splits, digests.tolist(), store.turned.tolist()), features
 
 

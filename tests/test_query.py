@@ -3,15 +3,15 @@ import pytest
 
 from featx.errors import DataError, FeatxError, SpecError
 from featx.table.arrays import CategoricalArray, StringArray
+from featx.table.image_table import ImageTable
 from featx.table.query import MAX_LENGTH, find_rows
-from featx.table.rows import Rows
 
-ROWS = Rows(
-    StringArray.of(["rose/1.jpg", "rose/2.jpg", "tulip/1.jpg", "none.jpg", "both.jpg"]),
-    CategoricalArray.of([("rose",), ("rose",), ("tulip",), (), ("rose", "tulip")]),
+ROWS = ImageTable(
+    StringArray.from_strings(["rose/1.jpg", "rose/2.jpg", "tulip/1.jpg", "none.jpg", "both.jpg"]),
+    CategoricalArray.from_values([("rose",), ("rose",), ("tulip",), (), ("rose", "tulip")]),
     {
-        "split_0": CategoricalArray.of(["train", "test", "train", "", "train"]),
-        "weight": CategoricalArray.of(["0.5", "1", "-2", "", "1e1"]),
+        "split_0": CategoricalArray.from_values(["train", "test", "train", "", "train"]),
+        "weight": CategoricalArray.from_values(["0.5", "1", "-2", "", "1e1"]),
     },
 )
 
@@ -46,53 +46,57 @@ ROWS = Rows(
         ("'e' in weight", [4]),
     ],
 )
-def test_queries(expression, rows):
+def test_a_query_selects_the_right_rows(expression, rows):
     assert np.flatnonzero(find_rows(ROWS, expression)).tolist() == rows
 
 
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        ("lable == 'rose'", "a query may name path, label, split_0, weight, got 'lable' in \"lable == 'rose'\""),
-        ("label", "a query must be comparisons such as .*, got 'label' in 'label'"),
-        ("label = 'rose'", "a query must be comparisons .*, got \"label = 'rose'\": invalid syntax"),
-        ("", "a query must be comparisons .*, got '': invalid syntax"),
-        ("a\0b", "a query must be comparisons"),
-        ("label == path", "a query must be .*, got 'path'"),
-        ("label == True", "a query must be .*, got 'True'"),
-        ("label is None", "a query must be .*, got 'label'"),
-        ("'a' == 'b'", "a query must be .*, got \"'a'\""),
-        ("label in 'rose'", r"a query must have a list after in; of one text it needs a comma, \('train',\), got "),
-        ("label not in ('red')", "a query must have a list after in; .*, got \"'red'\" in"),
-        ("1 in label", "a query must have a text before in, such as '1', got '1' in '1 in label'"),
-        ("5in path", "a query must have a text before in, such as '5', got '5' in '5in path'"),
-        ("-1.5 not in weight", "a query must have a text before in, such as '-1.5', got '-1.5' in"),
+        (
+            "lable == 'rose'",
+            "a name in a query must be one of path, label, split_0, weight, got 'lable' in \"lable == 'rose'\"",
+        ),
+        ("label", "a query must consist of comparisons such as .*, got 'label' in 'label'"),
+        ("label = 'rose'", "a query must consist of comparisons .*, got \"label = 'rose'\": invalid syntax"),
+        ("", "a query must consist of comparisons .*, got '': invalid syntax"),
+        ("a\0b", "a query must consist of comparisons"),
+        ("label == path", "a query must consist of .*, got 'path'"),
+        ("label == True", "a query must consist of .*, got 'True'"),
+        ("label is None", "a query must consist of .*, got 'label'"),
+        ("'a' == 'b'", "a query must consist of .*, got \"'a'\""),
+        ("label in 'rose'", r"a query must have a list after in, such as \('train', 'val'\) or \('train',\), got "),
+        ("label not in ('red')", "a query must have a list after in, .*, got \"'red'\" in"),
+        ("1 in label", "a query must have a string before in, such as '1', got '1' in '1 in label'"),
+        ("5in path", "a query must have a string before in, such as '5', got '5' in '5in path'"),
+        ("-1.5 not in weight", "a query must have a string before in, such as '-1.5', got '-1.5' in"),
         (" or ".join(["label"] * 100), f"got 'label' in '{('label or ' * 30)[:200]}…'$"),
         ("a b" * 1000, f"got '{('a b' * 100)[:200]}…': "),
-        ("weight > -'1'", "a query must be"),
-        ("__import__('os').remove('x') == 1", r"a query must be .*, got \"__import__\('os'\)\.remove\('x'\)\""),
-        ("label.__class__ == 'x'", "a query must be .*, got 'label.__class__'"),
-        ("(lambda: 1)() == label", r"a query must be .*, got '\(lambda: 1\)\(\)'"),
-        ("[x for x in ()] == label", "a query must be"),
-        ("-weight > 1", "a query must be .*, got '-weight'"),
-        ("(" * 3000 + "label == 'a'" + ")" * 3000, "a query must be"),
-        ("not " * 2400 + "label == 'a'", "a query must be"),
-        ("x" * (MAX_LENGTH + 1), "a query must have at most 10000 characters, got 10001"),
+        ("weight > -'1'", "a query must consist of"),
+        ("__import__('os').remove('x') == 1", r"a query must consist of .*, got \"__import__\('os'\)\.remove\('x'\)\""),
+        ("label.__class__ == 'x'", "a query must consist of .*, got 'label.__class__'"),
+        ("(lambda: 1)() == label", r"a query must consist of .*, got '\(lambda: 1\)\(\)'"),
+        ("[x for x in ()] == label", "a query must consist of"),
+        ("-weight > 1", "a query must consist of .*, got '-weight'"),
+        ("(" * 3000 + "label == 'a'" + ")" * 3000, "a query must consist of"),
+        ("not " * 2400 + "label == 'a'", "a query must consist of"),
+        ("x" * (MAX_LENGTH + 1), "a query must have at most 10,000 characters, got 10,001"),
     ],
 )
-def test_what_is_no_query(expression, message):
+def test_invalid_queries_are_refused(expression, message):
     with pytest.raises(SpecError, match=message):
         find_rows(ROWS, expression)
 
 
-def test_a_text_compared_with_a_number():
-    with pytest.raises(DataError, match="split_0 has a row 'train', which is no number: compare it with a text, '3'"):
+def test_comparing_a_text_column_with_a_number_is_refused():
+    message = "split_0 has the value 'train', which is not a number; compare the column with a string, such as '3'"
+    with pytest.raises(DataError, match=message):
         find_rows(ROWS, "split_0 > 3")
-    with pytest.raises(DataError, match=r"compare it with a text, '9{200}…'$"):
+    with pytest.raises(DataError, match=r"compare the column with a string, such as '9{200}…'$"):
         find_rows(ROWS, "split_0 > " + "9" * 4000)
 
 
-def test_every_error_is_one_of_featx():
+def test_comparing_path_or_label_with_a_number_is_refused():
     for expression in ("path == 1", "label < 2"):
         with pytest.raises(FeatxError):
             find_rows(ROWS, expression)

@@ -215,17 +215,17 @@ def test_a_parquet_manifest_lists_as_the_csv_one(files, folder, tmp_path):
     one, other = (list_images(tmp_path / f"rows.{kind}", folder) for kind in ("csv", "parquet"))
     assert list(one.paths) == list(other.paths) == paths[::-1]
     assert list(one.rows.labels) == list(other.rows.labels)
-    assert list(one.splits["weight"]) == list(other.splits["weight"])
+    assert list(one.columns["weight"]) == list(other.columns["weight"])
     assert other.read(0) == files[0][2]
 
 
 def test_names_of_shards_and_splits_of_a_data_set_are_a_split(files, tmp_path):
     for name in ("train-0", "test-0"):
         pq.write_table(parquet_table(files[:2]), tmp_path / f"{name}.parquet")
-    assert list(list_images(tmp_path).splits["split"]) == ["test", "test", "train", "train"]
+    assert list(list_images(tmp_path).columns["split"]) == ["test", "test", "train", "train"]
     DatasetDict(train=as_dataset(files[:1]), validation=as_dataset(files[1:3])).save_to_disk(tmp_path / "saved")
     listing = list_images(tmp_path / "saved")
-    assert list(listing.splits["split"]) == ["train", "val", "val"]
+    assert list(listing.columns["split"]) == ["train", "val", "val"]
     assert list(listing.paths) == ["train#0", "validation#0", "validation#1"]
 
 
@@ -238,7 +238,7 @@ def test_what_stands_beside_an_image_in_a_shard(files, tmp_path):
         "x/1.png", "y.left.png", "y.right.png", "z/3.png", "4.png",
     ]  # fmt: skip
     assert list(listing.rows.labels) == [("a", "b"), ("7",), ("7",), ("z",), ()]
-    assert {name: list(column) for name, column in listing.splits.items()} == {
+    assert {name: list(column) for name, column in listing.columns.items()} == {
         "split_0": ["train", "", "", "", ""], "weight": ["2", "", "", "", ""],
     }  # fmt: skip
     assert [listing.read(row) for row in range(5)] == [png] * 5
@@ -400,7 +400,7 @@ def test_rows_without_bytes_and_damaged_groups_are_failures(files, tmp_path):
 def labels_of(table, path, *, root=None, splits=False):
     pq.write_table(table, path)
     listing = list_images(path, root)
-    return {name: list(column) for name, column in listing.splits.items()} if splits else list(listing.rows.labels)
+    return {name: list(column) for name, column in listing.columns.items()} if splits else list(listing.rows.labels)
 
 
 NAMED = {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}})}
@@ -545,7 +545,7 @@ def test_a_column_whose_name_a_store_cannot_keep_is_refused(files, tmp_path):
 def test_names_of_some_shards_alone_are_no_split(files, tmp_path):
     for name in ("other", "train-0"):
         pq.write_table(parquet_table(files[:2]), tmp_path / f"{name}.parquet")
-    assert list_images(tmp_path).splits == {}
+    assert list_images(tmp_path).columns == {}
 
 
 def test_a_row_group_is_read_once_for_its_rows(files, tmp_path, monkeypatch):
@@ -633,7 +633,7 @@ def test_a_data_set_may_lack_labels_and_have_its_own_splits(files, tmp_path):
     rows = [{"image": {"bytes": files[0][2], "path": None}, "split": "a", "label": -1}]
     features = Features({"image": Image(), "split": Value("string"), "label": ClassLabel(names=["x"])})
     listing = list_images(DatasetDict(train=Dataset.from_list(rows, features=features)), "somewhere")
-    assert list(listing.splits["split"]) == ["a"]
+    assert list(listing.columns["split"]) == ["a"]
     assert listing.labels.tolist() == [-1]
 
 

@@ -10,7 +10,7 @@ from featx.engines import relative_error
 from featx.errors import DataError, SpecError, SpecMismatch
 from featx.spec import ExtractSpec
 from featx.store import RowTable, Store, check_absent, write_store
-from featx.table import Indices, Rows
+from featx.table import ImageTable, Indices
 
 DUPLICATES = ("error", "first", "last")
 
@@ -28,7 +28,7 @@ class Merged:
 class _Contents:
     path: Path
     spec: ExtractSpec
-    rows: Rows
+    rows: ImageTable
     digests: np.ndarray
     golden: dict[str, np.ndarray]
     failures: list[tuple[str, str]]
@@ -76,7 +76,7 @@ def merge(
     one = contents[0]
     for other in contents[1:]:
         _check_same(one, other)
-    rows = Rows.joined([each.rows for each in contents])
+    rows = ImageTable.concatenate([each.rows for each in contents])
     digests = np.concatenate([each.digests for each in contents])
     numbers, first = np.arange(len(rows)), rows.paths.find(rows.paths)
     again = np.flatnonzero(first != numbers)
@@ -110,10 +110,10 @@ def _check_same(first: _Contents, other: _Contents) -> None:
 
 
 def _check_equal(
-    contents: Sequence[_Contents], rows: Rows, digests: np.ndarray, first: Indices, again: Indices
+    contents: Sequence[_Contents], rows: ImageTable, digests: np.ndarray, first: Indices, again: Indices
 ) -> None:
     """Raise ``DataError`` for an image that is in a store again, and otherwise than where it is first."""
-    splits = {name: column.codes for name, column in rows.splits.items()}
+    splits = {name: column.codes for name, column in rows.columns.items()}
     for name, values in {"bytes": digests, "labels": rows.labels.codes, **splits}.items():
         differing = again[values[again] != values[first[again]]]
         if len(differing):
@@ -126,7 +126,7 @@ def _check_equal(
             )
 
 
-def _failures(contents: Sequence[_Contents], rows: Rows) -> set[tuple[str, str]]:
+def _failures(contents: Sequence[_Contents], rows: ImageTable) -> set[tuple[str, str]]:
     """The failures of all stores, less those of images that have a row."""
     failures = dict(failure for each in reversed(contents) for failure in each.failures)
     have = set(rows.paths) & failures.keys()

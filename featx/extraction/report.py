@@ -10,7 +10,7 @@ from featx.engines import Timings
 from featx.extraction.update import ExtractionPlan
 from featx.spec import ExtractSpec
 from featx.store import Store
-from featx.table import CategoricalArray, Rows
+from featx.table import CategoricalArray, ImageTable
 
 
 @dataclass(frozen=True)
@@ -87,18 +87,18 @@ def make_shard_report(
     )  # fmt: skip
 
 
-def count_changed(old: Rows, new: Rows) -> tuple[int, int]:
+def count_changed(old: ImageTable, new: ImageTable) -> tuple[int, int]:
     """Of how many images that are in both the labels differ, and of how many a value of a split column."""
     at = new.paths.find(old.paths)
     old, new = old.take(np.flatnonzero(at >= 0)), new.take(at[at >= 0])
-    resplit, blank = np.zeros(len(old), bool), CategoricalArray.filled("", len(old))
-    for name in {*old.splits, *new.splits}:
-        resplit |= _differs(old.splits.get(name, blank), new.splits.get(name, blank))
+    resplit, blank = np.zeros(len(old), bool), CategoricalArray.full("", len(old))
+    for name in {*old.columns, *new.columns}:
+        resplit |= _differs(old.columns.get(name, blank), new.columns.get(name, blank))
     return int(_differs(old.labels, new.labels).sum()), int(resplit.sum())
 
 
 def _differs(old: CategoricalArray[Any], new: CategoricalArray[Any]) -> np.ndarray:
-    codes = CategoricalArray.joined([old, new]).codes
+    codes = CategoricalArray.concatenate([old, new]).codes
     differs: np.ndarray = codes[: len(old)] != codes[len(old) :]
     return differs
 

@@ -15,18 +15,18 @@ from featx.files import open_untrusted
 from featx.images import Listing
 from featx.spec import ExtractSpec
 from featx.store import Part, PartFolder, Store, layout
-from featx.table import BATCH, CategoricalArray, Rows, StringArray
+from featx.table import BATCH, CategoricalArray, ImageTable, StringArray
 
 Digests = NDArray[np.bytes_]
 """One sha256 a row, as hex; ``b""`` where there are no features."""
-NONE = Rows(StringArray.of(()), CategoricalArray.of(()))
+NONE = ImageTable(StringArray.from_strings(()), CategoricalArray.from_values(()))
 
 
 @dataclass(frozen=True)
 class ExistingStore:
     """The store that was there: images' rows and digests, golden features, how it keeps features. Empty if none was."""
 
-    rows: Rows = NONE
+    rows: ImageTable = NONE
     digests: Digests = field(default_factory=lambda: np.zeros(0, "S64"))
     golden: Mapping[str, np.ndarray] = field(default_factory=dict)
     failures: Sequence[tuple[str, str]] = ()
@@ -46,12 +46,12 @@ class ExistingStore:
             rows, digests = store.images()
             return cls(rows, digests, store.golden, store.failures, "virtual" if store.parts else "copy", store.dtype)
 
-    def holds(self, rows: Rows, digests: Digests, failures: Sequence[tuple[str, str]]) -> bool:
+    def holds(self, rows: ImageTable, digests: Digests, failures: Sequence[tuple[str, str]]) -> bool:
         """Whether these images and failures are just those of the store, whatever their labels."""
         return (
             np.array_equal(self.digests, digests)
             and np.array_equal(self.rows.paths.find(rows.paths), np.arange(len(rows)))
-            and self.rows.splits.keys() == rows.splits.keys()
+            and self.rows.columns.keys() == rows.columns.keys()
             and sorted(self.failures) == sorted(failures)
         )
 
@@ -76,7 +76,7 @@ def read_parts(folder: PartFolder) -> Finished:
             digests.append(rows["digest"][:].astype("S64")[plain])
             failures += layout.read_failures(file)
     # One that failed again in a later part did so once.
-    return Finished(StringArray.joined(paths), np.concatenate(digests), list(dict(failures).items()))
+    return Finished(StringArray.concatenate(paths), np.concatenate(digests), list(dict(failures).items()))
 
 
 class ExtractionPlan:
@@ -103,7 +103,10 @@ class ExtractionPlan:
         self.digests = _still_valid(_known(listing, old.rows.paths, old.digests), listing, workers)
         self.plan = plan_groups(np.flatnonzero(~_has(self.digests)), images_per_part(spec))
         mine = shard.pick(self.plan) if shard else self.plan
-        own, failed = _marked(listing, *mine), listing.paths.find(StringArray.of(path for path, _ in done.failures))
+        own, failed = (
+            _marked(listing, *mine),
+            listing.paths.find(StringArray.from_strings(path for path, _ in done.failures)),
+        )
         # An image that a part failed on may have features from before, which then are of other bytes.
         checked = _marked(listing, failed[failed >= 0]) if believing else own
         found = _known(listing, done.paths, done.digests)
@@ -136,14 +139,14 @@ class ExtractionPlan:
         listed = self.rows.paths.find(old.rows.paths)
         gone = np.flatnonzero(listed < 0)
         # An image that is listed still, but can no longer be read, is a failure and not a row.
-        failed = self.rows.paths.find(StringArray.of(path for path, _ in old.failures))
+        failed = self.rows.paths.find(StringArray.from_strings(path for path, _ in old.failures))
         self.failures += [failure for failure, row in zip(old.failures, failed.tolist(), strict=True) if row < 0]
         # Those that are gone and then those that are listed, put into the order of the old store and then of the new.
         where = listed + len(gone)
         where[gone] = np.arange(len(gone))
         new = np.setdiff1d(np.arange(len(self.rows)), listed) + len(gone)
         order = np.concatenate([where, new])
-        self.rows = Rows.joined([old.rows.take(gone), self.rows]).take(order)
+        self.rows = ImageTable.concatenate([old.rows.take(gone), self.rows]).take(order)
         self.digests = np.concatenate([old.digests[gone], self.digests])[order]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.images.files import full_name
-from featx.table import CategoricalArray, EncodedLabels, Rows, StringArray, encode_labels
+from featx.table import CategoricalArray, EncodedLabels, ImageTable, StringArray, encode_labels
 
 Failures = tuple[tuple[str, str], ...]
 
@@ -32,7 +32,7 @@ class Listing:
     """
 
     root: Path | str
-    rows: Rows
+    rows: ImageTable
     read: Callable[[int], bytes]
     failures: Failures = ()
     size: Callable[[int], int] = unknown
@@ -46,9 +46,9 @@ class Listing:
         return self.rows.paths
 
     @property
-    def splits(self) -> Mapping[str, CategoricalArray[str]]:
-        """One value a row by name of the split column."""
-        return self.rows.splits
+    def columns(self) -> Mapping[str, CategoricalArray[str]]:
+        """Split and weight columns by name, one value per image."""
+        return self.rows.columns
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ class Listing:
     @property
     def label_sets(self) -> CategoricalArray[tuple[int, ...]] | None:
         """The sorted indices of all labels of each row, where some image has several."""
-        return self._coded.sets
+        return self._coded.label_sets
 
     @cached_property
     def _coded(self) -> EncodedLabels:

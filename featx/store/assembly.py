@@ -17,7 +17,7 @@ from featx.runtime import installed
 from featx.spec import ExtractSpec
 from featx.store import layout, virtual
 from featx.store.writing import writing
-from featx.table import Rows, StringArray, encode_labels
+from featx.table import ImageTable, StringArray, encode_labels
 
 ASSEMBLIES = ("copy", "virtual")
 DTYPES = ("float32", "float16")
@@ -44,18 +44,20 @@ class RowTable:
     views: int = 1
 
     @classmethod
-    def of(cls, rows: Rows, digests: np.ndarray, failures: Iterable[tuple[str, str]], views: int = 1) -> "RowTable":
+    def of(
+        cls, rows: ImageTable, digests: np.ndarray, failures: Iterable[tuple[str, str]], views: int = 1
+    ) -> "RowTable":
         """The table of those images that have a digest (``S64``, ``b""`` for none), each ``views`` times."""
         kept = np.repeat(np.flatnonzero(digests), views)
         rows, labels = rows.take(kept), encode_labels(rows.labels.take(kept))
         return cls(
             paths=rows.paths,
-            digests=StringArray.of_bytes(digests[kept].tolist()),
+            digests=StringArray.from_bytes(digests[kept].tolist()),
             labels=labels.codes,
             classes=labels.classes,
-            splits=dict(sorted(rows.splits.items())),
+            splits=dict(sorted(rows.columns.items())),
             failures=sorted(failures),
-            label_sets=labels.sets,
+            label_sets=labels.label_sets,
             views=views,
         )
 

@@ -21,7 +21,7 @@ import numpy as np
 from featx.backbones import pool_of
 from featx.files import CHUNK, EXPANSION
 from featx.spec import ExtractSpec
-from featx.table import StringArray, decode, encode
+from featx.table import StringArray, decode_text, encode_text
 
 SCHEMA = 2
 """The latest. Schema 2 is 1 with ``/rows/labels_multi``: a store claims it only if an image has several labels."""
@@ -109,7 +109,7 @@ def write_indicator(group: h5py.Group, name: str, sets: Sequence[Sequence[int]],
 
 def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
     """A column of strings as UTF-8; bytes of file names that are not UTF-8 stay as they are."""
-    encoded = list(map(encode, values))
+    encoded = list(map(encode_text, values))
     length = max((len(value) for value in encoded), default=1) or 1
     dtype = h5py.string_dtype("utf-8", length)
     # Fixed length costs nothing on disk: deflate takes the padding.
@@ -121,12 +121,12 @@ def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
 
 def read_strings(dataset: h5py.Dataset) -> list[str]:
     """What `write_strings` wrote."""
-    return list(map(decode, dataset[:].tolist()))
+    return list(map(decode_text, dataset[:].tolist()))
 
 
 def read_texts(dataset: h5py.Dataset) -> StringArray:
     """What `write_strings` wrote, without an object a row."""
-    return StringArray.of_bytes(dataset[:].tolist())
+    return StringArray.from_bytes(dataset[:].tolist())
 
 
 def read_views(file: h5py.File) -> list[int]:

@@ -27,7 +27,7 @@ from featx.store import layout
 from featx.store.hdf5_heap_check import check_heaps
 from featx.store.locking import ALONE, FolderLock
 from featx.store.writing import writing
-from featx.table import encode
+from featx.table import encode_text
 
 SUFFIX = ".part.h5"
 RUN = "run.h5"
@@ -53,7 +53,7 @@ class Part:
     def name(self) -> str:
         """The file's name: a digest of all paths, failed ones too."""
         paths = sorted([*self.paths, *(path for path, _ in self.failures)])
-        return hashlib.sha256(encode("\0".join(paths))).hexdigest()[:16] + SUFFIX
+        return hashlib.sha256(encode_text("\0".join(paths))).hexdigest()[:16] + SUFFIX
 
 
 def parts_beside(store: Path) -> Path:

@@ -13,7 +13,7 @@ from featx.files import open_untrusted
 from featx.spec import ExtractSpec
 from featx.store import layout, virtual
 from featx.store.hdf5_heap_check import check_heaps
-from featx.table import NO_LABEL, CategoricalArray, Rows, names_of
+from featx.table import NO_LABEL, CategoricalArray, ImageTable, decode_labels
 
 
 def is_store(path: str | Path) -> bool:
@@ -165,7 +165,7 @@ class Store:
         with self._reading():
             return layout.read_identity(self._file)[1]
 
-    def images(self) -> tuple[Rows, np.ndarray]:
+    def images(self) -> tuple[ImageTable, np.ndarray]:
         """What is known of each image besides its features, a row an image, and the digests, ``S64`` (images,)."""
         plain = slice(None, None, self.spec.n_views)
         indicator = self.indicator
@@ -173,9 +173,11 @@ class Store:
             file = self._file
             paths, digests = layout.read_texts(file["rows/path"])[plain], file["rows/digest"][plain].astype("S64")
             columns = file.get("splits", {}).items()
-            splits = {name: CategoricalArray.of(layout.read_strings(column)[plain]) for name, column in columns}
-        labels = names_of(self.classes, self.labels[plain], None if indicator is None else indicator[plain])
-        return Rows(paths, labels, splits), digests
+            splits = {
+                name: CategoricalArray.from_values(layout.read_strings(column)[plain]) for name, column in columns
+            }
+        labels = decode_labels(self.classes, self.labels[plain], None if indicator is None else indicator[plain])
+        return ImageTable(paths, labels, splits), digests
 
     def rows_of(self, split: str | None, column: str = "split") -> np.ndarray:
         """int64 indices of the rows whose value in a split column is ``split``; of all rows for None."""

@@ -1,4 +1,4 @@
-"""Columns of millions of rows: strings, categories, labels, and queries on them."""
+"""Columns of millions of rows: strings, categories and labels, and queries on them."""
 
 import lazy_loader
 

@@ -1,4 +1,8 @@
-"""Strings and repeated values of millions of rows, without an object for each."""
+"""Arrays for columns of millions of rows: strings in one buffer, and repeated values as codes.
+
+A Python object per row would cost some 80 bytes each. numpy's ``StringDType`` and Arrow's string type cannot replace
+`StringArray`: both refuse file names that are not valid UTF-8.
+"""
 
 import itertools
 import operator
@@ -11,67 +15,67 @@ from numpy.typing import NDArray
 
 T = TypeVar("T")
 BATCH = 1 << 10
-"""Values that are handled at once: few enough to stay in the processor's cache, and to give the collector no work."""
+"""Values per batch: few enough to fit in the processor's cache and not to trigger Python's garbage collector."""
 Indices = NDArray[np.int64]
 
 
-def encode(text: str) -> bytes:
-    """UTF-8; bytes of file names that are not UTF-8 stay as they are."""
+def encode_text(text: str) -> bytes:
+    """Encode a file name as UTF-8; bytes that are not valid UTF-8 (surrogate escapes) are restored unchanged."""
     return text.encode("utf-8", "surrogateescape")
 
 
-def decode(data: bytes) -> str:
-    """What `encode` made the bytes of."""
+def decode_text(data: bytes) -> str:
+    """Decode what `encode_text` returned."""
     return data.decode("utf-8", "surrogateescape")
 
 
-def batches(values: Iterable[T]) -> Iterator[list[T]]:
-    """Lists of values, a bounded number at a time."""
+def batched(values: Iterable[T]) -> Iterator[list[T]]:
+    """Split an iterable into lists of at most `BATCH` values."""
     values = iter(values)
     while batch := list(itertools.islice(values, BATCH)):
         yield batch
 
 
 def _encode_all(values: Sequence[str]) -> tuple[bytes, Sequence[Sized]]:
-    """Strings encoded and joined, and what has the lengths of each."""
+    """Encode strings as one bytes object; also return objects whose ``len`` is the byte length of each string."""
     joined = "".join(values)
-    data = encode(joined)
-    # As many bytes as characters: then so it is for each string.
-    return data, values if len(data) == len(joined) else list(map(encode, values))
+    data = encode_text(joined)
+    # If the byte and character counts agree, the text is ASCII, so the strings' own lengths can be used.
+    return data, values if len(data) == len(joined) else list(map(encode_text, values))
 
 
 class StringArray(Sequence[str]):
-    """Strings side by side in one buffer, each decoded when it is asked for.
+    """An immutable sequence of strings in one buffer; a string is decoded only when it is accessed.
 
     Parameters
     ----------
     data : bytes-like
-        All strings as UTF-8; bytes that are not stand for surrogate escapes.
-    edges : int64 (n + 1,)
-        Where each begins, and where the last ends.
+        All strings, encoded with `encode_text`, one after the other.
+    offsets : int64 (n + 1,)
+        Position in ``data`` at which each string begins, and the end of the last one.
     """
 
-    def __init__(self, data: bytes | bytearray | memoryview, edges: Indices) -> None:
-        self._data, self.edges = memoryview(data), edges
+    def __init__(self, data: bytes | bytearray | memoryview, offsets: Indices) -> None:
+        self._data, self._offsets = memoryview(data), offsets
 
     @classmethod
-    def of(cls, values: Iterable[str]) -> "StringArray":
-        """Collect strings, one pass."""
-        return cls.of_batches(batches(values))
+    def from_strings(cls, values: Iterable[str]) -> "StringArray":
+        """Create an array from strings, in one pass."""
+        return cls.from_batches(batched(values))
 
     @classmethod
-    def of_batches(cls, values: Iterable[Sequence[str]]) -> "StringArray":
-        """Collect strings that come many at a time."""
+    def from_batches(cls, values: Iterable[Sequence[str]]) -> "StringArray":
+        """Create an array from lists of strings, in one pass."""
         return cls._collect(map(_encode_all, values))
 
     @classmethod
-    def of_bytes(cls, values: Iterable[bytes]) -> "StringArray":
-        """Collect strings that are encoded already, one pass."""
-        return cls._collect((b"".join(batch), batch) for batch in batches(values))
+    def from_bytes(cls, values: Iterable[bytes]) -> "StringArray":
+        """Create an array from encoded strings, in one pass."""
+        return cls._collect((b"".join(batch), batch) for batch in batched(values))
 
     @classmethod
     def _collect(cls, parts: Iterable[tuple[bytes, Sequence[Sized]]]) -> "StringArray":
-        """Collect joined strings, each with what has their lengths."""
+        """Create an array from pairs of encoded text and objects with the length of each string in it."""
         data, lengths = bytearray(), [np.zeros(1, np.int64)]
         for joined, values in parts:
             data += joined
@@ -79,19 +83,24 @@ class StringArray(Sequence[str]):
         return cls(data, np.cumsum(np.concatenate(lengths)))
 
     @classmethod
-    def joined(cls, parts: Sequence["StringArray"]) -> "StringArray":
-        """One after the other."""
-        shifts = np.cumsum([0, *(int(part.edges[-1] - part.edges[0]) for part in parts)])
-        edges = [part.edges[1:] - part.edges[0] + shift for part, shift in zip(parts, shifts, strict=False)]
-        data = b"".join(part._data[part.edges[0] : part.edges[-1]] for part in parts)
-        return cls(data, np.concatenate([np.zeros(1, np.int64), *edges]))
+    def concatenate(cls, parts: Sequence["StringArray"]) -> "StringArray":
+        """Join arrays into one."""
+        shifts = np.cumsum([0, *(int(part._offsets[-1] - part._offsets[0]) for part in parts)])
+        offsets = [part._offsets[1:] - part._offsets[0] + shift for part, shift in zip(parts, shifts, strict=False)]
+        data = b"".join(part._data[part._offsets[0] : part._offsets[-1]] for part in parts)
+        return cls(data, np.concatenate([np.zeros(1, np.int64), *offsets]))
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Without the hashes, which are another process's own; an array crosses over without a copy.
-        return _of_array, (np.frombuffer(self._data, np.uint8), self.edges)
+        # The cached hashes stay behind: Python seeds them per process. As an array, the buffer is shared by joblib
+        # and Ray without a copy.
+        return _unpickle, (np.frombuffer(self._data, np.uint8), self._offsets)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(repr(value) for value in itertools.islice(self, 3))
+        return f"StringArray([{shown}{', …' if len(self) > 3 else ''}], length {len(self):,})"
 
     def __len__(self) -> int:
-        return len(self.edges) - 1
+        return len(self._offsets) - 1
 
     @overload
     def __getitem__(self, row: int) -> str: ...
@@ -100,27 +109,27 @@ class StringArray(Sequence[str]):
     def __getitem__(self, row: int | slice) -> "str | StringArray":
         if isinstance(row, slice):
             return self.take(np.arange(*row.indices(len(self))))
-        return decode(self.encoded(range(len(self))[row]))
+        return decode_text(self._bytes_at(range(len(self))[row]))
 
-    def encoded(self, row: int) -> bytes:
-        """One string as it lies in the buffer, of a row from 0."""
-        return bytes(self._data[self.edges[row] : self.edges[row + 1]])
+    def _bytes_at(self, row: int) -> bytes:
+        """Return the encoded string of a row; ``row`` must not be negative."""
+        return bytes(self._data[self._offsets[row] : self._offsets[row + 1]])
 
     def __iter__(self) -> Iterator[str]:
-        return map(decode, self.all_encoded())
+        return map(decode_text, self.iter_bytes())
 
-    def all_encoded(self) -> Iterator[bytes]:
-        """Each string as it lies in the buffer."""
+    def iter_bytes(self) -> Iterator[bytes]:
+        """Iterate over the encoded strings."""
         return itertools.chain.from_iterable(map(self._batch, range(0, len(self), BATCH)))
 
     def _batch(self, first: int) -> list[bytes]:
-        edges = self.edges[first : first + BATCH + 1]
-        data, places = bytes(self._data[edges[0] : edges[-1]]), (edges - edges[0]).tolist()
+        offsets = self._offsets[first : first + BATCH + 1]
+        data, places = bytes(self._data[offsets[0] : offsets[-1]]), (offsets - offsets[0]).tolist()
         return [data[start:stop] for start, stop in itertools.pairwise(places)]
 
     def take(self, rows: Indices) -> "StringArray":
-        """The strings of those rows, in their order."""
-        starts, lengths = self.edges[rows], np.diff(self.edges)[rows]
+        """Return the strings of ``rows``, in that order."""
+        starts, lengths = self._offsets[rows], np.diff(self._offsets)[rows]
         data, stops = bytearray(), starts + lengths
         for first in range(0, len(rows), BATCH):
             part = slice(first, first + BATCH)
@@ -128,8 +137,8 @@ class StringArray(Sequence[str]):
             data += b"".join(map(self._data.__getitem__, places))
         return StringArray(data, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
 
-    def is_rising(self) -> bool:
-        """Whether each string is greater, by its bytes, than the one before."""
+    def is_sorted(self) -> bool:
+        """Return whether each string is greater than the one before, compared by bytes; equal ones are not sorted."""
         last: list[bytes] = []
         for batch in map(self._batch, range(0, len(self), BATCH)):
             if not all(map(operator.lt, last + batch, batch if last else batch[1:])):
@@ -137,69 +146,91 @@ class StringArray(Sequence[str]):
             last = batch[-1:]
         return True
 
-    def order(self) -> Indices:
-        """The rows sorted by their bytes, equal ones in their order."""
-        values = list(self.all_encoded())
+    def argsort(self) -> Indices:
+        """Return the row numbers that sort the strings by their bytes; equal strings keep their order."""
+        values = list(self.iter_bytes())
         return np.array(sorted(range(len(values)), key=values.__getitem__), np.int64)
 
     def find(self, others: "StringArray") -> Indices:
-        """For each of ``others`` the first row that has it, -1 if none has."""
+        """Find strings in this array.
+
+        Parameters
+        ----------
+        others : StringArray
+            The strings to find.
+
+        Returns
+        -------
+        int64 (len(others),)
+            The first row that holds each string, -1 where no row does.
+        """
         if not len(others):
             return np.zeros(0, np.int64)
-        wanted = np.fromiter(map(hash, others.all_encoded()), np.int64, len(others))
+        wanted = np.fromiter(map(hash, others.iter_bytes()), np.int64, len(others))
         hashes, order = self._hashed
         places = np.searchsorted(hashes, wanted, sorter=order)
         return np.array(
             [self._first(value, order, place, hashes, code) for value, place, code in
-             zip(others.all_encoded(), places.tolist(), wanted.tolist(), strict=True)], np.int64
+             zip(others.iter_bytes(), places.tolist(), wanted.tolist(), strict=True)], np.int64
         )  # fmt: skip
 
     @cached_property
     def _hashed(self) -> tuple[Indices, Indices]:
-        """A hash of each string, and the rows in the order of the hashes."""
-        hashes = np.fromiter(map(hash, self.all_encoded()), np.int64, len(self))
+        """The hash of each string, and the row numbers that sort the hashes."""
+        hashes = np.fromiter(map(hash, self.iter_bytes()), np.int64, len(self))
         return hashes, np.argsort(hashes, kind="stable")
 
     def _first(self, value: bytes, order: Indices, place: int, hashes: Indices, code: int) -> int:
-        """The first row with a value among those of its hash, which stand together from ``place`` on."""
+        """Return the first row that holds ``value``; rows with the same hash start at ``place`` in ``order``."""
         while place < len(order) and hashes[order[place]] == code:
-            if self.encoded(int(order[place])) == value:
+            if self._bytes_at(int(order[place])) == value:
                 return int(order[place])
             place += 1
         return -1
 
 
-def _of_array(data: NDArray[np.uint8], edges: Indices) -> StringArray:
-    return StringArray(data.data, edges)
+def _unpickle(data: NDArray[np.uint8], offsets: Indices) -> StringArray:
+    return StringArray(data.data, offsets)
 
 
 class CategoricalArray(Sequence[T], Generic[T]):
-    """Values that repeat: ``values`` are the different ones, ``codes`` (int32, one a row) say which each row has."""
+    """An immutable sequence of repeated values, like ``pandas.Categorical`` for values of any type.
 
-    def __init__(self, values: Sequence[T], codes: NDArray[np.int32]) -> None:
-        self.values, self.codes = values, codes
+    Parameters
+    ----------
+    categories : sequence
+        The distinct values.
+    codes : int32 (n,)
+        Index into ``categories`` of each row's value.
+    """
+
+    def __init__(self, categories: Sequence[T], codes: NDArray[np.int32]) -> None:
+        self.categories, self.codes = categories, codes
 
     @classmethod
-    def of(cls, rows: Iterable[T]) -> "CategoricalArray[T]":
-        """Collect values, one pass."""
+    def from_values(cls, values: Iterable[T]) -> "CategoricalArray[T]":
+        """Create an array from values, in one pass."""
         code_of: dict[T, int] = {}
-        codes = np.fromiter((code_of.setdefault(value, len(code_of)) for value in rows), np.int32)
+        codes = np.fromiter((code_of.setdefault(value, len(code_of)) for value in values), np.int32)
         return cls(tuple(code_of), codes)
 
     @classmethod
-    def filled(cls, value: T, count: int) -> "CategoricalArray[T]":
-        """The same value in every row."""
-        return cls((value,), np.zeros(count, np.int32))
+    def full(cls, value: T, length: int) -> "CategoricalArray[T]":
+        """Create an array with the same value in every row."""
+        return cls((value,), np.zeros(length, np.int32))
 
     @classmethod
-    def joined(cls, parts: Sequence["CategoricalArray[T]"]) -> "CategoricalArray[T]":
-        """One after the other."""
+    def concatenate(cls, parts: Sequence["CategoricalArray[T]"]) -> "CategoricalArray[T]":
+        """Join arrays into one; categories that occur in several are merged."""
         code_of: dict[T, int] = {}
         codes = []
         for part in parts:
-            recode = np.array([code_of.setdefault(value, len(code_of)) for value in part.values], np.int32)
+            recode = np.array([code_of.setdefault(value, len(code_of)) for value in part.categories], np.int32)
             codes.append(recode[part.codes] if len(part.codes) else part.codes)
         return cls(tuple(code_of), np.concatenate(codes))
+
+    def __repr__(self) -> str:
+        return f"CategoricalArray({len(self.categories):,} categories, length {len(self):,})"
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -209,17 +240,17 @@ class CategoricalArray(Sequence[T], Generic[T]):
     @overload
     def __getitem__(self, row: slice) -> "CategoricalArray[T]": ...
     def __getitem__(self, row: int | slice) -> "T | CategoricalArray[T]":
-        return (
-            CategoricalArray(self.values, self.codes[row]) if isinstance(row, slice) else self.values[self.codes[row]]
-        )
+        if isinstance(row, slice):
+            return CategoricalArray(self.categories, self.codes[row])
+        return self.categories[int(self.codes[row])]
 
     def __iter__(self) -> Iterator[T]:
-        return map(self.values.__getitem__, self.codes.tolist())
+        return map(self.categories.__getitem__, self.codes.tolist())
 
     def take(self, rows: Indices) -> "CategoricalArray[T]":
-        """The values of those rows, in their order."""
-        return CategoricalArray(self.values, self.codes[rows])
+        """Return the values of ``rows``, in that order."""
+        return CategoricalArray(self.categories, self.codes[rows])
 
-    def used(self) -> list[T]:
-        """The different values that some row has."""
-        return [self.values[code] for code in np.unique(self.codes).tolist()]
+    def used_categories(self) -> list[T]:
+        """Return the categories that occur in at least one row."""
+        return [self.categories[code] for code in np.unique(self.codes).tolist()]

@@ -10,7 +10,7 @@ import numpy as np
 from featx.backbones import WhichBlocks, WhichPools
 from featx.spec import ExtractSpec
 from featx.store import Store
-from featx.table import SEPARATOR, CategoricalArray, Names, Rows, StringArray, encode
+from featx.table import LABEL_SEPARATOR, CategoricalArray, ImageTable, LabelNames, StringArray, encode_text
 
 BLOCK_BYTES = 1 << 24
 """Features in memory at a time."""
@@ -22,8 +22,8 @@ class FeatureTable:
     def __init__(self, store: Store, spec: ExtractSpec, numbers: np.ndarray) -> None:
         self._store, self.spec, self._numbers = store, spec, numbers
         images, digests = store.images()
-        self._rows: Rows = images.take(numbers // store.spec.n_views)
-        self.digests = StringArray.of_bytes(digests[numbers // store.spec.n_views].tolist())
+        self._rows: ImageTable = images.take(numbers // store.spec.n_views)
+        self.digests = StringArray.from_bytes(digests[numbers // store.spec.n_views].tolist())
         self.views = store.views[numbers]
         self.several = store.indicator is not None
 
@@ -41,19 +41,19 @@ class FeatureTable:
         return self._rows.paths
 
     @property
-    def labels(self) -> CategoricalArray[Names]:
+    def labels(self) -> CategoricalArray[LabelNames]:
         """The names of each row's classes."""
         return self._rows.labels
 
     @property
     def label_texts(self) -> CategoricalArray[str]:
         """Each row's classes as one text, as in a manifest."""
-        return CategoricalArray([SEPARATOR.join(names) for names in self.labels.values], self.labels.codes)
+        return CategoricalArray([LABEL_SEPARATOR.join(names) for names in self.labels.categories], self.labels.codes)
 
     @property
     def splits(self) -> dict[str, CategoricalArray[str]]:
         """The split columns."""
-        return dict(self._rows.splits)
+        return dict(self._rows.columns)
 
     @property
     def columns(self) -> dict[str, Sequence[object]]:
@@ -93,4 +93,4 @@ def open_table(
 
 def escaped(text: str) -> str:
     """A file's name as text that is UTF-8: bytes that are not are escaped."""
-    return encode(text).decode("utf-8", "backslashreplace")
+    return encode_text(text).decode("utf-8", "backslashreplace")

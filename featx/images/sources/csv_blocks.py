@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from featx.errors import ListingError
-from featx.table import batches
+from featx.table import batched
 
 BLOCK_CHARS = 1 << 16
 """Few enough to stay in the processor's cache."""
@@ -58,7 +58,7 @@ def _split(block: str, width: int) -> list[list[str]] | None:
 
 
 def _parse(lines: Iterable[str], width: int, first: int, whose: str) -> Iterator[Block]:
-    for batch in batches(_numbered(lines, first)):
+    for batch in batched(_numbered(lines, first)):
         numbers, rows = zip(*batch, strict=True)
         if wrong := [at for at, row in enumerate(rows) if len(row) != width]:
             raise ListingError(f"line {numbers[wrong[0]]} of {whose} must have {width} columns, as the header has, "

@@ -7,7 +7,7 @@ from featx.images.files import Files
 from featx.images.listing import Listing, first_failure
 from featx.images.sources.metadata import SPLITS, top_folder
 from featx.images.walk import Found
-from featx.table import CategoricalArray, Names, Rows, StringArray, encode
+from featx.table import CategoricalArray, ImageTable, LabelNames, StringArray, encode_text
 
 LOOSE = "lies beside the class folders, in none of them"
 NO_SPLIT = "lies beside the split folders, in none of them"
@@ -17,39 +17,45 @@ def list_folder(files: Files, found: Found, *, labeled: bool) -> Listing:
     """The images that were found below a folder; ``ListingError`` if there are none."""
     if not found.paths:
         raise ListingError(_nothing(files, found))
-    found.paths.sort(key=encode)
+    found.paths.sort(key=encode_text)
     if not labeled:
         return file_listing(
-            files, Rows(StringArray.of(found.paths), CategoricalArray.filled((), len(found.paths))), found
+            files, ImageTable(StringArray.from_strings(found.paths), CategoricalArray.full((), len(found.paths))), found
         )
     tops = {path.partition("/")[0] for path in found.paths if "/" in path}
     if {top.casefold() for top in tops} <= SPLITS.keys() and "train" in map(str.casefold, tops):
         return _list_split(files, found)
     paths, labels = _classes_of(files, found.paths, "", found)
-    return file_listing(files, Rows(StringArray.of(paths), CategoricalArray.of(labels)), found)
+    return file_listing(files, ImageTable(StringArray.from_strings(paths), CategoricalArray.from_values(labels)), found)
 
 
-def file_listing(files: Files, rows: Rows, found: Found) -> Listing:
+def file_listing(files: Files, rows: ImageTable, found: Found) -> Listing:
     """The listing of rows whose paths are those of files."""
-    failures = tuple(sorted(found.failures, key=lambda failure: encode(failure[0])))
+    failures = tuple(sorted(found.failures, key=lambda failure: encode_text(failure[0])))
     paths = rows.paths
     return Listing(files.root, rows, lambda row: files.read(paths[row]), failures, lambda row: files.size(paths[row]))
 
 
 def _list_split(files: Files, found: Found) -> Listing:
     """A folder of split folders; a split without class folders, such as a contest's test set, has no labels."""
-    paths, labels, splits = list[str](), list[Names](), list[str]()
+    paths, labels, splits = list[str](), list[LabelNames](), list[str]()
     found.failures += [(path, NO_SPLIT) for path in found.paths if "/" not in path]
     for folder in sorted({path.partition("/")[0] for path in found.paths if "/" in path}):
         inside = [path for path in found.paths if path.startswith(folder + "/")]
         kept, names = _classes_of(files, inside, folder + "/", found)
         paths, labels, splits = paths + kept, labels + names, splits + [SPLITS[folder.casefold()]] * len(kept)
     return file_listing(
-        files, Rows(StringArray.of(paths), CategoricalArray.of(labels), {"split": CategoricalArray.of(splits)}), found
+        files,
+        ImageTable(
+            StringArray.from_strings(paths),
+            CategoricalArray.from_values(labels),
+            {"split": CategoricalArray.from_values(splits)},
+        ),
+        found,
     )
 
 
-def _classes_of(files: Files, paths: Sequence[str], prefix: str, found: Found) -> tuple[list[str], list[Names]]:
+def _classes_of(files: Files, paths: Sequence[str], prefix: str, found: Found) -> tuple[list[str], list[LabelNames]]:
     """Paths and class names below ``prefix``; loose images beside class folders become failures."""
     try:
         names = [top_folder(path[len(prefix) :]) for path in paths]

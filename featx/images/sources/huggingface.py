@@ -11,7 +11,7 @@ from featx.errors import ImageError, ListingError
 from featx.images.listing import Listing
 from featx.images.sources.metadata import SPLITS, RowBuilder, kept_among
 from featx.runtime import import_optional
-from featx.table import CategoricalArray, Rows
+from featx.table import CategoricalArray, ImageTable
 
 MARKS = (("dataset_dict.json",), ("dataset_info.json", "state.json"))
 """Files in a folder that ``save_to_disk`` wrote: of several splits, or of one."""
@@ -74,7 +74,7 @@ def list_dataset(saved: Any, root: Path) -> Listing:
         column = _image_column(part, datasets, root)
         parts.append(_rows(part, name, name or root.name or "dataset", root))
         images.append(part.select_columns([column]).cast_column(column, datasets.Image(decode=False)))
-    rows, edges = Rows.joined(parts), np.cumsum([0, *map(len, parts)])
+    rows, edges = ImageTable.concatenate(parts), np.cumsum([0, *map(len, parts)])
     if not len(rows):
         raise ListingError(f"{root} must have at least one row, got none")
 
@@ -99,7 +99,7 @@ def _image_column(part: Any, datasets: Any, root: Path) -> str:
     return str(names[0])
 
 
-def _rows(part: Any, split: str, name: str, root: Path) -> Rows:
+def _rows(part: Any, split: str, name: str, root: Path) -> ImageTable:
     """The rows of one split, named by their numbers."""
     found = RowBuilder()
     columns = [*({"label"} & set(part.column_names)), *kept_among(part.column_names, str(root))]
@@ -110,10 +110,10 @@ def _rows(part: Any, split: str, name: str, root: Path) -> Rows:
     rows = found.rows
     splits = (
         {}
-        if not split or "split" in rows.splits
-        else {"split": CategoricalArray.filled(SPLITS.get(split, split), len(rows))}
+        if not split or "split" in rows.columns
+        else {"split": CategoricalArray.full(SPLITS.get(split, split), len(rows))}
     )
-    return Rows(rows.paths, rows.labels, {**rows.splits, **splits})
+    return ImageTable(rows.paths, rows.labels, {**rows.columns, **splits})
 
 
 def _records(part: Any, columns: list[str]) -> Any:

@@ -17,7 +17,7 @@ from featx.images.sources.objects import list_object
 from featx.images.sources.parquet import list_parquet
 from featx.images.sources.tar import list_shards
 from featx.runtime import pluralize
-from featx.table import CategoricalArray, Rows, StringArray, encode
+from featx.table import CategoricalArray, ImageTable, StringArray, encode_text
 
 KINDS = "a folder, a .csv or .parquet manifest, .tar or .parquet shards, or an image file"
 
@@ -79,8 +79,8 @@ def list_images(
     if suffix == ".tar":
         return list_shards(files, [name])
     if suffix in picture_suffixes():
-        return Listing(files.root, Rows(StringArray.of([name]), CategoricalArray.filled((), 1)), lambda _: files.read(name),
-                       size=lambda _: files.size(name))  # fmt: skip
+        rows = ImageTable(StringArray.from_strings([name]), CategoricalArray.full((), 1))
+        return Listing(files.root, rows, lambda _: files.read(name), size=lambda _: files.size(name))
     raise ListingError(f"{source} must be {KINDS}, but its name ends like none of them")
 
 
@@ -93,13 +93,13 @@ def _list_folder(files: Files, images: Files | None, *, labeled: bool) -> Listin
     except OSError as error:
         raise ListingError(f"{files.root} cannot be listed: {error}") from error
     if found.paths and found.containers:
-        first, others = min(found.containers, key=encode), " and others" * (len(found.containers) > 1)
+        first, others = min(found.containers, key=encode_text), " and others" * (len(found.containers) > 1)
         warnings.warn(f"{files.root} has {pluralize(len(found.paths), 'image')}, and beside them {first}{others}, passed "
                       "over: give shards by themselves to have their images", stacklevel=3)  # fmt: skip
     if found.paths or not found.containers:
         no_root(images, files.root)
         return list_folder(files, found, labeled=labeled)
-    shards = sorted(found.containers, key=encode)
+    shards = sorted(found.containers, key=encode_text)
     kinds = {suffix_of(shard) for shard in shards}
     if len(kinds) > 1:
         raise ListingError(f"{files.root} must hold .tar or .parquet shards, got both; give a folder of one kind")

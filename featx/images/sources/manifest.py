@@ -18,7 +18,7 @@ from featx.images.files import ABSENT, Files, full_name
 from featx.images.listing import Listing
 from featx.images.sources.csv_blocks import Block, read_csv
 from featx.images.sources.metadata import check_different, checked, kept_among, names_in
-from featx.table import CategoricalArray, Indices, Rows, StringArray
+from featx.table import CategoricalArray, ImageTable, Indices, StringArray
 
 ODD = ("//", "/.", "/\n", "\n/", "\n.", "\n\n")
 """What a path that is not in its shortest form has in it, between two ends of lines."""
@@ -68,7 +68,7 @@ def list_manifest(files: Files, name: str, images: Files) -> Listing:
     return list_rows(read_manifest(files, name), f"manifest {full_name(files.root, name)}", images)
 
 
-def list_rows(rows: Rows, whose: str, images: Files) -> Listing:
+def list_rows(rows: ImageTable, whose: str, images: Files) -> Listing:
     """The listing of a manifest's rows; ``ListingError`` if no row names a file."""
     paths = rows.paths
     if len(paths) and not _any_there(paths, images):
@@ -103,7 +103,7 @@ def _any_there(paths: StringArray, images: Files) -> bool:
     return False
 
 
-def read_manifest(files: Files, name: str) -> Rows:
+def read_manifest(files: Files, name: str) -> ImageTable:
     """The rows of a CSV manifest, sorted by their paths' bytes; errors as `list_manifest`."""
     whose = f"manifest {full_name(files.root, name)}"
     try:
@@ -116,7 +116,7 @@ def read_manifest(files: Files, name: str) -> Rows:
         raise ListingError(f"{whose} is no valid CSV: {error}") from error
 
 
-def read_rows(header: Sequence[str], blocks: Iterable[Block], whose: str, unit: str) -> Rows:
+def read_rows(header: Sequence[str], blocks: Iterable[Block], whose: str, unit: str) -> ImageTable:
     """A manifest's rows from its header and its columns, block by block; ``unit`` is what messages call a row."""
     return _Reader(header, whose, unit).read(blocks)
 
@@ -129,14 +129,14 @@ class _Reader:
         self._numbers, self._labels = array("q"), _Codes(names_in)
         self._splits = {name: _Codes(checked) for name in self._columns.splits}
 
-    def read(self, blocks: Iterable[Block]) -> Rows:
+    def read(self, blocks: Iterable[Block]) -> ImageTable:
         """All rows, sorted by their paths' bytes."""
-        paths = StringArray.of_batches(map(self._take, blocks))
+        paths = StringArray.from_batches(map(self._take, blocks))
         splits: dict[str, CategoricalArray[str]] = {name: codes.column for name, codes in self._splits.items()}
-        rows = Rows(paths, self._labels.column, splits)
-        if paths.is_rising():
+        rows = ImageTable(paths, self._labels.column, splits)
+        if paths.is_sorted():
             return rows
-        order = paths.order()
+        order = paths.argsort()
         rows = rows.take(order)
         self._check_once(rows.paths, order)
         return rows
@@ -169,9 +169,9 @@ class _Reader:
 
     def _check_once(self, paths: StringArray, order: Indices) -> None:
         # Whether one repeats is told much sooner than which.
-        if paths.is_rising():
+        if paths.is_sorted():
             return
-        for row, (one, other) in enumerate(itertools.pairwise(paths.all_encoded())):
+        for row, (one, other) in enumerate(itertools.pairwise(paths.iter_bytes())):
             if one == other:
                 lines = " and ".join(str(self._numbers[at]) for at in order[row : row + 2].tolist())
                 raise ListingError(f"{self._whose} names {paths[row]!r} twice, in {self._unit}s {lines}; remove one")

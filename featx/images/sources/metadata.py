@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from featx.errors import ListingError
-from featx.table import BATCH, SEPARATOR, CategoricalArray, Names, Rows, StringArray, decode
+from featx.table import BATCH, LABEL_SEPARATOR, CategoricalArray, ImageTable, LabelNames, StringArray, decode_text
 
 KEPT = ("split", "weight")
 """How the names of columns begin that are kept."""
@@ -22,7 +22,7 @@ _TOKEN = re.compile(r"[-_./]")
 def plain_text(value: object) -> str:
     """What a program stored, as text; None and NaN are empty."""
     if isinstance(value, str | bytes):
-        return value if isinstance(value, str) else decode(value)
+        return value if isinstance(value, str) else decode_text(value)
     return "" if value is None or (isinstance(value, Real) and math.isnan(value)) else str(value)
 
 
@@ -37,15 +37,15 @@ def checked(text: str) -> str:
     return text.strip()
 
 
-def names_in(text: str) -> Names:
+def names_in(text: str) -> LabelNames:
     """The labels in a text, once each and sorted; ``ListingError`` if there is a ``|`` without one."""
-    labels = {label.strip() for label in checked(text).split(SEPARATOR)}
+    labels = {label.strip() for label in checked(text).split(LABEL_SEPARATOR)}
     if len(labels) > 1 and "" in labels:
-        raise ListingError(f"must have a label on each side of {SEPARATOR}, got {text!r}")
+        raise ListingError(f"must have a label on each side of {LABEL_SEPARATOR}, got {text!r}")
     return tuple(sorted(labels - {""}))
 
 
-def class_names(label: Any, classes: Sequence[str] = ()) -> Names:
+def class_names(label: Any, classes: Sequence[str] = ()) -> LabelNames:
     """The labels in what a program stored: a text, a number, None, or several; errors as `names_in`.
 
     A number is one of ``classes``, where these are known; a negative one then stands for none. ``ListingError`` also of
@@ -68,8 +68,8 @@ def class_names(label: Any, classes: Sequence[str] = ()) -> Names:
 
 def whole_name(name: str) -> str:
     """The name of one class; ``ListingError`` if a manifest would read it as several, or a store not keep it."""
-    if SEPARATOR in name or "\0" in name:
-        raise ListingError(f"must have no {SEPARATOR} in the name of a class, which stands between the labels of an "
+    if LABEL_SEPARATOR in name or "\0" in name:
+        raise ListingError(f"must have no {LABEL_SEPARATOR} in the name of a class, which stands between the labels of an "
                            f"image that has several, and no NUL, got {name!r}; rename it")  # fmt: skip
     return name
 
@@ -107,8 +107,8 @@ class RowBuilder:
     """Rows as they are found, one after the other; what is found is put into compact columns every so often."""
 
     def __init__(self) -> None:
-        self._done = list[Rows]()
-        self._found = list[tuple[str, Names, Mapping[str, str]]]()
+        self._done = list[ImageTable]()
+        self._found = list[tuple[str, LabelNames, Mapping[str, str]]]()
 
     def record(self, path: str, values: Mapping[str, Any], classes: Sequence[str] = ()) -> None:
         """One row as a program stored it, with its label among the values; a ``ListingError`` begins with its path."""
@@ -117,43 +117,47 @@ class RowBuilder:
         except ListingError as error:
             raise ListingError(f"{path} {error}") from None
 
-    def add(self, path: str, labels: Names, kept: Mapping[str, str]) -> None:
+    def add(self, path: str, labels: LabelNames, kept: Mapping[str, str]) -> None:
         """One row."""
         self._found.append((path, labels, kept))
         if len(self._found) == BATCH:
             self._compact()
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> ImageTable:
         """What was found."""
         self._compact()
-        return Rows.joined(self._done)
+        return ImageTable.concatenate(self._done)
 
     def _compact(self) -> None:
         names = sorted({name for _, _, kept in self._found for name in kept})
-        splits = {name: CategoricalArray.of(kept.get(name, "") for _, _, kept in self._found) for name in names}
+        splits = {
+            name: CategoricalArray.from_values(kept.get(name, "") for _, _, kept in self._found) for name in names
+        }
         paths, labels = (
-            StringArray.of(path for path, _, _ in self._found),
-            CategoricalArray.of(names for _, names, _ in self._found),
+            StringArray.from_strings(path for path, _, _ in self._found),
+            CategoricalArray.from_values(names for _, names, _ in self._found),
         )
-        self._done.append(Rows(paths, labels, splits))
+        self._done.append(ImageTable(paths, labels, splits))
         self._found = []
 
 
-def with_file_splits(rows: Rows, files: Sequence[str], counts: Sequence[int]) -> Rows:
+def with_file_splits(rows: ImageTable, files: Sequence[str], counts: Sequence[int]) -> ImageTable:
     """The rows of files with so many each; if all files are named ``train…``, ``test…``, these become a split."""
     splits = [split for file in files if (split := _split_of(file))]
-    if "split" in rows.splits or len(splits) < len(files) or "train" not in splits:
+    if "split" in rows.columns or len(splits) < len(files) or "train" not in splits:
         return rows
-    names = CategoricalArray.of(splits)
-    return Rows(rows.paths, rows.labels, {**rows.splits, "split": names.take(np.repeat(np.arange(len(files)), counts))})
+    names = CategoricalArray.from_values(splits)
+    return ImageTable(
+        rows.paths, rows.labels, {**rows.columns, "split": names.take(np.repeat(np.arange(len(files)), counts))}
+    )
 
 
 def _split_of(file: str) -> str | None:
     return next((SPLITS[token] for token in _TOKEN.split(file.casefold()) if token in SPLITS), None)
 
 
-def top_folder(path: str) -> Names:
+def top_folder(path: str) -> LabelNames:
     """The folder at the top of a relative path as a label; none for a file in no folder; errors as `whole_name`."""
     top, slash, _ = path.partition("/")
     return (whole_name(top),) if slash else ()

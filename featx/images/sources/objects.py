@@ -16,7 +16,7 @@ from featx.images.files import check_below, files_below, no_root
 from featx.images.listing import Listing
 from featx.images.sources.huggingface import list_dataset
 from featx.images.sources.metadata import RowBuilder
-from featx.table import CategoricalArray, Rows, StringArray
+from featx.table import CategoricalArray, ImageTable, StringArray
 
 
 def list_object(source: Any, root: str | Path | None) -> Listing:
@@ -48,7 +48,7 @@ def _is_hugging_faces(source: Any) -> bool:
 def _list_paths(source: Sequence[str | Path], root: str | Path | None) -> Listing:
     """Paths in their order, not looked up; those with a root must stay below it."""
     try:
-        paths = StringArray.of(os.fspath(path).replace(os.sep, "/") for path in source)
+        paths = StringArray.from_strings(os.fspath(path).replace(os.sep, "/") for path in source)
     except UnicodeEncodeError as error:
         raise ListingError(f"a sequence of images must hold names of files, got {error.object!r}") from None
     files = files_below(root or "")
@@ -58,8 +58,8 @@ def _list_paths(source: Sequence[str | Path], root: str | Path | None) -> Listin
             check_below(root, paths[row])
         return paths[row]
 
-    return Listing(files.root, Rows(paths, CategoricalArray.filled((), len(paths))), lambda row: files.read(below(row)),
-                   size=lambda row: files.size(below(row)))  # fmt: skip
+    rows = ImageTable(paths, CategoricalArray.full((), len(paths)))
+    return Listing(files.root, rows, lambda row: files.read(below(row)), size=lambda row: files.size(below(row)))
 
 
 def _list_files(source: Any) -> Listing | None:
@@ -92,7 +92,7 @@ def _list_pictures(source: Any) -> Listing:
     return Listing(name, rows, read)
 
 
-def _labeled(source: Any, paths: Iterable[str], labels: Iterable[Any]) -> Rows:
+def _labeled(source: Any, paths: Iterable[str], labels: Iterable[Any]) -> ImageTable:
     """Rows whose labels are named by the data set's classes, where it knows them."""
     found = RowBuilder()
     for path, label in zip(paths, labels, strict=True):

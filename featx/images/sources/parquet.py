@@ -26,7 +26,7 @@ from featx.images.sources.metadata import (
     with_file_splits,
 )
 from featx.runtime import import_optional
-from featx.table import BATCH, SEPARATOR, Rows
+from featx.table import BATCH, LABEL_SEPARATOR, ImageTable
 
 GROUPS_HELD = 2
 """Row groups in memory at a time: images are read in order, in threads, so a group and the next."""
@@ -139,7 +139,7 @@ def _list_bytes(files: Files, names: Sequence[str], column: str, arrow: Any) -> 
         with _opened(files, name, arrow) as file:
             found.append(_rows(file, name, column))
             sizes.append([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)])
-    rows = with_file_splits(Rows.joined(found), names, [len(each) for each in found])
+    rows = with_file_splits(ImageTable.concatenate(found), names, [len(each) for each in found])
     if not len(rows):
         raise ListingError(f"{full_name(files.root, names[0])} must have at least one row, got none")
     # Of every row group of all files: its file, its number there, and its first row.
@@ -154,7 +154,7 @@ def _list_bytes(files: Files, names: Sequence[str], column: str, arrow: Any) -> 
     return Listing(files.root, rows, read)
 
 
-def _rows(file: Any, name: str, image: str) -> Rows:
+def _rows(file: Any, name: str, image: str) -> ImageTable:
     """The rows of one file, named by their numbers."""
     schema, found = file.schema_arrow, RowBuilder()
     _check_has(schema, [image], name)
@@ -224,7 +224,7 @@ def _class_names(schema: Any) -> list[str]:
         return []
 
 
-def _read_manifest(files: Files, names: Sequence[str], whose: str, arrow: Any) -> Rows:
+def _read_manifest(files: Files, names: Sequence[str], whose: str, arrow: Any) -> ImageTable:
     with _opened(files, names[0], arrow) as file:
         columns = ["path", *_known(file.schema_arrow, names[0])]
     return read_rows(columns, _blocks(files, names, columns, arrow), whose, "row")
@@ -247,7 +247,7 @@ def _blocks(files: Files, names: Sequence[str], columns: Sequence[str], arrow: A
 
 def _texts(column: Any, arrow: Any, classes: Sequence[str] = ()) -> list[str]:
     if classes:
-        return [SEPARATOR.join(class_names(value, classes)) for value in column.to_pylist()]
+        return [LABEL_SEPARATOR.join(class_names(value, classes)) for value in column.to_pylist()]
     if arrow.types.is_string(column.type) and not column.null_count:
         return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
     return [_cell(value) for value in column.to_pylist()]
@@ -255,4 +255,4 @@ def _texts(column: Any, arrow: Any, classes: Sequence[str] = ()) -> list[str]:
 
 def _cell(value: object) -> str:
     """A value as a CSV file would have it."""
-    return SEPARATOR.join(filter(None, map(_cell, value))) if isinstance(value, list) else plain_text(value)
+    return LABEL_SEPARATOR.join(filter(None, map(_cell, value))) if isinstance(value, list) else plain_text(value)

@@ -23,7 +23,7 @@ from featx.images.files import Files
 from featx.images.formats import picture_suffixes, suffix_of
 from featx.images.listing import Listing, first_failure
 from featx.images.sources.metadata import RowBuilder, class_names, kept_values, top_folder, with_file_splits
-from featx.table import Rows
+from featx.table import ImageTable
 
 SHARDS_AT_ONCE = 8
 """Shards that are indexed side by side, which pays where they lie behind a network."""
@@ -58,7 +58,7 @@ def list_shards(files: Files, shards: Sequence[str]) -> Listing:
     """
     with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
         indexed = list(pool.map(partial(_index, files), shards))
-    rows = Rows.joined([rows for rows, _, _ in indexed])
+    rows = ImageTable.concatenate([rows for rows, _, _ in indexed])
     places = np.concatenate([places for _, places, _ in indexed])
     failures = tuple(sorted(failure for _, _, some in indexed for failure in some))
     if not len(rows):
@@ -77,7 +77,7 @@ def list_shards(files: Files, shards: Sequence[str]) -> Listing:
     return Listing(files.root, with_file_splits(rows, shards, counts), read, failures, lambda row: int(places[row, 1]))
 
 
-def _index(files: Files, shard: str) -> tuple[Rows, np.ndarray, list[tuple[str, str]]]:
+def _index(files: Files, shard: str) -> tuple[ImageTable, np.ndarray, list[tuple[str, str]]]:
     """The rows of one shard, int64 (rows, 2) start and length of each one's bytes, and what failed."""
     index = _Index()
     try:
