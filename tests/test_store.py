@@ -554,7 +554,7 @@ def test_flat_features_are_deflated_and_pooled_ones_are_not(tmp_path, dtype):
 @pytest.mark.parametrize("color", [0.0, 1.5])
 def test_flat_features_of_images_of_one_color_are_read_however_many_there_are(tmp_path, monkeypatch, color):
     values = np.full((300, 25_088), color, np.float32)
-    monkeypatch.setenv("FEATX_ALLOW_DATASET", "1000000")
+    monkeypatch.setenv("FEATX_LIMIT_DATASET", "1000000")
     store_of_flat(tmp_path, values)
     with Store(tmp_path / "flat.h5") as opened:
         np.testing.assert_array_equal(opened.read(["block5_flat"]), values)

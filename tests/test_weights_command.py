@@ -1,4 +1,4 @@
-"""The ``featx weights`` command group."""
+"""The ``featx backbones`` command group."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from featx.backbones.digest import backbone_digest
 from featx.backbones.loading import load_backbone
 from featx.backbones.registry import BACKBONES
 from featx.backbones.vgg16 import tensor_shapes
-from featx.cli.weights import command
+from featx.cli.backbones import command
 from featx.errors import WeightsError, WeightsMismatch
 
 ZEROS = {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes().items()}
@@ -78,4 +78,4 @@ def test_errors_rise(run, file):
 
 @pytest.mark.parametrize("name", ["list", "get", "add", "verify"])
 def test_each_help_has_an_example(run, name):
-    assert f"Example: featx weights {name}" in run(name, "--help").output
+    assert f"Example: featx backbones {name}" in run(name, "--help").output

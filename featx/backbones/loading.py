@@ -123,7 +123,7 @@ def _fetch(backbone: Backbone, reasons: list[str]) -> BackboneWeights:
     tried = "".join(f"\n- {reason}" for reason in reasons)
     raise WeightsNotFound(
         f"no source gave the weights of the backbone {backbone.name}:{tried}\n"
-        f"Copy {backbone.url} here from a machine that can reach it, and type: featx weights add FILE"
+        f"Copy {backbone.url} here from a machine that can reach it, and type: featx backbones add FILE"
     )
 
 
@@ -180,7 +180,7 @@ def _names() -> list[str]:
 
 
 def _remedy(name: str) -> str:
-    return f"type: featx weights get {name}" if name in BACKBONES else f"type: featx weights add FILE --name {name}"
+    return f"type: featx backbones get {name}" if name in BACKBONES else f"type: featx backbones add FILE --name {name}"
 
 
 def _unknown(name: str) -> WeightsNotFound:
@@ -188,5 +188,5 @@ def _unknown(name: str) -> WeightsNotFound:
     guess = f", did you mean {near[0]}?" if near else ""
     return WeightsNotFound(
         f"name of a backbone must be one of {', '.join(_names())}, got {name}{guess}; "
-        f"to use weights of your own, type: featx weights add FILE --name {name}"
+        f"to use weights of your own, type: featx backbones add FILE --name {name}"
     )

@@ -53,7 +53,7 @@ class Backbone:
         if not got.startswith(self.digest or self.file_digest):
             raise WeightsMismatch(
                 f"{owner} is not {self.name}: the sha256 of its {rule}, got {got}; to use it all the same, "
-                "give it a name of its own: --backbone NAME, or --name NAME of featx weights add"
+                "give it a name of its own: --backbone NAME, or --name NAME of featx backbones add"
             )
 
 

@@ -119,7 +119,7 @@ def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources."),
         click.option("--backbone", default="oxford", show_default=True,
-                     help="Name of the weights; see: featx weights list."),
+                     help="Name of the weights; see: featx backbones list."),
         click.option("--interpolation", type=click.Choice(INTERPOLATIONS), default="bilinear", show_default=True),
         click.option("--resize", type=click.Choice(RESIZES), default="squash", show_default=True,
                      help="How to get there."),

@@ -1,7 +1,7 @@
 """How many bytes a file that anyone may have made can make featx read: limits that can be changed.
 
 A limit is looked up in the environment whenever it is asked, so that it holds in the threads and the processes of a run
-as well; ``featx --allow NAME=SIZE`` and `allowing` set it there. Those of pixels are in `featx.images`.
+as well; ``featx --limit NAME=SIZE`` and `allowing` set it there. Those of pixels are in `featx.images`.
 """
 
 import os
@@ -26,7 +26,7 @@ class Limit:
     @property
     def variable(self) -> str:
         """The environment variable that changes it."""
-        return f"FEATX_ALLOW_{self.name.replace('-', '_').upper()}"
+        return f"FEATX_LIMIT_{self.name.replace('-', '_').upper()}"
 
     @property
     def bytes(self) -> int:
@@ -37,7 +37,7 @@ class Limit:
     @property
     def remedy(self) -> str:
         """What a message ends with: how to allow more."""
-        return f"allow more by featx --allow {self.name}=SIZE before the command, or by {self.variable}"
+        return f"raise the limit by featx --limit {self.name}=SIZE before the command, or by {self.variable}"
 
 
 WEIGHTS = Limit("weights", 3 << 30)

@@ -1,13 +1,13 @@
-"""``featx weights``: get, add and check the network's weights."""
+"""``featx backbones``: list, download, add and verify backbone weights."""
 
 import click
 
 
-@click.group("weights")
+@click.group("backbones")
 def command() -> None:
-    """Get, add and check the network's weights.
+    """List, download, add and verify backbone weights.
 
-    Example: featx weights get
+    Example: featx backbones get
     """
 
 
@@ -16,7 +16,7 @@ def command() -> None:
 def list_command(as_json: bool) -> None:
     """List the backbones that are known or in the cache.
 
-    Example: featx weights list --json
+    Example: featx backbones list --json
     """
     import dataclasses
     import json
@@ -37,7 +37,7 @@ def list_command(as_json: bool) -> None:
 def get_command(name: str) -> None:
     """Put the backbone NAME (oxford by default) into the cache, unless it is there.
 
-    Example: featx weights get imagenet1k_v1
+    Example: featx backbones get imagenet1k_v1
     """
     from featx.backbones import load_backbone
 
@@ -54,7 +54,7 @@ def get_command(name: str) -> None:
 def add_command(file: str, name: str | None, preprocessing: str | None) -> None:
     """Put the weights in FILE (torch, safetensors, Keras or ONNX) into the cache.
 
-    Example: featx weights add checkpoint.pth --name mine
+    Example: featx backbones add checkpoint.pth --name mine
     """
     from featx.backbones import add_file
 
@@ -67,7 +67,7 @@ def add_command(file: str, name: str | None, preprocessing: str | None) -> None:
 def verify_command(name: str) -> None:
     """Check the backbone NAME (oxford by default) in the cache against its digest.
 
-    Example: featx weights verify oxford
+    Example: featx backbones verify oxford
     """
     from featx.backbones import verify
 
