@@ -67,7 +67,7 @@ def forecast(flowers: Path, work: Path) -> None:
     covered = []
     for number, column in enumerate(SPLITS):
         now, then = advise(store, column=f"split_half_{number}", more=32).size.forecasts
-        crossed = probe(store, column=column, timed=False).best.mean
+        crossed = probe(store, split_column=column, timed=False).best.mean
         test = evaluate(fit(store, column=column, head="softmax"), store)
         low, high = then.measured_on(test["n"])
         covered.append((then.low <= crossed <= then.high, low <= test["accuracy"] <= high))
@@ -119,7 +119,7 @@ def extract_flowers(table: Table, flowers: Path, work: Path, name: str, size: in
 def compare(store: Path, root: Path, expected: dict[str, str]) -> None:
     """Advice, and each way's test accuracy, for each split column, whose case should be the one given."""
     for column, case in expected.items():
-        probed = probe(store, column=column, timed=False)
+        probed = probe(store, split_column=column, timed=False)
         advice = advise(store, column=column, probed=probed)
         say(f"{store.stem} {column}: {advice.recommendation}; expected {case}: {advice.case == case}")
         right = {name: make(store, column, root, probed) for name, make in WAYS.items()}

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from reporting import run_claim, say
 
 from featx.cli import table
-from featx.drawing import save_picture
+from featx.drawing import save_image
 from featx.extraction import extract
 from featx.images import ORIENTATION
 from featx.inspection import MISTAKES, Audit, audit, draw_suspects, suspects
@@ -108,7 +108,7 @@ def untouched(flowers: Path, work: Path) -> None:
     cosines = np.array([pair.cosine for pair in found.near_duplicates])
     say(f"{len(cosines)} pairs, {(cosines > 0.999).sum()} of them above 0.999; on two sides: {found.straddling}")
     say(f"{len(found.mislabeled)} probably mislabeled, {len(found.outliers)} outliers")
-    save_picture(draw_suspects(found, flowers / "jpg", len(cosines)), work / "untouched.png", "WORK")
+    save_image(draw_suspects(found, flowers / "jpg", len(cosines)), work / "untouched.png", "WORK")
 
 
 def mistakes(flowers: Path, work: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from featx.extraction.to_store import extract
-from featx.inspection.augmentation_preview import draw_sheet
+from featx.inspection.augmentation_preview import preview
 from featx.inspection.depth_probe import draw_probe, probe
 from featx.inspection.explanation.drawing import draw_explanation
 from featx.inspection.explanation.explainer import explain
@@ -32,7 +32,7 @@ def views(path: Path) -> None:
         photo = Path(folder) / "flower.png"
         Image.fromarray(load_sample_image("flower.jpg")).save(photo)
         spec = ExtractSpec(size=160, n_views=12, augment="flip,rotate=30,scale=0.8:1.2,crop,translate=0.1,color")
-        draw_sheet(photo, spec).save(path)
+        preview(photo, spec).save(path)
 
 
 def depth(path: Path) -> None:

@@ -14,6 +14,9 @@ from .inspection import (
     explain as explain,
 )
 from .inspection import (
+    preview as preview,
+)
+from .inspection import (
     probe as probe,
 )
 from .inspection import (

@@ -223,7 +223,7 @@ def test_a_folder_that_is_not_there_is_told_before_the_work(model, shared_store,
     for name, read, option, file in (
         ("fit", ("none.h5",), "--output", "f.featx"),
         ("predict", ("none.featx", "none.jpg"), "--output", "p.csv"),
-        ("views", ("none.jpg",), "--output", "v.png"),
+        ("preview", ("none.jpg",), "--output", "v.png"),
         ("explain", ("none.featx", "none.jpg"), "--output", "e.png"),
         ("export", ("none.featx",), "--output", "e.onnx"),
         ("export-features", ("none.h5",), "--output", "e.npy"),

@@ -288,9 +288,9 @@ def test_of_several_stores_the_one_that_the_model_was_fitted_on_is_taken(photos,
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"column": "nosuch"}, SpecError, r"--split-column of report is for a store alone: .* leave it out"),
+        ({"split_column": "nosuch"}, SpecError, r"--split-column of report is for a store alone: .* leave it out"),
         (
-            {"column": "nosuch", "store": "other"},
+            {"split_column": "nosuch", "store": "other"},
             DataError,
             r"--split-column of report must be .* \(none: .* got nosuch",
         ),
@@ -312,7 +312,7 @@ def test_wrong_options_of_a_model_are_refused_at_once(hostile_model, shared_stor
 def test_wrong_options_of_a_store_are_refused_at_once(hostile_model, tmp_path):
     store = hostile_model.with_suffix(".h5")
     with pytest.raises(DataError, match=r"--split-column of report must be one that .* has \(split\), got nosuch"):
-        open_run(store, column="nosuch")
+        open_run(store, split_column="nosuch")
     with pytest.raises(SpecError, match=r"--store of report is for a model, but .*photos\.h5 is a store itself"):
         open_run(store, store=store)
     with pytest.raises(ModelError, match=r"RUN of report must be a store or a model, but .*no\.h5 is not there; .*fit"):
@@ -518,7 +518,7 @@ def test_the_commands_make_the_store_and_the_model_again(tmp_path, photos, oxfor
         class_weight="balanced", test_size=0.25, seed=4, folds=3, nested=True)  # fmt: skip
     run = open_run("m.featx", root="photos")
     facts = [fact for group in extraction.make(run).data.groups.values() for fact in group]
-    assert ("Views", "2 an image: flip, fill reflect, seed 3") in facts
+    assert ("Views", "2 per image: flip, fill reflect, seed 3") in facts
     assert ("Fitted on", "36 of 48 rows, 25% held out") in facts
     assert {"Not flattered by the choice", "Columns"} <= {name for name, _ in facts}
     lines = {one.what: one.line for one in commands.make(run).data}

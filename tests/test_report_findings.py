@@ -59,7 +59,7 @@ def test_a_store_is_looked_at_by_the_column_that_is_asked_for(hostile_model, tmp
         file["splits/split_1"][:] = np.array(["train", "test"] * 21, object)
         for values in file["features"].values():
             values[1] = values[0]
-    found = open_run(store, column=column)
+    found = open_run(store, split_column=column)
     assert found.probe.rows == rows
     (pair,) = [pair for pair in found.suspects.near_duplicates if pair.cosine > 0.999]
     assert pair.across == across

@@ -43,9 +43,11 @@ def command(
     """
     from featx.inspection import draw_explanation, explain
     from featx.models import load_model
+    from featx.runtime import Compute
 
     check_output(ctx, output, model, image, options["weights"])
-    found = explain(load_model(model), image, top=top, classes=classes or None, **options)
+    compute = Compute(device=options.pop("device"), max_pixels=options.pop("max_pixels"))
+    found = explain(load_model(model), image, compute, top=top, classes=classes or None, **options)
     draw_explanation(found, output)
     if as_json:
         rows = [

@@ -33,7 +33,7 @@ OF_RAY = ("ray_address", "cpus_per_worker", "gpus_per_worker")
 @click.option("--decode", type=click.Choice(DECODES), default="full", show_default=True,
               help="scaled: decode large JPEGs at half, a quarter or an eighth; faster, and other pixels.")  # fmt: skip
 @click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="K",
-              help="Rows an image: the plain picture and K - 1 augmented copies; see: featx views.")  # fmt: skip
+              help="Rows an image: the plain picture and K - 1 augmented copies; see: featx preview.")  # fmt: skip
 @view_options(None, DEFAULT)
 @click.option("--missing", type=click.Choice(("error", "drop", "keep")), default="error", show_default=True,
               help="What to do with the store's rows whose images have gone.")  # fmt: skip

@@ -31,7 +31,7 @@ SECTIONS = {
         "report": "Write everything known about a model or store as one page.",
     },
     "Improve": {
-        "views": "Draw augmented copies of an image.",
+        "preview": "Draw augmented copies of an image.",
         "finetune": "Train the head and the last layers of the backbone.",
         "curves": "Draw the learning curves of fine-tunings.",
     },

@@ -36,11 +36,14 @@ def command(ctx: click.Context, /, store: str, plot: str | None, as_json: bool, 
 
     from featx.drawing import plot_format
     from featx.inspection import draw_probe, probe
+    from featx.runtime import Compute
 
     if plot:  # before what takes long
         plot_format(plot)
         check_output(ctx, plot, store)
-    report = probe(store, **options)
+    compute = Compute(engine=options.pop("engine"), device=options.pop("device"))
+    split_column, random_state = options.pop("column"), options.pop("seed")
+    report = probe(store, compute=compute, split_column=split_column, random_state=random_state, **options)
     if plot:
         draw_probe(report, Path(plot))
     if as_json:

@@ -39,11 +39,13 @@ def command(
       featx report tuned.featx -o report.html --store tuned.h5 --finetune tuned.featx.finetune
     """
     from featx.inspection import report
+    from featx.runtime import Compute
 
     if Path(output).suffix.lower() not in SUFFIXES:
         raise click.UsageError(f"--output of report must end in {' or '.join(SUFFIXES)}, got {output!r}", ctx)
     check_output(ctx, output, run, store)
-    written = report(run, output, store=store, progress=not quiet, **options)
+    compute = Compute(engine=options.pop("engine"), device=options.pop("device"), progress=not quiet)
+    written = report(run, output, compute, store=store, split_column=options.pop("column"), **options)
     if as_json:
         echo_json(dataclasses.asdict(written))
     elif not quiet:

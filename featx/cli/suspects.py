@@ -39,17 +39,17 @@ def command(
     """
     import dataclasses
 
-    from featx.drawing import picture_format, save_picture
+    from featx.drawing import image_format, save_image
     from featx.inspection import draw_suspects, suspects
 
     if sheet:  # before what takes long
-        picture_format(sheet, SHEET)
+        image_format(sheet, SHEET)
         check_output(ctx, sheet, store)
     found = suspects(store, **options)
     if sheet and not (found.mislabeled or found.near_duplicates or found.outliers):
         click.echo(f"{sheet} not written: there is nothing to draw", err=True)
     elif sheet:
-        save_picture(draw_suspects(found, root, limit), sheet, SHEET)
+        save_image(draw_suspects(found, root, limit), sheet, SHEET)
     if as_json:
         echo_json({**dataclasses.asdict(found), "straddling": found.straddling})
         return

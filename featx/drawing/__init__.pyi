@@ -1,7 +1,7 @@
 from .contact_sheet import GAP as GAP
-from .contact_sheet import arrange as arrange
-from .contact_sheet import picture_format as picture_format
-from .contact_sheet import save_picture as save_picture
+from .contact_sheet import arrange_images as arrange_images
+from .contact_sheet import image_format as image_format
+from .contact_sheet import save_image as save_image
 from .figures import color_map as color_map
 from .figures import make_figure as make_figure
 from .figures import make_panels as make_panels

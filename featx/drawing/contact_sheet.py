@@ -1,4 +1,4 @@
-"""Pictures side by side, for a person to look at, and the file that they are written to."""
+"""Put images side by side on a contact sheet, and write it to a file."""
 
 import math
 from collections.abc import Sequence
@@ -12,43 +12,62 @@ from featx.errors import ImageError, SpecError
 from featx.files import atomic_write
 
 GAP = 4
-"""White pixels around each picture."""
+"""White pixels between two images of a sheet, and around it."""
 
 
-def arrange(pictures: Sequence[NDArray[np.uint8]], columns: int | None = None) -> Image.Image:
-    """Pictures of one shape, uint8 (height, width, 3), row by row on white; by default as many rows as columns."""
-    columns = columns or math.ceil(math.sqrt(len(pictures)))
-    down, across = (side + GAP for side in pictures[0].shape[:2])
-    size = columns * across + GAP, math.ceil(len(pictures) / columns) * down + GAP
+def arrange_images(images: Sequence[NDArray[np.uint8]], columns: int | None = None) -> Image.Image:
+    """Arrange images of one shape in rows on a white sheet.
+
+    Parameters
+    ----------
+    images : sequence of uint8 arrays (height, width, 3)
+    columns : int, optional
+        Images per row; by default about as many as there are rows.
+    """
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    height, width = (side + GAP for side in images[0].shape[:2])
+    size = columns * width + GAP, math.ceil(len(images) / columns) * height + GAP
     sheet = Image.new("RGB", size, (255, 255, 255))
-    for index, pixels in enumerate(pictures):
+    for index, pixels in enumerate(images):
         row, column = divmod(index, columns)
-        sheet.paste(Image.fromarray(pixels), (GAP + column * across, GAP + row * down))
+        sheet.paste(Image.fromarray(pixels), (GAP + column * width, GAP + row * height))
     return sheet
 
 
-def picture_format(path: str | Path, option: str) -> str:
-    """The format that a picture's name ends in, to be asked for before anything that takes long.
+def image_format(path: str | Path, option: str) -> str:
+    """Return Pillow's name of the format that a path's suffix stands for.
+
+    Call it before any work that takes long, to refuse a wrong suffix at once.
 
     Parameters
     ----------
     path : path
     option : str
-        What gave the path, for the message: ``--output of views``.
+        The option that gave the path, for the message: ``--output of preview``.
 
     Raises
     ------
     SpecError
-        If Pillow writes no such format.
+        If Pillow cannot write a format of that suffix.
     """
-    form = Image.registered_extensions().get(Path(path).suffix.lower(), "")
-    if form not in Image.SAVE:
-        raise SpecError(f"{option} must end in a picture's suffix, such as .png, got {Path(path).name!r}")
-    return form
+    name = Image.registered_extensions().get(Path(path).suffix.lower(), "")
+    if name not in Image.SAVE:
+        raise SpecError(f"{option} must end in the suffix of an image format, such as .png, got {Path(path).name!r}")
+    return name
 
 
-def save_picture(picture: Image.Image, path: str | Path, option: str) -> None:
-    """Write a picture, whole or not at all; ``ImageError`` if that fails, other errors as `picture_format`."""
-    form = picture_format(path, option)
+def save_image(image: Image.Image, path: str | Path, option: str) -> None:
+    """Write an image file, completely or not at all.
+
+    Parameters are those of `image_format`.
+
+    Raises
+    ------
+    SpecError
+        If Pillow cannot write a format of that suffix.
+    ImageError
+        If the file cannot be written.
+    """
+    name = image_format(path, option)
     with atomic_write(Path(path), ImageError) as temporary:
-        picture.save(temporary, form)
+        image.save(temporary, name)

@@ -1,11 +1,15 @@
 from .advice.advisor import advise as advise
 from .advice.plane import draw_plane as draw_plane
-from .augmentation_preview import draw_sheet as draw_sheet
+from .augmentation_preview import PREVIEW_SPEC as PREVIEW_SPEC
+from .augmentation_preview import AugmentationSheet as AugmentationSheet
+from .augmentation_preview import preview as preview
 from .depth_probe import draw_probe as draw_probe
 from .depth_probe import probe as probe
 from .explanation.drawing import draw_explanation as draw_explanation
+from .explanation.explainer import Explainer as Explainer
 from .explanation.explainer import explain as explain
 from .explanation.maps import ClassMap as ClassMap
+from .explanation.maps import Explanation as Explanation
 from .html_report.writer import report as report
 from .preprocessing_audit.auditor import audit as audit
 from .summary import describe as describe

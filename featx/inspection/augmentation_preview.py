@@ -1,49 +1,86 @@
-"""Views: a contact sheet of what an augmentation makes of one image, so that a person can see it."""
+"""Preview an augmentation: one image and its augmented copies, side by side."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
-from featx.drawing import arrange, save_picture
+from featx.drawing import arrange_images, save_image
 from featx.errors import ImageError
 from featx.images import MAX_PIXELS, View, draw_view, load_file
-from featx.spec import ExtractSpec, parse_augment
+from featx.spec import DEFAULT, ExtractSpec, parse_augment
+
+PREVIEW_SPEC = ExtractSpec(n_views=12, augment=DEFAULT)
+"""What `preview` and ``featx preview`` show by default."""
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """The views of an image side by side, row by row in their order, and what each of them does."""
+class AugmentationSheet:
+    """A contact sheet: the image and its augmented copies, row by row.
 
-    picture: Image.Image
+    Attributes
+    ----------
+    image : PIL.Image.Image
+        The image itself is at the top left; the augmented copies follow in the order of ``views``.
+    views : tuple of View
+        The flips, rotations and other changes behind each of them.
+    """
+
+    image: Image.Image
     views: tuple[View, ...]
 
     def save(self, path: str | Path) -> None:
-        """Write the picture; see `featx.drawing.contact_sheet.save_picture`."""
-        save_picture(self.picture, path, "--output of views")
+        """Write the sheet as an image file; the suffix of the path chooses the format.
+
+        Raises
+        ------
+        SpecError
+            If Pillow cannot write a format of that suffix.
+        ImageError
+            If the file cannot be written.
+        """
+        save_image(self.image, path, "--output of preview")
+
+    def __repr__(self) -> str:
+        width, height = self.image.size
+        return f"AugmentationSheet({len(self.views)} views, {width} × {height} pixels)"
+
+    def _repr_png_(self) -> bytes:
+        """Show the sheet in a notebook."""
+        buffer = BytesIO()
+        self.image.save(buffer, "PNG")
+        return buffer.getvalue()
 
 
-def draw_sheet(path: str | Path, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> Sheet:
-    """Draw the views that `featx.extract.extract` would make of an image file, view 0 first, which is the plain one.
+def preview(image: str | Path, spec: ExtractSpec | None = None, *, max_pixels: int | None = None) -> AugmentationSheet:
+    """Show the augmented copies of one image that `featx.extract` would use with the same spec.
 
     Parameters
     ----------
-    path : path
-        The image's file.
-    spec : ExtractSpec
-        How pictures are prepared, and which views are made.
-    max_pixels : int
-        The most pixels that the image may have.
+    image : path
+        An image file.
+    spec : ExtractSpec, optional
+        Its ``n_views``, ``augment``, ``fill`` and ``view_seed`` say which copies are drawn, ``size`` and ``resize``
+        how large they are. The default is `PREVIEW_SPEC`.
+    max_pixels : int, optional
+        Refuse an image with more pixels; by default Pillow's own limit.
+
+    Returns
+    -------
+    AugmentationSheet
 
     Raises
     ------
     ImageError
         If the image cannot be read.
+    SpecError
+        If the spec names an unknown kind of augmentation.
     """
-    path = Path(path)
-    loaded = load_file(path, spec, max_pixels)
+    path, spec = Path(image), spec or PREVIEW_SPEC
+    loaded = load_file(path, spec, max_pixels or MAX_PIXELS)
     if loaded.pixels is None:
         raise ImageError(f"{path}: {loaded.reason}")
     augment = parse_augment(spec.augment)
     views = tuple(draw_view(augment, spec.view_seed, loaded.digest, index) for index in range(spec.n_views))
-    return Sheet(arrange(loaded.views), views)
+    return AugmentationSheet(arrange_images(loaded.views), views)

@@ -11,7 +11,7 @@ from featx.engines import time_depths
 from featx.errors import DataError, SpecMismatch, WeightsError
 from featx.heads import BlockNormalizer, log_maximum_evidence, search, spread, workers_for
 from featx.models import Training, block_runs, read_training
-from featx.runtime import pluralize
+from featx.runtime import Compute, pluralize
 
 TOLERANCE = 1e-5
 """Gap of the fits as a share of the objective, ten times that of `featx.fit.fit`, which takes a quarter longer: it
@@ -80,15 +80,14 @@ def probe(
     store: str | Path,
     *,
     head: str = "softmax",
-    column: str | None = None,
+    split_column: str | None = None,
     test_size: float | None = None,
     folds: int = 5,
     repeats: int = 1,
     scoring: str = "accuracy",
-    seed: int = 0,
+    random_state: int = 0,
     timed: bool = True,
-    device: str = "auto",
-    engine: str = "auto",
+    compute: Compute | None = None,
 ) -> ProbeReport:
     """Evaluate a linear head on every run of neighboring blocks by cross-validation, on a store's training rows.
 
@@ -100,12 +99,12 @@ def probe(
     ----------
     store : path
         With labels, one an image.
-    head, column, test_size, folds, repeats, scoring, seed
-        As in `featx.fit.fit`.
+    head, split_column, test_size, folds, repeats, scoring, random_state
+        As in `featx.fit`.
     timed : bool
-        Also time the backbone up to each depth on this machine.
-    device, engine : str
-        Where, as in `featx.extract.extract`.
+        Also measure the seconds per image of the backbone up to each depth, on this machine.
+    compute : Compute, optional
+        Engine and device for the timing.
 
     Raises
     ------
@@ -114,21 +113,22 @@ def probe(
     EngineError, WeightsError
         If the device, the engine or the weights to time are not there.
     """
-    rows = read_training(store, column=column, test_size=test_size, seed=seed)
+    compute = compute or Compute()
+    rows = read_training(store, column=split_column, test_size=test_size, seed=random_state)
     if rows.y.ndim == 2:
         raise DataError(f"probe takes one label an image, but images of {store} have several")
     try:
-        seconds = time_depths(rows.spec, device, engine) if timed else {}
+        seconds = time_depths(rows.spec, compute.device, compute.engine) if timed else {}
     except (WeightsError, SpecMismatch) as error:
         raise type(error)(f"{error}; or leave the times out with --no-time") from error
     runs = block_runs(rows.spec.blocks)
     sets = {name: tuple(feature_name(b, p) for b in run for p in rows.spec.pools) for name, run in runs.items()}
     found = search(
         rows.X, rows.y, features=rows.spec.slices, feature_sets=sets, groups=rows.groups, plain=rows.plain,
-        heads=(head,), folds=folds, repeats=repeats, scoring=scoring, seed=seed, tol=TOLERANCE,
+        heads=(head,), folds=folds, repeats=repeats, scoring=scoring, seed=random_state, tol=TOLERANCE,
     )  # fmt: skip
     cells = min(len(rows.y), LOGME_ROWS) * rows.X.shape[1]
-    logmes = spread(lambda run: _logme(rows, run, seed), list(runs.values()), workers_for(len(runs), cells),
+    logmes = spread(lambda run: _logme(rows, run, random_state), list(runs.values()), workers_for(len(runs), cells),
                     lambda run: rows.spec.select(blocks=run).width)  # fmt: skip
     flops = backbone_flops(rows.spec.size)
     depths = []

@@ -81,7 +81,9 @@ def advise(
     rows = read_training(store, column=column, test_size=test_size, seed=seed)
     if rows.y.ndim == 2:
         raise DataError(f"advise takes one label an image, but images of {store} have several")
-    probed = probed or probe(store, column=column, test_size=test_size, folds=folds, seed=seed, timed=False)
+    probed = probed or probe(
+        store, split_column=column, test_size=test_size, folds=folds, random_state=seed, timed=False
+    )
     best = probed.best
     size = measure_size(rows, best.blocks, probed.head, [factor * best.C for factor in NEIGHBORS], more, seed)
     likeness = measure_likeness(probed, distances(rows.spec, rows.X[rows.plain]), rows.spec.size)

@@ -22,6 +22,7 @@ from featx.inspection.explanation.drawing import draw_explanation, overlay
 from featx.inspection.explanation.maps import ClassMap, Explanation, sum_maps
 from featx.inspection.explanation.tail import Tail, grad_cam_maps, gradient_maps
 from featx.models import Model, to_torch
+from featx.runtime import Compute
 
 __all__ = ["METHODS", "ClassMap", "Explainer", "Explanation", "draw_explanation", "explain", "overlay"]
 
@@ -37,16 +38,14 @@ class Explainer:
     ----------
     model : Model
         As `featx.load_model` gives it.
+    compute : Compute, optional
+        The device of the backbone, and ``max_pixels``. The engine is always torch, whose gradients are needed.
     method : str
         ``cam``, gradient × activation, which is exact where logits are linear in the blocks' outputs (a linear head on
         ``avg`` or ``flat`` pools, raw or standardized) and of first order elsewhere; ``grad-cam``; or ``auto``:
         Grad-CAM for a fine-tuned backbone, a hidden layer and other pools, unless ``cam`` is exact.
     weights : BackboneWeights or path, optional
         As in `featx.models.torch_bridge.to_torch`.
-    device : str
-        Where the backbone runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-    max_pixels : int, optional
-        The most pixels that an image may have; by default Pillow's own limit.
 
     Raises
     ------
@@ -61,12 +60,12 @@ class Explainer:
     def __init__(
         self,
         model: Model,
+        compute: Compute | None = None,
         *,
         method: str = "auto",
         weights: BackboneWeights | str | Path | None = None,
-        device: str = "auto",
-        max_pixels: int | None = None,
     ) -> None:
+        compute = compute or Compute()
         if method not in METHODS:
             raise SpecError(f"--method of explain must be one of {', '.join(METHODS)}, got {method!r}")
         self.spec, self.classes = model.spec.plain, model.classes
@@ -76,8 +75,8 @@ class Explainer:
         )
         self.method = ("grad-cam" if special and not linear else "cam") if method == "auto" else method
         self.exact = linear and self.method == "cam"
-        self._precision, self._max_pixels = model.spec.precision, max_pixels or MAX_PIXELS
-        self._device = find_device(device)
+        self._precision, self._max_pixels = model.spec.precision, compute.max_pixels or MAX_PIXELS
+        self._device = find_device(compute.device)
         module = to_torch(model, weights).eval()
         self._tail = Tail(module).double()
         with torch.no_grad():
@@ -157,21 +156,18 @@ class Explainer:
 def explain(
     model: Model,
     image: str | Path | NDArray[np.uint8],
+    compute: Compute | None = None,
     *,
     top: int = 3,
     classes: Sequence[str] | None = None,
     method: str = "auto",
     weights: BackboneWeights | str | Path | None = None,
-    device: str = "auto",
-    max_pixels: int | None = None,
 ) -> Explanation:
     """Where a model sees its best classes in one image, or those that are asked for; for many images `Explainer`.
 
     Parameters and errors are those of `Explainer` and of calling it.
     """
-    return Explainer(model, method=method, weights=weights, device=device, max_pixels=max_pixels)(
-        image, top=top, classes=classes
-    )
+    return Explainer(model, compute, method=method, weights=weights)(image, top=top, classes=classes)
 
 
 def _is_linear(model: Model) -> bool:

@@ -1,7 +1,7 @@
 """What a report is about: a store, perhaps a model, and what both give, each computed once and when it is asked for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from featx.inspection.summary import describe
 from featx.inspection.suspect_images.finder import suspects
 from featx.inspection.suspect_images.findings import Suspects
 from featx.models import Model, load_model
+from featx.runtime import Compute
 from featx.store import Store, is_store
 
 MAX_LOGS = 6
@@ -41,9 +42,8 @@ class Run:
     model: Model | None
     root: Path | None
     logs: tuple[Path, ...]
-    column: str | None
-    engine: str = "auto"
-    device: str = "auto"
+    split_column: str | None
+    compute: Compute = field(default_factory=Compute)
 
     @cached_property
     def fitted_here(self) -> bool:
@@ -53,7 +53,7 @@ class Run:
     @property
     def selection(self) -> dict[str, Any]:
         """How training rows are told from others, as `featx.fit.fit` takes it."""
-        return self.model.info["selection"] if self.model and self.fitted_here else {"column": self.column}
+        return self.model.info["selection"] if self.model and self.fitted_here else {"column": self.split_column}
 
     @cached_property
     def images(self) -> Images:
@@ -91,10 +91,10 @@ class Run:
     def probe(self) -> ProbeReport:
         """Every depth of the backbone, timed if its weights are here; ``DataError`` if labels do not allow it."""
         try:
-            return probe(self.store, engine=self.engine, device=self.device, **self.selection)
+            return probe(self.store, compute=self.compute, **_probe_options(self.selection))
         except (WeightsError, SpecMismatch):
             # There are none, or others of that name: every tuned backbone is called the same.
-            return probe(self.store, timed=False, **self.selection)
+            return probe(self.store, timed=False, **_probe_options(self.selection))
 
     @cached_property
     def advice(self) -> Advice:
@@ -113,9 +113,8 @@ def open_run(
     store: str | Path | None = None,
     root: str | Path | None = None,
     finetune: Sequence[str | Path] = (),
-    column: str | None = None,
-    engine: str = "auto",
-    device: str = "auto",
+    split_column: str | None = None,
+    compute: Compute | None = None,
 ) -> Run:
     """Find what belongs to a model or a store; see `featx.inspection.html_report.writer.report` for the parameters and errors."""
     path = Path(path)
@@ -134,15 +133,20 @@ def open_run(
         raise SpecError(f"--store of report is for a model, but {path} is a store itself; leave it out")
     chosen = path if model is None else Path(store) if store else find_store(model, path)
     logs = tuple(map(Path, finetune)) or _logs_beside(path)
-    run = Run(chosen, model, None if root is None else Path(root), logs, column, engine, device)
+    run = Run(chosen, model, None if root is None else Path(root), logs, split_column, compute or Compute())
     _check_column(run)
     _check_root(run)
     _check_logs(run)
     return run
 
 
+def _probe_options(selection: dict[str, Any]) -> dict[str, Any]:
+    names = {"column": "split_column", "seed": "random_state"}
+    return {names.get(name, name): value for name, value in selection.items()}
+
+
 def _check_column(run: Run) -> None:
-    if run.column and run.fitted_here:
+    if run.split_column and run.fitted_here:
         raise SpecError(
             f"--split-column of report is for a store alone: {run.store} is looked at by the rows that the model was "
             "fitted on; leave it out"

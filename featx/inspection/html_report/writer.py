@@ -26,7 +26,7 @@ from featx.inspection.html_report.sections import (
     reliability,
     suspects,
 )
-from featx.runtime import progress_bar
+from featx.runtime import Compute, progress_bar
 
 __all__ = ["ReportFile", "report"]
 SECTIONS = (extraction, accuracy, depth, advice, confusion, classes, reliability, mistakes, suspects, feature_map,
@@ -53,14 +53,12 @@ class ReportFile:
 def report(
     path: str | Path,
     output: str | Path,
+    compute: Compute | None = None,
     *,
     store: str | Path | None = None,
     root: str | Path | None = None,
     finetune: Sequence[str | Path] = (),
-    column: str | None = None,
-    engine: str = "auto",
-    device: str = "auto",
-    progress: bool = False,
+    split_column: str | None = None,
 ) -> ReportFile:
     """Write a report of a model, or of a store alone, as one HTML file that needs no network.
 
@@ -70,6 +68,8 @@ def report(
         A model, or a store, of which the report has no decisions.
     output : path
         The file to write, ``report.html``; one that is there is replaced.
+    compute : Compute, optional
+        Engine and device that are timed, and whether a progress bar is shown.
     store : path, optional
         The model's store; by default the ``.h5`` file beside the model, or in the working folder, that has the images
         and the features that it was fitted on.
@@ -77,12 +77,8 @@ def report(
         The folder that the store's paths are relative to; without it the report shows no images.
     finetune : sequence of paths
         Folders of fine-tuning logs; by default the one beside the model, if there is one.
-    column : str, optional
-        Of a store alone: the split column whose training rows are looked at.
-    engine, device : str
-        What times the backbone, and where, as in `featx.extract.extract`.
-    progress : bool
-        Show a progress bar when at a terminal.
+    split_column : str, optional
+        The split column whose training rows are examined, if ``path`` is a store.
 
     Raises
     ------
@@ -101,10 +97,11 @@ def report(
     """
     output, templates = Path(output), load_templates()
     check_folder(output, StoreError)
-    run = open_run(path, store=store, root=root, finetune=finetune, column=column, engine=engine, device=device)
+    compute = compute or Compute()
+    run = open_run(path, store=store, root=root, finetune=finetune, split_column=split_column, compute=compute)
     modules = [module for module in SECTIONS if run.model or module not in OF_MODEL]
     sections = []
-    with progress_bar(len(modules), "section", f"report {path}", shown=progress) as bar:
+    with progress_bar(len(modules), "section", f"report {path}", shown=compute.progress) as bar:
         for module in modules:
             sections += _make(module, run)
             bar.update()

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from featx.drawing import GAP, arrange
+from featx.drawing import GAP, arrange_images
 from featx.errors import ImageError
 from featx.images import SIDE, thumbnail
 from featx.inspection.suspect_images.findings import Suspects
@@ -66,7 +66,7 @@ def _grid(tiles: Sequence[Tile], root: Path, unread: list[str]) -> Iterator[Imag
     """The tiles of one kind; what cannot be read is added to ``unread``."""
     if tiles:
         wide = len(tiles[0][0])
-        yield arrange([_tile(paths, text, root, unread) for paths, text in tiles], 2 * COLUMNS // wide)
+        yield arrange_images([_tile(paths, text, root, unread) for paths, text in tiles], 2 * COLUMNS // wide)
 
 
 def _tile(paths: Sequence[str], text: str, root: Path, unread: list[str]) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from featx.inspection.html_report.pictures import data_uri
 from featx.inspection.html_report.run import Run
 from featx.inspection.html_report.section import Section, percent, sentence
 from featx.models import Model
-from featx.runtime import pluralize
+from featx.runtime import Compute, pluralize
 
 TITLE = "Surest mistakes"
 MOST = 12
@@ -53,7 +53,7 @@ def make(run: Run) -> Section:
     rows = [_mistake(run, found, row) for row in ranked]
     note = ""
     if run.root and rows:
-        rows, note = _explained(rows, run.root, found.model, run.device)
+        rows, note = _explained(rows, run.root, found.model, run.compute)
     probable = found.scored.probability is not None
     data = Mistakes(tuple(rows), probable, note)
     return Section("mistakes", TITLE, _lead(data, len(wrong)), data, frozenset(row.image for row in rows))
@@ -65,10 +65,10 @@ def _mistake(run: Run, found: Decisions, row: int) -> Mistake:
     return Mistake(image, run.images.paths[image], true, guess, float(found.confidence[row]))
 
 
-def _explained(rows: list[Mistake], root: Path, model: Model, device: str) -> tuple[list[Mistake], str]:
+def _explained(rows: list[Mistake], root: Path, model: Model, compute: Compute) -> tuple[list[Mistake], str]:
     """The mistakes with maps, and what these are, or why there are none."""
     try:
-        explainer = Explainer(model, device=device)
+        explainer = Explainer(model, compute)
     except (WeightsError, SpecMismatch) as error:
         return rows, f"no maps: {error}"
     maps = f"red speaks for the class, blue against it. {sentence(NOTES[explainer.method, explainer.exact])}"

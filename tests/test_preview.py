@@ -11,7 +11,7 @@ from featx.drawing.contact_sheet import GAP
 from featx.errors import ImageError, SpecError
 from featx.images.preprocessing import prepare
 from featx.images.reference_images import draw_golden
-from featx.inspection.augmentation_preview import draw_sheet
+from featx.inspection.augmentation_preview import preview
 from featx.spec.augmentation import DEFAULT
 from featx.spec.extract_spec import ExtractSpec
 
@@ -37,14 +37,14 @@ def test_the_sheet_is_the_one_that_was_looked_at(picture):
     """A difference that no eye sees is allowed: another processor may round otherwise."""
     with Image.open(GOLDEN) as opened:
         golden = np.asarray(opened).astype(int)
-    drawn = np.asarray(draw_sheet(picture, SPEC).picture).astype(int)
+    drawn = np.asarray(preview(picture, SPEC).image).astype(int)
     assert drawn.shape == golden.shape
     assert np.abs(drawn - golden).mean() < 0.5
 
 
 def test_a_sheet_has_the_views_in_order_on_white(picture):
-    sheet = draw_sheet(picture, ExtractSpec(size=40, n_views=5, augment="flip"))
-    pixels = np.asarray(sheet.picture)
+    sheet = preview(picture, ExtractSpec(size=40, n_views=5, augment="flip"))
+    pixels = np.asarray(sheet.image)
     assert pixels.shape == (2 * 44 + GAP, 3 * 44 + GAP, 3)
     plain = prepare(draw_golden()[0], ExtractSpec(size=40))
     for row, column, expected in ((0, 0, plain), (0, 1, plain[:, ::-1]), (0, 2, plain), (1, 0, plain[:, ::-1])):
@@ -56,34 +56,37 @@ def test_a_sheet_has_the_views_in_order_on_white(picture):
 
 def test_the_command_draws_what_the_function_does(picture, tmp_path):
     options = ("--augment", "rotate=30", "--fill", "edge", "--seed", "7", "--n-views", "4", "--size", "48")
-    result = run("views", picture, "-o", tmp_path / "sheet.png", *options)
+    result = run("preview", picture, "-o", tmp_path / "sheet.png", *options)
     spec = ExtractSpec(size=48, n_views=4, augment="rotate=30", fill="edge", view_seed=7)
-    sheet = draw_sheet(picture, spec)
+    sheet = preview(picture, spec)
     with Image.open(tmp_path / "sheet.png") as drawn:
-        np.testing.assert_array_equal(np.asarray(drawn), np.asarray(sheet.picture))
+        np.testing.assert_array_equal(np.asarray(drawn), np.asarray(sheet.image))
     assert result.stdout.splitlines()[0] == "0: plain"
     assert "1: turned" in result.stdout
-    printed = json.loads(run("views", picture, "-o", tmp_path / "sheet.png", *options, "--json").stdout)
+    printed = json.loads(run("preview", picture, "-o", tmp_path / "sheet.png", *options, "--json").stdout)
     assert [view["placement"]["degrees"] for view in printed["views"]] == [v.placement.degrees for v in sheet.views]
-    assert run("views", picture, "-o", tmp_path / "sheet.jpg", "-q").stdout == ""
+    assert run("preview", picture, "-o", tmp_path / "sheet.jpg", "-q").stdout == ""
     assert (tmp_path / "sheet.jpg").read_bytes().startswith(b"\xff\xd8")
 
 
 def test_what_cannot_be_drawn_or_written_is_said(picture, tmp_path):
     (tmp_path / "bad.jpg").write_text("no picture")
     with pytest.raises(ImageError, match=r"bad\.jpg: no image format"):
-        draw_sheet(tmp_path / "bad.jpg", SPEC)
+        preview(tmp_path / "bad.jpg", SPEC)
     with pytest.raises(ImageError, match="more than the 50000 allowed"):
-        draw_sheet(picture, SPEC, max_pixels=50_000)
-    sheet = draw_sheet(picture, SPEC)
+        preview(picture, SPEC, max_pixels=50_000)
+    sheet = preview(picture, SPEC)
     for name in ("sheet", "sheet.featx", "sheet.ani"):
-        with pytest.raises(SpecError, match=f"--output of views must end in a picture's suffix.*, got '{name}'"):
+        with pytest.raises(
+            SpecError,
+            match=f"--output of preview must end in the suffix of an image format, such as .png, got '{name}'",
+        ):
             sheet.save(tmp_path / name)
     with pytest.raises(ImageError, match=r"sheet\.png cannot be written: No such file"):
         sheet.save(tmp_path / "nowhere" / "sheet.png")
     assert (
         "augment of the spec must name parts"
-        in run("views", picture, "-o", tmp_path / "sheet.png", "--augment", "flop", code=1).output
+        in run("preview", picture, "-o", tmp_path / "sheet.png", "--augment", "flop", code=1).output
     )
 
 
@@ -108,7 +111,7 @@ def test_extract_and_predict_take_the_options(shared_photos, tmp_path, oxford):
     result = run("extract", shared_photos, "-o", store, *options)
     assert "72 rows of 36 images, 72 extracted" in result.stdout
     facts = json.loads(run("info", store, "--json").stdout)
-    assert facts["spec"]["views"] == 2
+    assert facts["spec"]["n_views"] == 2
     assert facts["spec"]["augment"].startswith("flip,rotate=30,scale=0.8:1.2,crop=")
     run("fit", store, "-o", model, "--head", "softmax", "--C", "1", "--folds", "3", "-q")
     plain = run("predict", model, shared_photos / "red", "-q").stdout
