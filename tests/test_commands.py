@@ -468,7 +468,7 @@ def test_help_and_import_load_nothing_heavy(code):
     [
         "heads import BlockNormalizer", "models import evaluate, fit, load_model, predict", "store import Store",
         "curation import export_features, load_features, merge, search, select, verify",
-        "extraction import extract", "inspection import draw_sheet, probe", "exporting import export",
+        "extraction import extract", "inspection import preview, probe", "exporting import export",
     ],
 )  # fmt: skip
 def test_torch_is_imported_by_what_runs_it_alone(module):
