@@ -194,7 +194,8 @@ def activation(path: Path) -> None:
         both = Image.fromarray(np.hstack([photo[:, 140:440] for photo in photos]))
         both.save(folder / "both.png")
         run("extract", folder / "crops", "-o", folder / "crops.h5", "--size", 128, "--blocks", "4,5", "-q")
-        run("fit", folder / "crops.h5", "-o", folder / "crops.featx", "--head", "softmax", "--C", 0.001, "--blocks", "4,5",
+        run("fit", folder / "crops.h5", "-o", folder / "crops.featx", "--head", "softmax", "--C", 0.001,
+            "--blocks", "4,5",
             "--normalize", "standard", "-q")  # fmt: skip
         run("explain", folder / "crops.featx", folder / "both.png", "-o", path, "--top", 2)
 

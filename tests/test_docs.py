@@ -1,19 +1,25 @@
-"""What the documentation tells a person to type works: the tutorial runs, and every command line has known options."""
+"""The documentation works as typed: the README runs, and every command line has known options.
+
+The other pages are run by the build of the site, see `docs/live_pages.py`.
+"""
 
 import configparser
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
-from conftest import draw, fill
+from conftest import draw
 
-import featx
 from featx.cli.group import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+import live_pages  # noqa: E402
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINE = re.compile(r"^\$ featx (.*)$", re.MULTILINE)
 
@@ -51,94 +57,95 @@ def test_there_are_command_lines_to_check():
     assert len({arguments[0] for _, arguments in LINES}) >= 10
 
 
-SMALLER = {
-    "extract": ["--size", "32"],
-    "views": ["--size", "32"],
-    "fit": ["--folds", "3"],
-    "audit": ["--size", "32", "--folds", "3"],
-    "finetune": ["--epochs", "1"],
-}
-"""What is added to a command of README's, of which the last counts: the same, in less time."""
-
-
-def run_line(name, *arguments):
-    if outputs := [arguments[place + 1] for place, word in enumerate(arguments) if word == "-o"]:
-        assert not Path(outputs[0]).exists(), f"{outputs[0]} is written twice"
-    result = CliRunner().invoke(main, [name, *arguments, *SMALLER.get(name, ())])
-    assert result.exit_code == 0, (name, arguments, result.output, result.exception)
+SMALLER = {"extract": ["--size", "32"], "fit": ["--folds", "3"]}
+"""Options added to a command of the README; of an option that is given twice, click takes the last."""
 
 
 @pytest.fixture
 def garden(tmp_path, monkeypatch):
-    """A folder with all that README's lines read: the current one."""
+    """A current folder with everything that the README's lines read."""
     monkeypatch.chdir(tmp_path)
-    rows = ["path,label,split"]
     for code, name in enumerate(("daisy", "iris", "rose")):
         (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(1, 12):
+        for number in range(1, 9):
             draw(code, 100 * code + number).save(f"photos/{name}/{number}.jpg")
-            rows.append(f"{name}/{number}.jpg,{name},{'test' if number < 3 else 'train'}")
-    Path("manifest.csv").write_text("\n".join(rows))
     Path("new").mkdir()
     draw(0, 7).save("new/a.jpg")
-    draw(1, 8).save("one.jpg")
     return tmp_path
 
 
-def test_readme_runs_from_top_to_bottom(garden, oxford):
+def test_readme_runs_from_top_to_bottom(garden, oxford, capsys):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    written = set()
+    commands = []
     for name, *arguments in lines_of(text):
-        if name == "backbones":
-            continue
-        run_line(name, *arguments)
-        written |= {name}
-    assert {"extract", "fit", "predict", "report", "finetune", "curves", "merge", "export"} <= written
-    paths = [str(path) for path in sorted(Path("photos").rglob("[1-3].jpg"))]
-    given = {"train_paths": paths, "train_labels": [Path(path).parent.name for path in paths], "test_paths": paths[:2]}
+        result = CliRunner().invoke(main, [name, *arguments, *SMALLER.get(name, ())])
+        assert result.exit_code == 0, (name, arguments, result.output, result.exception)
+        commands.append(name)
+    assert commands == ["extract", "fit", "predict"]
     for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        exec(compile(code, "README.md", "exec"), given)
-    assert list(given["pipeline"].predict(paths[:1])) == ["daisy"]
-    assert featx.load_model("trained.featx").classes == ("daisy", "iris", "rose")
+        exec(compile(code, "README.md", "exec"), {})
+    assert "a.jpg" in capsys.readouterr().out
 
 
-def test_the_page_of_fine_tuning_runs(garden, oxford):
-    """After what it includes of README, of which only the tuned model that it scores is made here."""
-    for code, name in enumerate(("daisy", "iris", "rose")):
-        Path("test", name).mkdir(parents=True)
-        draw(code, 900 + code).save(f"test/{name}/1.jpg")
-    for line in (
-        "extract photos -o views.h5 --n-views 2 --augment flip",
-        "fit views.h5 -o start.featx --head softmax --blocks 5 --C 1",
-        # From a random head, so that another backbone is better than the one it began with.
-        "finetune start.featx views.h5 -o tuned.featx --root photos --init random",
-    ):
-        run_line(*line.split())
-    for name, *arguments in lines_of((ROOT / "docs" / "how-to" / "finetune.md").read_text(encoding="utf-8")):
-        run_line(name, *arguments)
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
 
 
 def test_readme_says_what_each_extra_is_for():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
-    for extra in set(setup["options.extras_require"]) - {"all", "docs", "dev"}:
-        assert any(f"`{extra}`" in row.split("|")[1] for row in rows), extra
+    install = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Install")[2].partition("\n## ")[0]
+    for extra in set(setup["options.extras_require"]) - {"docs", "dev"}:
+        assert f"`{extra}`" in install or f"featx[{extra}]" in install, extra
 
 
-def test_the_tutorial_runs(tmp_path, monkeypatch, oxford, capsys):
-    monkeypatch.chdir(tmp_path)
-    fill(tmp_path / "photos", each=8)
-    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    said = {}
-    for arguments in lines_of(text):
-        result = CliRunner().invoke(main, arguments)
-        assert result.exit_code == 0, (arguments, result.output, result.exception)
-        said[arguments[0]] = result.output
-    assert list(said) == ["extract", "info", "probe", "fit", "evaluate", "explain", "predict", "export"]
-    assert "accuracy" in said["evaluate"]
-    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    exec(compile(code, "tutorial.md", "exec"), {})
-    name, probability = capsys.readouterr().out.strip().strip("()").split(", ")
-    assert name == "'red'"
-    assert float(probability) > 0.5
+PAGE = """<!-- run -->
+# A page
+
+```console
+$ featx info photos/0/0000.png
+```
+
+```python
+print("three", 1 + 2)
+```
+
+```text
+not run
+```
+"""
+
+
+def test_a_live_page_shows_what_its_blocks_print(tmp_path):
+    text = PAGE.replace("info photos/0/0000.png", "backbones list")
+    outputs = live_pages.run_page(text, tmp_path)
+    assert len(outputs) == 2
+    assert "oxford" in outputs[0]
+    assert outputs[1] == "three 3\n"
+    shown = live_pages.with_output(text, outputs)
+    assert shown.index("$ featx backbones list") < shown.index(outputs[0].strip()) < shown.index("print(")
+    assert shown.index("print(") < shown.index("three 3") < shown.index("not run")
+
+
+def test_a_live_page_with_a_failing_command_stops_the_build(tmp_path):
+    with pytest.raises(RuntimeError, match=r"featx info photos/0/0000\.png"):
+        live_pages.run_page(PAGE, tmp_path)
+
+
+def test_pictures_that_a_page_writes_are_copied(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"1")
+    (tmp_path / "one.png").write_bytes(b"2")
+    live_pages.copy_pictures(tmp_path, tmp_path / "made")
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_picture_of_a_page_is_drawn_or_kept(page):
+    for target in re.findall(r"!\[[^]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        folder, name = target.rsplit("/", 1) if "/" in target else ("", target)
+        if folder.endswith("made"):
+            assert f'"{name}"' in (ROOT / "docs" / "pictures.py").read_text(), target
+        elif "made/" in folder:
+            assert name in page.read_text(encoding="utf-8").replace(target, ""), target
+        else:
+            assert (page.parent / target).is_file(), target
