@@ -22,6 +22,7 @@ from featx.extraction import extract
 from featx.finetuning import Recipe, finetune
 from featx.inspection import CASES, Advice, Depth, ProbeReport, advise, probe
 from featx.models import evaluate, fit, load_model, predict
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -30,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 Table = dict[str, list[str]]
 SMALLER = 96
 """Pixels at which all layers can be fine-tuned on two cores in minutes."""
-RECIPE = Recipe(epochs=6, learning_rate=2e-4, backbone_lr_scale=0.1, average=0.98)
+RECIPE = Recipe(epochs=6, lr=2e-4, backbone_lr_scale=0.1, ema_decay=0.98)
 
 
 def read_table(flowers: Path) -> Table:
@@ -66,7 +67,7 @@ def forecast(flowers: Path, work: Path) -> None:
     store = extract_flowers(table, flowers, work, "halves", 224)
     covered = []
     for number, column in enumerate(SPLITS):
-        now, then = advise(store, column=f"split_half_{number}", more=32).size.forecasts
+        now, then = advise(store, split_column=f"split_half_{number}", more=32).size.forecasts
         crossed = probe(store, split_column=column, timed=False).best.mean
         test = evaluate(fit(store, column=column, head="softmax"), store)
         low, high = then.measured_on(test["n"])
@@ -102,7 +103,7 @@ def flowers(flowers: Path, work: Path) -> None:
     for size in (224, SMALLER):
         store = extract_flowers(table, flowers, work, f"flowers-{size}", size)
         for column in ("split_few", "split_0"):
-            say(f"{size} px {column}: {advise(store, column=column).recommendation}")
+            say(f"{size} px {column}: {advise(store, split_column=column).recommendation}")
     compare(store, flowers / "jpg", {"split_few": "small, alike", "split_0": "large, alike"})
 
 
@@ -120,7 +121,7 @@ def compare(store: Path, root: Path, expected: dict[str, str]) -> None:
     """Advice, and each way's test accuracy, for each split column, whose case should be the one given."""
     for column, case in expected.items():
         probed = probe(store, split_column=column, timed=False)
-        advice = advise(store, column=column, probed=probed)
+        advice = advise(store, split_column=column, probed=probed)
         say(f"{store.stem} {column}: {advice.recommendation}; expected {case}: {advice.case == case}")
         right = {name: make(store, column, root, probed) for name, make in WAYS.items()}
         best = max(right, key=lambda name: right[name].mean())
@@ -162,7 +163,13 @@ def tuned(store: Path, column: str, root: Path, probed: ProbeReport, *, unfreeze
     start = head_of(store, column, [d for d in probed.depths if ends_deep(d) or unfreeze == "all"])
     output = store.with_name(f"{store.stem}-{column}-{unfreeze}.featx")
     report = finetune(
-        load_model(start), store, output, replace(RECIPE, unfreeze=unfreeze), root=root, overwrite=True, progress=True
+        load_model(start),
+        store,
+        output,
+        replace(RECIPE, unfreeze=unfreeze),
+        Compute(progress=True),
+        root=root,
+        overwrite=True,
     )
     say(f"    {unfreeze}: validation {report.val_start:.4f} -> {report.val_best:.4f}, epochs {report.epochs}")
     return hits(output, store, column, root)

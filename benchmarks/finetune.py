@@ -40,15 +40,16 @@ from featx.finetuning import (
     run_folder,
 )
 from featx.models import evaluate, fit, load_model, predict, to_torch
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
 
 AUGMENT = "flip,rotate=15,scale=0.9:1.2,translate=0.05"
-OURS = Recipe(epochs=8, learning_rate=2e-4, backbone_lr_scale=0.25, mixup=0.2, average=0.95, batch_size=32, refit=True)
+OURS = Recipe(epochs=8, lr=2e-4, backbone_lr_scale=0.25, mixup=0.2, ema_decay=0.95, batch_size=32, refit=True)
 """Of those of finetune_recipes.py that train block 5 alone, the one that validates best."""
 CLASSIC = Recipe(init="random", hidden=256, dropout=0.5, head_epochs=25, epochs=35, schedule="constant")
 SCRATCH = Recipe(init="random", hidden=256, dropout=0.5, head_epochs=0, epochs=60, schedule="constant", unfreeze="all",
-                 learning_rate=2e-4, backbone_lr_scale=1.0, from_scratch=True)  # fmt: skip
+                 lr=2e-4, backbone_lr_scale=1.0, from_scratch=True)  # fmt: skip
 RAW = {"head": "softmax", "blocks": (5,), "C": 0.1, "normalize": "none"}
 """The classic recipe's head, on block 5 as it is."""
 
@@ -110,8 +111,8 @@ def tune_split(
     began = time.monotonic()
     fit(store, start, **head, column=split, overwrite=True)
     seconds_head = time.monotonic() - began
-    report = finetune(load_model(start), store, output, recipe, root=options.flowers / "jpg", overwrite=True,
-                      cache=work / "frozen", progress=True)  # fmt: skip
+    report = finetune(load_model(start), store, output, recipe, Compute(progress=True),
+                      root=options.flowers / "jpg", overwrite=True, cache=work / "frozen")  # fmt: skip
     seconds = time.monotonic() - began
     result = {
         "split": number, "name": name, "what": what,

@@ -53,13 +53,13 @@ HALF = torch.float16 if CUDA else torch.float32
 
 def recipes(epochs: int) -> Iterator[tuple[str, Recipe]]:
     """Recipes by name, those of one frozen part after each other."""
-    common: dict[str, Any] = {"epochs": epochs, "learning_rate": 2e-4, "batch_size": 32}
-    block4: dict[str, Any] = {**common, "unfreeze": "block4", "layer_decay": 0.8, "average": 0.98}
-    yield "block5, backbone 0.1", Recipe(**common, backbone_lr_scale=0.1, average=0.95)
-    yield "block5, backbone 0.5", Recipe(**common, backbone_lr_scale=0.5, average=0.98)
-    yield "block5, smoothing", Recipe(**common, backbone_lr_scale=0.25, average=0.95, label_smoothing=0.1)
-    yield "block5, mixup", Recipe(**common, backbone_lr_scale=0.25, average=0.95, mixup=0.2)
-    yield "block4, backbone 0.25", Recipe(**{**block4, "average": 0.95}, backbone_lr_scale=0.25)
+    common: dict[str, Any] = {"epochs": epochs, "lr": 2e-4, "batch_size": 32}
+    block4: dict[str, Any] = {**common, "unfreeze": "block4", "layer_decay": 0.8, "ema_decay": 0.98}
+    yield "block5, backbone 0.1", Recipe(**common, backbone_lr_scale=0.1, ema_decay=0.95)
+    yield "block5, backbone 0.5", Recipe(**common, backbone_lr_scale=0.5, ema_decay=0.98)
+    yield "block5, smoothing", Recipe(**common, backbone_lr_scale=0.25, ema_decay=0.95, label_smoothing=0.1)
+    yield "block5, mixup", Recipe(**common, backbone_lr_scale=0.25, ema_decay=0.95, mixup=0.2)
+    yield "block4, backbone 0.25", Recipe(**{**block4, "ema_decay": 0.95}, backbone_lr_scale=0.25)
     yield "block4, smoothing, mixup", Recipe(**block4, backbone_lr_scale=0.25, label_smoothing=0.1, mixup=0.2)
     yield "block4, backbone 0.5, smoothing", Recipe(**block4, backbone_lr_scale=0.5, label_smoothing=0.1)
     yield "all", Recipe(**{**block4, "unfreeze": "all"}, backbone_lr_scale=0.25)
@@ -133,7 +133,7 @@ class Split:
             path.unlink()
         module = make_module(base, self.weights, self.scale, recipe).to(DEVICE)
         tail = Tail(module, recipe.first or 0, mixed=CUDA)
-        groups = tail.groups(recipe.learning_rate, recipe.backbone_lr_scale, recipe.layer_decay)
+        groups = tail.groups(recipe.lr, recipe.backbone_lr_scale, recipe.layer_decay)
         stage = Stage("backbone", tail, groups, recipe.epochs, recipe, self._rows(images, self.spec.n_views),
                       self._rows(self.data.val, 1), self.folder, Log(self.folder), device=DEVICE,
                       stop=stop)  # fmt: skip

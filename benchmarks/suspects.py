@@ -78,7 +78,7 @@ def copies(flowers: Path, work: Path) -> None:
             writer.writerows([*rows, *(copy for _, _, copy in planted)])
         store = Path(shutil.copy(base, work / "copies.h5"))
         extract(manifest, store, ExtractSpec(), root=root)
-        found = suspects(store, column="split_0")
+        found = suspects(store, split_column="split_0")
         pairs = {frozenset((item.first, item.second)): item for item in found.near_duplicates if item.across}
         hits = [(kind, frozenset((own["path"], copy["path"])) in pairs) for kind, own, copy in planted]
         by_kind = {kind: [hit for each, hit in hits if each == kind] for kind in COPY}

@@ -38,8 +38,8 @@ def main(photos: Path, work: Path, size: int = 224, views: int = 4, epochs: int 
     store, tuned = work / "views.h5", work / "tuned.featx"
     extract(photos, store, ExtractSpec(size=size, views=views, augment=AUGMENT), progress=True)
     fit(store, work / "head.featx", head="softmax", blocks=(3, 4, 5), test_size=0.25, overwrite=True)
-    recipe = Recipe(epochs=epochs, learning_rate=2e-4, backbone_lr_scale=0.1, average=0.9)
-    report = finetune(load_model(work / "head.featx"), store, tuned, recipe, root=photos, overwrite=True, progress=True)
+    recipe = Recipe(epochs=epochs, lr=2e-4, backbone_lr_scale=0.1, ema_decay=0.9)
+    report = finetune(load_model(work / "head.featx"), store, tuned, recipe, root=photos, overwrite=True)
     draw_curves({"block 5 and the head": Log(work / "tuned.featx.finetune").rows}, work / "curve.png")
     results = {name: accuracy(load_model(work / f"{name}.featx"), store, photos) for name in ("head", "tuned")}
     say = sys.stdout.write

@@ -36,7 +36,7 @@ def digests_of(photos, *names):
     return {name: hashlib.sha256((photos / name).read_bytes()).hexdigest() for name in names}
 
 
-def frozen(boundary, oxford, photos, images, views=SPEC.views):
+def frozen(boundary, oxford, photos, images, views=SPEC.n_views):
     """The rows of those views of images, of which those that are not there are computed."""
     boundary.fill(lambda spec: make_engine(oxford, spec, "cpu"), images, views, photos, 1, progress=False)
     return boundary.of(images.values(), views)
@@ -98,7 +98,7 @@ def test_a_copy_that_was_not_finished_goes_on(photos, oxford, tmp_path):
     every = frozen(boundary, oxford, photos, images)[:].copy()
     (path,) = tmp_path.glob("*.boundary")
     path.write_bytes(path.read_bytes()[:-1])
-    missing = boundary._read_index().lacking(images, SPEC.views)
+    missing = boundary._read_index().lacking(images, SPEC.n_views)
     assert list(missing) == ["red/3.png"]
     np.testing.assert_allclose(frozen(boundary, oxford, photos, images)[:], every, rtol=2e-3, atol=1e-3)
 
@@ -110,7 +110,7 @@ def test_equal_images_are_computed_once(photos, oxford, tmp_path):
         (copies / name).write_bytes((photos / "red" / "0.png").read_bytes())
     images = digests_of(copies, "one.png", "other.png")
     rows = frozen(Boundary(tmp_path, SPEC, 4), oxford, copies, images)
-    assert len(rows.values) == SPEC.views
+    assert len(rows.values) == SPEC.n_views
     np.testing.assert_array_equal(rows[:3], rows[3:])
 
 
@@ -182,7 +182,7 @@ def test_what_frozen_layers_give_is_picked_by_image_and_view(photos, oxford, tmp
     boundary = Boundary(tmp_path, SPEC, 4)
     every = frozen(boundary, oxford, photos, images)[:]
     picked = boundary.of([images["red/2.png"], images["red/0.png"]], 2)
-    np.testing.assert_array_equal(picked[np.array([3, 0])], every[[1, 2 * SPEC.views]])
+    np.testing.assert_array_equal(picked[np.array([3, 0])], every[[1, 2 * SPEC.n_views]])
 
 
 def test_before_the_first_block_images_are_kept(photos, oxford, tmp_path):

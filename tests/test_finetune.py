@@ -38,11 +38,12 @@ from featx.models.fitting import fit
 from featx.models.prediction import predict
 from featx.models.saved_model import load_model
 from featx.models.torch_bridge import from_torch, to_torch
+from featx.runtime.compute import Compute
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.reader import Store
 
 SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), n_views=3, augment="flip,translate=0.1")
-FAST = Recipe(epochs=2, batch_size=8, learning_rate=1e-3, val_size=0.25)
+FAST = Recipe(epochs=2, batch_size=8, lr=1e-3, val_size=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_a_tuned_model_is_a_model_with_its_backbone_beside_it(place, model, tmp_
 
 
 def test_a_tuned_model_is_scored_on_images_that_go_through_its_backbone(place, model, tmp_path):
-    tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, learning_rate=1e-2))
+    tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, lr=1e-2))
     tuned = load_model(tmp_path / "tuned.featx")
     with pytest.raises(
         SpecMismatch, match=r"the options of the model, --backbone finetuned and its --weights among them"
@@ -206,7 +207,7 @@ def test_what_no_random_start_betters_is_reported_as_it_is(place, model, tmp_pat
 
 def test_models_of_like_names_keep_their_backbones(place, model, tmp_path):
     for name in ("run.1", "run.2"):
-        tune(place, model, tmp_path / name, dataclasses.replace(FAST, epochs=1, learning_rate=1e-2))
+        tune(place, model, tmp_path / name, dataclasses.replace(FAST, epochs=1, lr=1e-2))
     for name in ("run.1", "run.2"):
         assert load_backbone_for(load_model(tmp_path / name).spec, None, tmp_path / name).name == "finetuned"
     (tmp_path / "other.backbone.safetensors").write_bytes(b"another model's")
@@ -250,7 +251,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("batches", [2, 5, 7])
 def test_stopped_and_resumed_it_ends_with_the_same_weights(place, model, tmp_path, batches, monkeypatch):
-    recipe = dataclasses.replace(FAST, dropout=0.3, average=0.9, mixup=0.2, accumulate=2, learning_rate=1e-2)
+    recipe = dataclasses.replace(FAST, dropout=0.3, ema_decay=0.9, mixup=0.2, accumulate=2, lr=1e-2)
     tune(place, model, tmp_path / "whole.featx", recipe)
     left = [batches]
     mix = Stage._mix
@@ -286,10 +287,10 @@ def test_splits_share_what_frozen_layers_give(place, model, tmp_path, monkeypatc
     monkeypatch.setattr(Boundary, "_compute", watched)
     shared = tmp_path / "shared"
     for seed in range(2):
-        recipe = dataclasses.replace(FAST, epochs=1, refit=True, seed=seed)
+        recipe = dataclasses.replace(FAST, epochs=1, refit=True, random_state=seed)
         tune(place, model, tmp_path / f"{seed}.featx", recipe, cache=shared)
         assert len(computed) == len({path for path, _ in computed}) == 36
-        assert {views for _, views in computed} == {SPEC.views}
+        assert {views for _, views in computed} == {SPEC.n_views}
     assert {path.suffix for path in shared.iterdir()} == {".boundary", ".index", ".lock"}
 
 
@@ -298,12 +299,12 @@ def test_another_recipe_does_not_go_on_from_a_stopped_run(place, model, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(Stage, "_keep", lambda self, state, keep=Stage._keep: (keep(self, state), stop())[0])
         with pytest.raises(Stop):
-            tune(place, model, output, dataclasses.replace(FAST, epochs=1, learning_rate=3e-3))
+            tune(place, model, output, dataclasses.replace(FAST, epochs=1, lr=3e-3))
     folder = tmp_path / "tuned.featx.finetune"
     assert {path.name for path in folder.iterdir()} >= {"backbone.pt", "run", "log.csv"}
     assert list(folder.glob("*.boundary"))
     tune(place, model, output, dataclasses.replace(FAST, epochs=1))
-    assert [(row["epoch"], row["learning_rate"]) for row in read_log(output)] == [(0, None), (1, FAST.learning_rate)]
+    assert [(row["epoch"], row["learning_rate"]) for row in read_log(output)] == [(0, None), (1, FAST.lr)]
     assert {path.name for path in folder.iterdir()} == {"log.csv", "log.jsonl"}
 
 
@@ -338,7 +339,7 @@ def test_a_cache_stays_wherever_it_is(place, model, tmp_path):
     output = tmp_path / "tuned.featx"
     tune(place, model, output, cache=tmp_path / "tuned.featx.finetune")
     (path,) = (tmp_path / "tuned.featx.finetune").glob("*.boundary")
-    assert path.stat().st_size == 36 * SPEC.views * 512 * 2 * 2 * 2
+    assert path.stat().st_size == 36 * SPEC.n_views * 512 * 2 * 2 * 2
 
 
 def test_where_memory_runs_out_a_smaller_batch_is_advised(place, model, tmp_path, monkeypatch):
@@ -372,7 +373,7 @@ def test_a_cpu_trains_by_winograd_in_memory_that_is_kept(place, model, tmp_path,
 
     monkeypatch.setattr(Stage, "run", watched)
     monkeypatch.setattr("featx.finetuning.resumable_run.keeping_memory", keeping)
-    report = tune(place, model, tmp_path / "tuned.featx", mixed=mixed)
+    report = tune(place, model, tmp_path / "tuned.featx", dataclasses.replace(FAST, amp=mixed))
     assert [count > 0 for count in seen] == [not mixed]
     assert entered == [True]
     assert report.val_best >= report.val_start
@@ -389,7 +390,13 @@ def test_a_stopped_run_goes_on_as_mixed_as_it_began(place, model, tmp_path, monk
     for pays, mixed in ((True, None), (False, None), (False, False)):
         monkeypatch.setattr("featx.finetuning.placement.bf16_pays", lambda pays=pays: pays)
         with pytest.raises(Stop):
-            tune(place, model, tmp_path / "tuned.featx", mixed=mixed, device="cpu")
+            tune(
+                place,
+                model,
+                tmp_path / "tuned.featx",
+                dataclasses.replace(FAST, amp=mixed),
+                compute=Compute(device="cpu"),
+            )
     assert seen == [True, True, False]
 
 
@@ -473,7 +480,7 @@ def test_from_scratch_begins_at_random(place, model, tmp_path, oxford):
         ({"dropout": 1.0}, "--dropout of finetune must be from 0 up to, not including, 1, got 1.0"),
         ({"epochs": -1}, "--epochs of finetune must be 0 or more, got -1"),
         ({"batch_size": 0}, "--batch-size of finetune must be 1 or more, got 0"),
-        ({"learning_rate": 0.0}, "--lr of finetune must be above 0, got 0.0"),
+        ({"lr": 0.0}, "--lr of finetune must be above 0, got 0.0"),
         ({"val_size": 1.0}, "--val-size of finetune must be between 0 and 1, got 1.0"),
         ({"init": "zeros"}, "--init of finetune must be one of head, random, got 'zeros'"),
         ({"schedule": "step"}, "--schedule of finetune must be one of cosine, constant, got 'step'"),
@@ -546,7 +553,12 @@ def test_a_model_that_ends_before_what_is_to_be_trained_says_so(place, tmp_path,
 
 @pytest.mark.parametrize(
     ("recipe", "options"),
-    [(Recipe(hidden=5), {}), (Recipe(unfreeze="none"), {}), (Recipe(epochs=0), {}), (FAST, {"device": "moon"})],
+    [
+        (Recipe(hidden=5), {}),
+        (Recipe(unfreeze="none"), {}),
+        (Recipe(epochs=0), {}),
+        (FAST, {"compute": Compute(device="moon")}),
+    ],
     ids=["units", "none", "no epochs", "device"],
 )
 def test_what_is_refused_leaves_no_folder_behind(place, model, tmp_path, recipe, options):
@@ -663,13 +675,13 @@ def test_a_hidden_layer_has_weights_or_is_none():
 def test_the_command_has_every_choice_of_a_recipe_with_its_default():
     options = command.make_context("finetune", ["m.featx", "s.h5", "-o", "t.featx", "--root", "."]).params
     for field in dataclasses.fields(Recipe):
-        assert options[field.name] == field.default, field.name
+        assert options[OPTIONS.get(field.name, field.name)] == field.default, field.name
 
 
 def test_what_is_no_number_is_never_the_best(place, model, tmp_path):
     assert not Score(0.9, float("nan")).better_than(Score(0.1, 2.3))
     assert Score(0.9, 1.0).better_than(Score(0.1, 2.3))
-    recipe = dataclasses.replace(FAST, epochs=0, head_epochs=3, learning_rate=1e30, label_smoothing=0.1)
+    recipe = dataclasses.replace(FAST, epochs=0, head_epochs=3, lr=1e30, label_smoothing=0.1)
     with pytest.raises(
         ModelError, match=r"the training of epoch \d has left the range of numbers; give a smaller --lr"
     ):

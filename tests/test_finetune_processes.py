@@ -20,8 +20,8 @@ from featx.spec.extract_spec import ExtractSpec
 # Nine images to train on, in batches of four: the last batch has one row for two processes. In float32, since bfloat16
 # rounds halves of a batch otherwise than the whole.
 OPTIONS = ("--epochs", "2", "--head-epochs", "1", "--batch-size", "4", "--lr", "1e-3", "--backbone-lr-scale", "0.5",
-           "--device", "cpu", "--engine", "torch", "--val-size", "0.25", "--refit", "--average", "0.5",
-           "--no-mixed")  # fmt: skip
+           "--device", "cpu", "--engine", "torch", "--val-size", "0.25", "--refit", "--ema-decay", "0.5",
+           "--no-amp")  # fmt: skip
 
 
 @pytest.fixture

@@ -551,7 +551,7 @@ def tuned(tmp_path, photos, oxford, monkeypatch):
     fit("p.h5", "head.featx", head="linear-svc", C=3, folds=3, class_weight="balanced", calibrate=True)
 
     def tune(name, **options):
-        recipe = Recipe(learning_rate=0.01, val_size=0.25, **options)
+        recipe = Recipe(lr=0.01, val_size=0.25, **options)
         finetune(load_model("head.featx"), "p.h5", f"{name}.featx", recipe, root=photos)
         return open_run(f"{name}.featx", store="p.h5", root="photos")
 

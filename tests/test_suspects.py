@@ -133,7 +133,7 @@ def test_one_column_alone_or_all(garden, tmp_path, column, across):
     with h5py.File(store, "r+") as file:
         file["splits"].move("split", "split_0")
         file.copy(file["splits/split_0"], file["splits"], "split_1")
-    found = suspects(store, column=column)
+    found = suspects(store, split_column=column)
     pair = next(p for p in found.near_duplicates if {p.first, p.second} == {"pansy-03.png", "mirrored.jpg"})
     assert pair.across == across
     assert tuple(found.straddling) == across
@@ -247,9 +247,9 @@ def test_views_of_an_image_are_no_copies_of_it(tmp_path, photos, oxford):
 
 def test_wrong_options_are_named(garden, tmp_path, photos, oxford):
     with pytest.raises(DataError, match=r"--split-column of suspects must be one that .* has \(split\), got place"):
-        suspects(garden / "garden.h5", column="place")
+        suspects(garden / "garden.h5", split_column="place")
     with pytest.raises(DataError, match=r"has \(none: extract a manifest that has one\), got split"):
-        suspects(small_store(tmp_path, photos), column="split")
+        suspects(small_store(tmp_path, photos), split_column="split")
     with pytest.raises(SpecError, match="folds must be 2 or more, got 1"):
         suspects(garden / "garden.h5", folds=1)
 

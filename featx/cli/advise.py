@@ -38,7 +38,7 @@ def command(ctx: click.Context, /, store: str, plot: str | None, as_json: bool, 
     if plot:  # before what takes long
         plot_format(plot)
         check_output(ctx, plot, store)
-    advice = advise(store, **options)
+    advice = advise(store, split_column=options.pop("column"), random_state=options.pop("seed"), **options)
     if plot:
         draw_plane(advice, Path(plot))
     if as_json:

@@ -15,7 +15,7 @@ from featx.cli.options import (
     seed_option,
     spec_options,
 )
-from featx.runtime import pluralize
+from featx.runtime import Compute, pluralize
 from featx.spec import ExtractSpec
 
 
@@ -35,7 +35,16 @@ from featx.spec import ExtractSpec
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, source: str, quiet: bool, as_json: bool, max_pixels: int | None, **options: Any
+    ctx: click.Context,
+    /,
+    source: str,
+    quiet: bool,
+    as_json: bool,
+    max_pixels: int | None,
+    engine: str,
+    device: str,
+    seed: int,
+    **options: Any,
 ) -> None:
     """Say what the usual mistakes of preprocessing would cost on a sample of IMAGES.
 
@@ -55,9 +64,8 @@ def command(
 
     names = {field.name for field in dataclasses.fields(ExtractSpec)}
     spec = ExtractSpec(**{name: options.pop(name) for name in names & options.keys()})
-    if max_pixels is not None:
-        options["max_pixels"] = max_pixels
-    report = audit(source, spec, progress=not quiet, **options)
+    compute = Compute(engine=engine, device=device, max_pixels=max_pixels, progress=not quiet)
+    report = audit(source, spec, compute, random_state=seed, **options)
     for path, reason in report.failed:
         click.echo(f"warning: {printable(path)}: {reason}", err=True)
     if as_json:

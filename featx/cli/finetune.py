@@ -32,7 +32,7 @@ from featx.cli.options import (
 @click.option("--dropout", type=float, default=0.0, show_default=True)
 @click.option("--init", type=click.Choice(("head", "random")), default="head", show_default=True,
               help="New layers begin as scikit-learn's head, or at random.")  # fmt: skip
-@click.option("--lr", "learning_rate", type=float, default=1e-3, show_default=True, help="Learning rate of the head.")
+@click.option("--lr", type=float, default=1e-3, show_default=True, help="Learning rate of the head.")
 @click.option(
     "--backbone-lr-scale", type=float, default=0.01, show_default=True, help="The backbone's, as a share of it."
 )
@@ -43,13 +43,14 @@ from featx.cli.options import (
 @click.option("--schedule", type=click.Choice(("cosine", "constant")), default="cosine", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--accumulate", type=click.IntRange(min=1), default=1, show_default=True, help="Passes a step.")
-@click.option("--average", type=float, default=0.0, show_default=True, help="Decay of a running average of weights.")
+@click.option("--ema-decay", type=float, default=0.0, show_default=True,
+              help="Decay per step of a moving average of the weights (default: no average).")  # fmt: skip
 @click.option("--patience", type=click.IntRange(min=0), default=0, help="Epochs without gain (default: no limit).")
 @click.option("--val-size", type=float, default=0.2, show_default=True, help="Share of the training images.")
 @click.option("--refit", is_flag=True, help="At the end train as long on all training images.")
 @click.option("--from-scratch", is_flag=True, help="Begin at random, backbone and head, for comparison.")
-@click.option("--mixed/--no-mixed", default=None,
-              help="Train the backbone in bfloat16 (default: where it is fast).")  # fmt: skip
+@click.option("--amp/--no-amp", default=None,
+              help="Train the backbone in mixed precision, bfloat16 (default: where it is faster).")  # fmt: skip
 @seed_option("Of all random numbers.")
 @click.option("--weights", type=click.Path(), help="The backbone's weights, if not those known by its name.")
 @max_pixels_option
@@ -63,7 +64,7 @@ from featx.cli.options import (
 @click.pass_context
 def command(
     ctx: click.Context, /, model: str, store: str, output: str, quiet: bool, as_json: bool, max_pixels: int | None,
-    **options: Any,
+    engine: str, device: str, seed: int, **options: Any,
 ) -> None:  # fmt: skip
     """Train MODEL further on the images of STORE: new layers, then the last ones of the backbone.
 
@@ -80,13 +81,13 @@ def command(
     """
     from featx.finetuning import Recipe, finetune, is_first
     from featx.models import load_model
+    from featx.runtime import Compute
 
     check_output(ctx, output, model, store, options["weights"], makes_folder=True)
     names = {field.name for field in dataclasses.fields(Recipe)}
-    recipe = Recipe(**{name: options.pop(name) for name in names & options.keys()})
-    if max_pixels is not None:
-        options["max_pixels"] = max_pixels
-    report = finetune(load_model(model), store, output, recipe, progress=not quiet, **options)
+    recipe = Recipe(random_state=seed, **{name: options.pop(name) for name in names & options.keys()})
+    compute = Compute(engine=engine, device=device, max_pixels=max_pixels, progress=not quiet)
+    report = finetune(load_model(model), store, output, recipe, compute, **options)
     if not is_first():
         return
     if as_json:

@@ -12,7 +12,7 @@ SHEET = "--sheet of suspects"
 
 @click.command()
 @click.argument("store", type=click.Path())
-@click.option("--split-column", "column", metavar="NAME",
+@click.option("--split-column", metavar="NAME",
               help="Look for near-duplicates across this one (default: across every split column).")  # fmt: skip
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
 @seed_option("Of the folds.")
@@ -45,7 +45,7 @@ def command(
     if sheet:  # before what takes long
         image_format(sheet, SHEET)
         check_output(ctx, sheet, store)
-    found = suspects(store, **options)
+    found = suspects(store, random_state=options.pop("seed"), **options)
     if sheet and not (found.mislabeled or found.near_duplicates or found.outliers):
         click.echo(f"{sheet} not written: there is nothing to draw", err=True)
     elif sheet:

@@ -4,16 +4,14 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from joblib import cpu_count
-
 from featx.engines import find_device, finetuned_path, load_backbone_for, save_finetuned
 from featx.errors import ModelError
 from featx.finetuning.distributed import is_first, joined, wait
 from featx.finetuning.recipe import Recipe
 from featx.finetuning.resumable_run import RUN, Run, run_folder
 from featx.finetuning.starting_point import accuracy_of, check_recipe, head_of, logit_scale, read_data
-from featx.images import MAX_PIXELS
 from featx.models import Model, from_torch
+from featx.runtime import Compute
 
 __all__ = ["FinetuneReport", "Recipe", "finetune"]
 
@@ -38,17 +36,12 @@ def finetune(
     store: str | Path,
     output: str | Path,
     recipe: Recipe | None = None,
+    compute: Compute | None = None,
     *,
     root: str | Path,
     weights: str | Path | None = None,
-    engine: str = "auto",
-    device: str = "auto",
-    workers: int | None = None,
-    max_pixels: int = MAX_PIXELS,
-    mixed: bool | None = None,
     cache: str | Path | None = None,
     overwrite: bool = False,
-    progress: bool = False,
 ) -> FinetuneReport:
     """Train a model further: stage 1 its head on stored features, stage 2 the last layers of the backbone too.
 
@@ -69,22 +62,17 @@ def finetune(
         The model to write; a changed backbone lies beside it (``tuned.backbone.safetensors``). The training log, and what a
         stopped run goes on from, is in ``OUTPUT.finetune``.
     recipe : Recipe, optional
+    compute : Compute, optional
+        Engine, device, batch size, workers and pixel limit for the frozen layers; ``device`` also trains.
     root : path
         The folder that the store's paths are relative to.
     weights : path, optional
         The backbone's weights, if not those known by its name.
-    engine, device, workers, max_pixels
-        As in `featx.extract.extract`; ``device`` is also that of the training.
-    mixed : bool, optional
-        Run the backbone's trained layers in bfloat16 where that is safe; by default on CUDA devices that have it, and on
-        processors that are fast at it.
     cache : path, optional
         A folder in which what the frozen layers give is kept, gigabytes, for other splits and recipes. By default it
         lies beside the log and is removed at the end. Who finds another process filling it waits.
     overwrite : bool
         Replace a model that is there.
-    progress : bool
-        Show progress bars when at a terminal.
 
     Raises
     ------
@@ -99,15 +87,13 @@ def finetune(
         If images have several labels or are gone, torch has trained the model already, or store and model do not
         belong together.
     """
-    recipe, output = recipe or Recipe(), Path(output)
+    recipe, compute, output = recipe or Recipe(), compute or Compute(), Path(output)
     if not overwrite:
         _check_absent(output)
     check_recipe(model, recipe)
-    with joined(find_device(device)):
+    with joined(find_device(compute.device)):
         run = Run(model, load_backbone_for(model.spec, weights, model.path), read_data(model, store, recipe), recipe,
-                   Path(root), run_folder(output), engine, device,
-                   workers or cpu_count(), max_pixels, mixed, Path(cache) if cache else None,
-                   progress and is_first())  # fmt: skip
+                   Path(root), run_folder(output), compute, Path(cache) if cache else None)  # fmt: skip
         report = _finetune(run, output, overwrite=overwrite)
         wait()
         return report

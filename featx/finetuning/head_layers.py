@@ -23,7 +23,7 @@ def make_layers(weight: Tensor, bias: Tensor, recipe: Recipe) -> nn.Module:
     """
     classes, columns = weight.shape
     check_hidden(classes, recipe)
-    generator = torch.Generator().manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.random_state)
     if not recipe.hidden:
         head = _linear(columns, classes, generator)
         if recipe.init == "head":

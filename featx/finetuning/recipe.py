@@ -7,8 +7,8 @@ from featx.errors import SpecError
 
 INITS = ("head", "random")
 SCHEDULES = ("cosine", "constant")
-OPTIONS = {"learning_rate": "lr"}
-"""The options of the command that are called otherwise than the fields."""
+OPTIONS = {"random_state": "seed"}
+"""Command-line options whose names differ from the fields."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Recipe:
     unfreeze : str
         ``block5`` (and all after), ``layers=4`` (the last four convolutions of those that the model runs), ``all`` or
         ``none``.
-    learning_rate, backbone_lr_scale, layer_decay : float
+    lr, backbone_lr_scale, layer_decay : float
         Of the head; that of the backbone as a share of it; and what each earlier convolution's is multiplied by.
     weight_decay, label_smoothing, mixup : float
         Of AdamW; of the cross-entropy; the Beta distribution's parameter, 0 for no mixing.
@@ -34,8 +34,8 @@ class Recipe:
         Of learning rates over a stage: ``cosine`` to zero, or ``constant``.
     batch_size, accumulate : int
         Images a pass, and passes a step.
-    average : float
-        Decay of a running average of the weights a step, which is what is validated; 0 for none.
+    ema_decay : float
+        Decay per step of an exponential moving average of the weights; the average is what is validated. 0 for none.
     patience : int
         Stop a stage after so many epochs without a better validation; 0 for never.
     val_size : float
@@ -44,7 +44,9 @@ class Recipe:
         Once validation has told how many epochs are best, train so many again on all training images.
     from_scratch : bool
         Begin with a random backbone and head, whatever ``init``, for comparison.
-    seed : int
+    amp : bool, optional
+        Train the backbone in mixed precision (bfloat16); by default where that is faster.
+    random_state : int
 
     Raises
     ------
@@ -58,7 +60,7 @@ class Recipe:
     head_epochs: int = 0
     epochs: int = 10
     unfreeze: str = "block5"
-    learning_rate: float = 1e-3
+    lr: float = 1e-3
     backbone_lr_scale: float = 0.01
     layer_decay: float = 1.0
     weight_decay: float = 1e-4
@@ -67,24 +69,22 @@ class Recipe:
     schedule: str = "cosine"
     batch_size: int = 16
     accumulate: int = 1
-    average: float = 0.0
+    ema_decay: float = 0.0
     patience: int = 0
     val_size: float = 0.2
     refit: bool = False
     from_scratch: bool = False
-    seed: int = 0
+    amp: bool | None = None
+    random_state: int = 0
 
     def __post_init__(self) -> None:
-        shares = ("dropout", "label_smoothing", "average")
-        numbers = ("hidden", "head_epochs", "epochs", "patience", "seed", "weight_decay", "mixup")
+        shares = ("dropout", "label_smoothing", "ema_decay")
+        numbers = ("hidden", "head_epochs", "epochs", "patience", "random_state", "weight_decay", "mixup")
         checks = [
             *((name, 0 <= getattr(self, name) < 1, "from 0 up to, not including, 1") for name in shares),
             *((name, getattr(self, name) >= 0, "0 or more") for name in numbers),
             *((name, getattr(self, name) >= 1, "1 or more") for name in ("batch_size", "accumulate")),
-            *(
-                (name, getattr(self, name) > 0, "above 0")
-                for name in ("learning_rate", "backbone_lr_scale", "layer_decay")
-            ),
+            *((name, getattr(self, name) > 0, "above 0") for name in ("lr", "backbone_lr_scale", "layer_decay")),
             ("val_size", 0 < self.val_size < 1, "between 0 and 1"),
             ("init", self.init in INITS, f"one of {', '.join(INITS)}"),
             ("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),

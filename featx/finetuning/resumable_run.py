@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from joblib import cpu_count
 from torch import nn
 
 from featx.backbones import BackboneWeights
@@ -25,8 +26,9 @@ from featx.finetuning.starting_point import Data, Images, make_module
 from featx.finetuning.trainable_layers import Tail
 from featx.finetuning.training_log import Log
 from featx.heads import linear_parts
+from featx.images import MAX_PIXELS
 from featx.models import ImageClassifier, Model
-from featx.runtime import progress_bar
+from featx.runtime import Compute, progress_bar
 from featx.spec import ExtractSpec
 
 RUN = "run"
@@ -51,34 +53,29 @@ class Run:
     recipe: Recipe
     root: Path
     folder: Path
-    engine: str
-    device: str
-    workers: int
-    max_pixels: int
-    mixed: bool | None
+    compute: Compute
     cache: Path | None
-    progress: bool
 
     def __post_init__(self) -> None:
-        self.place = own_device(find_device(self.device))
+        self.place = own_device(find_device(self.compute.device))
         if is_first():
             self._begin()
         wait()
         self.log = Log(self.folder)
         # Of the first process, and of the run that is gone on with: another might find otherwise.
-        self.mixed = json.loads((self.folder / RUN).read_text())["mixed"]
+        self.mixed = bool(json.loads((self.folder / RUN).read_text())["recipe"]["amp"])
 
     def _begin(self) -> None:
         with wrap_os_error(self.folder, ModelError):
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self._goes_on():
                 self._clear("*.pt", "log.*")
-                mixed = mixed_pays(self.place) if self.mixed is None else self.mixed
-                (self.folder / RUN).write_text(self._identity(mixed))
+                amp = mixed_pays(self.place) if self.recipe.amp is None else self.recipe.amp
+                (self.folder / RUN).write_text(self._identity(amp))
             # What a killed process left half-written.
             self._clear(".*.tmp")
 
-    def _identity(self, mixed: bool) -> str:
+    def _identity(self, amp: bool) -> str:
         """What a stopped run must have in common with this one, to be gone on from."""
         W, b = linear_parts(self.model.estimator)
         head = hashlib.sha256(W.tobytes() + b.tobytes()).hexdigest()
@@ -86,14 +83,13 @@ class Run:
         labels = hashlib.sha256(
             "\0".join([*self.model.classes, *every.digests.values()]).encode() + every.labels.tobytes()
         )
-        parts = {"recipe": dataclasses.asdict(self.recipe), "head": head, "spec": self.model.spec.digest,
-                 "images": self.data.training.store, "labels": labels.hexdigest(), "views": self.data.spec.digest,
-                 "mixed": mixed}  # fmt: skip
+        parts = {"recipe": {**dataclasses.asdict(self.recipe), "amp": amp}, "head": head, "spec": self.model.spec.digest,
+                 "images": self.data.training.store, "labels": labels.hexdigest(), "views": self.data.spec.digest}  # fmt: skip
         return json.dumps(parts, sort_keys=True)
 
     def _goes_on(self) -> bool:
         path = self.folder / RUN
-        either = (False, True) if self.mixed is None else (self.mixed,)
+        either = (False, True) if self.recipe.amp is None else (self.recipe.amp,)
         return path.is_file() and path.read_text() in map(self._identity, either)
 
     def end(self) -> None:
@@ -114,17 +110,17 @@ class Run:
         """Both stages on some images, from ``base`` with logits × ``scale``; with ``stops``, just so many epochs."""
         recipe = self.recipe
         module = make_module(base, self.weights, scale, recipe).to(self.place)
-        configure_convolutions(module.backbone, self.place, mixed=bool(self.mixed))
+        configure_convolutions(module.backbone, self.place, mixed=self.mixed)
         outcomes = {}
         if recipe.head_epochs and _wanted(stops, "head"):
             rows = (_rows(images, images.features), _rows(self.data.val, self.data.val.features))
-            groups = [{"params": list(module.head.parameters()), "lr": recipe.learning_rate}]
+            groups = [{"params": list(module.head.parameters()), "lr": recipe.lr}]
             outcomes["head"] = self._stage(prefix, "head", _Classify(module), groups, recipe.head_epochs, *rows, stops)
         first = recipe.first(max(base.spec.blocks))
         if first is not None and _wanted(stops, "backbone"):
-            tail = Tail(module, first, mixed=bool(self.mixed))
+            tail = Tail(module, first, mixed=self.mixed)
             rows = (self._tail_rows(tail, images, self.data.spec.n_views), self._tail_rows(tail, self.data.val, 1))
-            groups = tail.groups(recipe.learning_rate, recipe.backbone_lr_scale, recipe.layer_decay)
+            groups = tail.groups(recipe.lr, recipe.backbone_lr_scale, recipe.layer_decay)
             outcomes["backbone"] = self._stage(prefix, "backbone", tail, groups, recipe.epochs, *rows, stops)
         return outcomes, module.cpu()
 
@@ -134,7 +130,7 @@ class Run:
     ) -> Outcome:  # fmt: skip
         stage = Stage(prefix + name, model, groups, epochs, self.recipe, train, val, self.folder, self.log,
                       device=self.place, stop=stops[name] if stops else None)  # fmt: skip
-        shown = progress_bar(epochs, "epoch", f"finetune {prefix}{name}", shown=self.progress)
+        shown = progress_bar(epochs, "epoch", f"finetune {prefix}{name}", shown=self.compute.progress and is_first())
         keeping = keeping_memory() if self.place.type == "cpu" else nullcontext()
         with advising_smaller_batches(), shown as bar, keeping:
             return stage.run(bar.update)
@@ -145,13 +141,14 @@ class Run:
             # With a refit all at once, as all are to be trained on in the end; another split trains on other images.
             wanted = self.data.every if self.recipe.refit else images
             wanted_views = self.data.spec.n_views if self.recipe.refit or self.cache else views
-            boundary.fill(self._maker(), wanted.digests, wanted_views, self.root, self.workers, self.max_pixels,
-                          progress=self.progress)  # fmt: skip
+            boundary.fill(self._maker(), wanted.digests, wanted_views, self.root, self.compute.workers or cpu_count(),
+                          self.compute.max_pixels or MAX_PIXELS, progress=self.compute.progress)  # fmt: skip
         wait()
         return _rows(images, boundary.of(images.digests.values(), views), images.features)
 
     def _maker(self) -> Callable[[ExtractSpec], Engine]:
-        return lambda spec: make_engine(self.weights, spec, self.device, None, self.engine)
+        how = self.compute
+        return lambda spec: make_engine(self.weights, spec, how.device, how.batch_size, how.engine)
 
 
 class _Classify(nn.Module):

@@ -96,7 +96,7 @@ class Stage:
         schedule, steps = recipe.schedule, self._steps
         # Not a method: as part of a cycle the stage would keep its memory when it is done.
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, lambda step: _factor(schedule, step, steps))
-        self._averaged = _average(model, recipe.average) if recipe.average else None
+        self._averaged = _average(model, recipe.ema_decay) if recipe.ema_decay else None
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
     def run(self, advance: Callable[[int], object] = int) -> Outcome:
@@ -146,8 +146,8 @@ class Stage:
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         self._trained.train()
         # Dropout draws from torch's generator; a resumed run must draw the same.
-        torch.manual_seed(self.recipe.seed * 100_003 + epoch)
-        rng = np.random.default_rng([self.recipe.seed, epoch])
+        torch.manual_seed(self.recipe.random_state * 100_003 + epoch)
+        rng = np.random.default_rng([self.recipe.random_state, epoch])
         lost = right = seen = 0.0
         for number, batch in enumerate(batches := list(self._batches(rng)), start=1):
             rows, counts = own_rows(batch)

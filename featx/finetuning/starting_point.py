@@ -103,7 +103,7 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
         spec = opened.spec
         paths, digests = (np.array(values)[training.rows] for values in (opened.paths, opened.digests))
     labels = np.searchsorted(np.array(training.classes), training.y)
-    fit, held = holdout(labels, digests.tolist(), recipe.val_size, recipe.seed, "--val-size")
+    fit, held = holdout(labels, digests.tolist(), recipe.val_size, recipe.random_state, "--val-size")
     held = held[training.plain[held]]
     chosen = (_images(training, paths, digests, labels, rows) for rows in (fit, held, np.arange(len(labels))))
     return Data(spec, training, *chosen)
@@ -135,7 +135,7 @@ def make_module(model: Model, weights: BackboneWeights, scale: float, recipe: Re
     linear = module.head.state_dict()
     module.head = make_layers(linear["weight"] * scale, linear["bias"] * scale, recipe)
     if recipe.from_scratch:
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(recipe.random_state)
         for layer in module.backbone.features:
             if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

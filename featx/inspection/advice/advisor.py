@@ -44,12 +44,12 @@ class Advice:
 def advise(
     store: str | Path,
     *,
-    column: str | None = None,
+    split_column: str | None = None,
     test_size: float | None = None,
     more: int | None = None,
     root: str | Path | None = None,
     folds: int = 5,
-    seed: int = 0,
+    random_state: int = 0,
     probed: ProbeReport | None = None,
 ) -> Advice:
     """Say which way of transfer learning fits a store's training images.
@@ -62,7 +62,7 @@ def advise(
     ----------
     store : path
         With labels, one an image.
-    column, test_size, folds, seed
+    split_column, test_size, folds, random_state
         As in `featx.fit.fit`.
     more : int, optional
         Images a class that might be added, for the forecast; by default as many again.
@@ -78,14 +78,14 @@ def advise(
     """
     if more is not None and more < 1:
         raise DataError(f"--more of advise must be 1 or more, got {more}")
-    rows = read_training(store, column=column, test_size=test_size, seed=seed)
+    rows = read_training(store, column=split_column, test_size=test_size, seed=random_state)
     if rows.y.ndim == 2:
         raise DataError(f"advise takes one label an image, but images of {store} have several")
     probed = probed or probe(
-        store, split_column=column, test_size=test_size, folds=folds, random_state=seed, timed=False
+        store, split_column=split_column, test_size=test_size, folds=folds, random_state=random_state, timed=False
     )
     best = probed.best
-    size = measure_size(rows, best.blocks, probed.head, [factor * best.C for factor in NEIGHBORS], more, seed)
+    size = measure_size(rows, best.blocks, probed.head, [factor * best.C for factor in NEIGHBORS], more, random_state)
     likeness = measure_likeness(probed, distances(rows.spec, rows.X[rows.plain]), rows.spec.size)
     case = case_of(size, likeness)
     depth = blocks_of(case, probed)

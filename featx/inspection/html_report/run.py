@@ -99,12 +99,14 @@ class Run:
     @cached_property
     def advice(self) -> Advice:
         """Which way of transfer learning fits; ``DataError`` if labels do not allow it."""
-        return advise(self.store, root=self.root, probed=self.probe, **self.selection)
+        names = {"column": "split_column", "seed": "random_state"}
+        chosen = {names.get(name, name): value for name, value in self.selection.items()}
+        return advise(self.store, root=self.root, probed=self.probe, **chosen)
 
     @cached_property
     def suspects(self) -> Suspects:
         """The images that deserve a look."""
-        return suspects(self.store, column=self.selection.get("column"))
+        return suspects(self.store, split_column=self.selection.get("column"))
 
 
 def open_run(

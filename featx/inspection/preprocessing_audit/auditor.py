@@ -14,7 +14,7 @@ from featx.inspection.preprocessing_audit.accuracy import NOTHING, CVProtocol, E
 from featx.inspection.preprocessing_audit.mistakes import DECLARED, MISTAKES, Mistake
 from featx.inspection.preprocessing_audit.report import Audit, Cost, Loss
 from featx.inspection.preprocessing_audit.sample import Variants, compute_variants, draw_rows
-from featx.runtime import pluralize, progress_bar
+from featx.runtime import Compute, pluralize, progress_bar
 from featx.spec import ExtractSpec
 
 __all__ = ["DECLARED", "MISTAKES", "Audit", "Cost", "Loss", "Mistake", "audit"]
@@ -25,6 +25,7 @@ IMAGES = 200
 def audit(
     source: str | Path | Sequence[str | Path],
     spec: ExtractSpec | None = None,
+    compute: Compute | None = None,
     *,
     root: str | Path | None = None,
     weights: str | Path | None = None,
@@ -32,11 +33,7 @@ def audit(
     mistakes: Sequence[Mistake] = MISTAKES,
     head: str = "softmax",
     folds: int = 5,
-    seed: int = 0,
-    engine: str = "auto",
-    device: str = "auto",
-    max_pixels: int = MAX_PIXELS,
-    progress: bool = False,
+    random_state: int = 0,
 ) -> Audit:
     """Extract a sample of images as declared and by each mistake, and compare features and accuracy.
 
@@ -46,18 +43,18 @@ def audit(
         As `featx.extract.extract` takes it. Without labels only features are compared.
     spec : ExtractSpec, optional
         What to extract, of plain pictures; its backbone's preprocessing is the right one.
-    root, weights, engine, device, max_pixels
-        As in `featx.extract.extract`.
+    compute : Compute, optional
+        Engine, device, batch size and pixel limit of the backbone, and whether to show progress.
+    root, weights
+        As in `featx.extract`.
     images : int
         How many to draw, as many of each class where there are; the backbone runs on each up to ``mistakes`` + 1 times.
     mistakes : sequence of Mistake
         What to compare with.
     head : str
         Key of `featx.heads.HEADS`. C and blocks are chosen by cross-validation on the features that it is fitted on.
-    folds, seed : int
-        Of the cross-validation; the seed also draws the images.
-    progress : bool
-        Show a progress bar when at a terminal.
+    folds, random_state : int
+        Folds and seed of the cross-validation; the seed also draws the images.
 
     Raises
     ------
@@ -68,6 +65,7 @@ def audit(
     ImageError
         If no image that was drawn can be read.
     """
+    compute = compute or Compute()
     listing = list_images(source, root)
     backbone = load_backbone((spec or ExtractSpec()).backbone, weights)
     spec = (spec or ExtractSpec()).plain.with_backbone(backbone.name, backbone.digest, backbone.preprocessing)
@@ -76,16 +74,16 @@ def audit(
     # Accuracy is of images with a class, so that one without would leave it unmeasured.
     labeled = np.flatnonzero(listing.labels >= 0)
     rows = labeled if len(labeled) else np.arange(len(listing))
-    rows = rows[draw_rows(listing.labels[rows], images, seed)]
+    rows = rows[draw_rows(listing.labels[rows], images, random_state)]
 
     def make(spec: ExtractSpec) -> Engine:
-        return make_engine(backbone, spec, device, engine=engine)
+        return make_engine(backbone, spec, compute.device, compute.batch_size, compute.engine)
 
-    with progress_bar(len(rows), "image", "audit", shown=progress) as bar:
-        variants = compute_variants(listing, rows, mistakes, spec, make, max_pixels, bar.update)
+    with progress_bar(len(rows), "image", "audit", shown=compute.progress) as bar:
+        variants = compute_variants(listing, rows, mistakes, spec, make, compute.max_pixels or MAX_PIXELS, bar.update)
     notes, trial = [], None
     try:
-        course = CVProtocol(head, folds, seed, spec)
+        course = CVProtocol(head, folds, random_state, spec)
         trial = Evaluation.run(course, variants.right, _labels(listing, variants.rows), variants.groups)
     except DataError as error:
         notes.append(f"accuracy is not measured: {error}")

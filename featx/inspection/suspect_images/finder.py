@@ -15,7 +15,7 @@ from featx.store import Store
 __all__ = ["Confused", "Failed", "Mislabeled", "NearDuplicate", "Outlier", "Suspects", "suspects"]
 
 
-def suspects(store: str | Path, *, column: str | None = None, folds: int = 5, seed: int = 0) -> Suspects:
+def suspects(store: str | Path, *, split_column: str | None = None, folds: int = 5, random_state: int = 0) -> Suspects:
     """Find likely wrong labels, near-duplicates, classes that are confused, outliers and images that failed.
 
     All of the store's features are used, power-normalized, of the plain view of each image. See
@@ -25,9 +25,9 @@ def suspects(store: str | Path, *, column: str | None = None, folds: int = 5, se
     ----------
     store : path
         With labels, or without: what cannot be looked for then is said in the result's notes.
-    column : str, optional
+    split_column : str, optional
         The split column across which near-duplicates are looked for; by default all whose names begin with ``split``.
-    folds, seed : int
+    folds, random_state : int
         Of the cross-validation by which labels are checked.
 
     Raises
@@ -42,7 +42,7 @@ def suspects(store: str | Path, *, column: str | None = None, folds: int = 5, se
         If labels are to be checked and cleanlab is not installed.
     """
     with Store(store) as opened:
-        images = Images.read(opened, column)
+        images = Images.read(opened, split_column)
         normalizer = BlockNormalizer(tuple(opened.spec.widths.values()))
         X = normalizer.fit_transform(opened.read(opened.spec.widths, np.flatnonzero(opened.views == 0)))
     notes = []
@@ -54,7 +54,7 @@ def suspects(store: str | Path, *, column: str | None = None, folds: int = 5, se
     try:
         rows, groups = images.labeled, np.arange(len(X)) if near is None else near.groups
         labeled = X if len(rows) == len(X) else X[rows]
-        verdicts = score_labels(labeled, images.names, groups[rows], folds, seed)
+        verdicts = score_labels(labeled, images.names, groups[rows], folds, random_state)
     except DataError as error:
         notes.append(f"labels are not checked: {error}")
     return Suspects(
