@@ -178,7 +178,7 @@ def tuned(store: Path, column: str, root: Path, probed: ProbeReport, *, unfreeze
 def hits(path: Path, store: Path, column: str, root: Path) -> np.ndarray:
     """Which test images a model gets right, from the images themselves."""
     with Store(store) as opened:
-        rows = opened.rows_of("test", column)
+        rows = opened.rows_in_split("test", column)
         paths = [root / opened.paths[row] for row in rows]
         truth = np.array(opened.classes)[opened.labels[rows]]
     return np.array([found.classes[0] for found in predict(load_model(path), paths)]) == truth

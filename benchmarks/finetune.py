@@ -86,8 +86,8 @@ def keras_epoch_seconds(images: int = 1088) -> float | None:
 def test_accuracy(path: Path, store: Path, root: Path, split: str) -> float:
     """Accuracy of a model file on a split's test images, from the images themselves."""
     with Store(store) as opened:
-        rows = opened.rows_of("test", split)
-        rows = rows[opened.views[rows] == 0]
+        rows = opened.rows_in_split("test", split)
+        rows = rows[opened.view_index[rows] == 0]
         paths = [root / opened.paths[row] for row in rows]
         truth = np.array(opened.classes)[opened.labels[rows]]
     found = [prediction.classes[0] for prediction in predict(load_model(path), paths)]

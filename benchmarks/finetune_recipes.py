@@ -92,8 +92,8 @@ class Split:
             self.labels = opened.labels.astype(np.int64)
             self.numbers = {path: row for row, path in enumerate(opened.paths[:: self.spec.n_views])}
             features = opened.read(self.spec.widths)
-            tested = opened.rows_of("test", f"split_{number}")
-            self.tested = tested[opened.views[tested] == 0]
+            tested = opened.rows_in_split("test", f"split_{number}")
+            self.tested = tested[opened.view_index[tested] == 0]
         truth = np.array(self.full.classes)[self.labels[self.tested]]
         self.head = float((self.full.estimator.predict(features[self.tested]) == truth).mean())
         self.features = torch.from_numpy(features).to(DEVICE)

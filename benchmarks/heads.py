@@ -39,7 +39,7 @@ def flowers_data(flowers: Path, work: Path, name: str, normalize: str, blocks: t
     kept = "flat224" if pool == "flat" else "default224"
     with Store(store_of(flowers, work, kept, spec if pool == "flat" else ExtractSpec())) as store:
         X, y = store.read(spec.widths), np.array(store.classes)[store.labels]
-        train, test = store.rows_of("train", "split_0"), store.rows_of("test", "split_0")
+        train, test = store.rows_in_split("train", "split_0"), store.rows_in_split("test", "split_0")
     normalizer = StandardScaler() if normalize == "standard" else BlockNormalizer(tuple(spec.widths.values()))
     X = normalizer.fit(X[train]).transform(X).astype(np.float32)
     return write(work / f"heads-{name}.npz", X, y, train, test)

@@ -25,7 +25,7 @@ def accuracy(model: Model, store: Path, photos: Path) -> float:
     head = load_model(store.with_name("head.featx"))
     with Store(store) as opened:
         rows = held_out(head, opened)
-        rows = rows[opened.views[rows] == 0] if rows is not None else np.arange(0)
+        rows = rows[opened.view_index[rows] == 0] if rows is not None else np.arange(0)
         paths = [photos / opened.paths[row] for row in rows]
         truth = [opened.classes[opened.labels[row]] for row in rows]
     found = [prediction.classes[0] for prediction in predict(model, paths)]

@@ -45,7 +45,7 @@ def store(photos, oxford):
 
 def test_a_folder_becomes_a_store(photos, store, oxford):
     with Store(store) as opened:
-        assert opened.rows == 24
+        assert opened.n_rows == 24
         assert opened.paths[:9] == [*(f"blue/{n}.png" for n in range(8)), "green/0.png"]
         assert opened.classes == ["blue", "green", "red"]
         assert opened.labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
@@ -86,7 +86,7 @@ def test_what_is_new_is_written_though_nothing_is_extracted(photos, store, tmp_p
         assert ("rot" in opened.classes) == (change == "label")
         assert len(opened.failures) == (change == "failure")
         assert opened.dtype == ("float16" if change == "dtype" else "float32")
-        assert report.resplit == ("test" in opened.splits.get("split", ())) == (change == "split")
+        assert report.resplit == ("test" in opened.columns.get("split", ())) == (change == "split")
 
 
 def test_new_and_changed_images_alone_are_extracted(photos, store):
@@ -121,7 +121,7 @@ def test_a_store_of_other_images_can_be_added_to(photos, store, tmp_path):
     report = extract(tmp_path / "more", store, SPEC, missing="keep")
     with Store(store) as opened:
         assert opened.classes == ["blue", "green", "pink", "red"]
-        assert report.rows == opened.rows == 25  # green/1.png is a bad image now
+        assert report.rows == opened.n_rows == 25  # green/1.png is a bad image now
         assert [path for path, _ in opened.failures] == ["green/1.png"]
         assert [path for path in opened.paths if path.startswith("pink")] == ["pink/0.png", "pink/1.png"]
 
@@ -261,7 +261,7 @@ def test_what_is_overwritten_goes_on_from_no_other_backbone_or_size(photos, tmp_
     asked = dataclasses.replace(SPEC, precision="int8")
     begun = dataclasses.replace(SPEC, backbone_digest="0" * 64, precision="int8", calibration=(150.0,) * 13)
     with PartFolder(tmp_path / "photos.h5") as folder:
-        folder.start(begun, {name: np.zeros((3, width), np.float32) for name, width in begun.widths.items()})
+        folder.create_run(begun, {name: np.zeros((3, width), np.float32) for name, width in begun.widths.items()})
         same = dataclasses.replace(asked, backbone_digest="0" * 64)
         assert _found(folder, tmp_path / "photos.h5", same, overwrite=True) == begun
         for change in ({"size": 64}, {"backbone_digest": "1" * 64}, {"preprocessing": "imagenet1k_v1"}):
@@ -334,7 +334,7 @@ def test_a_manifest_brings_labels_and_splits(photos, tmp_path):
     with Store(tmp_path / "photos.h5") as store:
         assert store.paths == ["blue/0.png", "red/0.png", "red/1.png", "red/2.png"]
         assert store.classes == ["cold", "warm"]
-        assert store.splits == {
+        assert store.columns == {
             "split": ["test", "train", "train", "train"],
             "split_0": ["train", "test", "test", "test"],
         }

@@ -167,7 +167,7 @@ def test_a_grid_search_over_blocks_extracts_once(paths, labels, tmp_path, monkey
     assert grid.best_score_ == 1
     assert len(engines) == 2  # the two folds of the first candidate
     with Store(tmp_path / "cache.h5") as store:
-        assert store.rows == len(paths)
+        assert store.n_rows == len(paths)
         assert store.spec.pools == ("avg", "max", "gem")
 
 

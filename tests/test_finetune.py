@@ -657,7 +657,7 @@ def test_mixed_images_are_preprocessed_as_others_are(place, model, oxford):
 
 def test_a_model_that_was_fitted_with_weights_is_refused(place):
     with Store(place / "photos.h5") as store:
-        weights = np.ones(store.rows)
+        weights = np.ones(store.n_rows)
     weighted = fit(place / "photos.h5", head="softmax", blocks=(3,), C=1.0, sample_weight=weights)
     with pytest.raises(DataError, match="finetune counts all images alike, and this model's fit did not"):
         read_data(weighted, place / "photos.h5", FAST)

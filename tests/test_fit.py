@@ -418,7 +418,7 @@ def test_weights_of_a_column_or_an_array_go_into_search_and_refit(weighted_store
     options = {"head": head, "blocks": (1,), "C": 1.0, "folds": 3, "column": "split_1"}
     model = fit(weighted_store, weight_column="weight", **options)
     with Store(weighted_store) as store:
-        weights = np.array([float(text) if text != "heavy" else 9.0 for text in store.splits["weight"]])
+        weights = np.array([float(text) if text != "heavy" else 9.0 for text in store.columns["weight"]])
     given = fit(weighted_store, sample_weight=weights, **options)
     np.testing.assert_array_equal(linear_parts(given.estimator)[0], linear_parts(model.estimator)[0])
     plain = fit(weighted_store, **options)

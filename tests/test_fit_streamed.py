@@ -35,7 +35,7 @@ def make(target: Path, classes: int = 3, spoil: bool = False, labels: np.ndarray
     paths, digests = [f"{row:03}.jpg" for row in range(ROWS)], [f"{row:064x}" for row in range(ROWS)]
     golden = {name: np.zeros((3, width), np.float32) for name, width in SPEC.widths.items()}
     with PartFolder(target) as folder:
-        folder.start(SPEC, golden)
+        folder.create_run(SPEC, golden)
         folder.write(Part(paths, digests, [False] * ROWS, features))
         table = RowTable(paths, digests, codes, [f"c{code}" for code in range(classes)], {}, [])
         assemble(target, table, SPEC, golden, folder.part_files())

@@ -62,7 +62,7 @@ def test_the_store_has_all_labels(several_store):
     with Store(several_store) as store:
         assert store.classes == ["blue", "red"]
         wanted = [["blue" in label_of(number), "red" in label_of(number)] for number in range(30)]
-        np.testing.assert_array_equal(store.indicator, [*wanted, [False, True], [False, False]])
+        np.testing.assert_array_equal(store.multilabel_targets, [*wanted, [False, True], [False, False]])
     facts = describe(several_store)
     assert (facts["classes"], facts["several labels"], facts["unlabeled"]) == ({"blue": 20, "red": 21}, 10, 1)
     target = load_features(several_store, blocks=1).target
@@ -76,11 +76,13 @@ def test_labels_change_with_the_manifest(manifest, tmp_path):
     extract(tmp_path / "m.csv", tmp_path / "p.h5", SPEC, root=manifest.parent, missing="keep")
     with Store(tmp_path / "p.h5") as store:
         assert (store.paths, store.classes) == (["00.png", "01.png", "02.png", "03.png"], ["ant", "blue", "red"])
-        np.testing.assert_array_equal(store.indicator, np.array([[0, 1, 1], [0, 0, 1], [0, 0, 0], [1, 0, 0]], bool))
+        np.testing.assert_array_equal(
+            store.multilabel_targets, np.array([[0, 1, 1], [0, 0, 1], [0, 0, 0], [1, 0, 0]], bool)
+        )
     (tmp_path / "m.csv").write_text("path,label\n00.png,red\n03.png,ant\n")
     extract(tmp_path / "m.csv", tmp_path / "p.h5", SPEC, root=manifest.parent, missing="drop")
     with Store(tmp_path / "p.h5") as store:
-        assert (store.indicator, store.labels.tolist()) == (None, [1, 0])
+        assert (store.multilabel_targets, store.labels.tolist()) == (None, [1, 0])
 
 
 @pytest.mark.parametrize("head", MULTILABEL_HEADS)

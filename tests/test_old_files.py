@@ -42,13 +42,15 @@ def test_a_store_is_read(schema):
         assert store.digests == [f"{number:064x}" for number in range(4)]
         assert store.labels.tolist() == [0, 1, -1, 0]
         assert store.classes == ["cat", "dög"]
-        assert store.splits == {"split": ["train", "test", "train", ""]}
-        assert store.views.tolist() == [0] * 4
-        assert store.turned.tolist() == [False, True, False, False]
+        assert store.columns == {"split": ["train", "test", "train", ""]}
+        assert store.view_index.tolist() == [0] * 4
+        assert store.exif_rotated.tolist() == [False, True, False, False]
         assert store.failures == [("bad.png", "empty file")]
-        assert (None if store.indicator is None else store.indicator.tolist()) == (INDICATOR if schema > 1 else None)
+        assert (None if store.multilabel_targets is None else store.multilabel_targets.tolist()) == (
+            INDICATOR if schema > 1 else None
+        )
         np.testing.assert_array_equal(store.read(["block1_avg"]), FEATURES)
-        np.testing.assert_array_equal(store.golden["block1_avg"], GOLDEN)
+        np.testing.assert_array_equal(store.reference_features["block1_avg"], GOLDEN)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_an_unfinished_run_goes_on(tmp_path):
     with PartFolder(tmp_path / "rows.h5") as folder:
         shutil.copy(OLD / "run.h5", folder.path / "run.h5")
         shutil.copy(OLD / "part-without-views.h5", folder.path / "0.part.h5")
-        golden = folder.begin(SPEC)
+        golden = folder.load_run(SPEC)
         np.testing.assert_array_equal(golden["block1_avg"], GOLDEN)
         done = read_parts(folder)
         assert list(done.paths) == PATHS

@@ -60,10 +60,10 @@ def place(shared_photos, tmp_path_factory):
 def contents(path):
     """All that a store has: rows, and features by name."""
     with Store(path) as store:
-        rows, digests = store.images()
+        rows, digests = store.image_table()
         features = {name: store.read([name]) for name in store.spec.widths}
         splits = {name: list(column) for name, column in rows.columns.items()}
-        return (list(rows.paths), list(rows.labels), splits, digests.tolist(), store.turned.tolist()), features
+        return (list(rows.paths), list(rows.labels), splits, digests.tolist(), store.exif_rotated.tolist()), features
 
 
 def check_same(one, other):
@@ -86,7 +86,7 @@ def store(place, request, monkeypatch):
 
 def read_all(path):
     with Store(path) as opened:
-        return opened.paths, opened.views.tolist(), opened.read(opened.spec.widths), opened.spec
+        return opened.paths, opened.view_index.tolist(), opened.read(opened.spec.widths), opened.spec
 
 
 def test_parquet_reads_back_equal(store, tmp_path):
@@ -281,7 +281,7 @@ def test_select_and_merge_give_the_store_again(place, tmp_path):
         assert opened.failures == [("gone.png", "does not exist")]
         with Store(whole) as old:
             assert opened.spec == old.spec
-            np.testing.assert_array_equal(opened.golden["block3_max"], old.golden["block3_max"])
+            np.testing.assert_array_equal(opened.reference_features["block3_max"], old.reference_features["block3_max"])
 
 
 def test_select_keeps_views_and_several_labels(place, tmp_path):
@@ -289,8 +289,8 @@ def test_select_keeps_views_and_several_labels(place, tmp_path):
     with Store(tmp_path / "s.h5") as opened:
         assert opened.paths == ["blue/1.png", "blue/1.png", "blue/3.png", "blue/3.png"]
         assert opened.classes == ["blue", "odd"]
-        assert opened.views.tolist() == [0, 1, 0, 1]
-        assert opened.indicator.all()
+        assert opened.view_index.tolist() == [0, 1, 0, 1]
+        assert opened.multilabel_targets.all()
         values = opened.read(["block1_avg"])
     with Store(place / "views.h5") as opened:
         np.testing.assert_array_equal(values, opened.read(["block1_avg"], np.array([2, 3, 6, 7])))

@@ -139,7 +139,7 @@ def test_extract_calibrates_once_and_takes_it_along(photos, tmp_path, monkeypatc
         report = extract(photos, output, FP32, precision=precision)
         assert (report.precision, report.agreement) == ("int8", {})
     with Store(output) as store:
-        assert (store.rows, store.spec.calibration) == (25, bounds)
+        assert (store.n_rows, store.spec.calibration) == (25, bounds)
     with pytest.raises(SpecMismatch, match=r"precision is int8 in .* but fp32 in this extraction"):
         extract(photos, output, FP32)
 
@@ -149,7 +149,7 @@ def test_an_unfinished_run_goes_on_with_its_calibration(photos, tmp_path, int8, 
     spec = int8.with_backbone(oxford.name, oxford.digest, oxford.preprocessing)
     with PartFolder(output) as folder:
         golden = make_engine(oxford, spec, "cpu")(np.stack([np.zeros((32, 32, 3), np.uint8)] * 3))
-        folder.start(spec, golden)
+        folder.create_run(spec, golden)
         folder.write(Part(failures=[("gone.png", "empty file")]))
         assert folder.spec == spec
     monkeypatch.setattr("featx.extraction.to_store.check_golden", lambda *parts: None)

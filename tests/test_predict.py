@@ -158,7 +158,7 @@ def test_rows_come_in_blocks(model, shared_store, monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ROWS", 5)
     assert [p.classes for p in predict(model, [shared_store])] == [p.classes for p in whole]
     with Store(shared_store) as store:
-        assert len(whole) == store.rows
+        assert len(whole) == store.n_rows
 
 
 def test_a_manifest_may_have_its_images_below_a_root(model, shared_store, shared_photos, tmp_path):

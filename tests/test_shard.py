@@ -160,7 +160,7 @@ def test_shards_run_side_by_side_and_shut_others_out(photos, tmp_path, monkeypat
 def test_four_jobs_at_once(photos, tmp_path, oxford):
     extract(photos, tmp_path / "one.h5", SPEC)
     code = (
-        "import sys; from featx.engines.selection import streaming; from featx.cli.group import main\n"
+        "import sys; from featx.engines import streaming; from featx.cli.group import main\n"
         "streaming.PART_ROWS = 4; main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, "extract", str(photos), "-o", str(tmp_path / "four.h5"), "--size", "32"]
@@ -255,7 +255,7 @@ def test_one_that_waits_does_not_keep_shards_from_their_work(tmp_path, monkeypat
         waiting.start()
         for _ in range(3):
             time.sleep(0.2)
-            with folder.alone():
+            with folder.exclusive():
                 assert not entered.is_set()
     waiting.join(10)
     assert entered.is_set()

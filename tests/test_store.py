@@ -51,7 +51,7 @@ def store(tmp_path):
     parts = [make_part("aceg", 1), make_part("bdfh", 2, [("bad.jpg", "empty file")])]
     target = tmp_path / "rows.h5"
     with PartFolder(target) as folder:
-        folder.start(SPEC, GOLDEN)
+        folder.create_run(SPEC, GOLDEN)
         for part in parts:
             folder.write(part)
         splits = {"split": ["train", "test"] * 4}
@@ -70,8 +70,8 @@ def test_rows_come_back_in_the_tables_order(store):
         np.testing.assert_array_equal(opened.read(["block1_avg"]), expected)
         assert opened.failures == [("bad.jpg", "empty file")]
         assert opened.classes == ["cat", "dog"]
-        np.testing.assert_array_equal(opened.golden["block2_max"], GOLDEN["block2_max"])
-        assert opened.turned.tolist() == [False] * 8
+        np.testing.assert_array_equal(opened.reference_features["block2_max"], GOLDEN["block2_max"])
+        assert opened.exif_rotated.tolist() == [False] * 8
 
 
 def test_reading_some_rows_and_features_equals_indexing_all_of_them(store, monkeypatch):
@@ -105,11 +105,11 @@ def damage(path, offset):
 
 def read_everything(path):
     with Store(path) as opened:
-        opened.images()
+        opened.image_table()
         return (
-            opened.spec, opened.paths, opened.digests, opened.labels.tolist(), opened.classes, opened.splits,
-            opened.failures, opened.turned.tolist(), opened.read(SPEC.widths).tobytes(),
-            {name: values.tobytes() for name, values in opened.golden.items()},
+            opened.spec, opened.paths, opened.digests, opened.labels.tolist(), opened.classes, opened.columns,
+            opened.failures, opened.exif_rotated.tolist(), opened.read(SPEC.widths).tobytes(),
+            {name: values.tobytes() for name, values in opened.reference_features.items()},
         )  # fmt: skip
 
 
@@ -172,22 +172,22 @@ def test_a_wrong_shape_is_refused_before_anything_is_read(store):
 def test_splits_choose_rows(store):
     path, _ = store
     with Store(path) as opened:
-        assert opened.rows_of("train").tolist() == [0, 2, 4, 6]
-        assert opened.rows_of(None).tolist() == list(range(8))
+        assert opened.rows_in_split("train").tolist() == [0, 2, 4, 6]
+        assert opened.rows_in_split(None).tolist() == list(range(8))
         with pytest.raises(DataError, match=r"has no row 'val'; it has test, train"):
-            opened.rows_of("val")
+            opened.rows_in_split("val")
         with pytest.raises(DataError, match=r"the split column of .* must be one of those it has \(split\), got fold"):
-            opened.rows_of("train", "fold")
+            opened.rows_in_split("train", "fold")
 
 
 def test_features_of_another_spec_are_refused(store):
     path, _ = store
     with Store(path) as opened:
-        opened.check_has(SPEC.select(blocks=(2,)), "the model")
+        opened.check_compatible(SPEC.select(blocks=(2,)), "the model")
         with pytest.raises(SpecMismatch, match=r"size is 64 in the model but 32 in .*rows\.h5; extract the images"):
-            opened.check_has(ExtractSpec(blocks=(1,), pools=("avg", "max"), size=64), "the model")
+            opened.check_compatible(ExtractSpec(blocks=(1,), pools=("avg", "max"), size=64), "the model")
         with pytest.raises(SpecError, match="blocks must be among 1, 2"):
-            opened.check_has(ExtractSpec(blocks=(5,), size=32), "the model")
+            opened.check_compatible(ExtractSpec(blocks=(5,), size=32), "the model")
 
 
 NAMES = [
@@ -203,7 +203,7 @@ def test_names_of_any_kind_come_back(tmp_path):
     part = make_part(sorted(NAMES, key=os.fsencode))
     target = tmp_path / "rows.h5"
     with PartFolder(target) as folder:
-        folder.start(SPEC, GOLDEN)
+        folder.create_run(SPEC, GOLDEN)
         folder.write(part)
         assemble(target, table_of(part), SPEC, GOLDEN, folder.part_files())
     with Store(target) as opened:
@@ -241,18 +241,18 @@ def test_a_folder_without_parts_goes_away(tmp_path):
 
 def test_an_unfinished_run_of_another_spec_is_refused_or_cleared(tmp_path):
     with PartFolder(tmp_path / "rows.h5") as folder:
-        assert folder.begin(SPEC) is None
-        folder.start(SPEC, GOLDEN)
+        assert folder.load_run(SPEC) is None
+        folder.create_run(SPEC, GOLDEN)
         folder.write(make_part("ab"))
     other = ExtractSpec(size=64)
     with PartFolder(tmp_path / "rows.h5") as folder:
-        assert folder.begin(SPEC)["block1_avg"].shape == (3, 64)
+        assert folder.load_run(SPEC)["block1_avg"].shape == (3, 64)
         with pytest.raises(
             SpecMismatch, match=r"blocks is 1, 2 in the unfinished run in .*; go on with the same options"
         ):
-            folder.begin(other)
+            folder.load_run(other)
         assert len(folder.part_files()) == 1
-        assert folder.begin(other, overwrite=True) is None
+        assert folder.load_run(other, overwrite=True) is None
         assert folder.part_files() == []
 
 
@@ -268,7 +268,7 @@ def test_a_damaged_part_is_removed_with_a_warning(tmp_path):
 def two_parts(store):
     """The parts of an unfinished run."""
     with PartFolder(store) as folder:
-        folder.start(SPEC, GOLDEN)
+        folder.create_run(SPEC, GOLDEN)
         folder.write(make_part("ab"))
         folder.write(make_part("cd"))
         return folder.part_files()
@@ -333,12 +333,12 @@ def test_parts_of_no_known_run_are_of_no_use(tmp_path):
     with PartFolder(tmp_path / "rows.h5") as folder:
         (folder.path / "run.h5").unlink()
         assert folder.part_files() == []
-        folder.start(SPEC, GOLDEN)
+        folder.create_run(SPEC, GOLDEN)
         assert folder.part_files() == []
 
 
 @pytest.mark.parametrize("end", [lambda folder: folder.discard(),
-                                 lambda folder: folder.begin(ExtractSpec(size=64), overwrite=True)])  # fmt: skip
+                                 lambda folder: folder.load_run(ExtractSpec(size=64), overwrite=True)])  # fmt: skip
 def test_what_parts_are_of_is_removed_after_them(end, tmp_path, monkeypatch):
     parts = two_parts(tmp_path / "rows.h5")
     unlink = Path.unlink
@@ -357,17 +357,17 @@ def test_what_parts_are_of_is_removed_after_them(end, tmp_path, monkeypatch):
 
 def test_a_damaged_run_file_says_what_to_do(tmp_path):
     with PartFolder(tmp_path / "rows.h5") as folder:
-        folder.start(SPEC, GOLDEN)
+        folder.create_run(SPEC, GOLDEN)
         (folder.path / "run.h5").write_bytes(b"nonsense")
         with pytest.raises(StoreCorrupt, match=r"run\.h5 is damaged .*; remove .* to start anew"):
-            folder.begin(SPEC)
+            folder.load_run(SPEC)
 
 
 def test_the_same_rows_make_the_same_file(tmp_path):
     written = []
     for name in ("one.h5", "two.h5"):
         with PartFolder(tmp_path / name) as folder:
-            folder.start(SPEC, GOLDEN)
+            folder.create_run(SPEC, GOLDEN)
             folder.write(make_part("abc", failures=[("d", "empty file")]))
             written.append([(path.name, path.read_bytes()) for path in sorted(folder.path.glob("*.h5"))])
     assert written[0] == written[1]
@@ -400,7 +400,7 @@ from featx.errors import StoreError
 from featx.store import PartFolder, assemble
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with PartFolder(Path(sys.argv[1])) as folder:
-    folder.start(SPEC, GOLDEN)
+    folder.create_run(SPEC, GOLDEN)
     part = make_part([f"{i:03d}" for i in range(40)])
     folder.write(part)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
@@ -435,11 +435,11 @@ def test_several_labels_a_row(tmp_path):
     parts = [make_part("abcd", 1)]
     table = dataclasses.replace(make_table(parts), label_sets=[(0, 1), (1,), (), (0,)], labels=np.array([0, 1, -1, 0]))
     with PartFolder(tmp_path / "rows.h5") as folder:
-        folder.start(SPEC, GOLDEN)
+        folder.create_run(SPEC, GOLDEN)
         folder.write(parts[0])
         assemble(tmp_path / "rows.h5", table, SPEC, GOLDEN, folder.part_files())
     with Store(tmp_path / "rows.h5") as opened:
-        np.testing.assert_array_equal(opened.indicator, np.array([[1, 1], [0, 1], [0, 0], [1, 0]], bool))
+        np.testing.assert_array_equal(opened.multilabel_targets, np.array([[1, 1], [0, 1], [0, 0], [1, 0]], bool))
         assert opened.labels.tolist() == [0, 1, -1, 0]
     with h5py.File(tmp_path / "rows.h5") as file:
         assert file.attrs["schema"] == 2
@@ -448,7 +448,7 @@ def test_several_labels_a_row(tmp_path):
 
 def test_a_store_of_one_label_a_row_is_as_it_was(store):
     with Store(store[0]) as opened:
-        assert opened.indicator is None
+        assert opened.multilabel_targets is None
     with h5py.File(store[0]) as file:
         assert file.attrs["schema"] == 1
         assert set(file["rows"]) == {"path", "digest", "label", "view", "turned"}
@@ -479,7 +479,7 @@ def test_columns_that_do_not_fit_together_are_refused(store, name, values, messa
 @pytest.mark.parametrize("name", ["rows", "rows/path", "rows/digest", "failures", "failures/path"])
 def test_a_part_that_is_none_is_removed_and_what_a_run_wrote_down_is_refused(tmp_path, name):
     with PartFolder(tmp_path / "rows.h5") as folder:
-        folder.start(SPEC, GOLDEN)
+        folder.create_run(SPEC, GOLDEN)
         folder.write(make_part("ab", failures=[("c", "empty file")] * 2))
         (part,) = folder.path.glob("*.part.h5")
         with h5py.File(part, "r+") as file:
@@ -491,7 +491,7 @@ def test_a_part_that_is_none_is_removed_and_what_a_run_wrote_down_is_refused(tmp
             del file["golden"]
             file["golden"] = np.zeros(3, "i4")
         with pytest.raises(StoreCorrupt, match=r"run\.h5 is damaged \(.*; remove .* to start anew"):
-            folder.begin(SPEC)
+            folder.load_run(SPEC)
 
 
 @pytest.mark.parametrize("change", [(8, 0), (8, 2**64 - 16), (8, 2**63), (0, 0x10005)])
@@ -531,7 +531,7 @@ def store_of_flat(folder, values, dtype=None):
                      "block5_flat": values}  # fmt: skip
     golden = {name: np.zeros((3, width), np.float32) for name, width in FLAT.widths.items()}
     with PartFolder(folder / "flat.h5") as parts:
-        parts.start(FLAT, golden)
+        parts.create_run(FLAT, golden)
         parts.write(part)
         assemble(folder / "flat.h5", make_table([part]), FLAT, golden, parts.part_files(), dtype=dtype)
         return parts.part_files()
@@ -579,7 +579,7 @@ def test_one_part_is_open_at_a_time(tmp_path):
     parts, target = [make_part([f"{number}.jpg"], number) for number in range(30)], tmp_path / "rows.h5"
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with PartFolder(target) as folder:
-        folder.start(SPEC, GOLDEN)
+        folder.create_run(SPEC, GOLDEN)
         for part in parts:
             folder.write(part)
         limit = max(int(path.name) for path in Path("/dev/fd").iterdir()) + 12
@@ -597,7 +597,7 @@ def test_one_part_is_open_at_a_time(tmp_path):
 
 def test_a_part_is_read_to_its_last_column(tmp_path):
     with PartFolder(tmp_path / "rows.h5") as folder:
-        folder.start(SPEC, GOLDEN)
+        folder.create_run(SPEC, GOLDEN)
         folder.write(make_part("ab"))
         (part,) = folder.path.glob("*.part.h5")
         with h5py.File(part) as file:

@@ -57,8 +57,8 @@ class Stores(RuleBasedStateMachine):
     def run(self):
         """A process at work: it takes the lock, and looks at what is there."""
         with PartFolder(self.target) as folder:
-            if folder.begin(SPEC) is None:
-                folder.start(SPEC, GOLDEN)
+            if folder.load_run(SPEC) is None:
+                folder.create_run(SPEC, GOLDEN)
             yield folder
 
     @initialize(name=NAMES, version=BYTES)
@@ -152,13 +152,13 @@ class Stores(RuleBasedStateMachine):
         with Store(self.target) as store:
             assert store.paths == sorted(self.stored, key=lambda name: name.encode("utf-8", "surrogateescape"))
             assert store.digests == [digest_of(name, self.stored[name]) for name in store.paths]
-            assert store.turned.tolist() == [self.stored[name] == 1 for name in store.paths]
+            assert store.exif_rotated.tolist() == [self.stored[name] == 1 for name in store.paths]
             assert store.labels.tolist() == [len(name) % 2 for name in store.paths]
             wanted = [features_of(name, self.stored[name]) for name in store.paths]
             np.testing.assert_array_equal(
                 store.read(["block1_avg"]), np.concatenate([np.zeros((0, 64), "f4"), *wanted])
             )
-            half = np.arange(0, store.rows, 2)
+            half = np.arange(0, store.n_rows, 2)
             np.testing.assert_array_equal(store.read(["block1_avg"], half), store.read(["block1_avg"])[half])
 
     @invariant()

@@ -42,7 +42,7 @@ def make(target: Path, values: dict[str, np.ndarray], **options: str | None) -> 
     """A store of two parts, whose rows take turns, three at a time."""
     whole = table(len(next(iter(values.values()))))
     with PartFolder(target) as folder:
-        folder.start(SPEC, golden())
+        folder.create_run(SPEC, golden())
         for half in (0, 1):
             rows = [row for row in range(len(whole.paths)) if row // 3 % 2 == half]
             folder.write(Part(
@@ -251,7 +251,7 @@ from test_store_virtual import SPEC, features, golden, table
 target, hard = Path(sys.argv[1]), int(sys.argv[2])
 whole, values = table(150), features(150)
 with PartFolder(target) as folder:
-    folder.start(SPEC, golden())
+    folder.create_run(SPEC, golden())
     for row in range(150):
         one = {name: array[row : row + 1] for name, array in values.items()}
         folder.write(Part([whole.paths[row]], [whole.digests[row]], [False], one))

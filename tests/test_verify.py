@@ -224,4 +224,4 @@ def test_two_runs_write_the_same_bytes(made, tmp_path):
     for file in ("photos.h5", "photos.featx"):
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes(), file
     with Store(tmp_path / "1" / "photos.h5") as store:
-        assert store.rows == 36
+        assert store.n_rows == 36

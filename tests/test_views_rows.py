@@ -53,13 +53,13 @@ def features(path):
 
 def test_views_of_an_image_are_rows_one_after_the_other(stores):
     with Store(stores[0]) as plain, Store(stores[1]) as store:
-        assert store.rows == 3 * plain.rows == 108
-        assert store.views.tolist() == [0, 1, 2] * 36
+        assert store.n_rows == 3 * plain.n_rows == 108
+        assert store.view_index.tolist() == [0, 1, 2] * 36
         for column in ("paths", "digests"):
             assert getattr(store, column) == [value for value in getattr(plain, column) for _ in range(3)]
         np.testing.assert_array_equal(store.labels, np.repeat(plain.labels, 3))
         np.testing.assert_allclose(features(stores[1])[::3], features(stores[0]), rtol=1e-4, atol=1e-5)
-        assert plain.views.tolist() == [0] * 36
+        assert plain.view_index.tolist() == [0] * 36
 
 
 def test_each_row_has_the_features_of_its_view(stores, shared_photos, oxford):
@@ -67,7 +67,7 @@ def test_each_row_has_the_features_of_its_view(stores, shared_photos, oxford):
 
     with Store(stores[1]) as store:
         row, path, digest, spec = 31, store.paths[31], store.digests[31], store.spec
-        view = list(make_views(decode((shared_photos / path).read_bytes()).image, spec, digest))[store.views[31]]
+        view = list(make_views(decode((shared_photos / path).read_bytes()).image, spec, digest))[store.view_index[31]]
     expected = np.hstack(list(make_engine(oxford, spec)(view[np.newaxis]).values()))
     np.testing.assert_allclose(features(stores[1])[[row]], expected, rtol=1e-4, atol=1e-5)
 
@@ -95,7 +95,7 @@ def test_an_update_extracts_new_images_in_all_views(photos, tmp_path):
     assert (report.rows, report.extracted) == (75, 3)
     with Store(path) as store:
         new = np.array([name == "red/a new one.png" for name in store.paths])
-        assert store.views.tolist() == [0, 1, 2] * 25
+        assert store.view_index.tolist() == [0, 1, 2] * 25
     np.testing.assert_array_equal(features(path)[~new], before)
     shutil.copyfile(path, tmp_path / "updated.h5")
     extract(photos, path, SPEC, overwrite=True)
@@ -342,7 +342,7 @@ def test_views_of_several_images_fill_passes(tmp_path, views, batch_size, passes
     engine = Counts()
     (part,) = streaming.feature_parts(engine, list_images(tmp_path), range(9), 1)
     assert engine.rows == passes
-    assert part.views == list(range(views)) * 9
+    assert part.view_index == list(range(views)) * 9
 
 
 @pytest.mark.parametrize(("batch_size", "asked"), [(100, 200), (4, 68)])

@@ -49,8 +49,8 @@ def load_features(
     """
     with Store(path) as store:
         spec = store.spec.select(blocks, pool)
-        rows = store.rows_of(split, split_column)
-        several, labels = store.indicator, store.labels[rows].astype(np.int64)
+        rows = store.rows_in_split(split, split_column)
+        several, labels = store.multilabel_targets, store.labels[rows].astype(np.int64)
         target = labels if several is None else several[rows].astype(np.int64)
         _, groups = np.unique(np.array(store.digests)[rows], return_inverse=True)
         return Bunch(
@@ -61,6 +61,6 @@ def load_features(
             features=spec.slices,
             filenames=np.array(store.paths, object)[rows],
             groups=groups,
-            views=store.views[rows],
+            views=store.view_index[rows],
             spec=spec,
         )

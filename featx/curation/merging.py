@@ -36,7 +36,7 @@ class _Contents:
     @classmethod
     def read(cls, path: Path) -> "_Contents":
         with Store(path) as store:
-            return cls(path, store.spec, *store.images(), store.golden, store.failures)
+            return cls(path, store.spec, *store.image_table(), store.reference_features, store.failures)
 
 
 def merge(
@@ -88,7 +88,7 @@ def merge(
         taken[first] = numbers
     taken = taken[first == numbers]
     rows = rows.take(taken)
-    table = RowTable.of(rows, digests[taken], _failures(contents, rows), one.spec.n_views)
+    table = RowTable.from_images(rows, digests[taken], _failures(contents, rows), one.spec.n_views)
     sources = [each.path for each in contents]
     ranked = sources if duplicates == "last" else sources[::-1]
     write_store(Path(output), table, one.spec, one.golden, ranked, overwrite=overwrite)

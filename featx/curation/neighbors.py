@@ -86,11 +86,11 @@ def search(
     with Store(store) as opened:
         spec = opened.spec.plain.select(blocks or opened.spec.blocks[-LAST_BLOCKS:], pools)
         runner = make_engine(load_backbone_for(spec, weights), spec, device, batch_size, engine)
-        check_golden(runner, opened.golden, str(store))
+        check_golden(runner, opened.reference_features, str(store))
         listing = list_images(images, root, labeled=False)
         yield from ((listing.full_name(path), reason) for path, reason in listing.failures)
-        plain = np.flatnonzero(opened.views == 0)
-        rows, _ = opened.images()
+        plain = np.flatnonzero(opened.view_index == 0)
+        rows, _ = opened.image_table()
         for part in feature_parts(runner, listing, range(len(listing)), workers or cpu_count(), max_pixels):
             yield from ((listing.full_name(path), reason) for path, reason in part.failures)
             if not part.paths:

@@ -57,8 +57,8 @@ def select(
     """
     check_absent(Path(output), overwrite=overwrite)
     with Store(store) as opened:
-        rows, digests = opened.images()
-        spec, golden = opened.spec, opened.golden
+        rows, digests = opened.image_table()
+        spec, golden = opened.spec, opened.reference_features
     kept = np.ones(len(rows), bool) if where is None else find_rows(rows, where)
     if path_glob is not None:
         kept &= np.fromiter((fnmatchcase(path, path_glob) for path in rows.paths), bool, len(rows))
@@ -66,6 +66,6 @@ def select(
         asked = " and ".join(filter(None, [where, path_glob and f"--path-glob {path_glob}"]))
         raise DataError(f"a selection must have at least one image, but none of the {len(rows)} of {store} has {asked}")
     digests[~kept] = b""
-    table = RowTable.of(rows, digests, (), spec.n_views)
+    table = RowTable.from_images(rows, digests, (), spec.n_views)
     write_store(Path(output), table, spec, golden, [Path(store)], overwrite=overwrite)
     return Selected(str(output), int(kept.sum()), len(rows))

@@ -71,12 +71,12 @@ def verify(
     if sample < 1:
         raise SpecError(f"--sample of verify must be at least 1, got {sample}")
     with Store(store) as opened:
-        spec, (rows, digests) = opened.spec, opened.images()
+        spec, (rows, digests) = opened.spec, opened.image_table()
         chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:sample])
         paths = rows.paths.take(chosen)
         found = find_images(paths, digests[chosen].tolist(), root, str(store))
         runner = make_engine(load_backbone_for(spec, weights), spec, device, batch_size, engine)
-        golden = _worst(compute_golden(runner), opened.golden, spec)[1].max()
+        golden = _worst(compute_golden(runner), opened.reference_features, spec)[1].max()
         place = dict(zip(paths, chosen.tolist(), strict=True))
         failed: list[tuple[str, str]] = []
         seen, differing, largest, tolerance = 0, list[Difference](), 0.0, spec.tolerance + ROUNDING[opened.dtype]
@@ -112,10 +112,10 @@ def _compare(part: Part, store: Store, place: dict[str, int]) -> Iterator[Differ
     if not part.paths:
         return
     spec = store.spec
-    rows = np.array([place[path] for path in part.paths]) * spec.n_views + part.views
+    rows = np.array([place[path] for path in part.paths]) * spec.n_views + part.view_index
     stored = store.read(spec.widths, rows)
     names, errors = _worst(part.features, {name: stored[:, where] for name, where in spec.slices.items()}, spec)
-    for path, view, name, error in zip(part.paths, part.views, names, errors.tolist(), strict=True):
+    for path, view, name, error in zip(part.paths, part.view_index, names, errors.tolist(), strict=True):
         yield Difference(path, view, name, error)
 
 

@@ -88,8 +88,8 @@ def _compute(engine: Engine, images: Iterable[Loaded], advance: Callable[[int], 
         for image in good:
             part.paths += [image.path] * views
             part.digests += [image.digest] * views
-            part.turned += [image.turned] * views
-            part.views += range(views)
+            part.exif_rotated += [image.turned] * views
+            part.view_index += range(views)
         part.failures += [(image.path, image.reason) for image in batch if image.pixels is None]
         timings.seconds["computing"] += time.perf_counter() - began
         advance(len(batch))

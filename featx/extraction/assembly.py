@@ -16,7 +16,7 @@ from featx.extraction.shard_jobs import check_complete, read_job
 from featx.extraction.update import ExistingStore, ExtractionPlan, read_parts
 from featx.images import Listing, list_images
 from featx.spec import ExtractSpec
-from featx.store import PartFolder, RowTable, assemble, parts_beside
+from featx.store import PartFolder, RowTable, assemble, parts_folder
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def finish(
         # Gigabytes that would be written as they are, at each look into a cache.
         folder.discard()
         return changed
-    table = RowTable.of(rows, digests, ledger.failures, spec.n_views)
+    table = RowTable.from_images(rows, digests, ledger.failures, spec.n_views)
     sources = [*([folder.store] if len(old.rows) else []), *folder.part_files()]
     with resumable():
         assemble(
@@ -115,7 +115,7 @@ def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = F
         If a shard is at work.
     """
     began, output = time.monotonic(), Path(output)
-    if not parts_beside(output).is_dir():
+    if not parts_folder(output).is_dir():
         raise StoreError(f"{output} has no shards to assemble: featx extract --shard N/COUNT writes their parts")
     with PartFolder(output, wait=wait) as folder:
         job, identity = read_job(folder)

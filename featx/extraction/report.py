@@ -58,10 +58,10 @@ def make_report(
     with Store(output) as store:
         return ExtractReport(
             store=str(output),
-            rows=store.rows,
+            rows=store.n_rows,
             extracted=extracted,
             dropped=dropped,
-            turned=int(store.turned[store.views == 0].sum()),
+            turned=int(store.exif_rotated[store.view_index == 0].sum()),
             failures=store.failures,
             conflicts=_conflicts(store),
             seconds=seconds,
@@ -105,7 +105,7 @@ def _differs(old: CategoricalArray[Any], new: CategoricalArray[Any]) -> np.ndarr
 
 def _conflicts(store: Store) -> list[tuple[str, str]]:
     """Pairs of files with equal bytes in different classes."""
-    images, digests = store.images()
+    images, digests = store.image_table()
     _, of, count = np.unique(digests, return_inverse=True, return_counts=True)
     first: dict[int, int] = {}
     pairs = []

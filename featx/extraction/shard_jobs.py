@@ -43,10 +43,10 @@ def calibrated_first(folder: PartFolder, settled: ResolvedPrecision, engine: Eng
     decides, it is written down here and now.
     """
     golden = compute_golden(engine)
-    with folder.alone():
+    with folder.exclusive():
         first = folder.spec
         if first is None:
-            folder.start(settled.spec, golden)
+            folder.create_run(settled.spec, golden)
             return settled
     return ResolvedPrecision(dataclasses.replace(settled.spec, calibration=first.calibration), settled.agreement)
 
@@ -54,7 +54,7 @@ def calibrated_first(folder: PartFolder, settled: ResolvedPrecision, engine: Eng
 def read_job(folder: PartFolder) -> tuple[dict[str, Any], tuple[ExtractSpec, dict[str, np.ndarray]]]:
     """What a shard noted, and what its parts are of; ``StoreError`` if there was none."""
     job, spec = folder.job, folder.spec
-    golden = folder.begin(spec) if spec else None
+    golden = folder.load_run(spec) if spec else None
     if job is None or spec is None or golden is None:
         raise StoreError(
             f"{folder.store} has no shards to assemble: there must be parts in {folder.path}, "

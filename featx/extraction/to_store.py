@@ -149,10 +149,10 @@ def extract(
         old = ExistingStore() if overwrite or not output.exists() else ExistingStore.read(output, spec)
         check_storage(assembly or old.assembly, store_dtype, output)
         dropped = spec.n_views * missing_images(output, old, listing, missing, spec.n_views)
-        golden = folder.begin(spec, overwrite=overwrite)
+        golden = folder.load_run(spec, overwrite=overwrite)
         ledger = ExtractionPlan(listing, spec, old, read_parts(folder), threads, share)
         if job:
-            folder.note(job)
+            folder.save_job(job)
         if ledger.groups:
             cluster = Cluster(ray_address, workers, cpus_per_worker, gpus_per_worker)
             runner = EngineConfig(backbone, spec, device, batch_size, engine)
@@ -219,10 +219,10 @@ def _begin(
     if old.golden:
         check_golden(engine, old.golden, str(folder.store))
     golden = dict(old.golden) or compute_golden(engine)
-    with resumable(), folder.alone():
-        begun = folder.begin(engine.spec)
+    with resumable(), folder.exclusive():
+        begun = folder.load_run(engine.spec)
         if begun is None:
-            folder.start(engine.spec, golden)
+            folder.create_run(engine.spec, golden)
             return golden
     # Another shard has begun meanwhile.
     check_golden(engine, begun, str(folder.path), f"remove {folder.path} to extract anew")

@@ -43,8 +43,15 @@ class ExistingStore:
                 that="this extraction",
                 remedy="extract with the same options, give --overwrite to start anew, or another --output",
             )
-            rows, digests = store.images()
-            return cls(rows, digests, store.golden, store.failures, "virtual" if store.parts else "copy", store.dtype)
+            rows, digests = store.image_table()
+            return cls(
+                rows,
+                digests,
+                store.reference_features,
+                store.failures,
+                "virtual" if store.parts else "copy",
+                store.dtype,
+            )
 
     def holds(self, rows: ImageTable, digests: Digests, failures: Sequence[tuple[str, str]]) -> bool:
         """Whether these images and failures are just those of the store, whatever their labels."""

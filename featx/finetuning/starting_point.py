@@ -99,7 +99,7 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
     if training.classes != model.classes:
         raise SpecMismatch(f"labels of {store} are others than when the model was fitted; fit it again first")
     with Store(store) as opened:
-        opened.check_has(model.spec, "the model")
+        opened.check_compatible(model.spec, "the model")
         spec = opened.spec
         paths, digests = (np.array(values)[training.rows] for values in (opened.paths, opened.digests))
     labels = np.searchsorted(np.array(training.classes), training.y)

@@ -26,19 +26,19 @@ def describe(path: str | Path) -> dict[str, Any]:
 def _describe_store(path: Path) -> dict[str, Any]:
     with Store(path) as store:
         views = store.spec.n_views
-        labels, classes, several = store.labels[::views], store.classes, store.indicator
+        labels, classes, several = store.labels[::views], store.classes, store.multilabel_targets
         several = None if several is None else several[::views]
         counts = np.bincount(labels[labels >= 0], minlength=len(classes)) if several is None else several.sum(axis=0)
-        splits = {name: values[::views] for name, values in store.splits.items()}
+        splits = {name: values[::views] for name, values in store.columns.items()}
         return {
             "kind": "store",
             "featx": store.version,
-            "rows": store.rows,
-            "images": store.rows // views,
+            "rows": store.n_rows,
+            "images": store.n_rows // views,
             "classes": dict(zip(classes, counts.tolist(), strict=True)),
             "unlabeled": int((labels < 0).sum()),
             **({} if several is None else {"several labels": int((several.sum(axis=1) > 1).sum())}),
-            "turned": int(store.turned[::views].sum()),
+            "turned": int(store.exif_rotated[::views].sum()),
             "splits": {name: dict(Counter(values)) for name, values in splits.items() if name.startswith("split")},
             "failures": [f"{path}: {reason}" for path, reason in store.failures],
             "features": store.spec.widths,

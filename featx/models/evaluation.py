@@ -75,10 +75,10 @@ def summarize(model: Model, scored: Scored) -> dict[str, Any]:
 def decide(model: Model, path: str | Path, *, split: str | None = None, column: str | None = None) -> Scored:
     """A model's decisions on the rows that `evaluate` scores; parameters and errors are those of `evaluate`."""
     with Store(path) as store:
-        store.check_has(model.spec, "the model")
+        store.check_compatible(model.spec, "the model")
         rows = _rows(model, store, split, column)
-        rows = rows[store.views[rows] == 0]
-        if store.indicator is not None and not model.multilabel:
+        rows = rows[store.view_index[rows] == 0]
+        if store.multilabel_targets is not None and not model.multilabel:
             raise DataError(
                 f"images of {path} have several labels, but the model gives one; fit a model on such a store"
             )
@@ -112,12 +112,12 @@ def held_out(model: Model, store: Store, column: str | None = None) -> np.ndarra
     images = compact_ids(store.digests)
     seen, own = np.isin(images, model.fitted), 2 * np.isin(model.fitted, images).sum() > len(model.fitted)
     by = column or (selection.get("column") if own else None)
-    if column or by in store.splits:
+    if column or by in store.columns:
         rows = _of_test(store, by or "", asked=column is not None)
     elif own:
         rows = np.flatnonzero(store.labels >= 0)
     else:
-        rows = np.arange(store.rows)
+        rows = np.arange(store.n_rows)
     rows = rows[~seen[rows]]
     return rows if len(rows) else None
 
@@ -128,9 +128,9 @@ def _of_test(store: Store, column: str, *, asked: bool) -> np.ndarray:
     If none of those has a label, as with ``train`` and ``val`` alone, or a contest's test images, the labeled ones that
     it marks neither so nor ``train``.
     """
-    values, labeled = np.array(store.splits.get(column, ()), str), store.labels >= 0
+    values, labeled = np.array(store.columns.get(column, ()), str), store.labels >= 0
     if not len(values):
-        return store.rows_of("test", column)
+        return store.rows_in_split("test", column)
     test = values == "test"
     if (test & labeled).any():
         return np.flatnonzero(test)
@@ -142,7 +142,7 @@ def _of_test(store: Store, column: str, *, asked: bool) -> np.ndarray:
             f"the rows that {column} of {store.path} marks test have no labels, and no others but those marked train "
             "have; give another --split-column, or fit with --test-size 0.2"
         )
-    return store.rows_of("test", column)
+    return store.rows_in_split("test", column)
 
 
 def _held_out_of_equal(
@@ -150,7 +150,7 @@ def _held_out_of_equal(
 ) -> np.ndarray | None:
     """The same for a model without its images' marks, which knows its store again only if all images are the same."""
     if fingerprint(store.digests[:: store.spec.n_views]) != model.info.get("store"):
-        return np.arange(store.rows)
+        return np.arange(store.n_rows)
     if "column" in selection:
         rows = _of_test(store, column or selection["column"], asked=column is not None)
         return rows if len(rows) else None
@@ -164,7 +164,7 @@ def _membership(model: Model, store: Store) -> np.ndarray:
     targets, names = store.targets, store.classes
     if targets.ndim == 1:
         targets = targets[:, np.newaxis] == np.arange(len(names))
-    member = np.zeros((store.rows, len(model.classes)), bool)
+    member = np.zeros((store.n_rows, len(model.classes)), bool)
     for code, name in enumerate(model.classes):
         if name in names:
             member[:, code] = targets[:, names.index(name)]
@@ -173,7 +173,7 @@ def _membership(model: Model, store: Store) -> np.ndarray:
 
 def _rows(model: Model, store: Store, split: str | None, column: str | None) -> np.ndarray:
     if split is not None:
-        return store.rows_of(split, column or model.info.get("selection", {}).get("column", "split"))
+        return store.rows_in_split(split, column or model.info.get("selection", {}).get("column", "split"))
     rows = held_out(model, store, column)
     if rows is None:
         raise DataError(

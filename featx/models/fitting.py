@@ -187,10 +187,10 @@ def _info_of(rows: Training, found: SearchResult) -> dict[str, Any]:
 
 def _facts_of(store: Store, spec: ExtractSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a model's ``info`` says of its store, and the golden features of its spec."""
-    facts: dict[str, Any] = {"store_rows": store.rows}
+    facts: dict[str, Any] = {"store_rows": store.n_rows}
     if store.spec.n_views > 1:
         facts["augmentation"] = {name: getattr(store.spec, name) for name in ONE_VIEW}
-    return facts, {name: values for name, values in store.golden.items() if name in spec.widths}
+    return facts, {name: values for name, values in store.reference_features.items() if name in spec.widths}
 
 
 def _check_options(head: str, C: float | None, output: str | Path | None, calibrate: bool, overwrite: bool) -> None:

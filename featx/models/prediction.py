@@ -139,13 +139,13 @@ def _files_joined(
 
 def _of_store(model: Model, path: Path, top: int | None, tta: int) -> Iterator[Prediction]:
     with Store(path) as store:
-        store.check_has(model.spec, "the model")
+        store.check_compatible(model.spec, "the model")
         if tta > store.spec.n_views:
             raise SpecError(
                 f"--tta of predict must be 1 to {store.spec.n_views}, the views of an image in {path}, got {tta}; "
                 "extract with more --n-views, or give the images"
             )
-        paths, taken = store.paths, np.flatnonzero(store.views < tta)
+        paths, taken = store.paths, np.flatnonzero(store.view_index < tta)
         block = max(1, BLOCK_ROWS // tta) * tta
         for start in range(0, len(taken), block):
             rows = taken[start : start + block]

@@ -59,7 +59,7 @@ def read_training(
         weight = None if weight is None else _check_weights(store, weight[rows], rows)
         X = store.read(spec.widths, rows)
         y, classes = targets_of(store, rows)
-        plain, whole = store.views[rows] == 0, fingerprint(digests[:: store.spec.n_views])
+        plain, whole = store.view_index[rows] == 0, fingerprint(digests[:: store.spec.n_views])
         return Training(spec, X, y, classes, groups, plain, weight, rows, selection, whole, images_of(digests, rows))
 
 
@@ -79,7 +79,7 @@ def choose_rows(
     selection = _selection(store, column, test_size, seed)
     if "test_size" in selection:
         return holdout(store.targets, digests, selection["test_size"], seed)[0], selection
-    rows = store.rows_of("train" if "column" in selection else None, selection.get("column", ""))
+    rows = store.rows_in_split("train" if "column" in selection else None, selection.get("column", ""))
     return rows[labels[rows] >= 0], selection
 
 
@@ -97,13 +97,13 @@ def _weights(store: Store, given: ArrayLike | None, column: str | None) -> np.nd
     """What each row of the store counts: None for all alike, NaN where a column has no number."""
     if column is None:
         weights = None if given is None else np.asarray(given, dtype=np.float64)
-        if weights is not None and weights.shape != (store.rows,):
-            raise DataError(f"sample_weight of fit must be one number a row of {store.path}, {store.rows}, got shape "
+        if weights is not None and weights.shape != (store.n_rows,):
+            raise DataError(f"sample_weight of fit must be one number a row of {store.path}, {store.n_rows}, got shape "
                             f"{weights.shape}")  # fmt: skip
         return weights
     if given is not None:
         raise DataError("fit takes sample_weight or weight_column, got both; leave one out")
-    columns = store.splits
+    columns = store.columns
     if column not in columns:
         known = ", ".join(columns) or "none"
         raise DataError(
@@ -136,7 +136,7 @@ def _selection(store: Store, column: str | None, test_size: float | None, seed: 
             raise DataError(f"--test-size takes the place of a split column, got --split-column {column} too; leave "
                             "one out")  # fmt: skip
         return {"test_size": test_size, "seed": seed}
-    columns = [name for name in store.splits if name.startswith("split")]
+    columns = [name for name in store.columns if name.startswith("split")]
     if column is None and not columns:
         return {}
     if column is None and "split" not in columns:

@@ -8,7 +8,7 @@ from .layout import GOLDEN_ROWS as GOLDEN_ROWS
 from .layout import feature_bytes as feature_bytes
 from .parts import Part as Part
 from .parts import PartFolder as PartFolder
-from .parts import parts_beside as parts_beside
+from .parts import parts_folder as parts_folder
 from .reader import Store as Store
 from .reader import is_store as is_store
 from .rewrite import check_absent as check_absent

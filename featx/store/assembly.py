@@ -38,33 +38,33 @@ class RowTable:
     digests: Sequence[str]
     labels: np.ndarray
     classes: Sequence[str]
-    splits: Mapping[str, Sequence[str]]
+    columns: Mapping[str, Sequence[str]]
     failures: Sequence[tuple[str, str]]
     label_sets: Sequence[Sequence[int]] | None = None
-    views: int = 1
+    n_views: int = 1
 
     @classmethod
-    def of(
-        cls, rows: ImageTable, digests: np.ndarray, failures: Iterable[tuple[str, str]], views: int = 1
+    def from_images(
+        cls, rows: ImageTable, digests: np.ndarray, failures: Iterable[tuple[str, str]], n_views: int = 1
     ) -> "RowTable":
         """The table of those images that have a digest (``S64``, ``b""`` for none), each ``views`` times."""
-        kept = np.repeat(np.flatnonzero(digests), views)
+        kept = np.repeat(np.flatnonzero(digests), n_views)
         rows, labels = rows.take(kept), encode_labels(rows.labels.take(kept))
         return cls(
             paths=rows.paths,
             digests=StringArray.from_bytes(digests[kept].tolist()),
             labels=labels.codes,
             classes=labels.classes,
-            splits=dict(sorted(rows.columns.items())),
+            columns=dict(sorted(rows.columns.items())),
             failures=sorted(failures),
             label_sets=labels.label_sets,
-            views=views,
+            n_views=n_views,
         )
 
     @property
-    def view(self) -> np.ndarray:
+    def view_index(self) -> np.ndarray:
         """int32 (rows,): which view of its image a row is, 0 for the plain one."""
-        return np.arange(len(self.paths), dtype="i4") % self.views
+        return np.arange(len(self.paths), dtype="i4") % self.n_views
 
 
 def assemble(
@@ -144,9 +144,9 @@ def _write_table(store: h5py.File, table: RowTable) -> None:
     layout.write_column(rows, "label", table.labels.astype("i4"))
     if table.label_sets is not None:
         layout.write_indicator(rows, "labels_multi", table.label_sets, len(table.classes))
-    layout.write_column(rows, "view", table.view)
+    layout.write_column(rows, "view", table.view_index)
     layout.write_strings(store, "classes", table.classes)
-    for column, values in table.splits.items():
+    for column, values in table.columns.items():
         layout.write_strings(store.require_group("splits"), column, values)
     layout.write_failures(store, table.failures)
 
@@ -168,7 +168,7 @@ def _find(table: RowTable, spec: ExtractSpec, sources: Sequence[Path]) -> tuple[
 
     One file is open at a time: a run of millions of images has more parts than a process may open.
     """
-    keys = zip(table.paths, table.digests, table.view.tolist(), strict=True)
+    keys = zip(table.paths, table.digests, table.view_index.tolist(), strict=True)
     row_of = {row: number for number, row in enumerate(keys)}
     source, source_row = np.full(len(row_of), -1), np.zeros(len(row_of), int)
     turned, lengths, dtypes = np.zeros(len(row_of), bool), list[int](), list[dict[str, np.dtype[Any]]]()

@@ -66,7 +66,7 @@ class FolderLock:
         (self._own or self._alone).release()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Within, no other shard begins."""
         try:
             self._alone.acquire(timeout=INSTANT)

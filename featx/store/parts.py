@@ -44,10 +44,10 @@ class Part:
 
     paths: list[str] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
-    turned: list[bool] = field(default_factory=list)
+    exif_rotated: list[bool] = field(default_factory=list)
     features: dict[str, np.ndarray] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
-    views: list[int] = field(default_factory=list)
+    view_index: list[int] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class Part:
         return hashlib.sha256(encode_text("\0".join(paths))).hexdigest()[:16] + SUFFIX
 
 
-def parts_beside(store: Path) -> Path:
+def parts_folder(store: Path) -> Path:
     """The folder of a store's parts, there or not."""
     return store.with_name(f"{store.name}.parts")
 
@@ -76,9 +76,9 @@ class PartFolder:
 
     def __init__(self, store: Path, *, wait: bool = False, shard: str = "") -> None:
         self.store = store
-        self.path = parts_beside(store)
+        self.path = parts_folder(store)
         self._shard, self._lock = shard, FolderLock(self.path, store, shard, wait=wait)
-        self.alone = self._lock.alone
+        self.exclusive = self._lock.exclusive
         self._discarded = False
         self._sound: set[Path] = set()
 
@@ -105,7 +105,7 @@ class PartFolder:
     def _has_nothing(self) -> bool:
         return self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {ALONE, RUN}
 
-    def begin(self, spec: ExtractSpec, *, overwrite: bool = False) -> dict[str, np.ndarray] | None:
+    def load_run(self, spec: ExtractSpec, *, overwrite: bool = False) -> dict[str, np.ndarray] | None:
         """Check that parts left here are of this spec; give their golden features, or None if there are none.
 
         Parts of another spec are a ``SpecMismatch``; with ``overwrite`` they are removed.
@@ -144,13 +144,13 @@ class PartFolder:
         except layout.DAMAGE as error:
             raise StoreCorrupt(f"{self.path / RUN} is damaged ({error}); remove {self.path} to start anew") from error
 
-    def start(self, spec: ExtractSpec, golden: Mapping[str, np.ndarray]) -> None:
+    def create_run(self, spec: ExtractSpec, golden: Mapping[str, np.ndarray]) -> None:
         """Write down what this run extracts; parts that are there before are of no run that anyone knows."""
         for path in self._parts():
             path.unlink()
         self._write(RUN, lambda file: layout.write_identity(file, spec, golden))
 
-    def note(self, job: Mapping[str, Any]) -> None:
+    def save_job(self, job: Mapping[str, Any]) -> None:
         """Keep for the assembling of shards what they were started with; JSON."""
         with atomic_write(self.path / JOB, StoreError) as temporary:
             temporary.write_text(json.dumps(job))
@@ -222,8 +222,8 @@ def _fill_part(file: h5py.File, part: Part) -> None:
     rows = file.create_group("rows")
     layout.write_strings(rows, "path", part.paths)
     layout.write_strings(rows, "digest", part.digests)
-    layout.write_column(rows, "turned", np.array(part.turned, dtype=bool))
-    layout.write_column(rows, "view", np.array(part.views or [0] * len(part.paths), "i4"))
+    layout.write_column(rows, "turned", np.array(part.exif_rotated, dtype=bool))
+    layout.write_column(rows, "view", np.array(part.view_index or [0] * len(part.paths), "i4"))
     layout.write_failures(file, part.failures)
 
 

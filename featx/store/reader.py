@@ -64,11 +64,11 @@ class Store:
         self.spec = ExtractSpec.from_json(self._file.attrs["spec"])
         self.versions = layout.read_versions(self._file)
         self.version = self.versions["featx"]
-        self.rows = int(self._file["rows/path"].shape[0])
+        self.n_rows = int(self._file["rows/path"].shape[0])
         for name, width in self.spec.widths.items():
             shape = self._file[f"features/{name}"].shape
-            if shape != (self.rows, width):
-                raise StoreCorrupt(f"{name} of {self.path} must have shape {(self.rows, width)}, got {shape}")
+            if shape != (self.n_rows, width):
+                raise StoreCorrupt(f"{name} of {self.path} must have shape {(self.n_rows, width)}, got {shape}")
         layout.check_columns(self._file)
 
     def __enter__(self) -> "Store":
@@ -103,12 +103,12 @@ class Store:
         return codes
 
     @property
-    def indicator(self) -> np.ndarray | None:
+    def multilabel_targets(self) -> np.ndarray | None:
         """bool (rows, classes): all labels of each row; None where no image has several."""
         if "labels_multi" not in self._file["rows"]:
             return None
         indicator = self._column("rows/labels_multi")
-        shape = (self.rows, len(self.classes))
+        shape = (self.n_rows, len(self.classes))
         if indicator.dtype != np.bool_ or indicator.shape != shape:
             raise StoreCorrupt(f"labels_multi of {self.path} must be bool {shape}, "
                                f"got {indicator.dtype} {indicator.shape}")  # fmt: skip
@@ -117,16 +117,16 @@ class Store:
     @property
     def targets(self) -> np.ndarray:
         """``labels``, or ``indicator`` where images have several."""
-        indicator = self.indicator
+        indicator = self.multilabel_targets
         return self.labels if indicator is None else indicator
 
     @property
-    def views(self) -> np.ndarray:
+    def view_index(self) -> np.ndarray:
         """int32 (rows,): which view of its image each row is; 0 is the plain picture."""
         return self._column("rows/view")
 
     @property
-    def turned(self) -> np.ndarray:
+    def exif_rotated(self) -> np.ndarray:
         """bool (rows,): whether an EXIF orientation was applied."""
         return self._column("rows/turned")
 
@@ -136,7 +136,7 @@ class Store:
         return self._strings("classes")
 
     @property
-    def splits(self) -> dict[str, list[str]]:
+    def columns(self) -> dict[str, list[str]]:
         """One value a row for each column of the manifest that begins with ``split`` or ``weight``."""
         with self._reading():
             return {name: layout.read_strings(column) for name, column in self._file.get("splits", {}).items()}
@@ -160,15 +160,15 @@ class Store:
             return str(next(iter(self._file["features"].values())).dtype)
 
     @property
-    def golden(self) -> dict[str, np.ndarray]:
+    def reference_features(self) -> dict[str, np.ndarray]:
         """Features of the golden images, float32 (3, width) by name."""
         with self._reading():
             return layout.read_identity(self._file)[1]
 
-    def images(self) -> tuple[ImageTable, np.ndarray]:
+    def image_table(self) -> tuple[ImageTable, np.ndarray]:
         """What is known of each image besides its features, a row an image, and the digests, ``S64`` (images,)."""
         plain = slice(None, None, self.spec.n_views)
-        indicator = self.indicator
+        indicator = self.multilabel_targets
         with self._reading():
             file = self._file
             paths, digests = layout.read_texts(file["rows/path"])[plain], file["rows/digest"][plain].astype("S64")
@@ -179,21 +179,23 @@ class Store:
         labels = decode_labels(self.classes, self.labels[plain], None if indicator is None else indicator[plain])
         return ImageTable(paths, labels, splits), digests
 
-    def rows_of(self, split: str | None, column: str = "split") -> np.ndarray:
+    def rows_in_split(self, split: str | None, split_column: str = "split") -> np.ndarray:
         """int64 indices of the rows whose value in a split column is ``split``; of all rows for None."""
         if split is None:
-            return np.arange(self.rows)
-        splits = self.splits
-        if column not in splits:
+            return np.arange(self.n_rows)
+        splits = self.columns
+        if split_column not in splits:
             known = ", ".join(splits) or "none: extract a manifest that has one"
-            raise DataError(f"the split column of {self.path} must be one of those it has ({known}), got {column}")
-        rows = np.flatnonzero(np.array(splits[column]) == split)
+            raise DataError(
+                f"the split column of {self.path} must be one of those it has ({known}), got {split_column}"
+            )
+        rows = np.flatnonzero(np.array(splits[split_column]) == split)
         if not len(rows):
-            values = ", ".join(sorted(set(splits[column])))
-            raise DataError(f"{column} of {self.path} has no row {split!r}; it has {values}")
+            values = ", ".join(sorted(set(splits[split_column])))
+            raise DataError(f"{split_column} of {self.path} has no row {split!r}; it has {values}")
         return rows
 
-    def check_has(self, spec: ExtractSpec, whose: str) -> None:
+    def check_compatible(self, spec: ExtractSpec, whose: str) -> None:
         """Raise ``SpecMismatch`` or ``SpecError`` if the features of ``spec`` are not among the store's."""
         # A backbone that was fine-tuned is known by no name: it lies beside its model.
         other = (
@@ -212,7 +214,7 @@ class Store:
         Only the chunks that hold those rows and features are read.
         """
         names = list(names)
-        count = self.rows if rows is None else len(rows)
+        count = self.n_rows if rows is None else len(rows)
         widths = [self.spec.widths[name] for name in names]
         values = np.empty((count, sum(widths)), np.float32)
         start = 0
@@ -224,7 +226,7 @@ class Store:
 
     def _read_into(self, target: np.ndarray, name: str, rows: np.ndarray | None) -> None:
         dataset = self._file[f"features/{name}"]
-        rows = np.arange(self.rows) if rows is None else rows
+        rows = np.arange(self.n_rows) if rows is None else rows
         row_bytes = dataset.dtype.itemsize * target.shape[1]
         chunks, blocks = (rows // max(1, size // row_bytes) for size in (layout.CHUNK_BYTES, layout.BLOCK_BYTES))
         cuts = np.flatnonzero((np.diff(chunks) > 1) | (np.diff(blocks) > 0)) + 1

@@ -24,7 +24,7 @@ from fuzz.mutators import mutate
 
 Change = Callable[[bytes, random.Random, Sequence[bytes]], bytes]
 _, RUN = seeds.part_seeds()
-TENSOR_SHAPES = ("digest", "readers", "readers.keras", "readers.onnx_graph", "readers.state_dicts")
+TENSOR_SHAPES = ("digest", "readers.formats", "readers.keras", "readers.onnx_graph", "readers.state_dicts")
 PICTURE = ExtractSpec(size=32, n_views=2, augment="flip,rotate=30")
 MAX_PIXELS = 1 << 20
 """Pixels of a picture: what takes seconds to decode would only be slow here."""
@@ -51,12 +51,15 @@ class Reader:
 def read_store(path: Path) -> None:
     """All that a store has."""
     with Store(path) as store:
-        for name in ("paths", "digests", "indicator", "targets", "views", "turned", "classes", "splits", "failures",
-                     "golden"):  # fmt: skip
+        for name in ("paths", "digests", "multilabel_targets", "targets", "view_index", "exif_rotated", "classes",
+                     "columns", "failures", "reference_features"):  # fmt: skip
             getattr(store, name)
-            if name in ("paths", "digests", "targets", "views", "turned") and len(getattr(store, name)) != store.rows:
-                raise AssertionError(f"{name} is not of {store.rows} rows")
-        rows, _ = store.images()
+            if (
+                name in ("paths", "digests", "targets", "view_index", "exif_rotated")
+                and len(getattr(store, name)) != store.n_rows
+            ):
+                raise AssertionError(f"{name} is not of {store.n_rows} rows")
+        rows, _ = store.image_table()
         list(rows.labels)
         store.read(store.spec.widths)
 
@@ -71,7 +74,7 @@ def read_part(path: Path) -> None:
         with np.errstate(all="ignore"), mock.patch("warnings.warn"):
             read_parts(folder)
         (folder.path / "run.h5").write_bytes(path.read_bytes())
-        folder.begin(seeds.SPEC)
+        folder.load_run(seeds.SPEC)
     finally:
         folder.discard()
 

@@ -53,7 +53,7 @@ def store_seeds() -> list[bytes]:
 def part_seeds() -> list[bytes]:
     """A part, and what a run writes down first."""
     with tempfile.TemporaryDirectory() as place, PartFolder(Path(place) / "a.h5") as folder:
-        folder.start(SPEC, GOLDEN)
+        folder.create_run(SPEC, GOLDEN)
         folder.write(_part(SPEC))
         return [path.read_bytes() for path in sorted(folder.path.glob("*.h5"))]
 
@@ -74,7 +74,7 @@ def _store(path: Path, spec: ExtractSpec, sets: list[list[int]] | None) -> bytes
     table = RowTable(part.paths, part.digests, labels, ("cat", "dög"), splits, part.failures, sets, spec.n_views)
     golden = {name: np.full((3, width), 0.5, np.float32) for name, width in spec.widths.items()}
     with PartFolder(path) as folder:
-        folder.start(spec, golden)
+        folder.create_run(spec, golden)
         folder.write(part)
         assemble(path, table, spec, golden, folder.part_files())
         folder.discard()

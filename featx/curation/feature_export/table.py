@@ -21,11 +21,11 @@ class FeatureTable:
 
     def __init__(self, store: Store, spec: ExtractSpec, numbers: np.ndarray) -> None:
         self._store, self.spec, self._numbers = store, spec, numbers
-        images, digests = store.images()
+        images, digests = store.image_table()
         self._rows: ImageTable = images.take(numbers // store.spec.n_views)
         self.digests = StringArray.from_bytes(digests[numbers // store.spec.n_views].tolist())
-        self.views = store.views[numbers]
-        self.several = store.indicator is not None
+        self.views = store.view_index[numbers]
+        self.several = store.multilabel_targets is not None
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -88,7 +88,7 @@ def open_table(
 ) -> Iterator[FeatureTable]:
     """The table of a store, or of one of its splits; errors as `featx.load_features`."""
     with Store(path) as store:
-        yield FeatureTable(store, store.spec.select(blocks, pools), store.rows_of(split, split_column))
+        yield FeatureTable(store, store.spec.select(blocks, pools), store.rows_in_split(split, split_column))
 
 
 def escaped(text: str) -> str:

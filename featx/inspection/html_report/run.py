@@ -60,7 +60,7 @@ class Run:
         """What is known of each image."""
         with Store(self.store) as store:
             views, names = store.spec.n_views, np.array([*store.classes, ""], object)
-            several, codes = store.indicator, store.labels[::views]
+            several, codes = store.multilabel_targets, store.labels[::views]
             labels = names[codes].tolist()
             if several is not None:
                 labels = [", ".join(names[:-1][row]) for row in several[::views]]
@@ -155,7 +155,7 @@ def _check_column(run: Run) -> None:
         )
     column = run.selection.get("column")
     with Store(run.store) as store:
-        columns = store.splits
+        columns = store.columns
     if column is not None and column not in columns:
         known = ", ".join(columns) or "none: extract a manifest that has one"
         whose = f"the split column of {run.model.path}" if run.model and run.fitted_here else "--split-column of report"
@@ -200,13 +200,13 @@ def _belongs(model: Model, path: Path) -> bool:
     asked = {info["selection"].get("column"), info.get("sample_weight", "given")} - {None, "given"}
     try:
         with Store(path) as store:
-            store.check_has(model.spec, "the model")
+            store.check_compatible(model.spec, "the model")
             # A model of an older featx does not say how many rows its store had.
             return bool(
-                info.get("store_rows", store.rows) == store.rows
+                info.get("store_rows", store.n_rows) == store.n_rows
                 and info["store"] == fingerprint(store.digests[:: store.spec.n_views])
                 and {*model.classes} <= {*store.classes}
-                and asked <= store.splits.keys()
+                and asked <= store.columns.keys()
             )
     except FeatxError:
         return False

@@ -44,7 +44,7 @@ def suspects(store: str | Path, *, split_column: str | None = None, folds: int =
     with Store(store) as opened:
         images = Images.read(opened, split_column)
         normalizer = BlockNormalizer(tuple(opened.spec.widths.values()))
-        X = normalizer.fit_transform(opened.read(opened.spec.widths, np.flatnonzero(opened.views == 0)))
+        X = normalizer.fit_transform(opened.read(opened.spec.widths, np.flatnonzero(opened.view_index == 0)))
     notes = []
     near = verdicts = None
     if len(X) < MIN_ROWS:

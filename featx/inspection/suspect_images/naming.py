@@ -29,14 +29,14 @@ class Images:
     @classmethod
     def read(cls, store: Store, column: str | None) -> "Images":
         """Those of an open store; ``DataError`` if it has no such split column."""
-        plain = store.views == 0
+        plain = store.view_index == 0
         splits = {
             name: np.array(values)[plain]
-            for name, values in store.splits.items()
+            for name, values in store.columns.items()
             if (name.startswith("split") if column is None else name == column)
         }
         if column is not None and not splits:
-            known = ", ".join(store.splits) or "none: extract a manifest that has one"
+            known = ", ".join(store.columns) or "none: extract a manifest that has one"
             raise DataError(f"--split-column of suspects must be one that {store.path} has ({known}), got {column}")
         paths = np.array(store.paths, object)[plain].tolist()
         return cls(store.path, paths, store.classes, store.targets[plain], splits, store.failures)

@@ -78,9 +78,9 @@ def _of_model(model: Model, path: str, store: str, root: str, selected: dict[str
 def _of_manifest(run: Run) -> bool:
     """Whether a folder alone cannot have given the store's columns and labels: only a manifest can."""
     with Store(run.store) as store:
-        columns, path = store.splits, run.images.paths[0]
+        columns, path = store.columns, run.images.paths[0]
         folder = not columns or (list(columns) == ["split"] and path.split("/")[0] == columns["split"][0])
-        return not folder or store.indicator is not None
+        return not folder or store.multilabel_targets is not None
 
 
 def _extracted(spec: Mapping[str, Any]) -> dict[str, Any]:
