@@ -92,7 +92,7 @@ def digits(_flowers: Path, work: Path) -> None:
     table["split_few"] = draw_few(table, "split_whole", 20, 0)
     manifest = write_table(table, work / "digits.csv")
     store = work / "digits.h5"
-    extract(manifest, store, ExtractSpec(size=64), root=root, progress=True)
+    extract(manifest, store, ExtractSpec(size=64), Compute(progress=True), root=root)
     compare(store, root, {"split_few": "small, unlike", "split_whole": "large, unlike"})
 
 
@@ -113,7 +113,7 @@ def extract_flowers(table: Table, flowers: Path, work: Path, name: str, size: in
     if (known := work / f"default{size}.h5").exists() and not store.exists():
         shutil.copy(known, store)  # then extracting adds the columns alone
     manifest = write_table(table, work / f"{name}.csv")
-    extract(manifest, store, ExtractSpec(size=size), root=flowers / "jpg", progress=True)
+    extract(manifest, store, ExtractSpec(size=size), Compute(progress=True), root=flowers / "jpg")
     return store
 
 

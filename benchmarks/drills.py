@@ -22,7 +22,7 @@ from typing import Any
 import openvino  # noqa: F401  children do not import it again
 from reporting import run_claim, say
 
-import featx.extraction.to_store
+import featx.extraction.extraction_run
 from featx.cli import main
 from featx.engines import PART_ROWS
 from featx.runtime import progress_bar
@@ -61,7 +61,7 @@ def begin(arguments: list[object], ledger: Path) -> int:
             bar.update = lambda count: os.write(dots, b"." * count)
             return bar
 
-        featx.extraction.to_store.progress_bar = counted
+        featx.extraction.extraction_run.progress_bar = counted
         main([str(argument) for argument in arguments], prog_name="featx")
     except SystemExit as end:
         os._exit(int(end.code or 0))

@@ -24,6 +24,7 @@ from featx.extraction import extract
 from featx.heads import HEADS
 from featx.images import decode, list_images, load_images, prepare
 from featx.models import evaluate, fit
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -32,7 +33,7 @@ SPLITS = [f"split_{number}" for number in range(5)]
 
 def store_of(flowers: Path, work: Path, name: str, spec: ExtractSpec) -> Path:
     """The store of all photographs by that name, extracted if it is not there."""
-    report = extract(flowers / "splits.csv", work / f"{name}.h5", spec, root=flowers / "jpg", progress=True)
+    report = extract(flowers / "splits.csv", work / f"{name}.h5", spec, Compute(progress=True), root=flowers / "jpg")
     say(f"{name}: {report.extracted} of {report.rows} extracted in {report.seconds:.0f} s")
     return work / f"{name}.h5"
 
@@ -110,7 +111,7 @@ def steady(flowers: Path, work: Path) -> None:
         if not link.is_symlink():
             link.symlink_to(photographs[number % len(photographs)])
     code = (
-        "import sys, resource; from featx.extraction.to_store import extract; from featx.spec.extract_spec import ExtractSpec\n"
+        "import sys, resource; from featx.extraction import extract; from featx.spec.extract_spec import ExtractSpec\n"
         "paths = [f'{sys.argv[1]}/{number:05}.jpg' for number in range(int(sys.argv[3]))]\n"
         "report = extract(paths, sys.argv[2], ExtractSpec(size=64), overwrite=True)\n"
         "print(report.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
@@ -171,7 +172,7 @@ def memory(flowers: Path, work: Path) -> None:
         target = work / f"memory-{count}.h5"
         target.unlink(missing_ok=True)
         code = (
-            "import sys, resource; from featx.extraction.to_store import extract; from featx.spec.extract_spec import ExtractSpec\n"
+            "import sys, resource; from featx.extraction import extract; from featx.spec.extract_spec import ExtractSpec\n"
             "extract(sys.argv[1], sys.argv[2], ExtractSpec(size=96), root=sys.argv[3])\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
         )

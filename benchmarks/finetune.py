@@ -136,14 +136,17 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
                        n_views=options.n_views, augment=AUGMENT)  # fmt: skip
     store, seconds = options.work / f"views-{options.size}-{options.views}.h5", None
     if options.splits:
-        extracted, told = extract(manifest, store, spec, root=root, progress=True), store.with_suffix(".seconds")
+        extracted, told = (
+            extract(manifest, store, spec, Compute(progress=True), root=root),
+            store.with_suffix(".seconds"),
+        )
         if extracted.extracted == extracted.rows:
             told.write_text(str(extracted.seconds))
         seconds = float(told.read_text()) if told.exists() else None
         say(f"{extracted.rows} rows of {options.views} views at {options.size} px in {extracted.seconds:.0f} s")
     plain = options.work / "plain-224.h5"
     raw = ExtractSpec(blocks=(5,), pools=("flat",))
-    extract(manifest, plain, raw, root=root, progress=True)
+    extract(manifest, plain, raw, Compute(progress=True), root=root)
     epochs = [(epoch_seconds(options.work, plain), keras_epoch_seconds()) for _ in range(options.rounds)]
     for ours, theirs in epochs:
         say(f"an epoch of 1,088 images, block 5 trained: featx {ours:.1f} s, Keras {theirs} s")
@@ -153,7 +156,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     if options.compare:
         runs.append(tune_split(0, plain, options, CLASSIC, "classic", RAW))
         small = options.work / f"plain-{options.scratch_size}.h5"
-        extract(manifest, small, dataclasses.replace(raw, size=options.scratch_size), root=root, progress=True)
+        extract(manifest, small, dataclasses.replace(raw, size=options.scratch_size), Compute(progress=True), root=root)
         runs.append(tune_split(0, small, options, SCRATCH, f"from scratch, {options.scratch_size} px", RAW))
     seconds_an_epoch = {"featx": [ours for ours, _ in epochs], "Keras": [theirs for _, theirs in epochs]}
     return {"machine": machine(), "size": options.size, "views": options.views, "epochs": options.epochs,

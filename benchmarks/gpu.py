@@ -23,6 +23,7 @@ from featx.backbones import backbone_flops, load_backbone
 from featx.drawing import make_figure
 from featx.engines import Replayed, TorchEngine
 from featx.extraction import extract
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 
 SIZE, BATCH, SIDE = 224, 128, 8192
@@ -140,11 +141,12 @@ def measure_backbone(peaks: dict[str, float]) -> list[dict[str, object]]:
 def measure_whole(photos: list[Path], work: Path, options: argparse.Namespace) -> list[dict[str, object]]:
     """Images a second from JPEG files to a closed store."""
     paths, rows = links(photos, work / "links", options.whole), []
-    extract(paths[:BATCH], work / "warm.h5", ExtractSpec(precision="bf16"), device="cuda", overwrite=True)
+    compute = Compute(device="cuda", workers=options.workers)
+    extract(paths[:BATCH], work / "warm.h5", ExtractSpec(precision="bf16"), compute, overwrite=True)
     for decode in ("full", "scaled"):
         for precision in ("fp32", "bf16"):
             spec = ExtractSpec(precision=precision, decode=decode)
-            report = extract(paths, work / "whole.h5", spec, device="cuda", workers=options.workers, overwrite=True)
+            report = extract(paths, work / "whole.h5", spec, compute, overwrite=True)
             name = f"featx {precision}" + ("" if decode == "full" else f", --decode {decode}")
             rows.append({"name": name, "rate": len(paths) / report.seconds, "stages": report.rates,
                          "advice": report.advice})  # fmt: skip

@@ -21,6 +21,7 @@ from featx.backbones import BLOCK_NUMBERS, feature_name
 from featx.curation import load_features
 from featx.extraction import extract
 from featx.inspection import POOL, distances, statistics
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -41,7 +42,7 @@ def make_reference(flowers: Path, work: Path) -> dict[str, object]:
     sizes = {}
     for size in SIZES:
         target = work / f"reference-{size}.h5"
-        extract(manifest, target, ExtractSpec(size=size), root=flowers / "jpg", progress=True)
+        extract(manifest, target, ExtractSpec(size=size), Compute(progress=True), root=flowers / "jpg")
         with Store(target) as store:
             digest = store.spec.backbone_digest
             sizes[str(size)] = {str(b): statistics(store.read([feature_name(b, POOL)])) for b in BLOCK_NUMBERS}
@@ -73,7 +74,7 @@ def check(work: Path) -> None:
     crops = work / "crops"
     write_crops(crops)
     for size in (64, 224):
-        extract(crops, work / f"crops-{size}.h5", ExtractSpec(size=size), progress=True, overwrite=True)
+        extract(crops, work / f"crops-{size}.h5", ExtractSpec(size=size), Compute(progress=True), overwrite=True)
         data = load_features(work / f"crops-{size}.h5")
         labels = data.target_names[data.target]
         things = ["china", "flower", *(name.split(".")[0] for name in THINGS)]

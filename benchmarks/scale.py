@@ -25,10 +25,12 @@ from reporting import run_claim, say, spread
 
 from featx.extraction import assemble_shards, extract
 from featx.extraction.ray_executor import BEGINNING, RayExecutor, _Hand
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
 
 SPEC = ExtractSpec(size=64)
+ON_RAY = Compute(executor="ray", workers=2, cpus_per_worker=1)
 ROUNDS = 5
 PART_IMAGES = 16
 
@@ -90,7 +92,7 @@ def compared(one: Path, other: Path) -> str:
 
 def same(flowers: Path, work: Path) -> None:
     """One process against two Ray workers, four shards in any order, and Ray workers of which two are killed."""
-    import featx.extraction.to_store
+    import featx.extraction.extraction_run
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -99,13 +101,13 @@ def same(flowers: Path, work: Path) -> None:
         for store in stores.values():
             store.unlink(missing_ok=True)
         rows = extract(source, stores["one"], SPEC).rows
-        extract(source, stores["ray"], SPEC, engine="ray", workers=2, cpus_per_worker=1)
+        extract(source, stores["ray"], SPEC, ON_RAY)
         for number in (3, 1, 4, 2):
-            extract(source, stores["shards"], SPEC, shard=f"{number}/4")
+            extract(source, stores["shards"], SPEC, Compute(shard=f"{number}/4"))
         assemble_shards(stores["shards"])
-        Killing.kills, Killing.begun, featx.extraction.to_store.RayCrew = 0, [], Killing
-        extract(source, stores["killed"], SPEC, engine="ray", workers=2, cpus_per_worker=1)
-        featx.extraction.to_store.RayCrew = RayExecutor
+        Killing.kills, Killing.begun, featx.extraction.extraction_run.RayExecutor = 0, [], Killing
+        extract(source, stores["killed"], SPEC, ON_RAY)
+        featx.extraction.extraction_run.RayExecutor = RayExecutor
         for name in ("ray", "shards", "killed"):
             how = f" ({Killing.kills} kills)" if name == "killed" else ""
             say(f"{kind}, {rows} rows: {name}{how} against one process: {compared(stores['one'], stores[name])}")
@@ -164,10 +166,11 @@ def _making(paths: list[str], store: Path, name: str, cores: list[int]) -> float
 
             carry_out = LocalExecutor.carry_out
             LocalExecutor.carry_out = lambda *given: (stamps.append(time.monotonic()), carry_out(*given))[1]  # type: ignore
-            extract(paths, store, ExtractSpec(), overwrite=True, workers=1)
+            extract(paths, store, ExtractSpec(), Compute(workers=1), overwrite=True)
             LocalExecutor.carry_out = carry_out  # type: ignore[method-assign]
         else:
-            extract(paths, store, ExtractSpec(), overwrite=True, engine="ray", workers=int(name[-1]), cpus_per_worker=1)
+            compute = Compute(executor="ray", workers=int(name[-1]), cpus_per_worker=1)
+            extract(paths, store, ExtractSpec(), compute, overwrite=True)
     finally:
         RayExecutor._begin, ExtractionPlan.enter = plain, enter  # type: ignore[method-assign]
     store.unlink()

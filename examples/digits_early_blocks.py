@@ -17,6 +17,7 @@ from featx.curation import load_features
 from featx.extraction import extract
 from featx.heads import HEADS, search
 from featx.models import evaluate, fit, load_model
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 
 
@@ -46,7 +47,7 @@ def main(folder: Path, size: int = 64, count: int = 1797) -> dict[str, dict[str,
     say(f"Writing scikit-learn's digits to {images}\n")
     write_digits(images, count)
     say(f"\n$ featx extract {images} -o {store} --size {size}\n")
-    report = extract(images, store, ExtractSpec(size=size), progress=True)
+    report = extract(images, store, ExtractSpec(size=size), Compute(progress=True))
     say(f"{report.rows} rows, {report.extracted} extracted in {report.seconds:.1f} s\n")
     say("\nCross-validated accuracy of each block and head\n")
     say(f"{'block':<7}" + "".join(f"{head:>14}" for head in HEADS) + "\n")

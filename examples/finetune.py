@@ -14,6 +14,7 @@ import numpy as np
 from featx.extraction import extract
 from featx.finetuning import Log, Recipe, draw_curves, finetune
 from featx.models import Model, fit, held_out, load_model, predict
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -32,11 +33,11 @@ def accuracy(model: Model, store: Path, photos: Path) -> float:
     return float(np.mean(np.array(found) == np.array(truth)))
 
 
-def main(photos: Path, work: Path, size: int = 224, views: int = 4, epochs: int = 8) -> dict[str, float]:
+def main(photos: Path, work: Path, size: int = 224, n_views: int = 4, epochs: int = 8) -> dict[str, float]:
     """Extract views, fit a head, fine-tune block 5 from there; accuracy of both."""
     work.mkdir(parents=True, exist_ok=True)
     store, tuned = work / "views.h5", work / "tuned.featx"
-    extract(photos, store, ExtractSpec(size=size, views=views, augment=AUGMENT), progress=True)
+    extract(photos, store, ExtractSpec(size=size, n_views=n_views, augment=AUGMENT), Compute(progress=True))
     fit(store, work / "head.featx", head="softmax", blocks=(3, 4, 5), test_size=0.25, overwrite=True)
     recipe = Recipe(epochs=epochs, lr=2e-4, backbone_lr_scale=0.1, ema_decay=0.9)
     report = finetune(load_model(work / "head.featx"), store, tuned, recipe, root=photos, overwrite=True)
@@ -57,4 +58,4 @@ if __name__ == "__main__":
     parser.add_argument("--n-views", type=int, default=4, help="views of an image, the plain one among them")
     parser.add_argument("--epochs", type=int, default=8, help="of block 5 and the head")
     options = parser.parse_args()
-    main(options.photos, options.work, options.size, options.views, options.epochs)
+    main(options.photos, options.work, options.size, options.n_views, options.epochs)

@@ -17,6 +17,7 @@ from typing import Any
 
 from featx.extraction import extract
 from featx.models import evaluate, fit
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 
 RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -45,7 +46,9 @@ def run_recipe(name: str, flowers: Path, work: Path, size: int) -> dict[str, Any
     """Extract and fit by one recipe: accuracy on the test part, columns, megabytes of the store, and seconds."""
     extracting, fitting = RECIPES[name]
     store, began = work / f"{name}.h5", time.monotonic()
-    extract(work / "manifest.csv", store, ExtractSpec(size=size, **extracting), root=flowers / "jpg", progress=True)
+    extract(
+        work / "manifest.csv", store, ExtractSpec(size=size, **extracting), Compute(progress=True), root=flowers / "jpg"
+    )
     extracted = time.monotonic()
     model = fit(store, work / f"{name}.featx", overwrite=True, **fitting)
     return {

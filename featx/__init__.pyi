@@ -1,6 +1,7 @@
 from .curation import load_features as load_features
 from .errors import FeatxError as FeatxError
 from .exporting import export as export
+from .extraction import AssemblyOptions as AssemblyOptions
 from .extraction import extract as extract
 from .finetuning import finetune as finetune
 from .heads import BlockNormalizer as BlockNormalizer
@@ -43,6 +44,7 @@ from .models import (
 from .models import (
     predict as predict,
 )
+from .runtime import Compute as Compute
 from .spec import ExtractSpec as ExtractSpec
 from .store import Store as Store
 from .version import __version__ as __version__

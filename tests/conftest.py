@@ -1,8 +1,11 @@
 """Shared fixtures: made pictures, the real weights, and the photographs where they are at hand."""
 
 import csv
+import errno
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from PIL import Image
 
 from featx.backbones.loading import load_backbone
 from featx.backbones.registry import BackboneWeights
-from featx.extraction.to_store import extract
+from featx.extraction import extract
 from featx.models.fitting import fit
 from featx.spec.extract_spec import ExtractSpec
 
@@ -24,6 +27,21 @@ SPEC = ExtractSpec(size=32, pools=("avg", "max"))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Of a shell's background jobs, as of nohup: the commands that tests start and interrupt would ignore it too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def failing_disk(target: Path) -> Iterator[None]:
+    """Within, the disk fails when ``target`` would be renamed into place: all before that was written."""
+    rename = os.replace
+
+    def fail(source: str | Path, destination: str | Path) -> None:
+        if Path(destination) == Path(target):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(destination))
+        rename(source, destination)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from types import SimpleNamespace
 import numpy as np
 from conftest import fill
 
-import featx.extraction.to_store
+import featx.extraction.extraction_run
 from featx.cli.group import main
 from featx.engines import streaming
 from featx.engines.batching import BatchedEngine
@@ -110,8 +110,8 @@ def stand_in() -> None:
     """Extraction without a backbone, four rows a part."""
     streaming.PART_ROWS = 4
     backbone = SimpleNamespace(name="oxford", digest="0" * 64, preprocessing="oxford", source="")
-    featx.extraction.to_store.load_backbone = lambda *_: backbone
-    featx.extraction.to_store.make_engine = lambda _backbone, spec, *_: StandIn(spec)
+    featx.extraction.extraction_run.load_backbone = lambda *_: backbone
+    featx.extraction.extraction_run.make_engine = lambda _backbone, spec, *_: StandIn(spec)
 
 
 def attempt(argv: list[str], log: Path, hurt: Callable[[], object] = int) -> dict:

@@ -14,7 +14,7 @@ from featx.cli import finetune
 from featx.cli.group import main
 from featx.curation.dataset import load_features
 from featx.errors import DataError, EngineError
-from featx.extraction.to_store import extract
+from featx.extraction import extract
 from featx.inspection.advice.advisor import Advice, _forecast, advise
 from featx.inspection.advice.cases import CASES, blocks_of, case_of, commands_of, expected_gain
 from featx.inspection.advice.caveats import caveats_of

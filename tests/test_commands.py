@@ -15,7 +15,7 @@ from conftest import draw
 
 from featx.cli import extract, fit, predict
 from featx.cli.group import COMMANDS, main
-from featx.extraction.to_store import MISSING
+from featx.extraction import MISSING_IMAGES
 from featx.heads.cross_validation import SearchRow
 from featx.heads.head_search import SearchResult, choose
 from featx.heads.pipelines import HEADS
@@ -184,7 +184,7 @@ def test_what_else_extract_reports(photos, tmp_path):
     assert "blue/copy.png and red/0.png have the same bytes but different classes" in result.stderr
     assert "1 image turned upright" in result.stdout
     (photos / "red" / "turned.png").unlink()
-    said = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--missing", "drop").output
+    said = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--missing-images", "drop").output
     assert "1 row dropped" in said
 
 
@@ -366,10 +366,10 @@ def test_names_that_are_no_utf8_go_out_as_they_are(model, tmp_path):
         ),
         (
             ("extract", "x", "-o", "y", "--engine", "torch", "--ray-address", "auto"),
-            "--ray-address of extract is for --engine ray; give that too, or leave it out",
+            "--ray-address of extract is for --executor ray; give that too, or leave it out",
         ),
-        (("extract", "x", "-o", "y", "--gpus-per-worker", "1"), "--gpus-per-worker of extract is for --engine ray;"),
-        (("extract", "x", "-o", "y", "--cpus-per-worker", "2"), "--cpus-per-worker of extract is for --engine ray;"),
+        (("extract", "x", "-o", "y", "--gpus-per-worker", "1"), "--gpus-per-worker of extract is for --executor ray;"),
+        (("extract", "x", "-o", "y", "--cpus-per-worker", "2"), "--cpus-per-worker of extract is for --executor ray;"),
         (
             ("extract", "x", "-o", "y", "--augment", "flip"),
             "--augment of extract is for --n-views of 2 or more; give that too, or leave it out",
@@ -427,8 +427,8 @@ def test_ctrl_c_says_how_to_go_on(photos, tmp_path, monkeypatch):
 
 def test_choices_that_are_written_down_twice_to_keep_help_light_agree():
     assert ("best", *HEADS) == fit.HEADS
-    (missing,) = (option for option in extract.command.params if option.name == "missing")
-    assert tuple(missing.type.choices) == MISSING
+    (missing,) = (option for option in extract.command.params if option.name == "missing_images")
+    assert tuple(missing.type.choices) == MISSING_IMAGES
     assert predict.WITH_FAILURES == 3
 
 

@@ -11,15 +11,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import draw, fill
+from conftest import draw, failing_disk, fill
 from PIL import Image
 
 from featx.engines import streaming
 from featx.engines.reference_check import relative_error
 from featx.errors import ImageError, ListingError, SpecError, SpecMismatch, StoreError, StoreExists
-from featx.extraction.to_store import _found, extract
+from featx.extraction import AssemblyOptions
+from featx.extraction.extraction_run import _found, extract
 from featx.extraction.update import read_parts
 from featx.images.loading import load_images
+from featx.runtime import Compute
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.parts import PartFolder
 from featx.store.reader import Store
@@ -56,7 +58,7 @@ def test_a_folder_becomes_a_store(photos, store, oxford):
 
 
 def test_running_again_extracts_nothing(photos, store, monkeypatch):
-    monkeypatch.setattr("featx.extraction.to_store.make_engine", None)
+    monkeypatch.setattr("featx.extraction.extraction_run.make_engine", None)
     before, inode = store.read_bytes(), store.stat().st_ino
     assert extract(photos, store, SPEC).extracted == 0
     assert (store.read_bytes(), store.stat().st_ino) == (before, inode)  # nor is anything written
@@ -65,22 +67,22 @@ def test_running_again_extracts_nothing(photos, store, monkeypatch):
 
 @pytest.mark.parametrize("change", ["label", "split", "failure", "dtype"])
 def test_what_is_new_is_written_though_nothing_is_extracted(photos, store, tmp_path, change):
-    options = {}
+    dtype = None
     if change == "label":
         (photos / "red").rename(photos / "rot")
     elif change == "failure":
         (photos / "red" / "bad.png").write_bytes(b"")
     elif change == "dtype":
-        options["store_dtype"] = "float16"
+        dtype = "float16"
     else:
         rows = [f"photos/{path.relative_to(photos)},{path.parent.name},train" for path in photos.rglob("*.png")]
         (tmp_path / "manifest.csv").write_text("\n".join(["path,label,split", *rows]))
-        extract(tmp_path / "manifest.csv", store, SPEC, missing="drop")
+        extract(tmp_path / "manifest.csv", store, SPEC, assembly=AssemblyOptions("drop"))
         rows[0] = rows[0].replace("train", "test")
         (tmp_path / "manifest.csv").write_text("\n".join(["path,label,split", *rows]))
     source = tmp_path / "manifest.csv" if change == "split" else photos
     inode = store.stat().st_ino
-    report = extract(source, store, SPEC, missing="drop", **options)
+    report = extract(source, store, SPEC, assembly=AssemblyOptions("drop", dtype=dtype))
     assert store.stat().st_ino != inode
     with Store(store) as opened:
         assert ("rot" in opened.classes) == (change == "label")
@@ -105,11 +107,11 @@ def test_new_and_changed_images_alone_are_extracted(photos, store):
 def test_rows_whose_images_have_gone_are_not_dropped_silently(photos, store):
     (photos / "red" / "0.png").unlink()
     with pytest.raises(
-        StoreExists, match=r"1 rows whose images are no longer .* 'red/0\.png' first; give --missing drop"
+        StoreExists, match=r"1 rows whose images are no longer .* 'red/0\.png' first; give --missing-images drop"
     ):
         extract(photos, store, SPEC)
-    assert extract(photos, store, SPEC, missing="keep").rows == 24
-    report = extract(photos, store, SPEC, missing="drop")
+    assert extract(photos, store, SPEC, assembly=AssemblyOptions("keep")).rows == 24
+    report = extract(photos, store, SPEC, assembly=AssemblyOptions("drop"))
     assert (report.rows, report.dropped, report.extracted) == (23, 1, 0)
     assert "red/0.png" not in read(store)[0]
 
@@ -118,7 +120,7 @@ def test_a_store_of_other_images_can_be_added_to(photos, store, tmp_path):
     fill(tmp_path / "more", each=2)
     shutil.move(tmp_path / "more" / "red", tmp_path / "more" / "pink")
     (tmp_path / "more" / "green" / "1.png").write_bytes(b"")
-    report = extract(tmp_path / "more", store, SPEC, missing="keep")
+    report = extract(tmp_path / "more", store, SPEC, assembly=AssemblyOptions("keep"))
     with Store(store) as opened:
         assert opened.classes == ["blue", "green", "pink", "red"]
         assert report.rows == opened.n_rows == 25  # green/1.png is a bad image now
@@ -129,7 +131,7 @@ def test_a_store_of_other_images_can_be_added_to(photos, store, tmp_path):
 def test_an_image_that_has_gone_bad_is_a_failure_and_no_row(photos, store):
     (photos / "red" / "0.png").write_bytes(b"")
     for missing in ("keep", "drop"):
-        report = extract(photos, store, SPEC, missing=missing)
+        report = extract(photos, store, SPEC, assembly=AssemblyOptions(missing))
         assert (report.rows, [path for path, _ in report.failures]) == (23, ["red/0.png"])
 
 
@@ -190,10 +192,8 @@ def test_parts_of_another_spec_are_never_taken(photos, tmp_path, monkeypatch):
     """Not even if what they are of is no longer written down: features of all sizes are equally wide."""
     output, other = tmp_path / "photos.h5", dataclasses.replace(SPEC, size=48)
     monkeypatch.setattr(streaming, "PART_ROWS", 8)
-    with monkeypatch.context() as patch:
-        patch.setattr("featx.extraction.assembly", None)
-        with pytest.raises(TypeError):
-            extract(photos, output, SPEC)
+    with failing_disk(output), pytest.raises(StoreError, match="Input/output error"):
+        extract(photos, output, SPEC)
     (tmp_path / "photos.h5.parts" / "run.h5").unlink()
     assert extract(photos, output, other, overwrite=True).extracted == 24
     extract(photos, tmp_path / "anew.h5", other)
@@ -213,12 +213,10 @@ def test_what_failed_before_a_stop_is_tried_again(photos, tmp_path, monkeypatch)
     extract(photos, whole, SPEC)
     good = bad.read_bytes()
     bad.write_bytes(b"")
-    with monkeypatch.context() as patch:
-        patch.setattr("featx.extraction.assembly", None)
-        with pytest.raises(TypeError):
-            extract(photos, output, SPEC)
-        with pytest.raises(TypeError):  # It fails again, once.
-            extract(photos, output, SPEC)
+    with failing_disk(output):
+        for _ in range(2):  # The image fails in both runs, and is recorded once.
+            with pytest.raises(StoreError, match="Input/output error"):
+                extract(photos, output, SPEC)
         with pytest.raises(ImageError, match=r"blue/0\.png: empty file"):
             extract(photos, output, SPEC, strict=True)
         with PartFolder(output) as folder:
@@ -239,7 +237,7 @@ def test_nothing_but_bad_images_is_an_error(tmp_path):
 
 def test_what_no_image_could_be_read_for_can_be_mended(photos, tmp_path):
     with pytest.raises(ImageError, match="none of the 24 images"):
-        extract(photos, tmp_path / "photos.h5", SPEC, max_pixels=10)
+        extract(photos, tmp_path / "photos.h5", SPEC, Compute(max_pixels=10))
     assert leftovers(tmp_path) == []
     assert extract(photos, tmp_path / "photos.h5", SPEC).extracted == 24
 
@@ -250,7 +248,7 @@ def test_a_virtual_store_is_made_wherever_its_folder_is(photos, tmp_path, monkey
     (tmp_path / "link").symlink_to(tmp_path / "there", target_is_directory=True)
     monkeypatch.chdir(tmp_path / "there")
     output = Path("photos.h5") if way == "relative" else tmp_path / "link" / "photos.h5"
-    extract(photos, output, SPEC, assembly="virtual")
+    extract(photos, output, SPEC, assembly=AssemblyOptions(layout="virtual"))
     draw(0, 98).save(photos / "red" / "more.png")
     assert extract(photos, output, SPEC).extracted == 1
     with Store(tmp_path / "there" / "photos.h5") as store:
@@ -289,8 +287,10 @@ def test_an_empty_folder_is_an_error(tmp_path):
 
 
 def test_an_unknown_way_with_missing_rows_is_refused(photos, tmp_path):
-    with pytest.raises(SpecError, match="missing of extract must be one of error, drop, keep, got 'ask'"):
-        extract(photos, tmp_path / "photos.h5", SPEC, missing="ask")
+    with pytest.raises(
+        SpecError, match="missing_images of AssemblyOptions must be one of error, drop, keep, got 'ask'"
+    ):
+        extract(photos, tmp_path / "photos.h5", SPEC, assembly=AssemblyOptions("ask"))
 
 
 def test_equal_files_in_different_classes_are_named(photos, tmp_path):
@@ -345,11 +345,11 @@ def test_a_manifest_brings_labels_and_splits(photos, tmp_path):
 
 
 def test_workers_and_batch_size_change_no_value(photos, store, tmp_path):
-    extract(photos, tmp_path / "other.h5", SPEC, workers=5, batch_size=3)
+    extract(photos, tmp_path / "other.h5", SPEC, Compute(workers=5, batch_size=3))
     (paths, one), (other_paths, other) = read(store), read(tmp_path / "other.h5")
     assert paths == other_paths
     assert relative_error(other, one) < SPEC.tolerance / 10
-    extract(photos, tmp_path / "same.h5", SPEC, workers=1)
+    extract(photos, tmp_path / "same.h5", SPEC, Compute(workers=1))
     np.testing.assert_array_equal(read(tmp_path / "same.h5")[1], one)
 
 
@@ -414,7 +414,7 @@ SLOW = """
 import sys, time
 from featx.engines import streaming
 from featx.engines.batching import BatchedEngine
-from featx.extract import extract
+from featx.extraction import extract
 from featx.spec import ExtractSpec
 streaming.PART_ROWS = int(sys.argv[4])
 compute = BatchedEngine.__call__
@@ -465,7 +465,7 @@ def test_names_of_any_kind(tmp_path):
 
 FULL = """
 import resource, signal, sys
-from featx.cli import main
+from featx.cli.group import main
 from featx.engines import streaming
 streaming.PART_ROWS = 8
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -156,7 +156,7 @@ def test_a_pipeline_cross_validates(paths, labels):
 
 
 def test_a_grid_search_over_blocks_extracts_once(paths, labels, tmp_path, monkeypatch):
-    from featx.extraction import to_store as extraction
+    from featx.extraction import extraction_run as extraction
 
     engines = []
     make = extraction.make_engine

@@ -22,7 +22,7 @@ from featx.engines.selection import make_engine
 from featx.engines.winograd import WinogradConv2d
 from featx.errors import DataError, EngineError, FeatxError, ModelError, SpecError, SpecMismatch
 from featx.exporting.exported_file import export
-from featx.extraction.to_store import extract
+from featx.extraction import extract
 from featx.finetuning.activation_cache import Boundary, boundary_shape
 from featx.finetuning.finetuned_model import finetune
 from featx.finetuning.head_layers import make_layers

@@ -11,7 +11,7 @@ from conftest import draw
 from torch import distributed
 
 from featx.engines.finetuned import load_backbone_for
-from featx.extraction.to_store import extract
+from featx.extraction import extract
 from featx.finetuning.distributed import is_first, joined, of_first, own_device, own_rows, spread, total, wait
 from featx.models.fitting import fit
 from featx.models.saved_model import load_model

@@ -9,7 +9,7 @@ from sklearn.svm import LinearSVC
 
 from featx.curation.dataset import load_features
 from featx.errors import DataError, ModelError, SpecError
-from featx.extraction.to_store import extract
+from featx.extraction import AssemblyOptions, extract
 from featx.heads.folds import make_folds
 from featx.heads.image_ids import fingerprint, holdout
 from featx.heads.nested_cv import nested
@@ -130,12 +130,12 @@ def test_no_image_that_was_fitted_is_scored_whatever_becomes_of_the_store(photos
     assert scored_digests(model, store) == held
     # An image gets another label: the stratified part of these labels would be another.
     (photos / "red" / "0.png").rename(photos / "blue" / "moved.png")
-    extract(photos, store, SPEC, missing="drop")
+    extract(photos, store, SPEC, assembly=AssemblyOptions("drop"))
     assert scored_digests(model, store) == held
     # One comes, and one goes.
     draw(0, 99).save(photos / "red" / "new.png")
     (photos / "red" / "1.png").unlink()
-    extract(photos, store, SPEC, missing="drop")
+    extract(photos, store, SPEC, assembly=AssemblyOptions("drop"))
     with Store(store) as opened:
         left = set(opened.digests)
     assert scored_digests(model, store) == left - trained
@@ -151,7 +151,7 @@ def test_a_model_of_all_rows_is_not_scored_on_them_when_one_has_gone(photos, tmp
     extract(photos, store, SPEC)
     model = fit(store, head="softmax", blocks=(1,), C=1.0, folds=2)
     (photos / "red" / "1.png").unlink()
-    extract(photos, store, SPEC, missing="drop")
+    extract(photos, store, SPEC, assembly=AssemblyOptions("drop"))
     with pytest.raises(DataError, match="was fitted on all rows"):
         evaluate(model, store)
 

@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 from featx.cli.group import main
 from featx.curation.dataset import load_features
 from featx.errors import DataError
-from featx.extraction.to_store import extract
+from featx.extraction import AssemblyOptions, extract
 from featx.heads.normalizer import BlockNormalizer
 from featx.heads.pipelines import MULTILABEL_HEADS
 from featx.inspection.summary import describe
@@ -73,14 +73,14 @@ def test_labels_change_with_the_manifest(manifest, tmp_path):
     (tmp_path / "m.csv").write_text("path,label\n00.png,red|blue\n01.png,red\n02.png,\n")
     extract(tmp_path / "m.csv", tmp_path / "p.h5", SPEC, root=manifest.parent)
     (tmp_path / "m.csv").write_text("path,label\n03.png,ant\n")
-    extract(tmp_path / "m.csv", tmp_path / "p.h5", SPEC, root=manifest.parent, missing="keep")
+    extract(tmp_path / "m.csv", tmp_path / "p.h5", SPEC, root=manifest.parent, assembly=AssemblyOptions("keep"))
     with Store(tmp_path / "p.h5") as store:
         assert (store.paths, store.classes) == (["00.png", "01.png", "02.png", "03.png"], ["ant", "blue", "red"])
         np.testing.assert_array_equal(
             store.multilabel_targets, np.array([[0, 1, 1], [0, 0, 1], [0, 0, 0], [1, 0, 0]], bool)
         )
     (tmp_path / "m.csv").write_text("path,label\n00.png,red\n03.png,ant\n")
-    extract(tmp_path / "m.csv", tmp_path / "p.h5", SPEC, root=manifest.parent, missing="drop")
+    extract(tmp_path / "m.csv", tmp_path / "p.h5", SPEC, root=manifest.parent, assembly=AssemblyOptions("drop"))
     with Store(tmp_path / "p.h5") as store:
         assert (store.multilabel_targets, store.labels.tolist()) == (None, [1, 0])
 
@@ -130,7 +130,7 @@ def test_other_stores(several_store, manifest, tmp_path):
     report = evaluate(others, tmp_path / "one.h5")
     assert (report["n"], report["unknown"], report["subset_accuracy"]) == (4, 1, 1.0)
     (tmp_path / "one.csv").write_text("path,label\n00.png,red\n01.png,blue\n03.png,red\n04.png,blue\n")
-    extract(tmp_path / "one.csv", tmp_path / "one.h5", SPEC, root=manifest.parent, missing="drop")
+    extract(tmp_path / "one.csv", tmp_path / "one.h5", SPEC, root=manifest.parent, assembly=AssemblyOptions("drop"))
     one = fit(tmp_path / "one.h5", head="ovr-logistic", blocks=(1,), C=1.0, folds=2)
     assert not one.multilabel
     with pytest.raises(DataError, match=r"images of .*several.h5 have several labels, but the model gives one; fit a"):

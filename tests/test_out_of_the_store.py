@@ -33,7 +33,7 @@ from featx.errors import (
     StoreError,
     StoreExists,
 )
-from featx.extraction.to_store import extract
+from featx.extraction import extract
 from featx.spec.extract_spec import ExtractSpec
 from featx.store import layout
 from featx.store.reader import Store

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from featx.cli.group import main
 from featx.errors import EngineError, SpecError
+from featx.extraction import AssemblyOptions
 from featx.extraction.device_rates import known_devices
 from featx.extraction.resource_plan import parse_count, parse_devices, plan
 from featx.spec.extract_spec import ExtractSpec
@@ -79,9 +80,11 @@ def test_larger_images_and_fewer_blocks_go_by_operations() -> None:
 
 
 def test_disk_by_assembly_dtype_and_views() -> None:
-    copy, virtual = (plan(1000, BF16, devices="H200", assembly=how) for how in ("copy", "virtual"))
+    copy, virtual = (
+        plan(1000, BF16, devices="H200", assembly=AssemblyOptions(layout=how)) for how in ("copy", "virtual")
+    )
     assert copy.disk == virtual.disk == virtual.peak_disk == copy.peak_disk / 2
-    half = plan(1000, BF16, devices="H200", store_dtype="float16")
+    half = plan(1000, BF16, devices="H200", assembly=AssemblyOptions(dtype="float16"))
     assert copy.disk - half.disk == 1000 * 2 * BF16.width
     assert plan(1000, ExtractSpec(n_views=2, augment="flip"), devices="xeon-2core").disk == 2 * copy.disk
     pooled, both = (plan(1000, ExtractSpec(blocks=(5,), pools=pools, precision="bf16"), devices="H200").disk

@@ -23,7 +23,7 @@ from featx.engines.selection import make_engine
 from featx.engines.torch_backbone import Normalize, TorchBackbone
 from featx.engines.torch_engine import TorchEngine
 from featx.errors import EngineError, ImageError, SpecMismatch
-from featx.extraction.to_store import extract
+from featx.extraction import extract
 from featx.images.loading import load_images
 from featx.images.sources.listing import list_images
 from featx.models.fitting import fit
@@ -52,7 +52,7 @@ def test_bounds_are_the_largest_inputs_and_features_those_of_fp32(oxford, monkey
     """By OpenVINO where it is installed, in batches of four whose rest is no other image, and elsewhere by torch."""
     other = "torch" if engine == "openvino" else "openvino"
     monkeypatch.setattr("featx.engines.calibration.find_spec", lambda name: name == engine or None)
-    monkeypatch.setattr(f"featx.engines.selection.{other}_engine.largest_inputs", None)
+    monkeypatch.setattr(f"featx.engines.{other}_engine.largest_inputs", None)
     images = random_images(6, 32) // 5 + 100  # so grey that any black one would have the largest inputs
     found = calibrate(oxford, SPEC, images)
     preprocessing = PREPROCESSINGS["oxford"]
@@ -136,7 +136,7 @@ def test_extract_calibrates_once_and_takes_it_along(photos, tmp_path, monkeypatc
     monkeypatch.setattr("featx.extraction.precision.calibrate", None)
     draw(0, 99).save(photos / "red" / "new.png")
     for precision in ("auto", "int8"):
-        report = extract(photos, output, FP32, precision=precision)
+        report = extract(photos, output, dataclasses.replace(FP32, precision=precision))
         assert (report.precision, report.agreement) == ("int8", {})
     with Store(output) as store:
         assert (store.n_rows, store.spec.calibration) == (25, bounds)
@@ -152,7 +152,7 @@ def test_an_unfinished_run_goes_on_with_its_calibration(photos, tmp_path, int8, 
         folder.create_run(spec, golden)
         folder.write(Part(failures=[("gone.png", "empty file")]))
         assert folder.spec == spec
-    monkeypatch.setattr("featx.extraction.to_store.check_golden", lambda *parts: None)
+    monkeypatch.setattr("featx.extraction.extraction_run.check_golden", lambda *parts: None)
     extract(photos, output, SPEC)
     with Store(output) as store:
         assert store.spec.calibration == int8.calibration
@@ -194,9 +194,9 @@ def test_the_fastest_class_that_agrees_is_chosen(engines, chosen, monkeypatch):
 
 
 def test_auto_takes_what_is_fastest_here(photos, tmp_path):
-    report = extract(photos, tmp_path / "photos.h5", FP32, precision="auto")
+    report = extract(photos, tmp_path / "photos.h5", dataclasses.replace(FP32, precision="auto"))
     assert report.precision in {"fp32", "bf16", "fp16"}
-    again = extract(photos, tmp_path / "photos.h5", FP32, precision="auto")
+    again = extract(photos, tmp_path / "photos.h5", dataclasses.replace(FP32, precision="auto"))
     assert (again.precision, again.extracted) == (report.precision, 0)
 
 

@@ -8,7 +8,7 @@ from conftest import SPEC, draw, fill
 from featx.curation.neighbors import search
 from featx.engines.batching import BatchedEngine
 from featx.errors import ListingError, SpecMismatch, StoreError, WeightsError
-from featx.extraction.to_store import extract
+from featx.extraction import extract
 from featx.models.evaluation import evaluate
 from featx.models.fitting import fit
 from featx.models.prediction import predict

@@ -12,7 +12,7 @@ from sklearn.model_selection import cross_val_score
 from featx.cli.group import main
 from featx.engines.depth_cost import time_depths
 from featx.errors import DataError, EngineError, WeightsError
-from featx.extraction.to_store import extract
+from featx.extraction import extract
 from featx.heads.folds import make_folds
 from featx.heads.logme import log_maximum_evidence
 from featx.heads.pipelines import make_head

@@ -1,5 +1,6 @@
 """Ray workers make the store of one process, whatever becomes of them: real workers, really killed."""
 
+import dataclasses
 import os
 import pickle
 import signal
@@ -10,19 +11,20 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import fill
+from conftest import failing_disk, fill
 from joblib import Parallel, delayed
 from joblib.parallel import LokyBackend, get_active_backend
 from PIL import Image
 from test_shard import SPEC, small_parts, source  # noqa: F401 - fixtures
 
-from featx.errors import DataError, EngineError, ImageError, SpecError, SpecMismatch, StoreLocked
-from featx.extraction.ray_cluster import Cluster, engine_of
+from featx.errors import DataError, EngineError, ImageError, SpecError, SpecMismatch, StoreError, StoreLocked
+from featx.extraction import extract
+from featx.extraction.ray_cluster import Cluster
 from featx.extraction.ray_executor import RayExecutor
-from featx.extraction.to_store import extract
 from featx.files.limits import allowing
 from featx.models.fitting import fit
 from featx.models.joblib_backend import shared_out
+from featx.runtime import Compute
 from featx.store.parts import PartFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tip. In future versions of Ray:FutureWarning")
@@ -59,8 +61,11 @@ def killed(monkeypatch):
     return state
 
 
+ON_RAY = Compute(executor="ray", workers=2, cpus_per_worker=1)
+
+
 def on_ray(images, store, **options):
-    return extract(images, store, SPEC, **({"engine": "ray", "workers": 2, "cpus_per_worker": 1} | options))
+    return extract(images, store, SPEC, ON_RAY, **options)
 
 
 def test_two_workers_one_killed_twice_and_one_process_give_the_same_store(source, tmp_path, cluster, killed, oxford):  # noqa: F811
@@ -111,11 +116,8 @@ def test_limits_of_the_driver_hold_on_a_cluster_that_was_started_before(photos, 
 
 def test_a_truncated_part_is_made_again(photos, tmp_path, cluster, monkeypatch, oxford):
     extract(photos, tmp_path / "one.h5", SPEC)
-    with monkeypatch.context() as patch:
-        # In the package the module's name is that of its function.
-        patch.setattr(sys.modules["featx.extraction.assembly"], "assemble", None)
-        with pytest.raises(TypeError):
-            on_ray(photos, tmp_path / "a.h5")
+    with failing_disk(tmp_path / "a.h5"), pytest.raises(StoreError, match="Input/output error"):
+        on_ray(photos, tmp_path / "a.h5")
     part = min((tmp_path / "a.h5.parts").glob("*.part.h5"))
     part.write_bytes(part.read_bytes()[:1000])
     with pytest.warns(UserWarning, match="is damaged"):
@@ -132,9 +134,9 @@ def test_a_killed_driver_is_resumed(tmp_path, cluster, oxford):
     photos, store = fill(tmp_path / "photos", each=30), tmp_path / "a.h5"
     extract(photos, tmp_path / "one.h5", SPEC)
     code = (
-        "import sys; from featx.engines.selection import streaming; from featx.extraction.to_store import extract\n"
-        "from featx.spec.extract_spec import ExtractSpec; streaming.PART_ROWS = 4\n"
-        "extract(sys.argv[1], sys.argv[2], ExtractSpec(size=32, blocks=(1, 2)), engine='ray', workers=1)"
+        "import sys; from featx.engines import streaming; from featx.extraction import extract\n"
+        "from featx.runtime import Compute; from featx.spec import ExtractSpec; streaming.PART_ROWS = 4\n"
+        "extract(sys.argv[1], sys.argv[2], ExtractSpec(size=32, blocks=(1, 2)), Compute(executor='ray', workers=1))"
     )
     driver = subprocess.Popen([sys.executable, "-c", code, photos, store], stderr=subprocess.DEVNULL)
     parts = tmp_path / "a.h5.parts"
@@ -150,7 +152,7 @@ def test_a_killed_driver_is_resumed(tmp_path, cluster, oxford):
 
 def test_another_machine_that_computes_other_features_is_refused(photos, tmp_path, cluster, monkeypatch, oxford):
     monkeypatch.setattr(
-        "featx.extract.compute_golden",
+        "featx.extraction.extraction_run.compute_golden",
         lambda engine: {name: values + 1 for name, values in engine(golden_pixels(engine.spec)).items()},
     )
     from featx.engines.reference_check import golden_pixels
@@ -161,13 +163,13 @@ def test_another_machine_that_computes_other_features_is_refused(photos, tmp_pat
 
 def test_what_ray_cannot_do_is_refused(photos, tmp_path, cluster, monkeypatch, oxford):
     with pytest.raises(EngineError, match="node with 99 CPUs and 0 GPUs, and the largest of 1 has 2 and 0"):
-        on_ray(photos, tmp_path / "a.h5", cpus_per_worker=99)
-    with pytest.raises(SpecError, match="--precision auto measures one machine"):
-        on_ray(photos, tmp_path / "a.h5", precision="auto")
-    with pytest.raises(EngineError, match="--engine ray must have images that its workers can read"):
+        extract(photos, tmp_path / "a.h5", SPEC, Compute(executor="ray", cpus_per_worker=99))
+    with pytest.raises(SpecError, match="precision auto is measured on one machine"):
+        extract(photos, tmp_path / "a.h5", dataclasses.replace(SPEC, precision="auto"), ON_RAY)
+    with pytest.raises(EngineError, match="--executor ray must have images that its workers can read"):
         on_ray([(Image.new("RGB", (40, 40)), 0)], tmp_path / "a.h5")
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(EngineError, match=r"--engine ray needs a package: pip install 'featx\[ray\]'"):
+    with pytest.raises(EngineError, match=r"--executor ray needs a package: pip install 'featx\[ray\]'"):
         on_ray(photos, tmp_path / "a.h5")
 
 
@@ -241,10 +243,6 @@ def test_a_cluster_that_is_not_there_is_said(monkeypatch):
 def test_workers_share_what_there_is(cluster_, nodes, expected):
     size = cluster_.size(nodes)
     assert (size.workers, size.cpus, size.gpus) == expected
-
-
-def test_engines_within_workers():
-    assert [engine_of(name) for name in ("ray", "ray+torch", "torch")] == ["auto", "torch", "torch"]
 
 
 def test_a_listing_crosses_to_another_process(source):  # noqa: F811

@@ -25,7 +25,7 @@ from featx.backbones.registry import BACKBONES
 from featx.cli.group import main
 from featx.engines.finetuned import save_finetuned
 from featx.errors import DataError, EngineError, ListingError, ModelError, SpecError, StoreError
-from featx.extraction.to_store import extract
+from featx.extraction import extract
 from featx.finetuning.finetuned_model import finetune
 from featx.finetuning.recipe import Recipe
 from featx.finetuning.stage import Score

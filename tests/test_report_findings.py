@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from featx import load_features, load_model
-from featx.extraction.to_store import extract
+from featx.extraction import extract
 from featx.inspection.advice.cases import CASES
 from featx.inspection.html_report.decisions import read_decisions
 from featx.inspection.html_report.page import load_templates, render

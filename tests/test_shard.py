@@ -19,9 +19,10 @@ from test_sources import parquet_table, write_tar
 from featx.cli.group import main
 from featx.engines import streaming
 from featx.errors import SpecError, SpecMismatch, StoreCorrupt, StoreError, StoreExists, StoreLocked
+from featx.extraction import AssemblyOptions, extract
 from featx.extraction.assembly import assemble_shards
 from featx.extraction.part_groups import Shard, plan_groups
-from featx.extraction.to_store import extract
+from featx.runtime import Compute
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.parts import PartFolder
 from featx.store.reader import Store
@@ -51,7 +52,7 @@ def source(request, photos):
 
 
 def shards(source, store, numbers, count=4, **options):
-    return [extract(source, store, SPEC, shard=f"{number}/{count}", **options) for number in numbers]
+    return [extract(source, store, SPEC, Compute(shard=f"{number}/{count}"), **options) for number in numbers]
 
 
 def test_shards_in_any_order_are_the_store_of_one_process(source, tmp_path, oxford):
@@ -130,9 +131,12 @@ def test_shards_bring_a_store_up_to_date(photos, tmp_path, oxford):
     for number in range(9):
         draw(1, 500 + number).save(photos / "green" / f"new-{number}.png")
     (photos / "red" / "0.png").unlink()
-    with pytest.raises(StoreExists, match="--missing drop"):
+    with pytest.raises(StoreExists, match="--missing-images drop"):
         shards(photos, store, (1,))
-    assert sum(report.extracted for report in shards(photos, store, (2, 1), count=2, missing="drop")) == 9
+    assert (
+        sum(report.extracted for report in shards(photos, store, (2, 1), count=2, assembly=AssemblyOptions("drop")))
+        == 9
+    )
     report = assemble_shards(store)
     assert (report.rows, report.extracted, report.dropped) == (32, 9, 1)
 
@@ -175,16 +179,16 @@ def test_four_jobs_at_once(photos, tmp_path, oxford):
 @pytest.mark.parametrize("text", ["0/4", "5/4", "4", "a/b", "1/0", "-1/4"])
 def test_a_shard_must_be_one_of_its_count(text, photos, tmp_path):
     with pytest.raises(SpecError, match=rf"--shard of extract must be N/COUNT .* got '{text}'"):
-        extract(photos, tmp_path / "a.h5", SPEC, shard=text)
+        extract(photos, tmp_path / "a.h5", SPEC, Compute(shard=text))
 
 
 def test_what_a_shard_cannot_do_is_refused(photos, tmp_path, oxford):
     with pytest.raises(SpecError, match=r"source of a shard must be a path or URL.* got list"):
-        extract([photos / "red" / "0.png"], tmp_path / "a.h5", SPEC, shard="1/2")
+        extract([photos / "red" / "0.png"], tmp_path / "a.h5", SPEC, Compute(shard="1/2"))
     with pytest.raises(SpecError, match="--overwrite of extract must be left out with --shard"):
-        extract(photos, tmp_path / "a.h5", SPEC, shard="1/2", overwrite=True)
-    with pytest.raises(SpecError, match="--precision auto measures one machine"):
-        extract(photos, tmp_path / "a.h5", SPEC, shard="1/2", precision="auto")
+        extract(photos, tmp_path / "a.h5", SPEC, Compute(shard="1/2"), overwrite=True)
+    with pytest.raises(SpecError, match="precision auto is measured on one machine"):
+        extract(photos, tmp_path / "a.h5", dataclasses.replace(SPEC, precision="auto"), Compute(shard="1/2"))
 
 
 def test_where_there_are_no_shards_there_is_nothing_to_assemble(photos, tmp_path, oxford):
@@ -219,7 +223,7 @@ def test_every_group_is_of_one_shard():
 def test_pictures_in_memory_are_no_files_to_share(tmp_path, oxford):
     pictures = [(Image.new("RGB", (40, 40)), 0)]
     with pytest.raises(SpecError, match="source of a shard"):
-        extract(pictures, tmp_path / "a.h5", SPEC, shard="1/2")
+        extract(pictures, tmp_path / "a.h5", SPEC, Compute(shard="1/2"))
 
 
 def test_an_image_that_broke_since_is_a_failure_and_no_row(photos, tmp_path, oxford):
@@ -263,14 +267,14 @@ def test_one_that_waits_does_not_keep_shards_from_their_work(tmp_path, monkeypat
 
 def test_shards_that_begin_at_once_have_the_calibration_of_the_first(photos, tmp_path, oxford, monkeypatch):
     store, int8 = tmp_path / "two.h5", dataclasses.replace(SPEC, precision="int8")
-    extract(photos, store, int8, shard="1/2")
+    extract(photos, store, int8, Compute(shard="1/2"))
     # The second has looked before the first had begun, and its own calibration is another.
     with monkeypatch.context() as patch:
-        patch.setattr("featx.extraction.to_store._found", lambda *args, **options: None)
+        patch.setattr("featx.extraction.extraction_run._found", lambda *args, **options: None)
         patch.setattr("featx.extraction.precision.SAMPLE", 3)
-        extract(photos, store, int8, shard="2/2")
+        extract(photos, store, int8, Compute(shard="2/2"))
     with pytest.raises(SpecMismatch, match=r"precision is int8 in .* or remove .*two\.h5\.parts to start anew"):
-        extract(photos, store, SPEC, shard="2/2")
+        extract(photos, store, SPEC, Compute(shard="2/2"))
     assert assemble_shards(store).rows == 24
     extract(photos, tmp_path / "one.h5", int8)
     assert store.read_bytes() == (tmp_path / "one.h5").read_bytes()

@@ -21,7 +21,7 @@ from PIL import Image as Pillow
 from torchvision.datasets import ImageFolder
 
 from featx.errors import EngineError, ImageError, ListingError
-from featx.extraction.to_store import extract
+from featx.extraction import extract
 from featx.files.limits import ROW_GROUP, SIDECAR, URL_IMAGE
 from featx.images.files import LocalFiles
 from featx.images.sources import metadata as facts

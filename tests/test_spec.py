@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from featx.errors import SpecError, SpecMismatch
-from featx.spec.extract_spec import LATER, PRECISIONS, ExtractSpec
+from featx.spec.extract_spec import LATER, PRECISIONS, STORED_AS, ExtractSpec
 
 
 def test_json_goes_there_and_back():
@@ -42,7 +42,7 @@ def test_columns_go_by_block_then_by_pool():
         ({"size": True}, "got True"),
         ({"resize": "stretch"}, "resize of the spec must be one of squash, crop, pad, got 'stretch'"),
         ({"interpolation": "cubic"}, "interpolation of the spec must be one of"),
-        ({"precision": "fp8"}, "precision of the spec must be one of fp32, fp16, bf16, int8, got 'fp8'"),
+        ({"precision": "fp8"}, "precision of the spec must be one of auto, fp32, fp16, bf16, int8, got 'fp8'"),
         ({"preprocessing": "tf"}, "preprocessing of the spec must be one of oxford"),
     ],
 )
@@ -61,6 +61,7 @@ def test_a_value_out_of_range_is_named(values, message):
         ('{"depth": 3}', "fields that this featx does not know: depth; update featx"),
         ('{"blocks": 3}', "wrong types"),
         ('{"pools": [["avg"]]}', "wrong types"),
+        ('{"precision": "auto"}', "precision of a stored spec must be one of fp32, fp16, bf16, int8, got 'auto'"),
     ],
 )
 def test_what_is_no_spec_is_refused(text, message):
@@ -87,10 +88,17 @@ def test_every_precision_has_a_tolerance():
     assert all(0 < ExtractSpec(precision=precision).tolerance < 0.05 for precision in PRECISIONS)
 
 
+def test_a_spec_with_precision_auto_cannot_be_stored():
+    spec = ExtractSpec(precision="auto")
+    with pytest.raises(SpecError, match=r"precision of a spec that is stored must be .* or let featx\.extract choose"):
+        spec.to_json()
+    with pytest.raises(SpecError, match="calibration of the spec is for precision int8"):
+        dataclasses.replace(spec, calibration=(1.0,) * 13)
+
+
 def test_engine_device_and_batch_size_are_not_in_it():
-    assert {field.name for field in dataclasses.fields(ExtractSpec)} == set(json.loads(ExtractSpec().to_json())) | set(
-        LATER
-    )
+    stored = {STORED_AS.get(field.name, field.name) for field in dataclasses.fields(ExtractSpec)}
+    assert set(json.loads(ExtractSpec().to_json())) == stored - {STORED_AS.get(name, name) for name in LATER}
     assert not {"engine", "device", "batch_size", "workers"} & set(json.loads(ExtractSpec().to_json()))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from featx.curation.selection import select
 from featx.errors import SpecError, StoreError
-from featx.extraction.to_store import extract
+from featx.extraction import AssemblyOptions, extract
 from featx.inspection.summary import describe
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.assembly import RowTable, assemble
@@ -231,7 +231,7 @@ def test_a_row_is_read_from_its_chunk_alone(tmp_path: Path, how: str) -> None:
 
 def test_a_name_that_hdf5_takes_for_a_pattern_is_refused_at_once(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"--output must have no % in its name .* got p%d\.h5; choose another"):
-        extract(photos, tmp_path / "p%d.h5", ExtractSpec(size=32), assembly="virtual")
+        extract(photos, tmp_path / "p%d.h5", ExtractSpec(size=32), assembly=AssemblyOptions(layout="virtual"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import cross_val_predict
 
 from featx.cli.group import main
 from featx.errors import DataError, EngineError, ImageError, SpecError
-from featx.extraction.to_store import extract
+from featx.extraction import extract
 from featx.heads.cross_validation import default_grid
 from featx.heads.folds import make_folds
 from featx.heads.pipelines import make_head

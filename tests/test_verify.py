@@ -18,7 +18,7 @@ from PIL import Image
 from featx.cli.group import main
 from featx.curation.verification import verify
 from featx.errors import ListingError, SpecError, SpecMismatch, StoreCorrupt, StoreError
-from featx.extraction.to_store import extract
+from featx.extraction import AssemblyOptions, extract
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.reader import Store
 
@@ -149,7 +149,7 @@ def test_a_store_has_the_versions_of_what_made_it_and_the_others_are_named(work)
 
 
 def test_features_that_were_rounded_may_be_as_far_as_that(made, tmp_path):
-    extract(made / "photos", tmp_path / "half.h5", SPEC, store_dtype="float16")
+    extract(made / "photos", tmp_path / "half.h5", SPEC, assembly=AssemblyOptions(dtype="float16"))
     report = verify(tmp_path / "half.h5", made / "photos")
     report.check()
     assert report.tolerance == SPEC.tolerance + 2**-11

@@ -1,16 +1,15 @@
 import dataclasses
 import shutil
-import sys
 
 import h5py
 import numpy as np
 import pytest
-from conftest import draw, fill
+from conftest import draw, failing_disk, fill
 
 from featx.curation.dataset import load_features
 from featx.engines import streaming
-from featx.errors import DataError, SpecError, SpecMismatch, StoreExists
-from featx.extraction.to_store import extract
+from featx.errors import DataError, SpecError, SpecMismatch, StoreError, StoreExists
+from featx.extraction import AssemblyOptions, extract
 from featx.heads.folds import make_folds
 from featx.heads.pipelines import make_head
 from featx.heads.refitting import refit, refit_calibrated
@@ -112,9 +111,9 @@ def test_rows_that_go_and_images_that_fail_do_so_in_all_views(photos, tmp_path):
     (photos / "red" / "1.png").unlink()
     with pytest.raises(StoreExists, match=r"has 3 rows whose images are no longer .* 'red/1\.png' first"):
         extract(photos, path, SPEC)
-    kept = extract(photos, path, SPEC, missing="keep")
+    kept = extract(photos, path, SPEC, assembly=AssemblyOptions("keep"))
     assert (kept.rows, kept.dropped) == (75, 0)
-    dropped = extract(photos, path, SPEC, missing="drop")
+    dropped = extract(photos, path, SPEC, assembly=AssemblyOptions("drop"))
     assert (dropped.rows, dropped.dropped) == (72, 3)
 
 
@@ -167,9 +166,7 @@ def test_a_stopped_run_with_views_goes_on(photos, tmp_path, monkeypatch, parts):
 def test_parts_of_before_there_were_views_are_taken(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(streaming, "PART_ROWS", 8)
     extract(photos, tmp_path / "whole.h5", PLAIN)
-    # In the package the module's name is that of its function.
-    monkeypatch.setattr(sys.modules["featx.extraction.assembly"], "assemble", None)
-    with pytest.raises(TypeError):
+    with failing_disk(tmp_path / "photos.h5"), pytest.raises(StoreError, match="Input/output error"):
         extract(photos, tmp_path / "photos.h5", PLAIN)
     monkeypatch.undo()
     for part in (tmp_path / "photos.h5.parts").glob("*.part.h5"):

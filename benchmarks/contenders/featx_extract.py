@@ -3,7 +3,6 @@
 The third argument is the precision, the fourth the blocks, the fifth the device.
 """
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -12,8 +11,10 @@ from worker import SIZE, serve
 
 from featx.backbones import load_backbone
 from featx.engines import make_engine
-from featx.extraction import draw_sample, extract, resolve_precision
+from featx.extraction import extract
+from featx.extraction.precision import draw_sample, resolve_precision
 from featx.images import list_images
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 
 precision, blocks, device = sys.argv[3], tuple(map(int, sys.argv[4].split(","))), sys.argv[5]
@@ -25,10 +26,10 @@ def make(spec):
     return make_engine(weights, spec, device)
 
 
-spec = ExtractSpec(size=SIZE, blocks=blocks)
+spec = ExtractSpec(size=SIZE, blocks=blocks, precision=precision)
 engine = make(
     resolve_precision(
-        precision, spec, None, make, lambda spec: draw_sample(sample, spec, workers=2, max_pixels=10**9), weights
+        spec, None, make, lambda spec: draw_sample(sample, spec, workers=2, max_pixels=10**9), weights
     ).spec
 )
 engine(np.zeros((engine.batch_size, SIZE, SIZE, 3), np.uint8))
@@ -50,7 +51,7 @@ def whole(photos, output):
         if not link.exists():
             link.symlink_to(path)
     paths = [folder / f"{number:06}{path.suffix}" for number, path in enumerate(photos)]
-    extract(paths, output / name, dataclasses.replace(spec), precision=precision, device=device, overwrite=True)
+    extract(paths, output / name, spec, Compute(device=device), overwrite=True)
 
 
 serve(backbone, whole)

@@ -1,5 +1,6 @@
 """Options and types that several commands share."""
 
+import dataclasses
 import json
 import math
 import os
@@ -7,7 +8,7 @@ from collections.abc import Callable, Container
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -15,10 +16,12 @@ from click.core import ParameterSource
 from featx.backbones import BLOCK_NUMBERS, MIN_SIZE, POOLS, parse_blocks
 from featx.errors import DataError, ModelError
 from featx.files import DECODE_TIMEOUT, check_folder
+from featx.runtime import ENGINES
 from featx.spec import COLOR, FILLS, INTERPOLATIONS, PARTS, RESIZES
 
 OF_VIEWS = ("augment", "fill", "view_seed")
 """The parameters of `view_options`."""
+T = TypeVar("T")
 WITH_FAILURES = 3
 """Exit code of a command that is done, but for images that could not be read."""
 
@@ -153,13 +156,12 @@ def view_options(augment: str | None, default: str) -> Callable[[Callable[..., A
     return add
 
 
-def engine_options(command: Callable[..., Any], others: tuple[str, ...] = ()) -> Callable[..., Any]:
-    """What runs the backbone, and where; ``others`` are the engines that only this command has."""
-    engines = click.Choice(("auto", "torch", "openvino", "ncnn", *others))
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What runs the backbone, and where."""
     command = click.option("--device", default="auto", show_default=True, metavar="NAME",
                            help="auto, cpu, cuda, cuda:1 or mps.")(command)  # fmt: skip
     what = "What runs the backbone; auto is ncnn or OpenVINO on a CPU, whichever is installed and faster there."
-    return click.option("--engine", type=engines, default="auto", show_default=True, help=what)(command)
+    return click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help=what)(command)
 
 
 def max_pixels_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -184,7 +186,7 @@ def _pass_on(ctx: click.Context, param: click.Parameter, seconds: float | None) 
         ctx.call_on_close(partial(os.environ.update, before))
 
 
-def device_options(command: Callable[..., Any], others: tuple[str, ...] = ()) -> Callable[..., Any]:
+def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where and how the backbone runs: nothing that changes a feature's value."""
     for option in (
         max_pixels_option,
@@ -195,7 +197,7 @@ def device_options(command: Callable[..., Any], others: tuple[str, ...] = ()) ->
                      help="Images a pass; halves itself when memory runs out."),
     ):  # fmt: skip
         command = option(command)
-    return engine_options(command, others)
+    return engine_options(command)
 
 
 class CountOr(click.ParamType):  # type: ignore[type-arg]
@@ -215,6 +217,12 @@ class CountOr(click.ParamType):  # type: ignore[type-arg]
                 f"{_whose(param, ctx)} must be {self.word} or a whole number from 1, got {value!r}", ctx
             )
         return int(value)
+
+
+def pop_fields(kind: type[T], options: dict[str, Any]) -> T:
+    """Make a dataclass from the options named as its fields, and take them out of ``options``."""
+    names = [field.name for field in dataclasses.fields(kind) if field.name in options]  # type: ignore[arg-type]
+    return kind(**{name: options.pop(name) for name in names})
 
 
 def echo_json(value: Any) -> None:

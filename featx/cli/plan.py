@@ -38,12 +38,20 @@ class Count(click.ParamType):  # type: ignore[type-arg]
 @click.option("--devices", metavar="8xH100", help="How many of which device, of the package's table.")
 @click.option("--measure", is_flag=True, help="Measure this machine instead.")
 @click.option("--price", type=click.FloatRange(min=0), metavar="PER-HOUR", help="Of one device.")
-@click.option("--assemble", "assembly", type=click.Choice(("copy", "virtual")), default="copy", show_default=True,
+@click.option("--assemble", "layout", type=click.Choice(("copy", "virtual")), default="copy", show_default=True,
               help="As in featx extract.")  # fmt: skip
-@click.option("--store-dtype", type=click.Choice(("float32", "float16")), default="float32", show_default=True)
+@click.option("--store-dtype", "dtype", type=click.Choice(("float32", "float16")), default="float32", show_default=True)
 @json_option
 def command(
-    images: int, precision: str | None, devices: str | None, measure: bool, as_json: bool, **options: Any
+    images: int,
+    precision: str | None,
+    devices: str | None,
+    measure: bool,
+    price: float | None,
+    layout: str,
+    dtype: str,
+    as_json: bool,
+    **fields: Any,
 ) -> None:
     """Say what an extraction takes in time, disk, memory and money, before it is begun.
 
@@ -55,14 +63,13 @@ def command(
       featx plan --images 10M --devices 8xH100 --price 2.50
       featx plan --images 250k --size 384 --measure
     """
-    from featx.extraction import plan
+    from featx.extraction import AssemblyOptions, plan
 
     if measure == bool(devices):
         raise click.UsageError("featx plan takes one of --devices and --measure; give --devices 8xH100, or --measure")
-    fields = {name: options.pop(name) for name in ("size", "blocks", "pools", "n_views")}
     augment = DEFAULT if fields["n_views"] > 1 else ""
     spec = ExtractSpec(precision=precision or ("bf16" if devices else "fp32"), augment=augment, **fields)
-    found = plan(images, spec, devices=devices, **options)
+    found = plan(images, spec, devices=devices, price=price, assembly=AssemblyOptions(layout=layout, dtype=dtype))
     if as_json:
         echo_json(dataclasses.asdict(found))
     else:

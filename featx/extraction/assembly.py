@@ -10,23 +10,46 @@ import numpy as np
 from joblib import cpu_count
 
 from featx.engines import Timings
-from featx.errors import ImageError, StoreError, StoreExists
+from featx.errors import ImageError, SpecError, StoreError, StoreExists
 from featx.extraction.report import ExtractReport, count_changed, make_report
 from featx.extraction.shard_jobs import check_complete, read_job
 from featx.extraction.update import ExistingStore, ExtractionPlan, read_parts
 from featx.images import Listing, list_images
 from featx.spec import ExtractSpec
-from featx.store import PartFolder, RowTable, assemble, parts_folder
+from featx.store import PartFolder, RowTable, assemble, check_storage, parts_folder
+
+MISSING_IMAGES = ("error", "drop", "keep")
 
 
 @dataclass(frozen=True)
 class AssemblyOptions:
-    """How the rows of a run become a store: ``missing`` as `featx.extract.extract` takes it; the others as
-    `featx.store.assembly` does, None as in the old store."""
+    """How the extracted parts become a store.
 
-    missing: str
-    assembly: str | None = None
+    Parameters
+    ----------
+    missing_images : {"error", "drop", "keep"}
+        What to do with rows of the existing store whose images are no longer in the source.
+    layout : {"copy", "virtual"}, optional
+        Copy the features into the store, or let the store refer to the part files. By default as the existing store,
+        else ``copy``.
+    dtype : {"float32", "float16"}, optional
+        How features are stored; float16 rounds to 11 binary digits. By default as the existing store, else float32.
+
+    Raises
+    ------
+    SpecError
+        If a value is not one of those.
+    """
+
+    missing_images: str = "error"
+    layout: str | None = None
     dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.missing_images not in MISSING_IMAGES:
+            choices = ", ".join(MISSING_IMAGES)
+            raise SpecError(f"missing_images of AssemblyOptions must be one of {choices}, got {self.missing_images!r}")
+        check_storage(self.layout, self.dtype)
 
 
 def finish(
@@ -48,7 +71,7 @@ def finish(
     StoreError
         If the store cannot be written.
     """
-    if how.missing == "keep":
+    if how.missing_images == "keep":
         ledger.keep(old)
     if not ledger.digests.any():
         # Nothing is lost with it, and what was wrong may be mended before the next run.
@@ -58,7 +81,7 @@ def finish(
     kept = np.flatnonzero(ledger.digests)
     rows, digests = ledger.rows.take(kept), ledger.digests[kept]
     changed = count_changed(old.rows, rows)
-    as_it_is = how.assembly in (None, old.assembly) and how.dtype in (None, old.dtype)
+    as_it_is = how.layout in (None, old.layout) and how.dtype in (None, old.dtype)
     if as_it_is and not any(changed) and old.holds(rows, digests, ledger.failures):
         # Gigabytes that would be written as they are, at each look into a cache.
         folder.discard()
@@ -68,7 +91,7 @@ def finish(
     with resumable():
         assemble(
             folder.store, table, spec, golden or dict(old.golden), sources, scratch=folder.path,
-            how=how.assembly or old.assembly, dtype=how.dtype or (None if how.assembly == "virtual" else old.dtype),
+            how=how.layout or old.layout, dtype=how.dtype or (None if how.layout == "virtual" else old.dtype),
         )  # fmt: skip
     folder.discard()
     return changed
@@ -90,7 +113,7 @@ def missing_images(output: Path, old: ExistingStore, listing: Listing, missing: 
         raise StoreExists(
             f"{output} has {views * len(gone)} rows whose images are no longer among the source's, "
             f"{min(old.rows.paths.take(gone))!r} first; "
-            "give --missing drop to remove them, --missing keep to keep them, or another --output"
+            "give --missing-images drop to remove them, --missing-images keep to keep them, or another --output"
         )
     return len(gone) if missing == "drop" else 0
 
@@ -122,10 +145,10 @@ def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = F
         spec, golden = identity
         listing = list_images(job["source"], job["root"])
         old = ExistingStore.read(output, spec) if output.exists() else ExistingStore()
-        dropped = spec.n_views * missing_images(output, old, listing, job["missing"], spec.n_views)
+        dropped = spec.n_views * missing_images(output, old, listing, job["missing_images"], spec.n_views)
         ledger = ExtractionPlan(listing, spec, old, read_parts(folder), cpu_count(), believing=True)
         check_complete(output, ledger, job["shards"], partial=partial)
-        changed = finish(folder, ledger, old, spec, golden, AssemblyOptions(job["missing"], job["assembly"], job["dtype"]),
+        changed = finish(folder, ledger, old, spec, golden, AssemblyOptions(job["missing_images"], job["layout"], job["dtype"]),
                          job["source"])  # fmt: skip
     seconds = time.monotonic() - began
     return make_report(output, spec.n_views * ledger.extracted, dropped, seconds, {}, Timings(), changed)

@@ -10,7 +10,7 @@ from featx.backbones import BackboneWeights
 from featx.engines import Engine, calibrate, check_agreement, fastest_precision
 from featx.errors import ImageError
 from featx.images import Listing, load_images
-from featx.spec import ExtractSpec
+from featx.spec import AUTO, ExtractSpec
 
 SAMPLE = 16
 """Images, drawn evenly from the listing, on which int8 is calibrated; 64 gave bounds of the same cosines to fp32."""
@@ -27,14 +27,14 @@ class ResolvedPrecision:
 
 
 def resolve_precision(
-    precision: str,
     spec: ExtractSpec,
     found: ExtractSpec | None,
     make: Callable[[ExtractSpec], Engine],
     sample: Callable[[ExtractSpec], np.ndarray],
     backbone: BackboneWeights,
 ) -> ResolvedPrecision:
-    """Settle ``auto``, and the calibration of int8; what a store or run ``found`` there has is taken over.
+    """Resolve ``auto``, and calibrate int8; the precision and calibration of ``found``, an existing store or unfinished
+    run, are kept.
 
     ``make`` gives the engine of a spec, ``sample`` its images, uint8 (n, size, size, 3).
 
@@ -45,10 +45,8 @@ def resolve_precision(
     ImageError
         If no image of the sample can be read.
     """
-    if precision == "auto":
+    if spec.precision == AUTO:
         spec = dataclasses.replace(spec, precision=found.precision) if found else fastest_precision(make, spec)
-    elif precision != spec.precision:
-        spec = dataclasses.replace(spec, precision=precision, calibration=())
     if spec.precision != "int8" or spec.calibration:
         return ResolvedPrecision(spec)
     if found and found.calibration:

@@ -12,18 +12,6 @@ from typing import Any
 from featx.errors import EngineError
 from featx.runtime import SIGNALS, import_optional
 
-ENGINES = ("ray", "ray+torch", "ray+openvino", "ray+ncnn")
-
-
-def is_ray(engine: str) -> bool:
-    """Whether an engine's name asks for the workers of a cluster."""
-    return engine in ENGINES
-
-
-def engine_of(engine: str) -> str:
-    """The engine that runs the backbone in each process: ``ray+torch`` is torch."""
-    return (engine.partition("+")[2] or "auto") if is_ray(engine) else engine
-
 
 @dataclass(frozen=True)
 class Size:
@@ -44,7 +32,7 @@ class Cluster:
     gpus_per_worker: float | None = None
 
     @contextmanager
-    def connected(self, wanted_by: str = "--engine ray") -> Iterator[Any]:
+    def connected(self, wanted_by: str = "--executor ray") -> Iterator[Any]:
         """The module ``ray``, connected: to the address, else to that of ``RAY_ADDRESS``, else to a cluster of this
         machine that ends with the context. One that this process is connected to already is taken, and stays.
 

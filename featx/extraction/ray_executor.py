@@ -145,7 +145,7 @@ class RayExecutor:
             return self._ray.put(value)
         except (TypeError, PicklingError) as error:
             raise EngineError(
-                f"--engine ray must have images that its workers can read, such as a folder's or shards': {error}"
+                f"--executor ray must have images that its workers can read, such as a folder's or shards': {error}"
             ) from error
 
     def _start(self) -> Any:

@@ -4,9 +4,11 @@ import re
 from dataclasses import dataclass
 
 from featx.errors import SpecError
+from featx.extraction.assembly import AssemblyOptions
 from featx.extraction.device_rates import Rate, known_devices, measure, rate_of
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
-from featx.store import check_storage, feature_bytes
+from featx.store import feature_bytes
 
 __all__ = ["Plan", "Rate", "known_devices", "parse_count", "parse_devices", "plan"]
 
@@ -45,13 +47,11 @@ class Plan:
 def plan(
     images: int,
     spec: ExtractSpec | None = None,
+    compute: Compute | None = None,
     *,
     devices: str | None = None,
     price: float | None = None,
-    assembly: str = "copy",
-    store_dtype: str = "float32",
-    device: str = "auto",
-    engine: str = "auto",
+    assembly: AssemblyOptions | None = None,
 ) -> Plan:
     """Reckon what extracting so many images takes.
 
@@ -60,14 +60,14 @@ def plan(
     images : int
     spec : ExtractSpec, optional
         Of the extraction; its size, blocks, pools, precision and views count.
+    compute : Compute, optional
+        Engine and device that are measured on this machine.
     devices : str, optional
         ``8xH100``: how many of what. None measures this machine.
     price : float, optional
         Of one device for an hour, in any money.
-    assembly, store_dtype
-        As in `featx.extract.extract`.
-    device, engine
-        What is measured here.
+    assembly : AssemblyOptions, optional
+        Layout and dtype of the store; by default a copy in float32.
 
     Raises
     ------
@@ -76,17 +76,17 @@ def plan(
     EngineError
         If the table knows no rate of the device.
     """
-    check_storage(assembly, store_dtype)
-    spec = spec or ExtractSpec()
+    spec, compute, assembly = spec or ExtractSpec(), compute or Compute(), assembly or AssemblyOptions()
+    spec.check_resolved("a plan")
     count, name = parse_devices(devices) if devices else (1, "")
-    rate = rate_of(name, spec) if name else measure(spec, device, engine)
+    rate = rate_of(name, spec) if name else measure(spec, compute.device, compute.engine)
     rows = images * spec.n_views
     seconds = rows / (rate.backbone * count)
     whole = rows / (rate.whole * count) if rate.whole else None
-    itemsize = 2 if store_dtype == "float16" else 4
+    itemsize = 2 if assembly.dtype == "float16" else 4
     parts, store = (rows * ROW_BYTES + feature_bytes(spec.widths, rows, each, FLAT_SHARE) for each in (4, itemsize))
-    disk = parts if assembly == "virtual" else store
-    peak_disk = parts if assembly == "virtual" else parts + disk
+    disk = parts if assembly.layout == "virtual" else store
+    peak_disk = parts if assembly.layout == "virtual" else parts + disk
     cost = None if price is None else price * count * (whole or seconds) / 3600
     memory = PROCESS_BYTES + LISTING_BYTES * rows
     return Plan(images, count, rate, seconds, whole, disk, peak_disk, memory, cost, cost is not None and whole is None)

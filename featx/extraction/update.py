@@ -30,7 +30,7 @@ class ExistingStore:
     digests: Digests = field(default_factory=lambda: np.zeros(0, "S64"))
     golden: Mapping[str, np.ndarray] = field(default_factory=dict)
     failures: Sequence[tuple[str, str]] = ()
-    assembly: str = "copy"
+    layout: str = "copy"
     dtype: str | None = None
 
     @classmethod

@@ -16,8 +16,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from featx.backbones import BACKBONES, BLOCK_NUMBERS, WhichBlocks, WhichPools, load_backbone
 from featx.engines import Engine, feature_parts, make_engine
 from featx.errors import DataError, ImageError, SpecError
-from featx.extraction import extract
+from featx.extraction import AssemblyOptions, extract
 from featx.images import from_array, list_images, load_upright, prepare
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -144,6 +145,7 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.backbone in BACKBONES and self.weights is None:
             known = BACKBONES[self.backbone]
             spec = spec.with_backbone(known.name, known.digest, known.preprocessing)
+        spec.check_resolved("VGG16Features")
         if spec.precision == "int8" and self.cache is None:
             raise SpecError("precision int8 of VGG16Features needs cache, which keeps its calibration; give a file")
         return spec
@@ -157,9 +159,8 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             spec = dataclasses.replace(spec, blocks=BLOCK_NUMBERS, pools=CACHED_POOLS)
         _check_cache(Path(self.cache or ""), spec)
         extract(
-            list(dict.fromkeys(paths)), str(self.cache), spec, weights=self.weights, engine=self.engine,
-            device=self.device, batch_size=self.batch_size, workers=self.workers,
-            missing="keep", strict=True, wait=True,
+            list(dict.fromkeys(paths)), str(self.cache), spec, Compute(self.engine, self.device, self.batch_size,
+            self.workers), weights=self.weights, assembly=AssemblyOptions("keep"), strict=True, wait=True,
         )  # fmt: skip
         with Store(str(self.cache)) as store:
             row_of = {path: row for row, path in enumerate(store.paths)}

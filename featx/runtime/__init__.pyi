@@ -1,3 +1,5 @@
+from .compute import ENGINES as ENGINES
+from .compute import EXECUTORS as EXECUTORS
 from .compute import Compute as Compute
 from .packages import import_optional as import_optional
 from .packages import installed as installed

@@ -1,5 +1,6 @@
-"""How an extraction runs: engine, device, batches, workers and executor. Nothing here changes a feature's value."""
+"""How work runs: engine, device, batch size, workers and executor. None of it changes what is computed."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from featx.errors import SpecError
@@ -8,31 +9,31 @@ ENGINES = ("auto", "torch", "openvino", "ncnn")
 EXECUTORS = ("local", "ray")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compute:
     """How work runs, apart from what it computes: no field changes a value beyond rounding.
 
     Parameters
     ----------
     engine : {"auto", "torch", "openvino", "ncnn"}
-        What runs the backbone. ``auto`` takes the fastest that is installed for the device.
+        Library that runs the backbone. ``auto`` takes the fastest one that is installed for the device.
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     batch_size : int, optional
         Images per forward pass; by default what suits the device. It is halved when memory runs out.
     workers : int, optional
         Threads or processes that decode images, by default one per core; processes that fit heads, by default one; or
-        Ray actors, by default one per GPU or node.
+        Ray actors, by default one per GPU, or per node where there is no GPU.
     max_pixels : int, optional
         Images with more pixels are recorded as failures and not decoded; by default Pillow's own limit.
     executor : {"local", "ray"}
         Run in this process, or on a Ray cluster (extra ``ray``).
     ray_address : str, optional
-        Address of the Ray cluster, by default that of ``RAY_ADDRESS``, else a cluster on this machine.
+        Address of the Ray cluster; by default the environment variable ``RAY_ADDRESS``, else a cluster on this machine.
     cpus_per_worker : int, optional
-        Cores per Ray actor, by default an equal share.
+        Cores per Ray actor; by default the cores are shared equally.
     gpus_per_worker : float, optional
-        GPUs per Ray actor, by default 1 where there are GPUs.
+        GPUs per Ray actor; by default 1 where there are GPUs.
     shard : str, optional
         ``"3/16"`` runs only the third of sixteen shards of an extraction.
     progress : bool
@@ -42,6 +43,12 @@ class Compute:
     ------
     SpecError
         If a value is out of range; the message names the field.
+
+    Examples
+    --------
+    >>> from featx import Compute
+    >>> Compute(engine="ncnn", workers=8)
+    Compute(engine='ncnn', workers=8)
     """
 
     engine: str = "auto"
@@ -62,5 +69,23 @@ class Compute:
                 raise SpecError(f"{name} of Compute must be one of {', '.join(choices)}, got {value!r}")
         for name in ("batch_size", "workers", "max_pixels", "cpus_per_worker"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or value < 1):
-                raise SpecError(f"{name} of Compute must be at least 1, got {value!r}")
+            if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__") or value < 1):
+                raise SpecError(f"{name} of Compute must be a whole number of at least 1, got {value!r}")
+        gpus = self.gpus_per_worker
+        if gpus is not None and not gpus >= 0:
+            raise SpecError(f"gpus_per_worker of Compute must be at least 0, got {gpus!r}")
+        if self.executor != "ray":
+            self._refuse_ray_options()
+
+    def __repr__(self) -> str:
+        changed = [
+            f"{field.name}={value!r}"
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        ]
+        return f"Compute({', '.join(changed)})"
+
+    def _refuse_ray_options(self) -> None:
+        for name in ("ray_address", "cpus_per_worker", "gpus_per_worker"):
+            if getattr(self, name) is not None:
+                raise SpecError(f"{name} of Compute is for executor ray, got executor {self.executor}; leave it out")

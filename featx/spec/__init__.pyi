@@ -9,6 +9,7 @@ from .augmentation import Augment as Augment
 from .augmentation import Range as Range
 from .augmentation import parse_augment as parse_augment
 from .augmentation import warn_of_copies as warn_of_copies
+from .extract_spec import AUTO as AUTO
 from .extract_spec import DECODES as DECODES
 from .extract_spec import INTERPOLATIONS as INTERPOLATIONS
 from .extract_spec import ONE_VIEW as ONE_VIEW

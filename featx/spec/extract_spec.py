@@ -36,6 +36,8 @@ TOLERANCES = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 4.5e-2, "int8": 4.5e-2}
 """By precision class: the largest relative error, ``|a - b| / |b|`` over one row of one feature, between two ways of
 computing it. A relative error of 0.045 is a cosine of 0.999. For int8, between two of the same calibration."""
 PRECISIONS = tuple(TOLERANCES)
+AUTO = "auto"
+"""The precision of a spec that is not resolved yet."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class ExtractSpec:
         size; it is faster, and another picture. ``full`` decodes all of it.
     precision : str
         Precision class of the backbone's arithmetic: ``fp32``, ``fp16``, ``bf16`` or ``int8``. Pooling sums in float32.
+        ``auto`` lets `featx.extract` choose: the precision of the existing store, else the fastest class on this
+        machine that agrees with fp32. Stored specs never hold ``auto``.
     calibration : tuple of float
         For ``int8``: the largest input of each convolution that is told apart, in the backbone's order (see
         `featx.engines.calibration`). Empty before the calibration, and for the other classes.
@@ -115,7 +119,7 @@ class ExtractSpec:
         _check_choice("resize", self.resize, RESIZES)
         _check_choice("decode", self.decode, DECODES)
         _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
-        _check_choice("precision", self.precision, PRECISIONS)
+        _check_choice("precision", self.precision, (AUTO, *PRECISIONS))
         _check_choice("preprocessing", self.preprocessing, tuple(PREPROCESSINGS))
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < MIN_SIZE:
             raise SpecError(f"size of the spec must be a whole number of at least {MIN_SIZE} pixels, got {self.size!r}")
@@ -184,8 +188,21 @@ class ExtractSpec:
         """The largest relative error between two ways of computing a row of one feature."""
         return TOLERANCES[self.precision]
 
+    def check_resolved(self, owner: str) -> None:
+        """Raise ``SpecError`` if the precision is still ``auto``, which only an extraction can resolve."""
+        if self.precision == AUTO:
+            raise SpecError(f"precision of {owner} must be one of {', '.join(PRECISIONS)}, got 'auto'; "
+                            "name one, or let featx.extract choose")  # fmt: skip
+
     def to_json(self) -> str:
-        """The spec as one line of JSON with sorted keys: equal specs give equal text, in every later version."""
+        """The spec as one line of JSON with sorted keys: equal specs give equal text, in every later version.
+
+        Raises
+        ------
+        SpecError
+            If the precision is still ``auto``.
+        """
+        self.check_resolved("a spec that is stored")
         values = {
             STORED_AS.get(name, name): value
             for name, value in dataclasses.asdict(self).items()
@@ -202,15 +219,17 @@ class ExtractSpec:
                 if stored in values:
                     values[name] = values.pop(stored)
             unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(cls)})
-        except (ValueError, AttributeError):
+        except (ValueError, TypeError, AttributeError):
             raise SpecError(f"the spec must be a JSON object, got {text[:60]!r}") from None
         if unknown:
             raise SpecError(f"the spec has fields that this featx does not know: {', '.join(unknown)}; update featx")
         try:
             values.update({name: tuple(values[name]) for name in ("blocks", "pools", "calibration") if name in values})
-            return cls(**values)
+            spec = cls(**values)
         except TypeError:
             raise SpecError(f"the spec's values have wrong types: {text[:200]}") from None
+        spec.check_resolved("a stored spec")
+        return spec
 
     @property
     def digest(self) -> str:
