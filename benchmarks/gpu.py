@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from featx.backbones import backbone_flops, load_backbone
 from featx.drawing import make_figure
-from featx.engines import Replayed, TorchEngine
+from featx.engines.cuda import GraphedFunction
+from featx.engines.torch_engine import TorchEngine
 from featx.extraction import extract
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
@@ -121,7 +122,7 @@ def measure_backbone(peaks: dict[str, float]) -> list[dict[str, object]]:
             else:
                 engine = TorchEngine(weights, ExtractSpec(size=SIZE, precision=precision), "cuda", BATCH)
                 with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                    replayed = Replayed(engine._features, pixels)
+                    replayed = GraphedFunction(engine._features, pixels)
                     taken = seconds_of(lambda run=replayed: run(pixels))  # type: ignore[misc]
                 engine(host)
                 began = time.perf_counter()

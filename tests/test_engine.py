@@ -16,17 +16,17 @@ import onnxruntime
 import pytest
 import torch
 
+from featx.backbones.poolings import POOLINGS, POOLS
 from featx.backbones.registry import BACKBONES
 from featx.backbones.sources import fetch_wheel
 from featx.backbones.vgg16 import BLOCKS
-from featx.engines import cpu_features as processor
-from featx.engines import ncnn_engine, ncnn_network, torch_engine
+from featx.engines import cpu_features, ncnn_engine, ncnn_network, torch_engine
 from featx.engines.ncnn_engine import NO_MEMORY, NcnnEngine
 from featx.engines.ncnn_network import Network
 from featx.engines.openvino_engine import OpenVINOEngine
 from featx.engines.reference_check import check_golden, compute_golden, relative_error
 from featx.engines.selection import make_engine
-from featx.engines.torch_backbone import TorchBackbone, pool
+from featx.engines.torch_backbone import TorchBackbone, TorchPooling
 from featx.engines.torch_engine import TorchEngine, find_device
 from featx.errors import EngineError, SpecMismatch
 from featx.images.decoding import decode
@@ -110,11 +110,12 @@ def test_batch_size_changes_nothing_beyond_the_tolerance(oxford):
 
 def test_pools_on_a_map_that_a_person_can_check():
     x = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[0.0, 0.0], [0.0, 0.0]]]])
-    assert pool(x, "avg").tolist() == [[3.0, 0.0]]
-    assert pool(x, "max").tolist() == [[6.0, 0.0]]
-    assert pool(x, "flat").tolist() == [[1.0, 2.0, 3.0, 6.0, 0.0, 0.0, 0.0, 0.0]]
+    pooled = {name: pooling.formula(TorchPooling(), x) for name, pooling in POOLINGS.items()}
+    assert pooled["avg"].tolist() == [[3.0, 0.0]]
+    assert pooled["max"].tolist() == [[6.0, 0.0]]
+    assert pooled["flat"].tolist() == [[1.0, 2.0, 3.0, 6.0, 0.0, 0.0, 0.0, 0.0]]
     cube = ((1 + 8 + 27 + 216) / 4) ** (1 / 3)
-    np.testing.assert_allclose(pool(x, "gem").numpy(), [[cube, 1e-6]], rtol=1e-3)
+    np.testing.assert_allclose(pooled["gem"].numpy(), [[cube, 1e-6]], rtol=1e-3)
 
 
 def test_flat_features_are_in_channel_major_order(oxford):
@@ -208,7 +209,7 @@ def test_golden_rows_recognize_the_same_and_another_network(oxford):
 @pytest.mark.parametrize(("precision", "error"), [("fp32", 1e-4), ("bf16", 2e-2), ("fp16", 2.5e-3)])
 def test_openvino_agrees_with_torch(oxford, precision, error):
     images = random_images(5, 64)
-    pools = ("avg", "max", "gem", "flat")
+    pools = POOLS
     reference = TorchEngine(oxford, ExtractSpec(size=64, pools=pools), "cpu")(images)
     spec = ExtractSpec(size=64, pools=pools, precision=precision)
     features = OpenVINOEngine(oxford, spec)(images)
@@ -256,7 +257,7 @@ from pathlib import Path
 import numpy as np
 from featx.engines.openvino_engine import OpenVINOEngine
 from featx.spec import ExtractSpec
-from featx.weights import load_backbone
+from featx.backbones import load_backbone
 engine = OpenVINOEngine(load_backbone(), ExtractSpec(size=32, blocks=(1,)))
 engine(np.zeros((1, 32, 32, 3), np.uint8))
 free = os.sched_getaffinity(0)
@@ -282,7 +283,7 @@ def test_openvino_is_taken_without_torch_where_there_can_be_no_gpu():
 
 @pytest.mark.parametrize("size", [32, 77, 224])
 def test_ncnn_agrees_with_torch_as_closely_as_float32_can(oxford, size):
-    spec = ExtractSpec(size=size, pools=("avg", "max", "gem", "flat"))
+    spec = ExtractSpec(size=size, pools=POOLS)
     images = random_images(3, size)
     reference, features = TorchEngine(oxford, spec, "cpu")(images), NcnnEngine(oxford, spec)(images)
     assert list(features) == list(reference)
@@ -353,7 +354,7 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from featx.engines import ncnn_engine
 from featx.engines.ncnn_engine import IMAGES_A_THREAD, NcnnEngine
 from featx.spec import ExtractSpec
-from featx.weights import load_backbone
+from featx.backbones import load_backbone
 engine = NcnnEngine(load_backbone("oxford"), ExtractSpec(size=32, blocks=(1,)))
 assert engine.batch_size == IMAGES_A_THREAD
 """
@@ -372,7 +373,7 @@ AVX2 = {"AVX2": True}
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names of x86")
 def test_numpy_tells_of_the_extension_that_decides():
-    assert AVX2.keys() <= processor._features().keys()
+    assert AVX2.keys() <= cpu_features._features().keys()
 
 
 @pytest.mark.parametrize(
@@ -382,18 +383,18 @@ def test_numpy_tells_of_the_extension_that_decides():
 )  # fmt: skip
 def test_bf16_pays_where_the_processor_is_fast_at_it(monkeypatch, capability, seconds, pays):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(processor, "repeat", lambda code, **given: [9, seconds[given["globals"]["x"].dtype]])
-    monkeypatch.setattr(processor, "SIDE", 2)
-    assert processor.bf16_pays() == pays
+    monkeypatch.setattr(cpu_features, "repeat", lambda code, **given: [9, seconds[given["globals"]["x"].dtype]])
+    monkeypatch.setattr(cpu_features, "SIDE", 2)
+    assert cpu_features.bf16_pays() == pays
 
 
 def test_others_at_work_do_not_decide_whether_bf16_pays():
     """Or a fine-tuning on a busy machine would now and then be another than the same one before."""
-    alone = processor.bf16_pays()
+    alone = cpu_features.bf16_pays()
     threads = torch.get_num_threads()
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
     try:
-        found = {processor.bf16_pays() for _ in range(10)}
+        found = {cpu_features.bf16_pays() for _ in range(10)}
     finally:
         for process in busy:
             process.kill()
@@ -462,7 +463,7 @@ def test_engines_that_cannot_be_say_so(oxford, monkeypatch):
         with pytest.raises(EngineError, match=refused):
             make_engine(oxford, spec, "cuda", engine=engine)
         with monkeypatch.context() as context:
-            context.setitem(sys.modules, f"featx.engines.selection.{engine}_engine", None)
+            context.setitem(sys.modules, f"featx.engines.{engine}_engine", None)
             with pytest.raises(
                 EngineError, match=rf"--engine {engine} needs a package: pip install 'featx\[{engine}\]'"
             ):
@@ -477,7 +478,7 @@ import signal, threading
 import numpy as np
 from featx.engines.openvino_engine import OpenVINOEngine
 from featx.spec import ExtractSpec
-from featx.weights import load_backbone
+from featx.backbones import load_backbone
 
 engines = [OpenVINOEngine(load_backbone("oxford"), ExtractSpec(size=32, blocks=(1,)))]
 engines[0](np.zeros((1, 32, 32, 3), np.uint8))

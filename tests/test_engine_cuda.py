@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from featx.engines.cuda import WIDE, FusedBackbone, halve, widen
+from featx.engines.cuda import WIDE, FusedBackbone, max_pool_2x2, widen_kernel
 from featx.engines.reference_check import relative_error
 from featx.engines.torch_backbone import TorchBackbone
 from featx.engines.torch_engine import TorchEngine
@@ -40,15 +40,15 @@ def test_the_fused_backbone_computes_what_the_backbone_does(oxford, size, wide):
 def test_a_wide_kernel_is_the_same_convolution_of_every_pixel():
     weight, x = torch.randn(5, 3, 3, 3), channels_last(2, 3, 6, 3 * WIDE)
     rows = x.permute(0, 2, 3, 1).reshape(2, 6, 3, WIDE * 3).permute(0, 3, 1, 2)
-    wide = nn.functional.conv2d(rows, widen(weight), padding=1).permute(0, 2, 3, 1).reshape(2, 6, 3 * WIDE, 5)
+    wide = nn.functional.conv2d(rows, widen_kernel(weight), padding=1).permute(0, 2, 3, 1).reshape(2, 6, 3 * WIDE, 5)
     torch.testing.assert_close(wide.permute(0, 3, 1, 2), nn.functional.conv2d(x, weight, padding=1))
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 10), (5, 5)])
 def test_halving_is_max_pooling(height, width):
     x = channels_last(2, 16, height, width)
-    assert torch.equal(halve(x), nn.functional.max_pool2d(x, 2))
-    assert halve(x).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(max_pool_2x2(x), nn.functional.max_pool2d(x, 2))
+    assert max_pool_2x2(x).is_contiguous(memory_format=torch.channels_last)
 
 
 @gpu
@@ -70,7 +70,7 @@ def test_whole_batches_are_replayed_and_do_not_overwrite_each_other(oxford):
     images = random_images(9, 64)
     engine = TorchEngine(oxford, ExtractSpec(size=64, precision="bf16"), "cuda", batch_size=4)
     first, again = engine(images), engine(images)
-    assert engine._replayed is not None
+    assert engine._graphed is not None
     single = TorchEngine(oxford, engine.spec, "cuda", batch_size=100)(images)
     for name, values in first.items():
         assert np.array_equal(values, again[name])

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from test_bridge import as_tensor, fitted, pictures
 
 import featx.cli.export
+from featx.backbones.poolings import POOLS
 from featx.backbones.preprocessings import PREPROCESSINGS
 from featx.cli.group import main
 from featx.engines.finetuned import save_finetuned
@@ -112,7 +113,7 @@ def test_onnx_says_what_featx_says(oxford, tmp_path, head, normalize, classes):
 
 @pytest.mark.parametrize("resize", RESIZES)
 def test_onnx_with_every_pool_on_pictures_of_any_size(oxford, tmp_path, resize):
-    spec = ExtractSpec(size=64, blocks=(2, 4), pools=("avg", "max", "gem", "flat"), resize=resize)
+    spec = ExtractSpec(size=64, blocks=(2, 4), pools=POOLS, resize=resize)
     model, _ = fitted(oxford, spec=spec)
     path = export(model, tmp_path / "m.onnx").path
     images = [noise(*shape) for shape in ((40, 50), (200, 100), (130, 301))]

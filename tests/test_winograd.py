@@ -109,7 +109,7 @@ def test_autocast_does_not_halve_its_products():
 KEPT = """
 import resource
 import numpy as np
-from featx.finetune.memory import keeping_memory
+from featx.finetuning.memory import keeping_memory
 
 def faults(megabytes, rounds=10):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

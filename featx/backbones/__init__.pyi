@@ -1,8 +1,15 @@
 from .digest import backbone_digest as backbone_digest
+from .layers import Convolution as Convolution
+from .layers import LayerOperators as LayerOperators
+from .layers import MaxPool as MaxPool
+from .layers import apply_layers as apply_layers
 from .loading import add_file as add_file
 from .loading import list_backbones as list_backbones
 from .loading import load_backbone as load_backbone
 from .loading import verify as verify
+from .poolings import POOLINGS as POOLINGS
+from .poolings import POOLS as POOLS
+from .poolings import PoolingOperators as PoolingOperators
 from .preprocessings import PREPROCESSINGS as PREPROCESSINGS
 from .readers.formats import read_weights as read_weights
 from .registry import BACKBONES as BACKBONES
@@ -10,10 +17,7 @@ from .registry import BackboneWeights as BackboneWeights
 from .vgg16 import BLOCK_NUMBERS as BLOCK_NUMBERS
 from .vgg16 import BLOCKS as BLOCKS
 from .vgg16 import CONVOLUTIONS as CONVOLUTIONS
-from .vgg16 import GEM_FLOOR as GEM_FLOOR
-from .vgg16 import GEM_POWER as GEM_POWER
 from .vgg16 import MIN_SIZE as MIN_SIZE
-from .vgg16 import POOLS as POOLS
 from .vgg16 import Block as Block
 from .vgg16 import WhichBlocks as WhichBlocks
 from .vgg16 import WhichPools as WhichPools
@@ -21,5 +25,7 @@ from .vgg16 import backbone_flops as backbone_flops
 from .vgg16 import feature_name as feature_name
 from .vgg16 import feature_width as feature_width
 from .vgg16 import parse_blocks as parse_blocks
+from .vgg16 import pool_blocks as pool_blocks
 from .vgg16 import pool_of as pool_of
+from .vgg16 import run_blocks as run_blocks
 from .vgg16 import widths_of as widths_of

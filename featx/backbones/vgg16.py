@@ -5,43 +5,54 @@ recognition". Layer numbers are those of torchvision's ``vgg16().features``: a c
 each take one, and so does every ReLU.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+from featx.backbones.layers import Convolution, Layer, LayerOperators, MaxPool, apply_layers
+from featx.backbones.poolings import POOLINGS, POOLS, PoolingOperators
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Block:
     """One block: convolutions of one width, then 2 × 2 max pooling.
 
-    ``stop`` is the layer number after the block's pooling, ``convolutions`` the layer numbers of its
-    convolutions, ``channels`` its width and ``stride`` how many input pixels an output pixel spans a side.
+    ``stop`` is the layer number after the block's pooling, ``convolutions`` the layer numbers of its convolutions,
+    ``inputs`` and ``channels`` the channels that enter and leave it, and ``stride`` the input pixels per output pixel
+    along a side.
     """
 
     number: int
     stop: int
+    inputs: int
     channels: int
     stride: int
     convolutions: tuple[int, ...]
 
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers in order."""
+        inputs = (self.inputs, *(self.channels for _ in self.convolutions[1:]))
+        convolutions = map(Convolution, self.convolutions, inputs, (self.channels for _ in inputs))
+        return (*convolutions, MaxPool(self.stop - 1))
+
 
 BLOCKS = (
-    Block(1, 5, 64, 2, (0, 2)),
-    Block(2, 10, 128, 4, (5, 7)),
-    Block(3, 17, 256, 8, (10, 12, 14)),
-    Block(4, 24, 512, 16, (17, 19, 21)),
-    Block(5, 31, 512, 32, (24, 26, 28)),
+    Block(1, 5, 3, 64, 2, (0, 2)),
+    Block(2, 10, 64, 128, 4, (5, 7)),
+    Block(3, 17, 128, 256, 8, (10, 12, 14)),
+    Block(4, 24, 256, 512, 16, (17, 19, 21)),
+    Block(5, 31, 512, 512, 32, (24, 26, 28)),
 )
 BLOCK_NUMBERS = tuple(block.number for block in BLOCKS)
 CONVOLUTIONS = tuple(layer for block in BLOCKS for layer in block.convolutions)
 """The layer numbers of all convolutions."""
-POOLS = ("avg", "max", "gem", "flat")
-"""Global average, global maximum, generalised mean (p = 3; Radenović et al. 2018), all positions (C, H, W)."""
 WhichBlocks = Sequence[int] | int | str
 """Some of the blocks as a person may give them: ``(3, 4, 5)``, ``5`` or ``"3-5"``; see `parse_blocks`."""
 WhichPools = Sequence[str] | str
 """Some of the pools: ``("avg", "max")``, ``"avg"`` or ``"avg,max"``."""
-GEM_POWER = 3.0
-GEM_FLOOR = 1e-6
 MIN_SIZE = BLOCKS[-1].stride
 """The smallest image side of which the last block still has one position."""
 
@@ -49,13 +60,28 @@ MIN_SIZE = BLOCKS[-1].stride
 def tensor_shapes() -> dict[str, tuple[int, ...]]:
     """Names and shapes (OIHW for weights) of the backbone's 26 tensors, in the order that the digest takes."""
     shapes: dict[str, tuple[int, ...]] = {}
-    inputs = 3
-    for block in BLOCKS:
-        for layer in block.convolutions:
-            shapes[f"features.{layer}.weight"] = (block.channels, inputs, 3, 3)
-            shapes[f"features.{layer}.bias"] = (block.channels,)
-            inputs = block.channels
+    for layer in (layer for block in BLOCKS for layer in block.layers):
+        if isinstance(layer, Convolution):
+            shapes[layer.weight] = (layer.outputs, layer.inputs, 3, 3)
+            shapes[layer.bias] = (layer.outputs,)
     return shapes
+
+
+def run_blocks(blocks: Collection[int], x: T, operators: LayerOperators[T]) -> dict[int, T]:
+    """Compute the outputs of some blocks by number, from preprocessed images; nothing after the last is computed."""
+    outputs = {}
+    for block in BLOCKS[: max(blocks)]:
+        x = apply_layers(block.layers, x, operators)
+        if block.number in blocks:
+            outputs[block.number] = x
+    return outputs
+
+
+def pool_blocks(
+    outputs: Mapping[int, T], features: Iterable[tuple[int, str]], operators: PoolingOperators[T]
+) -> dict[str, T]:
+    """Pool the outputs of blocks to features by name, for the given (block, pooling) pairs."""
+    return {feature_name(block, pool): POOLINGS[pool].formula(operators, outputs[block]) for block, pool in features}
 
 
 def feature_name(block: int, pool: str) -> str:
@@ -71,18 +97,17 @@ def pool_of(feature: str) -> str:
 def feature_width(block: int, pool: str, size: int) -> int:
     """Columns of one tapped and pooled output for images of ``size`` × ``size`` pixels."""
     entry = BLOCKS[block - 1]
-    positions = (size // entry.stride) ** 2 if pool == "flat" else 1
-    return entry.channels * positions
+    return POOLINGS[pool].width(entry.channels, (size // entry.stride) ** 2)
 
 
 def backbone_flops(size: int) -> dict[int, int]:
     """Floating-point operations up to and including each block, for one image of ``size`` × ``size`` pixels."""
-    flops, total, inputs = {}, 0, 3
+    flops, total = {}, 0
     for block in BLOCKS:
         positions = (size // (block.stride // 2)) ** 2
-        for _ in block.convolutions:
-            total += 2 * positions * 9 * inputs * block.channels
-            inputs = block.channels
+        for layer in block.layers:
+            if isinstance(layer, Convolution):
+                total += 2 * positions * 9 * layer.inputs * layer.outputs
         flops[block.number] = total
     return flops
 

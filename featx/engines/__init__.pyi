@@ -19,7 +19,7 @@ from .streaming import images_per_part as images_per_part
 from .timings import Timings as Timings
 from .torch_backbone import Normalize as Normalize
 from .torch_backbone import TorchBackbone as TorchBackbone
-from .torch_backbone import pool_taps as pool_taps
+from .torch_backbone import pool_outputs as pool_outputs
 from .torch_engine import TorchEngine as TorchEngine
 from .torch_engine import find_device as find_device
 from .torch_engine import full_float32 as full_float32

@@ -1,8 +1,9 @@
-"""The backbone as CUDA runs it fastest: a convolution in one pass over memory, and a batch in one launch.
+"""The backbone in the form that runs fastest on CUDA.
 
-Of the arithmetic's time that torch's layers leave idle on a large GPU, most goes to three things, and each has its cure
-here: bias and ReLU in passes of their own, a first convolution whose three channels are too few for the matrix units,
-and some seventy launches a batch for which the thread must take the interpreter's lock from the ones that decode.
+torch's own layers leave a large GPU idle for three reasons. Bias and ReLU each read and write the whole feature map
+again: here one call computes convolution, bias and ReLU. The three channels of the first convolution are too few for
+the matrix units: here it takes several pixels of a row as one. And each batch needs about 70 kernel launches, each with
+the interpreter's lock that the decoding threads also want: here a CUDA graph launches them together.
 """
 
 from collections.abc import Callable
@@ -10,105 +11,116 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from featx.backbones import BLOCKS
+from featx.backbones import BLOCKS, Convolution, MaxPool, run_blocks
 from featx.engines.torch_backbone import TorchBackbone
 
 WIDE = 8
-"""Pixels of a row that the first convolution takes as one of 24 channels: a multiple of 8, as the matrix units want."""
+"""Pixels of a row that the first convolution takes as one, with 24 channels: matrix units want a multiple of 8."""
 
 
 class FusedBackbone(nn.Module):
-    """A backbone for inference, up to the same taps as the `Backbone` that it is made of, whose weights it shares.
+    """A `TorchBackbone` for inference on CUDA, with the same weights and outputs; see `featx.backbones.LayerOperators`.
 
     Parameters
     ----------
-    backbone : Backbone
-        On its device and in its dtype, without layers put before its convolutions.
+    backbone : TorchBackbone
+        On its device and in its dtype, not quantized.
     wide : bool
-        Whether the first convolution takes `WIDE` pixels as one where the width allows: more arithmetic, of which
-        matrix units have plenty.
+        Whether the first convolution takes `WIDE` pixels as one where the width is a multiple of `WIDE`. It computes
+        more products, but on matrix units, which have time to spare.
     """
 
     def __init__(self, backbone: TorchBackbone, *, wide: bool) -> None:
         super().__init__()
-        self.taps = set(backbone.taps.values())
+        self.blocks = backbone.blocks
         state = backbone.features.state_dict()
-        numbers = [number for block in BLOCKS[: max(self.taps)] for number in block.convolutions]
-        self._parts = {number: (state[f"{number}.weight"], state[f"{number}.bias"]) for number in numbers}
+        numbers = [number for block in BLOCKS[: max(self.blocks)] for number in block.convolutions]
+        self._parameters_of = {number: (state[f"{number}.weight"], state[f"{number}.bias"]) for number in numbers}
         self._wide = None
         if wide:
-            weight, bias = self._parts[numbers[0]]
-            self._wide = widen(weight).to(memory_format=torch.channels_last), bias.repeat(WIDE)
+            weight, bias = self._parameters_of[numbers[0]]
+            self._wide = widen_kernel(weight).to(memory_format=torch.channels_last), bias.repeat(WIDE)
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        """Outputs of the tapped blocks by number; images float (n, 3, height, width) in channels_last order."""
-        tapped = {}
-        for block in BLOCKS[: max(self.taps)]:
-            for number in block.convolutions:
-                x = self._convolve(number, x)
-            x = halve(x)
-            if block.number in self.taps:
-                tapped[block.number] = x
-        return tapped
+        """Compute the outputs of the requested blocks by number.
 
-    def _convolve(self, number: int, x: Tensor) -> Tensor:
+        ``x`` holds preprocessed images, float (n, 3, height, width), in channels_last order.
+        """
+        return run_blocks(self.blocks, x, self)
+
+    def convolution(self, x: Tensor, layer: Convolution) -> Tensor:
+        """Apply a convolution and its ReLU."""
         n, channels, height, width = x.shape
-        if number or self._wide is None or width % WIDE:
-            return _conv_relu(x, *self._parts[number])
-        # Only the view changes: in channels_last order the pixels of a row lie beside each other.
+        if layer.number or self._wide is None or width % WIDE:
+            return _conv_relu(x, *self._parameters_of[layer.number])
+        # Reshaping copies nothing, because in channels_last order the pixels of a row are adjacent in memory.
         x = x.permute(0, 2, 3, 1).reshape(n, height, width // WIDE, WIDE * channels).permute(0, 3, 1, 2)
         y = _conv_relu(x, *self._wide)
         return y.permute(0, 2, 3, 1).reshape(n, height, width, -1).permute(0, 3, 1, 2)
 
+    def max_pool(self, x: Tensor, layer: MaxPool) -> Tensor:
+        """Halve the height and the width."""
+        return max_pool_2x2(x)
 
-def widen(weight: Tensor) -> Tensor:
-    """The kernel of a convolution over `WIDE` pixels at a time: (out, in, 3, 3) to (WIDE·out, WIDE·in, 3, 3).
 
-    Pixel ``p`` of an output takes the input's pixels p - 1 to p + 1, of which the first and the last lie in the pixels
-    taken before and after for p = 0 and p = WIDE - 1.
+def widen_kernel(weight: Tensor) -> Tensor:
+    """Make the kernel of a 3 × 3 convolution that takes `WIDE` pixels of a row as one.
+
+    Output pixel ``p`` needs input pixels p - 1 to p + 1. For p = 0 and p = WIDE - 1 one of them is in the neighbouring
+    group of pixels, which the wide kernel reads at its left or right position.
+
+    Parameters
+    ----------
+    weight : tensor (outputs, inputs, 3, 3)
+        The kernel.
+
+    Returns
+    -------
+    tensor (WIDE × outputs, WIDE × inputs, 3, 3)
+        The kernel over groups of pixels.
     """
     outputs, inputs, height, width = weight.shape
     wide = weight.new_zeros(WIDE, outputs, WIDE, inputs, height, width)
     for pixel in range(WIDE):
         for offset in range(width):
-            taken, source = divmod(pixel + offset - width // 2, WIDE)
-            wide[pixel, :, source, :, :, taken + 1] = weight[..., offset]
+            group, source = divmod(pixel + offset - width // 2, WIDE)
+            wide[pixel, :, source, :, :, group + 1] = weight[..., offset]
     return wide.reshape(WIDE * outputs, WIDE * inputs, height, width)
 
 
-def halve(x: Tensor) -> Tensor:
-    """``max_pool2d(x, 2)`` without the positions of the maxima, eight bytes each, which torch writes out on CUDA."""
+def max_pool_2x2(x: Tensor) -> Tensor:
+    """Compute ``max_pool2d(x, 2)``; torch's own also writes the positions of the maxima on CUDA, 8 bytes each."""
     height, width = (side // 2 * 2 for side in x.shape[2:])
     rows = torch.maximum(x[:, :, 0:height:2], x[:, :, 1:height:2])
     return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
 
 
-class Replayed:
-    """A function of one CUDA tensor, recorded at its first call and launched as a whole from then on.
+class GraphedFunction:
+    """A function of one CUDA tensor, recorded as a CUDA graph: each call launches all its kernels at once.
 
     Parameters
     ----------
     function : callable
-        From a tensor to a tensor, by kernels alone.
+        From a tensor to a tensor, with CUDA kernels only.
     example : torch.Tensor
-        Of the shape and dtype of every input, on the device.
+        On the device, with the shape and dtype of every later input.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], example: Tensor) -> None:
         self._input = example.clone()
-        # What is chosen and allocated at a first run must not be recorded.
+        # The first run selects algorithms and allocates memory, which must not be recorded.
         stream = torch.cuda.Stream(example.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(example.device))
         with torch.cuda.stream(stream):
             function(self._input)
         torch.cuda.current_stream(example.device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads may call CUDA meanwhile.
+        # "thread_local", because other threads may call CUDA during the recording.
         with torch.cuda.device(example.device), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._output = function(self._input)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The function of ``x``, which may be in pinned memory; the next call overwrites what is returned."""
+        """Compute the function of ``x``, which may be in pinned memory; the next call overwrites the result."""
         self._input.copy_(x, non_blocking=True)
         self._graph.replay()
         return self._output

@@ -11,7 +11,7 @@ import ncnn
 import numpy as np
 from joblib import cpu_count
 
-from featx.backbones import GEM_FLOOR, GEM_POWER, PREPROCESSINGS, BackboneWeights
+from featx.backbones import PREPROCESSINGS, BackboneWeights, pool_blocks
 from featx.engines.batching import BatchedEngine
 from featx.engines.ncnn_network import INPUT, Network
 from featx.errors import EngineError
@@ -72,12 +72,12 @@ class NcnnEngine(BatchedEngine):
         extractor = self._net.create_extractor()
         # A copy, whose channels begin where ncnn's own do; of an odd size, those of numpy do not, and it crops amiss.
         extractor.input(INPUT, ncnn.Mat(pixels).clone())
-        features = []
+        outputs = dict[int, np.ndarray]()
         for number in self.spec.blocks:
-            status, tapped = extractor.extract(f"block{number}")
+            status, output = extractor.extract(f"block{number}")
             _check(status)
-            features += [_pool(np.array(tapped), how) for how in self.spec.pools]
-        return np.concatenate(features)
+            outputs[number] = np.array(output)
+        return np.concatenate(list(pool_blocks(outputs, self.spec.features, _Pooling()).values()))
 
 
 def _build(weights: BackboneWeights, spec: ExtractSpec) -> ncnn.Net:
@@ -116,11 +116,19 @@ def _check(status: int) -> None:
         raise MemoryError if status == NO_MEMORY else EngineError(f"ncnn could not run the backbone: {status}")
 
 
-def _pool(x: np.ndarray, how: str) -> np.ndarray:
-    """Pool one block's output (channels, height, width)."""
-    if how == "flat":
+class _Pooling:
+    """Pooling operators on arrays (channels, height, width); see `featx.backbones.PoolingOperators`."""
+
+    def mean(self, x: np.ndarray) -> np.ndarray:
+        mean: np.ndarray = x.mean((1, 2))
+        return mean
+
+    def max(self, x: np.ndarray) -> np.ndarray:
+        largest: np.ndarray = x.max((1, 2))
+        return largest
+
+    def power_mean(self, x: np.ndarray, power: float, floor: float) -> np.ndarray:
+        return self.mean(np.maximum(x, np.float32(floor)) ** power) ** np.float32(1 / power)
+
+    def flatten(self, x: np.ndarray) -> np.ndarray:
         return x.ravel()
-    if how == "gem":
-        x = np.maximum(x, np.float32(GEM_FLOOR)) ** GEM_POWER
-    pooled: np.ndarray = x.max((1, 2)) if how == "max" else x.mean((1, 2))
-    return pooled ** np.float32(1 / GEM_POWER) if how == "gem" else pooled

@@ -5,10 +5,11 @@ convolution leaves of a strip is still in the processor's cache when the next ta
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from featx.backbones import BLOCKS, BackboneWeights, Block
+from featx.backbones import BLOCKS, BackboneWeights, Block, Convolution, MaxPool, apply_layers
 from featx.spec import ExtractSpec
 
 MAGIC = 7767517
@@ -85,14 +86,38 @@ class Network:
 
     def _add_strip(self, block: Block, source: str, output: str, rows: tuple[int, int], side: int) -> str:
         """The convolutions and the pooling of some rows; beyond the picture, and only there, are zeros."""
-        top, bottom = int(rows[0] == 0), int(rows[1] == side)
-        for layer in block.convolutions:
-            kernel, bias = (self._weights.tensors[f"features.{layer}.{part}"] for part in ("weight", "bias"))
-            # Outputs, kernel, padding left, right, above and below, bias, weights, and ReLU in the same pass.
-            parameters = f"0={len(bias)} 1=3 4=1 15=1 14={top} 16={bottom} 5=1 6={kernel.size} 9=1"
-            if kernel.shape[1] < FEW_INPUTS:
-                parameters += f" {PLAIN}"
-            source = self._add("Convolution", [source], [f"{output}_conv{layer}"], parameters)
-            self._tensors += [bytes(4), *(np.ascontiguousarray(part, "<f4").tobytes() for part in (kernel, bias))]
-        # Maxima over 2 x 2, and a last odd row or column is left out.
+        strip = _Strip(self, output, int(rows[0] == 0), int(rows[1] == side))
+        return apply_layers(block.layers, source, strip)
+
+    def add_convolution(self, layer: Convolution, source: str, output: str, top: int, bottom: int) -> str:
+        """Add a convolution with ReLU, with ``top`` and ``bottom`` rows of zeros around its input."""
+        kernel, bias = layer.parameters(self._weights.tensors)
+        # Outputs, kernel, padding left, right, above and below, bias, weights, and ReLU in the same pass.
+        parameters = f"0={len(bias)} 1=3 4=1 15=1 14={top} 16={bottom} 5=1 6={kernel.size} 9=1"
+        if kernel.shape[1] < FEW_INPUTS:
+            parameters += f" {PLAIN}"
+        self._tensors += [bytes(4), *(np.ascontiguousarray(part, "<f4").tobytes() for part in (kernel, bias))]
+        return self._add("Convolution", [source], [output], parameters)
+
+    def add_max_pool(self, source: str, output: str) -> str:
+        """Add a maximum over 2 × 2 pixels that drops an odd last row or column."""
         return self._add("Pooling", [source], [output], "0=0 1=2 2=2 5=1")
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """The layers of a block for some rows, as ncnn layers; see `featx.backbones.LayerOperators`.
+
+    ``top`` and ``bottom`` are 1 where the strip ends at the edge of the image, which alone is padded with zeros.
+    """
+
+    network: Network
+    output: str
+    top: int
+    bottom: int
+
+    def convolution(self, x: str, layer: Convolution) -> str:
+        return self.network.add_convolution(layer, x, f"{self.output}_conv{layer.number}", self.top, self.bottom)
+
+    def max_pool(self, x: str, layer: MaxPool) -> str:
+        return self.network.add_max_pool(x, self.output)

@@ -7,7 +7,7 @@ import openvino as ov
 import openvino.opset13 as ops
 from joblib import cpu_count
 
-from featx.backbones import BLOCKS, GEM_FLOOR, GEM_POWER, PREPROCESSINGS, BackboneWeights, feature_name
+from featx.backbones import PREPROCESSINGS, BackboneWeights, Convolution, MaxPool, pool_blocks, run_blocks
 from featx.engines.batching import BatchedEngine
 from featx.engines.quantization import INPUT_LEVELS, KERNEL_LEVELS, input_range, kernel_bounds
 from featx.spec import ExtractSpec
@@ -19,7 +19,7 @@ FEW = 4
 PIXELS_A_CORE, MOST = 2 * 224**2, 16
 """Of a batch, which is no faster with more: on two cores 4 to 32 images of 224 px take the same time each, in every
 precision, and 4 the least memory and start. Of smaller images more are faster, where they are decoded meanwhile."""
-SPATIAL = np.array([2, 3])
+POSITIONS = np.array([2, 3])
 
 
 class OpenVINOEngine(BatchedEngine):
@@ -100,20 +100,10 @@ def build_model(weights: BackboneWeights, spec: ExtractSpec, rows: int) -> ov.Mo
     images = ops.parameter([rows, spec.size, spec.size, 3], ov.Type.u8, name="images")
     x = ops.subtract(ops.convert(images, "f32"), np.array(preprocessing.mean, np.float32))
     x = ops.transpose(ops.divide(x, np.array(preprocessing.std, np.float32)), np.array([0, 3, 1, 2]))
-    outputs, bounds = [], iter(spec.calibration)
-    for block in BLOCKS[: max(spec.blocks)]:
-        for layer in block.convolutions:
-            kernel, bias = (weights.tensors[f"features.{layer}.{part}"] for part in ("weight", "bias"))
-            if spec.precision == "int8":
-                x, kernel = _quantize(x, kernel, input_range(next(bounds), signed=layer == 0))
-            else:
-                kernel = ops.constant(kernel)  # of an array, convolution would make a list first
-            x = ops.convolution(x, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
-            x = ops.relu(ops.add(x, bias.reshape(1, -1, 1, 1)))
-        x = ops.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
-        if block.number in spec.blocks:
-            outputs += [_pool(x, how, feature_name(block.number, how)) for how in spec.pools]
-    return ov.Model(outputs, [images], "vgg16")
+    operators = _Operators(weights, spec)
+    outputs = run_blocks(spec.blocks, x, operators)
+    results = [_result(name, pooled) for name, pooled in pool_blocks(outputs, spec.features, operators).items()]
+    return ov.Model(results, [images], "vgg16")
 
 
 def largest_inputs(
@@ -146,19 +136,43 @@ def _quantize(x: ov.Output, kernel: np.ndarray, ends: tuple[float, float]) -> tu
     )
 
 
-def _pool(x: ov.Output, how: str, name: str) -> ov.Node:
-    if how == "avg":
-        pooled = ops.reduce_mean(x, SPATIAL)
-    elif how == "max":
-        pooled = ops.reduce_max(x, SPATIAL)
-    elif how == "gem":
-        # Relative to the largest value, since fp16 would overflow on a cube.
-        x = ops.maximum(x, np.float32(GEM_FLOOR))
-        powers = ops.power(ops.divide(x, ops.reduce_max(x, SPATIAL, keep_dims=True)), np.float32(GEM_POWER))
-        mean = ops.power(ops.reduce_mean(powers, SPATIAL), np.float32(1 / GEM_POWER))
-        pooled = ops.multiply(mean, ops.reduce_max(x, SPATIAL))
-    else:
-        pooled = ops.reshape(x, np.array([0, -1]), special_zero=True)
+class _Operators:
+    """Layers and poolings as nodes; see `featx.backbones.LayerOperators` and `featx.backbones.PoolingOperators`."""
+
+    def __init__(self, weights: BackboneWeights, spec: ExtractSpec) -> None:
+        self._tensors = weights.tensors
+        self._bounds = iter(spec.calibration) if spec.precision == "int8" else None
+
+    def convolution(self, x: ov.Output, layer: Convolution) -> ov.Output:
+        kernel, bias = layer.parameters(self._tensors)
+        if self._bounds:
+            x, kernel = _quantize(x, kernel, input_range(next(self._bounds), signed=layer.number == 0))
+        else:
+            kernel = ops.constant(kernel)  # because ops.convolution copies an array to a list first
+        x = ops.convolution(x, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
+        return ops.relu(ops.add(x, bias.reshape(1, -1, 1, 1)))
+
+    def max_pool(self, x: ov.Output, layer: MaxPool) -> ov.Output:
+        return ops.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
+
+    def mean(self, x: ov.Output) -> ov.Node:
+        return ops.reduce_mean(x, POSITIONS)
+
+    def max(self, x: ov.Output) -> ov.Node:
+        return ops.reduce_max(x, POSITIONS)
+
+    def power_mean(self, x: ov.Output, power: float, floor: float) -> ov.Node:
+        # Relative to the largest value, because the powers would overflow in float16.
+        x = ops.maximum(x, np.float32(floor))
+        powers = ops.power(ops.divide(x, ops.reduce_max(x, POSITIONS, keep_dims=True)), np.float32(power))
+        mean = ops.power(ops.reduce_mean(powers, POSITIONS), np.float32(1 / power))
+        return ops.multiply(mean, ops.reduce_max(x, POSITIONS))
+
+    def flatten(self, x: ov.Output) -> ov.Node:
+        return ops.reshape(x, np.array([0, -1]), special_zero=True)
+
+
+def _result(name: str, pooled: ov.Node) -> ov.Node:
     result = ops.result(pooled)
     result.set_friendly_name(name)
     return result

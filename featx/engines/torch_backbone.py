@@ -1,4 +1,4 @@
-"""VGG16's backbone as a torch module: taps and pooling, shared by extraction and fine-tuning."""
+"""VGG16's backbone as a torch module, for extraction and for training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,56 +6,113 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from featx.backbones import BLOCKS, GEM_FLOOR, GEM_POWER, feature_name
+from featx.backbones import BLOCKS, Convolution, MaxPool, apply_layers, pool_blocks
 from featx.engines.quantization import INPUT_LEVELS, KERNEL_LEVELS, input_range, kernel_bounds
 from featx.spec import ExtractSpec
 
 
 class TorchBackbone(nn.Module):
-    """The convolutions up to the last block that a spec taps; ``features.{i}`` are torchvision's names.
+    """The layers up to the last requested block; parameters have torchvision's names, ``features.{i}.weight``.
 
-    Forward takes preprocessed images, float (n, 3, size, size), and gives the tapped blocks' outputs by number.
-    Nothing after the last tapped block is built or run.
+    Layers after the last requested block are neither built nor run.
+
+    Parameters
+    ----------
+    blocks : tuple of int
+        The blocks whose outputs are returned, 1 to 5.
     """
 
     def __init__(self, blocks: tuple[int, ...]) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        inputs = 3
-        self.taps = {BLOCKS[number - 1].stop: number for number in blocks}
-        for block in BLOCKS[: max(blocks)]:
-            for _ in block.convolutions:
-                layers += [nn.Conv2d(inputs, block.channels, 3, padding=1), nn.ReLU(inplace=True)]
-                inputs = block.channels
-            layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers)
+        self.blocks = blocks
+        layers = [layer for block in BLOCKS[: max(blocks)] for layer in block.layers]
+        self.features = nn.Sequential(*apply_layers(layers, list[nn.Module](), _ModuleOperators()))
 
     def forward(self, x: Tensor, start: int = 0) -> dict[int, Tensor]:
-        """Outputs of the tapped blocks, (n, channels, size / stride, size / stride) each.
+        """Compute the outputs of the requested blocks.
 
-        ``x`` is what enters layer ``start``; blocks that end before it are not among the outputs.
+        Parameters
+        ----------
+        x : float tensor (n, 3, height, width)
+            Preprocessed images; or, with ``start``, the input of that layer.
+        start : int
+            Number of the first layer to run.
+
+        Returns
+        -------
+        dict of int to float tensor (n, channels, height / stride, width / stride)
+            By block number, without the blocks that end before ``start``.
         """
-        tapped = {}
-        for stop, number in self.taps.items():
+        outputs = {}
+        for number in self.blocks:
+            stop = BLOCKS[number - 1].stop
             if stop <= start:
                 continue
             x = self.features[start:stop](x)
-            tapped[number], start = x, stop
-        return tapped
+            outputs[number], start = x, stop
+        return outputs
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray], blocks: tuple[int, ...]) -> "TorchBackbone":
-        """A backbone with the given weights, named as in torchvision's state dict."""
+        """Build a backbone with the given weights, named ``features.{i}.weight`` and ``features.{i}.bias``."""
         with torch.device("meta"):
             backbone = cls(blocks)
-        # A copy: what a file gave may be read-only, and a backbone may be trained.
+        # Copies, because arrays from a file may be read-only and a backbone may be trained.
         needed = {name: torch.tensor(tensors[name]) for name in backbone.state_dict()}
         backbone.load_state_dict(needed, assign=True)
         return backbone
 
 
+class _ModuleOperators:
+    """Layers as torch modules in a list; see `featx.backbones.LayerOperators`."""
+
+    def convolution(self, x: list[nn.Module], layer: Convolution) -> list[nn.Module]:
+        return [*x, nn.Conv2d(layer.inputs, layer.outputs, 3, padding=1), nn.ReLU(inplace=True)]
+
+    def max_pool(self, x: list[nn.Module], layer: MaxPool) -> list[nn.Module]:
+        return [*x, nn.MaxPool2d(2)]
+
+
+class TorchPooling:
+    """Pooling operators on tensors (n, channels, height, width); see `featx.backbones.PoolingOperators`."""
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Return the mean over positions, float32 (n, channels)."""
+        return x.mean((2, 3), dtype=torch.float32)
+
+    def max(self, x: Tensor) -> Tensor:
+        """Return the maximum over positions, float32 (n, channels)."""
+        return x.amax((2, 3)).float()
+
+    def power_mean(self, x: Tensor, power: float, floor: float) -> Tensor:
+        """Return the generalised mean over positions, float32 (n, channels)."""
+        return x.float().clamp(min=floor).pow(power).mean((2, 3)).pow(1 / power)
+
+    def flatten(self, x: Tensor) -> Tensor:
+        """Return all values of each image, float32 (n, channels × height × width)."""
+        return x.float().flatten(1)
+
+
+def pool_outputs(outputs: Mapping[int, Tensor], spec: ExtractSpec) -> dict[str, Tensor]:
+    """Pool the outputs of blocks to the features of a spec.
+
+    Parameters
+    ----------
+    outputs : mapping of int to tensor (n, channels, height, width)
+        By block number, as `TorchBackbone` returns them.
+    spec : ExtractSpec
+        Names the features.
+
+    Returns
+    -------
+    dict of str to float32 tensor (n, width)
+        By feature name (``block3_avg``), in column order.
+    """
+    return pool_blocks(outputs, spec.features, TorchPooling())
+
+
 class Normalize(nn.Module):
-    """RGB bytes, uint8 (n, 3, size, size), to what the backbone expects, float32."""
+    """Preprocess RGB bytes: subtract the mean and divide by the standard deviation of each channel."""
 
     mean: Tensor
     std: Tensor
@@ -66,12 +123,12 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(pixels - mean) / std."""
+        """Preprocess images, uint8 (n, 3, height, width) to float32 of the same shape."""
         return (pixels.float() - self.mean) / self.std
 
 
 class Quantize(nn.Module):
-    """Round to evenly spaced ``levels`` from ``low`` to ``high``; what lies beyond is cut off."""
+    """Round values to ``levels`` evenly spaced levels from ``low`` to ``high``; values outside are clipped."""
 
     low: Tensor
     step: Tensor
@@ -83,43 +140,31 @@ class Quantize(nn.Module):
         self.register_buffer("step", (high - low) / (levels - 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The nearest level of each value, same shape and dtype."""
+        """Return the nearest level of each value, same shape and dtype."""
         return ((x - self.low) / self.step).round().clamp(0, self.levels - 1) * self.step + self.low
 
 
 def put_before_convolutions(backbone: TorchBackbone, modules: Sequence[nn.Module]) -> None:
-    """Run a module on the input of each convolution, in order; a backbone that stops early leaves some over."""
+    """Run ``modules[i]`` on the input of the i-th convolution; modules beyond the last convolution are ignored."""
     layers = [number for number, layer in enumerate(backbone.features) if isinstance(layer, nn.Conv2d)]
     for number, module in zip(layers, modules, strict=False):
         backbone.features[number] = nn.Sequential(module, backbone.features[number])
 
 
 def quantize_backbone(backbone: TorchBackbone, bounds: Sequence[float]) -> None:
-    """Make a backbone compute on the steps of int8, in floats: each convolution's inputs and weights are rounded."""
+    """Round the inputs and weights of each convolution to int8 levels, in place; arithmetic stays in float.
+
+    Parameters
+    ----------
+    backbone : TorchBackbone
+        In float32, on the CPU.
+    bounds : sequence of float
+        Largest absolute input of each convolution, in order.
+    """
     for layer in backbone.features:
         if isinstance(layer, nn.Conv2d):
             ends = torch.from_numpy(kernel_bounds(layer.weight.detach().numpy()))
             layer.weight = nn.Parameter(Quantize(-ends, ends, KERNEL_LEVELS)(layer.weight.detach()))
-    # Only the first convolution takes values below 0.
+    # Only the first convolution has negative inputs; all others follow a ReLU.
     ranges = [input_range(bound, signed=number == 0) for number, bound in enumerate(bounds)]
     put_before_convolutions(backbone, [Quantize(torch.tensor(a), torch.tensor(b), INPUT_LEVELS) for a, b in ranges])
-
-
-def pool(x: Tensor, how: str) -> Tensor:
-    """Pool one block's output (n, channels, height, width) to float32 (n, width of the feature).
-
-    ``gem`` is the generalised mean with p = 3 (Radenović, Tolias & Chum 2018, "Fine-tuning CNN image retrieval
-    with no human annotation").
-    """
-    if how == "avg":
-        return x.mean((2, 3), dtype=torch.float32)
-    if how == "max":
-        return x.amax((2, 3)).float()
-    if how == "gem":
-        return x.float().clamp(min=GEM_FLOOR).pow(GEM_POWER).mean((2, 3)).pow(1 / GEM_POWER)
-    return x.float().flatten(1)
-
-
-def pool_taps(tapped: Mapping[int, Tensor], spec: ExtractSpec) -> dict[str, Tensor]:
-    """Every feature of the spec by name (``block3_avg``), in column order."""
-    return {feature_name(block, how): pool(tapped[block], how) for block, how in spec.features}

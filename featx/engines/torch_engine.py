@@ -8,8 +8,14 @@ from torch import Tensor, nn
 
 from featx.backbones import PREPROCESSINGS, BackboneWeights
 from featx.engines.batching import BatchedEngine
-from featx.engines.cuda import FusedBackbone, Replayed
-from featx.engines.torch_backbone import Normalize, TorchBackbone, pool_taps, put_before_convolutions, quantize_backbone
+from featx.engines.cuda import FusedBackbone, GraphedFunction
+from featx.engines.torch_backbone import (
+    Normalize,
+    TorchBackbone,
+    pool_outputs,
+    put_before_convolutions,
+    quantize_backbone,
+)
 from featx.errors import EngineError
 from featx.spec import ExtractSpec
 
@@ -68,7 +74,7 @@ class TorchEngine(BatchedEngine):
         backbone = backbone.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         fused = self.device.type == "cuda" and spec.precision != "int8"
         self._backbone: nn.Module = FusedBackbone(backbone, wide=self._dtype != torch.float32) if fused else backbone
-        self._replayed: Replayed | None = None
+        self._graphed: GraphedFunction | None = None
 
     @torch.inference_mode()
     def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -82,22 +88,22 @@ class TorchEngine(BatchedEngine):
         with full_float32():
             if len(pixels) < self.batch_size:
                 return self._features(pixels.to(self.device, non_blocking=True))
-            if self._replayed is None:
-                self._replayed = Replayed(self._features, pixels.to(self.device))
-            return self._replayed(pixels)
+            if self._graphed is None:
+                self._graphed = GraphedFunction(self._features, pixels.to(self.device))
+            return self._graphed(pixels)
 
     def _features(self, pixels: Tensor) -> Tensor:
         """All features side by side, float32 (n, width), of bytes (n, size, size, 3) on the device."""
         # NHWC bytes seen as NCHW are already in the channels_last order that convolutions are fastest in.
         x = self._normalize(pixels.permute(0, 3, 1, 2)).to(self._dtype)
-        return torch.cat(list(pool_taps(self._backbone(x), self.spec).values()), dim=1)
+        return torch.cat(list(pool_outputs(self._backbone(x), self.spec).values()), dim=1)
 
     def _out_of_memory(self, error: Exception) -> bool:
         return super()._out_of_memory(error) or lacks_memory(error)
 
     def _halve(self, error: Exception) -> None:
         super()._halve(error)
-        self._replayed = None  # it is of the larger batch, and has that much memory
+        self._graphed = None  # it is of the larger batch, and has that much memory
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         elif self.device.type == "mps":
@@ -123,7 +129,7 @@ def largest_inputs(
     batches = []
     for start in range(0, len(images), WATCHED):
         x = normalize(torch.from_numpy(images[start : start + WATCHED]).permute(0, 3, 1, 2))
-        batches.append(pool_taps(backbone(x), spec))
+        batches.append(pool_outputs(backbone(x), spec))
     features = {name: torch.cat([batch[name] for batch in batches]).numpy() for name in spec.widths}
     return [watch.largest for watch in watches], features
 

@@ -1,11 +1,12 @@
 """A model as ONNX nodes: from pixels to pooled features to probabilities."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from featx.backbones import BLOCKS, GEM_FLOOR, GEM_POWER, PREPROCESSINGS
+from featx.backbones import PREPROCESSINGS, Convolution, MaxPool, pool_blocks, run_blocks
 from featx.exporting.onnx_graph import Graph
 from featx.heads import BlockNormalizer, hidden_of, linear_parts
 from featx.models import Model
@@ -20,16 +21,9 @@ def add_features(graph: Graph, pixels: str, spec: ExtractSpec, tensors: Mapping[
     preprocessing = PREPROCESSINGS[spec.preprocessing]
     mean, std = (graph.constant(np.reshape(part, (1, 3, 1, 1))) for part in (preprocessing.mean, preprocessing.std))
     x = graph("Div", graph("Sub", pixels, mean), std)
-    pooled = []
-    for block in BLOCKS[: max(spec.blocks)]:
-        for layer in block.convolutions:
-            names = (f"features.{layer}.weight", f"features.{layer}.bias")
-            parameters = (graph.constant(tensors[name], name=name) for name in names)
-            x = graph("Relu", graph("Conv", x, *parameters, pads=[1, 1, 1, 1]))
-        x = graph("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
-        if block.number in spec.blocks:
-            pooled += [_pool(graph, x, how) for how in spec.pools]
-    return graph("Concat", *pooled, axis=1)
+    operators = _Operators(graph, tensors)
+    pooled = pool_blocks(run_blocks(spec.blocks, x, operators), spec.features, operators)
+    return graph("Concat", *pooled.values(), axis=1)
 
 
 def add_decisions(graph: Graph, features: str, model: Model) -> str:
@@ -75,15 +69,32 @@ def _calibrated(graph: Graph, decisions: str, model: Model) -> str:
     return graph("Sub", scaled, graph.constant(model.calibration.intercept))
 
 
-def _pool(graph: Graph, x: str, how: str) -> str:
-    if how == "avg":
-        return graph("ReduceMean", x, axes=[2, 3], keepdims=0)
-    if how == "max":
-        return graph("ReduceMax", x, axes=[2, 3], keepdims=0)
-    if how == "gem":
-        powers = graph("Pow", graph("Max", x, graph.constant(GEM_FLOOR)), graph.constant(GEM_POWER))
-        return graph("Pow", graph("ReduceMean", powers, axes=[2, 3], keepdims=0), graph.constant(1 / GEM_POWER))
-    return graph("Flatten", x, axis=1)
+@dataclass(frozen=True)
+class _Operators:
+    """Layers and poolings as nodes; see `featx.backbones.LayerOperators` and `featx.backbones.PoolingOperators`."""
+
+    graph: Graph
+    tensors: Mapping[str, np.ndarray]
+
+    def convolution(self, x: str, layer: Convolution) -> str:
+        parameters = (self.graph.constant(self.tensors[name], name=name) for name in (layer.weight, layer.bias))
+        return self.graph("Relu", self.graph("Conv", x, *parameters, pads=[1, 1, 1, 1]))
+
+    def max_pool(self, x: str, layer: MaxPool) -> str:
+        return self.graph("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+
+    def mean(self, x: str) -> str:
+        return self.graph("ReduceMean", x, axes=[2, 3], keepdims=0)
+
+    def max(self, x: str) -> str:
+        return self.graph("ReduceMax", x, axes=[2, 3], keepdims=0)
+
+    def power_mean(self, x: str, power: float, floor: float) -> str:
+        powers = self.graph("Pow", self.graph("Max", x, self.graph.constant(floor)), self.graph.constant(power))
+        return self.graph("Pow", self.mean(powers), self.graph.constant(1 / power))
+
+    def flatten(self, x: str) -> str:
+        return self.graph("Flatten", x, axis=1)
 
 
 def _normalized(graph: Graph, x: str, model: Model) -> str:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from featx.backbones import BLOCKS, feature_name
-from featx.engines import pool_taps
+from featx.engines import pool_outputs
 from featx.errors import SpecError
 from featx.finetuning.recipe import frozen_block
 from featx.models import ImageClassifier
@@ -60,7 +60,7 @@ class Tail(nn.Module):
         with torch.autocast(x.device.type, torch.bfloat16) if self.mixed else nullcontext():
             tapped = self.module.backbone(x, self.start)
         spec = self.module.spec
-        pooled = pool_taps(tapped, spec.select(blocks=self.trained)) if self.trained else {}
+        pooled = pool_outputs(tapped, spec.select(blocks=self.trained)) if self.trained else {}
         named = {feature_name(*pair): features[:, self._columns[feature_name(*pair)]] for pair in spec.features}
         return self.module.classify(torch.cat(list((named | pooled).values()), dim=1))
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from featx.backbones import PREPROCESSINGS
-from featx.engines import Normalize, TorchBackbone, pool_taps
+from featx.engines import Normalize, TorchBackbone, pool_outputs
 from featx.errors import SpecError
 from featx.spec import ExtractSpec
 
@@ -93,7 +93,7 @@ class ImageClassifier(nn.Module):
         if images.is_floating_point():
             self._look_once(images)
         x = images if images.is_floating_point() else self.preprocess(images)
-        return torch.cat(list(pool_taps(self.backbone(x), self.spec).values()), dim=1)
+        return torch.cat(list(pool_outputs(self.backbone(x), self.spec).values()), dim=1)
 
     def _look_once(self, images: Tensor) -> None:
         """Warn if the first floats are as loaders of torchvision give them, and not preprocessed."""

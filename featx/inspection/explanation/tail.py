@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from featx.engines import pool_taps
+from featx.engines import pool_outputs
 from featx.errors import EngineError
 from featx.models import ImageClassifier
 
@@ -25,7 +25,7 @@ class Tail(nn.Module):
     def forward(self, *outputs: Tensor) -> Tensor:
         """Logits (n, classes) of blocks' outputs (n, channels, height, width), in the spec's order."""
         tapped = {number: tap(output) for number, tap, output in zip(self.spec.blocks, self.taps, outputs, strict=True)}
-        return self.logits(torch.cat(list(pool_taps(tapped, self.spec).values()), dim=1).double())
+        return self.logits(torch.cat(list(pool_outputs(tapped, self.spec).values()), dim=1).double())
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits of pooled features, float64; two classes of one logit have two, of opposite signs."""

@@ -1,0 +1,79 @@
+"""Poolings: how the output of a block becomes one row of features.
+
+A pooling is a formula over a few operators. Each engine says how it computes the operators, so a new pooling is one
+entry in `POOLINGS`, and one method for each engine only if it needs an operator that is not there yet.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+GEM_POWER = 3.0
+GEM_FLOOR = 1e-6
+"""Smaller values are raised to it, because the gradient of a root is infinite at 0."""
+
+
+class PoolingOperators(Protocol[T]):
+    """How an engine computes over the positions of a feature map, for each image and channel.
+
+    ``T`` is what the engine computes with: a tensor, or the name of a node in a graph that it builds.
+    """
+
+    def mean(self, x: T) -> T:
+        """Return the mean over positions, in float32."""
+
+    def max(self, x: T) -> T:
+        """Return the maximum over positions."""
+
+    def power_mean(self, x: T, power: float, floor: float) -> T:
+        """Return the generalised mean ``mean(max(x, floor) ** power) ** (1 / power)`` over positions, in float32.
+
+        It is one operator because the powers overflow in float16, which only some engines have to avoid.
+        """
+
+    def flatten(self, x: T) -> T:
+        """Return all values of each image, by channel, row and column."""
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """One way to turn a block's output, (channels, height, width) per image, into features.
+
+    Parameters
+    ----------
+    name : str
+        Name in specs, feature names and options.
+    summary : str
+        What the pooling computes, in a few words.
+    formula : callable
+        Computes the features, from an engine's `PoolingOperators` and a block's output.
+    per_position : bool
+        Whether there is one feature per channel and position, instead of one per channel.
+    """
+
+    name: str
+    summary: str
+    formula: Callable[[PoolingOperators[Any], Any], Any]
+    per_position: bool = False
+
+    def width(self, channels: int, positions: int) -> int:
+        """Return the number of features of an image."""
+        return channels * positions if self.per_position else channels
+
+
+POOLINGS = {
+    pooling.name: pooling
+    for pooling in (
+        Pooling("avg", "mean over positions", lambda operators, x: operators.mean(x)),
+        Pooling("max", "maximum over positions", lambda operators, x: operators.max(x)),
+        # Radenović, Tolias & Chum 2018, "Fine-tuning CNN image retrieval with no human annotation".
+        Pooling(
+            "gem",
+            f"generalised mean over positions (p = {GEM_POWER:g})",
+            lambda operators, x: operators.power_mean(x, GEM_POWER, GEM_FLOOR),
+        ),
+        Pooling("flat", "all positions", lambda operators, x: operators.flatten(x), per_position=True),
+    )
+}
+POOLS = tuple(POOLINGS)
