@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 from featx.extraction import extract
 from featx.finetuning import Recipe, finetune
 from featx.inspection import CASES, Advice, Depth, ProbeReport, advise, probe
-from featx.models import evaluate, fit, load_model, predict
+from featx.models import Validation, evaluate, fit, load_model, predict
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -69,7 +69,7 @@ def forecast(flowers: Path, work: Path) -> None:
     for number, column in enumerate(SPLITS):
         now, then = advise(store, split_column=f"split_half_{number}", more=32).size.forecasts
         crossed = probe(store, split_column=column, timed=False).best.mean
-        test = evaluate(fit(store, column=column, head="softmax"), store)
+        test = evaluate(fit(store, head="softmax", validation=Validation(split_column=column)), store)
         low, high = then.measured_on(test["n"])
         covered.append((then.low <= crossed <= then.high, low <= test["accuracy"] <= high))
         say(f"{column}: from {now.accuracy:.4f} with 32 a class, {then.accuracy:.4f} ({then.low:.4f}–{then.high:.4f}) "
@@ -144,7 +144,7 @@ def head_of(store: Path, column: str, depths: Sequence[Depth]) -> Path:
     """A model of the best of some depths, by cross-validation."""
     depth = max(depths, key=lambda depth: depth.mean)
     path = store.with_name(f"{store.stem}-{column}-{depth.name}.featx")
-    fit(store, path, head="softmax", blocks=depth.blocks, column=column, overwrite=True)
+    fit(store, path, head="softmax", blocks=depth.blocks, overwrite=True, validation=Validation(split_column=column))
     return path
 
 

@@ -23,7 +23,7 @@ from featx.engines import make_engine
 from featx.extraction import extract
 from featx.heads import HEADS
 from featx.images import decode, list_images, load_images, prepare
-from featx.models import evaluate, fit
+from featx.models import FitOptions, Validation, evaluate, fit
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -38,11 +38,11 @@ def store_of(flowers: Path, work: Path, name: str, spec: ExtractSpec) -> Path:
     return work / f"{name}.h5"
 
 
-def accuracies(store: Path, columns: list[str], **options: object) -> np.ndarray:
+def accuracies(store: Path, columns: list[str], folds: int = 5, **options: object) -> np.ndarray:
     """Test accuracy on each split, of a model fitted on its training rows."""
     scores = []
     for column in columns:
-        model = fit(store, column=column, **options)  # type: ignore[arg-type]
+        model = fit(store, validation=Validation(split_column=column, folds=folds), **options)  # type: ignore[arg-type]
         scores.append(evaluate(model, store)["accuracy"])
         chosen = f"{model.head} blocks {','.join(map(str, model.spec.blocks))} C={model.info['C']:g}"
         say(f"  {column}: {scores[-1]:.4f} ({chosen})")
@@ -73,7 +73,7 @@ def right(flowers: Path, work: Path) -> None:
 def classic(flowers: Path, work: Path) -> None:
     """Block 5, flat, raw, LogisticRegression with C = 0.1."""
     store = store_of(flowers, work, "flat224", ExtractSpec(blocks=(5,), pools=("flat",)))
-    options = {"head": "softmax", "C": 0.1, "normalize": "none", "folds": 2}
+    options = {"head": "softmax", "C": 0.1, "options": FitOptions(normalize="none"), "folds": 2}
     scores = accuracies(store, [*SPLITS, "split_folder"], **options)
     say(f"classic recipe: mean {scores[:5].mean():.4f} over split_0 … split_4, {scores[5]:.4f} on split_folder")
 

@@ -17,7 +17,7 @@ from evidence import store_of
 from reporting import say
 
 from featx.inspection import Explainer, Explanation
-from featx.models import fit
+from featx.models import FitOptions, Validation, fit
 from featx.spec import ExtractSpec
 
 PLACES = 7
@@ -47,7 +47,14 @@ def main(flowers: Path, work: Path) -> None:
     store = store_of(flowers, work, "default224", ExtractSpec())
     photographs = sorted((flowers / "jpg").rglob("*.jpg"))[::85]
     for normalize, C in HEADS:
-        model = fit(store, column="split_0", head="softmax", blocks=(3, 4, 5), C=C, normalize=normalize, folds=2)
+        model = fit(
+            store,
+            head="softmax",
+            blocks=(3, 4, 5),
+            C=C,
+            options=FitOptions(normalize=normalize),
+            validation=Validation(split_column="split_0", folds=2),
+        )
         explainer, errors, agreements = Explainer(model), [], []
         for path in photographs:
             found = explainer(path)

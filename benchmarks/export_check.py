@@ -25,7 +25,7 @@ from featx.exporting import export
 from featx.extraction import extract
 from featx.heads import HEADS, NORMALIZERS, make_head
 from featx.images import decode, prepare
-from featx.models import Model, fit, predict, to_torch
+from featx.models import FitOptions, Model, Validation, fit, predict, to_torch
 from featx.spec import ExtractSpec
 
 MOST = {"bridge": 1e-4, "onnx": 1e-3}
@@ -92,7 +92,7 @@ def bridge(flowers: Path, _work: Path) -> float:
                 if title not in pooled:  # the backbone is the same for all heads of one set of features
                     pooled[title] = module.features(pixels)
                 logits = module.classify(pooled[title]).numpy()
-            difference = float(np.abs(logits - model.decision(X)).max())
+            difference = float(np.abs(logits - model.decision_function(X)).max())
             say(f"bridge, {title}, {normalize}, {head}: largest logit difference {difference:.1e}")
             worst = max(worst, difference)
     return worst
@@ -136,7 +136,14 @@ def onnx(flowers: Path, work: Path) -> float:
         extract(manifest, store, spec, root=flowers / "jpg")
         for head in HEADS:
             # Calibrated, LinearSVC has probabilities too.
-            model = fit(store, head=head, blocks=spec.blocks, C=1.0, folds=3, calibrate=head == "linear-svc")
+            model = fit(
+                store,
+                head=head,
+                blocks=spec.blocks,
+                C=1.0,
+                options=FitOptions(calibrate=head == "linear-svc"),
+                validation=Validation(folds=3),
+            )
             worst = max(worst, _against_predict(model, f"{title}, {head}", interpreter, pictures, work / "model.onnx"))
     return worst
 

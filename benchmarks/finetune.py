@@ -39,7 +39,7 @@ from featx.finetuning import (
     mixed_pays,
     run_folder,
 )
-from featx.models import evaluate, fit, load_model, predict, to_torch
+from featx.models import FitOptions, Validation, evaluate, fit, load_model, predict, to_torch
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -56,7 +56,7 @@ RAW = {"head": "softmax", "blocks": (5,), "C": 0.1, "normalize": "none"}
 
 def epoch_seconds(work: Path, store: Path, images: int = 1088) -> float:
     """One epoch of featx's second stage at 224 px, block 5 from cached activations; the first is not timed."""
-    model = fit(store, head="softmax", blocks=(5,), C=1.0, column="split_0")
+    model = fit(store, head="softmax", blocks=(5,), C=1.0, validation=Validation(split_column="split_0"))
     place, rng = torch.device("cpu"), np.random.default_rng(0)
     tail = Tail(to_torch(model), 24, mixed=mixed_pays(place))
     configure_convolutions(tail.module.backbone, place, mixed=tail.mixed)
@@ -109,7 +109,9 @@ def tune_split(
     start, output = work / f"{name}-{number}-head.featx", work / f"{name}-{number}.featx"
     whole = not (run_folder(output) / RUN).exists()
     began = time.monotonic()
-    fit(store, start, **head, column=split, overwrite=True)
+    chosen = {name: value for name, value in head.items() if name != "normalize"}
+    normalize = FitOptions(normalize=head.get("normalize", "power"))
+    fit(store, start, overwrite=True, options=normalize, validation=Validation(split_column=split), **chosen)
     seconds_head = time.monotonic() - began
     report = finetune(load_model(start), store, output, recipe, Compute(progress=True),
                       root=options.flowers / "jpg", overwrite=True, cache=work / "frozen")  # fmt: skip

@@ -41,7 +41,7 @@ from featx.finetuning import (
     read_data,
 )
 from featx.images import list_images, load_images
-from featx.models import Model, fit
+from featx.models import Model, Validation, fit
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -82,7 +82,13 @@ class Split:
     def __init__(self, number: int, store: Path, pixels: Path) -> None:
         self.folder = store.parent / f"split-{number}"
         self.folder.mkdir(exist_ok=True)
-        self.full: Model = fit(store, head="linear-svc", blocks=(3, 4, 5), C=1.0, column=f"split_{number}", folds=2)
+        self.full: Model = fit(
+            store,
+            head="linear-svc",
+            blocks=(3, 4, 5),
+            C=1.0,
+            validation=Validation(split_column=f"split_{number}", folds=2),
+        )
         self.data: Data = read_data(self.full, store, Recipe())
         self.base = head_of(self.full, self.data, self.data.train)
         self.scale = logit_scale(self.base, self.data.val)

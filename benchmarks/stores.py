@@ -133,9 +133,11 @@ def step_random(folder: Path, rows: int) -> str:
 
 def step_fit(folder: Path, _rows: int) -> str:
     """Softmax on block 5, C = 1, rows streamed."""
-    from featx.models import fit
+    from featx.models import FitOptions, fit
 
-    model = fit(folder / "copy.h5", folder / "model.featx", head="softmax", blocks=(5,), C=1.0, stream=True)
+    model = fit(
+        folder / "copy.h5", folder / "model.featx", head="softmax", blocks=(5,), C=1.0, options=FitOptions(stream=True)
+    )
     return f", {model.info['streamed']['passes']} passes over all rows"
 
 

@@ -16,7 +16,7 @@ from featx.cli import main as featx
 from featx.curation import load_features
 from featx.extraction import extract
 from featx.heads import HEADS, search
-from featx.models import evaluate, fit, load_model
+from featx.models import Validation, evaluate, fit, load_model
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
 
@@ -55,7 +55,7 @@ def main(folder: Path, size: int = 64, count: int = 1797) -> dict[str, dict[str,
     for block, scores in table.items():
         say(f"{block:<7}" + "".join(f"{scores[head]:>14.4f}" for head in HEADS) + "\n")
     say(f"\n$ featx fit {store} -o {saved} --test-size 0.2\n")
-    model = fit(store, saved, test_size=0.2, overwrite=True)
+    model = fit(store, saved, overwrite=True, validation=Validation(test_size=0.2))
     blocks = ", ".join(map(str, model.spec.blocks))
     score = model.info["search"]["best"]["mean"]
     say(f"chosen: {model.head} on blocks {blocks} with C = {model.info['C']:g}, {score:.4f} cross-validated\n")

@@ -13,7 +13,7 @@ import numpy as np
 
 from featx.extraction import extract
 from featx.finetuning import Log, Recipe, draw_curves, finetune
-from featx.models import Model, fit, held_out, load_model, predict
+from featx.models import Model, Validation, fit, held_out, load_model, predict
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -38,7 +38,8 @@ def main(photos: Path, work: Path, size: int = 224, n_views: int = 4, epochs: in
     work.mkdir(parents=True, exist_ok=True)
     store, tuned = work / "views.h5", work / "tuned.featx"
     extract(photos, store, ExtractSpec(size=size, n_views=n_views, augment=AUGMENT), Compute(progress=True))
-    fit(store, work / "head.featx", head="softmax", blocks=(3, 4, 5), test_size=0.25, overwrite=True)
+    held_out_quarter = Validation(test_size=0.25)
+    fit(store, work / "head.featx", head="softmax", blocks=(3, 4, 5), validation=held_out_quarter, overwrite=True)
     recipe = Recipe(epochs=epochs, lr=2e-4, backbone_lr_scale=0.1, ema_decay=0.9)
     report = finetune(load_model(work / "head.featx"), store, tuned, recipe, root=photos, overwrite=True)
     draw_curves({"block 5 and the head": Log(work / "tuned.featx.finetune").rows}, work / "curve.png")

@@ -16,14 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from featx.extraction import extract
-from featx.models import evaluate, fit
+from featx.models import FitOptions, Validation, evaluate, fit
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
 
 RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "classic": (
         {"blocks": (5,), "pools": ("flat",)},
-        {"head": "softmax", "C": 0.1, "blocks": (5,), "normalize": "none", "folds": 2},
+        {
+            "head": "softmax",
+            "C": 0.1,
+            "blocks": (5,),
+            "options": FitOptions(normalize="none"),
+            "validation": Validation(folds=2),
+        },
     ),
     "featx": ({}, {}),
 }

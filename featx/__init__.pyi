@@ -27,7 +27,13 @@ from .inspection import (
     suspects as suspects,
 )
 from .models import (
+    FitOptions as FitOptions,
+)
+from .models import (
     Model as Model,
+)
+from .models import (
+    Validation as Validation,
 )
 from .models import (
     VGG16Features as VGG16Features,

@@ -15,6 +15,7 @@ from PIL import Image
 from featx.backbones.loading import load_backbone
 from featx.backbones.registry import BackboneWeights
 from featx.extraction import extract
+from featx.models.fit_options import FitOptions
 from featx.models.fitting import fit
 from featx.spec.extract_spec import ExtractSpec
 
@@ -105,7 +106,14 @@ def hostile_model(tmp_path_factory: pytest.TempPathFactory, oxford: BackboneWeig
             rows.append(f'"{quoted}","{label}",{"test" if number < 4 else "train"}')
     (folder / "rows.csv").write_text("\n".join(rows))
     extract(folder / "rows.csv", folder / "photos.h5", ExtractSpec(size=32), root=folder / "images")
-    fit(folder / "photos.h5", folder / "photos.featx", head="linear-svc", C=1, blocks=(1, 2), calibrate=True)
+    fit(
+        folder / "photos.h5",
+        folder / "photos.featx",
+        head="linear-svc",
+        C=1,
+        blocks=(1, 2),
+        options=FitOptions(calibrate=True),
+    )
     return folder / "photos.featx"
 
 

@@ -69,7 +69,7 @@ def test_logits_are_the_heads_decisions(oxford, head, features):
     with torch.no_grad():
         logits = model.to_torch(oxford)(as_tensor(pictures())).numpy()
     assert logits.shape == (12, 3)
-    assert np.abs(logits - model.decision(X)).max() < 1e-4
+    assert np.abs(logits - model.decision_function(X)).max() < 1e-4
 
 
 @pytest.mark.parametrize("normalize", ["power", "standard", "none"])
@@ -78,7 +78,7 @@ def test_every_normalizer_and_two_classes(oxford, head, normalize):
     model, X = fitted(oxford, head, normalize, classes=2)
     with torch.no_grad():
         logits = to_torch(model, oxford)(as_tensor(pictures())).numpy()
-    expected = model.decision(X)
+    expected = model.decision_function(X)
     assert logits.shape == (12, 1)
     assert np.abs(logits[:, 0] - expected).max() < 1e-4 * max(1, np.abs(expected).max())
 
@@ -299,7 +299,7 @@ def test_a_head_with_dropout_and_two_logits_for_two_classes(oxford):
     back, _ = from_torch(module, model, oxford, head="softmax")
     with torch.no_grad():
         expected = module(as_tensor(pictures())).softmax(1).numpy()
-    np.testing.assert_allclose(back.probabilities(X), expected, atol=1e-5)
+    np.testing.assert_allclose(back.predict_proba(X), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

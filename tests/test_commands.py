@@ -375,8 +375,8 @@ def test_names_that_are_no_utf8_go_out_as_they_are(model, tmp_path):
             "--augment of extract is for --n-views of 2 or more; give that too, or leave it out",
         ),
         (("extract", "x", "-o", "y", "--fill", "edge"), "--fill of extract is for --n-views of 2 or more;"),
-        (("predict", "x", "y", "--seed", "5"), "--seed of predict is for --tta of 2 or more;"),
-        (("predict", "x", "y", "--augment", "flip"), "--augment of predict is for --tta of 2 or more;"),
+        (("predict", "x", "y", "--seed", "5"), "--seed of predict is for --n-views of 2 or more;"),
+        (("predict", "x", "y", "--augment", "flip"), "--augment of predict is for --n-views of 2 or more;"),
         (("extract", "x", "-o", "y", "--size", "16"), "16 is not in the range x>=32"),
         (
             ("fit", "x", "-o", "y", "--head", "svm"),

@@ -65,7 +65,7 @@ def test_maps_and_intercept_add_up_to_the_logit_that_scikit_learn_gives(oxford, 
     for pixels, row in zip(pictures()[::4], X[::4], strict=True):
         found = explainer(pixels, classes=model.classes)
         assert (found.method, found.exact) == ("cam", True)
-        expected = model.decision(row[np.newaxis])[0]
+        expected = model.decision_function(row[np.newaxis])[0]
         for code, one in enumerate(found.classes):
             assert abs(added(one) - expected[code]) < 1e-4
             assert abs(one.logit - expected[code]) < 1e-4
@@ -85,7 +85,7 @@ def test_a_raw_average_head_on_photographs(oxford, flower_paths):
     for path in flower_paths[::8]:
         found = explainer(path, classes=model.classes)
         assert found.image == path
-        decisions = model.decision(features(model, oxford, found.pixels[np.newaxis]))[0]
+        decisions = model.decision_function(features(model, oxford, found.pixels[np.newaxis]))[0]
         for code, one in enumerate(found.classes):
             assert one.intercept == pytest.approx(bias[code], abs=1e-6)
             assert abs(added(one) - decisions[code]) < 1e-4
@@ -94,7 +94,7 @@ def test_a_raw_average_head_on_photographs(oxford, flower_paths):
 def test_flat_pools_and_two_classes_are_exact_too(oxford):
     model, X = fitted(oxford, "linear-svc", "standard", classes=2, spec=ExtractSpec(size=SIZE, **FEATURES["flat"]))
     found = explain(model, pictures()[1], weights=oxford)
-    second = float(model.decision(X[1:2])[0])
+    second = float(model.decision_function(X[1:2])[0])
     assert found.exact
     assert {one.name: one.logit for one in found.classes} == pytest.approx({"daisy": -second, "iris": second}, abs=1e-4)
     assert found.classes[0].logit > 0

@@ -102,11 +102,11 @@ def test_onnx_says_what_featx_says(oxford, tmp_path, head, normalize, classes):
     assert got.shape == (12, classes)
     if head == "linear-svc":
         assert exported.answers == "decisions"
-        decisions = model.decision(X)
+        decisions = model.decision_function(X)
         expected = np.column_stack((-decisions, decisions)) if classes == 2 else decisions
     else:
         assert exported.answers == "probabilities"
-        expected = model.probabilities(X)
+        expected = model.predict_proba(X)
     assert np.abs(got - expected).max() < 1e-4
     assert exported.difference < 1e-4
 
@@ -134,7 +134,7 @@ def test_calibrated_probabilities_are_exported(oxford, tmp_path, classes):
     model = dataclasses.replace(model, calibration=calibration)
     exported = export(model, tmp_path / "m.onnx")
     assert exported.answers == "probabilities"
-    assert np.abs(answers(exported.path, pictures()) - model.probabilities(X)).max() < 1e-5
+    assert np.abs(answers(exported.path, pictures()) - model.predict_proba(X)).max() < 1e-5
     # Files that answer decisions say what makes probabilities of them.
     assert facts_of(model)["calibration"] == {
         "slope": calibration.slope.tolist(), "intercept": calibration.intercept.tolist()
@@ -150,12 +150,12 @@ def test_several_labels_an_image(oxford, tmp_path, head, classes):
     estimator = make_head(head, 10.0, widths=widths, multilabel=True).fit(X, indicator.astype(int))
     model = dataclasses.replace(plain, estimator=estimator)
     exported = export(model, tmp_path / "m.onnx")
-    expected = model.decision(X) if head == "linear-svc" else model.probabilities(X)
+    expected = model.decision_function(X) if head == "linear-svc" else model.predict_proba(X)
     assert exported.answers == ("decisions" if head == "linear-svc" else "probabilities")
     assert np.abs(answers(exported.path, pictures()) - expected).max() < 1e-4
     back, _ = from_torch(model.to_torch(oxford), model, oxford)
     assert back.multilabel
-    np.testing.assert_allclose(back.decision(X), model.decision(X), atol=1e-5)
+    np.testing.assert_allclose(back.decision_function(X), model.decision_function(X), atol=1e-5)
 
 
 def test_sigmoids_that_all_vanish_say_nothing(oxford, tmp_path):
@@ -210,7 +210,7 @@ def test_a_program_takes_any_batch(oxford, tmp_path, normalize):
     module = torch.export.load(exported.path, extra_files=extra).module()
     for count in (1, 2, 5):
         logits = module(as_tensor(pictures(count)))
-        assert np.abs(logits.detach().numpy() - model.decision(X)[:count]).max() < 1e-4
+        assert np.abs(logits.detach().numpy() - model.decision_function(X)[:count]).max() < 1e-4
     assert json.loads(extra["featx.json"])["classes"] == list(model.classes)
 
 

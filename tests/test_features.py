@@ -16,6 +16,7 @@ from featx import BlockNormalizer, VGG16Features
 from featx.curation.dataset import load_features
 from featx.errors import DataError, ImageError, SpecError, SpecMismatch
 from featx.models.transformer import _shared_engine
+from featx.runtime.compute import Compute
 from featx.store.reader import Store
 
 
@@ -45,7 +46,7 @@ def test_paths_come_in_any_array_like(paths, kind):
 
 
 def test_images_equal_their_files(paths):
-    transformer = VGG16Features(blocks=(2,), size=32, batch_size=2)
+    transformer = VGG16Features(blocks=(2,), size=32, compute=Compute(batch_size=2))
     expected = transformer.transform(paths[:3])
     opened = [Image.open(path) for path in paths[:3]]
     np.testing.assert_allclose(transformer.transform(opened), expected, rtol=1e-4, atol=1e-3)
@@ -61,7 +62,9 @@ def test_images_equal_their_files(paths):
 
 def test_a_bad_image_is_an_error_that_names_it(paths, tmp_path):
     (tmp_path / "bad.jpg").write_text("text")
-    with pytest.raises(ImageError, match=r"bad\.jpg: no image format .*; rows must match labels, so leave it out of X"):
+    with pytest.raises(
+        ImageError, match=r"bad\.jpg: no image format .*; rows must match the labels, so leave it out of X"
+    ):
         VGG16Features(size=32).transform([paths[0], str(tmp_path / "bad.jpg")])
     with pytest.raises(ImageError, match="uint8"):
         VGG16Features(size=32).transform(np.zeros((2, 40, 40, 3)))
@@ -116,7 +119,7 @@ def test_it_loads_nothing_until_it_transforms(paths):
 
 @pytest.mark.parametrize("engine", ["torch", "openvino", "ncnn"])
 def test_threads_may_share_a_backbone(paths, engine):
-    transformer = VGG16Features(blocks=(1,), size=32, engine=engine).fit(paths)
+    transformer = VGG16Features(blocks=(1,), size=32, compute=Compute(engine=engine)).fit(paths)
     alone = transformer.transform(paths)
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(transformer.transform, [paths] * 8):

@@ -34,6 +34,7 @@ from featx.finetuning.training_log import Log, draw_curves, read_logs
 from featx.heads.hidden import HiddenLayer
 from featx.images.loading import load_file
 from featx.models.evaluation import evaluate
+from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import fit
 from featx.models.prediction import predict
 from featx.models.saved_model import load_model
@@ -175,7 +176,7 @@ def test_the_tail_gives_what_the_whole_gives(place, model, tmp_path, oxford, unf
     x = torch.from_numpy(every[np.arange(0, 27, 3)])
     with torch.no_grad():
         logits = tail(x if x.dtype == torch.uint8 else x.float(), torch.from_numpy(data.val.features))
-    expected = model.decision(data.val.features)
+    expected = model.decision_function(data.val.features)
     np.testing.assert_allclose(logits.numpy(), expected, atol=5e-3)
     loss = tail(x if x.dtype == torch.uint8 else x.float(), torch.from_numpy(data.val.features)).square().sum()
     loss.backward()
@@ -221,7 +222,7 @@ def test_other_labels_are_not_gone_on_with(place, tmp_path, monkeypatch, change)
     rows = ["path,label", *(f"{c}/{n}.png,{c}" for c in ("blue", "green", "red") for n in range(8))]
     (tmp_path / "rows.csv").write_text("\n".join(rows))
     extract(tmp_path / "rows.csv", tmp_path / "photos.h5", SPEC, root=tmp_path / "photos")
-    model = fit(tmp_path / "photos.h5", head="softmax", blocks=(3, 4, 5), C=1.0, folds=3)
+    model = fit(tmp_path / "photos.h5", head="softmax", blocks=(3, 4, 5), C=1.0, validation=Validation(folds=3))
     output = tmp_path / "tuned.featx"
     with monkeypatch.context() as patch:
         patch.setattr(Stage, "_keep", lambda self, state, keep=Stage._keep: (keep(self, state), stop())[0])
@@ -617,10 +618,10 @@ def test_a_hidden_layer_is_saved_with_the_model(place, tmp_path, names, oxford):
     with torch.no_grad():
         logits = tuned.to_torch()(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
     features = make_engine(weights, tuned.spec, "cpu", engine="torch")(pixels)
-    decisions = tuned.decision(np.hstack(list(features.values())))
+    decisions = tuned.decision_function(np.hstack(list(features.values())))
     np.testing.assert_allclose(logits.squeeze(), decisions, atol=1e-4)
     again, _ = from_torch(tuned.to_torch(), tuned)
-    np.testing.assert_allclose(again.decision(np.hstack(list(features.values()))), decisions, atol=1e-6)
+    np.testing.assert_allclose(again.decision_function(np.hstack(list(features.values()))), decisions, atol=1e-6)
     assert export(tuned, tmp_path / "tuned.onnx").difference < 1e-3
     with pytest.raises(DataError, match=r"torch has trained the head and backbone of this model; fit it anew"):
         finetune(tuned, tmp_path / "photos.h5", tmp_path / "more.featx", recipe, root=photos)
@@ -628,7 +629,13 @@ def test_a_hidden_layer_is_saved_with_the_model(place, tmp_path, names, oxford):
 
 def test_what_torch_has_trained_is_not_tuned_again(place, tmp_path, monkeypatch):
     """Its head would be fitted anew by scikit-learn, and the trained one thrown away without a word."""
-    model = fit(place / "photos.h5", head="linear-svc", blocks=(3,), C=10.0, class_weight="balanced", calibrate=True)
+    model = fit(
+        place / "photos.h5",
+        head="linear-svc",
+        blocks=(3,),
+        C=10.0,
+        options=FitOptions(class_weight="balanced", calibrate=True),
+    )
     recipe = dataclasses.replace(FAST, head_epochs=2, epochs=0)
     with monkeypatch.context() as patch:
         patch.setattr(Score, "better_than", lambda self, other: False)
@@ -658,7 +665,7 @@ def test_mixed_images_are_preprocessed_as_others_are(place, model, oxford):
 def test_a_model_that_was_fitted_with_weights_is_refused(place):
     with Store(place / "photos.h5") as store:
         weights = np.ones(store.n_rows)
-    weighted = fit(place / "photos.h5", head="softmax", blocks=(3,), C=1.0, sample_weight=weights)
+    weighted = fit(place / "photos.h5", head="softmax", blocks=(3,), C=1.0, options=FitOptions(sample_weight=weights))
     with pytest.raises(DataError, match="finetune counts all images alike, and this model's fit did not"):
         read_data(weighted, place / "photos.h5", FAST)
 

@@ -13,6 +13,7 @@ from torch import distributed
 from featx.engines.finetuned import load_backbone_for
 from featx.extraction import extract
 from featx.finetuning.distributed import is_first, joined, of_first, own_device, own_rows, spread, total, wait
+from featx.models.fit_options import Validation
 from featx.models.fitting import fit
 from featx.models.saved_model import load_model
 from featx.spec.extract_spec import ExtractSpec
@@ -33,7 +34,7 @@ def place(tmp_path, oxford):
     store = tmp_path / "photos.h5"
     extract(tmp_path / "photos", store, ExtractSpec(size=32, blocks=(5,)))
     # Few weights of regularization leave validation something to gain.
-    fit(store, tmp_path / "photos.featx", head="softmax", C=1e-3, folds=2, blocks=(5,))
+    fit(store, tmp_path / "photos.featx", head="softmax", C=1e-3, blocks=(5,), validation=Validation(folds=2))
     return tmp_path
 
 
@@ -71,7 +72,7 @@ def test_two_processes_train_as_one_does(place, oxford):
         moved = np.abs(backbones[0][name] - oxford.tensors[name]).mean()
         assert 0 < np.abs(backbones[1][name] - backbones[0][name]).mean() < moved / 10
     rows = np.random.default_rng(0).random((4, 512), np.float32)
-    np.testing.assert_allclose(models[1].decision(rows), models[0].decision(rows), atol=1e-3)
+    np.testing.assert_allclose(models[1].decision_function(rows), models[0].decision_function(rows), atol=1e-3)
 
 
 def test_processes_decide_by_the_validation_of_the_first(place):

@@ -17,15 +17,17 @@ from featx.heads.normalizer import BlockNormalizer
 from featx.heads.pipelines import HEADS, linear_parts, make_head
 from featx.heads.refitting import refit
 from featx.models.evaluation import decide, evaluate
-from featx.models.fitting import MAX_C, block_runs, fit
+from featx.models.fit_options import FitOptions, Validation
+from featx.models.fitting import MAX_C, fit
 from featx.models.prediction import predict
 from featx.models.saved_model import load_model
+from featx.models.searched_fit import block_runs
 from featx.models.training_rows import read_training
 from featx.store.reader import Store
 
 
 def test_the_model_is_what_sklearn_fits(shared_store):
-    model = fit(shared_store, head="linear-svc", blocks=(3, 4), pools=("avg",), C=0.5, folds=3)
+    model = fit(shared_store, head="linear-svc", blocks=(3, 4), pools=("avg",), C=0.5, validation=Validation(folds=3))
     data = load_features(shared_store, blocks=(3, 4), pool="avg")
     X = BlockNormalizer((256, 512)).fit_transform(data.data)
     expected = LinearSVC(C=0.5, random_state=0, max_iter=10_000).fit(X, data.target_names[data.target].astype(str))
@@ -35,7 +37,7 @@ def test_the_model_is_what_sklearn_fits(shared_store):
 
 
 def test_everything_not_given_is_chosen(shared_store, tmp_path):
-    model = fit(shared_store, tmp_path / "photos.featx", folds=3)
+    model = fit(shared_store, tmp_path / "photos.featx", validation=Validation(folds=3))
     search = model.info["search"]
     assert {row["head"] for row in search["rows"]} == {"linear-svc", "softmax", "ovr-logistic"}
     assert {row["feature_set"] for row in search["rows"]} == set(block_runs((1, 2, 3, 4, 5)))
@@ -54,9 +56,9 @@ def test_runs_of_blocks():
 def test_a_model_is_not_overwritten_unless_asked(shared_store, tmp_path):
     path = tmp_path / "photos.featx"
     path.write_text("my notes")
-    options = {"head": "softmax", "blocks": (1,), "C": 1.0, "folds": 2}
+    options = {"head": "softmax", "blocks": (1,), "C": 1.0, "validation": Validation(folds=2)}
     with pytest.raises(
-        ModelError, match=r"photos\.featx is there already; choose another --output, or replace it with --overwrite"
+        ModelError, match=r"photos\.featx exists already; choose another --output, or replace it with --overwrite"
     ):
         fit(shared_store, path, **options)
     assert path.read_text() == "my notes"
@@ -65,7 +67,7 @@ def test_a_model_is_not_overwritten_unless_asked(shared_store, tmp_path):
 
 
 def test_a_model_without_a_folder_is_told_before_the_search(shared_store, tmp_path, monkeypatch):
-    monkeypatch.setattr("featx.models.fitting.search", None)
+    monkeypatch.setattr("featx.models.searched_fit.search", None)
     with pytest.raises(ModelError, match=r"none/a\.featx cannot be written: there is no folder .*none; make it first"):
         fit(shared_store, tmp_path / "none" / "a.featx")
 
@@ -80,9 +82,17 @@ def test_a_model_without_a_folder_is_told_before_the_search(shared_store, tmp_pa
         ),
         ({"blocks": (7,)}, SpecError, "must be 1 to 5, got 7"),
         ({"pools": ("flat",)}, SpecError, "pools must be among avg, max, which were extracted, got flat"),
-        ({"column": "fold"}, DataError, "the split column of .* must be one of those it has"),
-        ({"folds": 30}, DataError, "30"),
-        ({"test_size": 0.999}, DataError, "--test-size 0.999 does not split these rows by class"),
+        (
+            {"validation": Validation(split_column="fold")},
+            DataError,
+            "the split column of .* must be one of those it has",
+        ),
+        ({"validation": Validation(folds=30)}, DataError, "30"),
+        (
+            {"validation": Validation(test_size=0.999)},
+            DataError,
+            "--test-size 0.999 does not split these rows by class",
+        ),
     ],
 )
 def test_what_cannot_be_fitted_is_named(shared_store, options, error, message):
@@ -105,7 +115,7 @@ def test_one_class_only_says_so(shared_photos, tmp_path):
 
 
 def test_the_held_out_part_is_found_again_by_evaluate(shared_store, shared_photos, tmp_path):
-    model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, folds=3, test_size=0.25)
+    model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3, test_size=0.25))
     assert model.info["rows"] == 27
     assert evaluate(model, shared_store)["n"] == 9
     extract(shared_photos, tmp_path / "again.h5", SPEC)
@@ -125,7 +135,7 @@ def test_no_image_that_was_fitted_is_scored_whatever_becomes_of_the_store(photos
     with Store(store) as opened:
         trained = {opened.digests[row] for row in fitted.rows}
         held = set(opened.digests) - trained
-    fit(store, tmp_path / "m.featx", head="softmax", blocks=(1,), C=1.0, folds=2, test_size=0.25)
+    fit(store, tmp_path / "m.featx", head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=2, test_size=0.25))
     model = load_model(tmp_path / "m.featx")
     assert scored_digests(model, store) == held
     # An image gets another label: the stratified part of these labels would be another.
@@ -149,7 +159,7 @@ def test_no_image_that_was_fitted_is_scored_whatever_becomes_of_the_store(photos
 def test_a_model_of_all_rows_is_not_scored_on_them_when_one_has_gone(photos, tmp_path):
     store = tmp_path / "photos.h5"
     extract(photos, store, SPEC)
-    model = fit(store, head="softmax", blocks=(1,), C=1.0, folds=2)
+    model = fit(store, head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=2))
     (photos / "red" / "1.png").unlink()
     extract(photos, store, SPEC, assembly=AssemblyOptions("drop"))
     with pytest.raises(DataError, match="was fitted on all rows"):
@@ -159,38 +169,44 @@ def test_a_model_of_all_rows_is_not_scored_on_them_when_one_has_gone(photos, tmp
 def test_a_model_without_its_images_marks_goes_by_all_images(photos, tmp_path):
     store = tmp_path / "photos.h5"
     extract(photos, store, SPEC)
-    options = {"head": "softmax", "blocks": (1,), "C": 1.0, "folds": 2}
-    held = scored_digests(fit(store, test_size=0.25, **options), store)
-    older = dataclasses.replace(fit(store, test_size=0.25, **options), fitted=None)
+    options = {"head": "softmax", "blocks": (1,), "C": 1.0}
+    held_out = Validation(folds=2, test_size=0.25)
+    held = scored_digests(fit(store, validation=held_out, **options), store)
+    older = dataclasses.replace(fit(store, validation=held_out, **options), fitted=None)
     assert scored_digests(older, store) == held
     with pytest.raises(DataError, match="was fitted on all rows"):
-        evaluate(dataclasses.replace(fit(store, **options), fitted=None), store)
+        evaluate(dataclasses.replace(fit(store, validation=Validation(folds=2), **options), fitted=None), store)
 
 
 def test_a_model_whose_info_is_another_is_evaluated(shared_store):
-    model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, folds=3, test_size=0.25)
+    model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3, test_size=0.25))
     assert evaluate(dataclasses.replace(model, info={"note": "mine"}), shared_store)["n"] == 9
 
 
 def test_marks_of_another_form_are_refused(shared_store):
-    model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, folds=3)
+    model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3))
     with pytest.raises(ModelError, match=r"fitted of the model must be a row of uint64, got float64 \(1,\)"):
         dataclasses.replace(model, fitted=np.zeros(1))
 
 
 def test_a_split_column_and_a_part_to_hold_out_are_one_too_many(split_store):
     with pytest.raises(DataError, match="takes the place of a split column, got --split-column split_0 too; leave one"):
-        fit(split_store, column="split_0", test_size=0.25)
+        fit(split_store, validation=Validation(split_column="split_0", test_size=0.25))
 
 
 def test_the_calibration_error_of_a_calibrated_model(shared_store):
-    options = {"head": "linear-svc", "blocks": (1,), "C": 1.0, "folds": 3, "test_size": 0.25}
+    validation = Validation(folds=3, test_size=0.25)
+    options = {"head": "linear-svc", "blocks": (1,), "C": 1.0, "validation": validation}
     assert evaluate(fit(shared_store, **options), shared_store)["calibration_error"] is None
-    assert 0 < evaluate(fit(shared_store, calibrate=True, **options), shared_store)["calibration_error"] < 0.5
+    assert (
+        0
+        < evaluate(fit(shared_store, options=FitOptions(calibrate=True), **options), shared_store)["calibration_error"]
+        < 0.5
+    )
 
 
 def test_evaluating_the_training_rows_is_refused(shared_store):
-    model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, folds=3)
+    model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3))
     with pytest.raises(
         DataError, match=r"was fitted on all rows of .*photos\.h5 that are to be scored and have labels, so a score"
     ):
@@ -223,23 +239,23 @@ def split_store(shared_photos, tmp_path):
 
 
 def test_split_columns_choose_training_and_test_rows(split_store):
-    options = {"head": "softmax", "blocks": (1, 2), "C": 1.0, "folds": 2}
-    model = fit(split_store, **options)
+    options = {"head": "softmax", "blocks": (1, 2), "C": 1.0}
+    model = fit(split_store, validation=Validation(folds=2), **options)
     assert (model.info["rows"], model.classes) == (16, ("blue", "red"))
     report = evaluate(model, split_store)
     assert (report["n"], report["unknown"], report["accuracy"]) == (8, 1, 1.0)
-    other = fit(split_store, column="split_0", **options)
+    other = fit(split_store, validation=Validation(split_column="split_0", folds=2), **options)
     assert other.info["rows"] == 12
     assert evaluate(other, split_store)["n"] == 12
-    assert evaluate(model, split_store, split="train", column="split_0")["n"] == 12
+    assert evaluate(model, split_store, split="train", split_column="split_0")["n"] == 12
     # Of those that another column marks test it was fitted on all but one, whose class it does not know.
     for fitted, column in ((other, "split"), (model, "split_0")):
         with pytest.raises(DataError, match=r"no row with a label of the model's classes"):
-            evaluate(fitted, split_store, column=column)
+            evaluate(fitted, split_store, split_column=column)
 
 
 def test_rows_of_unknown_classes_alone_cannot_be_scored(split_store, shared_photos, tmp_path):
-    model = fit(split_store, head="softmax", blocks=(1,), C=1.0, folds=2)
+    model = fit(split_store, head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=2))
     (tmp_path / "green.csv").write_text("path,label\ngreen/0.png,green\n")
     extract(tmp_path / "green.csv", tmp_path / "green.h5", SPEC, root=shared_photos)
     with pytest.raises(DataError, match=r"green\.h5 has no row with a label of the model's classes \(blue, red"):
@@ -266,8 +282,8 @@ def test_equal_files_share_a_group(photos, tmp_path):
 
 
 def test_the_nested_estimate_is_that_of_the_rows_and_is_kept(shared_store, tmp_path):
-    options = {"head": "softmax", "blocks": (1, 3), "folds": 3}
-    model = fit(shared_store, tmp_path / "photos.featx", C=1.0, nested=True, **options)
+    options = {"head": "softmax", "blocks": (1, 3), "C": 1.0}
+    model = fit(shared_store, tmp_path / "photos.featx", validation=Validation(folds=3, nested=True), **options)
     rows = read_training(shared_store, blocks=(1, 3))
     sets = {"1,3": tuple(rows.spec.widths)}
     expected = nested(
@@ -275,19 +291,19 @@ def test_the_nested_estimate_is_that_of_the_rows_and_is_kept(shared_store, tmp_p
         outer=3, folds=3,
     )  # fmt: skip
     assert load_model(tmp_path / "photos.featx").info["nested"] == model.info["nested"] == expected.to_dict()
-    assert "nested" not in fit(shared_store, C=1.0, **options).info
+    assert "nested" not in fit(shared_store, validation=Validation(folds=3), **options).info
 
 
 def test_what_is_too_few_for_the_nested_estimate_is_told_before_the_search(shared_store, monkeypatch):
-    monkeypatch.setattr("featx.models.fitting.search", None)
+    monkeypatch.setattr("featx.models.searched_fit.search", None)
     with pytest.raises(
         DataError, match=r"in what nested leaves for training, class \w+ has 10 different images, too few"
     ):
-        fit(shared_store, C=1.0, nested=True, folds=11)
+        fit(shared_store, C=1.0, validation=Validation(nested=True, folds=11))
 
 
 @pytest.mark.parametrize("C", [np.inf, np.nan, 0.0, -1.0, 1.1e12, 1e30, 1e300])
-@pytest.mark.parametrize("options", [{}, {"head": "softmax", "stream": True}])
+@pytest.mark.parametrize("options", [{}, {"head": "softmax", "options": FitOptions(stream=True)}])
 def test_a_penalty_is_above_0_and_of_a_size_that_counts(shared_store, C, options):
     with pytest.raises(SpecError, match=r"--C of fit must be above 0 and at most 1e\+12, got"):
         fit(shared_store, C=C, **options)
@@ -295,14 +311,22 @@ def test_a_penalty_is_above_0_and_of_a_size_that_counts(shared_store, C, options
 
 @pytest.mark.parametrize("head", HEADS)
 def test_the_largest_penalty_makes_a_model(shared_store, tmp_path, head):
-    fit(shared_store, tmp_path / "m.featx", head=head, blocks=5, C=MAX_C, folds=3, normalize="none")
+    fit(
+        shared_store,
+        tmp_path / "m.featx",
+        head=head,
+        blocks=5,
+        C=MAX_C,
+        options=FitOptions(normalize="none"),
+        validation=Validation(folds=3),
+    )
 
 
 def test_blocks_and_pools_come_in_any_form(shared_store):
-    expected = fit(shared_store, head="softmax", blocks=(2, 3), pools=("avg",), C=1.0, folds=3)
-    found = fit(shared_store, head="softmax", blocks="2-3", pools="avg", C=1.0, folds=3)
+    expected = fit(shared_store, head="softmax", blocks=(2, 3), pools=("avg",), C=1.0, validation=Validation(folds=3))
+    found = fit(shared_store, head="softmax", blocks="2-3", pools="avg", C=1.0, validation=Validation(folds=3))
     assert found.spec == expected.spec
-    assert fit(shared_store, head="softmax", blocks=3, C=1.0, folds=3).spec.blocks == (3,)
+    assert fit(shared_store, head="softmax", blocks=3, C=1.0, validation=Validation(folds=3)).spec.blocks == (3,)
     assert load_features(shared_store, "2-3", "avg,max").spec.widths.keys() == {
         "block2_avg", "block2_max", "block3_avg", "block3_max"
     }  # fmt: skip
@@ -316,7 +340,7 @@ def test_without_a_test_part_the_rest_of_the_column_is_scored(shared_photos, tmp
             part.mkdir(parents=True, exist_ok=True)
             shutil.copy(shared_photos / name / f"{number}.png", part)
     extract(tmp_path / "photos", tmp_path / "photos.h5", SPEC)
-    model = fit(tmp_path / "photos.h5", head="softmax", blocks=(1,), C=1.0, folds=3)
+    model = fit(tmp_path / "photos.h5", head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3))
     assert model.info["rows"] == 16
     report = evaluate(model, tmp_path / "photos.h5")
     assert len(decide(model, tmp_path / "photos.h5").rows) == 8
@@ -338,11 +362,11 @@ def contest(shared_photos, tmp_path):
 
 def test_of_a_test_part_without_labels_the_other_part_is_scored(contest, tmp_path):
     extract(contest, tmp_path / "photos.h5", SPEC)
-    model = fit(tmp_path / "photos.h5", head="softmax", blocks=(1,), C=1.0, folds=3)
+    model = fit(tmp_path / "photos.h5", head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3))
     report = evaluate(model, tmp_path / "photos.h5")
     assert report["n"] == 6
     for fitted in (model, dataclasses.replace(model, fitted=None)):
-        assert evaluate(fitted, tmp_path / "photos.h5", column="split") == report
+        assert evaluate(fitted, tmp_path / "photos.h5", split_column="split") == report
         assert evaluate(fitted, tmp_path / "photos.h5", split="val") == report
     with pytest.raises(DataError, match=r"has no row marked test with a label of the model's classes \(green, red"):
         evaluate(model, tmp_path / "photos.h5", split="test")
@@ -351,7 +375,7 @@ def test_of_a_test_part_without_labels_the_other_part_is_scored(contest, tmp_pat
 def test_without_any_label_beside_those_of_train_there_is_none_to_score(contest, tmp_path):
     shutil.rmtree(contest / "val")
     extract(contest, tmp_path / "photos.h5", SPEC)
-    model = fit(tmp_path / "photos.h5", head="softmax", blocks=(1,), C=1.0, folds=3)
+    model = fit(tmp_path / "photos.h5", head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3))
     for fitted in (model, dataclasses.replace(model, fitted=None)):
         with pytest.raises(
             DataError, match=r"fitted on all rows of .*photos\.h5 that are to be scored and have labels"
@@ -360,32 +384,34 @@ def test_without_any_label_beside_those_of_train_there_is_none_to_score(contest,
         with pytest.raises(
             DataError, match=r"rows that split of .*photos\.h5 marks test have no labels, and no others"
         ):
-            evaluate(fitted, tmp_path / "photos.h5", column="split")
+            evaluate(fitted, tmp_path / "photos.h5", split_column="split")
 
 
 def test_a_column_that_marks_all_train_leaves_none_to_score(shared_photos, tmp_path):
     lines = ["path,label,split", *(f"{name}/{n}.png,{name},train" for name in ("red", "green") for n in range(6))]
     (tmp_path / "m.csv").write_text("\n".join(lines))
     extract(tmp_path / "m.csv", tmp_path / "m.h5", SPEC, root=shared_photos)
-    model = fit(tmp_path / "m.h5", head="softmax", blocks=(1,), C=1.0, folds=3)
+    model = fit(tmp_path / "m.h5", head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3))
     for fitted in (model, dataclasses.replace(model, fitted=None)):
         with pytest.raises(DataError, match=r"fitted on all rows of .*m\.h5 that .* or fit with --test-size 0\.2"):
             evaluate(fitted, tmp_path / "m.h5")
         with pytest.raises(DataError, match=r"split of .*m\.h5 has no row 'test'; it has train"):
-            evaluate(fitted, tmp_path / "m.h5", column="split")
+            evaluate(fitted, tmp_path / "m.h5", split_column="split")
 
 
 def test_a_calibrated_model_has_the_probabilities_of_sklearn(shared_store, tmp_path):
-    options = {"blocks": (1, 3), "C": 1.0, "folds": 3}
-    model = fit(shared_store, tmp_path / "photos.featx", head="linear-svc", calibrate=True, **options)
+    options = {"blocks": (1, 3), "C": 1.0, "validation": Validation(folds=3)}
+    model = fit(
+        shared_store, tmp_path / "photos.featx", head="linear-svc", options=FitOptions(calibrate=True), **options
+    )
     plain = fit(shared_store, head="linear-svc", **options)
     rows = read_training(shared_store, blocks=(1, 3))
     head = make_head("linear-svc", widths=tuple(rows.spec.widths.values()))
     folds = make_folds(rows.y, rows.groups, 3)
     expected = CalibratedClassifierCV(head, cv=folds, ensemble=False).fit(rows.X, rows.y).predict_proba(rows.X)
     reopened = load_model(tmp_path / "photos.featx")
-    np.testing.assert_allclose(reopened.probabilities(rows.X), expected, atol=1e-6)
-    np.testing.assert_allclose(reopened.decision(rows.X), plain.decision(rows.X), atol=1e-9)
+    np.testing.assert_allclose(reopened.predict_proba(rows.X), expected, atol=1e-6)
+    np.testing.assert_allclose(reopened.decision_function(rows.X), plain.decision_function(rows.X), atol=1e-9)
     assert reopened.info["calibration"] == {"method": "sigmoid", "folds": 3}
     found = list(predict(reopened, [shared_store], top=3))
     order = [[model.classes.index(name) for name in row.classes] for row in found]
@@ -395,9 +421,9 @@ def test_a_calibrated_model_has_the_probabilities_of_sklearn(shared_store, tmp_p
 
 
 def test_what_has_probabilities_is_not_calibrated(shared_store):
-    with pytest.raises(DataError, match="--calibrate of fit is for linear-svc; softmax has probabilities of its own"):
-        fit(shared_store, head="softmax", calibrate=True)
-    model = fit(shared_store, calibrate=True, blocks=(1,), C=1.0, folds=3)
+    with pytest.raises(DataError, match="--calibrate of fit is for linear-svc; softmax has probabilities without it"):
+        fit(shared_store, head="softmax", options=FitOptions(calibrate=True))
+    model = fit(shared_store, blocks=(1,), C=1.0, options=FitOptions(calibrate=True), validation=Validation(folds=3))
     assert (model.calibration is not None) == (model.head == "linear-svc")
 
 
@@ -415,15 +441,16 @@ def weighted_store(shared_photos, tmp_path):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_weights_of_a_column_or_an_array_go_into_search_and_refit(weighted_store, head):
-    options = {"head": head, "blocks": (1,), "C": 1.0, "folds": 3, "column": "split_1"}
-    model = fit(weighted_store, weight_column="weight", **options)
+    validation = Validation(folds=3, split_column="split_1")
+    options = {"head": head, "blocks": (1,), "C": 1.0, "validation": validation}
+    model = fit(weighted_store, options=FitOptions(weight_column="weight"), **options)
     with Store(weighted_store) as store:
         weights = np.array([float(text) if text != "heavy" else 9.0 for text in store.columns["weight"]])
-    given = fit(weighted_store, sample_weight=weights, **options)
+    given = fit(weighted_store, options=FitOptions(sample_weight=weights), **options)
     np.testing.assert_array_equal(linear_parts(given.estimator)[0], linear_parts(model.estimator)[0])
     plain = fit(weighted_store, **options)
     assert abs(linear_parts(plain.estimator)[0] - linear_parts(model.estimator)[0]).max() > 1e-4
-    rows = read_training(weighted_store, blocks=(1,), column="split_1", weight_column="weight")
+    rows = read_training(weighted_store, blocks=(1,), split_column="split_1", weight_column="weight")
     assert sorted(rows.sample_weight) == sorted([1.0 + n % 3 for n in range(11)] * 2)
     expected = refit(
         make_head(head, widths=tuple(rows.spec.widths.values())), rows.X, rows.y, sample_weight=rows.sample_weight
@@ -446,11 +473,14 @@ def test_weights_of_a_column_or_an_array_go_into_search_and_refit(weighted_store
 )
 def test_weights_that_are_none_are_named(weighted_store, options, message):
     with pytest.raises(DataError, match=message):
-        fit(weighted_store, column="split_0", **options)
+        fit(weighted_store, options=FitOptions(**options), validation=Validation(split_column="split_0"))
 
 
 def test_a_column_of_weights_is_no_split_column(shared_photos, tmp_path):
     lines = ["path,label,weight", *(f"{name}/{n}.png,{name},2" for name in ("red", "blue") for n in range(4))]
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
     extract(tmp_path / "manifest.csv", tmp_path / "weighted.h5", SPEC, root=shared_photos)
-    assert fit(tmp_path / "weighted.h5", head="softmax", blocks=(1,), C=1.0, folds=2).info["rows"] == 8
+    assert (
+        fit(tmp_path / "weighted.h5", head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=2)).info["rows"]
+        == 8
+    )

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from featx.heads.pipelines import make_head
 from featx.inspection.html_report.writer import report
 from featx.models import streamed_fit as streamed
 from featx.models.evaluation import evaluate
+from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import fit
 from featx.models.saved_model import Model, load_model
+from featx.runtime.compute import Compute
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.assembly import RowTable, assemble
 from featx.store.parts import Part, PartFolder
@@ -54,7 +57,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("normalize", ["power", "standard", "none"])
 def test_the_model_is_scikit_learns(tmp_path: Path, classes: int, normalize: str) -> None:
     path = make(tmp_path / "s.h5", classes)
-    model = fit(path, head="softmax", C=1.0, normalize=normalize, stream=True)
+    model = fit(path, head="softmax", C=1.0, options=FitOptions(normalize=normalize, stream=True))
     with Store(path) as store:
         X, y = store.read(SPEC.widths), np.array(store.classes)[store.labels]
     pipeline = make_head("softmax", 1.0, normalize=normalize, widths=tuple(SPEC.widths.values()))
@@ -78,7 +81,15 @@ def test_loss_and_slopes_are_those_of_differences() -> None:
 
 def test_it_is_saved_evaluated_and_leaves_no_scratch(tmp_path: Path) -> None:
     path = make(tmp_path / "s.h5")
-    fit(path, tmp_path / "m.featx", head="softmax", C=1.0, blocks=(2,), test_size=0.25, stream=True)
+    fit(
+        path,
+        tmp_path / "m.featx",
+        head="softmax",
+        C=1.0,
+        blocks=(2,),
+        options=FitOptions(stream=True),
+        validation=Validation(test_size=0.25),
+    )
     model = load_model(tmp_path / "m.featx")
     assert isinstance(model, Model)
     assert model.spec.blocks == (2,)
@@ -102,38 +113,63 @@ def test_the_command(tmp_path: Path) -> None:
     assert "softmax, blocks 1,2, C = 1, 3 classes" in done.output
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({}, "--stream of fit is for a given head and --C.*got --head best without --C"),
-    ({"head": "softmax"}, "got --head softmax without --C"),
-    ({"head": "linear-svc", "C": 1.0}, "got --head linear-svc$"),
-    ({"head": "softmax", "C": 1.0, "nested": True}, "--stream of fit cannot be combined with --nested"),
-    ({"head": "softmax", "C": 1.0, "class_weight": "balanced"}, "cannot be combined with --class-weight"),
-    ({"head": "softmax", "C": 1.0, "weight_column": "weight"}, "cannot be combined with --weight-column"),
-    ({"head": "softmax", "C": 1.0, "scoring": "accuracy"}, "cannot be combined with --scoring"),
-    ({"head": "softmax", "C": 1.0, "rule": "one-se"}, "cannot be combined with --rule"),
-    ({"head": "softmax", "C": 1.0, "folds": 3}, "cannot be combined with --folds"),
-    ({"head": "softmax", "C": 1.0, "repeats": 2}, "cannot be combined with --repeats"),
-    ({"head": "softmax", "C": 1.0, "jobs": 2}, "cannot be combined with --jobs"),
-])  # fmt: skip
-def test_what_it_does_not_take(tmp_path: Path, options: dict[str, object], message: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "--stream of fit needs a given head and --C.*got --head best without --C"),
+        ({"head": "softmax"}, "got --head softmax without --C"),
+        ({"head": "linear-svc", "C": 1.0}, "got --head linear-svc$"),
+    ],
+)
+def test_streaming_needs_softmax_and_a_given_c(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        fit(tmp_path / "none.h5", stream=True, **options)  # type: ignore[arg-type]
+        fit(tmp_path / "none.h5", options=FitOptions(stream=True), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("group", "option", "name"),
+    [
+        (Validation, {"nested": True}, "--nested"),
+        (Validation, {"scoring": "accuracy"}, "--scoring"),
+        (Validation, {"select": "one-se"}, "--select"),
+        (Validation, {"folds": 3}, "--folds"),
+        (Validation, {"repeats": 2}, "--repeats"),
+        (FitOptions, {"class_weight": "balanced"}, "--class-weight"),
+        (FitOptions, {"weight_column": "weight"}, "--weight-column"),
+        (FitOptions, {"sample_weight": np.ones(3)}, "--sample-weight"),
+        (Compute, {"workers": 2}, "--jobs"),
+        (Compute, {"executor": "ray"}, "--executor"),
+    ],
+)
+def test_options_that_streaming_refuses(tmp_path: Path, group: type, option: dict[str, Any], name: str) -> None:
+    arguments: dict[str, Any] = {"options": FitOptions(stream=True)}
+    if group is FitOptions:
+        arguments["options"] = FitOptions(stream=True, **option)
+    else:
+        arguments[group.__name__.lower()] = group(**option)
+    with pytest.raises(DataError, match=f"--stream of fit cannot be combined with {name}; leave one out"):
+        fit(tmp_path / "none.h5", head="softmax", C=1.0, **arguments)
 
 
 def test_features_must_be_finite_and_classes_two(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must be finite to fit on, but some are NaN or infinite"):
-        fit(make(tmp_path / "nan.h5", spoil=True), head="softmax", C=1.0, stream=True)
-    with pytest.raises(DataError, match="takes one label an image, of two classes or more"):
-        fit(make(tmp_path / "one.h5", labels=np.zeros(ROWS, int)), head="softmax", C=1.0, stream=True)
+        fit(make(tmp_path / "nan.h5", spoil=True), head="softmax", C=1.0, options=FitOptions(stream=True))
+    with pytest.raises(DataError, match=r"takes one label per image and at least two classes, but .* has 1 class"):
+        fit(
+            make(tmp_path / "one.h5", labels=np.zeros(ROWS, int)),
+            head="softmax",
+            C=1.0,
+            options=FitOptions(stream=True),
+        )
 
 
 def test_no_convergence_and_a_full_disk_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path / "s.h5")
     monkeypatch.setattr(streamed, "MAX_ITER", 2)
     with pytest.raises(DataError, match=r"softmax did not converge in .* passes .*; give a smaller --C"):
-        fit(path, head="softmax", C=1e4, stream=True)
+        fit(path, head="softmax", C=1e4, options=FitOptions(stream=True))
 
     # /dev/full takes nothing, as a disk that has no room.
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: io.FileIO("/dev/full", "w+"))
     with pytest.raises(StoreError, match="cannot be written: No space left on device"):
-        fit(path, head="softmax", C=1.0, stream=True)
+        fit(path, head="softmax", C=1.0, options=FitOptions(stream=True))

@@ -148,9 +148,13 @@ def test_predictions_are_those_of_the_estimator():
     X, _ = _rows()
     model = _model()
     np.testing.assert_array_equal(model.predict(X), model.estimator.predict(X))
-    np.testing.assert_array_equal(model.decision(X), model.estimator.decision_function(X))
-    np.testing.assert_array_equal(model.probabilities(X), model.estimator.predict_proba(X))
-    assert _model("linear-svc").probabilities(X) is None
+    np.testing.assert_array_equal(model.decision_function(X), model.estimator.decision_function(X))
+    np.testing.assert_array_equal(model.predict_proba(X), model.estimator.predict_proba(X))
+    assert not _model("linear-svc").has_probabilities
+    with pytest.raises(
+        ModelError, match="linear-svc without calibration has no probabilities; fit it with --calibrate"
+    ):
+        _model("linear-svc").predict_proba(X)
 
 
 def test_another_process_writes_the_same_bytes(tmp_path, saved):
@@ -324,8 +328,8 @@ def test_a_calibration_is_kept(tmp_path, count):
     model = _model("linear-svc", count=count, calibration=calibration)
     model.save(tmp_path / "a.featx")
     again = load_model(tmp_path / "a.featx")
-    np.testing.assert_array_equal(again.probabilities(X), model.probabilities(X))
-    np.testing.assert_array_equal(model.probabilities(X), calibration.probabilities(model.decision(X)))
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(model.predict_proba(X), calibration.probabilities(model.decision_function(X)))
     again.save(tmp_path / "b.featx")
     assert (tmp_path / "a.featx").read_bytes() == (tmp_path / "b.featx").read_bytes()
 

@@ -21,10 +21,12 @@ from featx.heads.normalizer import BlockNormalizer
 from featx.heads.pipelines import MULTILABEL_HEADS
 from featx.inspection.summary import describe
 from featx.models.evaluation import evaluate
+from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import fit
 from featx.models.prediction import predict
 from featx.models.saved_model import load_model
 from featx.models.training_rows import read_training
+from featx.runtime.compute import Compute
 from featx.store.reader import Store
 
 
@@ -87,7 +89,7 @@ def test_labels_change_with_the_manifest(manifest, tmp_path):
 
 @pytest.mark.parametrize("head", MULTILABEL_HEADS)
 def test_fit_save_evaluate_and_predict(several_store, manifest, tmp_path, head):
-    fit(several_store, tmp_path / "m.featx", head=head, blocks=(1, 2), folds=3)
+    fit(several_store, tmp_path / "m.featx", head=head, blocks=(1, 2), validation=Validation(folds=3))
     model = load_model(tmp_path / "m.featx")
     assert (model.multilabel, model.classes, model.info["rows"]) == (True, ("blue", "red"), 25)
     assert model.info["search"]["scoring"] == "average_precision_macro"
@@ -107,16 +109,18 @@ def test_fit_save_evaluate_and_predict(several_store, manifest, tmp_path, head):
 
 
 def test_the_saved_head_is_that_of_sklearn(several_store):
-    model = fit(several_store, head="linear-svc", blocks=(1,), C=0.5, folds=3)
+    model = fit(several_store, head="linear-svc", blocks=(1,), C=0.5, validation=Validation(folds=3))
     rows = read_training(several_store, blocks=(1,))
     X = BlockNormalizer((64, 64)).fit_transform(rows.X)
     expected = OneVsRestClassifier(LinearSVC(C=0.5, random_state=0, max_iter=10_000)).fit(X, rows.y)
-    np.testing.assert_allclose(model.decision(rows.X), expected.decision_function(X), atol=1e-9)
+    np.testing.assert_allclose(model.decision_function(rows.X), expected.decision_function(X), atol=1e-9)
     np.testing.assert_array_equal(model.predict(rows.X), expected.predict(X))
 
 
 def test_the_part_held_out_is_found_again(several_store):
-    model = fit(several_store, blocks=(1,), C=1.0, folds=3, test_size=0.2, jobs=2)
+    model = fit(
+        several_store, blocks=(1,), C=1.0, validation=Validation(folds=3, test_size=0.2), compute=Compute(workers=2)
+    )
     assert model.head in MULTILABEL_HEADS
     report = evaluate(model, several_store)
     assert report["n"] + model.info["rows"] == 31
@@ -125,13 +129,13 @@ def test_the_part_held_out_is_found_again(several_store):
 def test_other_stores(several_store, manifest, tmp_path):
     (tmp_path / "one.csv").write_text("path,label\n00.png,red\n01.png,blue\n02.png,ant\n03.png,red\n04.png,blue\n")
     extract(tmp_path / "one.csv", tmp_path / "one.h5", SPEC, root=manifest.parent)
-    several = fit(several_store, head="ovr-logistic", blocks=(1, 2), folds=3)
+    several = fit(several_store, head="ovr-logistic", blocks=(1, 2), validation=Validation(folds=3))
     others = dataclasses.replace(several, fitted=np.zeros(1, np.uint64))  # as one that was fitted on other images
     report = evaluate(others, tmp_path / "one.h5")
     assert (report["n"], report["unknown"], report["subset_accuracy"]) == (4, 1, 1.0)
     (tmp_path / "one.csv").write_text("path,label\n00.png,red\n01.png,blue\n03.png,red\n04.png,blue\n")
     extract(tmp_path / "one.csv", tmp_path / "one.h5", SPEC, root=manifest.parent, assembly=AssemblyOptions("drop"))
-    one = fit(tmp_path / "one.h5", head="ovr-logistic", blocks=(1,), C=1.0, folds=2)
+    one = fit(tmp_path / "one.h5", head="ovr-logistic", blocks=(1,), C=1.0, validation=Validation(folds=2))
     assert not one.multilabel
     with pytest.raises(DataError, match=r"images of .*several.h5 have several labels, but the model gives one; fit a"):
         evaluate(one, several_store)
@@ -140,10 +144,13 @@ def test_other_stores(several_store, manifest, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"head": "softmax"}, r"--head softmax of fit takes one label an image, but images of .* have several; give"),
-        ({"head": "linear-svc", "calibrate": True}, "--calibrate of fit takes one label an image"),
-        ({"calibrate": True}, "give --head ovr-logistic, which has probabilities, or linear-svc"),
-        ({"folds": 9}, "label blue is that of 16 of 24 different images, but 9 folds need 9 with it and 9 without"),
+        ({"head": "softmax"}, r"--head softmax of fit takes one label per image, but .* is multi-label; give"),
+        ({"head": "linear-svc", "options": FitOptions(calibrate=True)}, "--calibrate of fit takes one label per image"),
+        ({"options": FitOptions(calibrate=True)}, "give --head ovr-logistic, which has probabilities, or linear-svc"),
+        (
+            {"validation": Validation(folds=9)},
+            "label blue is that of 16 of 24 different images, but 9 folds need 9 with it and 9 without",
+        ),
     ],
 )
 def test_what_several_labels_do_not_take(several_store, options, message):
@@ -172,7 +179,9 @@ def test_the_commands(several_store, manifest, tmp_path):
 
 
 def test_an_image_may_have_no_label(several_store, tmp_path):
-    model = fit(several_store, tmp_path / "m.featx", head="linear-svc", blocks=(1,), C=1.0, folds=3)
+    model = fit(
+        several_store, tmp_path / "m.featx", head="linear-svc", blocks=(1,), C=1.0, validation=Validation(folds=3)
+    )
     model.estimator.named_steps["head"].estimators_[0].intercept_ -= 100
     model.estimator.named_steps["head"].estimators_[1].intercept_ -= 100
     model.save(tmp_path / "none.featx")

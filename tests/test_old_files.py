@@ -73,7 +73,7 @@ def test_a_model_says_what_it_said_when_it_was_made(schema, decisions):
     assert model.multilabel == (schema > 1)
     np.testing.assert_array_equal(model.golden["block1_avg"], GOLDEN)
     rows = np.stack([np.linspace(0, 1, 64), np.linspace(-1, 1, 64) ** 2]).astype(np.float32)
-    np.testing.assert_allclose(model.decision(rows), decisions, atol=1e-5)
+    np.testing.assert_allclose(model.decision_function(rows), decisions, atol=1e-5)
 
 
 def test_an_unfinished_run_goes_on(tmp_path):

@@ -10,14 +10,16 @@ from featx.engines.batching import BatchedEngine
 from featx.errors import ListingError, SpecMismatch, StoreError, WeightsError
 from featx.extraction import extract
 from featx.models.evaluation import evaluate
+from featx.models.fit_options import Validation
 from featx.models.fitting import fit
 from featx.models.prediction import predict
+from featx.runtime.compute import Compute
 from featx.store.reader import Store
 
 
 @pytest.fixture(scope="module")
 def model(shared_store):
-    return fit(shared_store, head="softmax", blocks=(1, 3), C=1.0, folds=3)
+    return fit(shared_store, head="softmax", blocks=(1, 3), C=1.0, validation=Validation(folds=3))
 
 
 def test_files_folders_and_stores_get_the_same_answer(model, shared_store, shared_photos):
@@ -48,7 +50,7 @@ def test_files_that_stand_together_are_computed_together(model, shared_photos, t
     sources = [*map(str, photos), "./red/3.png", str(photos[0]), tmp_path / "of.png", photos[2]]
     passes, compute = [], BatchedEngine.__call__
     monkeypatch.setattr(BatchedEngine, "__call__", lambda engine, x: passes.append(len(x)) or compute(engine, x))
-    found = list(predict(model, sources, batch_size=8))
+    found = list(predict(model, sources, Compute(batch_size=8)))
     assert [p.path for p in found] == [
         *map(str, photos), "red/3.png", str(photos[0]), str(tmp_path / "of.png" / "in it.png"), str(photos[2])
     ]  # fmt: skip
@@ -88,7 +90,7 @@ def test_two_classes_and_a_head_without_probabilities(shared_photos, tmp_path):
     shutil.copytree(shared_photos / "red", tmp_path / "two" / "red")
     shutil.copytree(shared_photos / "blue", tmp_path / "two" / "blue")
     extract(tmp_path / "two", tmp_path / "two.h5", SPEC)
-    model = fit(tmp_path / "two.h5", head="linear-svc", blocks=(2,), C=1.0, folds=3)
+    model = fit(tmp_path / "two.h5", head="linear-svc", blocks=(2,), C=1.0, validation=Validation(folds=3))
     found = {p.path.split("/")[-2]: p for p in predict(model, [tmp_path / "two"], top=2)}
     assert found["red"].classes == ("red", "blue")
     assert found["blue"].classes == ("blue", "red")

@@ -115,6 +115,6 @@ def test_extract_and_predict_take_the_options(shared_photos, tmp_path, oxford):
     assert facts["spec"]["augment"].startswith("flip,rotate=30,scale=0.8:1.2,crop=")
     run("fit", store, "-o", model, "--head", "softmax", "--C", "1", "--folds", "3", "-q")
     plain = run("predict", model, shared_photos / "red", "-q").stdout
-    mean = run("predict", model, shared_photos / "red", "-q", "--tta", "4", "--augment", "flip,vflip").stdout
+    mean = run("predict", model, shared_photos / "red", "-q", "--n-views", "4", "--augment", "flip,vflip").stdout
     assert len(mean.splitlines()) == len(plain.splitlines()) == 13
     assert mean != plain

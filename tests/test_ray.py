@@ -22,8 +22,9 @@ from featx.extraction import extract
 from featx.extraction.ray_cluster import Cluster
 from featx.extraction.ray_executor import RayExecutor
 from featx.files.limits import allowing
+from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import fit
-from featx.models.joblib_backend import shared_out
+from featx.models.joblib_backend import parallel_workers
 from featx.runtime import Compute
 from featx.store.parts import PartFolder
 
@@ -174,10 +175,10 @@ def test_what_ray_cannot_do_is_refused(photos, tmp_path, cluster, monkeypatch, o
 
 
 def test_fits_on_a_cluster_give_the_model_of_one_process(shared_store, tmp_path, cluster):
-    options = {"head": "ovr-logistic", "blocks": (1,), "folds": 3, "nested": True}
-    for jobs in (1, "ray"):
-        fit(shared_store, tmp_path / f"{jobs}.featx", **options, jobs=jobs)
-    assert (tmp_path / "1.featx").read_bytes() == (tmp_path / "ray.featx").read_bytes()
+    options = {"head": "ovr-logistic", "blocks": (1,), "validation": Validation(folds=3, nested=True)}
+    for executor in ("local", "ray"):
+        fit(shared_store, tmp_path / f"{executor}.featx", compute=Compute(executor=executor), **options)
+    assert (tmp_path / "local.featx").read_bytes() == (tmp_path / "ray.featx").read_bytes()
     assert isinstance(get_active_backend()[0], LokyBackend)
 
 
@@ -187,36 +188,40 @@ def test_fits_of_calibration_run_on_workers(shared_store, cluster, monkeypatch):
     monkeypatch.setattr(
         RayBackend, "configure", lambda self, n_jobs=1, *a, **k: asked.append(n_jobs) or plain(self, n_jobs, *a, **k)
     )
-    model = fit(shared_store, head="linear-svc", C=1.0, blocks=(1,), folds=3, calibrate=True, jobs="ray")
+    model = fit(
+        shared_store,
+        head="linear-svc",
+        C=1.0,
+        blocks=(1,),
+        options=FitOptions(calibrate=True),
+        validation=Validation(folds=3),
+        compute=Compute(executor="ray"),
+    )
     assert asked == [2]
     assert model.calibration is not None
 
 
 def test_a_lost_worker_of_a_fit_is_said(cluster):
-    with pytest.raises(EngineError, match="a Ray worker that fits was lost"), shared_out("ray") as processes:
-        Parallel(processes)(delayed(os._exit)(1) for _ in range(2))
+    with (
+        pytest.raises(EngineError, match="a Ray worker was lost during a fit"),
+        parallel_workers(Compute(executor="ray")) as workers,
+    ):
+        Parallel(workers)(delayed(os._exit)(1) for _ in range(2))
 
 
 def test_an_error_within_a_fit_on_a_cluster_keeps_its_words(cluster):
     def fail():
         raise DataError("its own words")
 
-    with pytest.raises(DataError, match=r"^its own words$"), shared_out("ray") as processes:
-        Parallel(processes)(delayed(fail)() for _ in range(2))
+    with pytest.raises(DataError, match=r"^its own words$"), parallel_workers(Compute(executor="ray")) as workers:
+        Parallel(workers)(delayed(fail)() for _ in range(2))
 
 
-@pytest.mark.parametrize("jobs", ["all", 0, 1.5])
-def test_jobs_are_looked_at_before_the_search(shared_store, monkeypatch, jobs):
-    monkeypatch.setattr("featx.models.fitting.search", None)
-    with pytest.raises(SpecError, match="--jobs of fit must be ray or a whole number from 1, got"):
-        fit(shared_store, jobs=jobs)
-
-
-def test_jobs_ray_without_ray_names_the_extra_before_the_search(shared_store, monkeypatch):
-    monkeypatch.setattr("featx.models.fitting.search", None)
+def test_executor_ray_without_ray_names_the_extra_before_the_search(shared_store, monkeypatch):
+    monkeypatch.setattr("featx.models.searched_fit.search", None)
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(EngineError, match=r"--jobs ray needs a package: pip install 'featx\[ray\]'"):
-        fit(shared_store, jobs="ray")
+    with pytest.raises(EngineError, match=r"--executor ray needs a package: pip install 'featx\[ray\]'"):
+        fit(shared_store, compute=Compute(executor="ray"))
 
 
 def test_a_cluster_that_is_not_there_is_said(monkeypatch):

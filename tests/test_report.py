@@ -51,6 +51,7 @@ from featx.inspection.html_report.sections import (
 )
 from featx.inspection.html_report.writer import report
 from featx.models.evaluation import evaluate
+from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import fit
 from featx.models.torch_bridge import from_torch
 from featx.spec.extract_spec import ExtractSpec
@@ -167,7 +168,7 @@ def test_of_a_column_that_marks_all_train_its_rows_are_cross_validated(photos, t
         (tmp_path / "m.csv").write_text("\n".join([f"path,label,{header}", *rows]))
         store = tmp_path / "m.h5"
         extract(tmp_path / "m.csv", store, ExtractSpec(size=32, blocks=(1,)), root=photos, overwrite=True)
-        model = fit(store, head="softmax", C=1, folds=3, column="split_0")
+        model = fit(store, head="softmax", C=1, validation=Validation(folds=3, split_column="split_0"))
         assert read_decisions(model, store).how.startswith("24 images by cross-validation")
 
 
@@ -194,7 +195,9 @@ def test_weights_of_a_column_count_in_the_cross_validation(tmp_path, photos, oxf
             for index, path in enumerate(sorted(photos.rglob("*.png")))]  # fmt: skip
     (tmp_path / "m.csv").write_text("\n".join(["path,label,weight", *rows]))
     extract(tmp_path / "m.csv", tmp_path / "m.h5", ExtractSpec(size=32, blocks=(1,)), root=photos)
-    model = fit(tmp_path / "m.h5", tmp_path / "m.featx", head="softmax", C=1e-3, weight_column="weight")
+    model = fit(
+        tmp_path / "m.h5", tmp_path / "m.featx", head="softmax", C=1e-3, options=FitOptions(weight_column="weight")
+    )
     (line,) = [one.line for one in commands.make(open_run(tmp_path / "m.featx")).data if one.what == "Fit the head"]
     assert "--weight-column weight" in line
     weighted = read_decisions(model, tmp_path / "m.h5").scored.decision
@@ -222,8 +225,8 @@ def test_what_cannot_be_scored_fairly_is_not(shared_store, info, message):
 @pytest.mark.parametrize("hidden", [False, True])
 def test_what_torch_trained_on_all_images_is_not_scored_on_them(shared_store, oxford, hidden):
     """By any loop: another head would be fitted by scikit-learn, and taken for the model's."""
-    for held in ({}, {"test_size": 0.25}):
-        model = fit(shared_store, head="softmax", C=1, blocks=(1,), **held)
+    for held in (None, 0.25):
+        model = fit(shared_store, head="softmax", C=1, blocks=(1,), validation=Validation(test_size=held))
         module = model.to_torch(oxford)
         if hidden:
             module.head = nn.Sequential(nn.Linear(module.head.in_features, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -276,7 +279,7 @@ def test_of_several_stores_the_one_that_the_model_was_fitted_on_is_taken(photos,
     extract(tmp_path / "a.csv", tmp_path / "n.h5", views, root=photos)
     stores = {"split": "m", "whole": "a", "views": "n", "renamed": "b", "m": "a"}
     for name, store in stores.items():
-        fit(tmp_path / f"{store}.h5", tmp_path / f"{name}.featx", head="softmax", C=1, folds=2)
+        fit(tmp_path / f"{store}.h5", tmp_path / f"{name}.featx", head="softmax", C=1, validation=Validation(folds=2))
     chosen = {name: open_run(tmp_path / f"{name}.featx").store.stem for name in stores}
     assert chosen == {**stores, "m": "m"}, "of two that both may be it, that of the model's own name"
     old = load_model(tmp_path / "whole.featx")
@@ -398,7 +401,7 @@ def test_the_map_keeps_alike_images_together(run):
 
 
 def test_a_raw_head_has_a_map_of_raw_features(shared_store, tmp_path):
-    fit(shared_store, tmp_path / "m.featx", head="softmax", C=1, blocks=(1,), normalize="none")
+    fit(shared_store, tmp_path / "m.featx", head="softmax", C=1, blocks=(1,), options=FitOptions(normalize="none"))
     assert len(feature_map.make(open_run(tmp_path / "m.featx", store=shared_store)).data.points) == 36
 
 
@@ -514,8 +517,16 @@ def test_the_commands_make_the_store_and_the_model_again(tmp_path, photos, oxfor
         size=48, blocks=(1, 3), pools=("avg", "max"), resize="pad", n_views=2, augment="flip", view_seed=3
     )
     extract(photos, "p.h5", spec)
-    fit("p.h5", "m.featx", head="ovr-logistic", blocks=(1,), pools=("max",), C=10, normalize="standard",
-        class_weight="balanced", test_size=0.25, seed=4, folds=3, nested=True)  # fmt: skip
+    fit(
+        "p.h5",
+        "m.featx",
+        head="ovr-logistic",
+        blocks=(1,),
+        pools=("max",),
+        C=10,
+        options=FitOptions(normalize="standard", class_weight="balanced"),
+        validation=Validation(test_size=0.25, random_state=4, folds=3, nested=True),
+    )
     run = open_run("m.featx", root="photos")
     facts = [fact for group in extraction.make(run).data.groups.values() for fact in group]
     assert ("Views", "2 per image: flip, fill reflect, seed 3") in facts
@@ -548,7 +559,14 @@ def tuned(tmp_path, photos, oxford, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Score, "better_than", lambda self, other: True)
     extract(photos, "p.h5", ExtractSpec(size=32, blocks=(5,)))
-    fit("p.h5", "head.featx", head="linear-svc", C=3, folds=3, class_weight="balanced", calibrate=True)
+    fit(
+        "p.h5",
+        "head.featx",
+        head="linear-svc",
+        C=3,
+        options=FitOptions(class_weight="balanced", calibrate=True),
+        validation=Validation(folds=3),
+    )
 
     def tune(name, **options):
         recipe = Recipe(lr=0.01, val_size=0.25, **options)
@@ -626,7 +644,7 @@ def test_several_labels_an_image_are_reported_as_far_as_they_can_be(tmp_path, ph
             for path in sorted(photos.rglob("*.png"))]  # fmt: skip
     (tmp_path / "m.csv").write_text("\n".join(["path,label", *rows]))
     extract(tmp_path / "m.csv", tmp_path / "m.h5", ExtractSpec(size=32, blocks=(1,)), root=photos)
-    fit(tmp_path / "m.h5", tmp_path / "m.featx", head="ovr-logistic", C=1, folds=3)
+    fit(tmp_path / "m.h5", tmp_path / "m.featx", head="ovr-logistic", C=1, validation=Validation(folds=3))
     written = report(tmp_path / "m.featx", tmp_path / "report.html", root=photos)
     assert set(written.missing) == {"depth", "advice", "confusion", "reliability", "mistakes"}
     assert written.missing["confusion"] == "the confusion matrix takes one label an image, but the model gives several"

@@ -27,6 +27,7 @@ from featx.inspection.html_report.sections import (
     suspects,
 )
 from featx.inspection.suspect_images.findings import Confused, NearDuplicate, Suspects
+from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import fit
 from featx.spec.extract_spec import ExtractSpec
 
@@ -75,7 +76,7 @@ def test_of_several_labels_naming_one_is_not_called_right(tmp_path, photos, oxfo
     ]
     (tmp_path / "m.csv").write_text("\n".join(["path,label", *rows]))
     extract(tmp_path / "m.csv", tmp_path / "m.h5", ExtractSpec(size=32, blocks=(1,)), root=photos)
-    fit(tmp_path / "m.h5", tmp_path / "m.featx", head="ovr-logistic", C=1, folds=3)
+    fit(tmp_path / "m.h5", tmp_path / "m.featx", head="ovr-logistic", C=1, validation=Validation(folds=3))
     said = accuracy.make(open_run(tmp_path / "m.featx")).data.majority
     assert said == "The most frequent class is one of those of 75.0\N{NO-BREAK SPACE}% of these images."
 
@@ -87,10 +88,16 @@ def test_the_most_frequent_class_is_what_guessing_would_get_right(run):
 
 def test_on_the_folds_that_chose_it_a_model_is_flattered(shared_store, tmp_path):
     """Unless nested cross-validation says what the choice is worth, or there was none."""
-    options = {"head": "softmax", "blocks": (1,), "folds": 3}
+    options = {"head": "softmax", "blocks": (1,)}
     sections = {}
-    for name, more in {"alone": {"C": 1.0}, "chosen": {}, "nested": {"nested": True}}.items():
-        model = fit(shared_store, tmp_path / f"{name}.featx", **options, **more)
+    for name, more in {"alone": {"C": 1.0}, "chosen": {}, "nested": {}}.items():
+        model = fit(
+            shared_store,
+            tmp_path / f"{name}.featx",
+            validation=Validation(folds=3, nested=name == "nested"),
+            **options,
+            **more,
+        )
         sections[name] = accuracy.make(open_run(tmp_path / f"{name}.featx", store=shared_store))
     tried = len(model.info["search"]["rows"])
     assert tried > 3
@@ -113,7 +120,13 @@ def test_on_the_folds_that_chose_it_a_model_is_flattered(shared_store, tmp_path)
 
 
 def test_an_estimate_that_is_no_share_is_no_percentage(shared_store, tmp_path):
-    fit(shared_store, tmp_path / "m.featx", head="softmax", blocks=(1,), folds=3, nested=True, scoring="neg_log_loss")
+    fit(
+        shared_store,
+        tmp_path / "m.featx",
+        head="softmax",
+        blocks=(1,),
+        validation=Validation(folds=3, nested=True, scoring="neg_log_loss"),
+    )
     assert accuracy.make(open_run(tmp_path / "m.featx", store=shared_store)).lead.startswith("Neg log loss is -0.")
 
 
@@ -155,8 +168,16 @@ def test_sigmoids_that_were_fitted_to_these_decisions_flatter(run, shared_store,
     """Of images held out they were not, and the other heads have none."""
     sections = {"held out": reliability.make(run)}
     for head in ("linear-svc", "softmax"):
-        fit(shared_store, tmp_path / "m.featx", head=head, C=1, blocks=(1,), folds=3, overwrite=True,
-            calibrate=head == "linear-svc")  # fmt: skip
+        fit(
+            shared_store,
+            tmp_path / "m.featx",
+            head=head,
+            C=1,
+            blocks=(1,),
+            overwrite=True,
+            options=FitOptions(calibrate=head == "linear-svc"),
+            validation=Validation(folds=3),
+        )
         sections[head] = reliability.make(open_run(tmp_path / "m.featx", store=shared_store))
     assert [name for name, section in sections.items() if "The sigmoids were fitted to" in section.lead] == [
         "linear-svc"

@@ -204,11 +204,9 @@ def test_damaged_digests_are_those_of_other_bytes(work):
 
 TWICE = """
 import sys
-from featx.extract import extract
-from featx.fit import fit
-from featx.spec import ExtractSpec
+from featx import ExtractSpec, Validation, extract, fit
 extract(sys.argv[1], "photos.h5", ExtractSpec.from_json(sys.argv[2]))
-fit("photos.h5", "photos.featx", folds=2, blocks=(1, 2))
+fit("photos.h5", "photos.featx", blocks=(1, 2), validation=Validation(folds=2))
 """
 
 

@@ -19,6 +19,7 @@ from featx.images.sources.listing import list_images
 from featx.images.views import make_views
 from featx.inspection.summary import describe
 from featx.models.evaluation import evaluate
+from featx.models.fit_options import Validation
 from featx.models.fitting import fit
 from featx.models.prediction import predict
 from featx.models.training_rows import read_training
@@ -28,7 +29,8 @@ from featx.store.reader import Store
 
 PLAIN = ExtractSpec(size=32, blocks=(1, 3))
 SPEC = ExtractSpec(size=32, blocks=(1, 3), n_views=3, augment="flip,rotate=20,color")
-HEAD = {"head": "softmax", "blocks": (1, 3), "C": 1.0, "folds": 3}
+HEAD = {"head": "softmax", "blocks": (1, 3), "C": 1.0}
+FOLDS = Validation(folds=3)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def stores(shared_photos, oxford, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(stores):
-    return fit(stores[1], test_size=0.25, **HEAD)
+    return fit(stores[1], validation=Validation(folds=3, test_size=0.25), **HEAD)
 
 
 def features(path):
@@ -190,7 +192,7 @@ def test_a_head_is_fitted_on_all_views_and_scored_on_plain_ones(stores, model):
     rows = read_training(stores[1], test_size=0.25)
     assert (len(rows.y), rows.plain.sum()) == (81, 27)
     expected = refit(make_head("softmax", 1.0, widths=(64, 256)), rows.X, rows.y)
-    np.testing.assert_array_equal(model.decision(rows.X), expected.decision_function(rows.X))
+    np.testing.assert_array_equal(model.decision_function(rows.X), expected.decision_function(rows.X))
     train, test = make_folds(rows.y, rows.groups, 3, plain=rows.plain)[0]
     fold = refit(make_head("softmax", 1.0, widths=(64, 256)), rows.X[train], rows.y[train])
     assert model.info["search"]["rows"][0]["scores"][0] == pytest.approx(fold.score(rows.X[test], rows.y[test]))
@@ -205,14 +207,14 @@ def test_images_are_held_out_whole_and_scored_plain(stores, model):
     assert held["n"] == 9
     # The plain store is known to have the same images, so its training images are not scored either.
     assert evaluate(model, stores[0]) == {**held, "store": str(stores[0])}
-    whole = fit(stores[1], **HEAD)
+    whole = fit(stores[1], validation=FOLDS, **HEAD)
     with pytest.raises(DataError, match=r"the model was fitted on all rows of .*plain\.h5"):
         evaluate(whole, stores[0])
-    assert evaluate(fit(stores[0], test_size=0.25, **HEAD), stores[1])["n"] == 9
+    assert evaluate(fit(stores[0], validation=Validation(folds=3, test_size=0.25), **HEAD), stores[1])["n"] == 9
 
 
 def test_nested_cross_validation_scores_plain_rows(stores):
-    estimate = fit(stores[1], nested=True, **HEAD).info["nested"]
+    estimate = fit(stores[1], validation=Validation(folds=3, nested=True), **HEAD).info["nested"]
     assert all((12 * score) % 1 == pytest.approx(0, abs=1e-9) or (12 * score) % 1 > 1 - 1e-9
                for score in estimate["scores"])  # fmt: skip
 
@@ -254,14 +256,14 @@ def test_load_features_says_which_view_a_row_is(stores):
 def test_tta_averages_over_views(stores, model, shared_photos):
     plain = list(predict(model, [stores[1]]))
     assert [found.path for found in plain] == load_features(stores[0]).filenames.tolist()
-    averaged = list(predict(model, [stores[1]], tta=3, top=3))
-    decisions = model.decision(features(stores[1])).reshape(36, 3, 3).mean(axis=1)
-    probabilities = model.probabilities(features(stores[1])).reshape(36, 3, 3).mean(axis=1)
+    averaged = list(predict(model, [stores[1]], n_views=3, top=3))
+    decisions = model.decision_function(features(stores[1])).reshape(36, 3, 3).mean(axis=1)
+    probabilities = model.predict_proba(features(stores[1])).reshape(36, 3, 3).mean(axis=1)
     for row, found in enumerate(averaged):
         codes = [model.classes.index(name) for name in found.classes]
         np.testing.assert_allclose(found.decisions, decisions[row, codes], rtol=1e-5)
         np.testing.assert_allclose(found.probabilities, probabilities[row, codes], rtol=1e-5)
-    images = list(predict(model, [shared_photos], tta=3, top=3, augment=SPEC.augment))
+    images = list(predict(model, [shared_photos], n_views=3, top=3, augment=SPEC.augment))
     assert [found.path for found in images] == [str(shared_photos / found.path) for found in averaged]
     np.testing.assert_allclose([p.decisions for p in images], [p.decisions for p in averaged], rtol=1e-3, atol=1e-4)
 
@@ -270,13 +272,13 @@ def test_views_of_a_store_are_those_it_has(stores, model):
     with pytest.raises(
         SpecError, match=r"--augment of predict is for images; of a store the views that it has are taken"
     ):
-        next(predict(model, [stores[1]], tta=2, augment="rotate=30"))
+        next(predict(model, [stores[1]], n_views=2, augment="rotate=30"))
 
 
 def test_tta_by_default_is_the_picture_and_its_mirror_image(model, shared_photos):
     path = shared_photos / "red" / "3.png"
-    (two,), (one,) = predict(model, [path], tta=2), predict(model, [path])
-    assert two.decisions == next(predict(model, [path], tta=2, augment="flip")).decisions
+    (two,), (one,) = predict(model, [path], n_views=2), predict(model, [path])
+    assert two.decisions == next(predict(model, [path], n_views=2, augment="flip")).decisions
     assert two.decisions != one.decisions
 
 
@@ -284,9 +286,9 @@ def test_tta_of_two_classes_and_of_bad_images(shared_photos, tmp_path):
     for name in ("red", "blue"):
         shutil.copytree(shared_photos / name, tmp_path / "two" / name)
     extract(tmp_path / "two", tmp_path / "two.h5", SPEC)
-    model = fit(tmp_path / "two.h5", head="linear-svc", blocks=(1,), C=1.0, folds=3)
+    model = fit(tmp_path / "two.h5", head="linear-svc", blocks=(1,), C=1.0, validation=Validation(folds=3))
     (tmp_path / "two" / "bad.png").write_bytes(b"")
-    found = list(predict(model, [tmp_path / "two"], tta=2))
+    found = list(predict(model, [tmp_path / "two"], n_views=2))
     assert len(found) == 25
     assert sum(bool(one.reason) for one in found) == 1
     assert all(one.classes[0] in one.path for one in found if not one.reason)
@@ -297,7 +299,7 @@ def test_tta_of_two_classes_and_of_bad_images(shared_photos, tmp_path):
     [
         (
             {"tta": 4},
-            r"--tta of predict must be 1 to 3, the views of an image in .*views\.h5, got 4; extract with more",
+            r"--n-views of predict must be 1 to 3, the views of an image in .*views\.h5, got 4; extract with more",
         ),
         ({"tta": 2, "augment": "flop"}, "augment of the spec must name parts"),
         ({"augment": "flip"}, "augment, fill and view_seed of the spec are for views of 2 or more"),
@@ -317,7 +319,9 @@ def test_several_labels_an_image_and_views(tmp_path, oxford):
     (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
     extract(tmp_path / "m.csv", tmp_path / "m.h5", SPEC, root=tmp_path / "photos")
     assert describe(tmp_path / "m.h5")["classes"] == {"blue": 8, "even": 12, "green": 8, "red": 8}
-    model = fit(tmp_path / "m.h5", head="ovr-logistic", blocks=(1,), C=1.0, folds=2, test_size=0.25)
+    model = fit(
+        tmp_path / "m.h5", head="ovr-logistic", blocks=(1,), C=1.0, validation=Validation(folds=2, test_size=0.25)
+    )
     assert evaluate(model, tmp_path / "m.h5")["n"] == pytest.approx(6, abs=3)
 
 
@@ -378,4 +382,4 @@ def test_views_that_are_copies_are_told(shared_photos, tmp_path, augment, views,
     with pytest.warns(UserWarning, match=said):
         extract(folder, tmp_path / "more.h5", dataclasses.replace(plain, n_views=views + 1, augment=augment))
     with pytest.warns(UserWarning, match=said):
-        next(predict(model, [folder], tta=views + 1, augment=augment))
+        next(predict(model, [folder], n_views=views + 1, augment=augment))

@@ -10,9 +10,9 @@ from featx.runtime import pluralize
 @click.argument("model", type=click.Path())
 @click.argument("store", type=click.Path())
 @click.option("--split", metavar="VALUE", help="Score the rows of this value (default: those that fit left out).")
-@click.option("--split-column", "column", metavar="NAME", help="The split column to go by (default: that of the fit).")
+@click.option("--split-column", metavar="NAME", help="The split column to go by (default: that of the fit).")
 @json_option
-def command(model: str, store: str, split: str | None, column: str | None, as_json: bool) -> None:
+def command(model: str, store: str, split: str | None, split_column: str | None, as_json: bool) -> None:
     """Score MODEL on rows of STORE that it was not fitted on.
 
     Accuracy, balanced accuracy, macro F1, top-5 accuracy, expected calibration error (how far probabilities are from
@@ -29,7 +29,7 @@ def command(model: str, store: str, split: str | None, column: str | None, as_js
     from featx.models import evaluate, load_model
 
     fitted = load_model(model)
-    report = evaluate(fitted, store, split=split, column=column)
+    report = evaluate(fitted, store, split=split, split_column=split_column)
     if as_json:
         echo_json(report)
         return

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from featx.cli.options import Blocks, CountOr, Pools, check_output, echo_json, json_option, quiet_option, seed_option
+from featx.cli.options import Blocks, Pools, check_output, echo_json, json_option, quiet_option, seed_option
 from featx.runtime import pluralize
 
 HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
@@ -20,7 +20,7 @@ HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
     "--C", "C", type=click.FloatRange(min=0, min_open=True), help="Inverse penalty (default: best of a grid)."
 )
 @click.option("--normalize", type=click.Choice(("power", "standard", "none")), default="power", show_default=True)
-@click.option("--split-column", "column", metavar="NAME",
+@click.option("--split-column", metavar="NAME",
               help="Fit the rows that this column marks train (default: split, where the store has it).")  # fmt: skip
 @click.option("--test-size", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
               help="Hold out this share of the rows for: featx evaluate.")  # fmt: skip
@@ -29,17 +29,19 @@ HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
 @click.option("--scoring", metavar="NAME",
               help="Any of scikit-learn's scorers of classes (default: accuracy), or, where images have several "
               "labels, average_precision_macro (then the default) or average_precision_micro.")  # fmt: skip
-@click.option("--rule", type=click.Choice(("best", "one-se")), default="best", show_default=True,
+@click.option("--select", type=click.Choice(("best", "one-se")), default="best", show_default=True,
               help="The best mean, of equals the simplest, or the simplest within a standard error.")  # fmt: skip
 @click.option("--class-weight", type=click.Choice(("balanced",)), help="Weigh classes by how rare they are.")
 @click.option("--weight-column", metavar="NAME", help="Weigh rows by this column of the manifest, weight….")
-@seed_option("Of folds and hold-out.")
+@seed_option("Seed of the folds and of the held-out rows.")
 @click.option("--calibrate", is_flag=True, help="Give linear-svc probabilities; the other heads have their own.")
 @click.option("--nested", is_flag=True,
               help="Also estimate, by nested cross-validation, what the choice is worth on new images.")  # fmt: skip
-@click.option("--jobs", type=CountOr("ray", "ray"), default=1, show_default=True, metavar="N|ray",
-              help="Processes for --nested and what scikit-learn fits, or those of the Ray cluster at RAY_ADDRESS; the "
-              "same result for any.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N",
+              help="Worker processes for --nested and for the fits of scikit-learn (default: 1, or all CPUs of the Ray "
+              "cluster). The model is the same for any number.")  # fmt: skip
+@click.option("--executor", type=click.Choice(("local", "ray")), default="local", show_default=True,
+              help="Where the workers run: on this machine, or on the Ray cluster at RAY_ADDRESS.")  # fmt: skip
 @click.option(
     "--stream",
     is_flag=True,
@@ -49,7 +51,12 @@ HEADS = ("best", "linear-svc", "softmax", "ovr-logistic")
 @quiet_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, /, store: str, output: str, quiet: bool, as_json: bool, **options: Any) -> None:
+def command(
+    ctx: click.Context, /, store: str, output: str, head: str, blocks: tuple[int, ...] | None,
+    pools: tuple[str, ...] | None, C: float | None, normalize: str, class_weight: str | None, weight_column: str | None,
+    calibrate: bool, stream: bool, jobs: int | None, executor: str, seed: int, overwrite: bool, quiet: bool, as_json: bool,
+    **validation: Any,
+) -> None:  # fmt: skip
     """Fit a linear head on STORE and save the model.
 
     Head, C and blocks that are not given are chosen by cross-validation, in which files of equal bytes stay
@@ -64,10 +71,20 @@ def command(ctx: click.Context, /, store: str, output: str, quiet: bool, as_json
       featx fit photos.h5 -o photos.featx --head softmax --blocks 5 --C 0.1 --normalize none
       featx fit million.h5 -o million.featx --head softmax --blocks 5 --C 1 --stream
     """
-    from featx.models import fit
+    from featx.models import FitOptions, Validation, fit
+    from featx.runtime import Compute
 
     check_output(ctx, output, store)
-    model = fit(store, output, **options)
+    model = fit(
+        store, output, head=head, blocks=blocks, pools=pools, C=C,
+        options=FitOptions(
+            normalize=normalize, class_weight=class_weight, weight_column=weight_column, calibrate=calibrate,
+            stream=stream,
+        ),
+        validation=Validation(**validation, random_state=seed),
+        compute=Compute(workers=jobs, executor=executor),
+        overwrite=overwrite,
+    )  # fmt: skip
     if as_json:
         echo_json({"model": output, "head": model.head, **model.info})
     elif not quiet:

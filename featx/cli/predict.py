@@ -19,7 +19,7 @@ from featx.cli.options import (
     refuse_given,
     view_options,
 )
-from featx.runtime import pluralize
+from featx.runtime import Compute, pluralize
 from featx.spec import DEFAULT_TTA
 
 HEADER = ("path", "class", "probability", "decision", "reason")
@@ -34,7 +34,7 @@ HEADER = ("path", "class", "probability", "decision", "reason")
 @click.option("--format", "form", type=click.Choice(("csv", "jsonl")), default="csv", show_default=True)
 @click.option("--top", type=click.IntRange(min=1), metavar="K",
               help="Classes an image, best first (default: 1, or all above 0 where images have several).")  # fmt: skip
-@click.option("--tta", type=click.IntRange(min=1), default=1, show_default=True, metavar="K",
+@click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="K",
               help="Average over the plain picture and K - 1 augmented views of it.")  # fmt: skip
 @view_options(None, DEFAULT_TTA)
 @click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
@@ -43,7 +43,7 @@ HEADER = ("path", "class", "probability", "decision", "reason")
 @click.pass_context
 def command(
     ctx: click.Context, /, model: str, images: tuple[str, ...], output: str | None, form: str, quiet: bool,
-    max_pixels: int | None, **options: Any,
+    engine: str, device: str, batch_size: int | None, workers: int | None, max_pixels: int | None, **options: Any,
 ) -> None:  # fmt: skip
     """Classify IMAGES (files, folders, manifests or stores) by MODEL.
 
@@ -55,18 +55,17 @@ def command(
     Examples:
       featx predict photos.featx new/ -o predictions.csv
       featx predict photos.featx one.jpg --top 5 --format jsonl
-      featx predict photos.featx new/ --tta 2 --augment flip
+      featx predict photos.featx new/ --n-views 2 --augment flip
     """
     from featx.errors import DataError
     from featx.files import wrap_os_error
     from featx.models import load_model, predict
 
-    if options["tta"] == 1:
-        refuse_given(ctx, OF_VIEWS, "--tta of 2 or more")
+    if options["n_views"] == 1:
+        refuse_given(ctx, OF_VIEWS, "--n-views of 2 or more")
     check_output(ctx, output, model, options["weights"], *images)
-    if max_pixels is not None:
-        options["max_pixels"] = max_pixels
-    predictions = iter(predict(load_model(model), images, progress=not quiet, **options))
+    compute = Compute(engine, device, batch_size, workers, max_pixels, progress=not quiet)
+    predictions = iter(predict(load_model(model), images, compute, **options))
     # The first is made before anything is written: most of what can be wrong shows there.
     predictions = itertools.chain(list(itertools.islice(predictions, 1)), predictions)
     # A reader of standard output that goes away is no error of ours: click ends the command quietly.

@@ -50,8 +50,7 @@ class OnnxFile:
 
     def expected(self, features: np.ndarray) -> np.ndarray:
         """What featx answers for the pictures' features."""
-        probabilities = self._model.probabilities(features)
-        if probabilities is not None:
-            return probabilities
-        decisions = self._model.decision(features)
+        if self._model.has_probabilities:
+            return self._model.predict_proba(features)
+        decisions = self._model.decision_function(features)
         return np.column_stack((-decisions, decisions)) if decisions.ndim == 1 else decisions

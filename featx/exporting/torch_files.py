@@ -31,7 +31,7 @@ class _TorchFile:
 
     def expected(self, features: np.ndarray) -> np.ndarray:
         """What featx answers for the pictures' features."""
-        return self._model.decision(features).reshape(len(features), -1)
+        return self._model.decision_function(features).reshape(len(features), -1)
 
     def _logits(self, module: torch.nn.Module, pictures: Sequence[Image.Image]) -> np.ndarray:
         pixels = np.stack([prepare(picture, self._model.spec) for picture in pictures])

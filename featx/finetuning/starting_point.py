@@ -91,8 +91,8 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
         )
     selection = model.info.get("selection", {})
     training = read_training(
-        store, blocks=model.spec.blocks, pools=model.spec.pools, column=selection.get("column"),
-        test_size=selection.get("test_size"), seed=selection.get("seed", 0),
+        store, blocks=model.spec.blocks, pools=model.spec.pools, split_column=selection.get("column"),
+        test_size=selection.get("test_size"), random_state=selection.get("seed", 0),
     )  # fmt: skip
     if training.store != model.info.get("store"):
         raise SpecMismatch(f"{store} has other images than the store that the model was fitted on; fit it again first")

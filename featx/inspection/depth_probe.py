@@ -114,7 +114,7 @@ def probe(
         If the device, the engine or the weights to time are not there.
     """
     compute = compute or Compute()
-    rows = read_training(store, column=split_column, test_size=test_size, seed=random_state)
+    rows = read_training(store, split_column=split_column, test_size=test_size, random_state=random_state)
     if rows.y.ndim == 2:
         raise DataError(f"probe takes one label an image, but images of {store} have several")
     try:

@@ -3,11 +3,13 @@ from .evaluation import decide as decide
 from .evaluation import evaluate as evaluate
 from .evaluation import held_out as held_out
 from .evaluation import summarize as summarize
-from .fitting import block_runs as block_runs
+from .fit_options import FitOptions as FitOptions
+from .fit_options import Validation as Validation
 from .fitting import fit as fit
 from .prediction import predict as predict
 from .saved_model import Model as Model
 from .saved_model import load_model as load_model
+from .searched_fit import block_runs as block_runs
 from .torch_bridge import from_torch as from_torch
 from .torch_bridge import to_torch as to_torch
 from .torch_bridge import trained_parts as trained_parts

@@ -34,7 +34,9 @@ class Scored:
         return codes
 
 
-def evaluate(model: Model, path: str | Path, *, split: str | None = None, column: str | None = None) -> dict[str, Any]:
+def evaluate(
+    model: Model, path: str | Path, *, split: str | None = None, split_column: str | None = None
+) -> dict[str, Any]:
     """Score a model on a store's rows, of each image the plain view alone.
 
     Parameters
@@ -43,10 +45,10 @@ def evaluate(model: Model, path: str | Path, *, split: str | None = None, column
         As `featx.load_model` gives it.
     path : str or Path
         A store with labels and the features that the model was fitted on.
-    split, column : str, optional
+    split, split_column : str, optional
         Score the rows whose value in this split column is ``split``. By default, the rows whose images the model was
-        not fitted on: those marked ``test``, in ``column`` or in that of the fit, or the part that ``test_size`` held
-        out; of a store that has none of the images it was fitted on, all rows.
+        not fitted on: those marked ``test``, in ``split_column`` or in that of the fit, or the part that
+        ``test_size`` held out; of a store that has none of the images it was fitted on, all rows.
 
     Returns
     -------
@@ -62,7 +64,7 @@ def evaluate(model: Model, path: str | Path, *, split: str | None = None, column
         If the model was fitted on all rows of this store, no row has a label that the model knows, or images have
         several labels and the model gives one.
     """
-    scored = decide(model, path, split=split, column=column)
+    scored = decide(model, path, split=split, split_column=split_column)
     return {"store": str(path), "unknown": scored.unknown, **summarize(model, scored)}
 
 
@@ -72,11 +74,11 @@ def summarize(model: Model, scored: Scored) -> dict[str, Any]:
     return multilabel_report(scored.member, *parts) if model.multilabel else score_report(scored.labels, *parts)
 
 
-def decide(model: Model, path: str | Path, *, split: str | None = None, column: str | None = None) -> Scored:
+def decide(model: Model, path: str | Path, *, split: str | None = None, split_column: str | None = None) -> Scored:
     """A model's decisions on the rows that `evaluate` scores; parameters and errors are those of `evaluate`."""
     with Store(path) as store:
         store.check_compatible(model.spec, "the model")
-        rows = _rows(model, store, split, column)
+        rows = _rows(model, store, split, split_column)
         rows = rows[store.view_index[rows] == 0]
         if store.multilabel_targets is not None and not model.multilabel:
             raise DataError(
@@ -90,30 +92,31 @@ def decide(model: Model, path: str | Path, *, split: str | None = None, column: 
             raise DataError(f"{path} has no row{which} with a label of the model's classes ({names} …)")
         X = store.read(model.spec.widths, rows[known])
     unknown = int((~known).sum())
-    return Scored(rows[known], member[known], model.decision(X), model.probabilities(X), unknown)
+    probabilities = model.predict_proba(X) if model.has_probabilities else None
+    return Scored(rows[known], member[known], model.decision_function(X), probabilities, unknown)
 
 
-def held_out(model: Model, store: Store, column: str | None = None) -> np.ndarray | None:
+def held_out(model: Model, store: Store, split_column: str | None = None) -> np.ndarray | None:
     """Indices of the rows that a model was not fitted on; None if there is no such row.
 
     They are known by their images' bytes, whatever has come to the store, gone or got another label since. Of the
     model's own store, which has most images that it was fitted on, only rows count that its split column marks
     ``test`` (if it marks none with a label so, then the labeled ones that it does not mark ``train``), or, where there
-    is none, labeled ones. ``column`` is the split column to go by in any store.
+    is none, labeled ones. ``split_column`` is the one to go by in any store.
 
     Raises
     ------
     DataError
-        If the store has no such ``column``, or that has no such rows.
+        If the store has no such column, or that has no such rows.
     """
     selection = model.info.get("selection", {})
     if model.fitted is None:
-        return _held_out_of_equal(model, store, selection, column)
+        return _held_out_of_equal(model, store, selection, split_column)
     images = compact_ids(store.digests)
     seen, own = np.isin(images, model.fitted), 2 * np.isin(model.fitted, images).sum() > len(model.fitted)
-    by = column or (selection.get("column") if own else None)
-    if column or by in store.columns:
-        rows = _of_test(store, by or "", asked=column is not None)
+    by = split_column or (selection.get("column") if own else None)
+    if split_column or by in store.columns:
+        rows = _of_test(store, by or "", asked=split_column is not None)
     elif own:
         rows = np.flatnonzero(store.labels >= 0)
     else:
@@ -146,13 +149,13 @@ def _of_test(store: Store, column: str, *, asked: bool) -> np.ndarray:
 
 
 def _held_out_of_equal(
-    model: Model, store: Store, selection: Mapping[str, Any], column: str | None
+    model: Model, store: Store, selection: Mapping[str, Any], split_column: str | None
 ) -> np.ndarray | None:
     """The same for a model without its images' marks, which knows its store again only if all images are the same."""
     if fingerprint(store.digests[:: store.spec.n_views]) != model.info.get("store"):
         return np.arange(store.n_rows)
     if "column" in selection:
-        rows = _of_test(store, column or selection["column"], asked=column is not None)
+        rows = _of_test(store, split_column or selection["column"], asked=split_column is not None)
         return rows if len(rows) else None
     if "test_size" not in selection:
         return None
@@ -171,10 +174,10 @@ def _membership(model: Model, store: Store) -> np.ndarray:
     return member
 
 
-def _rows(model: Model, store: Store, split: str | None, column: str | None) -> np.ndarray:
+def _rows(model: Model, store: Store, split: str | None, split_column: str | None) -> np.ndarray:
     if split is not None:
-        return store.rows_in_split(split, column or model.info.get("selection", {}).get("column", "split"))
-    rows = held_out(model, store, column)
+        return store.rows_in_split(split, split_column or model.info.get("selection", {}).get("column", "split"))
+    rows = held_out(model, store, split_column)
     if rows is None:
         raise DataError(
             f"the model was fitted on all rows of {store.path} that are to be scored and have labels, so a score on "

@@ -1,42 +1,39 @@
-"""Among what scikit-learn's fits are shared out: processes of this machine, or a Ray cluster."""
+"""Where scikit-learn's fits run in parallel: in processes of this machine, or on a Ray cluster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from joblib import parallel_config
 
-from featx.errors import EngineError, SpecError
-
-RAY = "ray"
+from featx.errors import EngineError
+from featx.runtime import Compute
 
 
 @contextmanager
-def shared_out(jobs: int | str) -> Iterator[int]:
-    """How many processes there are to fit in; within, joblib runs them on a Ray cluster if ``jobs`` is ``"ray"``.
+def parallel_workers(compute: Compute) -> Iterator[int]:
+    """Make joblib run parallel fits as ``compute`` says, and return the number of workers.
+
+    On this machine the default is one worker; on a Ray cluster it is the number of its CPUs.
 
     Raises
     ------
-    SpecError
-        If jobs is neither a whole number from 1 nor ``"ray"``.
     EngineError
-        If Ray is not installed, its cluster cannot be reached or has no CPU, or a worker is lost.
+        If Ray is not installed, if its cluster cannot be reached or has no CPU, or if a worker is lost.
     """
-    if jobs != RAY:
-        if not isinstance(jobs, int) or jobs < 1:
-            raise SpecError(f"--jobs of fit must be ray or a whole number from 1, got {jobs!r}")
-        yield jobs
+    if compute.executor == "local":
+        yield compute.workers or 1
         return
-    # Here, since it imports what runs the backbone, of which a fit needs nothing.
+    # Imported here because it loads the engines, which a fit does not need.
     from featx.extraction import Cluster
 
-    with Cluster().connected("--jobs ray") as ray:
+    with Cluster(compute.ray_address).connected("--executor ray") as ray:
         from ray.util.joblib import register_ray
 
         register_ray()  # type: ignore[no-untyped-call]
         if not (cpus := int(ray.cluster_resources().get("CPU", 0))):
-            raise EngineError("--jobs ray must have a cluster with CPUs, got none; start a node that has some")
+            raise EngineError("--executor ray needs a cluster with CPUs, got none; start a node that has CPUs")
         try:
-            with parallel_config(RAY):
-                yield cpus
+            with parallel_config("ray"):
+                yield compute.workers or cpus
         except ray.exceptions.RayError as error:
-            raise EngineError(f"a Ray worker that fits was lost: {error}; run it again") from error
+            raise EngineError(f"a Ray worker was lost during a fit: {error}; run the command again") from error

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from joblib import cpu_count
 
-from featx.engines import check_golden, feature_parts, load_backbone_for, make_engine
+from featx.engines import Engine, check_golden, feature_parts, load_backbone_for, make_engine
 from featx.errors import SpecError
 from featx.images import MAX_PIXELS, Listing, is_url, list_images, picture_suffixes, suffix_of
 from featx.models.saved_model import Model
-from featx.runtime import progress_bar
+from featx.runtime import Compute, progress_bar
 from featx.spec import DEFAULT_TTA, warn_of_copies
 from featx.store import Store, is_store
 
@@ -38,88 +38,94 @@ class Prediction:
 def predict(
     model: Model,
     sources: Sequence[str | Path],
+    compute: Compute | None = None,
     *,
     root: str | Path | None = None,
     top: int | None = None,
-    tta: int = 1,
+    n_views: int = 1,
     augment: str | None = None,
     fill: str = "reflect",
     view_seed: int = 0,
     weights: str | Path | None = None,
-    engine: str = "auto",
-    device: str = "auto",
-    batch_size: int | None = None,
-    workers: int | None = None,
-    max_pixels: int = MAX_PIXELS,
-    progress: bool = False,
 ) -> Iterator[Prediction]:
-    """Classify images, as they are computed.
+    """Classify images, or the rows of stores, with a model.
+
+    Predictions are yielded while images are computed, in the order of the sources.
 
     Parameters
     ----------
     model : Model
-        As `featx.load_model` gives it.
+        As `featx.load_model` returns it.
     sources : sequence of paths
-        What `featx.images.list_images` takes, or stores, in this order.
+        Image files, folders, manifests, archives (all that `featx.extract` takes), or stores.
+    compute : Compute, optional
+        Engine, device, batch size and workers for images; not used for stores.
     root : path, optional
-        What the paths of manifests among them are relative to, each one's own folder unless given.
+        Folder that the paths in manifests are relative to; by default the folder of each manifest.
     top : int, optional
-        How many classes to give for each image, best first; by default one, or, of a model that gives several labels
-        an image, all whose decision is above 0.
-    tta : int
-        Test-time augmentation: views of each image whose decisions and probabilities are averaged, the plain one among
-        them. Of a store, its first views are taken.
+        Number of classes per image, best first. By default one; for a multi-label model all with a decision above 0.
+    n_views : int
+        Test-time augmentation: average the decisions and probabilities of the plain image and ``n_views - 1`` augmented
+        copies. For a store, its first ``n_views`` copies of each image are used.
     augment : str, optional
-        What the other views of image files go through (see `featx.spec.augmentation`); by default ``flip``.
+        Augmentation of the copies of images, such as ``flip,rotate=30`` (see `featx.ExtractSpec`); by default ``flip``.
     fill, view_seed
-        As in `featx.spec.extract_spec.ExtractSpec`.
-    weights, engine, device, batch_size, workers, max_pixels, progress
-        As in `featx.extract.extract`.
+        Fill mode and seed of the copies, as in `featx.ExtractSpec`.
+    weights : path, optional
+        File with the backbone's weights, instead of the known sources.
 
     Yields
     ------
     Prediction
-        One an image; a bad image has its reason.
+        One per image; an image that cannot be read has a ``reason`` and no classes.
 
     Raises
     ------
     ListingError, WeightsError, EngineError, StoreError
-        As their names say.
+        If a source cannot be listed, the weights cannot be loaded, the engine cannot run, or a store cannot be read.
     SpecError
-        If ``augment`` names no augmentation, or is given for a store, or that has fewer views than ``tta``.
+        If ``augment`` is not valid or is given for a store, or if a store has fewer than ``n_views`` copies.
     SpecMismatch
-        If a store, the weights or this machine gives other features than those the model was fitted on.
+        If a store, the weights or this machine gives other features than those that the model was fitted on.
     """
-    chosen = (DEFAULT_TTA if tta > 1 else "") if augment is None else augment
-    spec = dataclasses.replace(model.spec, n_views=tta, augment=chosen, fill=fill, view_seed=view_seed)
+    compute = compute or Compute()
+    chosen = (DEFAULT_TTA if n_views > 1 else "") if augment is None else augment
+    spec = dataclasses.replace(model.spec, n_views=n_views, augment=chosen, fill=fill, view_seed=view_seed)
     if not all(map(is_store, sources)):
-        warn_of_copies(chosen, tta)
+        warn_of_copies(chosen, n_views)
     if augment is not None and any(map(is_store, sources)):
-        raise SpecError("--augment of predict is for images; of a store the views that it has are taken: leave it out")
-    # All are listed before the first is computed, so that a wrong name is told at once.
+        raise SpecError("--augment of predict is for images; a store already has its copies: leave it out")
+    # All sources are listed first, so that a wrong name is reported before anything is computed.
     listings = [None if is_store(source) else list_images(source, root, labeled=False) for source in sources]
     if any(listing is not None for listing in listings):
         backbone = load_backbone_for(model.spec, weights, model.path)
-        runner = make_engine(backbone, spec, device, batch_size, engine)
-        check_golden(runner, model.golden, "the model")
-    for source, listing in _files_joined(sources, listings):
+        engine = make_engine(backbone, spec, compute.device, compute.batch_size, compute.engine)
+        check_golden(engine, model.golden, "the model")
+    for source, listing in _joined_files(sources, listings):
         if listing is None:
-            yield from _of_store(model, Path(source), top, tta)
-            continue
-        yield from (Prediction(listing.full_name(path), reason=reason) for path, reason in listing.failures)
-        names = map(listing.full_name, listing.paths)
-        with progress_bar(len(listing), "image", f"predict {source}", shown=progress) as bar:
-            for part in feature_parts(
-                runner, listing, range(len(listing)), workers or cpu_count(), max_pixels, bar.update
-            ):
-                reasons = {listing.full_name(path): reason for path, reason in part.failures}
-                paths = [listing.full_name(path) for path in part.paths[::tta]]
-                decided = _decide(model, paths, np.hstack(list(part.features.values())), top, tta)
-                for name in itertools.islice(names, len(paths) + len(part.failures)):
-                    yield Prediction(name, reason=reasons[name]) if name in reasons else next(decided)
+            yield from _predict_store(model, Path(source), top, n_views)
+        else:
+            yield from _predict_listing(model, engine, str(source), listing, top, compute)
 
 
-def _files_joined(
+def _predict_listing(
+    model: Model, engine: Engine, source: str, listing: Listing, top: int | None, compute: Compute
+) -> Iterator[Prediction]:
+    n_views = engine.spec.n_views
+    workers, max_pixels = compute.workers or cpu_count(), compute.max_pixels or MAX_PIXELS
+    yield from (Prediction(listing.full_name(path), reason=reason) for path, reason in listing.failures)
+    names = map(listing.full_name, listing.paths)
+    with progress_bar(len(listing), "image", f"predict {source}", shown=compute.progress) as bar:
+        for part in feature_parts(engine, listing, range(len(listing)), workers, max_pixels, bar.update):
+            reasons = {listing.full_name(path): reason for path, reason in part.failures}
+            paths = [listing.full_name(path) for path in part.paths[::n_views]]
+            predicted = _predict_rows(model, paths, np.hstack(list(part.features.values())), top, n_views)
+            # In the order of the listing, failures included.
+            for name in itertools.islice(names, len(paths) + len(part.failures)):
+                yield Prediction(name, reason=reasons[name]) if name in reasons else next(predicted)
+
+
+def _joined_files(
     sources: Sequence[str | Path], listings: Sequence[Listing | None]
 ) -> Iterator[tuple[str | Path, Listing | None]]:
     """Sources and their listings; image files that stand together are one, so that they are computed together."""
@@ -137,29 +143,31 @@ def _files_joined(
             yield from pairs
 
 
-def _of_store(model: Model, path: Path, top: int | None, tta: int) -> Iterator[Prediction]:
+def _predict_store(model: Model, path: Path, top: int | None, n_views: int) -> Iterator[Prediction]:
     with Store(path) as store:
         store.check_compatible(model.spec, "the model")
-        if tta > store.spec.n_views:
+        if n_views > store.spec.n_views:
             raise SpecError(
-                f"--tta of predict must be 1 to {store.spec.n_views}, the views of an image in {path}, got {tta}; "
+                f"--n-views of predict must be 1 to {store.spec.n_views}, the views of an image in {path}, got {n_views}; "
                 "extract with more --n-views, or give the images"
             )
-        paths, taken = store.paths, np.flatnonzero(store.view_index < tta)
-        block = max(1, BLOCK_ROWS // tta) * tta
+        paths, taken = store.paths, np.flatnonzero(store.view_index < n_views)
+        block = max(1, BLOCK_ROWS // n_views) * n_views
         for start in range(0, len(taken), block):
             rows = taken[start : start + block]
             X = store.read(model.spec.widths, rows)
-            yield from _decide(model, [paths[row] for row in rows[::tta]], X, top, tta)
+            yield from _predict_rows(model, [paths[row] for row in rows[::n_views]], X, top, n_views)
         yield from (Prediction(path, reason=reason) for path, reason in store.failures)
 
 
-def _decide(model: Model, paths: Sequence[str], X: np.ndarray, top: int | None, views: int) -> Iterator[Prediction]:
+def _predict_rows(
+    model: Model, paths: Sequence[str], X: np.ndarray, top: int | None, views: int
+) -> Iterator[Prediction]:
     """Decide on images of so many rows each, one after the other, by the mean over these."""
     if not paths:
         return
-    decisions, probabilities = _mean(model.decision(X), views), model.probabilities(X)
-    probabilities = None if probabilities is None else _mean(probabilities, views)
+    decisions = _mean(model.decision_function(X), views)
+    probabilities = _mean(model.predict_proba(X), views) if model.has_probabilities else None
     if decisions.ndim == 1:  # Two classes have one decision: above 0 for the second.
         decisions = np.column_stack((-decisions, decisions))
     for row, path in enumerate(paths):

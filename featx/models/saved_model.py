@@ -129,20 +129,31 @@ class Model:
         names: NDArray[Any] = self.estimator.predict(X)
         return names
 
-    def decision(self, X: ArrayLike) -> NDArray[np.floating]:
-        """The head's decisions, (rows, classes) or, for one of two classes, (rows,), above 0 for the second."""
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:
+        """Return the head's decisions, (rows, classes).
+
+        Two classes that exclude each other have one decision per row, (rows,): above 0 for the second class.
+        """
         values: NDArray[np.floating] = self.estimator.decision_function(X)
         return values
 
-    def probabilities(self, X: ArrayLike) -> NDArray[np.floating] | None:
-        """Probabilities (rows, classes), which add up to 1 unless an image may have several labels.
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether `predict_proba` is available; ``linear-svc`` has probabilities only if it was calibrated."""
+        return bool(self.calibration) or hasattr(self.estimator, "predict_proba")
 
-        None from ``linear-svc`` that was not calibrated, which has none.
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
+        """Return probabilities, (rows, classes); each row sums to 1, except in a multi-label model.
+
+        Raises
+        ------
+        ModelError
+            If the head has no probabilities.
         """
+        if not self.has_probabilities:
+            raise ModelError(f"{self.head} without calibration has no probabilities; fit it with --calibrate")
         if self.calibration:
-            return self.calibration.probabilities(self.decision(X))
-        if not hasattr(self.estimator, "predict_proba"):
-            return None
+            return self.calibration.probabilities(self.decision_function(X))
         values: NDArray[np.floating] = self.estimator.predict_proba(X)
         return values
 
@@ -204,7 +215,8 @@ def _try(model: Model) -> None:
     with np.errstate(all="ignore"):
         for rows in (golden, -golden):
             model.predict(rows)
-            model.probabilities(rows)
+            if model.has_probabilities:
+                model.predict_proba(rows)
 
 
 def _read_document(file: BinaryIO, path: Path) -> dict[str, Any]:

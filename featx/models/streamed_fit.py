@@ -15,17 +15,73 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
+from featx.backbones import WhichBlocks, WhichPools
 from featx.errors import DataError, StoreError
 from featx.files import wrap_os_error
-from featx.heads import MAX_ITER, from_linear_parts, make_head
+from featx.heads import MAX_ITER, fingerprint, from_linear_parts, make_head
+from featx.models.fit_options import FitOptions, Validation, changed_options
+from featx.models.saved_model import Model
+from featx.models.training_rows import DECIDING_PACKAGES, choose_rows, describe_store, images_of, targets_of
+from featx.runtime import Compute, installed, pluralize
 from featx.spec import ExtractSpec
 from featx.store import BLOCK_BYTES, Store
 
 SAMPLE_CELLS = 1 << 26
 """The sample has at most so many values: 0.25 GB."""
+NOT_STREAMED = (
+    "nested", "class_weight", "sample_weight", "weight_column", "scoring", "select", "folds", "repeats",
+)  # fmt: skip
+"""Options of `featx.fit` that need the search, or all rows in memory."""
 TOLERANCE = 1e-4
 """On the largest slope of the mean loss, scikit-learn's own."""
 Blocks = Callable[[], Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]]
+
+
+def check_streamed(head: str, C: float | None, options: FitOptions, validation: Validation, compute: Compute) -> float:
+    """Return C; ``DataError`` if the arguments of `featx.fit` do not allow streaming."""
+    if head != "softmax" or C is None:
+        raise DataError(f"--stream of fit needs a given head and --C, because it does not search: give --head softmax "
+                        f"--C 1, got --head {head}{' without --C' if C is None else ''}")  # fmt: skip
+    changed = {**changed_options(options), **changed_options(validation)}
+    given = [f"--{name.replace('_', '-')}" for name in NOT_STREAMED if name in changed]
+    given += ["--jobs"] * (compute.workers not in (None, 1)) + ["--executor"] * (compute.executor != "local")
+    if given:
+        raise DataError(f"--stream of fit cannot be combined with {given[0]}; leave one out")
+    return C
+
+
+def fit_streamed(
+    path: Path,
+    output: str | Path | None,
+    blocks: WhichBlocks | None,
+    pools: WhichPools | None,
+    C: float,
+    options: FitOptions,
+    validation: Validation,
+) -> Model:
+    """Fit ``softmax`` on a store that is read in blocks; see `featx.fit`."""
+    with Store(path) as store:
+        digests = store.digests
+        rows, selection = choose_rows(
+            store, digests, validation.split_column, validation.test_size, validation.random_state
+        )
+        y, classes = targets_of(store, rows)
+        if y.ndim == 2 or len(classes) < 2:
+            found = "is multi-label" if y.ndim == 2 else f"has {pluralize(len(classes), 'class', 'classes')}"
+            raise DataError(f"--stream of fit takes one label per image and at least two classes, but {path} {found}")
+        spec, images = store.spec.plain.select(blocks, pools), fingerprint(digests[:: store.spec.n_views])
+        fitted = images_of(digests, rows)
+        # A store of millions of rows has gigabytes of them.
+        del digests
+        codes = np.searchsorted(np.array(classes), y)
+        scratch = (path if output is None else Path(output)).resolve().parent
+        pipeline, passes = fit_softmax(
+            store, spec, rows, codes, classes, C=C, normalize=options.normalize, scratch=scratch
+        )
+        facts, golden = describe_store(store, spec)
+    info = {"C": C, "rows": len(rows), "streamed": {"passes": passes}, "selection": selection, "store": images,
+            "versions": installed(*DECIDING_PACKAGES), **facts}  # fmt: skip
+    return Model(spec, classes, "softmax", pipeline, golden, info, fitted=fitted)
 
 
 def fit_softmax(

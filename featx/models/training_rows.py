@@ -14,6 +14,9 @@ from featx.heads import compact_ids, fingerprint, holdout
 from featx.spec import ExtractSpec
 from featx.store import Store
 
+DECIDING_PACKAGES = ("scikit-learn", "numpy")
+"""A model records their versions, because they decide its weights."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -43,16 +46,16 @@ def read_training(
     *,
     blocks: WhichBlocks | None = None,
     pools: WhichPools | None = None,
-    column: str | None = None,
+    split_column: str | None = None,
     test_size: float | None = None,
-    seed: int = 0,
+    random_state: int = 0,
     sample_weight: ArrayLike | None = None,
     weight_column: str | None = None,
 ) -> Training:
     """Read a store's training rows; see `featx.fit.fit` for the parameters and errors."""
     with Store(path) as store:
         digests = store.digests
-        rows, selection = choose_rows(store, digests, column, test_size, seed)
+        rows, selection = choose_rows(store, digests, split_column, test_size, random_state)
         spec = store.spec.plain.select(blocks, pools)
         _, groups = np.unique(np.array(digests)[rows], return_inverse=True)
         weight = _weights(store, sample_weight, weight_column)
@@ -63,6 +66,16 @@ def read_training(
         return Training(spec, X, y, classes, groups, plain, weight, rows, selection, whole, images_of(digests, rows))
 
 
+def describe_store(store: Store, spec: ExtractSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what ``Model.info`` says of the store, and the reference features of ``spec``."""
+    facts: dict[str, Any] = {"store_rows": store.n_rows}
+    if store.spec.n_views > 1:
+        # The names are those in the files of every version.
+        names = {"views": "n_views", "augment": "augment", "fill": "fill", "view_seed": "view_seed"}
+        facts["augmentation"] = {key: getattr(store.spec, name) for key, name in names.items()}
+    return facts, {name: values for name, values in store.reference_features.items() if name in spec.widths}
+
+
 def images_of(digests: Sequence[str], rows: np.ndarray) -> NDArray[np.uint64]:
     """The marks of the images that some rows are of, sorted, each once."""
     found: NDArray[np.uint64] = np.unique(compact_ids(digests)[rows])
@@ -70,15 +83,15 @@ def images_of(digests: Sequence[str], rows: np.ndarray) -> NDArray[np.uint64]:
 
 
 def choose_rows(
-    store: Store, digests: Sequence[str], column: str | None, test_size: float | None, seed: int
+    store: Store, digests: Sequence[str], split_column: str | None, test_size: float | None, random_state: int
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The labeled rows to fit on, sorted, and how they were chosen; ``DataError`` if there are none."""
     labels = store.labels
     if not (labels >= 0).any():
         raise DataError(f"{store.path} has no labels; extract a folder with one sub-folder a class, or a manifest")
-    selection = _selection(store, column, test_size, seed)
+    selection = _selection(store, split_column, test_size, random_state)
     if "test_size" in selection:
-        return holdout(store.targets, digests, selection["test_size"], seed)[0], selection
+        return holdout(store.targets, digests, selection["test_size"], random_state)[0], selection
     rows = store.rows_in_split("train" if "column" in selection else None, selection.get("column", ""))
     return rows[labels[rows] >= 0], selection
 
@@ -129,17 +142,17 @@ def _check_weights(store: Store, weight: np.ndarray, rows: np.ndarray) -> np.nda
     return weight
 
 
-def _selection(store: Store, column: str | None, test_size: float | None, seed: int) -> dict[str, Any]:
+def _selection(store: Store, split_column: str | None, test_size: float | None, random_state: int) -> dict[str, Any]:
     """How the training rows are told from the others; a model keeps it, so that `evaluate` finds the others."""
     if test_size is not None:
-        if column is not None:
-            raise DataError(f"--test-size takes the place of a split column, got --split-column {column} too; leave "
+        if split_column is not None:
+            raise DataError(f"--test-size takes the place of a split column, got --split-column {split_column} too; leave "
                             "one out")  # fmt: skip
-        return {"test_size": test_size, "seed": seed}
+        return {"test_size": test_size, "seed": random_state}
     columns = [name for name in store.columns if name.startswith("split")]
-    if column is None and not columns:
+    if split_column is None and not columns:
         return {}
-    if column is None and "split" not in columns:
+    if split_column is None and "split" not in columns:
         raise DataError(f"no split column of {store.path} is called split; give --split-column, one of "
                         f"{', '.join(columns)}")  # fmt: skip
-    return {"column": column or "split"}
+    return {"column": split_column or "split"}

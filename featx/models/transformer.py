@@ -1,4 +1,4 @@
-"""`VGG16Features`: the backbone as a scikit-learn transformer."""
+"""The backbone as a scikit-learn transformer."""
 
 import dataclasses
 import itertools
@@ -17,42 +17,45 @@ from featx.backbones import BACKBONES, BLOCK_NUMBERS, WhichBlocks, WhichPools, l
 from featx.engines import Engine, feature_parts, make_engine
 from featx.errors import DataError, ImageError, SpecError
 from featx.extraction import AssemblyOptions, extract
-from featx.images import from_array, list_images, load_upright, prepare
+from featx.images import MAX_PIXELS, from_array, list_images, load_upright, prepare
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
 
 CACHED_POOLS = ("avg", "max", "gem")
-COLORS = ((1,), (3,), (4,))
-"""Last of three sides of an array that is one picture, and not many gray ones of so few columns."""
+"""Poolings in every cache without ``flat``, which would make it too large."""
+CHANNELS = ((1,), (3,), (4,))
+"""Third axis of an array that is one image, and not many gray images of so few columns."""
+DEFAULTS = ExtractSpec()
 
 
 class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Pooled features of VGG16's blocks (Simonyan & Zisserman 2015), for scikit-learn pipelines.
+    """Extract pooled features of VGG16's blocks (Simonyan & Zisserman 2015) in a scikit-learn pipeline.
 
-    The transformer learns nothing: ``fit`` only checks the parameters. The backbone is loaded at the first
-    ``transform`` and shared by all instances of equal parameters.
+    The transformer learns nothing from the images: ``fit`` only checks the parameters. The backbone is loaded at the
+    first ``transform``, and instances with equal parameters share it.
 
     Parameters
     ----------
     blocks : sequence of int or str
-        Blocks to tap, 1 to 5, such as ``(3, 4, 5)`` or ``"3-5"``.
+        Blocks to use, 1 to 5, such as ``(3, 4, 5)`` or ``"3-5"``; by default all.
     pools : sequence of str, or str
-        How each block is pooled: ``avg``, ``max``, ``gem``, ``flat``, or ``"avg,max"``.
+        Poolings of each block: ``avg``, ``max``, ``gem``, ``flat``, or several as ``"avg,max"``.
     size, resize, interpolation, precision, backbone
-        As in `ExtractSpec`; ``int8`` needs a ``cache``.
+        As in `ExtractSpec`, with the same defaults; ``int8`` needs a ``cache``.
     weights : path, optional
-        A weights file to use instead of the known sources of ``backbone``.
-    engine, device, batch_size, workers
-        What runs the backbone, where, images a pass, decoding threads; by default what suits the machine.
+        File with the backbone's weights, instead of the known sources of ``backbone``.
     cache : path, optional
-        A store of its own, which is read and filled with what it lacks, so that a grid search extracts once. It holds
-        all blocks and the pools avg, max and gem, whatever is asked for here; with ``flat``, just what is asked for.
+        Store that this transformer reads and extends, so that a grid search extracts each image once. It is not a store
+        of `featx.extract`. It holds all blocks with the poolings avg, max and gem, whatever is requested here; with
+        ``flat`` it holds only what is requested.
+    compute : Compute, optional
+        Engine, device, batch size and workers; by default what suits the machine.
 
     Attributes
     ----------
     spec_ : ExtractSpec
-        What is extracted; of other weights than those known by the backbone's name, without their digest.
+        What is extracted. For weights from a file the digest is empty.
 
     Examples
     --------
@@ -64,19 +67,16 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        blocks: WhichBlocks = (3, 4, 5),
-        pools: WhichPools = ("avg",),
-        size: int = 224,
-        resize: str = "squash",
-        interpolation: str = "bilinear",
-        precision: str = "fp32",
-        backbone: str = "oxford",
+        blocks: WhichBlocks = DEFAULTS.blocks,
+        pools: WhichPools = DEFAULTS.pools,
+        size: int = DEFAULTS.size,
+        resize: str = DEFAULTS.resize,
+        interpolation: str = DEFAULTS.interpolation,
+        precision: str = DEFAULTS.precision,
+        backbone: str = DEFAULTS.backbone,
         weights: str | Path | None = None,
-        engine: str = "auto",
-        device: str = "auto",
-        batch_size: int | None = None,
-        workers: int | None = None,
         cache: str | Path | None = None,
+        compute: Compute | None = None,
     ) -> None:
         self.blocks = blocks
         self.pools = pools
@@ -86,43 +86,50 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.precision = precision
         self.backbone = backbone
         self.weights = weights
-        self.engine = engine
-        self.device = device
-        self.batch_size = batch_size
-        self.workers = workers
         self.cache = cache
+        self.compute = compute
 
     def fit(self, X: Any, y: Any = None) -> "VGG16Features":
-        """Check the parameters, ``SpecError`` names the one that is wrong, and that there is something in X."""
+        """Check the parameters, and that X holds images or paths; no image is read.
+
+        Raises
+        ------
+        SpecError
+            If a parameter is not valid; the message names it.
+        DataError
+            If X is empty, is a single image, or mixes paths and images.
+        """
         _items(X)
         self.spec_ = self._spec()
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Features of images, float32 (n, columns), by block, then by pool.
+        """Return the features of images, float32 (n, columns), ordered by block and then by pooling.
 
         Parameters
         ----------
         X : array-like of n paths, or of n images
-            Paths as str or Path; images as uint8 arrays (height, width), (height, width, 1, 3 or 4), or PIL images,
-            which are turned as their EXIF orientation says, as files are.
+            Paths as str or Path; images as uint8 arrays (height, width), (height, width, 1, 3 or 4), or PIL images.
+            Files and PIL images are rotated as their EXIF orientation says.
 
         Raises
         ------
         ImageError
-            If one of them cannot be read: rows must stay aligned with labels, so none is passed over.
+            If an image cannot be read. It is not skipped, because rows must match the labels.
         DataError
-            If ``cache`` is given and X holds images, which have no file to be known by.
+            If ``cache`` is given and X holds images, which have no path that the cache could identify them by.
         """
         items = _items(X)
         if isinstance(items[0], str):
-            return self._of_cached(items) if self.cache is not None else _of_paths(self._engine(), items, self._workers)
+            if self.cache is not None:
+                return self._transform_cached(items)
+            return _transform_paths(self._engine(), items, self._compute())
         if self.cache is not None:
             raise DataError("cache of VGG16Features needs paths of files, got images: leave cache out, or give paths")
-        return _of_images(self._engine(), items)
+        return _transform_images(self._engine(), items)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Column names, ``block3_avg_0`` and so on."""
+        """Return the column names: ``block3_avg_0``, ``block3_avg_1`` and so on."""
         return np.array(self._spec().column_names, object)
 
     def __sklearn_tags__(self) -> Any:
@@ -135,9 +142,8 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.transformer_tags.preserves_dtype = []
         return tags
 
-    @property
-    def _workers(self) -> int:
-        return self.workers or cpu_count()
+    def _compute(self) -> Compute:
+        return self.compute or Compute()
 
     def _spec(self) -> ExtractSpec:
         names = {field.name for field in dataclasses.fields(ExtractSpec)} & self.get_params().keys()
@@ -151,16 +157,17 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return spec
 
     def _engine(self) -> Engine:
-        return _shared_engine(self._spec(), self.weights, self.device, self.batch_size, self.engine)
+        compute = self._compute()
+        return _shared_engine(self._spec(), self.weights, compute.device, compute.batch_size, compute.engine)
 
-    def _of_cached(self, paths: Sequence[str]) -> np.ndarray:
-        spec = self._spec()
+    def _transform_cached(self, paths: Sequence[str]) -> np.ndarray:
+        spec, compute = self._spec(), self._compute()
         if "flat" not in spec.pools:
             spec = dataclasses.replace(spec, blocks=BLOCK_NUMBERS, pools=CACHED_POOLS)
         _check_cache(Path(self.cache or ""), spec)
         extract(
-            list(dict.fromkeys(paths)), str(self.cache), spec, Compute(self.engine, self.device, self.batch_size,
-            self.workers), weights=self.weights, assembly=AssemblyOptions("keep"), strict=True, wait=True,
+            list(dict.fromkeys(paths)), str(self.cache), spec, compute, weights=self.weights,
+            assembly=AssemblyOptions(missing_images="keep"), strict=True, wait=True,
         )  # fmt: skip
         with Store(str(self.cache)) as store:
             row_of = {path: row for row, path in enumerate(store.paths)}
@@ -178,7 +185,7 @@ def _shared_engine(
 
 
 def _check_cache(path: Path, spec: ExtractSpec) -> None:
-    """A store that `featx.extract.extract` made would get rows without a label, under other paths."""
+    """Refuse a store made by `featx.extract`: it would get rows without a label, under other paths."""
     if not path.exists():
         return
     with Store(path) as store:
@@ -189,8 +196,8 @@ def _check_cache(path: Path, spec: ExtractSpec) -> None:
 
 
 def _items(X: Any) -> list[Any]:
-    """Paths as str, images as they are; a column of paths, as a data frame gives it, is taken as a list."""
-    if isinstance(X, str | os.PathLike | Image.Image) or (isinstance(X, np.ndarray) and X.shape[2:] in COLORS):
+    """Return X as a list of paths (str) or of images; a data frame with one column counts as a list."""
+    if isinstance(X, str | os.PathLike | Image.Image) or (isinstance(X, np.ndarray) and X.shape[2:] in CHANNELS):
         raise DataError("X of VGG16Features must be a list of paths or images, got a single one: give [X]")
     if hasattr(X, "to_numpy"):
         X = X.to_numpy()
@@ -204,19 +211,20 @@ def _items(X: Any) -> list[Any]:
     return items
 
 
-def _of_paths(engine: Engine, paths: Sequence[str], workers: int) -> np.ndarray:
+def _transform_paths(engine: Engine, paths: Sequence[str], compute: Compute) -> np.ndarray:
+    workers, max_pixels = compute.workers or cpu_count(), compute.max_pixels or MAX_PIXELS
     rows = []
-    for part in feature_parts(engine, list_images(paths), range(len(paths)), workers):
+    for part in feature_parts(engine, list_images(paths), range(len(paths)), workers, max_pixels):
         if part.failures:
-            raise ImageError(f"{': '.join(part.failures[0])}; rows must match labels, so leave it out of X")
+            raise ImageError(f"{': '.join(part.failures[0])}; rows must match the labels, so leave it out of X")
         rows.append(np.hstack(list(part.features.values())))
     return np.concatenate(rows)
 
 
-def _of_images(engine: Engine, images: Iterable[Any]) -> np.ndarray:
+def _transform_images(engine: Engine, images: Iterable[Any]) -> np.ndarray:
     rows = []
     for batch in _batched(images, engine.batch_size):
-        features = engine(np.stack([prepare(_rgb(image), engine.spec) for image in batch]))
+        features = engine(np.stack([prepare(_upright_rgb(image), engine.spec) for image in batch]))
         rows.append(np.hstack(list(features.values())))
     return np.concatenate(rows)
 
@@ -227,5 +235,5 @@ def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def _rgb(image: Any) -> Image.Image:
+def _upright_rgb(image: Any) -> Image.Image:
     return load_upright(image).image if isinstance(image, Image.Image) else from_array(np.asarray(image))

@@ -78,7 +78,7 @@ def advise(
     """
     if more is not None and more < 1:
         raise DataError(f"--more of advise must be 1 or more, got {more}")
-    rows = read_training(store, column=split_column, test_size=test_size, seed=random_state)
+    rows = read_training(store, split_column=split_column, test_size=test_size, random_state=random_state)
     if rows.y.ndim == 2:
         raise DataError(f"advise takes one label an image, but images of {store} have several")
     probed = probed or probe(

@@ -98,14 +98,16 @@ def cross_decide(model: Model, path: Path) -> Scored:
     if weights == "given":
         raise DataError("the model was fitted on all images with weights that no column keeps; fit it with --test-size")
     column = model.info["selection"].get("column")
-    rows = read_training(path, blocks=model.spec.blocks, pools=model.spec.pools, column=column, weight_column=weights)
+    rows = read_training(
+        path, blocks=model.spec.blocks, pools=model.spec.pools, split_column=column, weight_column=weights
+    )
     found = model.info["search"]
     parts = []
     for train, tested in make_folds(rows.y, rows.groups, found["folds"], seed=found["seed"], plain=rows.plain):
         weight = None if rows.sample_weight is None else rows.sample_weight[train]
         fitted = refit(clone(model.estimator), rows.X[train], rows.y[train], sample_weight=weight)
         part, X = dataclasses.replace(model, estimator=fitted), rows.X[tested]
-        parts.append((tested, part.decision(X), part.probabilities(X)))
+        parts.append((tested, part.decision_function(X), part.predict_proba(X) if part.has_probabilities else None))
     tested = np.concatenate([part[0] for part in parts])
     order = np.argsort(tested)
     decision = np.concatenate([part[1] for part in parts])[order]
