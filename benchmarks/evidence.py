@@ -22,7 +22,7 @@ from featx.backbones import load_backbone
 from featx.engines import make_engine
 from featx.extraction import extract
 from featx.heads import HEADS
-from featx.images import decode, list_images, load_images, prepare
+from featx.images import decode, list_images, load_images, preprocess
 from featx.models import FitOptions, Validation, evaluate, fit
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
@@ -55,7 +55,7 @@ def right(flowers: Path, work: Path) -> None:
     from test_engine import independent_averages, open_graph  # the one place that cuts the graph
 
     photographs = sorted((flowers / "jpg").rglob("*.jpg"))[::42][:32]
-    pixels = np.stack([prepare(decode(path.read_bytes()).image, ExtractSpec()) for path in photographs])
+    pixels = np.stack([preprocess(decode(path.read_bytes()).image, ExtractSpec()) for path in photographs])
     expected, backbone = independent_averages(open_graph(work), pixels), load_backbone()
     for engine in ("torch", "openvino", "ncnn"):
         fp32 = make_engine(backbone, ExtractSpec(), "cpu", engine=engine)(pixels)

@@ -24,7 +24,7 @@ from featx.engines import compute_golden, make_engine
 from featx.exporting import export
 from featx.extraction import extract
 from featx.heads import HEADS, NORMALIZERS, make_head
-from featx.images import decode, prepare
+from featx.images import decode, preprocess
 from featx.models import FitOptions, Model, Validation, fit, predict, to_torch
 from featx.spec import ExtractSpec
 
@@ -74,7 +74,7 @@ def bridge(flowers: Path, _work: Path) -> float:
     whole = ExtractSpec(blocks=(3, 4, 5), pools=("avg", "max", "gem", "flat"))
     backbone, paths = load_backbone(), photographs(flowers)
     engine = make_engine(backbone, whole, "cpu")
-    images = np.stack([prepare(decode(path.read_bytes()).image, whole) for path in paths])
+    images = np.stack([preprocess(decode(path.read_bytes()).image, whole) for path in paths])
     rows, golden = engine(images), compute_golden(engine)
     names = np.array([f"class {number // 10}" for number in range(len(paths))])
     pixels, worst = torch.from_numpy(images).permute(0, 3, 1, 2), 0.0

@@ -14,13 +14,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 from evidence import store_of
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from reporting import run_claim, say
 
 from featx.cli import table
 from featx.drawing import save_image
 from featx.extraction import extract
-from featx.images import ORIENTATION
 from featx.inspection import MISTAKES, Audit, audit, draw_suspects, suspects
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -120,8 +119,8 @@ def mistakes(flowers: Path, work: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         image, exif = Image.open(path), Image.Exif()
         if number % 3 == 0:
-            exif[ORIENTATION] = list(TURNED)[number // 3 % len(TURNED)]
-            image = image.transpose(TURNED[exif[ORIENTATION]])
+            exif[ExifTags.Base.Orientation] = list(TURNED)[number // 3 % len(TURNED)]
+            image = image.transpose(TURNED[exif[ExifTags.Base.Orientation]])
         image.save(target, quality=95, exif=exif)
     _say(audit(turned, images=SAMPLE, mistakes=[wrong for wrong in MISTAKES if not wrong.upright]))
 

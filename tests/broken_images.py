@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from featx.images.formats import picture_formats
+from featx.images.decoding.formats import image_formats
 
 SIDE = 40
 CUTS = 10
@@ -45,7 +45,7 @@ def sound() -> Iterator[tuple[str, bytes]]:
     """One sound file of each format that this Pillow writes, and of some that it only reads."""
     pixels = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), np.uint8)
     picture = Image.fromarray(pixels)
-    for form in sorted(set(picture_formats()) & Image.SAVE.keys()):
+    for form in sorted(set(image_formats()) & Image.SAVE.keys()):
         yield f"{form.lower()}.{form.lower()}", _saved(picture.convert(MODES.get(form, "RGB")), form)
     for compression in COMPRESSIONS:
         mode = "1" if compression == "group4" else "RGB"
@@ -176,7 +176,7 @@ def run(folder: Path) -> dict[str, object]:
     from featx.engines.selection import make_engine
     from featx.engines.streaming import feature_parts
     from featx.images.loading import load_image
-    from featx.images.sources.listing import list_images
+    from featx.images.sources.any_source import list_images
     from featx.spec.extract_spec import ExtractSpec
 
     backbone = load_backbone("oxford")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import draw
-from PIL import Image
+from PIL import ExifTags, Image
 
 from featx.backbones.preprocessings import PREPROCESSINGS
 from featx.cli.group import main
@@ -13,8 +13,8 @@ from featx.engines.selection import make_engine
 from featx.errors import ImageError, SpecError
 from featx.heads.folds import make_folds
 from featx.heads.pipelines import make_head
-from featx.images.decoding import ORIENTATION, decode
-from featx.images.preprocessing import look_up, prepare
+from featx.images.decoding.decoder import decode
+from featx.images.pixels.preprocessing import preprocess, resize_without_antialiasing
 from featx.inspection.preprocessing_audit.accuracy import CVProtocol, Evaluation
 from featx.inspection.preprocessing_audit.auditor import audit
 from featx.inspection.preprocessing_audit.mistakes import DECLARED, MISTAKES, Mistake
@@ -39,7 +39,7 @@ def picture(path, orientation=1):
     """A patterned photograph, 60 × 40, with an EXIF orientation."""
     pixels = np.random.default_rng(3).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     exif = Image.Exif()
-    exif[ORIENTATION] = orientation
+    exif[ExifTags.Base.Orientation] = orientation
     Image.fromarray(pixels).save(path, exif=exif)
     return path.read_bytes()
 
@@ -47,12 +47,12 @@ def picture(path, orientation=1):
 def test_each_mistake_does_otherwise_what_its_name_says(tmp_path):
     data = picture(tmp_path / "p.png", orientation=6)
     right = DECLARED.prepare(data, SPEC)
-    np.testing.assert_array_equal(right, prepare(decode(data).image, SPEC))
+    np.testing.assert_array_equal(right, preprocess(decode(data).image, SPEC))
     np.testing.assert_array_equal(BY_NAME["BGR order"].prepare(data, SPEC), right[..., ::-1])
     for name in ("0 to 1", "-1 to 1"):
         assert BY_NAME[name].same_pixels
         np.testing.assert_array_equal(BY_NAME[name].prepare(data, SPEC), right)
-    lying = prepare(Image.open(tmp_path / "p.png"), SPEC)
+    lying = preprocess(Image.open(tmp_path / "p.png"), SPEC)
     np.testing.assert_array_equal(BY_NAME["EXIF ignored"].prepare(data, SPEC), lying)
     assert (lying != right).any()
     for resize in ("squash", "crop", "pad"):
@@ -77,7 +77,7 @@ def test_no_antialiasing_is_what_torch_does():
     from torch.nn.functional import interpolate
 
     pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
-    made = np.asarray(look_up(Image.fromarray(pixels), (31, 27), Image.Resampling.BILINEAR))
+    made = np.asarray(resize_without_antialiasing(Image.fromarray(pixels), (31, 27), Image.Resampling.BILINEAR))
     asked = interpolate(from_numpy(pixels).permute(2, 0, 1)[None].float(), (27, 31), mode="bilinear")
     assert np.abs(made - asked[0].permute(1, 2, 0).numpy()).max() <= 1.001  # Pillow cuts where torch would round
 
@@ -115,7 +115,7 @@ def test_colors_that_trade_places_are_taken_for_each_other(report):
 def test_cosines_are_those_of_the_engine_run_by_hand(report, shared_photos, oxford):
     spec = SPEC.with_backbone(oxford.name, oxford.digest, oxford.preprocessing)
     paths = sorted(shared_photos.rglob("*.png"))
-    pixels = np.stack([prepare(Image.open(path), spec) for path in paths])
+    pixels = np.stack([preprocess(Image.open(path), spec) for path in paths])
     right = make_engine(oxford, spec, "cpu")(pixels)
     wrong = make_engine(oxford, dataclasses.replace(spec, preprocessing="minus_one_to_one"), "cpu")(pixels)
     whole = audit(shared_photos, SPEC, images=1000, mistakes=[BY_NAME["-1 to 1"]], folds=3)

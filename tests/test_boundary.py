@@ -14,7 +14,7 @@ from featx.engines.selection import make_engine
 from featx.errors import DataError, ModelError
 from featx.finetuning.activation_cache import AT_ONCE, Boundary
 from featx.images.loading import load_images
-from featx.images.sources.listing import list_images
+from featx.images.sources.any_source import list_images
 from featx.spec.extract_spec import ExtractSpec
 
 SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), n_views=3, augment="flip,translate=0.1")

@@ -15,8 +15,8 @@ from featx.errors import ModelError, SpecError, SpecMismatch, WeightsError, Weig
 from featx.heads.calibration import Calibration
 from featx.heads.normalizer import BlockNormalizer
 from featx.heads.pipelines import HEADS, make_head
-from featx.images.preprocessing import prepare
-from featx.images.reference_images import draw_golden
+from featx.images.pixels.preprocessing import preprocess
+from featx.images.pixels.reference_images import draw_reference_images
 from featx.models.prediction import predict
 from featx.models.saved_model import Model, load_model
 from featx.models.torch_bridge import from_torch, to_torch, trained_parts
@@ -36,7 +36,7 @@ FEATURES = {
 def pictures(count=12, size=64):
     """Golden pictures, plain, flipped, turned and darkened: uint8 (count, size, size, 3)."""
     spec = ExtractSpec(size=size)
-    plain = [prepare(image, spec) for image in draw_golden()]
+    plain = [preprocess(image, spec) for image in draw_reference_images()]
     changed = [change(p) for change in (np.fliplr, np.flipud, lambda p: p // 3) for p in plain]
     return np.stack((plain + changed)[:count])
 
@@ -240,7 +240,7 @@ def test_a_fine_tuned_module_is_a_model_that_predict_takes(oxford, model, tmp_pa
     assert save_finetuned(weights, tmp_path / "tuned.featx") == tmp_path / "tuned.backbone.safetensors"
 
     reopened = load_model(tmp_path / "tuned.featx")
-    for number, image in enumerate(draw_golden()):
+    for number, image in enumerate(draw_reference_images()):
         image.save(tmp_path / f"{number}.png")
     found = [next(predict(reopened, [tmp_path / f"{number}.png"], top=3)) for number in range(3)]
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """Broken images give features or a recorded failure: never a crash, a hang, or the machine's memory."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,11 @@ from pathlib import Path
 import broken_images
 import pytest
 
-from featx.images.decoding import decode
+from featx.images.decoding.decoder import decode
 
 SECONDS, MEGABYTES = 10, 1000
+LIBTIFF = re.compile(r"(_?TIFF|ZIP|LZW|JPEG|Fax4|tempfile\.tif)\w*: ")
+"""What libtiff writes to standard error itself, about one line per damaged file."""
 
 
 @pytest.mark.usefixtures("oxford")
@@ -21,7 +24,7 @@ def test_a_corpus_of_broken_images_gives_features_or_recorded_failures(tmp_path:
     command = [sys.executable, "-W", "error", broken_images.__file__, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert run.returncode == 0, run.stderr
-    assert run.stderr == ""
+    assert [line for line in run.stderr.splitlines() if not LIBTIFF.match(line)] == []
     found = json.loads(run.stdout)
     assert found["files"] == len(made) >= 500
     assert found["features"] + found["failures"] == len(made)

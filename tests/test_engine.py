@@ -29,8 +29,8 @@ from featx.engines.selection import make_engine
 from featx.engines.torch_backbone import TorchBackbone, TorchPooling
 from featx.engines.torch_engine import TorchEngine, find_device
 from featx.errors import EngineError, SpecMismatch
-from featx.images.decoding import decode
-from featx.images.preprocessing import prepare
+from featx.images.decoding.decoder import decode
+from featx.images.pixels.preprocessing import preprocess
 from featx.spec.extract_spec import ExtractSpec
 
 SPEC = ExtractSpec(size=64)
@@ -65,7 +65,7 @@ def independent_averages(session, pixels):
 
 def test_fp32_equals_an_independent_run_on_photographs(graph, oxford, flower_paths):
     spec = ExtractSpec()
-    pixels = np.stack([prepare(decode(Path(path).read_bytes()).image, spec) for path in flower_paths])
+    pixels = np.stack([preprocess(decode(Path(path).read_bytes()).image, spec) for path in flower_paths])
     features = TorchEngine(oxford, spec, "cpu")(pixels)
     for block, expected in zip(BLOCKS, independent_averages(graph, pixels), strict=True):
         values = features[f"block{block.number}_avg"]

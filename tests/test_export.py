@@ -29,8 +29,8 @@ from featx.exporting.onnx_graph import Graph
 from featx.exporting.onnx_resize import Resizer
 from featx.heads.calibration import Calibration
 from featx.heads.pipelines import HEADS, MULTILABEL_HEADS, make_head
-from featx.images.preprocessing import prepare
-from featx.images.reference_images import draw_golden
+from featx.images.pixels.preprocessing import preprocess
+from featx.images.pixels.reference_images import draw_reference_images
 from featx.models.torch_bridge import from_torch
 from featx.spec.extract_spec import INTERPOLATIONS, RESIZES, ExtractSpec
 
@@ -72,7 +72,7 @@ def test_pixels_are_pillows_to_the_bit(resize, interpolation):
     for shape in SHAPES:
         image = noise(*shape)
         (pixels,) = session.run(None, {"images": image[None]})
-        expected = prepare(Image.fromarray(image), spec).transpose(2, 0, 1)
+        expected = preprocess(Image.fromarray(image), spec).transpose(2, 0, 1)
         assert np.array_equal(pixels[0], expected), shape
 
 
@@ -82,7 +82,7 @@ def test_sides_that_an_order_of_sums_decides():
     for side in (64, 128, 192, 320):
         image = noise(side, side)
         (pixels,) = session.run(None, {"images": image[None]})
-        assert np.array_equal(pixels[0], prepare(Image.fromarray(image), spec).transpose(2, 0, 1)), side
+        assert np.array_equal(pixels[0], preprocess(Image.fromarray(image), spec).transpose(2, 0, 1)), side
 
 
 def test_padding_has_the_preprocessings_color():
@@ -117,7 +117,7 @@ def test_onnx_with_every_pool_on_pictures_of_any_size(oxford, tmp_path, resize):
     model, _ = fitted(oxford, spec=spec)
     path = export(model, tmp_path / "m.onnx").path
     images = [noise(*shape) for shape in ((40, 50), (200, 100), (130, 301))]
-    pixels = np.stack([prepare(Image.fromarray(image), spec) for image in images])
+    pixels = np.stack([preprocess(Image.fromarray(image), spec) for image in images])
     with torch.no_grad():
         logits = model.to_torch(oxford)(as_tensor(pixels))
     assert np.abs(answers(path, images) - logits.softmax(1).numpy()).max() < 1e-4
@@ -230,7 +230,7 @@ def test_a_fine_tuned_model_is_exported_with_its_own_backbone(oxford, model, tmp
 @pytest.mark.parametrize("form", SUFFIXES)
 def test_a_file_that_says_something_else_is_not_left_behind(model, tmp_path, monkeypatch, form):
     # Features of other pictures than those that the file is run on.
-    monkeypatch.setattr("featx.exporting.exported_file.draw_golden", lambda: draw_golden()[::-1])
+    monkeypatch.setattr("featx.exporting.exported_file.draw_reference_images", lambda: draw_reference_images()[::-1])
     with pytest.raises(EngineError, match=r"of the exported file must be within 0[.]001\d? of featx's, got \d"):
         export(model, tmp_path / "m", form)
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from featx.errors import ImageError
-from featx.images.colors import from_array, to_rgb
+from featx.images.pixels.colors import from_array, to_rgb
 
 COLOR = (200, 30, 60)
 HALF = 128

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import ExifTags, Image, ImageFile
 
 from featx.errors import ImageError
-from featx.images.decoding import ORIENTATION, TURNS, decode
-from featx.images.formats import picture_formats, picture_suffixes
+from featx.images.decoding.decoder import TRANSPOSITIONS, decode
+from featx.images.decoding.formats import image_formats, image_suffixes
+from featx.images.decoding.memory_budget import MAX_PIXELS
 from featx.images.loading import load_file
-from featx.images.memory_budget import MAX_PIXELS
-from featx.images.reference_images import draw_golden
+from featx.images.pixels.reference_images import draw_reference_images
 from featx.spec.extract_spec import ExtractSpec
 
-SMOOTH = draw_golden()[0]
+SMOOTH = draw_reference_images()[0]
 CORNERS = np.array([[(250, 10, 10), (10, 250, 10)], [(10, 10, 250), (240, 240, 20)]], dtype=np.uint8)
 BLOCKS = Image.fromarray(CORNERS.repeat(16, axis=0).repeat(24, axis=1))
 
@@ -58,7 +58,7 @@ LOSSLESS = ("PNG", "TIFF", "BMP", "DIB", "PPM", "TGA", "PCX", "SGI", "QOI", "DDS
 def test_lossless_formats_keep_every_pixel(format_):
     picture = decode(encode(SMOOTH, format_))
     assert picture.image.mode == "RGB"
-    assert not picture.turned
+    assert not picture.exif_rotated
     np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(SMOOTH))
 
 
@@ -112,7 +112,7 @@ def test_an_animation_gives_its_first_frame(format_):
 
 
 # Turning the upright picture by the inverse gives what a camera held that way would have stored.
-INVERSE = {**TURNS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+INVERSE = {**TRANSPOSITIONS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -129,22 +129,22 @@ INVERSE = {**TURNS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 def test_every_orientation_gives_the_same_upright_picture(format_, options, orientation):
     stored = BLOCKS.transpose(INVERSE[orientation]) if orientation > 1 else BLOCKS
     exif = Image.Exif()
-    exif[ORIENTATION] = orientation
+    exif[ExifTags.Base.Orientation] = orientation
     picture = decode(encode(stored, format_, exif=exif, **options))
-    assert picture.turned == (orientation > 1)
+    assert picture.exif_rotated == (orientation > 1)
     assert picture.image.size == BLOCKS.size
     assert np.abs(np.asarray(picture.image).astype(int) - np.asarray(BLOCKS)).mean() < 3
 
 
 def test_orientation_after_the_pixels_of_a_png_counts():
     exif = Image.Exif()
-    exif[ORIENTATION] = 3
+    exif[ExifTags.Base.Orientation] = 3
     data = encode(BLOCKS, "PNG")
     end = data.index(b"IEND") - 4
     late = data[:end] + chunk(b"eXIf", exif.tobytes()[6:]) + data[end:]
     picture = decode(late)
-    assert picture.turned
-    np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(BLOCKS.transpose(TURNS[3])))
+    assert picture.exif_rotated
+    np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(BLOCKS.transpose(TRANSPOSITIONS[3])))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_orientation_after_the_pixels_of_a_png_counts():
 )
 def test_damaged_exif_does_not_fail_the_image(exif):
     picture = decode(encode(BLOCKS, "JPEG", quality=95, exif=exif))
-    assert not picture.turned
+    assert not picture.exif_rotated
     assert picture.image.size == BLOCKS.size
 
 
@@ -186,14 +186,14 @@ def test_what_is_no_picture_says_so(data, message):
 @pytest.mark.parametrize("share", [0.001, 0.05, 0.3, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_truncated_jpeg_is_cut_short(share, progressive):
-    data = encode(draw_golden()[2], "JPEG", progressive=progressive)
+    data = encode(draw_reference_images()[2], "JPEG", progressive=progressive)
     with pytest.raises(ImageError, match="cut short: JPEG"):
         decode(data[: max(5, int(len(data) * share))])
 
 
 @pytest.mark.parametrize("format_", ["PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "PPM", "JPEG2000"])
 def test_half_a_file_is_cut_short(format_):
-    data = encode(draw_golden()[2], format_)
+    data = encode(draw_reference_images()[2], format_)
     with pytest.raises(ImageError, match=f"cut short: {format_}"):
         decode(data[: len(data) // 2])
 
@@ -234,7 +234,7 @@ def test_memory_that_runs_out_is_said(monkeypatch):
 
 
 def test_a_format_that_this_pillow_cannot_open_is_named(monkeypatch):
-    picture_formats()
+    image_formats()
     factory, _ = Image.OPEN["BMP"]
     monkeypatch.setitem(Image.OPEN, "BMP", (factory, lambda prefix: "BMP support is not built in"))
     with pytest.raises(ImageError, match=r"^BMP support is not built in$"):
@@ -283,7 +283,9 @@ def shared_pixels(data):
 
 
 def test_threads_and_processes_decode_the_same_pixels():
-    files = [encode(image, format_) for image in draw_golden() for format_ in ("JPEG", "PNG", "WEBP", "GIF")] * 3
+    files = [
+        encode(image, format_) for image in draw_reference_images() for format_ in ("JPEG", "PNG", "WEBP", "GIF")
+    ] * 3
     alone = [shared_pixels(data) for data in files]
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(shared_pixels, files)) == alone
@@ -351,12 +353,12 @@ def test_any_bytes_give_a_picture_or_an_image_error(data):
 
 def test_suffixes_are_those_of_raster_formats():
     wanted = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".ppm", ".mpo", ".jp2"}
-    assert wanted <= picture_suffixes()
-    assert not picture_suffixes() & {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".h5", ".hdf", ".wmf", ".emf", ".flc"}
+    assert wanted <= image_suffixes()
+    assert not image_suffixes() & {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".h5", ".hdf", ".wmf", ".emf", ".flc"}
 
 
 def test_formats_without_a_signature_are_tried_last():
-    formats = picture_formats()
+    formats = image_formats()
     unsigned = [Image.OPEN[name][1] is None for name in formats]
     assert unsigned == sorted(unsigned)
     assert "EPS" not in formats
@@ -372,9 +374,9 @@ def test_a_jpeg_is_decoded_at_its_own_scale_and_nothing_else_is():
 
 def test_a_scaled_picture_is_turned_all_the_same():
     exif = Image.Exif()
-    exif[ORIENTATION] = 6
+    exif[ExifTags.Base.Orientation] = 6
     picture = decode(encode(SMOOTH.resize((400, 304)), "JPEG", exif=exif), side=64)
-    assert (picture.image.size, picture.turned) == ((76, 100), True)
+    assert (picture.image.size, picture.exif_rotated) == ((76, 100), True)
 
 
 def test_scaled_decoding_looks_the_same(tmp_path):

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from featx.images.reference_images import draw_golden
+from featx.images.pixels.reference_images import draw_reference_images
 
 DIGESTS = [
     (0, (320, 240), "21e4e0266e34e089e14ec554995974f16d40fa0fd65924c63ed0c8d813166b5b"),
@@ -14,11 +14,11 @@ DIGESTS = [
 
 @pytest.mark.parametrize(("number", "size", "digest"), DIGESTS)
 def test_golden_pictures_never_change(number, size, digest):
-    image = draw_golden()[number]
+    image = draw_reference_images()[number]
     assert (image.mode, image.size) == ("RGB", size)
     assert hashlib.sha256(image.tobytes()).hexdigest() == digest
 
 
 def test_golden_pictures_are_not_flat():
-    for image in draw_golden():
+    for image in draw_reference_images():
         assert np.asarray(image).std(axis=(0, 1)).min() > 25

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from featx.errors import ImageError, ListingError
-from featx.images.files import LocalFiles
+from featx.images.sources.any_source import list_images
 from featx.images.sources.folder import LOOSE
-from featx.images.sources.listing import list_images
+from featx.images.sources.local_files import LocalFiles
 
 
 def touch(root, *names):

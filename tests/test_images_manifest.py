@@ -3,7 +3,7 @@ import os
 import pytest
 
 from featx.errors import ListingError
-from featx.images.files import LocalFiles
+from featx.images.sources.local_files import LocalFiles
 from featx.images.sources.manifest import read_manifest
 
 

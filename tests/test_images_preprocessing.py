@@ -8,12 +8,12 @@ from PIL import Image
 
 from featx.backbones.preprocessings import PREPROCESSINGS
 from featx.errors import ImageError
-from featx.images.preprocessing import prepare
-from featx.images.reference_images import draw_golden
+from featx.images.pixels.preprocessing import preprocess
+from featx.images.pixels.reference_images import draw_reference_images
 from featx.spec.extract_spec import INTERPOLATIONS, RESIZES, ExtractSpec
 
 SPEC = ExtractSpec(size=64)
-SMOOTH, SHARP, ROUGH = draw_golden()
+SMOOTH, SHARP, ROUGH = draw_reference_images()
 
 
 def spec(**changes):
@@ -24,7 +24,7 @@ def spec(**changes):
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 30_000), (30_000, 1), (64, 64), (65, 63), (200, 300)])
 def test_any_shape_becomes_square_bytes(resize, interpolation, size):
-    pixels = prepare(Image.new("RGB", size, (9, 8, 7)), spec(resize=resize, interpolation=interpolation))
+    pixels = preprocess(Image.new("RGB", size, (9, 8, 7)), spec(resize=resize, interpolation=interpolation))
     assert pixels.shape == (64, 64, 3)
     assert pixels.dtype == np.uint8
     assert pixels.flags.c_contiguous
@@ -35,20 +35,20 @@ def test_any_shape_becomes_square_bytes(resize, interpolation, size):
 @pytest.mark.parametrize("resize", RESIZES)
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_an_image_of_the_right_size_is_untouched(resize, interpolation):
-    pixels = prepare(SHARP, spec(size=256, resize=resize, interpolation=interpolation))
+    pixels = preprocess(SHARP, spec(size=256, resize=resize, interpolation=interpolation))
     np.testing.assert_array_equal(pixels, np.asarray(SHARP))
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_squash_is_pillows_resize(interpolation):
     filter_ = getattr(Image.Resampling, interpolation.upper())
-    pixels = prepare(SMOOTH, spec(interpolation=interpolation))
+    pixels = preprocess(SMOOTH, spec(interpolation=interpolation))
     np.testing.assert_array_equal(pixels, np.asarray(SMOOTH.resize((64, 64), filter_)))
 
 
 @pytest.mark.parametrize("image", [SMOOTH, ROUGH], ids=["wide", "high"])
 def test_crop_keeps_the_center_of_the_short_sides_resize(image):
-    pixels = prepare(image, spec(size=100, resize="crop"))
+    pixels = preprocess(image, spec(size=100, resize="crop"))
     scale = 100 / min(image.size)
     width, height = (round(side * scale) for side in image.size)
     whole = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)).astype(int)
@@ -61,14 +61,14 @@ def test_crop_keeps_the_center_of_the_short_sides_resize(image):
 @pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
 def test_pad_surrounds_the_whole_picture_with_the_mean_color(preprocessing):
     mean = PREPROCESSINGS[preprocessing].mean
-    pixels = prepare(Image.new("RGB", (100, 50), (1, 2, 3)), spec(resize="pad", preprocessing=preprocessing))
+    pixels = preprocess(Image.new("RGB", (100, 50), (1, 2, 3)), spec(resize="pad", preprocessing=preprocessing))
     assert (pixels[16:48] == (1, 2, 3)).all()
     for border in (pixels[:16], pixels[48:]):
         assert np.abs(border - mean).max() <= 0.5
 
 
 def test_pad_of_a_high_picture_fills_the_sides():
-    pixels = prepare(Image.new("RGB", (50, 100), (1, 2, 3)), spec(resize="pad"))
+    pixels = preprocess(Image.new("RGB", (50, 100), (1, 2, 3)), spec(resize="pad"))
     assert (pixels[:, 16:48] == (1, 2, 3)).all()
     assert (pixels[:, :16] == (124, 117, 104)).all()
 
@@ -77,16 +77,16 @@ def test_shrinking_averages_instead_of_picking():
     # Stripes of one pixel are even gray when 16 of them make a pixel.
     stripes = np.zeros((1024, 1024, 3), np.uint8)
     stripes[:, ::2] = 255
-    assert np.abs(prepare(Image.fromarray(stripes), SPEC).astype(int) - 127.5).max() < 3
+    assert np.abs(preprocess(Image.fromarray(stripes), SPEC).astype(int) - 127.5).max() < 3
 
 
 def test_other_modes_are_converted():
-    np.testing.assert_array_equal(prepare(Image.new("LA", (90, 70), (0, 0)), SPEC), np.full((64, 64, 3), 255))
+    np.testing.assert_array_equal(preprocess(Image.new("LA", (90, 70), (0, 0)), SPEC), np.full((64, 64, 3), 255))
 
 
 def test_an_image_without_pixels_is_refused():
     with pytest.raises(ImageError, match="nothing to see"):
-        prepare(Image.new("RGB", (0, 3)), SPEC)
+        preprocess(Image.new("RGB", (0, 3)), SPEC)
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,7 +98,7 @@ def test_an_image_without_pixels_is_refused():
     st.sampled_from(INTERPOLATIONS),
 )
 def test_one_color_stays_that_color(width, height, size, resize, interpolation):
-    pixels = prepare(
+    pixels = preprocess(
         Image.new("RGB", (width, height), (124, 117, 104)), spec(size=size, resize=resize, interpolation=interpolation)
     )
     assert (pixels == (124, 117, 104)).all()
@@ -109,4 +109,4 @@ def test_pixels_are_resized_across_first_whatever_pillow_does(size):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
     across = picture.resize((32, size[1]), Image.Resampling.BILINEAR)
     down = across.resize((32, 32), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(prepare(picture, ExtractSpec(size=32)), np.asarray(down))
+    np.testing.assert_array_equal(preprocess(picture, ExtractSpec(size=32)), np.asarray(down))

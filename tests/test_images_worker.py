@@ -21,11 +21,11 @@ from featx.cli.group import main
 from featx.engines import streaming
 from featx.errors import EngineError, ImageError, SpecError
 from featx.files.limits import DECODE_TIMEOUT
-from featx.images.decode_process import DecodeProcess
+from featx.images.decoding.decode_process import DecodeProcess
+from featx.images.decoding.decoder import prepare_image
+from featx.images.decoding.memory_budget import MAX_PIXELS, PixelBudget
 from featx.images.loading import load_images
-from featx.images.memory_budget import MAX_PIXELS, PixelBudget
-from featx.images.prepared import prepare_views
-from featx.images.sources.listing import list_images
+from featx.images.sources.any_source import list_images
 from featx.spec.extract_spec import ExtractSpec
 
 SPEC = ExtractSpec(size=32, n_views=2, augment="flip")
@@ -57,7 +57,7 @@ def workers() -> list[str]:
         # Threads of earlier tests, and what they started, may go meanwhile.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for pid in (task / "children").read_text().split():
-                if b"featx.images.decode_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"featx.images.decoding.decode_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(pid)
     return found
 
@@ -76,7 +76,12 @@ def test_threads_and_processes_load_the_same(
     assert workers()
     there += images
     for one, other in zip(here, there, strict=True):
-        assert (one.path, one.digest, one.reason, one.turned) == (other.path, other.digest, other.reason, other.turned)
+        assert (one.path, one.digest, one.reason, one.exif_rotated) == (
+            other.path,
+            other.digest,
+            other.reason,
+            other.exif_rotated,
+        )
         assert np.array_equal(one.views, other.views)
     assert here[-2].reason.startswith("cut short: PNG")
     assert "No such file" in here[-1].reason
@@ -123,7 +128,7 @@ def test_an_image_that_takes_too_long_is_given_up_and_the_next_is_decoded(decode
     assert child is not None
     assert child.returncode is not None
     decoder._seconds = 60
-    assert np.array_equal(decoder(png(), DIGEST).views, prepare_views(png(), DIGEST, SPEC).views)
+    assert np.array_equal(decoder(png(), DIGEST).views, prepare_image(png(), DIGEST, SPEC).views)
 
 
 def kill(decoder: DecodeProcess, times: int) -> None:
@@ -156,29 +161,29 @@ def test_a_process_that_dies_by_itself_fails_no_image(decoder: DecodeProcess) ->
     decoder(png(), DIGEST)
     assert decoder._child is not None
     os.kill(decoder._child.pid, signal.SIGKILL)
-    assert np.array_equal(decoder(png(), DIGEST).views, prepare_views(png(), DIGEST, SPEC).views)
+    assert np.array_equal(decoder(png(), DIGEST).views, prepare_image(png(), DIGEST, SPEC).views)
 
 
 def test_all_processes_share_the_room_of_this_one(decoder: DecodeProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     own, held = PixelBudget(MAX_PIXELS), []
-    monkeypatch.setattr("featx.images.decode_process.room", own)
+    monkeypatch.setattr("featx.images.decoding.decode_process.pixel_budget", own)
     decoder._seconds = 1
     thread = threading.Thread(target=lambda: held.append(decoder(png(), DIGEST)))
-    with own.hold(MAX_PIXELS):
+    with own.acquire(MAX_PIXELS):
         thread.start()
         time.sleep(2)
         assert not held  # it waits, and that is none of its time
     thread.join()
-    assert np.array_equal(held[0].views, prepare_views(png(), DIGEST, SPEC).views)
-    with own.hold(MAX_PIXELS):  # what it took is free again
+    assert np.array_equal(held[0].views, prepare_image(png(), DIGEST, SPEC).views)
+    with own.acquire(MAX_PIXELS):  # what it took is free again
         pass
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded where the platform can")
 def test_memory_is_bounded() -> None:
     bounded = subprocess.run(
-        [sys.executable, "-c", "from featx.images import worker; worker.REST = 1 << 29; "
-         "worker._bound_memory(1); bytes(1 << 30)"],
+        [sys.executable, "-c", "from featx.images.decoding import decode_process as process; process.REST = 1 << 29; "
+         "process._bound_memory(1); bytes(1 << 30)"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert bounded.stderr.endswith("MemoryError\n")

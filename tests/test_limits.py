@@ -23,7 +23,7 @@ from featx.errors import FeatxError, SpecError, StoreError, WeightsError
 from featx.files.limits import DECODE_TIMEOUT, LIMITS, WEIGHTS, allowing, limits_in_force, parse_size
 from featx.files.untrusted_hdf5 import open_untrusted
 from featx.images.loading import load_image, load_images
-from featx.images.sources.listing import list_images
+from featx.images.sources.any_source import list_images
 from featx.spec.extract_spec import ExtractSpec
 
 Reader = Callable[[], object]

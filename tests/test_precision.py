@@ -25,7 +25,7 @@ from featx.engines.torch_engine import TorchEngine
 from featx.errors import EngineError, ImageError, SpecMismatch
 from featx.extraction import extract
 from featx.images.loading import load_images
-from featx.images.sources.listing import list_images
+from featx.images.sources.any_source import list_images
 from featx.models.fitting import fit
 from featx.models.prediction import predict
 from featx.spec.extract_spec import ExtractSpec

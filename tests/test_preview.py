@@ -9,8 +9,8 @@ from PIL import Image
 from featx.cli.group import main
 from featx.drawing.contact_sheet import GAP
 from featx.errors import ImageError, SpecError
-from featx.images.preprocessing import prepare
-from featx.images.reference_images import draw_golden
+from featx.images.pixels.preprocessing import preprocess
+from featx.images.pixels.reference_images import draw_reference_images
 from featx.inspection.augmentation_preview import preview
 from featx.spec.augmentation import DEFAULT
 from featx.spec.extract_spec import ExtractSpec
@@ -23,7 +23,7 @@ SPEC = ExtractSpec(size=64, n_views=12, augment=DEFAULT + ",color")
 def picture(tmp_path):
     """A drawn picture whose bytes, and so its digest, are the same everywhere."""
     path = tmp_path / "picture.ppm"
-    draw_golden()[0].save(path)
+    draw_reference_images()[0].save(path)
     return path
 
 
@@ -46,7 +46,7 @@ def test_a_sheet_has_the_views_in_order_on_white(picture):
     sheet = preview(picture, ExtractSpec(size=40, n_views=5, augment="flip"))
     pixels = np.asarray(sheet.image)
     assert pixels.shape == (2 * 44 + GAP, 3 * 44 + GAP, 3)
-    plain = prepare(draw_golden()[0], ExtractSpec(size=40))
+    plain = preprocess(draw_reference_images()[0], ExtractSpec(size=40))
     for row, column, expected in ((0, 0, plain), (0, 1, plain[:, ::-1]), (0, 2, plain), (1, 0, plain[:, ::-1])):
         top, left = GAP + 44 * row, GAP + 44 * column
         np.testing.assert_array_equal(pixels[top : top + 40, left : left + 40], expected)
@@ -92,13 +92,13 @@ def test_what_cannot_be_drawn_or_written_is_said(picture, tmp_path):
 
 @pytest.mark.parametrize("fill", ["reflect", "symmetric", "edge"])
 def test_no_black_corner_of_a_photograph_turned_by_30_degrees(flower_paths, fill):
-    from featx.images.decoding import decode
-    from featx.images.views_geometry import Placement, place
+    from featx.images.decoding.decoder import decode
+    from featx.images.pixels.placement import Placement, place
 
     spec = ExtractSpec(size=96, n_views=2, augment="rotate=30", fill=fill)
     for path in flower_paths[::8]:
         picture = decode(Path(path).read_bytes()).image
-        plain = prepare(picture, spec)
+        plain = preprocess(picture, spec)
         lifted = picture.point(lambda value: 60 + value * 195 // 255)  # nothing in it is black
         for degrees in (-30, 30):
             turned = place(lifted, Placement(degrees=degrees), spec, plain)

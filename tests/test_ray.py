@@ -251,7 +251,7 @@ def test_workers_share_what_there_is(cluster_, nodes, expected):
 
 
 def test_a_listing_crosses_to_another_process(source):  # noqa: F811
-    from featx.images.sources.listing import list_images
+    from featx.images.sources.any_source import list_images
 
     cloudpickle = pytest.importorskip("ray.cloudpickle")
     listing = list_images(source)

@@ -32,7 +32,7 @@ from featx.finetuning.stage import Score
 from featx.finetuning.training_log import Log
 from featx.heads.folds import make_folds
 from featx.heads.metrics import score_report
-from featx.images.thumbnails import SIDE
+from featx.images.loading import THUMBNAIL_SIDE
 from featx.inspection.html_report.decisions import read_decisions
 from featx.inspection.html_report.pictures import small_copies
 from featx.inspection.html_report.plot import Plot, linear, logarithmic, points, round_step
@@ -633,7 +633,7 @@ def test_small_copies_are_small_and_a_bad_image_has_none(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     copies = small_copies(tmp_path, {3: "good.png", 4: "bad.png", 5: "gone.png"})
     assert list(copies) == [3]
-    assert Image.open(BytesIO(base64.b64decode(copies[3]))).size == (SIDE, SIDE // 2)
+    assert Image.open(BytesIO(base64.b64decode(copies[3]))).size == (THUMBNAIL_SIDE, THUMBNAIL_SIDE // 2)
 
 
 # The whole

@@ -23,11 +23,11 @@ from torchvision.datasets import ImageFolder
 from featx.errors import EngineError, ImageError, ListingError
 from featx.extraction import extract
 from featx.files.limits import ROW_GROUP, SIDECAR, URL_IMAGE
-from featx.images.files import LocalFiles
+from featx.images.loading import load_thumbnail
 from featx.images.sources import metadata as facts
 from featx.images.sources import tar as tar_source
-from featx.images.sources.listing import list_images
-from featx.images.thumbnails import thumbnail
+from featx.images.sources.any_source import list_images
+from featx.images.sources.local_files import LocalFiles
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.reader import Store
 
@@ -185,7 +185,7 @@ def test_the_same_store_from_urls(files, tmp_path, expected):
     (image,) = list_images("memory://bucket/photos/red/1.png").paths
     assert image == "1.png"
     listing = list_images("memory://bucket/photos")
-    assert listing.full_name(listing.paths[0]) == "memory:///bucket/photos/blue/0.png"
+    assert listing.full_path(listing.paths[0]) == "memory:///bucket/photos/blue/0.png"
 
 
 def test_an_s3_server(files, tmp_path, expected, monkeypatch):
@@ -607,7 +607,7 @@ def test_paths_given_with_a_root_stay_below_it(files, tmp_path):
                 read(row)
     assert list_images([str(tmp_path / "secret.png")]).read(0) == files[0][2]
     with pytest.raises(ImageError, match="leads out of the root"):
-        thumbnail(tmp_path / "root", "../secret.png")
+        load_thumbnail(tmp_path / "root", "../secret.png")
 
 
 def test_a_data_set_without_rows_is_refused():
@@ -835,13 +835,13 @@ def test_a_url_is_read_up_to_its_bound(monkeypatch):
 
 @pytest.mark.parametrize(("label", "expected"), [(np.int64(2), "red"), (torch.tensor(1), "green"), (np.str_("x"), "x")])
 def test_a_label_may_be_a_scalar_of_any_library(label, expected):
-    assert facts.class_names(label, Pairs.classes) == (expected,)
+    assert facts.label_names(label, Pairs.classes) == (expected,)
 
 
 @pytest.mark.parametrize("label", [torch.tensor([1, 0, 1]), np.array([1.0]), {"annotation": "a"}])
 def test_what_names_no_class_is_no_label(label):
     with pytest.raises(ListingError, match="must have a text, a number or a list of these for a label, got a"):
-        facts.class_names(label)
+        facts.label_names(label)
 
 
 def test_a_mark_at_the_beginning_of_a_label_is_no_part_of_it(tmp_path):

@@ -17,7 +17,7 @@ from featx.extraction import extract
 from featx.heads.cross_validation import default_grid
 from featx.heads.folds import make_folds
 from featx.heads.pipelines import make_head
-from featx.images.thumbnails import SIDE
+from featx.images.loading import THUMBNAIL_SIDE
 from featx.inspection.suspect_images.finder import suspects
 from featx.inspection.suspect_images.findings import Confused, Failed
 from featx.inspection.suspect_images.labels import score_labels
@@ -267,7 +267,7 @@ def test_the_sheet_has_a_tile_each_and_a_cross_for_what_is_gone(garden, found, t
     pixels = np.asarray(draw_suspects(one, garden))
     path = one.mislabeled[0].path
     picture = Image.open(garden / path).convert("RGB")
-    picture.thumbnail((SIDE, SIDE))
+    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     shown = [
         (pixels[top : top + picture.height, 4 : 4 + picture.width] == np.asarray(picture)).all()
         for top in range(20, 40)
@@ -283,7 +283,7 @@ def test_the_sheet_has_a_tile_each_and_a_cross_for_what_is_gone(garden, found, t
 
 def test_a_sheet_of_nothing_says_so(found):
     nothing = dataclasses.replace(found, mislabeled=(), near_duplicates=(), outliers=())
-    assert draw_suspects(nothing, "nowhere").height < SIDE
+    assert draw_suspects(nothing, "nowhere").height < THUMBNAIL_SIDE
 
 
 def test_the_command_prints_draws_and_gives_json(garden, found, tmp_path):

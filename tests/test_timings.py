@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from featx.engines.timings import ADVICE, Timings
-from featx.images.loading import Loaded
+from featx.images.loading import LoadedImage
 
 
 @pytest.mark.parametrize("stage", list(ADVICE))
@@ -18,7 +18,7 @@ def test_the_stage_of_the_lowest_rate_holds_it_up(stage):
 
 def test_workers_share_what_is_done_in_threads():
     timings = Timings(workers=2)
-    timings.loaded([Loaded("a.png", seconds=(1.0, 2.0, 4.0)), Loaded("b.png", seconds=(1.0, 2.0, 4.0))])
+    timings.loaded([LoadedImage("a.png", seconds=(1.0, 2.0, 4.0)), LoadedImage("b.png", seconds=(1.0, 2.0, 4.0))])
     timings.seconds["computing"] = 4.0
     assert timings.rates["reading"] == 2.0
     assert timings.rates["computing"] == 0.5

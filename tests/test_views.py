@@ -10,27 +10,27 @@ from PIL import Image
 
 from featx.errors import ImageError
 from featx.images.loading import load_images
-from featx.images.preprocessing import mean_color, prepare
-from featx.images.reference_images import draw_golden
-from featx.images.sources.listing import list_images
-from featx.images.views import View, draw_view, make_views
-from featx.images.views_color import recolor
-from featx.images.views_geometry import Placement, place
+from featx.images.pixels.augmentation import Transform, augmented_copies, draw_transform
+from featx.images.pixels.colors import adjust_colors
+from featx.images.pixels.placement import Placement, place
+from featx.images.pixels.preprocessing import mean_color, preprocess
+from featx.images.pixels.reference_images import draw_reference_images
+from featx.images.sources.any_source import list_images
 from featx.spec.augmentation import DEFAULT, FILLS, parse_augment
 from featx.spec.extract_spec import INTERPOLATIONS, RESIZES, ExtractSpec
 
 DIGEST = hashlib.sha256(b"a picture").hexdigest()
-SMOOTH = draw_golden()[0]
+SMOOTH = draw_reference_images()[0]
 DRAWN = (-22.413642952, (0.000000000, 0.022760520, 1.000000000, 0.873116423), -0.010248769)
 """Degrees, crop and hue of one view."""
 
 
 def spec_of(**values):
-    return ExtractSpec(**{"size": 64, "views": 2, "augment": "rotate", **values})
+    return ExtractSpec(**{"size": 64, "n_views": 2, "augment": "rotate", **values})
 
 
 def placed(picture, spec, **values):
-    return place(picture, Placement(**values), spec, prepare(picture, spec))
+    return place(picture, Placement(**values), spec, preprocess(picture, spec))
 
 
 def test_views_come_from_seed_digest_and_number_alone(tmp_path):
@@ -45,31 +45,33 @@ def test_views_come_from_seed_digest_and_number_alone(tmp_path):
 
 
 def test_more_views_and_more_parts_change_no_view_that_was_there():
-    few, many = (list(make_views(SMOOTH, spec_of(n_views=count, augment=DEFAULT), DIGEST)) for count in (2, 4))
+    few, many = (list(augmented_copies(SMOOTH, spec_of(n_views=count, augment=DEFAULT), DIGEST)) for count in (2, 4))
     np.testing.assert_array_equal(few, many[:2])
     augment = parse_augment("rotate")
     more = parse_augment("rotate,crop,hue")
-    assert draw_view(augment, 0, DIGEST, 1).placement.degrees == draw_view(more, 0, DIGEST, 1).placement.degrees
+    assert (
+        draw_transform(augment, 0, DIGEST, 1).placement.degrees == draw_transform(more, 0, DIGEST, 1).placement.degrees
+    )
 
 
 @pytest.mark.parametrize("other", [(1, DIGEST, 1), (0, DIGEST[::-1], 1), (0, DIGEST, 2)])
 def test_another_seed_digest_or_number_is_another_view(other):
     augment = parse_augment("rotate")
-    assert draw_view(augment, 0, DIGEST, 1) != draw_view(augment, *other)
+    assert draw_transform(augment, 0, DIGEST, 1) != draw_transform(augment, *other)
 
 
 def test_draws_are_those_of_every_version():
     """Stores and models rest on them, so they may never change."""
-    view = draw_view(parse_augment(DEFAULT + ",color"), 0, DIGEST, 1)
+    view = draw_transform(parse_augment(DEFAULT + ",color"), 0, DIGEST, 1)
     assert view.placement.degrees == pytest.approx(DRAWN[0])
     assert view.placement.crop == pytest.approx(DRAWN[1])
     assert view.hue == pytest.approx(DRAWN[2])
 
 
 def test_view_zero_is_the_plain_picture():
-    first = next(make_views(SMOOTH, spec_of(augment=DEFAULT), DIGEST))
-    np.testing.assert_array_equal(first, prepare(SMOOTH, spec_of()))
-    assert draw_view(parse_augment(DEFAULT), 0, DIGEST, 0) == View()
+    first = next(augmented_copies(SMOOTH, spec_of(augment=DEFAULT), DIGEST))
+    np.testing.assert_array_equal(first, preprocess(SMOOTH, spec_of()))
+    assert draw_transform(parse_augment(DEFAULT), 0, DIGEST, 0) == Transform()
 
 
 @given(st.integers(1, 1000), st.integers(0, 2**32))
@@ -78,7 +80,7 @@ def test_draws_stay_in_their_ranges(index, seed):
     augment = parse_augment(
         "rotate=-10:20,scale=0.5:2,crop=0.3:0.6,translate=0.2,brightness=0.5:0.6,contrast=1:2,saturation=0:1,hue=0.1"
     )
-    view = draw_view(augment, seed, DIGEST, index)
+    view = draw_transform(augment, seed, DIGEST, index)
     assert -10 <= view.placement.degrees <= 20
     assert 0.5 <= view.placement.zoom <= 2
     assert max(map(abs, view.placement.shift)) <= 0.2
@@ -94,23 +96,23 @@ def test_draws_stay_in_their_ranges(index, seed):
 
 def test_draws_fill_their_ranges():
     augment = parse_augment("rotate=30,scale=0.5:2")
-    views = [draw_view(augment, 0, DIGEST, index).placement for index in range(1, 1001)]
+    views = [draw_transform(augment, 0, DIGEST, index).placement for index in range(1, 1001)]
     degrees = np.array([view.degrees for view in views])
     assert abs(np.histogram(degrees, 6, (-30, 30))[0] - 1000 / 6).max() < 45
     assert abs(np.mean([np.log(view.zoom) for view in views])) < 0.05  # as often twice as large as half as large
 
 
 def test_mirrors_take_turns():
-    mirrors = [draw_view(parse_augment("flip,vflip"), 0, DIGEST, index).placement.mirror for index in range(4)]
+    mirrors = [draw_transform(parse_augment("flip,vflip"), 0, DIGEST, index).placement.mirror for index in range(4)]
     assert mirrors == [(False, False), (True, False), (False, True), (True, True)]
-    upright = [draw_view(parse_augment("vflip"), 0, DIGEST, index).placement.mirror for index in range(2)]
+    upright = [draw_transform(parse_augment("vflip"), 0, DIGEST, index).placement.mirror for index in range(2)]
     assert upright == [(False, False), (False, True)]
 
 
 @pytest.mark.parametrize("resize", RESIZES)
 def test_a_mirrored_view_is_the_plain_one_mirrored(resize):
     spec = spec_of(n_views=4, augment="flip,vflip", resize=resize)
-    plain, flipped, upside, both = make_views(SMOOTH, spec, DIGEST)
+    plain, flipped, upside, both = augmented_copies(SMOOTH, spec, DIGEST)
     np.testing.assert_array_equal(flipped, plain[:, ::-1])
     np.testing.assert_array_equal(upside, plain[::-1])
     np.testing.assert_array_equal(both, plain[::-1, ::-1])
@@ -168,7 +170,7 @@ def test_a_warp_is_what_its_definition_says(values, mirror):
 def test_degrees_turn_counterclockwise():
     picture = SMOOTH.resize((128, 128))
     turned = placed(picture, spec_of(), degrees=90)
-    assert np.abs(turned.astype(int) - np.rot90(prepare(picture, spec_of()))).mean() < 2
+    assert np.abs(turned.astype(int) - np.rot90(preprocess(picture, spec_of()))).mean() < 2
 
 
 def test_a_shift_moves_right_and_down_and_a_zoom_enlarges():
@@ -214,7 +216,7 @@ def test_pictures_of_any_size_have_views(resize, interpolation, size):
     picture = Image.new("RGB", size, (250, 240, 230))
     augment = "flip,rotate=180,scale=0.1:10,crop=0.01:1,translate=1,color"
     spec = spec_of(size=32, n_views=6, augment=augment, resize=resize, interpolation=interpolation)
-    views = list(make_views(picture, spec, DIGEST))
+    views = list(augmented_copies(picture, spec, DIGEST))
     assert {(view.shape, view.dtype.name, view.flags.c_contiguous) for view in views} == {((32, 32, 3), "uint8", True)}
     assert min(view.min() for view in views) > 40
 
@@ -231,7 +233,7 @@ def test_a_padded_picture_keeps_its_border_and_a_cropped_one_shows_what_lies_bey
 
 def test_a_picture_without_pixels_has_no_views():
     with pytest.raises(ImageError):
-        next(make_views(Image.new("RGB", (0, 5)), spec_of(), DIGEST))
+        next(augmented_copies(Image.new("RGB", (0, 5)), spec_of(), DIGEST))
 
 
 def test_colors_are_changed_as_defined():
@@ -243,24 +245,24 @@ def test_colors_are_changed_as_defined():
         (1, 1, 0, 0): np.repeat(gray[..., None], 3, axis=-1),
         (0.8, 1.3, 1, 0): 1.3 * (0.8 * pixels - 0.8 * gray.mean()) + 0.8 * gray.mean(),
     }.items():
-        assert np.abs(recolor(pixels, *values) - np.clip(expected, 0, 255)).max() <= 1
-    assert recolor(pixels, 1, 1, 1, 0) is pixels
+        assert np.abs(adjust_colors(pixels, *values) - np.clip(expected, 0, 255)).max() <= 1
+    assert adjust_colors(pixels, 1, 1, 1, 0) is pixels
 
 
 def test_hue_turns_colors_and_keeps_grays():
     grays = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(16, 16, 3)
-    assert np.abs(recolor(grays, 1, 1, 1, 0.3).astype(int) - grays).max() <= 1
+    assert np.abs(adjust_colors(grays, 1, 1, 1, 0.3).astype(int) - grays).max() <= 1
     soft = np.full((4, 4, 3), (150, 110, 110), np.uint8)
-    third = recolor(soft, 1, 1, 1, 1 / 3)[0, 0].astype(int)
+    third = adjust_colors(soft, 1, 1, 1, 1 / 3)[0, 0].astype(int)
     assert third.argmax() != 0
     assert third @ np.array([0.299, 0.587, 0.114]) == pytest.approx(150 * 0.299 + 110 * 0.701, abs=1)
-    back = recolor(recolor(soft, 1, 1, 1, 0.5), 1, 1, 1, 0.5)
+    back = adjust_colors(adjust_colors(soft, 1, 1, 1, 0.5), 1, 1, 1, 0.5)
     assert np.abs(back.astype(int) - soft).max() <= 2
 
 
 def test_what_a_view_does_is_said_in_words():
-    assert str(View()) == "plain"
-    view = View(Placement((True, True), 12.34, 0.9, (0.1, 0.2, 0.5, 0.6), (0.05, -0.1)), hue=0.01)
+    assert str(Transform()) == "plain"
+    view = Transform(Placement((True, True), 12.34, 0.9, (0.1, 0.2, 0.5, 0.6), (0.05, -0.1)), hue=0.01)
     assert str(view) == (
         "mirrored left to right and top to bottom, cropped to 0.10, 0.20 with sides 0.50, 0.60, zoomed 0.9 times, "
         "turned 12.3°, shifted 0.05, -0.10, hue 0.01"

@@ -13,10 +13,10 @@ from featx.extraction import AssemblyOptions, extract
 from featx.heads.folds import make_folds
 from featx.heads.pipelines import make_head
 from featx.heads.refitting import refit, refit_calibrated
-from featx.images.decoding import decode
+from featx.images.decoding.decoder import decode
 from featx.images.loading import load_images
-from featx.images.sources.listing import list_images
-from featx.images.views import make_views
+from featx.images.pixels.augmentation import augmented_copies
+from featx.images.sources.any_source import list_images
 from featx.inspection.summary import describe
 from featx.models.evaluation import evaluate
 from featx.models.fit_options import Validation
@@ -68,7 +68,7 @@ def test_each_row_has_the_features_of_its_view(stores, shared_photos, oxford):
 
     with Store(stores[1]) as store:
         row, path, digest, spec = 31, store.paths[31], store.digests[31], store.spec
-        view = list(make_views(decode((shared_photos / path).read_bytes()).image, spec, digest))[store.view_index[31]]
+        view = list(augmented_copies(decode((shared_photos / path).read_bytes()).image, spec, digest))[store.view_index[31]]
     expected = np.hstack(list(make_engine(oxford, spec)(view[np.newaxis]).values()))
     np.testing.assert_allclose(features(stores[1])[[row]], expected, rtol=1e-4, atol=1e-5)
 
@@ -137,7 +137,7 @@ def test_fewer_images_wait_the_more_views_they_have(shared_photos):
     asked = []
     listing = list_images([str(path) for path in sorted(shared_photos.glob("*/*.png"))], shared_photos)
     rows = (asked.append(row) or row for row in range(27))
-    images = load_images(listing, rows, SPEC, 1, ahead=12)
+    images = load_images(listing, rows, SPEC, 1, prefetch=12)
     next(images)
     images.close()
     assert len(asked) == 5

@@ -88,18 +88,18 @@ def search(
         runner = make_engine(load_backbone_for(spec, weights), spec, device, batch_size, engine)
         check_golden(runner, opened.reference_features, str(store))
         listing = list_images(images, root, labeled=False)
-        yield from ((listing.full_name(path), reason) for path, reason in listing.failures)
+        yield from ((listing.full_path(path), reason) for path, reason in listing.failures)
         plain = np.flatnonzero(opened.view_index == 0)
         rows, _ = opened.image_table()
         for part in feature_parts(runner, listing, range(len(listing)), workers or cpu_count(), max_pixels):
-            yield from ((listing.full_name(path), reason) for path, reason in part.failures)
+            yield from ((listing.full_path(path), reason) for path, reason in part.failures)
             if not part.paths:
                 continue
             queries = _normalized(np.hstack(list(part.features.values())), spec)
             nearest, similarity = _nearest(opened, spec, plain, queries, min(top, len(plain)))
             for path, found, values in zip(part.paths, nearest.tolist(), similarity.tolist(), strict=True):
                 yield (
-                    listing.full_name(path),
+                    listing.full_path(path),
                     [Match(rows.paths[row], rows.labels[row], value) for row, value in zip(found, values, strict=True)],
                 )
 

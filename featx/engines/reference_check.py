@@ -6,13 +6,13 @@ import numpy as np
 
 from featx.engines.selection import Engine
 from featx.errors import SpecMismatch
-from featx.images import draw_golden, prepare
+from featx.images import draw_reference_images, preprocess
 from featx.spec import ExtractSpec
 
 
 def golden_pixels(spec: ExtractSpec) -> np.ndarray:
     """The three drawn images as the backbone sees them, uint8 (3, size, size, 3)."""
-    return np.stack([prepare(image, spec) for image in draw_golden()])
+    return np.stack([preprocess(image, spec) for image in draw_reference_images()])
 
 
 def compute_golden(engine: Engine) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from featx.engines.selection import Engine
 from featx.engines.timings import Timings
-from featx.images import AHEAD, MAX_PIXELS, Listing, Loaded, load_images
+from featx.images import MAX_PIXELS, PREFETCH, Listing, LoadedImage, load_images
 from featx.spec import ExtractSpec
 from featx.store import Part
 
@@ -69,13 +69,13 @@ def group_parts(
     # A processor that runs the backbone takes images more slowly than threads decode them. What is frozen has no Python to
     # start: it would start itself.
     processes = engine.on_gpu and sum(map(len, groups)) >= MANY and not hasattr(sys, "frozen")
-    ahead = max(AHEAD, engine.batch_size)  # or the backbone waits for what is left of its next batch
+    ahead = max(PREFETCH, engine.batch_size)  # or the backbone waits for what is left of its next batch
     with closing(load_images(listing, rows, engine.spec, workers, max_pixels, processes, ahead)) as images:
         for group in groups:
             yield _compute(engine, itertools.islice(images, len(group)), advance, timings)
 
 
-def _compute(engine: Engine, images: Iterable[Loaded], advance: Callable[[int], object], timings: Timings) -> Part:
+def _compute(engine: Engine, images: Iterable[LoadedImage], advance: Callable[[int], object], timings: Timings) -> Part:
     part, batches, views = Part(), [], engine.spec.n_views
     images = iter(images)
     # So many that all their views fill passes: what is left over would be a pass that is not full.
@@ -88,7 +88,7 @@ def _compute(engine: Engine, images: Iterable[Loaded], advance: Callable[[int], 
         for image in good:
             part.paths += [image.path] * views
             part.digests += [image.digest] * views
-            part.exif_rotated += [image.turned] * views
+            part.exif_rotated += [image.exif_rotated] * views
             part.view_index += range(views)
         part.failures += [(image.path, image.reason) for image in batch if image.pixels is None]
         timings.seconds["computing"] += time.perf_counter() - began

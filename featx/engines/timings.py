@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from joblib import cpu_count
 
-from featx.images import Loaded
+from featx.images import LoadedImage
 
 ADVICE = {
     "reading": "reading the files holds it up: put them on a faster disk, or read more at a time with --workers",
@@ -36,7 +36,7 @@ class Timings:
     cores: int = field(default_factory=cpu_count)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ADVICE, 0.0))
 
-    def loaded(self, images: list[Loaded]) -> None:
+    def loaded(self, images: list[LoadedImage]) -> None:
         """Add what the loading of some images took."""
         self.images += len(images)
         for image in images:

@@ -13,7 +13,7 @@ from featx.backbones import BackboneWeights
 from featx.engines import compute_golden, load_backbone_for, make_engine
 from featx.errors import EngineError, ModelError
 from featx.files import atomic_write, infer_format
-from featx.images import draw_golden
+from featx.images import draw_reference_images
 from featx.models import Model
 
 SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt2"}
@@ -113,7 +113,7 @@ def _check(file: ExportFile, path: Path, model: Model, backbone: BackboneWeights
     """The largest difference from featx's answers; ``EngineError`` if it is above `LIMIT`."""
     engine = make_engine(backbone, dataclasses.replace(model.spec, precision="fp32", calibration=()), "cpu")
     expected = file.expected(np.hstack(list(compute_golden(engine).values())))
-    difference = float(np.abs(file.run(path, draw_golden()) - expected).max())
+    difference = float(np.abs(file.run(path, draw_reference_images()) - expected).max())
     limit = LIMIT * max(1.0, float(np.abs(expected).max()))
     if not difference <= limit:
         raise EngineError(

@@ -2,7 +2,7 @@
 
 A side is resized by a product with a matrix of weights, one row an output pixel, made in the graph from the side's
 length. As in Pillow's ``Resample.c``, weights are rounded to multiples of 2^-22, and pixels to bytes after each of the
-two passes, across and then down as in `featx.images.preprocessing.resize`. Sums are float64, in which all of this is
+two passes, across and then down as in `featx.images.pixels.preprocessing.resize`. Sums are float64, in which all of this is
 exact. (ONNX's own ``Resize`` with ``antialias`` is up to 12 of 255 levels off.)
 """
 
@@ -37,7 +37,7 @@ class Side:
 
 
 class Resizer:
-    """Adds to a graph what `featx.images.prepare` does after decoding."""
+    """Adds to a graph what `featx.images.preprocess` does after decoding."""
 
     def __init__(self, graph: Graph, spec: ExtractSpec) -> None:
         self._graph, self._spec = graph, spec

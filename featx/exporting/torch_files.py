@@ -13,7 +13,7 @@ from torch.export import Dim
 
 from featx.backbones import BackboneWeights
 from featx.exporting.facts import facts_of
-from featx.images import prepare
+from featx.images import preprocess
 from featx.models import Model, to_torch
 
 NAMES = {"backbone.features.": "features.", "head.": "classifier."}
@@ -34,7 +34,7 @@ class _TorchFile:
         return self._model.decision_function(features).reshape(len(features), -1)
 
     def _logits(self, module: torch.nn.Module, pictures: Sequence[Image.Image]) -> np.ndarray:
-        pixels = np.stack([prepare(picture, self._model.spec) for picture in pictures])
+        pixels = np.stack([preprocess(picture, self._model.spec) for picture in pictures])
         with torch.inference_mode():
             logits: np.ndarray = module(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
         return logits

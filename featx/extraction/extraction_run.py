@@ -130,7 +130,7 @@ def _list(source: Any, root: str | Path | None, *, strict: bool) -> Listing:
     listing = list_images(source, root)
     if strict:
         check_none(listing.failures)
-    return listing if isinstance(source, str | Path) else listing.unique()
+    return listing if isinstance(source, str | Path) else listing.drop_duplicates()
 
 
 def _name(source: object) -> str:

@@ -178,7 +178,7 @@ class RayExecutor:
         self._lost.update(had)
         for group in had:
             if self._lost[group] >= LOSSES:
-                first = "" if group == BEGINNING else self._work.listing.full_name(
+                first = "" if group == BEGINNING else self._work.listing.full_path(
                     self._work.listing.paths[int(groups[group][0])])  # fmt: skip
                 raise EngineError(self._hopeless(f"over the images from {first} on" if first else "while they began"))
         return [group for group in had if group != BEGINNING]

@@ -1,4 +1,4 @@
-"""List images, decode them, and prepare the pixels that a backbone takes."""
+"""List images, decode them, and preprocess the pixels that a backbone takes."""
 
 import lazy_loader
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from featx.drawing import arrange_images, save_image
 from featx.errors import ImageError
-from featx.images import MAX_PIXELS, View, draw_view, load_file
+from featx.images import MAX_PIXELS, Transform, draw_transform, load_file
 from featx.spec import DEFAULT, ExtractSpec, parse_augment
 
 PREVIEW_SPEC = ExtractSpec(n_views=12, augment=DEFAULT)
@@ -23,12 +23,12 @@ class AugmentationSheet:
     ----------
     image : PIL.Image.Image
         The image itself is at the top left; the augmented copies follow in the order of ``views``.
-    views : tuple of View
+    views : tuple of Transform
         The flips, rotations and other changes behind each of them.
     """
 
     image: Image.Image
-    views: tuple[View, ...]
+    views: tuple[Transform, ...]
 
     def save(self, path: str | Path) -> None:
         """Write the sheet as an image file; the suffix of the path chooses the format.
@@ -82,5 +82,5 @@ def preview(image: str | Path, spec: ExtractSpec | None = None, *, max_pixels: i
     if loaded.pixels is None:
         raise ImageError(f"{path}: {loaded.reason}")
     augment = parse_augment(spec.augment)
-    views = tuple(draw_view(augment, spec.view_seed, loaded.digest, index) for index in range(spec.n_views))
+    views = tuple(draw_transform(augment, spec.view_seed, loaded.digest, index) for index in range(spec.n_views))
     return AugmentationSheet(arrange_images(loaded.views), views)

@@ -11,7 +11,7 @@ from joblib import cpu_count
 
 from featx.engines import Engine, check_golden, feature_parts, load_backbone_for, make_engine
 from featx.errors import SpecError
-from featx.images import MAX_PIXELS, Listing, is_url, list_images, picture_suffixes, suffix_of
+from featx.images import MAX_PIXELS, Listing, image_suffixes, is_url, list_images, suffix_of
 from featx.models.saved_model import Model
 from featx.runtime import Compute, progress_bar
 from featx.spec import DEFAULT_TTA, warn_of_copies
@@ -113,12 +113,12 @@ def _predict_listing(
 ) -> Iterator[Prediction]:
     n_views = engine.spec.n_views
     workers, max_pixels = compute.workers or cpu_count(), compute.max_pixels or MAX_PIXELS
-    yield from (Prediction(listing.full_name(path), reason=reason) for path, reason in listing.failures)
-    names = map(listing.full_name, listing.paths)
+    yield from (Prediction(listing.full_path(path), reason=reason) for path, reason in listing.failures)
+    names = map(listing.full_path, listing.paths)
     with progress_bar(len(listing), "image", f"predict {source}", shown=compute.progress) as bar:
         for part in feature_parts(engine, listing, range(len(listing)), workers, max_pixels, bar.update):
-            reasons = {listing.full_name(path): reason for path, reason in part.failures}
-            paths = [listing.full_name(path) for path in part.paths[::n_views]]
+            reasons = {listing.full_path(path): reason for path, reason in part.failures}
+            paths = [listing.full_path(path) for path in part.paths[::n_views]]
             predicted = _predict_rows(model, paths, np.hstack(list(part.features.values())), top, n_views)
             # In the order of the listing, failures included.
             for name in itertools.islice(names, len(paths) + len(part.failures)):
@@ -133,7 +133,7 @@ def _joined_files(
     def is_file(pair: tuple[str | Path, Listing | None]) -> bool:
         source, listing = pair
         a_file = listing is not None and not is_url(source) and Path(source).is_file()
-        return a_file and suffix_of(str(source)) in picture_suffixes()
+        return a_file and suffix_of(str(source)) in image_suffixes()
 
     for files, group in itertools.groupby(zip(sources, listings, strict=True), is_file):
         pairs = list(group)

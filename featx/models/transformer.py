@@ -17,7 +17,7 @@ from featx.backbones import BACKBONES, BLOCK_NUMBERS, WhichBlocks, WhichPools, l
 from featx.engines import Engine, feature_parts, make_engine
 from featx.errors import DataError, ImageError, SpecError
 from featx.extraction import AssemblyOptions, extract
-from featx.images import MAX_PIXELS, from_array, list_images, load_upright, prepare
+from featx.images import MAX_PIXELS, from_array, list_images, load_upright, preprocess
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -224,7 +224,7 @@ def _transform_paths(engine: Engine, paths: Sequence[str], compute: Compute) -> 
 def _transform_images(engine: Engine, images: Iterable[Any]) -> np.ndarray:
     rows = []
     for batch in _batched(images, engine.batch_size):
-        features = engine(np.stack([prepare(_upright_rgb(image), engine.spec) for image in batch]))
+        features = engine(np.stack([preprocess(_upright_rgb(image), engine.spec) for image in batch]))
         rows.append(np.hstack(list(features.values())))
     return np.concatenate(rows)
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from featx.backbones.readers.formats import read_weights
 from featx.extraction.update import read_parts
-from featx.images.decoding import decode
-from featx.images.sources.listing import list_images
-from featx.images.views import make_views
+from featx.images.decoding.decoder import decode
+from featx.images.pixels.augmentation import augmented_copies
+from featx.images.sources.any_source import list_images
 from featx.models.saved_model import load_model
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.parts import PartFolder
@@ -119,7 +119,7 @@ def read_manifest(path: Path) -> None:
 def read_picture(path: Path) -> None:
     """A picture and its views."""
     picture = decode(path.read_bytes(), MAX_PIXELS, side=16)
-    make_views(picture.image, PICTURE, "ab" * 32)
+    augmented_copies(picture.image, PICTURE, "ab" * 32)
 
 
 READERS = {

@@ -20,7 +20,7 @@ from sklearn.datasets import make_blobs
 from featx.backbones.vgg16 import BLOCKS
 from featx.heads.calibration import Calibration
 from featx.heads.pipelines import NORMALIZERS, make_head
-from featx.images.decoding import decode
+from featx.images.decoding.decoder import decode
 from featx.models.saved_model import Model
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.assembly import RowTable, assemble

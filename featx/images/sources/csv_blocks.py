@@ -10,11 +10,11 @@ from featx.table import batched
 
 BLOCK_CHARS = 1 << 16
 """Few enough to stay in the processor's cache."""
-Block = tuple[Sequence[int], Sequence[Sequence[str]]]
+ColumnBlock = tuple[Sequence[int], Sequence[Sequence[str]]]
 """The numbers of some rows, and for each column what these have."""
 
 
-def read_csv(text: io.TextIOWrapper, whose: str) -> tuple[list[str], Iterator[Block]]:
+def read_csv(text: io.TextIOWrapper, whose: str) -> tuple[list[str], Iterator[ColumnBlock]]:
     """The header of a CSV file, empty if it has none, and blocks of the lines after it, blank ones left out.
 
     Raises
@@ -29,7 +29,7 @@ def read_csv(text: io.TextIOWrapper, whose: str) -> tuple[list[str], Iterator[Bl
     return header, _blocks(text, len(header), reader.line_num + 1, whose)
 
 
-def _blocks(text: io.TextIOWrapper, width: int, line: int, whose: str) -> Iterator[Block]:
+def _blocks(text: io.TextIOWrapper, width: int, line: int, whose: str) -> Iterator[ColumnBlock]:
     while block := text.read(BLOCK_CHARS) + text.readline():
         # A line that is longer than the csv module takes is not copied again and again.
         columns = None if len(block) > BLOCK_CHARS + csv.field_size_limit() else _split(block, width)
@@ -57,7 +57,7 @@ def _split(block: str, width: int) -> list[list[str]] | None:
     return [cells[at::width] for at in range(width)]
 
 
-def _parse(lines: Iterable[str], width: int, first: int, whose: str) -> Iterator[Block]:
+def _parse(lines: Iterable[str], width: int, first: int, whose: str) -> Iterator[ColumnBlock]:
     for batch in batched(_numbered(lines, first)):
         numbers, rows = zip(*batch, strict=True)
         if wrong := [at for at, row in enumerate(rows) if len(row) != width]:

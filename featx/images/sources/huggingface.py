@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from featx.errors import ImageError, ListingError
-from featx.images.listing import Listing
-from featx.images.sources.metadata import SPLITS, RowBuilder, kept_among
+from featx.images.sources.listing import Listing
+from featx.images.sources.metadata import SPLITS, RowBuilder, kept_columns
 from featx.runtime import import_optional
 from featx.table import CategoricalArray, ImageTable
 
@@ -18,12 +18,12 @@ MARKS = (("dataset_dict.json",), ("dataset_info.json", "state.json"))
 BATCH = 10_000
 
 
-def is_saved(folder: Path) -> bool:
+def is_saved_dataset(folder: Path) -> bool:
     """Whether ``save_to_disk`` wrote a folder."""
     return any(all((folder / name).is_file() for name in names) for names in MARKS)
 
 
-def load_saved(folder: Path) -> Listing:
+def list_saved_dataset(folder: Path) -> Listing:
     """The images of a data set that ``save_to_disk`` wrote.
 
     Raises
@@ -65,7 +65,7 @@ def _is_beside(folder: Path, name: str) -> bool:
 
 
 def list_dataset(saved: Any, root: Path) -> Listing:
-    """The images of a ``Dataset``, or of all splits of a ``DatasetDict``, in their order; errors as `load_saved`."""
+    """The images of a ``Dataset``, or of all splits of a ``DatasetDict``, in their order; errors as `list_saved_dataset`."""
     datasets = import_optional("datasets", "datasets", str(root))
     if not isinstance(saved, Mapping):
         saved = {"": saved}
@@ -102,7 +102,7 @@ def _image_column(part: Any, datasets: Any, root: Path) -> str:
 def _rows(part: Any, split: str, name: str, root: Path) -> ImageTable:
     """The rows of one split, named by their numbers."""
     found = RowBuilder()
-    columns = [*({"label"} & set(part.column_names)), *kept_among(part.column_names, str(root))]
+    columns = [*({"label"} & set(part.column_names)), *kept_columns(part.column_names, str(root))]
     label = part.features.get("label")
     classes = getattr(getattr(label, "feature", label), "names", ())  # of several labels an image, those of each
     for number, values in enumerate(_records(part, columns)):

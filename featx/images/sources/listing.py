@@ -1,119 +1,97 @@
-"""Sources: whatever images lie in, as one kind of listing."""
+"""A listing: which images there are, in a fixed order, what is known of each, and how its bytes are read."""
 
-import warnings
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from featx.errors import ListingError
-from featx.files import check_limits
-from featx.images.files import Files, LocalFiles, files_below, locate, no_root
-from featx.images.formats import picture_suffixes, suffix_of
-from featx.images.listing import Listing
-from featx.images.sources.folder import list_folder
-from featx.images.sources.huggingface import is_saved, load_saved
-from featx.images.sources.manifest import list_manifest
-from featx.images.sources.objects import list_object
-from featx.images.sources.parquet import list_parquet
-from featx.images.sources.tar import list_shards
-from featx.runtime import pluralize
-from featx.table import CategoricalArray, ImageTable, StringArray, encode_text
+import numpy as np
+from numpy.typing import NDArray
 
-KINDS = "a folder, a .csv or .parquet manifest, .tar or .parquet shards, or an image file"
+from featx.images.sources.files import full_path
+from featx.table import CategoricalArray, EncodedLabels, ImageTable, StringArray, encode_labels
+
+Failures = tuple[tuple[str, str], ...]
 
 
-def list_images(
-    source: str | Path | Sequence[Any] | Any, root: str | Path | None = None, *, labeled: bool = True
-) -> Listing:
-    """List the images of a source, in an order that is always the same.
+def unknown(_row: int) -> int:
+    """The size of a file that only reading it can tell."""
+    return 0
 
-    Parameters
-    ----------
-    source
-        A path, or a URL that fsspec knows (``s3://…``), of one of:
 
-        - a folder with one sub-folder a class (files deeper down belong to it); a folder of such folders named
-          ``train`` and ``val`` (or ``valid``, ``validation``) or ``test``, which become the column ``split``; a
-          folder of images without labels. Sorted by the bytes of the paths;
-        - a manifest, ``.csv`` or ``.parquet``, with the columns ``path``, and if wanted ``label`` and any that begin
-          with ``split`` or ``weight`` (a label ``a|b`` is two). Sorted likewise;
-        - a ``.tar`` shard, or a folder of them (see `featx.images.sources.tar`), in the order of their names, then
-          as images lie there: ``shard-0.tar/a/1.jpg``;
-        - a ``.parquet`` file with a column of image bytes, or a folder of them, in the order of names and rows:
-          ``part.parquet#12``. Columns as in a manifest; one that has a column of texts ``path``, and none called
-          ``image``, is a manifest;
-        - a folder that ``save_to_disk`` of Hugging Face ``datasets`` wrote (on this machine): ``train#12``;
-        - an image file.
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """Images in a fixed order, whatever they lie in: the one thing that every source gives.
 
-        Or an object: a sequence, array, series or iterator of paths, which keep their order and are not looked up; a
-        ``datasets.Dataset`` or ``DatasetDict``; any data set of (Pillow image, label) pairs, such as torchvision's. Of
-        one that knows its files (``ImageFolder``) these are read, and its transforms are not applied.
-    root
-        What the paths of a manifest or of a sequence are relative to, a folder or a URL: the manifest's own folder, or
-        the current folder, unless given. Of a ``datasets.Dataset`` in memory it is the name.
-    labeled
-        Whether the folders in a folder are classes or splits. If not, images lie anywhere below it, also beside them.
-
-    Raises
-    ------
-    ListingError
-        If the source does not exist, is of no such kind, or names no image; if a root is given for one that has none.
-    EngineError
-        If the source needs a package that is not installed; the message names it.
+    ``rows`` hold paths with ``/`` separators, which keep bytes that are not UTF-8 as surrogate escapes, labels and
+    split columns, compactly. ``read(row)`` gives the bytes of one image file, in any thread; what hinders it is an
+    ``OSError``, a ``ValueError`` or an ``ImageError``. ``root``, a folder or a URL, is what paths are relative to.
+    ``size(row)`` is how many bytes that will be, 0 if only reading them can tell; errors as ``read``.
+    ``failures`` are (path, reason) of what was there but could not be listed, sorted.
     """
-    check_limits()
-    if not isinstance(source, str | Path):
-        return list_object(source, root)
-    files, name = locate(source)
-    images = None if root is None else files_below(root)
-    if not name:
-        return _list_folder(files, images, labeled=labeled)
-    if reason := _unreachable(files, name):
-        raise ListingError(f"{source} must be {KINDS}, but is none: {reason}")
-    suffix = suffix_of(name)
-    if suffix == ".csv":
-        return list_manifest(files, name, images or files)
-    if suffix == ".parquet":
-        return list_parquet(files, [name], images)
-    no_root(images, source)
-    if suffix == ".tar":
-        return list_shards(files, [name])
-    if suffix in picture_suffixes():
-        rows = ImageTable(StringArray.from_strings([name]), CategoricalArray.full((), 1))
-        return Listing(files.root, rows, lambda _: files.read(name), size=lambda _: files.size(name))
-    raise ListingError(f"{source} must be {KINDS}, but its name ends like none of them")
+
+    root: Path | str
+    rows: ImageTable
+    read: Callable[[int], bytes]
+    failures: Failures = ()
+    size: Callable[[int], int] = unknown
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def paths(self) -> StringArray:
+        """The images' paths."""
+        return self.rows.paths
+
+    @property
+    def columns(self) -> Mapping[str, CategoricalArray[str]]:
+        """Split and weight columns by name, one value per image."""
+        return self.rows.columns
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of all classes, sorted."""
+        return self._coded.classes
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """int64 (rows,): index into ``classes``, -1 for none; the first where an image has several."""
+        return self._coded.codes
+
+    @property
+    def label_sets(self) -> CategoricalArray[tuple[int, ...]] | None:
+        """The sorted indices of all labels of each row, where some image has several."""
+        return self._coded.label_sets
+
+    @cached_property
+    def _coded(self) -> EncodedLabels:
+        return encode_labels(self.rows.labels)
+
+    def drop_duplicates(self) -> "Listing":
+        """The same without the images whose path stands before; only a sequence of paths may have such."""
+        if len(set(self.paths)) == len(self):
+            return self
+        first, read, size = self.paths.find(self.paths), self.read, self.size
+        rows = np.flatnonzero(first == np.arange(len(self)))
+        return Listing(
+            self.root,
+            self.rows.take(rows),
+            lambda row: read(int(rows[row])),
+            self.failures,
+            lambda row: size(int(rows[row])),
+        )
+
+    def full_path(self, path: str) -> str:
+        """What a person finds the image of a path by."""
+        return full_path(self.root, path)
+
+    def digest(self, row: int) -> str:
+        """sha256 of an image file's bytes, as hex; errors as ``read``."""
+        return hashlib.sha256(self.read(row)).hexdigest()
 
 
-def _list_folder(files: Files, images: Files | None, *, labeled: bool) -> Listing:
-    if isinstance(files, LocalFiles) and is_saved(files.root):
-        no_root(images, files.root)
-        return load_saved(files.root)
-    try:
-        found = files.walk()
-    except OSError as error:
-        raise ListingError(f"{files.root} cannot be listed: {error}") from error
-    if found.paths and found.containers:
-        first, others = min(found.containers, key=encode_text), " and others" * (len(found.containers) > 1)
-        warnings.warn(f"{files.root} has {pluralize(len(found.paths), 'image')}, and beside them {first}{others}, passed "
-                      "over: give shards by themselves to have their images", stacklevel=3)  # fmt: skip
-    if found.paths or not found.containers:
-        no_root(images, files.root)
-        return list_folder(files, found, labeled=labeled)
-    shards = sorted(found.containers, key=encode_text)
-    kinds = {suffix_of(shard) for shard in shards}
-    if len(kinds) > 1:
-        raise ListingError(f"{files.root} must hold .tar or .parquet shards, got both; give a folder of one kind")
-    if kinds == {".parquet"}:
-        return list_parquet(files, shards, images)
-    no_root(images, files.root)
-    return list_shards(files, shards)
-
-
-def _unreachable(files: Files, name: str) -> str:
-    """Why there is nothing at a path of this machine; ``""`` if there is."""
-    try:
-        if isinstance(files, LocalFiles):
-            (files.root / name).stat()
-    except (OSError, ValueError) as error:
-        return getattr(error, "strerror", None) or str(error)
-    return ""
+def first_failure(failures: Failures) -> str:
+    """The first of the failures, to end a message with."""
+    return f"; {failures[0][0]!r} {failures[0][1]}" if failures else ""

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from featx.errors import ImageError, ListingError
-from featx.images.files import ABSENT, Files, full_name
-from featx.images.listing import Listing
-from featx.images.sources.csv_blocks import Block, read_csv
-from featx.images.sources.metadata import check_different, checked, kept_among, names_in
+from featx.images.sources.csv_blocks import ColumnBlock, read_csv
+from featx.images.sources.files import Files, full_path
+from featx.images.sources.listing import Listing
+from featx.images.sources.local_files import NOT_FOUND
+from featx.images.sources.metadata import check_distinct_columns, clean_text, kept_columns, parse_labels
 from featx.table import CategoricalArray, ImageTable, Indices, StringArray
 
 ODD = ("//", "/.", "/\n", "\n/", "\n.", "\n\n")
@@ -34,7 +35,7 @@ class Columns:
 
 
 class _Codes(dict[str, int]):
-    """A code for each different text, which is checked and parsed once."""
+    """A code for each different text, which is clean_text and parsed once."""
 
     def __init__(self, parse: Callable[[str], object]) -> None:
         self._parse = parse
@@ -65,7 +66,7 @@ def list_manifest(files: Files, name: str, images: Files) -> Listing:
         If the file cannot be read, is no UTF-8 CSV, lacks the column ``path``, has a row of another length, names
         a path twice, or names one that is absolute or leads out of the root; or if no path is that of a file.
     """
-    return list_rows(read_manifest(files, name), f"manifest {full_name(files.root, name)}", images)
+    return list_rows(read_manifest(files, name), f"manifest {full_path(files.root, name)}", images)
 
 
 def list_rows(rows: ImageTable, whose: str, images: Files) -> Listing:
@@ -97,7 +98,7 @@ def _any_there(paths: StringArray, images: Files) -> bool:
     for path in paths:
         folder = path.rpartition("/")[0]
         if folder not in there:
-            there[folder] = images.missing(folder or ".") != ABSENT
+            there[folder] = images.missing(folder or ".") != NOT_FOUND
         if there[folder] and not images.missing(path):
             return True
     return False
@@ -105,7 +106,7 @@ def _any_there(paths: StringArray, images: Files) -> bool:
 
 def read_manifest(files: Files, name: str) -> ImageTable:
     """The rows of a CSV manifest, sorted by their paths' bytes; errors as `list_manifest`."""
-    whose = f"manifest {full_name(files.root, name)}"
+    whose = f"manifest {full_path(files.root, name)}"
     try:
         # Only paths may hold bytes that are not UTF-8: they are names on a disk, the rest is text.
         with io.TextIOWrapper(files.open(name), "utf-8-sig", "surrogateescape", newline="") as text:
@@ -116,7 +117,7 @@ def read_manifest(files: Files, name: str) -> ImageTable:
         raise ListingError(f"{whose} is no valid CSV: {error}") from error
 
 
-def read_rows(header: Sequence[str], blocks: Iterable[Block], whose: str, unit: str) -> ImageTable:
+def read_rows(header: Sequence[str], blocks: Iterable[ColumnBlock], whose: str, unit: str) -> ImageTable:
     """A manifest's rows from its header and its columns, block by block; ``unit`` is what messages call a row."""
     return _Reader(header, whose, unit).read(blocks)
 
@@ -126,10 +127,10 @@ class _Reader:
 
     def __init__(self, header: Sequence[str], whose: str, unit: str) -> None:
         self._columns, self._whose, self._unit = _columns(header, whose), whose, unit
-        self._numbers, self._labels = array("q"), _Codes(names_in)
-        self._splits = {name: _Codes(checked) for name in self._columns.splits}
+        self._numbers, self._labels = array("q"), _Codes(parse_labels)
+        self._splits = {name: _Codes(clean_text) for name in self._columns.splits}
 
-    def read(self, blocks: Iterable[Block]) -> ImageTable:
+    def read(self, blocks: Iterable[ColumnBlock]) -> ImageTable:
         """All rows, sorted by their paths' bytes."""
         paths = StringArray.from_batches(map(self._take, blocks))
         splits: dict[str, CategoricalArray[str]] = {name: codes.column for name, codes in self._splits.items()}
@@ -141,7 +142,7 @@ class _Reader:
         self._check_once(rows.paths, order)
         return rows
 
-    def _take(self, block: Block) -> Sequence[str]:
+    def _take(self, block: ColumnBlock) -> Sequence[str]:
         """Take down many rows at once, and give their paths."""
         numbers, columns = block
         self._numbers.extend(numbers)
@@ -160,9 +161,9 @@ class _Reader:
         columns = self._columns
         try:
             _relative(row[columns.path])
-            names_in("" if columns.label is None else row[columns.label])
+            parse_labels("" if columns.label is None else row[columns.label])
             for at in columns.splits.values():
-                checked(row[at])
+                clean_text(row[at])
         except ListingError as error:
             return number, str(error)
         return None
@@ -184,11 +185,11 @@ def _columns(header: Sequence[str], whose: str) -> Columns:
             f'{whose} must have a column "path" (and may have "label" and "split…"), '
             f"separated by commas, got the header {','.join(names)!r}"
         )
-    check_different(names, whose)
+    check_distinct_columns(names, whose)
     return Columns(
         names.index("path"),
         names.index("label") if "label" in names else None,
-        {name: names.index(name) for name in kept_among(names, whose)},
+        {name: names.index(name) for name in kept_columns(names, whose)},
     )
 
 

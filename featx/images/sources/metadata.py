@@ -12,7 +12,7 @@ import numpy as np
 from featx.errors import ListingError
 from featx.table import BATCH, LABEL_SEPARATOR, CategoricalArray, ImageTable, LabelNames, StringArray, decode_text
 
-KEPT = ("split", "weight")
+KEPT_PREFIXES = ("split", "weight")
 """How the names of columns begin that are kept."""
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Names of folders, files and parts that make a split, and the split's name."""
@@ -26,7 +26,7 @@ def plain_text(value: object) -> str:
     return "" if value is None or (isinstance(value, Real) and math.isnan(value)) else str(value)
 
 
-def checked(text: str) -> str:
+def clean_text(text: str) -> str:
     """A text as a store can hold it, without blanks around; ``ListingError`` if it is not UTF-8 or has a NUL."""
     try:
         text.encode()
@@ -37,16 +37,16 @@ def checked(text: str) -> str:
     return text.strip()
 
 
-def names_in(text: str) -> LabelNames:
+def parse_labels(text: str) -> LabelNames:
     """The labels in a text, once each and sorted; ``ListingError`` if there is a ``|`` without one."""
-    labels = {label.strip() for label in checked(text).split(LABEL_SEPARATOR)}
+    labels = {label.strip() for label in clean_text(text).split(LABEL_SEPARATOR)}
     if len(labels) > 1 and "" in labels:
         raise ListingError(f"must have a label on each side of {LABEL_SEPARATOR}, got {text!r}")
     return tuple(sorted(labels - {""}))
 
 
-def class_names(label: Any, classes: Sequence[str] = ()) -> LabelNames:
-    """The labels in what a program stored: a text, a number, None, or several; errors as `names_in`.
+def label_names(label: Any, classes: Sequence[str] = ()) -> LabelNames:
+    """The labels in what a program stored: a text, a number, None, or several; errors as `parse_labels`.
 
     A number is one of ``classes``, where these are known; a negative one then stands for none. ``ListingError`` also of
     what names no class, such as an array or a dictionary.
@@ -57,16 +57,16 @@ def class_names(label: Any, classes: Sequence[str] = ()) -> LabelNames:
     if hasattr(label, "ndim"):
         label = label.item()
     if isinstance(label, list | tuple):
-        return tuple(sorted({name for item in label for name in class_names(item, classes)}))
+        return tuple(sorted({name for item in label for name in label_names(item, classes)}))
     if hasattr(label, "__index__") and not isinstance(label, bool):
         number = label.__index__()
         if classes and number < len(classes):
-            return (whole_name(str(classes[number])),) if number >= 0 else ()
+            return (check_class_name(str(classes[number])),) if number >= 0 else ()
         return (str(number),)
-    return names_in(plain_text(label))
+    return parse_labels(plain_text(label))
 
 
-def whole_name(name: str) -> str:
+def check_class_name(name: str) -> str:
     """The name of one class; ``ListingError`` if a manifest would read it as several, or a store not keep it."""
     if LABEL_SEPARATOR in name or "\0" in name:
         raise ListingError(f"must have no {LABEL_SEPARATOR} in the name of a class, which stands between the labels of an "
@@ -75,32 +75,32 @@ def whole_name(name: str) -> str:
 
 
 @lru_cache(1024)  # The same few names come with every row.
-def is_kept(column: str) -> bool:
+def is_kept_column(column: str) -> bool:
     """Whether a column of this name is kept; ``ListingError`` if its name cannot be one in a store."""
-    if not column.startswith(KEPT):
+    if not column.startswith(KEPT_PREFIXES):
         return False
-    if "/" in checked(column):
+    if "/" in clean_text(column):
         raise ListingError(f"must have no / in the names of columns split… and weight…, got {column!r}; rename it")
     return True
 
 
-def check_different(columns: Sequence[str], whose: str) -> None:
+def check_distinct_columns(columns: Sequence[str], whose: str) -> None:
     """Raise ``ListingError`` if two columns have one name."""
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):
         raise ListingError(f"columns of {whose} must have different names, got {repeated[0]!r} more than once")
 
 
-def kept_among(columns: Iterable[str], whose: str) -> list[str]:
-    """The names of columns that are kept; ``ListingError`` as `is_kept`, which begins with ``whose``."""
+def kept_columns(columns: Iterable[str], whose: str) -> list[str]:
+    """The names of columns that are kept; ``ListingError`` as `is_kept_column`, which begins with ``whose``."""
     try:
-        return [column for column in columns if is_kept(column)]
+        return [column for column in columns if is_kept_column(column)]
     except ListingError as error:
         raise ListingError(f"{whose} {error}") from None
 
 
 def kept_values(values: Mapping[str, object]) -> dict[str, str]:
-    """Those values that are in columns that are kept, as texts; errors as `checked` and `is_kept`."""
-    return {name: checked(plain_text(value)) for name, value in values.items() if is_kept(name)}
+    """Those values that are in columns that are kept, as texts; errors as `clean_text` and `is_kept_column`."""
+    return {name: clean_text(plain_text(value)) for name, value in values.items() if is_kept_column(name)}
 
 
 class RowBuilder:
@@ -113,7 +113,7 @@ class RowBuilder:
     def record(self, path: str, values: Mapping[str, Any], classes: Sequence[str] = ()) -> None:
         """One row as a program stored it, with its label among the values; a ``ListingError`` begins with its path."""
         try:
-            self.add(path, class_names(values.get("label"), classes), kept_values(values))
+            self.add(path, label_names(values.get("label"), classes), kept_values(values))
         except ListingError as error:
             raise ListingError(f"{path} {error}") from None
 
@@ -142,7 +142,7 @@ class RowBuilder:
         self._found = []
 
 
-def with_file_splits(rows: ImageTable, files: Sequence[str], counts: Sequence[int]) -> ImageTable:
+def add_file_splits(rows: ImageTable, files: Sequence[str], counts: Sequence[int]) -> ImageTable:
     """The rows of files with so many each; if all files are named ``train…``, ``test…``, these become a split."""
     splits = [split for file in files if (split := _split_of(file))]
     if "split" in rows.columns or len(splits) < len(files) or "train" not in splits:
@@ -157,7 +157,7 @@ def _split_of(file: str) -> str | None:
     return next((SPLITS[token] for token in _TOKEN.split(file.casefold()) if token in SPLITS), None)
 
 
-def top_folder(path: str) -> LabelNames:
-    """The folder at the top of a relative path as a label; none for a file in no folder; errors as `whole_name`."""
+def folder_label(path: str) -> LabelNames:
+    """The folder at the top of a relative path as a label; none for a file in no folder; errors as `check_class_name`."""
     top, slash, _ = path.partition("/")
-    return (whole_name(top),) if slash else ()
+    return (check_class_name(top),) if slash else ()

@@ -12,18 +12,18 @@ import numpy as np
 
 from featx.errors import ImageError, ListingError
 from featx.files import ROW_GROUP
-from featx.images.files import Files, full_name, no_root
-from featx.images.listing import Listing
-from featx.images.sources.csv_blocks import Block
+from featx.images.sources.csv_blocks import ColumnBlock
+from featx.images.sources.files import Files, check_no_root, full_path
+from featx.images.sources.listing import Listing
 from featx.images.sources.manifest import list_rows, read_rows
 from featx.images.sources.metadata import (
-    KEPT,
+    KEPT_PREFIXES,
     RowBuilder,
-    check_different,
-    class_names,
-    kept_among,
+    add_file_splits,
+    check_distinct_columns,
+    kept_columns,
+    label_names,
     plain_text,
-    with_file_splits,
 )
 from featx.runtime import import_optional
 from featx.table import BATCH, LABEL_SEPARATOR, ImageTable
@@ -42,7 +42,7 @@ class _ImageGroups:
 
     def __init__(self, files: Files, names: Sequence[str], column: str) -> None:
         self._files, self._names, self._column = files, names, column
-        self._arrow = _need_arrow(full_name(files.root, names[0]))
+        self._arrow = _need_arrow(full_path(files.root, names[0]))
         self._lock = Lock()
         self._read = lru_cache(GROUPS_HELD)(self._load)
 
@@ -102,7 +102,7 @@ def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Li
     ListingError
         If a file is none of both, or damaged, or there are no rows; if ``images`` are given for the former.
     """
-    whose = full_name(files.root, names[0])
+    whose = full_path(files.root, names[0])
     arrow = _need_arrow(whose)
     with _opened(files, names[0], arrow) as file:
         column = _image_column(file.schema_arrow, whose, arrow)
@@ -110,7 +110,7 @@ def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Li
         several = f" and {len(names) - 1} more, rows counted over all," if len(names) > 1 else ""
         whose = f"manifest {whose}{several}"
         return list_rows(_read_manifest(files, names, whose, arrow), whose, images or files)
-    no_root(images, whose)
+    check_no_root(images, whose)
     return _list_bytes(files, names, column, arrow)
 
 
@@ -123,7 +123,7 @@ def _need_arrow(whose: str) -> Any:
 @contextmanager
 def _opened(files: Files, name: str, arrow: Any) -> Iterator[Any]:
     """A Parquet file to read; what hinders it is a ``ListingError``."""
-    whose = full_name(files.root, name)
+    whose = full_path(files.root, name)
     try:
         with files.open(name) as opened:
             yield arrow.parquet.ParquetFile(opened)
@@ -139,9 +139,9 @@ def _list_bytes(files: Files, names: Sequence[str], column: str, arrow: Any) -> 
         with _opened(files, name, arrow) as file:
             found.append(_rows(file, name, column))
             sizes.append([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)])
-    rows = with_file_splits(ImageTable.concatenate(found), names, [len(each) for each in found])
+    rows = add_file_splits(ImageTable.concatenate(found), names, [len(each) for each in found])
     if not len(rows):
-        raise ListingError(f"{full_name(files.root, names[0])} must have at least one row, got none")
+        raise ListingError(f"{full_path(files.root, names[0])} must have at least one row, got none")
     # Of every row group of all files: its file, its number there, and its first row.
     places = [(file, group) for file, groups in enumerate(sizes) for group in range(len(groups))]
     edges = np.cumsum([0, *(size for groups in sizes for size in groups)])
@@ -166,8 +166,8 @@ def _rows(file: Any, name: str, image: str) -> ImageTable:
 
 def _known(schema: Any, name: str) -> list[str]:
     """The columns that say something of an image."""
-    check_different(schema.names, name)
-    return [*({"label"} & set(schema.names)), *kept_among(schema.names, name)]
+    check_distinct_columns(schema.names, name)
+    return [*({"label"} & set(schema.names)), *kept_columns(schema.names, name)]
 
 
 def _check_has(schema: Any, columns: Sequence[str], name: str) -> None:
@@ -187,7 +187,7 @@ def _records(file: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def _image_column(schema: Any, whose: str, arrow: Any) -> str | None:
     """The column of image bytes; None for a manifest."""
-    known = ("path", "label", *KEPT)
+    known = ("path", "label", *KEPT_PREFIXES)
     names = [field.name for field in schema if _has_bytes(field.type, arrow) and not field.name.startswith(known)]
     if IMAGE in names:
         return IMAGE
@@ -230,12 +230,12 @@ def _read_manifest(files: Files, names: Sequence[str], whose: str, arrow: Any) -
     return read_rows(columns, _blocks(files, names, columns, arrow), whose, "row")
 
 
-def _blocks(files: Files, names: Sequence[str], columns: Sequence[str], arrow: Any) -> Iterator[Block]:
+def _blocks(files: Files, names: Sequence[str], columns: Sequence[str], arrow: Any) -> Iterator[ColumnBlock]:
     """The columns of manifests as a CSV file would have them."""
     first = 0
     for name in names:
         with _opened(files, name, arrow) as file:
-            _check_has(file.schema_arrow, columns, full_name(files.root, name))
+            _check_has(file.schema_arrow, columns, full_path(files.root, name))
             classes = {"label": _class_names(file.schema_arrow)}
             for batch in file.iter_batches(BATCH, columns=columns):
                 yield (
@@ -247,7 +247,7 @@ def _blocks(files: Files, names: Sequence[str], columns: Sequence[str], arrow: A
 
 def _texts(column: Any, arrow: Any, classes: Sequence[str] = ()) -> list[str]:
     if classes:
-        return [LABEL_SEPARATOR.join(class_names(value, classes)) for value in column.to_pylist()]
+        return [LABEL_SEPARATOR.join(label_names(value, classes)) for value in column.to_pylist()]
     if arrow.types.is_string(column.type) and not column.null_count:
         return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
     return [_cell(value) for value in column.to_pylist()]

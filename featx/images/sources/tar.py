@@ -19,15 +19,15 @@ import numpy as np
 
 from featx.errors import ImageError, ListingError
 from featx.files import SIDECAR
-from featx.images.files import Files
-from featx.images.formats import picture_suffixes, suffix_of
-from featx.images.listing import Listing, first_failure
-from featx.images.sources.metadata import RowBuilder, class_names, kept_values, top_folder, with_file_splits
+from featx.images.decoding.formats import image_suffixes, suffix_of
+from featx.images.sources.files import Files
+from featx.images.sources.listing import Listing, first_failure
+from featx.images.sources.metadata import RowBuilder, add_file_splits, folder_label, kept_values, label_names
 from featx.table import ImageTable
 
 SHARDS_AT_ONCE = 8
 """Shards that are indexed side by side, which pays where they lie behind a network."""
-FACTS = (".json", ".cls")
+SIDECARS = (".json", ".cls")
 """Suffixes of files that say something of the image beside them."""
 OUTSIDE = "its name leads out of the shard"
 NO_FILE = "a link or device in the shard, not followed"
@@ -74,7 +74,7 @@ def list_shards(files: Files, shards: Sequence[str]) -> Listing:
             raise ImageError(f"cut short: its shard ends after {len(data)} of {size} bytes")
         return data
 
-    return Listing(files.root, with_file_splits(rows, shards, counts), read, failures, lambda row: int(places[row, 1]))
+    return Listing(files.root, add_file_splits(rows, shards, counts), read, failures, lambda row: int(places[row, 1]))
 
 
 def _index(files: Files, shard: str) -> tuple[ImageTable, np.ndarray, list[tuple[str, str]]]:
@@ -117,14 +117,14 @@ def _key(member: tarfile.TarInfo) -> str:
 
 def _take(tar: tarfile.TarFile, key: str, sample: Sequence[tarfile.TarInfo], index: _Index, shard: str) -> None:
     """File the images of one sample, with what its other files say of them."""
-    images = [member for member in sample if suffix_of(member.name) in picture_suffixes()]
+    images = [member for member in sample if suffix_of(member.name) in image_suffixes()]
     if not images:
-        index.beside += [(key, member.name) for member in sample if suffix_of(member.name) in FACTS]
+        index.beside += [(key, member.name) for member in sample if suffix_of(member.name) in SIDECARS]
         return
     index.keys.add(key)
     try:
         facts = _facts(tar, sample)
-        labels = class_names(facts["label"]) if "label" in facts else top_folder(key)
+        labels = label_names(facts["label"]) if "label" in facts else folder_label(key)
         kept = kept_values(facts)
     except (ValueError, RecursionError) as error:
         index.failures += [(f"{shard}/{member.name}", f"what is known of it is damaged: {error}") for member in images]
@@ -153,7 +153,7 @@ def _facts(tar: tarfile.TarFile, sample: Iterable[tarfile.TarInfo]) -> dict[str,
     facts: dict[str, Any] = {}
     for member in sample:
         suffix = suffix_of(member.name)
-        if suffix in FACTS and member.isfile():
+        if suffix in SIDECARS and member.isfile():
             text = _small(tar, member)
             facts |= {"label": text} if suffix == ".cls" else _object(text)
     return facts

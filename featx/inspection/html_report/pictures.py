@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featx.errors import ImageError
-from featx.images import thumbnail
+from featx.images import load_thumbnail
 
 QUALITY = 60
 FORMAT = "image/webp"
@@ -31,7 +31,7 @@ def data_uri(pixels: NDArray[np.uint8]) -> str:
 
 def _small_copy(root: Path, path: str) -> str:
     try:
-        return _encode(thumbnail(root, path))
+        return _encode(load_thumbnail(root, path))
     except (OSError, ImageError):
         return ""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.images import MAX_PIXELS, decode, prepare
+from featx.images import MAX_PIXELS, decode, preprocess
 from featx.spec import ExtractSpec
 
 
@@ -48,7 +48,7 @@ class Mistake:
         """An image file's pixels, uint8 (size, size, 3), by this mistake; ``ImageError`` if it cannot be decoded."""
         side = declared.size if declared.decode == "scaled" else None
         picture = decode(data, max_pixels, side, self.upright).image
-        pixels = prepare(picture, declared, self.antialias)
+        pixels = preprocess(picture, declared, self.antialias)
         return np.ascontiguousarray(pixels[..., ::-1]) if self.reverse else pixels
 
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from featx.drawing import GAP, arrange_images
 from featx.errors import ImageError
-from featx.images import SIDE, thumbnail
+from featx.images import THUMBNAIL_SIDE, load_thumbnail
 from featx.inspection.suspect_images.findings import Suspects
 
 LINE = 16
@@ -71,16 +71,16 @@ def _grid(tiles: Sequence[Tile], root: Path, unread: list[str]) -> Iterator[Imag
 
 def _tile(paths: Sequence[str], text: str, root: Path, unread: list[str]) -> NDArray[np.uint8]:
     """Thumbnails side by side above their names and a line of text."""
-    tile = Image.new("RGB", (SIDE * len(paths), SIDE + (len(paths) + 1) * LINE), WHITE)
+    tile = Image.new("RGB", (THUMBNAIL_SIDE * len(paths), THUMBNAIL_SIDE + (len(paths) + 1) * LINE), WHITE)
     for place, path in enumerate(paths):
         try:
-            picture = thumbnail(root, path)
+            picture = load_thumbnail(root, path)
         except (OSError, ImageError):
             unread.append(path)
             picture = _crossed()
-        tile.paste(picture, (place * SIDE, 0))
-        _write(tile, _end(path, LETTERS * len(paths)), SIDE + place * LINE)
-    _write(tile, text, SIDE + len(paths) * LINE)
+        tile.paste(picture, (place * THUMBNAIL_SIDE, 0))
+        _write(tile, _end(path, LETTERS * len(paths)), THUMBNAIL_SIDE + place * LINE)
+    _write(tile, text, THUMBNAIL_SIDE + len(paths) * LINE)
     return np.asarray(tile)
 
 
@@ -90,13 +90,13 @@ def _end(path: str, letters: int) -> str:
 
 
 def _crossed() -> Image.Image:
-    field = Image.new("RGB", (SIDE, SIDE), GRAY)
-    ImageDraw.Draw(field).line([(0, 0), (SIDE, SIDE), (SIDE, 0), (0, SIDE)], WHITE)
+    field = Image.new("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE), GRAY)
+    ImageDraw.Draw(field).line([(0, 0), (THUMBNAIL_SIDE, THUMBNAIL_SIDE), (THUMBNAIL_SIDE, 0), (0, THUMBNAIL_SIDE)], WHITE)
     return field
 
 
 def _line(text: str) -> Image.Image:
-    line = Image.new("RGB", (2 * COLUMNS * SIDE, LINE + GAP), WHITE)
+    line = Image.new("RGB", (2 * COLUMNS * THUMBNAIL_SIDE, LINE + GAP), WHITE)
     _write(line, text, GAP)
     return line
 

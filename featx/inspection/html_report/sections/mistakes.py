@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.errors import ImageError, SpecMismatch, WeightsError
-from featx.images import check_below
+from featx.images import check_inside_root
 from featx.inspection.explanation.drawing import overlay
 from featx.inspection.explanation.explainer import Explainer
 from featx.inspection.explanation.maps import NOTES
@@ -77,7 +77,7 @@ def _explained(rows: list[Mistake], root: Path, model: Model, compute: Compute) 
 
 def _with_maps(row: Mistake, root: Path, explainer: Explainer) -> Mistake:
     try:
-        check_below(root, row.path)
+        check_inside_root(root, row.path)
         found = explainer(root / row.path, classes=(row.guess, row.true))
     except ImageError:
         return row

@@ -4,17 +4,20 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
-from featx.images.formats import picture_suffixes, suffix_of
+from featx.images.decoding.formats import image_suffixes, suffix_of
 
 Identity = tuple[int, int]
 CONTAINERS = (".tar", ".parquet")
 """Suffixes of files that hold many images."""
 LOOP = "a symlink to a folder that it lies in; not followed"
+NOT_FOUND = "does not exist"
+"""Why a file is missing of which there is nothing."""
 
 
 @dataclass
-class Found:
+class FoundFiles:
     """Image files under a folder: relative paths, what could not be listed and why, suffixes passed over.
 
     Files that hold many images are among those passed over, and in ``containers``.
@@ -22,23 +25,23 @@ class Found:
 
     paths: list[str] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
-    passed_over: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
     containers: list[str] = field(default_factory=list)
 
-    def pass_over(self, path: str) -> None:
+    def skip(self, path: str) -> None:
         """Note a file that is no image."""
         suffix = suffix_of(path.rpartition("/")[2])
-        self.passed_over[suffix or "no suffix"] += 1
+        self.skipped[suffix or "no suffix"] += 1
         if suffix in CONTAINERS:
             self.containers.append(path)
 
 
-def walk(root: Path) -> Found:
+def find_files(root: Path) -> FoundFiles:
     """Collect image files; hidden names are passed over, symlinks to folders followed, loops cut.
 
     A million files cost one ``scandir`` a folder and no ``stat`` a file, except for symlinks.
     """
-    found = Found()
+    found = FoundFiles()
     pending: list[tuple[str, tuple[Identity, ...]]] = [("", ())]
     while pending:
         prefix, above = pending.pop()
@@ -62,9 +65,9 @@ def _identity(folder: str) -> Identity:
     return status.st_dev, status.st_ino
 
 
-def _scan(folder: str, prefix: str, found: Found) -> list[str]:
+def _scan(folder: str, prefix: str, found: FoundFiles) -> list[str]:
     """File one folder's entries; returns the relative paths of its sub-folders."""
-    folders, suffixes = [], picture_suffixes()
+    folders, suffixes = [], image_suffixes()
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -74,7 +77,7 @@ def _scan(folder: str, prefix: str, found: Found) -> list[str]:
                 if entry.is_dir():
                     folders.append(path)
                 elif suffix not in suffixes:
-                    found.pass_over(path)
+                    found.skip(path)
                 elif entry.is_file():
                     found.paths.append(path)
                 else:
@@ -86,3 +89,35 @@ def _scan(folder: str, prefix: str, found: Found) -> list[str]:
 
 def _unreadable(error: OSError) -> str:
     return f"cannot be read: {error.strerror or error}"
+
+
+class LocalFiles:
+    """Files below a folder of this machine; an absolute path stands for itself."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def open(self, path: str) -> BinaryIO:
+        """As `Files.open`."""
+        return (self.root / path).open("rb")
+
+    def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
+        """As `Files.read`."""
+        with self.open(path) as file:
+            file.seek(start)
+            return file.read(-1 if size is None else size)
+
+    def size(self, path: str) -> int:
+        """As `Files.size`."""
+        return os.stat(os.path.join(self.root, path)).st_size  # noqa: PTH116, PTH118 - as in `missing`
+
+    def missing(self, path: str) -> str:
+        """As `Files.missing`."""
+        full = os.path.join(self.root, path)  # noqa: PTH118 - a million Path objects take seconds
+        if os.path.isfile(full):  # noqa: PTH113
+            return ""
+        return "is no regular file" if os.path.lexists(full) else NOT_FOUND
+
+    def walk(self) -> FoundFiles:
+        """As `Files.walk`."""
+        return find_files(self.root)

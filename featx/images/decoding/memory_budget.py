@@ -25,13 +25,13 @@ USUAL_SCANS = 16
 """Scans of a JPEG that cost no more than its pixels: an encoder writes ten. Each may cost a pass over all pixels."""
 
 
-def check_size(size: int, max_pixels: int = MAX_PIXELS) -> None:
+def check_file_size(size: int, max_pixels: int = MAX_PIXELS) -> None:
     """Raise ``ImageError`` if a file of ``size`` bytes is larger than any picture of so many pixels."""
     if size > (limit := FILE_BYTES * max_pixels):
         raise ImageError(f"{size:,} bytes, more than the {limit:,} of a file of the pixels allowed (--max-pixels)")
 
 
-def check_pixels(image: ImageFile.ImageFile, data: bytes, max_pixels: int, canvas: int = 0) -> int:
+def check_decoding_cost(image: ImageFile.ImageFile, data: bytes, max_pixels: int, canvas: int = 0) -> int:
     """How many plain pixels a picture costs as much as, with a canvas of so many that it is resized on.
 
     ``ImageError`` if decoding it costs more than ``max_pixels``, or its canvas more than that and than usual.
@@ -64,7 +64,7 @@ def _weight(image: ImageFile.ImageFile, data: bytes) -> tuple[int, str]:
 class Budget(Protocol):
     """What decoding asks before a picture takes its memory."""
 
-    def hold(self, pixels: int) -> AbstractContextManager[None]:
+    def acquire(self, pixels: int) -> AbstractContextManager[None]:
         """Wait for room for a picture, and keep it within the block."""
 
 
@@ -76,7 +76,7 @@ class PixelBudget:
         self._changed = threading.Condition()
 
     @contextmanager
-    def hold(self, pixels: int) -> Iterator[None]:
+    def acquire(self, pixels: int) -> Iterator[None]:
         """Wait for room for a picture, and keep it within the block."""
         taken = min(pixels, self._most)
         with self._changed:
@@ -90,5 +90,5 @@ class PixelBudget:
                 self._changed.notify_all()
 
 
-room = PixelBudget(MAX_PIXELS)
+pixel_budget = PixelBudget(MAX_PIXELS)
 """That of this process."""

@@ -16,7 +16,7 @@ _logged = threading.local()
 
 
 class _Logged(logging.Handler):
-    """Takes the first record of a thread within `pillow_quiet`; handlers that a program has set get all as before.
+    """Takes the first record of a thread within `capture_pillow_messages`; handlers that a program has set get all as before.
 
     That there is a handler keeps ``logging`` from its last resort, which is standard error.
     """
@@ -31,7 +31,7 @@ logging.getLogger("PIL").addHandler(_Logged(logging.WARNING))
 
 
 @contextmanager
-def pillow_quiet() -> Iterator[list[str]]:
+def capture_pillow_messages() -> Iterator[list[str]]:
     """Ignore warnings that Pillow's modules raise, until the last thread has left.
 
     What they log first in this thread, if anything, is in the list that is given.

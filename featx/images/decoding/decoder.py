@@ -2,22 +2,27 @@
 
 import re
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 
-from PIL import Image, ImageFile
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageFile
 
 from featx.errors import ImageError
-from featx.images.colors import to_rgb
-from featx.images.formats import picture_formats
-from featx.images.libtiff import heard
-from featx.images.memory_budget import MAX_PIXELS, Budget, check_pixels, check_size, room
-from featx.images.pillow_logging import pillow_quiet
+from featx.images.decoding.formats import image_formats
+from featx.images.decoding.memory_budget import MAX_PIXELS, Budget, check_decoding_cost, check_file_size, pixel_budget
+from featx.images.decoding.pillow_logging import capture_pillow_messages
+from featx.images.pixels.augmentation import augmented_copies
+from featx.images.pixels.colors import to_rgb
+from featx.images.pixels.placement import canvas_pixels
+from featx.spec import ExtractSpec
 
-ORIENTATION = 0x0112
-TURNS = {
+TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -33,14 +38,14 @@ SHOWN_BYTES = 9
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """A decoded image: ``image`` is upright and of mode RGB; ``turned`` says that its EXIF orientation was not 1."""
+class DecodedImage:
+    """A decoded image: ``image`` is upright and of mode RGB; ``exif_rotated`` says that its EXIF orientation was not 1."""
 
     image: Image.Image
-    turned: bool
+    exif_rotated: bool
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True) -> Picture:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True) -> DecodedImage:
     """Decode the bytes of an image file; of an animation, the first frame.
 
     Parameters
@@ -49,12 +54,12 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, u
         The whole file, in any raster format that Pillow opens.
     max_pixels : int
         The most pixels (width × height) that a picture may have; its header is asked before it is decoded. Those of
-        slow formats count several times (see `featx.images.memory_budget`).
+        slow formats count several times (see `featx.images.decoding.memory_budget`).
     side : int, optional
         Decode a JPEG at the smallest of its own scales (1/2, 1/4, 1/8) of which both sides are no smaller.
     upright : bool
         Turn the picture as its EXIF orientation says. False leaves it as its file has it, which is what `featx.audit`
-        compares with; a TIFF is turned all the same, as Pillow does it.
+        compares with; a TIFF is exif_rotated all the same, as Pillow does it.
 
     Raises
     ------
@@ -62,30 +67,30 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, u
         If the bytes are no picture, are damaged or cut short, or have too many pixels. Nothing else is raised, and
         no warning of Pillow's gets out.
     """
-    with decoding(data, max_pixels, side, upright) as picture:
+    with decoded_image(data, max_pixels, side, upright) as picture:
         return picture
 
 
 @contextmanager
-def decoding(
+def decoded_image(
     data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True,
-    canvas: Callable[[int], int] | None = None, room: Budget = room,
-) -> Iterator[Picture]:  # fmt: skip
+    canvas: Callable[[int], int] | None = None, budget: Budget = pixel_budget,
+) -> Iterator[DecodedImage]:  # fmt: skip
     """As `decode`; until the block ends the picture counts among those that are in memory at a time, in ``room``.
 
     So does a ``canvas``: how many pixels are needed to resize a picture of that long side.
     """
-    check_size(len(data), max_pixels)
-    with pillow_quiet() as logged:
+    check_file_size(len(data), max_pixels)
+    with capture_pillow_messages() as logged:
         image = _open(data, logged)
-    with room.hold(check_pixels(image, data, max_pixels, canvas(max(image.size)) if canvas else 0)):
-        with pillow_quiet() as logged, heard() as said:
+    with budget.acquire(check_decoding_cost(image, data, max_pixels, canvas(max(image.size)) if canvas else 0)):
+        with capture_pillow_messages() as logged:
             try:
                 if side is not None:
                     image.draft("RGB", (side, side))
                 picture = load_upright(image, upright)
             except Exception as error:
-                raise ImageError("; ".join([_reason(error, str(image.format)), *logged, *said])) from error
+                raise ImageError("; ".join([_reason(error, str(image.format)), *logged])) from error
         yield picture
 
 
@@ -98,7 +103,7 @@ def _open(data: bytes, logged: list[str]) -> ImageFile.ImageFile:
     if not data:
         raise ImageError("empty file")
     reasons = []
-    for name in picture_formats():
+    for name in image_formats():
         accepted = _accepts(name, data)
         if isinstance(accepted, str):
             reasons.append(accepted)
@@ -123,24 +128,24 @@ def _accepts(name: str, data: bytes) -> bool | str:
         return False
 
 
-def load_upright(image: Image.Image, upright: bool = True) -> Picture:
+def load_upright(image: Image.Image, upright: bool = True) -> DecodedImage:
     """Load the pixels of an image that Pillow has opened, convert them to RGB and turn them, if they shall be upright.
 
-    One that `PIL.ImageOps.exif_transpose` has turned says so, and is not turned again.
+    One that `PIL.ImageOps.exif_transpose` has exif_rotated says so, and is not exif_rotated again.
     """
     # Pillow turns a TIFF itself as it loads; elsewhere EXIF may lie behind the pixels, as in a PNG.
     before = _orientation(image) if image.format == "TIFF" else 1
     image.load()
     after = _orientation(image)
     rgb = to_rgb(image)
-    turns = upright and after in TURNS
-    return Picture(rgb.transpose(TURNS[after]) if turns else rgb, before in TURNS or turns)
+    turns = upright and after in TRANSPOSITIONS
+    return DecodedImage(rgb.transpose(TRANSPOSITIONS[after]) if turns else rgb, before in TRANSPOSITIONS or turns)
 
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation; 1 if there is none, or none that can be read."""
     try:
-        return int(image.getexif().get(ORIENTATION, 1))
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
         # Damaged EXIF says nothing about the pixels.
         return 1
@@ -159,3 +164,28 @@ def _reason(error: Exception, name: str) -> str:
         text = "its header is not complete"
     verdict = "cut short" if CUT_SHORT.search(text) else "damaged or cut short"
     return f"{verdict}: {name}, {text}"
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """The views of one image, the plain one first, each uint8 (size, size, 3).
+
+    ``exif_rotated`` says that an EXIF orientation was applied; ``seconds`` are those of decoding and of making the views, by
+    the processor's time in the thread that did it.
+    """
+
+    views: tuple[NDArray[np.uint8], ...]
+    exif_rotated: bool
+    seconds: tuple[float, ...]
+
+
+def prepare_image(
+    data: bytes, digest: str, spec: ExtractSpec, max_pixels: int = MAX_PIXELS, budget: Budget = pixel_budget
+) -> PreparedImage:
+    """Decode an image file of a digest, and make the views of a spec; ``ImageError`` if it cannot be decoded."""
+    start = time.thread_time()
+    side = spec.size if spec.decode == "scaled" else None
+    with decoded_image(data, max_pixels, side, canvas=partial(canvas_pixels, spec), budget=budget) as picture:
+        decoded = time.thread_time()
+        views = augmented_copies(picture.image, spec, digest)
+    return PreparedImage(tuple(views), picture.exif_rotated, (decoded - start, time.thread_time() - decoded))

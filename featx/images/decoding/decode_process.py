@@ -19,8 +19,8 @@ import numpy as np
 
 from featx.errors import EngineError, ImageError, SpecError
 from featx.files import DECODE_TIMEOUT
-from featx.images.memory_budget import room
-from featx.images.prepared import Prepared, prepare_views
+from featx.images.decoding.decoder import PreparedImage, prepare_image
+from featx.images.decoding.memory_budget import pixel_budget
 from featx.spec import ExtractSpec
 
 BYTES_A_PIXEL, REST = 16, 1 << 30
@@ -30,7 +30,7 @@ ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 SHOWN = 200
 
 
-def timeout_given() -> float | None:
+def decode_timeout() -> float | None:
     """Seconds for one image by the environment; None if it says none, ``SpecError`` if it is no number above 0."""
     text = os.environ.get(DECODE_TIMEOUT, "")
     try:
@@ -58,8 +58,8 @@ class DecodeProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed in close
 
-    def __call__(self, data: bytes, digest: str) -> Prepared:
-        """As `prepare_views`; ``ImageError`` also if the process did not end in time, or died twice."""
+    def __call__(self, data: bytes, digest: str) -> PreparedImage:
+        """As `prepare_image`; ``ImageError`` also if the process did not end in time, or died twice."""
         try:
             answer, pixels = self._decoded(data, digest)
         except _Died:
@@ -71,7 +71,7 @@ class DecodeProcess:
         if "reason" in answer:
             raise ImageError(answer["reason"])
         views = np.frombuffer(pixels, np.uint8).reshape(-1, *self._shape)
-        return Prepared(tuple(views), answer["turned"], tuple(answer["seconds"]))
+        return PreparedImage(tuple(views), answer["exif_rotated"], tuple(answer["seconds"]))
 
     def _decoded(self, data: bytes, digest: str) -> tuple[dict[str, Any], bytes]:
         """What the process answers to an image; `_Died` if it has gone."""
@@ -98,7 +98,7 @@ class DecodeProcess:
         if "room" not in answer:
             return answer, pixels
         # Of this process, which all decoders share; waiting for it is none of the image's time.
-        with room.hold(answer["room"]), self._ending(child, late):
+        with pixel_budget.acquire(answer["room"]), self._ending(child, late):
             _send(child.stdin, {}, b"")
             return _receive(child.stdout)
 
@@ -137,7 +137,8 @@ class DecodeProcess:
     def _start(self) -> "subprocess.Popen[bytes]":
         # Not -m, which imports from the current folder first: that may be a stranger's.
         program = (
-            f"import sys; sys.path[:] = {sys.path!r}; from featx.images.decode_process import serve; serve(sys.argv[1])"
+            f"import sys; sys.path[:] = {sys.path!r}; "
+            "from featx.images.decoding.decode_process import serve; serve(sys.argv[1])"
         )
         command = [sys.executable, "-P", "-c", program, self._settings]
         self._forget_words()
@@ -197,11 +198,11 @@ def _bound_memory(max_pixels: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
-class _ParentsRoom:
+class _ParentBudget:
     """The room of the process that is served, which many others share: it is asked for, and free with the answer."""
 
     @contextmanager
-    def hold(self, pixels: int) -> Iterator[None]:
+    def acquire(self, pixels: int) -> Iterator[None]:
         """Wait until the parent has room for so many pixels."""
         _send(sys.stdout.buffer, {"room": pixels}, b"")
         _receive(sys.stdin.buffer)
@@ -218,8 +219,10 @@ def serve(settings: str) -> None:
     while line := inward.readline():
         head = json.loads(line)
         try:
-            found = prepare_views(inward.read(head["bytes"]), head["digest"], spec, max_pixels, _ParentsRoom())
+            found = prepare_image(inward.read(head["bytes"]), head["digest"], spec, max_pixels, _ParentBudget())
         except ImageError as error:
             _send(outward, {"reason": str(error)}, b"")
         else:
-            _send(outward, {"turned": found.turned, "seconds": found.seconds}, np.stack(found.views).tobytes())
+            _send(
+                outward, {"exif_rotated": found.exif_rotated, "seconds": found.seconds}, np.stack(found.views).tobytes()
+            )

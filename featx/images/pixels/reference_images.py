@@ -11,7 +11,7 @@ Pixels = NDArray[np.int64]
 BARS = ((255, 255, 255), (255, 255, 0), (0, 255, 255), (0, 255, 0), (255, 0, 255), (255, 0, 0), (0, 0, 255), (0, 0, 0))
 
 
-def draw_golden() -> tuple[Image.Image, ...]:
+def draw_reference_images() -> tuple[Image.Image, ...]:
     """Draw the three RGB pictures: smooth (320 × 240), sharp (256 × 256) and rough (200 × 300 pixels)."""
     return tuple(Image.fromarray(pixels.astype(np.uint8)) for pixels in (_circles(), _checkers(), _texture()))
 

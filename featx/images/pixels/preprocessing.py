@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featx.backbones import PREPROCESSINGS
-from featx.images.colors import to_rgb
+from featx.images.pixels.colors import to_rgb
 from featx.spec import ExtractSpec
 
 FILTERS = {
@@ -18,7 +18,7 @@ FILTERS = {
 }
 
 
-def prepare(image: Image.Image, spec: ExtractSpec, antialias: bool = True) -> NDArray[np.uint8]:
+def preprocess(image: Image.Image, spec: ExtractSpec, antialias: bool = True) -> NDArray[np.uint8]:
     """Resize an image as the spec says; filters are antialiased when they shrink.
 
     ``squash`` resizes both sides, whatever the proportions; ``crop`` makes the short side fit and keeps the
@@ -37,7 +37,7 @@ def prepare(image: Image.Image, spec: ExtractSpec, antialias: bool = True) -> ND
         If the image has no pixels.
     """
     rgb, size, resample = to_rgb(image), spec.size, FILTERS[spec.interpolation]
-    change = resize if antialias else look_up
+    change = resize if antialias else resize_without_antialiasing
     if spec.resize == "crop":
         resized = change(rgb, (size, size), resample, center_square(rgb))
     elif spec.resize == "pad":
@@ -64,7 +64,7 @@ def resize(
     return across.resize((width, height), resample, box=(0, top, width, bottom))
 
 
-def look_up(
+def resize_without_antialiasing(
     image: Image.Image, size: tuple[int, int], _resample: Image.Resampling, box: Box | None = None
 ) -> Image.Image:
     """As `resize`, but bilinear always and not antialiased: fine patterns of a shrinking picture become coarse."""

@@ -1,7 +1,7 @@
 """Views: augmented copies of a picture, each the same whenever and wherever it is made.
 
 What a view does follows from the seed, the digest of the image's file and the view's number alone: neither the worker,
-nor the order, nor any random state has a say in it. View 0 is the plain picture.
+nor the order, nor any random state has a say in it. Transform 0 is the plain picture.
 """
 
 import hashlib
@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from featx.images.colors import to_rgb
-from featx.images.preprocessing import prepare
-from featx.images.views_color import recolor
-from featx.images.views_geometry import PLAIN, WHOLE, Placement, place
+from featx.images.pixels.colors import adjust_colors, to_rgb
+from featx.images.pixels.placement import PLAIN, WHOLE, Placement, place
+from featx.images.pixels.preprocessing import preprocess
 from featx.spec import COLORS, FLIPS, Augment, ExtractSpec, Range, parse_augment
 
 MAX_STRETCH = 4 / 3
@@ -30,7 +29,7 @@ PLAIN_COLORS = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.
 
 
 @dataclass(frozen=True)
-class View:
+class Transform:
     """What one view does to its picture: where it looks, and the factors and the turn of its colors."""
 
     placement: Placement = PLAIN
@@ -45,14 +44,14 @@ class View:
         return ", ".join([*self.placement.changes(), *colors]) or "plain"
 
 
-def draw_view(augment: Augment, seed: int, digest: str, index: int) -> View:
+def draw_transform(augment: Augment, seed: int, digest: str, index: int) -> Transform:
     """What view ``index`` of the image with this digest does; 0 does nothing.
 
     Ranges are drawn from evenly, scales and stretches by their logarithm. Mirroring is not drawn: with ``flip`` every
     second view is mirrored, and with ``vflip`` too the four ways take turns, so that few views still have them all.
     """
     if index == 0:
-        return View()
+        return Transform()
     drawn = dict(zip(_DRAWN, _numbers(f"{seed}:{digest}:{index}"), strict=True))
 
     def value(name: str, plain: float) -> float:
@@ -69,10 +68,10 @@ def draw_view(augment: Augment, seed: int, digest: str, index: int) -> View:
         crop=_crop(augment["crop"], drawn) if "crop" in augment else WHOLE,
         shift=(_between(shift, drawn["right"]), _between(shift, drawn["down"])),
     )
-    return View(placement, **{name: value(name, PLAIN_COLORS[name]) for name in COLORS})
+    return Transform(placement, **{name: value(name, PLAIN_COLORS[name]) for name in COLORS})
 
 
-def make_views(image: Image.Image, spec: ExtractSpec, digest: str) -> Iterator[NDArray[np.uint8]]:
+def augmented_copies(image: Image.Image, spec: ExtractSpec, digest: str) -> Iterator[NDArray[np.uint8]]:
     """The views of a picture as the backbone sees them, the plain one first.
 
     Parameters
@@ -80,7 +79,7 @@ def make_views(image: Image.Image, spec: ExtractSpec, digest: str) -> Iterator[N
     image : PIL.Image.Image
         The decoded picture.
     spec : ExtractSpec
-        Its ``views``, ``augment``, ``fill`` and ``view_seed``, and all that `prepare` takes of it.
+        Its ``views``, ``augment``, ``fill`` and ``view_seed``, and all that `preprocess` takes of it.
     digest : str
         sha256 of the image's file, as hex.
 
@@ -95,13 +94,13 @@ def make_views(image: Image.Image, spec: ExtractSpec, digest: str) -> Iterator[N
         If the image has no pixels.
     """
     rgb = to_rgb(image)
-    plain = prepare(rgb, spec)
+    plain = preprocess(rgb, spec)
     yield plain
     augment = parse_augment(spec.augment)
     for index in range(1, spec.n_views):
-        view = draw_view(augment, spec.view_seed, digest, index)
+        view = draw_transform(augment, spec.view_seed, digest, index)
         placed = place(rgb, view.placement, spec, plain)
-        yield recolor(placed, view.brightness, view.contrast, view.saturation, view.hue)
+        yield adjust_colors(placed, view.brightness, view.contrast, view.saturation, view.hue)
 
 
 def _numbers(key: str) -> list[float]:

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from featx.errors import ImageError, ListingError
-from featx.images.decoding import load_upright
-from featx.images.files import check_below, files_below, no_root
-from featx.images.listing import Listing
+from featx.images.decoding.decoder import load_upright
+from featx.images.sources.files import check_inside_root, check_no_root, open_root
 from featx.images.sources.huggingface import list_dataset
+from featx.images.sources.listing import Listing
 from featx.images.sources.metadata import RowBuilder
 from featx.table import CategoricalArray, ImageTable, StringArray
 
@@ -34,7 +34,7 @@ def list_object(source: Any, root: str | Path | None) -> Listing:
         raise ListingError("a sequence of images must name at least one path, got none")
     if isinstance(source, Sequence) and isinstance(source[0], str | os.PathLike):
         return _list_paths(source, root)
-    no_root(root, f"a {type(source).__name__}")
+    check_no_root(root, f"a {type(source).__name__}")
     return _list_files(source) or _list_pictures(source)
 
 
@@ -51,11 +51,11 @@ def _list_paths(source: Sequence[str | Path], root: str | Path | None) -> Listin
         paths = StringArray.from_strings(os.fspath(path).replace(os.sep, "/") for path in source)
     except UnicodeEncodeError as error:
         raise ListingError(f"a sequence of images must hold names of files, got {error.object!r}") from None
-    files = files_below(root or "")
+    files = open_root(root or "")
 
     def below(row: int) -> str:
         if root is not None:
-            check_below(root, paths[row])
+            check_inside_root(root, paths[row])
         return paths[row]
 
     rows = ImageTable(paths, CategoricalArray.full((), len(paths)))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from featx.images.preprocessing import FILTERS, center_square, mean_color, resize
+from featx.images.pixels.preprocessing import FILTERS, center_square, mean_color, resize
 from featx.spec import ExtractSpec
 
 DENSITY = 1.4
