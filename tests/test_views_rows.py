@@ -270,7 +270,7 @@ def test_tta_averages_over_views(stores, model, shared_photos):
 
 def test_views_of_a_store_are_those_it_has(stores, model):
     with pytest.raises(
-        SpecError, match=r"--augment of predict is for images; of a store the views that it has are taken"
+        SpecError, match=r"--augment of predict is for images; a store already has its copies: leave it out"
     ):
         next(predict(model, [stores[1]], n_views=2, augment="rotate=30"))
 
@@ -298,12 +298,12 @@ def test_tta_of_two_classes_and_of_bad_images(shared_photos, tmp_path):
     ("options", "message"),
     [
         (
-            {"tta": 4},
+            {"n_views": 4},
             r"--n-views of predict must be 1 to 3, the views of an image in .*views\.h5, got 4; extract with more",
         ),
-        ({"tta": 2, "augment": "flop"}, "augment of the spec must name parts"),
+        ({"n_views": 2, "augment": "flop"}, "augment of the spec must name parts"),
         ({"augment": "flip"}, "augment, fill and view_seed of the spec are for views of 2 or more"),
-        ({"tta": 0}, "views of the spec must be a whole number of at least 1, got 0"),
+        ({"n_views": 0}, "views of the spec must be a whole number of at least 1, got 0"),
     ],
 )
 def test_wrong_views_to_predict_are_refused(stores, model, options, message):
