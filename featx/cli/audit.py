@@ -6,14 +6,25 @@ import click
 
 from featx.cli.options import (
     WITH_FAILURES,
+    backbone_option,
+    blocks_option,
+    compute_options,
+    device_option,
     echo_json,
-    engine_options,
+    engine_option,
+    folds_option,
+    gather,
+    interpolation_option,
     json_option,
     max_pixels_option,
+    pools_option,
     printable,
     quiet_option,
+    resize_option,
+    root_option,
     seed_option,
-    spec_options,
+    size_option,
+    weights_option,
 )
 from featx.runtime import Compute, pluralize
 from featx.spec import ExtractSpec
@@ -21,37 +32,29 @@ from featx.spec import ExtractSpec
 
 @click.command()
 @click.argument("source", metavar="IMAGES", type=click.Path())
-@click.option("--root", type=click.Path(file_okay=False), help="Folder that a manifest's paths are relative to.")
+@root_option
 @click.option("--images", type=click.IntRange(min=1), default=200, show_default=True, metavar="N",
-              help="Images to draw, as many of each class.")  # fmt: skip
-@spec_options
+              help="Images to draw, the same number from each class.")  # fmt: skip
+@gather("spec", ExtractSpec, blocks_option, pools_option, size_option, resize_option, interpolation_option,
+        backbone_option)  # fmt: skip
+@weights_option
 @click.option("--head", type=click.Choice(("linear-svc", "softmax", "ovr-logistic")), default="softmax",
-              show_default=True)  # fmt: skip
-@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
-@seed_option("Of the folds, and of the images drawn.")
-@max_pixels_option
-@engine_options
+              show_default=True, help="Linear head whose accuracy is measured.")  # fmt: skip
+@folds_option
+@seed_option("folds and of the images drawn")
+@compute_options(engine_option, device_option, max_pixels_option)
 @quiet_option
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context,
-    /,
-    source: str,
-    quiet: bool,
-    as_json: bool,
-    max_pixels: int | None,
-    engine: str,
-    device: str,
-    seed: int,
-    **options: Any,
-) -> None:
-    """Say what the usual mistakes of preprocessing would cost on a sample of IMAGES.
+    ctx: click.Context, /, source: str, root: str | None, images: int, spec: ExtractSpec, weights: str | None,
+    head: str, folds: int, seed: int, compute: Compute, quiet: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Measure what common preprocessing mistakes would cost on a sample of IMAGES.
 
-    IMAGES are those of featx extract. Each mistake goes unnoticed: features still come out, only worse. For each, the
-    table has the share of the images that it changes, the mean cosine of right and wrong features a block, and the
-    points of accuracy lost, by cross-validation: at prediction, by a head that was fitted on right features, and
-    throughout, by one that was fitted on the same wrong ones.
+    Such mistakes go unnoticed: features still come out, only worse. For each mistake the table shows the fraction of
+    images that it changes, the mean cosine of right and wrong features per block, and the accuracy lost, in points:
+    at prediction, with a head fitted on right features, and throughout, with a head fitted on wrong features too.
 
     \b
     Examples:
@@ -62,10 +65,8 @@ def command(
 
     from featx.inspection import audit
 
-    names = {field.name for field in dataclasses.fields(ExtractSpec)}
-    spec = ExtractSpec(**{name: options.pop(name) for name in names & options.keys()})
-    compute = Compute(engine=engine, device=device, max_pixels=max_pixels, progress=not quiet)
-    report = audit(source, spec, compute, random_state=seed, **options)
+    report = audit(source, spec, compute, root=root, weights=weights, images=images, head=head, folds=folds,
+                   random_state=seed)  # fmt: skip
     for path, reason in report.failed:
         click.echo(f"warning: {printable(path)}: {reason}", err=True)
     if as_json:

@@ -4,7 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featx.cli.options import check_output, echo_json, json_option, max_pixels_option, quiet_option
+from featx.cli.options import (
+    check_output,
+    compute_options,
+    device_option,
+    echo_json,
+    json_option,
+    max_pixels_option,
+    quiet_option,
+    weights_option,
+)
+from featx.runtime import Compute
 
 if TYPE_CHECKING:
     from featx.inspection import ClassMap
@@ -13,41 +23,39 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", type=click.Path())
 @click.argument("image", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The picture to write, cam.png.")
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE",
+              help="Image to write, such as explanation.png.")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, metavar="K",
-              help="Classes to explain, best first.")  # fmt: skip
+              help="Explain the K most probable classes.")  # fmt: skip
 @click.option("--class", "classes", multiple=True, metavar="NAME", help="Explain this class instead; may be repeated.")
 @click.option("--method", type=click.Choice(("auto", "cam", "grad-cam")), default="auto", show_default=True,
-              help="Class activation maps, or Grad-CAM: auto takes it for hidden layers, max and gem pools, and "
+              help="Class activation maps or Grad-CAM. auto takes Grad-CAM for hidden layers, max and gem poolings, and "
                    "fine-tuned backbones whose head is not linear in the features.")  # fmt: skip
-@click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
-@click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
-@max_pixels_option
+@weights_option
+@compute_options(device_option, max_pixels_option)
 @quiet_option
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, model: str, image: str, output: str, top: int, classes: tuple[str, ...], quiet: bool,
-    as_json: bool, **options: Any,
+    ctx: click.Context, /, model: str, image: str, output: str, top: int, classes: tuple[str, ...], method: str,
+    weights: str | None, compute: Compute, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Draw where in IMAGE the MODEL sees its classes, one map a block and their sum.
+    """Draw where in IMAGE the MODEL sees its classes: one map per block, and their sum.
 
-    Red speaks for a class, blue against it. With average pools and a linear head on raw or standardized features the
-    maps are exact: they and the intercept add up to the logit. Behind power normalization they are of first order.
-    All is computed in fp32, whatever the model's precision.
+    Red areas speak for a class, blue areas against it. With average pooling and a linear head on raw or standardized
+    features, the maps are exact: they and the intercept sum to the logit. With power normalization they are a
+    first-order approximation. Everything is computed in fp32, whatever the precision of the model.
 
     \b
     Examples:
-      featx explain photos.featx one.jpg -o cam.png
-      featx explain photos.featx one.jpg -o cam.png --class daisy --class dandelion
+      featx explain photos.featx one.jpg -o explanation.png
+      featx explain photos.featx one.jpg -o explanation.png --class daisy --class dandelion
     """
     from featx.inspection import draw_explanation, explain
     from featx.models import load_model
-    from featx.runtime import Compute
 
-    check_output(ctx, output, model, image, options["weights"])
-    compute = Compute(device=options.pop("device"), max_pixels=options.pop("max_pixels"))
-    found = explain(load_model(model), image, compute, top=top, classes=classes or None, **options)
+    check_output(ctx, output, model, image, weights)
+    found = explain(load_model(model), image, compute, top=top, classes=classes or None, method=method, weights=weights)
     draw_explanation(found, output)
     if as_json:
         rows = [
@@ -60,6 +68,6 @@ def command(
 
 
 def _shares(found: "ClassMap") -> dict[str, Any]:
-    """What a logit is the sum of; of maps that are not exact the sums would mean nothing."""
+    """Return the terms that sum to the logit; meaningful for exact maps only."""
     blocks = {number: float(values.sum()) for number, values in found.blocks.items()}
     return {"intercept": found.intercept, "blocks": blocks}

@@ -1,14 +1,13 @@
-"""Options and types that several commands share."""
+"""Options that several commands share, and the types of their values."""
 
-import dataclasses
+import functools
 import json
 import math
 import os
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -16,14 +15,36 @@ from click.core import ParameterSource
 from featx.backbones import BLOCK_NUMBERS, MIN_SIZE, POOLS, parse_blocks
 from featx.errors import DataError, ModelError
 from featx.files import DECODE_TIMEOUT, check_folder
-from featx.runtime import ENGINES
+from featx.runtime import ENGINES, Compute
 from featx.spec import COLOR, FILLS, INTERPOLATIONS, PARTS, RESIZES
 
-OF_VIEWS = ("augment", "fill", "view_seed")
-"""The parameters of `view_options`."""
-T = TypeVar("T")
+AUGMENTATION = ("augment", "fill", "view_seed")
+"""The parameters of `augmentation_options`."""
 WITH_FAILURES = 3
-"""Exit code of a command that is done, but for images that could not be read."""
+"""Exit code of a command that is done, but could not read some images."""
+
+Command = Callable[..., Any]
+
+
+class SectionedCommand(click.Command):
+    """A command whose ``--help`` lists its options in titled sections, the first ones first.
+
+    ``sections`` maps titles to the names of parameters. Options in no section come last.
+    """
+
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]], **extra: Any) -> None:
+        super().__init__(*args, **extra)
+        self.sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one list of options per section."""
+        records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
+        placed = {name for names in self.sections.values() for name in names}
+        rest = [name for name in records if name not in placed]
+        for title, names in {**self.sections, "Other options": rest}.items():
+            if lines := [record for name in names if (record := records[name])]:
+                with formatter.section(title):
+                    formatter.write_dl(lines)
 
 
 class Blocks(click.ParamType):  # type: ignore[type-arg]
@@ -32,7 +53,7 @@ class Blocks(click.ParamType):  # type: ignore[type-arg]
     name = "blocks"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Parse; what is wrong names the option and the command."""
+        """Parse block numbers; the message about a wrong value names the option and the command."""
         try:
             return parse_blocks(value)
         except ValueError as error:
@@ -40,16 +61,35 @@ class Blocks(click.ParamType):  # type: ignore[type-arg]
 
 
 class Pools(click.ParamType):  # type: ignore[type-arg]
-    """Pool names: ``avg``, ``avg,max``."""
+    """Names of poolings: ``avg``, ``avg,max``."""
 
     name = "pools"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Parse; what is wrong names the option and the command."""
+        """Parse names of poolings; the message about a wrong value names the option and the command."""
         pools = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
         if wrong := [pool for pool in pools if pool not in POOLS]:
             raise click.UsageError(f"{_whose(param, ctx)} must be among {', '.join(POOLS)}, got {wrong[0]!r}", ctx)
         return pools
+
+
+class CountOr(click.ParamType):  # type: ignore[type-arg]
+    """A whole number of at least 1, or a word that stands for a value."""
+
+    name = "count"
+
+    def __init__(self, word: str, value: str | None) -> None:
+        self.word, self.value = word, value
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str | None:
+        """Parse a number or the word; the message about a wrong value names the option and the command."""
+        if value == self.word or value is None:
+            return self.value
+        if not str(value).isdecimal() or int(value) < 1:
+            raise click.UsageError(
+                f"{_whose(param, ctx)} must be {self.word} or a whole number from 1, got {value!r}", ctx
+            )
+        return int(value)
 
 
 def _whose(param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -58,9 +98,22 @@ def _whose(param: click.Parameter | None, ctx: click.Context | None) -> str:
 
 
 def check_output(ctx: click.Context, output: str | None, *read: str | None, makes_folder: bool = False) -> None:
-    """Raise ``DataError``, before any work, if a command would write over what it reads, or into no folder.
+    """Check before any work that a command may write its output.
 
-    Nor does one without ``--overwrite`` replace a store or a model. ``makes_folder``: it makes the folder itself.
+    Parameters
+    ----------
+    output : str or None
+        The path of ``--output``; nothing is checked if it is None.
+    read : str or None
+        Paths that the command reads.
+    makes_folder : bool
+        The command creates a missing folder of the output itself.
+
+    Raises
+    ------
+    DataError
+        If the output is what the command reads, its folder does not exist, or it is a store or a model and the command
+        has no ``--overwrite``.
     """
     if output is None:
         return
@@ -69,9 +122,11 @@ def check_output(ctx: click.Context, output: str | None, *read: str | None, make
     if not Path(output).exists():
         return
     if any(path and Path(path).exists() and Path(output).samefile(path) for path in read):
-        raise DataError(f"--output {output} is what {ctx.info_name} reads; choose another")
+        raise DataError(f"--output {output} is what {ctx.info_name} reads; choose another file")
     if "overwrite" not in ctx.params and _is_store_or_model(Path(output)):
-        raise DataError(f"--output {output} is a store or a model, and {ctx.info_name} replaces none; choose another")
+        raise DataError(
+            f"--output {output} is a store or a model, which {ctx.info_name} never replaces; choose another file"
+        )
 
 
 def _is_store_or_model(path: Path) -> bool:
@@ -84,70 +139,92 @@ def _is_store_or_model(path: Path) -> bool:
 
 
 def refuse_given(ctx: click.Context, names: Container[str | None], what: str) -> None:
-    """Raise ``UsageError`` if one of these parameters is given, which would do nothing without ``what``."""
+    """Raise ``UsageError`` if one of these parameters was typed, because it has no effect without ``what``."""
     for parameter in ctx.command.params:
         if parameter.name in names and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(
-                f"{parameter.opts[0]} of {ctx.info_name} is for {what}; give that too, or leave it out", ctx
+                f"{parameter.opts[0]} of {ctx.info_name} has no effect without {what}; add that, or leave it out", ctx
             )
 
 
-def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--json``: the result as JSON on standard output."""
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+def gather(into: str, build: Callable[..., Any], *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Add options to a command, and pass it what ``build`` makes of their values as one parameter, ``into``."""
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def wrapper(*args: Any, **values: Any) -> Any:
+            given = {name: values.pop(name) for name in names}
+            return command(*args, **{into: build(**given)}, **values)
+
+        before = len(getattr(wrapper, "__click_params__", ()))
+        for option in reversed(options):
+            option(wrapper)
+        names = [param.name for param in wrapper.__click_params__[before:] if param.expose_value]  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorate
 
 
-def quiet_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--quiet``: no progress bar and no summary."""
-    return click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")(command)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress bar and no summary.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+weights_option = click.option("--weights", type=click.Path(), metavar="FILE",
+                              help="Weights file to use instead of the known sources.")  # fmt: skip
+root_option = click.option("--root", type=click.Path(file_okay=False), metavar="FOLDER",
+                           help="Folder or URL that the paths of a manifest are relative to (default: its own).")  # fmt: skip
+max_pixels_option = click.option(
+    "--max-pixels", type=click.IntRange(min=1), metavar="N",
+    help="Refuse images with more pixels (default: Pillow's limit, 179 million).",
+)  # fmt: skip
+split_column_option = click.option("--split-column", metavar="NAME",
+                                   help="Use the training rows of this split column.")  # fmt: skip
+folds_option = click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, metavar="N",
+                            help="Number of folds of the cross-validation.")  # fmt: skip
+repeats_option = click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+                              help="Number of times the cross-validation is repeated.")  # fmt: skip
+test_size_option = click.option(
+    "--test-size", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="FRACTION",
+    help="Fraction of the images to hold out, instead of a split column.",
+)  # fmt: skip
+engine_option = click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True,
+                             help="Library that runs the backbone; auto takes the fastest installed one.")  # fmt: skip
+device_option = click.option("--device", default="auto", show_default=True, metavar="NAME",
+                             help="Device: auto, cpu, cuda, cuda:1 or mps.")  # fmt: skip
+batch_size_option = click.option("--batch-size", type=CountOr("auto", None), default="auto", show_default=True,
+                                 help="Images per forward pass; halved when memory runs out.")  # fmt: skip
+workers_option = click.option("--workers", type=click.IntRange(min=1), metavar="N",
+                              help="Threads or processes that decode images (default: one per core).")  # fmt: skip
+blocks_option = click.option("--blocks", type=Blocks(), default=BLOCK_NUMBERS,
+                             help="Blocks to store features of: 3-5 or 1,4 (default: all).")  # fmt: skip
+pools_option = click.option("--pools", type=Pools(), default="avg", show_default=True,
+                            help="Poolings, separated by commas: avg, max, gem, flat.")  # fmt: skip
+size_option = click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True,
+                           metavar="PIXELS", help="Side of the square that images are resized to.")  # fmt: skip
+resize_option = click.option("--resize", type=click.Choice(RESIZES), default="squash", show_default=True,
+                             help="How to fit an image into --size.")  # fmt: skip
+interpolation_option = click.option("--interpolation", type=click.Choice(INTERPOLATIONS), default="bilinear",
+                                    show_default=True, help="Filter of the resizing.")  # fmt: skip
+backbone_option = click.option("--backbone", default="oxford", show_default=True, metavar="NAME",
+                               help="Name of the weights; see featx backbones list.")  # fmt: skip
 
 
-def split_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Which rows of a store are looked at: those to train on."""
-    share = click.FloatRange(0, 1, min_open=True, max_open=True)
-    command = click.option("--test-size", type=share, metavar="SHARE",
-                           help="Share of the rows to leave out, instead of a split column.")(command)  # fmt: skip
-    what = "Split column whose training rows are used."
-    return click.option("--split-column", "column", metavar="NAME", help=what)(command)
-
-
-def seed_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``--seed``: what numpy's and scikit-learn's random numbers take; ``what`` says of which."""
+def seed_option(what: str) -> Callable[[Command], Command]:
+    """Make ``--seed``, the seed of ``what``, which numpy and scikit-learn accept."""
     numbers = click.IntRange(0, 2**32 - 1)
-    return click.option("--seed", type=numbers, default=0, show_default=True, metavar="N", help=what)
+    return click.option("--seed", type=numbers, default=0, show_default=True, metavar="N", help=f"Seed of {what}.")
 
 
-def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a plain picture's features are: the fields of a spec that change their values."""
-    for option in (
-        click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources."),
-        click.option("--backbone", default="oxford", show_default=True,
-                     help="Name of the weights; see: featx backbones list."),
-        click.option("--interpolation", type=click.Choice(INTERPOLATIONS), default="bilinear", show_default=True),
-        click.option("--resize", type=click.Choice(RESIZES), default="squash", show_default=True,
-                     help="How to get there."),
-        click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True,
-                     help="Image side, pixels."),
-        click.option("--pools", type=Pools(), default="avg", show_default=True,
-                     help="How to pool: avg, max, gem, flat."),
-        click.option("--blocks", type=Blocks(), default=BLOCK_NUMBERS,
-                     help="Blocks to tap: 3-5 or 1,4 (default: all)."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+def augmentation_options(augment: str | None, default: str) -> Callable[[Command], Command]:
+    """Make the options of augmentation; ``default`` describes the default ``augment`` in the help."""
 
-
-def view_options(augment: str | None, default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """What augmented views go through; by default ``augment``, in words ``default``."""
-
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+    def add(command: Command) -> Command:
         for option in (
-            click.option("--seed", "view_seed", type=click.IntRange(min=0), default=0, show_default=True,
-                         help="Of the augmented views' random numbers."),
+            click.option("--seed", "view_seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+                         help="Seed of the augmentation."),
             click.option("--fill", type=click.Choice(FILLS), default="reflect", show_default=True,
-                         help="What augmented views show beyond their picture."),
+                         help="What augmented copies show outside the image."),
             click.option("--augment", default=augment, metavar="PARTS",
-                         help="What augmented views go through, such as flip,rotate=30,scale=0.8:1.2; parts are "
+                         help="Changes of augmented copies, such as flip,rotate=30,scale=0.8:1.2. Parts: "
                               f"{', '.join([*PARTS, COLOR])} (default: {default})."),
         ):  # fmt: skip
             command = option(command)
@@ -156,80 +233,74 @@ def view_options(augment: str | None, default: str) -> Callable[[Callable[..., A
     return add
 
 
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What runs the backbone, and where."""
-    command = click.option("--device", default="auto", show_default=True, metavar="NAME",
-                           help="auto, cpu, cuda, cuda:1 or mps.")(command)  # fmt: skip
-    what = "What runs the backbone; auto is ncnn or OpenVINO on a CPU, whichever is installed and faster there."
-    return click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help=what)(command)
-
-
-def max_pixels_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The largest image that is decoded."""
-    what = "Refuse images of more pixels (default: Pillow's own limit, 179 million)."
-    return click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help=what)(command)
-
-
-def decode_timeout_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """How long one image may take; passed on by the environment, which reaches all that decodes for the command."""
-    what = "Decode in processes, and end one whose image takes longer (default: in threads, which is faster)."
-    return click.option("--decode-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help=what,
-                        envvar=DECODE_TIMEOUT, expose_value=False, callback=_pass_on)(command)  # fmt: skip
-
-
-def _pass_on(ctx: click.Context, param: click.Parameter, seconds: float | None) -> None:
+def _set_decode_timeout(ctx: click.Context, param: click.Parameter, seconds: float | None) -> None:
+    """Pass the timeout by the environment, which reaches every process that decodes for the command."""
     if seconds is not None and not seconds < math.inf:
         raise click.BadParameter(f"must be a finite number of seconds above 0, got {seconds}", ctx, param)
     before = {DECODE_TIMEOUT: os.environ.get(DECODE_TIMEOUT, "")}
     if seconds is not None:
         os.environ[DECODE_TIMEOUT] = str(seconds)
-        ctx.call_on_close(partial(os.environ.update, before))
+        ctx.call_on_close(functools.partial(os.environ.update, before))
 
 
-def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where and how the backbone runs: nothing that changes a feature's value."""
-    for option in (
-        max_pixels_option,
-        decode_timeout_option,
-        click.option("--workers", type=click.IntRange(min=1), metavar="N",
-                     help="Threads that decode images, beside a GPU processes (default: one a core)."),
-        click.option("--batch-size", type=CountOr("auto", None), default="auto", show_default=True,
-                     help="Images a pass; halves itself when memory runs out."),
-    ):  # fmt: skip
-        command = option(command)
-    return engine_options(command)
+decode_timeout_option = click.option(
+    "--decode-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", envvar=DECODE_TIMEOUT,
+    expose_value=False, callback=_set_decode_timeout,
+    help="Decode in processes, and fail an image that takes longer (default: in threads, which is faster).",
+)  # fmt: skip
 
 
-class CountOr(click.ParamType):  # type: ignore[type-arg]
-    """A whole number from 1, or a word, which stands for a value."""
+def compute_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Add options that say how a command runs, and pass them as one ``compute``; ``--quiet`` hides the progress bar."""
 
-    name = "count"
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def show_progress(*args: Any, compute: dict[str, Any], **values: Any) -> Any:
+            return command(*args, compute=Compute(**compute, progress=not values.get("quiet", True)), **values)
 
-    def __init__(self, word: str, value: str | None) -> None:
-        self.word, self.value = word, value
+        return gather("compute", dict, *options)(show_progress)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str | None:
-        """Parse; what is wrong names the option and the command."""
-        if value == self.word or value is None:
-            return self.value
-        if not str(value).isdecimal() or int(value) < 1:
-            raise click.UsageError(
-                f"{_whose(param, ctx)} must be {self.word} or a whole number from 1, got {value!r}", ctx
-            )
-        return int(value)
+    return decorate
 
 
-def pop_fields(kind: type[T], options: dict[str, Any]) -> T:
-    """Make a dataclass from the options named as its fields, and take them out of ``options``."""
-    names = [field.name for field in dataclasses.fields(kind) if field.name in options]  # type: ignore[arg-type]
-    return kind(**{name: options.pop(name) for name in names})
+RUN = (engine_option, device_option, batch_size_option, workers_option, decode_timeout_option, max_pixels_option)
+"""The options of every command that runs the backbone over images."""
 
 
 def echo_json(value: Any) -> None:
-    """Print a value as indented JSON, which knows no NaN."""
+    """Print a value as indented JSON, which has no NaN."""
     click.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def printable(text: str) -> str:
-    """A file's name as a terminal can show it: one line, and bytes that are no UTF-8 escaped."""
+    """Return a file name as a terminal can show it: on one line, with bytes that are not UTF-8 escaped."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
+
+
+OF_VIEWS = AUGMENTATION
+view_options = augmentation_options
+
+
+def engine_options(command: Command) -> Command:
+    """Choose engine and device."""
+    return engine_option(device_option(command))
+
+
+def device_options(command: Command) -> Command:
+    """Say how the backbone runs."""
+    for option in reversed(RUN):
+        command = option(command)
+    return command
+
+
+def split_options(command: Command) -> Command:
+    """Say which rows of a store are used."""
+    return split_column_option(test_size_option(command))
+
+
+def spec_options(command: Command) -> Command:
+    """Say what the features of a plain image are."""
+    for option in (weights_option, backbone_option, interpolation_option, resize_option, size_option, pools_option,
+                   blocks_option):  # fmt: skip
+        command = option(command)
+    return command

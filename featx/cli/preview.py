@@ -1,32 +1,42 @@
 """``featx preview``."""
 
 import dataclasses
-from typing import Any
 
 import click
 
-from featx.backbones import MIN_SIZE
-from featx.cli.options import check_output, echo_json, json_option, max_pixels_option, quiet_option, view_options
-from featx.spec import DEFAULT, RESIZES, ExtractSpec
+from featx.cli.options import (
+    augmentation_options,
+    check_output,
+    echo_json,
+    gather,
+    json_option,
+    max_pixels_option,
+    quiet_option,
+    resize_option,
+    size_option,
+)
+from featx.spec import DEFAULT, ExtractSpec
 
 
 @click.command()
 @click.argument("image", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False),
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE",
               help="Contact sheet to write, such as sheet.png.")  # fmt: skip
-@click.option("--n-views", type=click.IntRange(min=2), default=12, show_default=True, metavar="N",
-              help="Show the image and N - 1 augmented copies.")  # fmt: skip
-@view_options(DEFAULT, DEFAULT)
-@click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True,
-              help="Side of each copy, pixels.")  # fmt: skip
-@click.option("--resize", type=click.Choice(RESIZES), default="squash", show_default=True,
-              help="How to fit the image into --size.")  # fmt: skip
+@gather(
+    "spec",
+    ExtractSpec,
+    click.option("--n-views", type=click.IntRange(min=2), default=12, show_default=True, metavar="N",
+                 help="Show the image and N - 1 augmented copies."),
+    augmentation_options(DEFAULT, DEFAULT),
+    size_option,
+    resize_option,
+)  # fmt: skip
 @max_pixels_option
 @quiet_option
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, image: str, output: str, quiet: bool, as_json: bool, max_pixels: int | None, **options: Any
+    ctx: click.Context, /, image: str, output: str, spec: ExtractSpec, max_pixels: int | None, quiet: bool, as_json: bool
 ) -> None:
     """Draw the augmented copies of IMAGE as a contact sheet.
 
@@ -40,7 +50,7 @@ def command(
     from featx.inspection import preview
 
     check_output(ctx, output, image)
-    sheet = preview(image, ExtractSpec(**options), max_pixels=max_pixels)
+    sheet = preview(image, spec, max_pixels=max_pixels)
     sheet.save(output)
     if as_json:
         echo_json({"sheet": output, "views": [dataclasses.asdict(view) for view in sheet.views]})

@@ -1,49 +1,63 @@
 """``featx probe``."""
 
+import dataclasses
 from pathlib import Path
-from typing import Any
 
 import click
 
-from featx.cli.options import check_output, echo_json, engine_options, json_option, seed_option, split_options
+from featx.cli.options import (
+    check_output,
+    compute_options,
+    device_option,
+    echo_json,
+    engine_option,
+    folds_option,
+    json_option,
+    repeats_option,
+    seed_option,
+    split_column_option,
+    test_size_option,
+)
+from featx.runtime import Compute
 
 
 @click.command()
 @click.argument("store", type=click.Path())
 @click.option("--head", type=click.Choice(("linear-svc", "softmax", "ovr-logistic")), default="softmax",
-              show_default=True)  # fmt: skip
-@split_options
-@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
-@click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--scoring", default="accuracy", show_default=True, help="Any of scikit-learn's scorers of classes.")
-@seed_option("Of folds and hold-out.")
-@click.option("--plot", type=click.Path(dir_okay=False), help="Also draw score against cost: probe.png.")
+              show_default=True, help="Linear head to compare the blocks with.")  # fmt: skip
+@split_column_option
+@test_size_option
+@folds_option
+@repeats_option
+@click.option("--scoring", default="accuracy", show_default=True, metavar="NAME",
+              help="Any scorer of scikit-learn for classes.")  # fmt: skip
+@seed_option("folds and hold-out")
+@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Also plot score against cost: probe.png.")
 @click.option("--no-time", "timed", is_flag=True, flag_value=False, default=True, help="Do not time the backbone.")
-@engine_options
+@compute_options(engine_option, device_option)
 @json_option
 @click.pass_context
-def command(ctx: click.Context, /, store: str, plot: str | None, as_json: bool, **options: Any) -> None:
-    """Say how good every depth of the backbone is for the images of STORE, and what it costs.
+def command(
+    ctx: click.Context, /, store: str, head: str, split_column: str | None, test_size: float | None, folds: int,
+    repeats: int, scoring: str, seed: int, plot: str | None, timed: bool, compute: Compute, as_json: bool,
+) -> None:  # fmt: skip
+    """Compare the depths of the backbone for the images of STORE: accuracy and cost.
 
-    Each run of blocks is scored by cross-validation on the training rows. Small data unlike ImageNet wants early
-    blocks, which are also the cheap ones. LogME scores features without fitting anything.
+    Each run of neighboring blocks is scored by cross-validation on the training rows. Small data unlike ImageNet often
+    does best with early blocks, which are also the cheapest. LogME rates features without fitting a head.
 
     \b
     Examples:
       featx probe photos.h5 --plot depth.png
     """
-    import dataclasses
-
     from featx.drawing import plot_format
     from featx.inspection import draw_probe, probe
-    from featx.runtime import Compute
 
-    if plot:  # before what takes long
+    if plot:
         plot_format(plot)
         check_output(ctx, plot, store)
-    compute = Compute(engine=options.pop("engine"), device=options.pop("device"))
-    split_column, random_state = options.pop("column"), options.pop("seed")
-    report = probe(store, compute=compute, split_column=split_column, random_state=random_state, **options)
+    report = probe(store, head=head, split_column=split_column, test_size=test_size, folds=folds, repeats=repeats,
+                   scoring=scoring, random_state=seed, timed=timed, compute=compute)  # fmt: skip
     if plot:
         draw_probe(report, Path(plot))
     if as_json:

@@ -2,35 +2,48 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import click
 
-from featx.cli.options import check_output, echo_json, engine_options, json_option, printable, quiet_option
-from featx.runtime import pluralize
+from featx.cli.options import (
+    check_output,
+    compute_options,
+    device_option,
+    echo_json,
+    engine_option,
+    json_option,
+    printable,
+    quiet_option,
+    split_column_option,
+)
+from featx.runtime import Compute, pluralize
 
 SUFFIXES = (".html", ".htm")
 
 
 @click.command()
-@click.argument("run", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The page to write, report.html.")
-@click.option("--store", type=click.Path(), help="The model's store (default: beside it or here, known by its images).")
-@click.option("--root", type=click.Path(exists=True, file_okay=False), help="Folder of the images, to show them.")
+@click.argument("path", metavar="MODEL_OR_STORE", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE",
+              help="Page to write, such as report.html.")  # fmt: skip
+@click.option("--store", type=click.Path(), metavar="FILE",
+              help="The model's store (default: the one with its images, beside it or in the current folder).")  # fmt: skip
+@click.option("--root", type=click.Path(exists=True, file_okay=False), metavar="FOLDER",
+              help="Folder of the images, to show them.")  # fmt: skip
 @click.option("--finetune", multiple=True, type=click.Path(exists=True, file_okay=False), metavar="FOLDER",
-              help="Folder of a fine-tuning's log; may be given again (default: MODEL.finetune).")  # fmt: skip
-@click.option("--split-column", "column", metavar="NAME", help="Of a store alone: whose training rows are looked at.")
-@engine_options
+              help="Folder of a fine-tuning log; may be repeated (default: MODEL.finetune).")  # fmt: skip
+@split_column_option
+@compute_options(engine_option, device_option)
 @quiet_option
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, run: str, output: str, store: str | None, quiet: bool, as_json: bool, **options: Any
-) -> None:
-    """Write all that is known of RUN, a model or a store, as one page.
+    ctx: click.Context, /, path: str, output: str, store: str | None, root: str | None, finetune: tuple[str, ...],
+    split_column: str | None, compute: Compute, quiet: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Write everything known about MODEL_OR_STORE as one HTML page.
 
-    What was extracted, accuracy with intervals, depth, advice, what is confused with which images, how far
-    probabilities can be trusted, what deserves a look, a map of the features. It opens from disk and loads nothing.
+    The page shows what was extracted, accuracy with its interval, depth, advice, the confusion matrix with its images,
+    reliability, the most confident mistakes, suspects, and a map of the features. It works offline.
 
     \b
     Examples:
@@ -39,17 +52,15 @@ def command(
       featx report tuned.featx -o report.html --store tuned.h5 --finetune tuned.featx.finetune
     """
     from featx.inspection import report
-    from featx.runtime import Compute
 
     if Path(output).suffix.lower() not in SUFFIXES:
         raise click.UsageError(f"--output of report must end in {' or '.join(SUFFIXES)}, got {output!r}", ctx)
-    check_output(ctx, output, run, store)
-    compute = Compute(engine=options.pop("engine"), device=options.pop("device"), progress=not quiet)
-    written = report(run, output, compute, store=store, split_column=options.pop("column"), **options)
+    check_output(ctx, output, path, store)
+    written = report(path, output, compute, store=store, root=root, finetune=finetune, split_column=split_column)
     if as_json:
         echo_json(dataclasses.asdict(written))
     elif not quiet:
         parts = (pluralize(len(written.sections), "section"), pluralize(written.images, "image"))
         click.echo(f"{printable(written.path)}: {', '.join(parts)}, {written.bytes / 1e6:.1f} MB")
         for name, reason in written.missing.items():
-            click.echo(f"not in it: {name}: {printable(reason)}")
+            click.echo(f"left out: {name}: {printable(reason)}")

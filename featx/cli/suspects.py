@@ -1,11 +1,15 @@
 """``featx suspects``."""
 
+import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from featx.cli.options import check_output, echo_json, json_option, printable, seed_option
+from featx.cli.options import check_output, echo_json, folds_option, json_option, printable, seed_option
+
+if TYPE_CHECKING:
+    from featx.inspection import Suspects
 
 SHEET = "--sheet of suspects"
 
@@ -13,39 +17,38 @@ SHEET = "--sheet of suspects"
 @click.command()
 @click.argument("store", type=click.Path())
 @click.option("--split-column", metavar="NAME",
-              help="Look for near-duplicates across this one (default: across every split column).")  # fmt: skip
-@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
-@seed_option("Of the folds.")
+              help="Report near-duplicates across this split column (default: across every one).")  # fmt: skip
+@folds_option
+@seed_option("the folds")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N",
               help="Show the first N of each kind; --json has all.")  # fmt: skip
-@click.option("--sheet", type=click.Path(dir_okay=False), help="Also draw them, as thumbnails: suspects.png.")
-@click.option("--root", type=click.Path(file_okay=False), default=".", show_default=True,
-              help="Folder that the store's paths are relative to, for --sheet.")  # fmt: skip
+@click.option("--sheet", type=click.Path(dir_okay=False), metavar="FILE", help="Also draw thumbnails: suspects.png.")
+@click.option("--root", type=click.Path(file_okay=False), default=".", show_default=True, metavar="FOLDER",
+              help="Folder that the paths of the store are relative to, for --sheet.")  # fmt: skip
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, store: str, limit: int, sheet: str | None, root: str, as_json: bool, **options: Any
-) -> None:
-    """Find images of STORE that deserve a look.
+    ctx: click.Context, /, store: str, split_column: str | None, folds: int, seed: int, limit: int, sheet: str | None,
+    root: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Find wrong labels, duplicates and outliers among the images of STORE.
 
-    Labels that heads fitted without the image find improbable, photographs that are there twice (re-encoded, resized,
-    cropped or mirrored), above all across training and test, classes that are confused, images unlike all others, and
-    images that could not be read.
+    Reported are labels that a head fitted without the image finds improbable; images that are there twice (re-encoded,
+    resized, cropped or mirrored), above all across training and test; classes that are confused; images unlike all
+    others; and images that could not be read.
 
     \b
     Examples:
       featx suspects photos.h5
       featx suspects photos.h5 --sheet suspects.png --root photos
     """
-    import dataclasses
-
     from featx.drawing import image_format, save_image
     from featx.inspection import draw_suspects, suspects
 
-    if sheet:  # before what takes long
+    if sheet:
         image_format(sheet, SHEET)
         check_output(ctx, sheet, store)
-    found = suspects(store, random_state=options.pop("seed"), **options)
+    found = suspects(store, split_column=split_column, folds=folds, random_state=seed)
     if sheet and not (found.mislabeled or found.near_duplicates or found.outliers):
         click.echo(f"{sheet} not written: there is nothing to draw", err=True)
     elif sheet:
@@ -59,8 +62,8 @@ def command(
         click.echo(note, err=True)
 
 
-def _tables(found: Any) -> dict[str, list[str]]:
-    """Lines by title, a line a finding."""
+def _tables(found: "Suspects") -> dict[str, list[str]]:
+    """Return one line per finding, by title."""
     across = ", ".join(f"{count} across {column}" for column, count in found.straddling.items())
     return {
         "probably mislabeled": [
@@ -68,10 +71,10 @@ def _tables(found: Any) -> dict[str, list[str]]:
             for item in found.mislabeled
         ],
         f"near-duplicates{across and f' ({across})'}": [
-            f"{item.cosine:.4f} {item.first} {item.second}{' of different labels' * item.conflict}"
+            f"{item.cosine:.4f} {item.first} {item.second}{' with different labels' * item.conflict}"
             for item in found.near_duplicates
         ],
-        "confused": [f"{item.count:>6} {item.label} taken for {item.taken_for}" for item in found.confused],
+        "confused": [f"{item.count:>6} {item.label} predicted as {item.taken_for}" for item in found.confused],
         "outliers": [f"{item.score:>6.1f} {item.path}" for item in found.outliers],
         "failed": [f"{item.path}: {item.reason}" for item in found.failed],
     }
