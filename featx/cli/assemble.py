@@ -2,20 +2,20 @@
 
 import click
 
-from featx.cli.extracted import tell
+from featx.cli.extracted import print_report
 from featx.cli.options import json_option, quiet_option
 
 
 @click.command()
 @click.argument("store", type=click.Path(dir_okay=False))
-@click.option("--partial", is_flag=True, help="Leave out the images of shards that are not done.")
+@click.option("--partial", is_flag=True, help="Leave out the images of unfinished shards.")
 @quiet_option
 @json_option
 @click.pass_context
 def command(ctx: click.Context, /, store: str, partial: bool, quiet: bool, as_json: bool) -> None:
-    """Make the STORE whose parts were written by featx extract --shard.
+    """Join the parts that featx extract --shard wrote into STORE.
 
-    If shards are not done, it says which. What --partial leaves out, featx extract adds at any time.
+    Unfinished shards are an error that lists them. featx extract can add later what --partial leaves out.
 
     \b
     Examples:
@@ -24,4 +24,4 @@ def command(ctx: click.Context, /, store: str, partial: bool, quiet: bool, as_js
     """
     from featx.extraction import assemble_shards
 
-    tell(ctx, assemble_shards(store, partial=partial), quiet=quiet, as_json=as_json)
+    print_report(ctx, assemble_shards(store, partial=partial), quiet=quiet, as_json=as_json)

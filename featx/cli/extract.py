@@ -4,98 +4,142 @@ from typing import Any
 
 import click
 
-from featx.cli.extracted import tell
+from featx.cli.extracted import print_report
 from featx.cli.options import (
-    OF_VIEWS,
+    AUGMENTATION,
+    RUN,
+    SectionedCommand,
+    augmentation_options,
+    backbone_option,
+    blocks_option,
     check_output,
-    device_options,
+    compute_options,
+    gather,
+    interpolation_option,
     json_option,
-    pop_fields,
+    overwrite_option,
+    pools_option,
     quiet_option,
     refuse_given,
-    spec_options,
-    view_options,
+    resize_option,
+    root_option,
+    size_option,
+    weights_option,
 )
 from featx.runtime import EXECUTORS, Compute
 from featx.spec import AUTO, DECODES, DEFAULT, PRECISIONS, ExtractSpec
 
-OF_RAY = ("ray_address", "cpus_per_worker", "gpus_per_worker")
+SECTIONS = {
+    "Input and output": ("output", "root", "overwrite", "strict", "missing_images", "quiet", "as_json"),
+    "Features": (
+        "blocks", "pools", "size", "resize", "interpolation", "precision", "decode", "backbone", "weights",
+    ),
+    "Augmentation": ("n_views", "augment", "fill", "view_seed"),
+    "Speed and memory": ("engine", "device", "batch_size", "workers", "decode_timeout", "max_pixels"),
+    "Large stores and many machines": (
+        "layout", "dtype", "shard", "executor", "ray_address", "cpus_per_worker", "gpus_per_worker",
+    ),
+}  # fmt: skip
+RAY_ONLY = ("ray_address", "cpus_per_worker", "gpus_per_worker")
 
 
-@click.command()
+def _spec(n_views: int, augment: str | None, **fields: Any) -> ExtractSpec:
+    if augment is None:
+        augment = DEFAULT if n_views > 1 else ""
+    return ExtractSpec(n_views=n_views, augment=augment, **fields)
+
+
+def _assembly(**fields: Any) -> Any:
+    from featx.extraction import AssemblyOptions
+
+    return AssemblyOptions(**fields)
+
+
+@click.command(cls=SectionedCommand, sections=SECTIONS)
 @click.argument("images", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The store to write, photos.h5.")
-@click.option("--root", type=click.Path(file_okay=False),
-              help="Folder or URL that a manifest's paths are relative to.")  # fmt: skip
-@spec_options
-@click.option("--precision", type=click.Choice((AUTO, *PRECISIONS)), default="fp32", show_default=True,
-              help="Of the arithmetic; auto: the store's, else the fastest here that agrees with fp32.")  # fmt: skip
-@click.option("--decode", type=click.Choice(DECODES), default="full", show_default=True,
-              help="scaled: decode large JPEGs at half, a quarter or an eighth; faster, and other pixels.")  # fmt: skip
-@click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="K",
-              help="Rows an image: the plain picture and K - 1 augmented copies; see: featx preview.")  # fmt: skip
-@view_options(None, DEFAULT)
-@click.option("--missing-images", type=click.Choice(("error", "drop", "keep")), default="error", show_default=True,
-              help="What to do with the store's rows whose images are no longer in IMAGES.")  # fmt: skip
-@click.option("--assemble", "layout", type=click.Choice(("copy", "virtual")),
-              help="virtual: the store refers to part files in a folder beside it, instead of copying them "
-              "(default: as the store is, else copy).")  # fmt: skip
-@click.option(
-    "--store-dtype",
-    "dtype",
-    type=click.Choice(("float32", "float16")),
-    help="float16: half the room, features rounded to 3 digits (default: as the store is, else float32).",
-)
-@click.option("--overwrite", is_flag=True, help="Start anew whatever the output holds.")
-@click.option("--strict", is_flag=True, help="Stop at the first bad image instead of recording it.")
-@device_options
-@click.option("--executor", type=click.Choice(EXECUTORS), default="local", show_default=True,
-              help="Where to run: in this process, or on a Ray cluster (extra ray).")  # fmt: skip
-@click.option("--shard", metavar="N/COUNT",
-              help="Make the parts of this shard only, such as 3/16; see: featx assemble.")  # fmt: skip
-@click.option("--ray-address", metavar="ADDRESS",
-              help="Address of the Ray cluster (default: RAY_ADDRESS, else this machine).")  # fmt: skip
-@click.option("--cpus-per-worker", type=click.IntRange(min=1), metavar="N",
-              help="Cores of each Ray worker (default: an equal share).")  # fmt: skip
-@click.option("--gpus-per-worker", type=click.FloatRange(min=0), metavar="N",
-              help="GPUs of each Ray worker (default: 1 where there are any).")  # fmt: skip
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE",
+              help="Store to write, such as photos.h5.")  # fmt: skip
+@root_option
+@gather(
+    "spec",
+    _spec,
+    blocks_option,
+    pools_option,
+    size_option,
+    resize_option,
+    interpolation_option,
+    backbone_option,
+    click.option("--precision", type=click.Choice((AUTO, *PRECISIONS)), default="fp32", show_default=True,
+                 help="Precision of the arithmetic. auto: that of the store, else the fastest that agrees with fp32."),
+    click.option("--decode", type=click.Choice(DECODES), default="full", show_default=True,
+                 help="scaled: decode large JPEGs at reduced size; faster, pixel values differ slightly."),
+    click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+                 help="Rows per image: the plain image and N - 1 augmented copies; see featx preview."),
+    augmentation_options(None, DEFAULT),
+)  # fmt: skip
+@weights_option
+@gather(
+    "assembly",
+    _assembly,
+    click.option("--missing-images", type=click.Choice(("error", "drop", "keep")), default="error", show_default=True,
+                 help="What to do with rows of the store whose images are no longer in IMAGES."),
+    click.option("--assemble", "layout", type=click.Choice(("copy", "virtual")),
+                 help="virtual: the store refers to part files in a folder beside it, instead of copying them "
+                      "(default: as the store is, else copy)."),
+    click.option("--store-dtype", "dtype", type=click.Choice(("float32", "float16")),
+                 help="float16: half the size, features rounded to 3 digits (default: as the store is, else float32)."),
+)  # fmt: skip
+@overwrite_option
+@click.option("--strict", is_flag=True, help="Stop at the first unreadable image instead of recording it.")
+@compute_options(
+    *RUN,
+    click.option("--executor", type=click.Choice(EXECUTORS), default="local", show_default=True,
+                 help="Run in this process, or on a Ray cluster (extra ray)."),
+    click.option("--shard", metavar="N/COUNT",
+                 help="Write only the parts of one shard, such as 3/16; see featx assemble."),
+    click.option("--ray-address", metavar="ADDRESS",
+                 help="Address of the Ray cluster (default: RAY_ADDRESS, else this machine)."),
+    click.option("--cpus-per-worker", type=click.IntRange(min=1), metavar="N",
+                 help="Cores per Ray actor (default: an equal share)."),
+    click.option("--gpus-per-worker", type=click.FloatRange(min=0), metavar="N",
+                 help="GPUs per Ray actor (default: 1 if there are GPUs)."),
+)  # fmt: skip
 @quiet_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, /, images: str, output: str, quiet: bool, as_json: bool, **options: Any) -> None:
-    """Turn IMAGES into a store of VGG16 features.
+def command(
+    ctx: click.Context, /, images: str, output: str, root: str | None, spec: ExtractSpec, weights: str | None,
+    assembly: Any, overwrite: bool, strict: bool, compute: Compute, quiet: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Extract the features of IMAGES into a store.
 
-    IMAGES is a folder with one sub-folder a class, a flat folder, a CSV or Parquet manifest (path,label[,split]), one
-    image, a .tar shard (WebDataset) or .parquet file of images or a folder of them, a data set that Hugging Face
-    datasets saved, or the URL of any of these (s3://, gs://, hf://; extra remote).
-    Run again after adding images, and only those are extracted; stop it, and the same command goes on. Labels and
-    splits are always those of IMAGES: where others were in the store, the summary counts them.
-    Exit code 3 says that some images could not be read: they are in the store's failures.
+    IMAGES is a folder with one sub-folder per class, a flat folder, a CSV or Parquet manifest (path,label[,split]), one
+    image, a .tar shard (WebDataset) or .parquet file of images or a folder of them, a saved Hugging Face data set, or
+    the URL of any of these (s3://, gs://, hf://; extra remote).
 
-    With --executor ray, --workers sets the number of Ray workers. With --shard, jobs of any scheduler write the parts
-    at the same time.
+    The same command resumes a stopped run. After images were added, it extracts only those. Labels and splits are
+    always those of IMAGES; the summary counts what changed in the store. Exit code 3: some images could not be read.
+
+    With --executor ray, --workers sets the number of Ray actors. With --shard, jobs of any scheduler write parts at the
+    same time.
 
     \b
     Examples:
       featx extract photos -o photos.h5
       featx extract photos -o photos.h5 --size 384 --pools avg,max --precision bf16
       featx extract manifest.csv --root /data/photos -o photos.h5
+      featx extract photos -o copies.h5 --n-views 8 --augment flip,rotate=30,scale=0.8:1.2
       featx extract s3://bucket/shards -o photos.h5 --workers 32
       featx extract /shared/photos -o /shared/photos.h5 --executor ray --ray-address auto
       featx extract /shared/photos -o /shared/photos.h5 --shard 3/16
-      featx extract photos -o views.h5 --n-views 8 --augment flip,rotate=30,scale=0.8:1.2
     """
-    from featx.extraction import AssemblyOptions, extract
+    from featx.extraction import extract
 
-    if options["executor"] != "ray":
-        refuse_given(ctx, OF_RAY, "--executor ray")
-    if options["n_views"] == 1:
-        refuse_given(ctx, OF_VIEWS, "--n-views of 2 or more")
-    check_output(ctx, output, images, options["weights"], makes_folder=True)
-    if options["augment"] is None:
-        options["augment"] = DEFAULT if options["n_views"] > 1 else ""
-    options["progress"] = not quiet
-    spec, compute = pop_fields(ExtractSpec, options), pop_fields(Compute, options)
-    assembly = pop_fields(AssemblyOptions, options)
-    report = extract(images, output, spec, compute, assembly=assembly, **options)
-    tell(ctx, report, quiet=quiet, as_json=as_json)
+    if compute.executor != "ray":
+        refuse_given(ctx, RAY_ONLY, "--executor ray")
+    if spec.n_views == 1:
+        refuse_given(ctx, AUGMENTATION, "--n-views of 2 or more")
+    check_output(ctx, output, images, weights, makes_folder=True)
+    report = extract(images, output, spec, compute, root=root, weights=weights, assembly=assembly, overwrite=overwrite,
+                     strict=strict)  # fmt: skip
+    print_report(ctx, report, quiet=quiet, as_json=as_json)

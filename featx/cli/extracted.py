@@ -1,4 +1,4 @@
-"""What ``featx extract`` and ``featx assemble`` say of a store that they wrote."""
+"""The summary that ``featx extract`` and ``featx assemble`` print."""
 
 import dataclasses
 from typing import Any
@@ -11,8 +11,8 @@ from featx.runtime import pluralize
 SHOWN = 10
 
 
-def tell(ctx: click.Context, report: Any, *, quiet: bool, as_json: bool) -> None:
-    """Warnings, the report, and the exit code of failures."""
+def print_report(ctx: click.Context, report: Any, *, quiet: bool, as_json: bool) -> None:
+    """Print warnings and the report, and exit with code 3 if images failed."""
     for path, reason in report.failures[:SHOWN]:
         click.echo(f"warning: {printable(path)}: {reason}", err=True)
     if len(report.failures) > SHOWN and not report.shard:
@@ -32,8 +32,8 @@ def tell(ctx: click.Context, report: Any, *, quiet: bool, as_json: bool) -> None
 def _summary(report: Any) -> str:
     if report.shard:
         return (
-            f"shard {report.shard} of {report.store}: {pluralize(report.rows, 'row')} in its parts, done in "
-            f"{report.seconds:.1f} s; when all shards are: featx assemble {report.store}"
+            f"shard {report.shard} of {report.store}: {pluralize(report.rows, 'row')} in its parts, finished in "
+            f"{report.seconds:.1f} s; when all shards are finished: featx assemble {report.store}"
         )
     rate = report.extracted / report.n_views / report.seconds
     images = f" of {pluralize(report.rows // report.n_views, 'image')}" if report.n_views > 1 else ""
@@ -46,15 +46,15 @@ def _summary(report: Any) -> str:
         lines.append(f"int8 calibrated on a sample; mean cosine to fp32: {cosines}")
     if report.rates:
         rates = ", ".join(f"{stage} {rate:.0f}" for stage, rate in report.rates.items())
-        lines.append(f"{report.precision}; each stage alone, images/s: {rates}")
+        lines.append(f"{report.precision}; images/s of each stage alone: {rates}")
         lines.append(report.advice)
     if report.turned:
-        lines.append(f"{pluralize(report.turned, 'image')} turned upright, by the EXIF orientation")
+        lines.append(f"{pluralize(report.turned, 'image')} rotated by the EXIF orientation")
     if report.dropped:
-        lines.append(f"{pluralize(report.dropped, 'row')} dropped: their images have gone")
+        lines.append(f"{pluralize(report.dropped, 'row')} dropped: their images are gone")
     for number, what in ((report.relabeled, "labels"), (report.resplit, "split columns")):
         if number:
-            lines.append(f"{what} of {pluralize(number, 'image')} changed to what the source says now")
+            lines.append(f"{what} of {pluralize(number, 'image')} updated from the source")
     if report.failures:
         lines.append(f"{pluralize(len(report.failures), 'image')} failed: see featx info {report.store}")
     return "\n".join(lines)

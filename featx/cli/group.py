@@ -33,7 +33,6 @@ SECTIONS = {
     "Improve": {
         "preview": "Draw augmented copies of an image.",
         "finetune": "Train the head and the last layers of the backbone.",
-        "curves": "Draw the learning curves of fine-tunings.",
     },
     "Deploy": {
         "export": "Write a model as an ONNX, safetensors or torch.export file.",

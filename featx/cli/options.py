@@ -147,7 +147,9 @@ def refuse_given(ctx: click.Context, names: Container[str | None], what: str) ->
             )
 
 
-def gather(into: str, build: Callable[..., Any], *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def gather(
+    into: str, build: Callable[..., Any], *options: Callable[[Command], Command]
+) -> Callable[[Command], Command]:
     """Add options to a command, and pass it what ``build`` makes of their values as one parameter, ``into``."""
 
     def decorate(command: Command) -> Command:

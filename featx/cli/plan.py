@@ -1,13 +1,15 @@
 """``featx plan``."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from featx.backbones import BLOCK_NUMBERS, MIN_SIZE
-from featx.cli.options import Blocks, Pools, echo_json, json_option
+from featx.cli.options import blocks_option, echo_json, json_option, pools_option, size_option
 from featx.spec import DEFAULT, PRECISIONS, ExtractSpec
+
+if TYPE_CHECKING:
+    from featx.extraction import Plan
 
 HOUR, DAY = 3600, 86_400
 GB = 1e9
@@ -19,7 +21,7 @@ class Count(click.ParamType):  # type: ignore[type-arg]
     name = "count"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Parse; what is wrong names the option."""
+        """Parse a number with its unit; the message about a wrong value names the option."""
         from featx.extraction import parse_count
 
         try:
@@ -29,34 +31,30 @@ class Count(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command()
-@click.option("--images", required=True, type=Count(), help="How many: 10M, 250k, 1360.")
-@click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True, help="Image side, pixels.")
-@click.option("--blocks", type=Blocks(), default=BLOCK_NUMBERS, help="Blocks to tap (default: all).")
-@click.option("--pools", type=Pools(), default="avg", show_default=True, help="How to pool: avg, max, gem, flat.")
-@click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="K", help="Rows an image.")
-@click.option("--precision", type=click.Choice(PRECISIONS), help="(default: bf16 with --devices, fp32 to measure)")
-@click.option("--devices", metavar="8xH100", help="How many of which device, of the package's table.")
+@click.option("--images", required=True, type=Count(), metavar="N", help="Number of images: 10M, 250k, 1360.")
+@size_option
+@blocks_option
+@pools_option
+@click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+              help="Rows per image.")  # fmt: skip
+@click.option("--precision", type=click.Choice(PRECISIONS),
+              help="Precision of the arithmetic (default: bf16 with --devices, fp32 with --measure).")  # fmt: skip
+@click.option("--devices", metavar="8xH100", help="Number and kind of devices; rates come from featx's table.")
 @click.option("--measure", is_flag=True, help="Measure this machine instead.")
-@click.option("--price", type=click.FloatRange(min=0), metavar="PER-HOUR", help="Of one device.")
+@click.option("--price", type=click.FloatRange(min=0), metavar="AMOUNT", help="Price of one device per hour.")
 @click.option("--assemble", "layout", type=click.Choice(("copy", "virtual")), default="copy", show_default=True,
-              help="As in featx extract.")  # fmt: skip
-@click.option("--store-dtype", "dtype", type=click.Choice(("float32", "float16")), default="float32", show_default=True)
+              help="Layout of the store, as in featx extract.")  # fmt: skip
+@click.option("--store-dtype", "dtype", type=click.Choice(("float32", "float16")), default="float32", show_default=True,
+              help="Data type of the stored features.")  # fmt: skip
 @json_option
 def command(
-    images: int,
-    precision: str | None,
-    devices: str | None,
-    measure: bool,
-    price: float | None,
-    layout: str,
-    dtype: str,
-    as_json: bool,
-    **fields: Any,
-) -> None:
-    """Say what an extraction takes in time, disk, memory and money, before it is begun.
+    images: int, size: int, blocks: tuple[int, ...], pools: tuple[str, ...], n_views: int, precision: str | None,
+    devices: str | None, measure: bool, price: float | None, layout: str, dtype: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Estimate time, disk, memory and cost of an extraction.
 
-    Rates are measured on this machine, or come from a table of measurements in the package; of a device that was not
-    measured they are estimated from its peak, and called so.
+    Rates are measured on this machine, or come from a table of measurements that ships with featx. For a device that
+    was not measured they are estimated from its peak, and marked as estimates.
 
     \b
     Examples:
@@ -67,8 +65,8 @@ def command(
 
     if measure == bool(devices):
         raise click.UsageError("featx plan takes one of --devices and --measure; give --devices 8xH100, or --measure")
-    augment = DEFAULT if fields["n_views"] > 1 else ""
-    spec = ExtractSpec(precision=precision or ("bf16" if devices else "fp32"), augment=augment, **fields)
+    spec = ExtractSpec(size=size, blocks=blocks, pools=pools, n_views=n_views, augment=DEFAULT if n_views > 1 else "",
+                       precision=precision or ("bf16" if devices else "fp32"))  # fmt: skip
     found = plan(images, spec, devices=devices, price=price, assembly=AssemblyOptions(layout=layout, dtype=dtype))
     if as_json:
         echo_json(dataclasses.asdict(found))
@@ -76,28 +74,28 @@ def command(
         click.echo("\n".join(_lines(found, spec)))
 
 
-def _lines(found: Any, spec: ExtractSpec) -> list[str]:
+def _lines(found: "Plan", spec: ExtractSpec) -> list[str]:
     rate = found.rate
     how = "measured" if rate.measured else "estimated"
     lines = [
-        f"images   {found.images:,} at {spec.size} px, {spec.precision}, {spec.width:,} columns a row",
+        f"images   {found.images:,} at {spec.size} px, {spec.precision}, {spec.width:,} columns per row",
         f"devices  {found.devices} × {rate.device}",
-        f"rate     {rate.backbone:,.1f} images/s a device, {how}: {rate.source}",
-        f"time     {_duration(found.seconds)} of the backbone",
+        f"rate     {rate.backbone:,.1f} images/s per device, {how}: {rate.source}",
+        f"time     {_duration(found.seconds)} to run the backbone",
     ]
     if found.whole_seconds:
-        lines.append(f"         {_duration(found.whole_seconds)} of the whole way at {rate.whole:,.1f} images/s a "
-                     "device, one process each, files to store")  # fmt: skip
+        lines.append(f"         {_duration(found.whole_seconds)} from files to store at {rate.whole:,.1f} images/s per "
+                     "device, one process each")  # fmt: skip
     else:
-        lines.append("         more if reading and decoding are slower: that needs a measurement, featx extract's last "
-                     "line on a sample")  # fmt: skip
+        lines.append("         more if reading and decoding are slower: see the summary of featx extract on a "
+                     "sample")  # fmt: skip
     lines += [
         f"disk     {found.disk / GB:,.1f} GB for the store, {found.peak_disk / GB:,.1f} GB until it is assembled",
         f"memory   {found.memory / GB:,.1f} GB to list and assemble",
     ]
     if found.cost is not None:
         cost = f"{found.cost:,.2f}"
-        lines.append(f"cost     {f'at least {cost}, of the backbone alone' if found.cost_at_least else cost}")
+        lines.append(f"cost     {f'at least {cost}, for the backbone alone' if found.cost_at_least else cost}")
     return lines
 
 

@@ -36,7 +36,14 @@ from featx.spec import DEFAULT, ExtractSpec
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, image: str, output: str, spec: ExtractSpec, max_pixels: int | None, quiet: bool, as_json: bool
+    ctx: click.Context,
+    /,
+    image: str,
+    output: str,
+    spec: ExtractSpec,
+    max_pixels: int | None,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Draw the augmented copies of IMAGE as a contact sheet.
 

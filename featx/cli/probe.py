@@ -32,7 +32,9 @@ from featx.runtime import Compute
 @click.option("--scoring", default="accuracy", show_default=True, metavar="NAME",
               help="Any scorer of scikit-learn for classes.")  # fmt: skip
 @seed_option("folds and hold-out")
-@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Also plot score against cost: probe.png.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Also plot score against cost: probe.png."
+)
 @click.option("--no-time", "timed", is_flag=True, flag_value=False, default=True, help="Do not time the backbone.")
 @compute_options(engine_option, device_option)
 @json_option

@@ -6,3 +6,4 @@ from .ray_cluster import Cluster as Cluster
 from .report import ExtractReport as ExtractReport
 from .resource_plan import parse_count as parse_count
 from .resource_plan import plan as plan
+from .resource_plan import Plan as Plan

@@ -5,3 +5,4 @@ from .recipe import Recipe as Recipe
 from .training_log import draw_curves as draw_curves
 from .training_log import epochs_of as epochs_of
 from .training_log import read_logs as read_logs
+from .resumable_run import run_folder as run_folder
