@@ -182,7 +182,7 @@ def test_what_else_extract_reports(photos, tmp_path):
     draw(0, 1).save(photos / "red" / "turned.png", exif=exif)
     result = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--max-pixels", "100000")
     assert "blue/copy.png and red/0.png have the same bytes but different classes" in result.stderr
-    assert "1 image turned upright" in result.stdout
+    assert "1 image rotated by the EXIF orientation" in result.stdout
     (photos / "red" / "turned.png").unlink()
     said = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--missing-images", "drop").output
     assert "1 row dropped" in said
@@ -204,7 +204,7 @@ def test_predictions_overwrite_nothing_that_they_are_made_of(model, shared_store
         assert "is what predict reads; choose another" in refused.output
         assert Path(path).read_bytes() == before
     photo = shared_photos / "red" / "1.png"
-    for name, read in (("views", (photo,)), ("explain", (model, photo)), ("export", (model,))):
+    for name, read in (("preview", (photo,)), ("explain", (model, photo)), ("export", (model,))):
         before = Path(read[-1]).read_bytes()
         options = ("--overwrite",) if name == "export" else ()
         refused = run(name, *read, "-o", read[-1], *options, code=1)
@@ -228,7 +228,6 @@ def test_a_folder_that_is_not_there_is_told_before_the_work(model, shared_store,
         ("export", ("none.featx",), "--output", "e.onnx"),
         ("export-features", ("none.h5",), "--output", "e.npy"),
         ("report", ("none.h5",), "--output", "r.html"),
-        ("curves", (tmp_path,), "--output", "c.png"),
         ("probe", ("none.h5",), "--plot", "p.png"),
         ("advise", ("none.h5",), "--plot", "p.png"),
         ("suspects", ("none.h5",), "--sheet", "s.png"),
@@ -268,7 +267,7 @@ def test_no_store_and_no_model_is_replaced_by_what_has_no_overwrite(model, share
         shutil.copy(shared_store if name.endswith(".h5") else model, tmp_path / name)
         before = (tmp_path / name).read_bytes()
         refused = run("predict", model, photo, "-o", tmp_path / name, code=1)
-        assert f"{name} is a store or a model, and predict replaces none; choose another" in refused.output
+        assert f"{name} is a store or a model, which predict never replaces; choose another" in refused.output
         refused = run("report", shared_store, "-o", tmp_path / name, code=2)
         assert f"--output of report must end in .html or .htm, got '{tmp_path / name}'" in refused.output
         assert (tmp_path / name).read_bytes() == before
@@ -321,8 +320,8 @@ def test_labels_and_splits_that_change_are_counted(photos, tmp_path):
     lines = [f"{name},{'red' if i < 3 else name.parent},{'test' if i % 2 else 'train'}" for i, name in enumerate(names)]
     (photos / "rows.csv").write_text("\n".join(["path,label,split", *lines]))
     said = run("extract", photos / "rows.csv", "-o", store, *options).output
-    assert "labels of 3 images changed to what the source says now\n" in said
-    assert "split columns of 24 images changed to what the source says now\n" in said
+    assert "labels of 3 images updated from the source\n" in said
+    assert "split columns of 24 images updated from the source\n" in said
     assert "changed" not in run("extract", photos / "rows.csv", "-o", store, *options).output
     again = json.loads(run("extract", photos, "-o", store, *options, "--json").stdout)
     assert (again["relabeled"], again["resplit"], again["extracted"], again["n_views"]) == (3, 24, 0, 2)
@@ -366,17 +365,29 @@ def test_names_that_are_no_utf8_go_out_as_they_are(model, tmp_path):
         ),
         (
             ("extract", "x", "-o", "y", "--engine", "torch", "--ray-address", "auto"),
-            "--ray-address of extract is for --executor ray; give that too, or leave it out",
+            "--ray-address of extract has no effect without --executor ray; add that, or leave it out",
         ),
-        (("extract", "x", "-o", "y", "--gpus-per-worker", "1"), "--gpus-per-worker of extract is for --executor ray;"),
-        (("extract", "x", "-o", "y", "--cpus-per-worker", "2"), "--cpus-per-worker of extract is for --executor ray;"),
+        (
+            ("extract", "x", "-o", "y", "--gpus-per-worker", "1"),
+            "--gpus-per-worker of extract has no effect without --executor ray;",
+        ),
+        (
+            ("extract", "x", "-o", "y", "--cpus-per-worker", "2"),
+            "--cpus-per-worker of extract has no effect without --executor ray;",
+        ),
         (
             ("extract", "x", "-o", "y", "--augment", "flip"),
-            "--augment of extract is for --n-views of 2 or more; give that too, or leave it out",
+            "--augment of extract has no effect without --n-views of 2 or more; add that, or leave it out",
         ),
-        (("extract", "x", "-o", "y", "--fill", "edge"), "--fill of extract is for --n-views of 2 or more;"),
-        (("predict", "x", "y", "--seed", "5"), "--seed of predict is for --n-views of 2 or more;"),
-        (("predict", "x", "y", "--augment", "flip"), "--augment of predict is for --n-views of 2 or more;"),
+        (
+            ("extract", "x", "-o", "y", "--fill", "edge"),
+            "--fill of extract has no effect without --n-views of 2 or more;",
+        ),
+        (("predict", "x", "y", "--seed", "5"), "--seed of predict has no effect without --n-views of 2 or more;"),
+        (
+            ("predict", "x", "y", "--augment", "flip"),
+            "--augment of predict has no effect without --n-views of 2 or more;",
+        ),
         (("extract", "x", "-o", "y", "--size", "16"), "16 is not in the range x>=32"),
         (
             ("fit", "x", "-o", "y", "--head", "svm"),

@@ -4,7 +4,6 @@ from click.testing import CliRunner
 from featx.cli.group import main
 from featx.drawing.figures import make_figure, save_figure
 from featx.errors import ImageError
-from featx.finetuning.training_log import Log
 
 
 @pytest.mark.parametrize("command", [["probe"], ["advise"]])
@@ -16,13 +15,11 @@ def test_a_plot_of_unknown_format_is_refused_before_the_work(command, tmp_path):
     assert "got 'plot.xyz'" in result.output
 
 
-def test_curves_of_unknown_format_are_refused(tmp_path):
-    (tmp_path / "a.finetune").mkdir()
-    Log(tmp_path / "a.finetune").add(epoch=0, stage="backbone", val_accuracy=0.5)
-    result = CliRunner().invoke(main, ["curves", str(tmp_path / "a.finetune"), "-o", str(tmp_path / "curves.xyz")])
+def test_curves_of_unknown_format_are_refused_before_the_training(tmp_path):
+    command = ["finetune", "no.featx", "no.h5", "-o", str(tmp_path / "t.featx"), "--root", str(tmp_path)]
+    result = CliRunner().invoke(main, [*command, "--plot", str(tmp_path / "curves.xyz")])
     assert result.exit_code == 1
     assert "name of a plot must end in one of ." in result.output
-    assert not (tmp_path / "curves.xyz").exists()
 
 
 def test_a_plot_that_cannot_be_written_says_so(tmp_path):

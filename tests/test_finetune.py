@@ -571,10 +571,12 @@ def test_what_is_refused_leaves_no_folder_behind(place, model, tmp_path, recipe,
 def test_the_command_tunes_and_says_what_it_gained(place, tmp_path):
     output = tmp_path / "tuned.featx"
     arguments = ["finetune", str(place / "photos.featx"), str(place / "photos.h5"), "-o", str(output), "--root",
-                 str(place / "photos"), "--epochs", "1", "--val-size", "0.25", "--lr", "0.01"]  # fmt: skip
+                 str(place / "photos"), "--epochs", "1", "--val-size", "0.25", "--lr", "0.01",
+                 "--plot", str(tmp_path / "curves.png")]  # fmt: skip
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     assert f"{output}: validation accuracy " in result.output
+    assert (tmp_path / "curves.png").is_file()
     result = CliRunner().invoke(main, [*arguments, "--overwrite", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["model"] == str(output)
@@ -589,8 +591,7 @@ def test_curves_are_drawn(tmp_path, monkeypatch):
             for epoch, value in enumerate((0.1, 0.5, 0.9)):
                 log.add(epoch=epoch, stage=stage, val_accuracy=value)
     runs = [str(tmp_path / "transferred.finetune"), str(tmp_path / "scratch.finetune")]
-    result = CliRunner().invoke(main, ["curves", *runs, "-o", str(tmp_path / "curves.svg")])
-    assert (result.exit_code, result.output) == (0, f"{tmp_path / 'curves.svg'}: 2 curves\n")
+    draw_curves(read_logs(runs), tmp_path / "curves.svg")
     drawn = (tmp_path / "curves.svg").read_text()
     assert drawn.count("<!-- transferred -->") == 1
     # Two stages of two epochs each, the second from where the first ends.

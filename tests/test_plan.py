@@ -116,7 +116,7 @@ def test_the_command_says_what_is_measured_and_what_estimated() -> None:
     assert "10,000,000 at 224 px, bf16, 1,472 columns" in done.output
     assert "8 × A100" in done.output
     assert "estimated: 30.7 GFLOP" in done.output
-    assert "cost     at least 1.48, of the backbone alone\n" in done.output
+    assert "cost     at least 1.48, for the backbone alone\n" in done.output
     measured = run("--images", "10M", "--devices", "H200", "--price", "2.5").output
     assert "measured: make bench-gpu" in measured
     assert "cost     8.71\n" in measured

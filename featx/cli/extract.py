@@ -40,10 +40,11 @@ SECTIONS = {
         "layout", "dtype", "shard", "executor", "ray_address", "cpus_per_worker", "gpus_per_worker",
     ),
 }  # fmt: skip
-RAY_ONLY = ("ray_address", "cpus_per_worker", "gpus_per_worker")
 
 
 def _spec(n_views: int, augment: str | None, **fields: Any) -> ExtractSpec:
+    if n_views == 1:
+        refuse_given(click.get_current_context(), AUGMENTATION, "--n-views of 2 or more")
     if augment is None:
         augment = DEFAULT if n_views > 1 else ""
     return ExtractSpec(n_views=n_views, augment=augment, **fields)
@@ -135,10 +136,6 @@ def command(
     """
     from featx.extraction import extract
 
-    if compute.executor != "ray":
-        refuse_given(ctx, RAY_ONLY, "--executor ray")
-    if spec.n_views == 1:
-        refuse_given(ctx, AUGMENTATION, "--n-views of 2 or more")
     check_output(ctx, output, images, weights, makes_folder=True)
     report = extract(images, output, spec, compute, root=root, weights=weights, assembly=assembly, overwrite=overwrite,
                      strict=strict)  # fmt: skip

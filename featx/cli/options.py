@@ -20,6 +20,8 @@ from featx.spec import COLOR, FILLS, INTERPOLATIONS, PARTS, RESIZES
 
 AUGMENTATION = ("augment", "fill", "view_seed")
 """The parameters of `augmentation_options`."""
+RAY_ONLY = ("ray_address", "cpus_per_worker", "gpus_per_worker")
+"""Parameters that have no effect without a Ray cluster."""
 WITH_FAILURES = 3
 """Exit code of a command that is done, but could not read some images."""
 
@@ -161,7 +163,8 @@ def gather(
         before = len(getattr(wrapper, "__click_params__", ()))
         for option in reversed(options):
             option(wrapper)
-        names = [param.name for param in wrapper.__click_params__[before:] if param.expose_value]  # type: ignore[attr-defined]
+        added = wrapper.__click_params__[before:]  # type: ignore[attr-defined]
+        names = [param.name for param in added if param.expose_value]
         return wrapper
 
     return decorate
@@ -257,10 +260,12 @@ def compute_options(*options: Callable[[Command], Command]) -> Callable[[Command
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
-        def show_progress(*args: Any, compute: dict[str, Any], **values: Any) -> Any:
+        def build(*args: Any, compute: dict[str, Any], **values: Any) -> Any:
+            if compute.get("executor") == "local":
+                refuse_given(click.get_current_context(), RAY_ONLY, "--executor ray")
             return command(*args, compute=Compute(**compute, progress=not values.get("quiet", True)), **values)
 
-        return gather("compute", dict, *options)(show_progress)
+        return gather("compute", dict, *options)(build)
 
     return decorate
 

@@ -26,7 +26,7 @@ SUFFIXES = (".html", ".htm")
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE",
               help="Page to write, such as report.html.")  # fmt: skip
 @click.option("--store", type=click.Path(), metavar="FILE",
-              help="The model's store (default: the one with its images, beside it or in the current folder).")  # fmt: skip
+              help="The model's store (default: found beside it or in the current folder).")  # fmt: skip
 @click.option("--root", type=click.Path(exists=True, file_okay=False), metavar="FOLDER",
               help="Folder of the images, to show them.")  # fmt: skip
 @click.option("--finetune", multiple=True, type=click.Path(exists=True, file_okay=False), metavar="FOLDER",

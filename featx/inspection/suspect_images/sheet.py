@@ -91,7 +91,9 @@ def _end(path: str, letters: int) -> str:
 
 def _crossed() -> Image.Image:
     field = Image.new("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE), GRAY)
-    ImageDraw.Draw(field).line([(0, 0), (THUMBNAIL_SIDE, THUMBNAIL_SIDE), (THUMBNAIL_SIDE, 0), (0, THUMBNAIL_SIDE)], WHITE)
+    ImageDraw.Draw(field).line(
+        [(0, 0), (THUMBNAIL_SIDE, THUMBNAIL_SIDE), (THUMBNAIL_SIDE, 0), (0, THUMBNAIL_SIDE)], WHITE
+    )
     return field
 
 
