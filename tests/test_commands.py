@@ -104,7 +104,7 @@ def test_fit_says_which_rows_it_was_given(photos, tmp_path):
 def test_an_estimate_that_is_not_flattered(shared_store, tmp_path):
     options = ("--head", "softmax", "--blocks", "1", "--C", "1", "--folds", "3")
     said = run("fit", shared_store, "-o", tmp_path / "m.featx", *options, "--nested").output
-    assert "estimate not flattered by selection: 1.000 ± 0.000\n" in said
+    assert "nested cross-validation, an estimate for new images: 1.000 ± 0.000\n" in said
 
 
 def test_info_in_words(shared_store, model):
@@ -129,7 +129,7 @@ def test_info_of_a_model_can_be_read(shared_store, tmp_path):
         "fitted on: 36 rows",
         f"chosen: best of {len(facts['search']['rows'])} heads, C and blocks, by 3 folds",
         "cross-validated accuracy: 1.0000 ± 0.0000 (standard error)",
-        "not flattered by the choice: 1.0000 ± 0.0000 (standard error)",
+        "nested cross-validation: 1.0000 ± 0.0000 (standard error)",
         "  method: sigmoid",
     ):
         assert line in said.splitlines()
@@ -138,7 +138,7 @@ def test_info_of_a_model_can_be_read(shared_store, tmp_path):
 
 
 def test_one_is_not_many(model, shared_store, tmp_path):
-    assert "chosen: best of 1 head, C and blocks, by 3 folds" in run("info", model).output
+    assert "chosen: best of 1 candidate by 3 folds" in run("info", model).output
     one = ("--path-glob", "red/1.png")
     assert run("select", shared_store, "-o", tmp_path / "one.h5", *one).output.endswith("one.h5: 1 of 36 images\n")
     assert run("select", tmp_path / "one.h5", "-o", tmp_path / "same.h5").output.endswith("same.h5: 1 of 1 image\n")

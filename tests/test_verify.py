@@ -75,7 +75,7 @@ def test_a_sample_is_drawn_by_the_seed(work):
 
 def test_the_command_says_that_all_is_well(made):
     said = run(made / "photos.h5", "--root", made / "photos", "--sample", 5, "--workers", 1, "--max-pixels", 9999)
-    assert f"5 images of {made / 'photos.h5'} extracted anew, 15 rows: all agree" in said.stdout
+    assert f"5 images of {made / 'photos.h5'} extracted again, 15 rows: all agree" in said.stdout
     assert "fp32 allows 0.001" in said.stdout
     assert "images changed: 0, gone: 0, unreadable: 0" in said.stdout
     assert run(made / "photos.h5", "--root", made / "photos", "--sample", 1, "--quiet").output == ""

@@ -37,7 +37,7 @@ def file(tmp_path):
 def test_add_then_verify_get_and_list(run, file, tmp_path):
     added = run("add", str(file), "--name", "mine", "--preprocessing", "imagenet1k_v1")
     assert added.output == f"mine {DIGEST} from {file}\n"
-    assert run("verify", "mine").output == f"mine {DIGEST} is whole\n"
+    assert run("verify", "mine").output == f"mine {DIGEST} is complete\n"
     assert run("get", "mine").output == f"mine {DIGEST} from {file}\n"
     lines = run("list").output.splitlines()
     assert lines[0].split() == [
@@ -60,7 +60,7 @@ def test_oxford_is_the_default(run, monkeypatch):
         weights = load_backbone()
     write_cached(weights)
     assert run("get").output == f"oxford {weights.digest} from {weights.source}\n"
-    assert run("verify").output == f"oxford {weights.digest} is whole\n"
+    assert run("verify").output == f"oxford {weights.digest} is complete\n"
 
 
 def test_list_as_json(run):

@@ -71,7 +71,7 @@ def command(
         click.echo(f"warning: {printable(path)}: {reason}", err=True)
     if as_json:
         echo_json(dataclasses.asdict(report))
-    else:
+    elif not quiet:
         click.echo("\n".join(table(report)))
     for note in report.notes:
         click.echo(note, err=True)
@@ -80,7 +80,7 @@ def command(
 
 
 def table(report: Any) -> list[str]:
-    """The table, a line a mistake."""
+    """Return the table, one line per mistake."""
     names = list(report.costs[0].cosines)
     head = pluralize(report.images, "image")
     if report.accuracy is not None:

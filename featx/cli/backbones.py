@@ -14,7 +14,7 @@ def command() -> None:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_command(as_json: bool) -> None:
-    """List the backbones that are known or in the cache.
+    """List the known backbones and those in the cache.
 
     Example: featx backbones list --json
     """
@@ -35,7 +35,7 @@ def list_command(as_json: bool) -> None:
 @command.command("get")
 @click.argument("name", default="oxford")
 def get_command(name: str) -> None:
-    """Put the backbone NAME (oxford by default) into the cache, unless it is there.
+    """Download the backbone NAME (default: oxford) into the cache, unless it is there.
 
     Example: featx backbones get imagenet1k_v1
     """
@@ -47,12 +47,16 @@ def get_command(name: str) -> None:
 
 @command.command("add")
 @click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--name", help="A name for weights of your own; without it, FILE must be a known backbone.")
 @click.option(
-    "--preprocessing", help="What the backbone expects of its input: a known backbone's name, oxford by default."
+    "--name", metavar="NAME", help="Name for weights of your own; without it, FILE must hold a known backbone."
+)
+@click.option(
+    "--preprocessing",
+    metavar="NAME",
+    help="Preprocessing of the input, by the name of a known backbone (default: oxford).",
 )
 def add_command(file: str, name: str | None, preprocessing: str | None) -> None:
-    """Put the weights in FILE (torch, safetensors, Keras or ONNX) into the cache.
+    """Add the weights in FILE (torch, safetensors, Keras or ONNX) to the cache.
 
     Example: featx backbones add checkpoint.pth --name mine
     """
@@ -65,11 +69,11 @@ def add_command(file: str, name: str | None, preprocessing: str | None) -> None:
 @command.command("verify")
 @click.argument("name", default="oxford")
 def verify_command(name: str) -> None:
-    """Check the backbone NAME (oxford by default) in the cache against its digest.
+    """Check the backbone NAME (default: oxford) in the cache against its digest.
 
     Example: featx backbones verify oxford
     """
     from featx.backbones import verify
 
     weights = verify(name)
-    click.echo(f"{weights.name} {weights.digest} is whole")
+    click.echo(f"{weights.name} {weights.digest} is complete")

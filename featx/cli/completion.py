@@ -9,7 +9,7 @@ from featx.cli.group import main
 @click.command()
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def command(shell: str) -> None:
-    """Print the completion script of a SHELL.
+    """Print the completion script for SHELL.
 
     \b
     Examples:

@@ -9,15 +9,16 @@ from featx.runtime import pluralize
 @click.command()
 @click.argument("model", type=click.Path())
 @click.argument("store", type=click.Path())
-@click.option("--split", metavar="VALUE", help="Score the rows of this value (default: those that fit left out).")
-@click.option("--split-column", metavar="NAME", help="The split column to go by (default: that of the fit).")
+@click.option("--split", metavar="VALUE",
+              help="Score the rows with this value of the split column (default: rows held out by fit).")  # fmt: skip
+@click.option("--split-column", metavar="NAME", help="Split column to use (default: that of the fit).")
 @json_option
 def command(model: str, store: str, split: str | None, split_column: str | None, as_json: bool) -> None:
-    """Score MODEL on rows of STORE that it was not fitted on.
+    """Score MODEL on images of STORE that it was not fitted on.
 
-    Accuracy, balanced accuracy, macro F1, top-5 accuracy, expected calibration error (how far probabilities are from
-    how often they are right; linear-svc has them if it was fitted with --calibrate), a table a class, what is confused;
-    for several labels an image micro and macro average precision and F1.
+    Printed are accuracy, balanced accuracy, macro F1, top-5 accuracy, the expected calibration error (how far
+    probabilities are from observed frequencies; linear-svc needs fit --calibrate for it), a table of scores per class,
+    and the most frequent confusions. Multi-label: micro and macro average precision and F1.
 
     \b
     Examples:
@@ -36,7 +37,7 @@ def command(model: str, store: str, split: str | None, split_column: str | None,
     click.echo(format_report(report))
     if report["unknown"]:
         rows = pluralize(report["unknown"], "row")
-        click.echo(f"{rows} left out: without a label, or with one that the model does not know", err=True)
+        click.echo(f"{rows} left out: unlabeled, or with a label that the model does not know", err=True)
     if report["calibration_error"] is None:
         remedy = "fit another head" if fitted.multilabel else "fit with --calibrate"
-        click.echo(f"no expected calibration error: {fitted.head} has no probabilities; {remedy} for them", err=True)
+        click.echo(f"no expected calibration error: {fitted.head} has no probabilities; {remedy} to get them", err=True)

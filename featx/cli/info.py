@@ -14,9 +14,9 @@ INDENT = "  "
 @click.argument("file", type=click.Path())
 @json_option
 def command(file: str, as_json: bool) -> None:
-    """Say what FILE, a store or a model, holds: spec, rows, classes, failures, sizes.
+    """Describe FILE, a store or a model: spec, rows, classes, failures, sizes.
 
-    Of a model in short, how it was chosen; --json has all that is known of it, every candidate too.
+    For a model it also says how the head was chosen; --json adds every candidate of the search.
 
     \b
     Examples:
@@ -33,7 +33,7 @@ def command(file: str, as_json: bool) -> None:
 
 
 def _in_short(facts: dict[str, Any]) -> dict[str, Any]:
-    """A model's facts as a person reads them."""
+    """Shorten the facts of a model for a terminal."""
     spec = facts["spec"]
     short: dict[str, Any] = {name: facts[name] for name in ("kind", "head", "classes")}
     short["features"] = ", ".join(f"{name} ({width})" for name, width in facts["features"].items())
@@ -44,7 +44,7 @@ def _in_short(facts: dict[str, Any]) -> dict[str, Any]:
     if "fitted_on" in facts:
         short |= {name: facts[key] for name, key in (("C", "C"), ("fitted on", "fitted_on")) if key in facts}
     if "nested" in facts:
-        short["not flattered by the choice"] = _mean(facts["nested"])
+        short["nested cross-validation"] = _mean(facts["nested"])
     for name in ("sample_weight", "calibration", "augmentation"):
         if name in facts:
             short[name.replace("_", " ")] = facts[name]
@@ -61,7 +61,7 @@ def _chosen(search: dict[str, Any]) -> dict[str, Any]:
     return {
         "blocks": best["feature_set"],
         "normalizer": search["normalize"],
-        "chosen": f"{search['rule']} of {pluralize(len(search['rows']), 'head')}, C and blocks, by {search['folds']} folds"
+        "chosen": f"{search['rule']} of {pluralize(len(search['rows']), 'candidate')} by {search['folds']} folds"
         + f" × {search['repeats']}" * (search["repeats"] > 1),
         f"cross-validated {search['scoring']}": _mean(best),
     }
@@ -72,7 +72,7 @@ def _mean(found: dict[str, Any]) -> str:
 
 
 def _lines(facts: dict[str, object], indent: str = "") -> list[str]:
-    """Facts as ``name: value`` lines, what is inside a fact indented below it."""
+    """Format facts as ``name: value`` lines; nested facts are indented."""
     lines = []
     for name, value in facts.items():
         if isinstance(value, dict) and value:

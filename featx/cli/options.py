@@ -176,7 +176,7 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the o
 weights_option = click.option("--weights", type=click.Path(), metavar="FILE",
                               help="Weights file to use instead of the known sources.")  # fmt: skip
 root_option = click.option("--root", type=click.Path(file_okay=False), metavar="FOLDER",
-                           help="Folder or URL that the paths of a manifest are relative to (default: its own).")  # fmt: skip
+                           help="Folder or URL that manifest paths are relative to (default: its own).")  # fmt: skip
 max_pixels_option = click.option(
     "--max-pixels", type=click.IntRange(min=1), metavar="N",
     help="Refuse images with more pixels (default: Pillow's limit, 179 million).",

@@ -11,13 +11,16 @@ from typing import IO, Any
 import click
 
 from featx.cli.options import (
-    OF_VIEWS,
+    AUGMENTATION,
+    RUN,
     WITH_FAILURES,
+    augmentation_options,
     check_output,
-    device_options,
+    compute_options,
     quiet_option,
     refuse_given,
-    view_options,
+    root_option,
+    weights_option,
 )
 from featx.runtime import Compute, pluralize
 from featx.spec import DEFAULT_TTA
@@ -28,27 +31,29 @@ HEADER = ("path", "class", "probability", "decision", "reason")
 @click.command()
 @click.argument("model", type=click.Path())
 @click.argument("images", nargs=-1, required=True, type=click.Path())
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="File to write (default: standard output).")
-@click.option("--root", type=click.Path(file_okay=False),
-              help="Folder that a manifest's paths are relative to (default: its own).")  # fmt: skip
-@click.option("--format", "form", type=click.Choice(("csv", "jsonl")), default="csv", show_default=True)
+@click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE",
+              help="File to write (default: standard output).")  # fmt: skip
+@root_option
+@click.option("--format", type=click.Choice(("csv", "jsonl")), default="csv", show_default=True,
+              help="CSV, or one JSON object per line.")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), metavar="K",
-              help="Classes an image, best first (default: 1, or all above 0 where images have several).")  # fmt: skip
-@click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="K",
-              help="Average over the plain picture and K - 1 augmented views of it.")  # fmt: skip
-@view_options(None, DEFAULT_TTA)
-@click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
-@device_options
+              help="Classes per image, best first (default: 1; multi-label: all above 0).")  # fmt: skip
+@click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+              help="Average over the plain image and N - 1 augmented copies (test-time augmentation).")  # fmt: skip
+@augmentation_options(None, DEFAULT_TTA)
+@weights_option
+@compute_options(*RUN)
 @quiet_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, model: str, images: tuple[str, ...], output: str | None, form: str, quiet: bool,
-    engine: str, device: str, batch_size: int | None, workers: int | None, max_pixels: int | None, **options: Any,
+    ctx: click.Context, /, model: str, images: tuple[str, ...], output: str | None, root: str | None, format: str,  # noqa: A002
+    top: int | None, n_views: int, augment: str | None, fill: str, view_seed: int, weights: str | None,
+    compute: Compute, quiet: bool,
 ) -> None:  # fmt: skip
-    """Classify IMAGES (files, folders, manifests or stores) by MODEL.
+    """Classify IMAGES (files, folders, manifests or stores) with MODEL.
 
-    The CSV has the columns path, class, probability, decision, reason; with --top K, K rows an image. A bad image
-    gets a row with its reason, and the exit code is 3. A model of several labels an image gives a row a label, or one
+    The CSV has the columns path, class, probability, decision and reason; with --top K, K rows per image. An unreadable
+    image gets a row with the reason, and the exit code is 3. A multi-label model writes one row per label, or one row
     without a class.
 
     \b
@@ -61,18 +66,18 @@ def command(
     from featx.files import wrap_os_error
     from featx.models import load_model, predict
 
-    if options["n_views"] == 1:
-        refuse_given(ctx, OF_VIEWS, "--n-views of 2 or more")
-    check_output(ctx, output, model, options["weights"], *images)
-    compute = Compute(engine, device, batch_size, workers, max_pixels, progress=not quiet)
-    predictions = iter(predict(load_model(model), images, compute, **options))
-    # The first is made before anything is written: most of what can be wrong shows there.
-    predictions = itertools.chain(list(itertools.islice(predictions, 1)), predictions)
-    # A reader of standard output that goes away is no error of ours: click ends the command quietly.
+    if n_views == 1:
+        refuse_given(ctx, AUGMENTATION, "--n-views of 2 or more")
+    check_output(ctx, output, model, weights, *images)
+    predictions = predict(load_model(model), images, compute, root=root, top=top, n_views=n_views, augment=augment,
+                          fill=fill, view_seed=view_seed, weights=weights)  # fmt: skip
+    # The first prediction is made before the file is opened, because most errors appear there.
+    first = list(itertools.islice(predictions, 1))
+    rows = itertools.chain(first, predictions)
     named = wrap_os_error(Path(output), DataError) if output else nullcontext()
-    # Names of files that are not UTF-8 go out as the bytes they are.
+    # surrogateescape writes file names that are not UTF-8 as the bytes they are.
     with named, click.open_file(output or "-", "w", encoding="utf-8", errors="surrogateescape") as file:
-        written, failed = (_write_csv if form == "csv" else _write_jsonl)(predictions, file)
+        written, failed = (_write_csv if format == "csv" else _write_jsonl)(rows, file)
     if output and not quiet:
         click.echo(f"{output}: {pluralize(written, 'image')}")
     if failed:
@@ -81,7 +86,7 @@ def command(
 
 
 def _write_csv(predictions: Iterable[Any], file: IO[str]) -> tuple[int, int]:
-    """How many images were written, and how many of them failed."""
+    """Write a CSV; return the number of images, and of those that failed."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(HEADER)
     written = failed = 0
@@ -96,7 +101,7 @@ def _write_csv(predictions: Iterable[Any], file: IO[str]) -> tuple[int, int]:
 
 
 def _write_jsonl(predictions: Iterable[Any], file: IO[str]) -> tuple[int, int]:
-    """As `_write_csv`."""
+    """Write JSON lines; return what `_write_csv` returns."""
     written = failed = 0
     for found in predictions:
         written, failed = written + 1, failed + bool(found.reason)

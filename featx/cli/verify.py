@@ -68,7 +68,7 @@ def _lines(report: Any) -> list[str]:
     allowed = f"{report.precision} allows {report.tolerance:.2g}"
     rows = f"{len(report.differing):,} differ" if report.differing else "all agree"
     return [
-        f"{pluralize(report.images, 'image')} of {report.store} extracted anew, {pluralize(report.rows, 'row')}: {rows}",
+        f"{pluralize(report.images, 'image')} of {report.store} extracted again, {pluralize(report.rows, 'row')}: {rows}",
         f"relative error: {report.largest:.2g} at most, of the golden images {report.golden:.2g}; {allowed}",
         f"images changed: {len(report.changed):,}, gone: {len(report.gone):,}, unreadable: {len(report.failed):,}",
         *(["versions: " + "; ".join(map(printable, report.other_versions))] if report.other_versions else []),
