@@ -13,7 +13,7 @@ import numpy as np
 
 from featx.extraction import extract
 from featx.finetuning import Log, Recipe, draw_curves, finetune
-from featx.models import Model, Validation, fit, held_out, load_model, predict
+from featx.models import Model, Validation, find_held_out_rows, fit, load_model, predict
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -25,7 +25,7 @@ def accuracy(model: Model, store: Path, photos: Path) -> float:
     """Accuracy on the images that were held out, from their files: a changed backbone has other features than a store."""
     head = load_model(store.with_name("head.featx"))
     with Store(store) as opened:
-        rows = held_out(head, opened)
+        rows = find_held_out_rows(head, opened)
         rows = rows[opened.view_index[rows] == 0] if rows is not None else np.arange(0)
         paths = [photos / opened.paths[row] for row in rows]
         truth = [opened.classes[opened.labels[row]] for row in rows]

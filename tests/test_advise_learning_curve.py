@@ -7,12 +7,12 @@ from featx.errors import DataError
 from featx.heads.folds import make_folds
 from featx.heads.pipelines import make_head
 from featx.inspection.advice.learning_curve import DRAWS, SHARES, learning_curve
-from featx.models.training_rows import read_training
+from featx.models.training_rows import read_training_rows
 
 
 @pytest.fixture(scope="module")
 def rows(shared_store):
-    return read_training(shared_store)
+    return read_training_rows(shared_store)
 
 
 def test_points_are_what_scikit_learn_would_score(rows):

@@ -17,8 +17,9 @@ from featx.heads.normalizer import BlockNormalizer
 from featx.heads.pipelines import HEADS, make_head
 from featx.images.pixels.preprocessing import preprocess
 from featx.images.pixels.reference_images import draw_reference_images
+from featx.models.model_file import load_model
 from featx.models.prediction import predict
-from featx.models.saved_model import Model, load_model
+from featx.models.saved_model import Model
 from featx.models.torch_bridge import from_torch, to_torch, trained_parts
 from featx.models.torch_modules import BlockPower, Standardize
 from featx.spec.extract_spec import ExtractSpec
@@ -89,7 +90,7 @@ def test_preprocessed_images_and_features_are_taken_too(oxford, model):
         logits = module(images)
         assert torch.equal(module(module.preprocess(images)), logits)
         assert torch.equal(module.classify(module.features(images)), logits)
-        stored = torch.from_numpy(np.hstack(list(model.golden.values())))
+        stored = torch.from_numpy(np.hstack(list(model.reference_features.values())))
         torch.testing.assert_close(module.classify(stored), logits, atol=1e-4, rtol=0)
 
 

@@ -19,7 +19,7 @@ from featx.extraction import MISSING_IMAGES
 from featx.heads.cross_validation import SearchRow
 from featx.heads.head_search import SearchResult, choose
 from featx.heads.pipelines import HEADS
-from featx.models.saved_model import load_model
+from featx.models.model_file import load_model
 from featx.version import __version__
 
 
@@ -406,7 +406,7 @@ def test_wrong_usage_is_two(arguments, message):
     [
         (("extract", "none", "-o", "y.h5"), "none"),
         (("fit", "none.h5", "-o", "y.featx"), "none.h5 is not there; make it with: featx extract"),
-        (("predict", "none.featx", "x"), "none.featx is not there; make it with: featx fit"),
+        (("predict", "none.featx", "x"), "none.featx does not exist; make it with: featx fit"),
         (("info", "none.h5"), "none.h5 is not there"),
     ],
 )

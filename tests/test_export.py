@@ -216,7 +216,7 @@ def test_a_program_takes_any_batch(oxford, tmp_path, normalize):
 
 @pytest.mark.parametrize("form", SUFFIXES)
 def test_a_fine_tuned_model_is_exported_with_its_own_backbone(oxford, model, tmp_path, form):
-    from featx.models.saved_model import load_model
+    from featx.models.model_file import load_model
 
     module = model.to_torch(oxford)
     with torch.no_grad():

@@ -36,8 +36,8 @@ from featx.images.loading import load_file
 from featx.models.evaluation import evaluate
 from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import fit
+from featx.models.model_file import load_model
 from featx.models.prediction import predict
-from featx.models.saved_model import load_model
 from featx.models.torch_bridge import from_torch, to_torch
 from featx.runtime.compute import Compute
 from featx.spec.extract_spec import ExtractSpec

@@ -15,7 +15,7 @@ from featx.extraction import extract
 from featx.finetuning.distributed import is_first, joined, of_first, own_device, own_rows, spread, total, wait
 from featx.models.fit_options import Validation
 from featx.models.fitting import fit
-from featx.models.saved_model import load_model
+from featx.models.model_file import load_model
 from featx.spec.extract_spec import ExtractSpec
 
 # Nine images to train on, in batches of four: the last batch has one row for two processes. In float32, since bfloat16

@@ -16,13 +16,13 @@ from featx.heads.nested_cv import nested
 from featx.heads.normalizer import BlockNormalizer
 from featx.heads.pipelines import HEADS, linear_parts, make_head
 from featx.heads.refitting import refit
-from featx.models.evaluation import decide, evaluate
+from featx.models.evaluation import evaluate, score_rows
 from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import MAX_C, fit
+from featx.models.model_file import load_model
 from featx.models.prediction import predict
-from featx.models.saved_model import load_model
 from featx.models.searched_fit import block_runs
-from featx.models.training_rows import read_training
+from featx.models.training_rows import read_training_rows
 from featx.store.reader import Store
 
 
@@ -102,7 +102,7 @@ def test_what_cannot_be_fitted_is_named(shared_store, options, error, message):
 
 def test_a_store_without_labels_says_so(shared_photos, tmp_path):
     extract(shared_photos / "red", tmp_path / "flat.h5", SPEC)
-    with pytest.raises(DataError, match=r"flat\.h5 has no labels; extract a folder with one sub-folder a class"):
+    with pytest.raises(DataError, match=r"flat\.h5 has no labels; extract a folder with one sub-folder per class"):
         fit(tmp_path / "flat.h5")
 
 
@@ -125,13 +125,13 @@ def test_the_held_out_part_is_found_again_by_evaluate(shared_store, shared_photo
 def scored_digests(model, path, **options):
     """Of the images that `evaluate` scores, by their bytes."""
     with Store(path) as store:
-        return {store.digests[row] for row in decide(model, path, **options).rows}
+        return {store.digests[row] for row in score_rows(model, path, **options).rows}
 
 
 def test_no_image_that_was_fitted_is_scored_whatever_becomes_of_the_store(photos, tmp_path):
     store = tmp_path / "photos.h5"
     extract(photos, store, SPEC)
-    fitted = read_training(store, blocks=(1,), test_size=0.25)
+    fitted = read_training_rows(store, blocks=(1,), test_size=0.25)
     with Store(store) as opened:
         trained = {opened.digests[row] for row in fitted.rows}
         held = set(opened.digests) - trained
@@ -162,7 +162,7 @@ def test_a_model_of_all_rows_is_not_scored_on_them_when_one_has_gone(photos, tmp
     model = fit(store, head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=2))
     (photos / "red" / "1.png").unlink()
     extract(photos, store, SPEC, assembly=AssemblyOptions("drop"))
-    with pytest.raises(DataError, match="was fitted on all rows"):
+    with pytest.raises(DataError, match="was fitted on all labeled rows"):
         evaluate(model, store)
 
 
@@ -172,10 +172,12 @@ def test_a_model_without_its_images_marks_goes_by_all_images(photos, tmp_path):
     options = {"head": "softmax", "blocks": (1,), "C": 1.0}
     held_out = Validation(folds=2, test_size=0.25)
     held = scored_digests(fit(store, validation=held_out, **options), store)
-    older = dataclasses.replace(fit(store, validation=held_out, **options), fitted=None)
+    older = dataclasses.replace(fit(store, validation=held_out, **options), fitted_image_ids=None)
     assert scored_digests(older, store) == held
-    with pytest.raises(DataError, match="was fitted on all rows"):
-        evaluate(dataclasses.replace(fit(store, validation=Validation(folds=2), **options), fitted=None), store)
+    with pytest.raises(DataError, match="was fitted on all labeled rows"):
+        evaluate(
+            dataclasses.replace(fit(store, validation=Validation(folds=2), **options), fitted_image_ids=None), store
+        )
 
 
 def test_a_model_whose_info_is_another_is_evaluated(shared_store):
@@ -185,12 +187,16 @@ def test_a_model_whose_info_is_another_is_evaluated(shared_store):
 
 def test_marks_of_another_form_are_refused(shared_store):
     model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3))
-    with pytest.raises(ModelError, match=r"fitted of the model must be a row of uint64, got float64 \(1,\)"):
-        dataclasses.replace(model, fitted=np.zeros(1))
+    with pytest.raises(
+        ModelError, match=r"fitted_image_ids of the model must be uint64 of one dimension, got float64 \(1,\)"
+    ):
+        dataclasses.replace(model, fitted_image_ids=np.zeros(1))
 
 
 def test_a_split_column_and_a_part_to_hold_out_are_one_too_many(split_store):
-    with pytest.raises(DataError, match="takes the place of a split column, got --split-column split_0 too; leave one"):
+    with pytest.raises(
+        DataError, match="is used instead of a split column, got --split-column split_0 too; leave one out"
+    ):
         fit(split_store, validation=Validation(split_column="split_0", test_size=0.25))
 
 
@@ -208,7 +214,7 @@ def test_the_calibration_error_of_a_calibrated_model(shared_store):
 def test_evaluating_the_training_rows_is_refused(shared_store):
     model = fit(shared_store, head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3))
     with pytest.raises(
-        DataError, match=r"was fitted on all rows of .*photos\.h5 that are to be scored and have labels, so a score"
+        DataError, match=r"was fitted on all labeled rows of .*photos\.h5 that could be scored, and their scores"
     ):
         evaluate(model, shared_store)
 
@@ -275,7 +281,7 @@ def test_several_split_columns_need_a_choice(shared_photos, tmp_path):
 def test_equal_files_share_a_group(photos, tmp_path):
     (photos / "red" / "copy.png").write_bytes((photos / "red" / "0.png").read_bytes())
     extract(photos, tmp_path / "photos.h5", SPEC)
-    rows = read_training(tmp_path / "photos.h5", blocks=(1,))
+    rows = read_training_rows(tmp_path / "photos.h5", blocks=(1,))
     assert len(rows.groups) == 25
     assert len(set(rows.groups.tolist())) == 24
     assert dataclasses.asdict(rows)["selection"] == {}
@@ -284,7 +290,7 @@ def test_equal_files_share_a_group(photos, tmp_path):
 def test_the_nested_estimate_is_that_of_the_rows_and_is_kept(shared_store, tmp_path):
     options = {"head": "softmax", "blocks": (1, 3), "C": 1.0}
     model = fit(shared_store, tmp_path / "photos.featx", validation=Validation(folds=3, nested=True), **options)
-    rows = read_training(shared_store, blocks=(1, 3))
+    rows = read_training_rows(shared_store, blocks=(1, 3))
     sets = {"1,3": tuple(rows.spec.widths)}
     expected = nested(
         rows.X, rows.y, features=rows.spec.slices, feature_sets=sets, groups=rows.groups, heads=["softmax"], Cs=[1.0],
@@ -343,9 +349,9 @@ def test_without_a_test_part_the_rest_of_the_column_is_scored(shared_photos, tmp
     model = fit(tmp_path / "photos.h5", head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3))
     assert model.info["rows"] == 16
     report = evaluate(model, tmp_path / "photos.h5")
-    assert len(decide(model, tmp_path / "photos.h5").rows) == 8
+    assert len(score_rows(model, tmp_path / "photos.h5").rows) == 8
     assert report == evaluate(model, tmp_path / "photos.h5", split="val")
-    older = dataclasses.replace(model, fitted=None)
+    older = dataclasses.replace(model, fitted_image_ids=None)
     assert evaluate(older, tmp_path / "photos.h5") == report
 
 
@@ -365,7 +371,7 @@ def test_of_a_test_part_without_labels_the_other_part_is_scored(contest, tmp_pat
     model = fit(tmp_path / "photos.h5", head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3))
     report = evaluate(model, tmp_path / "photos.h5")
     assert report["n"] == 6
-    for fitted in (model, dataclasses.replace(model, fitted=None)):
+    for fitted in (model, dataclasses.replace(model, fitted_image_ids=None)):
         assert evaluate(fitted, tmp_path / "photos.h5", split_column="split") == report
         assert evaluate(fitted, tmp_path / "photos.h5", split="val") == report
     with pytest.raises(DataError, match=r"has no row marked test with a label of the model's classes \(green, red"):
@@ -376,13 +382,11 @@ def test_without_any_label_beside_those_of_train_there_is_none_to_score(contest,
     shutil.rmtree(contest / "val")
     extract(contest, tmp_path / "photos.h5", SPEC)
     model = fit(tmp_path / "photos.h5", head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3))
-    for fitted in (model, dataclasses.replace(model, fitted=None)):
-        with pytest.raises(
-            DataError, match=r"fitted on all rows of .*photos\.h5 that are to be scored and have labels"
-        ):
+    for fitted in (model, dataclasses.replace(model, fitted_image_ids=None)):
+        with pytest.raises(DataError, match=r"fitted on all labeled rows of .*photos\.h5 that could be scored"):
             evaluate(fitted, tmp_path / "photos.h5")
         with pytest.raises(
-            DataError, match=r"rows that split of .*photos\.h5 marks test have no labels, and no others"
+            DataError, match=r"no row that split of .*photos\.h5 marks test has a label, and all labeled rows"
         ):
             evaluate(fitted, tmp_path / "photos.h5", split_column="split")
 
@@ -392,8 +396,10 @@ def test_a_column_that_marks_all_train_leaves_none_to_score(shared_photos, tmp_p
     (tmp_path / "m.csv").write_text("\n".join(lines))
     extract(tmp_path / "m.csv", tmp_path / "m.h5", SPEC, root=shared_photos)
     model = fit(tmp_path / "m.h5", head="softmax", blocks=(1,), C=1.0, validation=Validation(folds=3))
-    for fitted in (model, dataclasses.replace(model, fitted=None)):
-        with pytest.raises(DataError, match=r"fitted on all rows of .*m\.h5 that .* or fit with --test-size 0\.2"):
+    for fitted in (model, dataclasses.replace(model, fitted_image_ids=None)):
+        with pytest.raises(
+            DataError, match=r"fitted on all labeled rows of .*m\.h5 that .* or fit with --test-size 0\.2"
+        ):
             evaluate(fitted, tmp_path / "m.h5")
         with pytest.raises(DataError, match=r"split of .*m\.h5 has no row 'test'; it has train"):
             evaluate(fitted, tmp_path / "m.h5", split_column="split")
@@ -405,7 +411,7 @@ def test_a_calibrated_model_has_the_probabilities_of_sklearn(shared_store, tmp_p
         shared_store, tmp_path / "photos.featx", head="linear-svc", options=FitOptions(calibrate=True), **options
     )
     plain = fit(shared_store, head="linear-svc", **options)
-    rows = read_training(shared_store, blocks=(1, 3))
+    rows = read_training_rows(shared_store, blocks=(1, 3))
     head = make_head("linear-svc", widths=tuple(rows.spec.widths.values()))
     folds = make_folds(rows.y, rows.groups, 3)
     expected = CalibratedClassifierCV(head, cv=folds, ensemble=False).fit(rows.X, rows.y).predict_proba(rows.X)
@@ -450,7 +456,7 @@ def test_weights_of_a_column_or_an_array_go_into_search_and_refit(weighted_store
     np.testing.assert_array_equal(linear_parts(given.estimator)[0], linear_parts(model.estimator)[0])
     plain = fit(weighted_store, **options)
     assert abs(linear_parts(plain.estimator)[0] - linear_parts(model.estimator)[0]).max() > 1e-4
-    rows = read_training(weighted_store, blocks=(1,), split_column="split_1", weight_column="weight")
+    rows = read_training_rows(weighted_store, blocks=(1,), split_column="split_1", weight_column="weight")
     assert sorted(rows.sample_weight) == sorted([1.0 + n % 3 for n in range(11)] * 2)
     expected = refit(
         make_head(head, widths=tuple(rows.spec.widths.values())), rows.X, rows.y, sample_weight=rows.sample_weight
@@ -464,9 +470,12 @@ def test_weights_of_a_column_or_an_array_go_into_search_and_refit(weighted_store
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weight_column": "weight"}, r"above 0, but 2 are not, the first that of 'blue/11.png'; mend them"),
-        ({"weight_column": "worth"}, r"--weight-column of fit must be among the columns of .* \(split_0.*got worth"),
-        ({"sample_weight": [1.0, 2.0]}, r"must be one number a row of .*weighted.h5, 24, got shape \(2,\)"),
+        ({"weight_column": "weight"}, r"above 0, but 2 are not, the first that of 'blue/11.png'; correct them"),
+        ({"weight_column": "worth"}, r"--weight-column of fit must be one of the columns of .* \(split_0.*got worth"),
+        (
+            {"sample_weight": [1.0, 2.0]},
+            r"must have one number per row of .*weighted.h5, shape \(24,\), got shape \(2,\)",
+        ),
         ({"sample_weight": np.ones(24), "weight_column": "weight"}, "sample_weight or weight_column, got both"),
         ({"sample_weight": np.full(24, np.inf)}, "above 0, but 24 are not"),
     ],

@@ -12,11 +12,12 @@ from featx.cli.group import main
 from featx.errors import DataError, ModelError, StoreError
 from featx.heads.pipelines import make_head
 from featx.inspection.html_report.writer import report
-from featx.models import streamed_fit as streamed
+from featx.models import streamed_softmax as streamed
 from featx.models.evaluation import evaluate
 from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import fit
-from featx.models.saved_model import Model, load_model
+from featx.models.model_file import load_model
+from featx.models.saved_model import Model
 from featx.runtime.compute import Compute
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.assembly import RowTable, assemble
@@ -73,7 +74,7 @@ def test_loss_and_slopes_are_those_of_differences() -> None:
         W, step = rng.normal(size=(rows, 7)), rng.normal(size=(rows, 7)) * 1e-2
 
         def at(W: np.ndarray, X: np.ndarray = X, codes: np.ndarray = codes) -> tuple[float, np.ndarray]:
-            return streamed._objective(W, lambda: iter([(X[:20], codes[:20]), (X[20:], codes[20:])]), 0.1)
+            return streamed._loss_and_gradient(W, lambda: iter([(X[:20], codes[:20]), (X[20:], codes[20:])]), 0.1)
 
         difference = at(W + step)[0] - at(W - step)[0]
         assert difference == pytest.approx(2 * float(at(W)[1] @ step.ravel()), rel=1e-2)
@@ -152,9 +153,9 @@ def test_options_that_streaming_refuses(tmp_path: Path, group: type, option: dic
 
 
 def test_features_must_be_finite_and_classes_two(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="must be finite to fit on, but some are NaN or infinite"):
+    with pytest.raises(DataError, match="must be finite, but some are NaN or infinite"):
         fit(make(tmp_path / "nan.h5", spoil=True), head="softmax", C=1.0, options=FitOptions(stream=True))
-    with pytest.raises(DataError, match=r"takes one label per image and at least two classes, but .* has 1 class"):
+    with pytest.raises(DataError, match=r"needs one label per image and at least two classes, but .* has 1 class"):
         fit(
             make(tmp_path / "one.h5", labels=np.zeros(ROWS, int)),
             head="softmax",

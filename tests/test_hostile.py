@@ -89,7 +89,7 @@ def test_a_pickle_payload_as_weights(folder: Path, write: Callable[[Path], objec
 def test_a_pickle_payload_as_a_model(folder: Path) -> None:
     (folder / "model.featx").write_bytes(pickle.dumps(Payload()))
     draw(0, 0).save("one.png")
-    refused(r"model\.featx is no featx model", "predict", "model.featx", "one.png")
+    refused(r"model\.featx is not a featx model", "predict", "model.featx", "one.png")
 
 
 def test_a_tar_whose_members_lead_out(folder: Path, oxford: object) -> None:
@@ -202,7 +202,7 @@ def test_a_safetensors_header_of_eight_gigabytes(folder: Path, whole: bool) -> N
     )
     refused(said, "backbones", "add", "weights.safetensors", "--name", "x")
     draw(0, 0).save("one.png")
-    refused(r"model\.featx is no featx model, or is cut short: its header", "predict", "model.featx", "one.png")
+    refused(r"model\.featx is not a featx model, or is cut short: its header", "predict", "model.featx", "one.png")
 
 
 def test_a_tensor_of_another_shape_is_refused_before_it_is_read(folder: Path) -> None:

@@ -16,11 +16,12 @@ from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 
-import featx.models.saved_model
+import featx.models.model_file
 from featx.errors import ModelError
 from featx.heads.calibration import Calibration
 from featx.heads.pipelines import HEADS, NORMALIZERS, make_head
-from featx.models.saved_model import Model, load_model
+from featx.models.model_file import load_model
+from featx.models.saved_model import Model
 from featx.spec.extract_spec import ExtractSpec
 
 SPEC = ExtractSpec(blocks=(1, 2), size=32, backbone_digest="ab" * 32)
@@ -36,10 +37,10 @@ def _rows(dtype=np.float32, classes=3):
 def _model(head="softmax", normalize="power", count=3, dtype=np.float32, **changes):
     X, y = _rows(dtype, count)
     estimator = make_head(head, 2.0, normalize=normalize, widths=WIDTHS).fit(X, y)
-    golden = {name: np.full((3, width), width, np.float32) for name, width in SPEC.widths.items()}
+    reference = {name: np.full((3, width), width, np.float32) for name, width in SPEC.widths.items()}
     info = {"C": 2.0, "scores": [0.5, 0.25], "by": {"featx": "0.1", "zeros": "0" * 64}}
     parts = {"spec": SPEC, "classes": tuple(map(str, estimator.classes_)), "head": head, "estimator": estimator}
-    return Model(**{**parts, "golden": golden, "info": info, **changes})
+    return Model(**{**parts, "reference_features": reference, "info": info, **changes})
 
 
 @pytest.fixture
@@ -90,9 +91,9 @@ def test_reopened_model_computes_the_same_bits(tmp_path, head, normalize, classe
 def test_reopened_model_has_all_parts(saved):
     model, again = _model(), load_model(str(saved))
     assert (again.spec, again.classes, again.head, again.info) == (model.spec, model.classes, "softmax", model.info)
-    assert list(again.golden) == list(model.golden) == list(SPEC.widths)
-    for name, values in model.golden.items():
-        np.testing.assert_array_equal(again.golden[name], values)
+    assert list(again.reference_features) == list(model.reference_features) == list(SPEC.widths)
+    for name, values in model.reference_features.items():
+        np.testing.assert_array_equal(again.reference_features[name], values)
     assert repr(again.estimator) == repr(model.estimator)
     assert again.estimator.named_steps["normalizer"].widths_ == WIDTHS
 
@@ -159,7 +160,7 @@ def test_predictions_are_those_of_the_estimator():
 
 def test_another_process_writes_the_same_bytes(tmp_path, saved):
     script = (
-        "import sys; sys.path[:0] = sys.argv[2:]; from featx.models.saved_model import load_model;"
+        "import sys; sys.path[:0] = sys.argv[2:]; from featx.models.model_file import load_model;"
         "load_model(sys.argv[1]).save(sys.argv[1] + '.again'); assert 'torch' not in sys.modules"
     )
     subprocess.run(
@@ -193,12 +194,14 @@ def test_a_file_cut_short_or_grown_is_noticed(saved):
         with pytest.raises(ModelError, match="is cut short"):
             load_model(saved)
     saved.write_bytes(data + b"\0")
-    with pytest.raises(ModelError, match=r"is cut short or has changed bytes: its digest does not match; copy or fit"):
+    with pytest.raises(
+        ModelError, match=r"is cut short or has changed bytes: its digest does not match; copy it again"
+    ):
         load_model(saved)
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(ModelError, match=r"a\.featx is not there; make it with: featx fit STORE --output .*a\.featx"):
+    with pytest.raises(ModelError, match=r"a\.featx does not exist; make it with: featx fit STORE --output .*a\.featx"):
         load_model(tmp_path / "a.featx")
 
 
@@ -210,7 +213,9 @@ def test_a_folder_is_no_model(tmp_path):
 def test_a_store_is_no_model(tmp_path):
     with h5py.File(tmp_path / "store.h5", "w") as file:
         file.attrs["schema"] = 1
-    with pytest.raises(ModelError, match=r"store\.h5 is an HDF5 file, perhaps a store, and no model; featx fit makes"):
+    with pytest.raises(
+        ModelError, match=r"store\.h5 is an HDF5 file, perhaps a store, and not a model; featx fit makes"
+    ):
         load_model(tmp_path / "store.h5")
 
 
@@ -222,9 +227,9 @@ def _safetensors(metadata):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"not a model at all, but text", "is no featx model, or is cut short: its header does not fit in the file"),
+        (b"not a model at all, but text", "is not a featx model, or is cut short: its header does not fit in the file"),
         (struct.pack("<Q", 1 << 62) + b"{}", "its header does not fit in the file"),
-        (struct.pack("<Q", 2) + b"\xff\xff", "is no featx model, or is damaged: its header is not one of featx"),
+        (struct.pack("<Q", 2) + b"\xff\xff", "is not a featx model, or is damaged: its header is not one of featx"),
         (struct.pack("<Q", 2) + b"[]", "its header is not one of featx"),
         (struct.pack("<Q", 90_000) + b"[" * 90_000, "its header is not one of featx"),
         (_safetensors({"format": "pt"}), "its header is not one of featx"),
@@ -242,8 +247,8 @@ def test_a_file_of_another_kind_is_refused(tmp_path, data, message):
 def test_a_header_longer_than_safetensors_takes_is_not_read(tmp_path):
     path = tmp_path / "a.featx"
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", featx.models.saved_model.MAX_HEADER + 1))
-        file.truncate(featx.models.saved_model.MAX_HEADER + 100)  # sparse
+        file.write(struct.pack("<Q", featx.models.model_file.MAX_HEADER + 1))
+        file.truncate(featx.models.model_file.MAX_HEADER + 100)  # sparse
     with pytest.raises(ModelError, match="its header does not fit"):
         load_model(path)
 
@@ -257,7 +262,7 @@ def test_a_header_longer_than_safetensors_takes_is_not_read(tmp_path):
         (lambda document, tensors: document.update(spec='{"sounds": 3}'), "does not know: sounds; update featx"),
         (lambda document, tensors: document.update(classes=["iris", "lily"]), "of 2 classes must have 1 rows"),
         (lambda document, tensors: document.update(classes=7), "'int' object is not iterable"),
-        (lambda document, tensors: document["normalizer_parameters"].update(widths_=[5]), r"got \(5, 192\)"),
+        (lambda document, tensors: document["normalizer_parameters"].update(widths_=[5]), r"got 5 and 192"),
         (lambda document, tensors: document.pop("info"), "'info'"),
         (lambda document, tensors: tensors.update(weight=np.zeros((3, 5), np.float32)), "must take the 192 columns"),
         (lambda document, tensors: tensors.pop("golden.block1_avg"), "golden.block1_avg"),
@@ -266,7 +271,7 @@ def test_a_header_longer_than_safetensors_takes_is_not_read(tmp_path):
 )
 def test_a_model_that_does_not_fit_together_is_refused(saved, change, message):
     _resealed(saved, change)
-    with pytest.raises(ModelError, match=f"flowers.featx is no model that this featx can use: .*{message}"):
+    with pytest.raises(ModelError, match=f"flowers.featx is not a model that this featx can use: .*{message}"):
         load_model(saved)
 
 
@@ -279,7 +284,7 @@ def test_nothing_is_overwritten_unless_asked(saved):
     before = saved.read_bytes()
     model = _model(info={"new": True})
     with pytest.raises(
-        ModelError, match=r"flowers\.featx is there already; choose another --output, or replace it with --overwrite"
+        ModelError, match=r"flowers\.featx exists already; choose another --output, or replace it with --overwrite"
     ):
         model.save(saved)
     assert saved.read_bytes() == before
@@ -308,7 +313,7 @@ def test_a_failed_write_leaves_the_old_model(saved, monkeypatch):
 
 @pytest.mark.parametrize("info", [{"x": np.zeros(2)}, {"x": float("nan")}, {"x": {1, 2}}, {1: 2, "a": 3}])
 def test_info_must_go_into_json(tmp_path, info):
-    with pytest.raises(ModelError, match="info of the model must go into JSON: "):
+    with pytest.raises(ModelError, match="info of the model must be valid JSON: "):
         _model(info=info).save(tmp_path / "a.featx")
     assert not list(tmp_path.iterdir())
 
@@ -358,13 +363,25 @@ def _with_weights(value):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classes": ("a", "b", "c")}, r"those of its estimator's fit, \('iris'.*'tulip'\), got \('a', 'b', 'c'\)"),
-        ({"estimator": make_head("softmax")}, r"those of its estimator's fit, \(\), got"),
-        ({"spec": SPEC.select(blocks=(1,))}, r"must take the 64 columns of its spec, got \(192, 192\)"),
+        (
+            {"classes": ("a", "b", "c")},
+            r"those that its estimator was fitted on, \('iris'.*'tulip'\), got \('a', 'b', 'c'\)",
+        ),
+        ({"estimator": make_head("softmax")}, r"those that its estimator was fitted on, \(\), got"),
+        ({"spec": SPEC.select(blocks=(1,))}, r"must take the 64 columns of its spec, got 192 and 192"),
         ({"estimator": _with_weights(np.nan)}, "weights of the model must be finite, got NaN or infinity"),
-        ({"calibration": Calibration(np.ones(2), np.ones(2))}, r"must have \(3,\) slopes, as its head has rows, got"),
-        ({"golden": {}}, r"golden features of the model must be .*block1_avg.*float32 \(3, 64\).* got \{\}"),
-        ({"golden": {name: np.zeros((3, width)) for name, width in SPEC.widths.items()}}, r"got .*float64 \(3, 64\)"),
+        (
+            {"calibration": Calibration(np.ones(2), np.ones(2))},
+            r"must have one slope per decision, shape \(3,\), got \(2,\)",
+        ),
+        (
+            {"reference_features": {}},
+            r"reference features of the model must be .*block1_avg.*float32 \(3, 64\).* got \{\}",
+        ),
+        (
+            {"reference_features": {name: np.zeros((3, width)) for name, width in SPEC.widths.items()}},
+            r"got .*float64 \(3, 64\)",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes, message):
@@ -394,6 +411,6 @@ def test_a_model_is_frozen():
 def test_a_model_that_could_not_decide_is_refused_when_it_is_opened(saved, change):
     _resealed(saved, change)
     with pytest.raises(
-        ModelError, match=r"flowers\.featx is no (featx model, or is damaged|model that this featx can)"
+        ModelError, match=r"flowers\.featx is not a (featx model, or is damaged|model that this featx can)"
     ):
         load_model(saved)

@@ -23,9 +23,9 @@ from featx.inspection.summary import describe
 from featx.models.evaluation import evaluate
 from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import fit
+from featx.models.model_file import load_model
 from featx.models.prediction import predict
-from featx.models.saved_model import load_model
-from featx.models.training_rows import read_training
+from featx.models.training_rows import read_training_rows
 from featx.runtime.compute import Compute
 from featx.store.reader import Store
 
@@ -110,7 +110,7 @@ def test_fit_save_evaluate_and_predict(several_store, manifest, tmp_path, head):
 
 def test_the_saved_head_is_that_of_sklearn(several_store):
     model = fit(several_store, head="linear-svc", blocks=(1,), C=0.5, validation=Validation(folds=3))
-    rows = read_training(several_store, blocks=(1,))
+    rows = read_training_rows(several_store, blocks=(1,))
     X = BlockNormalizer((64, 64)).fit_transform(rows.X)
     expected = OneVsRestClassifier(LinearSVC(C=0.5, random_state=0, max_iter=10_000)).fit(X, rows.y)
     np.testing.assert_allclose(model.decision_function(rows.X), expected.decision_function(X), atol=1e-9)
@@ -130,14 +130,18 @@ def test_other_stores(several_store, manifest, tmp_path):
     (tmp_path / "one.csv").write_text("path,label\n00.png,red\n01.png,blue\n02.png,ant\n03.png,red\n04.png,blue\n")
     extract(tmp_path / "one.csv", tmp_path / "one.h5", SPEC, root=manifest.parent)
     several = fit(several_store, head="ovr-logistic", blocks=(1, 2), validation=Validation(folds=3))
-    others = dataclasses.replace(several, fitted=np.zeros(1, np.uint64))  # as one that was fitted on other images
+    others = dataclasses.replace(
+        several, fitted_image_ids=np.zeros(1, np.uint64)
+    )  # as one that was fitted on other images
     report = evaluate(others, tmp_path / "one.h5")
     assert (report["n"], report["unknown"], report["subset_accuracy"]) == (4, 1, 1.0)
     (tmp_path / "one.csv").write_text("path,label\n00.png,red\n01.png,blue\n03.png,red\n04.png,blue\n")
     extract(tmp_path / "one.csv", tmp_path / "one.h5", SPEC, root=manifest.parent, assembly=AssemblyOptions("drop"))
     one = fit(tmp_path / "one.h5", head="ovr-logistic", blocks=(1,), C=1.0, validation=Validation(folds=2))
     assert not one.multilabel
-    with pytest.raises(DataError, match=r"images of .*several.h5 have several labels, but the model gives one; fit a"):
+    with pytest.raises(
+        DataError, match=r"several.h5 is multi-label, but the model is not; fit a model on a multi-label store"
+    ):
         evaluate(one, several_store)
 
 

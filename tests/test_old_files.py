@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import featx.models.saved_model
+import featx.models.model_file
 from featx.extraction.update import read_parts
-from featx.models.saved_model import load_model
+from featx.models.model_file import load_model
 from featx.spec.extract_spec import ExtractSpec
 from featx.store import layout
 from featx.store.assembly import RowTable, assemble
@@ -30,7 +30,7 @@ INDICATOR = [[True, True], [False, True], [False, False], [True, False]]
 def test_there_is_a_file_of_every_schema():
     assert {path.stem for path in OLD.glob("store-*.h5")} == {f"store-schema{n + 1}" for n in range(layout.SCHEMA)}
     models = {path.stem for path in OLD.glob("model-*.featx")}
-    assert models == {f"model-schema{n + 1}" for n in range(featx.models.saved_model.SCHEMA)}
+    assert models == {f"model-schema{n + 1}" for n in range(featx.models.model_file.SCHEMA)}
 
 
 @pytest.mark.parametrize("schema", range(1, layout.SCHEMA + 1))
@@ -71,7 +71,7 @@ def test_a_model_says_what_it_said_when_it_was_made(schema, decisions):
     assert model.spec == SPEC
     assert model.classes == ("a", "b", "c")
     assert model.multilabel == (schema > 1)
-    np.testing.assert_array_equal(model.golden["block1_avg"], GOLDEN)
+    np.testing.assert_array_equal(model.reference_features["block1_avg"], GOLDEN)
     rows = np.stack([np.linspace(0, 1, 64), np.linspace(-1, 1, 64) ** 2]).astype(np.float32)
     np.testing.assert_allclose(model.decision_function(rows), decisions, atol=1e-5)
 

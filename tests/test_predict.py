@@ -140,7 +140,7 @@ def test_a_machine_that_computes_something_else_is_refused(model, shared_photos)
     import dataclasses
 
     changed = dataclasses.replace(
-        model, golden={name: values * np.float32(1.1) for name, values in model.golden.items()}
+        model, reference_features={name: values * np.float32(1.1) for name, values in model.reference_features.items()}
     )
     with pytest.raises(SpecMismatch, match=r"of the golden images is .* away from that in the model"):
         list(predict(changed, [shared_photos]))

@@ -17,7 +17,7 @@ from featx.heads.folds import make_folds
 from featx.heads.logme import log_maximum_evidence
 from featx.heads.pipelines import make_head
 from featx.inspection.depth_probe import Depth, ProbeReport, draw_probe, probe
-from featx.models.training_rows import read_training
+from featx.models.training_rows import read_training_rows
 from featx.spec.extract_spec import ExtractSpec
 
 
@@ -50,7 +50,7 @@ def test_every_run_of_blocks_is_scored_as_scikit_learn_would(shared_store):
     by_name = {depth.name: depth for depth in report.depths}
     assert by_name["1-5"].bytes == 2 * 4 * 1472
     assert by_name["5"].arithmetic == by_name["1-5"].arithmetic == 1
-    rows = read_training(shared_store, blocks=(3,))
+    rows = read_training_rows(shared_store, blocks=(3,))
     head = make_head("softmax", by_name["3"].C, widths=tuple(rows.spec.widths.values()))
     scores = cross_val_score(head, rows.X, rows.y, cv=make_folds(rows.y, rows.groups, 3))
     assert by_name["3"].mean == pytest.approx(scores.mean(), abs=0.01)

@@ -24,7 +24,7 @@ from featx.extraction.ray_executor import RayExecutor
 from featx.files.limits import allowing
 from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import fit
-from featx.models.joblib_backend import parallel_workers
+from featx.models.searched_fit import parallel_workers
 from featx.runtime import Compute
 from featx.store.parts import PartFolder
 

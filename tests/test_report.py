@@ -152,7 +152,7 @@ def test_a_model_fitted_on_all_images_is_cross_validated(shared_store, tmp_path)
     folds = make_folds(data.target, data.groups, 5)
     names = data.target_names[data.target].astype(str)
     wanted = cross_val_predict(clone(model.estimator), data.data, names, cv=folds, method="predict_proba")
-    assert found.scored.probability == pytest.approx(wanted, abs=1e-6)
+    assert found.scored.probabilities == pytest.approx(wanted, abs=1e-6)
     assert found.images.tolist() == list(range(36))
     assert found.scored.labels.tolist() == data.target.tolist()
     assert found.how.startswith("36 images by cross-validation")
@@ -174,8 +174,8 @@ def test_of_a_column_that_marks_all_train_its_rows_are_cross_validated(photos, t
 
 def test_without_probabilities_the_lead_over_the_next_class_is_the_confidence(shared_store):
     found = read_decisions(fit(shared_store, head="linear-svc", C=1, blocks=(1,)), shared_store)
-    assert found.scored.probability is None
-    ranked = np.sort(found.scored.decision, axis=1)
+    assert found.scored.probabilities is None
+    ranked = np.sort(found.scored.decisions, axis=1)
     assert found.confidence == pytest.approx(ranked[:, 2] - ranked[:, 1])
 
 
@@ -185,9 +185,9 @@ def test_two_classes_have_one_decision(tmp_path, oxford):
         path.unlink()
     extract(folder, tmp_path / "two.h5", ExtractSpec(size=32, blocks=(1,)))
     found = read_decisions(fit(tmp_path / "two.h5", head="linear-svc", C=1), tmp_path / "two.h5")
-    assert found.scored.decision.ndim == 1
+    assert found.scored.decisions.ndim == 1
     assert found.guesses.tolist() == found.scored.labels.tolist()
-    assert found.confidence == pytest.approx(np.abs(found.scored.decision))
+    assert found.confidence == pytest.approx(np.abs(found.scored.decisions))
 
 
 def test_weights_of_a_column_count_in_the_cross_validation(tmp_path, photos, oxford):
@@ -200,9 +200,9 @@ def test_weights_of_a_column_count_in_the_cross_validation(tmp_path, photos, oxf
     )
     (line,) = [one.line for one in commands.make(open_run(tmp_path / "m.featx")).data if one.what == "Fit the head"]
     assert "--weight-column weight" in line
-    weighted = read_decisions(model, tmp_path / "m.h5").scored.decision
+    weighted = read_decisions(model, tmp_path / "m.h5").scored.decisions
     info = {name: value for name, value in model.info.items() if name != "sample_weight"}
-    alike = read_decisions(dataclasses.replace(model, info=info), tmp_path / "m.h5").scored.decision
+    alike = read_decisions(dataclasses.replace(model, info=info), tmp_path / "m.h5").scored.decisions
     assert np.abs(weighted - alike).max() > 1e-4
 
 

@@ -296,7 +296,7 @@ def test_one_is_one_image(run):
     found = run.decisions
     right = found.scored.labels.copy()
     wrong = np.flatnonzero(found.guesses != right)[1:]
-    member = found.scored.member.copy()
+    member = found.scored.targets.copy()
     member[wrong] = np.eye(3, dtype=bool)[found.guesses[wrong]]
     other = changed(run, decisions=dataclasses.replace(found, scored=dataclasses.replace(found.scored, member=member)))
     assert mistakes.make(other).lead.startswith("1 image is mistaken. ")

@@ -22,7 +22,7 @@ from featx.models.evaluation import evaluate
 from featx.models.fit_options import Validation
 from featx.models.fitting import fit
 from featx.models.prediction import predict
-from featx.models.training_rows import read_training
+from featx.models.training_rows import read_training_rows
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.parts import PartFolder
 from featx.store.reader import Store
@@ -68,7 +68,9 @@ def test_each_row_has_the_features_of_its_view(stores, shared_photos, oxford):
 
     with Store(stores[1]) as store:
         row, path, digest, spec = 31, store.paths[31], store.digests[31], store.spec
-        view = list(augmented_copies(decode((shared_photos / path).read_bytes()).image, spec, digest))[store.view_index[31]]
+        view = list(augmented_copies(decode((shared_photos / path).read_bytes()).image, spec, digest))[
+            store.view_index[31]
+        ]
     expected = np.hstack(list(make_engine(oxford, spec)(view[np.newaxis]).values()))
     np.testing.assert_allclose(features(stores[1])[[row]], expected, rtol=1e-4, atol=1e-5)
 
@@ -189,7 +191,7 @@ def test_folds_test_plain_rows_alone_and_those_of_a_plain_store():
 
 
 def test_a_head_is_fitted_on_all_views_and_scored_on_plain_ones(stores, model):
-    rows = read_training(stores[1], test_size=0.25)
+    rows = read_training_rows(stores[1], test_size=0.25)
     assert (len(rows.y), rows.plain.sum()) == (81, 27)
     expected = refit(make_head("softmax", 1.0, widths=(64, 256)), rows.X, rows.y)
     np.testing.assert_array_equal(model.decision_function(rows.X), expected.decision_function(rows.X))
@@ -220,7 +222,7 @@ def test_nested_cross_validation_scores_plain_rows(stores):
 
 
 def test_sigmoids_are_fitted_on_plain_rows(stores):
-    rows = read_training(stores[1], blocks=(1,))
+    rows = read_training_rows(stores[1], blocks=(1,))
     pipeline = make_head("linear-svc", 1.0, normalize="none")
     dealt = make_folds(rows.y, rows.groups, 3, plain=rows.plain)
     fitted, calibration = refit_calibrated(pipeline, rows.X, rows.y, dealt)
@@ -299,7 +301,7 @@ def test_tta_of_two_classes_and_of_bad_images(shared_photos, tmp_path):
     [
         (
             {"n_views": 4},
-            r"--n-views of predict must be 1 to 3, the views of an image in .*views\.h5, got 4; extract with more",
+            r"--n-views of predict must be 1 to 3, the copies per image in .*views\.h5, got 4; extract with more",
         ),
         ({"n_views": 2, "augment": "flop"}, "augment of the spec must name parts"),
         ({"augment": "flip"}, "augment, fill and view_seed of the spec are for views of 2 or more"),

@@ -164,7 +164,7 @@ def _saved(model: Any) -> str:
         f"block{'s' * (len(model.spec.blocks) > 1)} {blocks}",
         f"C = {model.info['C']:g}",
         pluralize(len(model.classes), "class", "classes"),
-        model.fitted_on,
+        model.training_summary,
         *["calibrated"] * bool(model.calibration),
         *["multi-label"] * model.multilabel,
     ]

@@ -84,7 +84,7 @@ class Run:
             "\0".join([*self.model.classes, *every.digests.values()]).encode() + every.labels.tobytes()
         )
         parts = {"recipe": {**dataclasses.asdict(self.recipe), "amp": amp}, "head": head, "spec": self.model.spec.digest,
-                 "images": self.data.training.store, "labels": labels.hexdigest(), "views": self.data.spec.digest}  # fmt: skip
+                 "images": self.data.training.store_fingerprint, "labels": labels.hexdigest(), "views": self.data.spec.digest}  # fmt: skip
         return json.dumps(parts, sort_keys=True)
 
     def _goes_on(self) -> bool:

@@ -16,7 +16,7 @@ from featx.finetuning.head_layers import check_hidden, make_layers
 from featx.finetuning.recipe import Recipe
 from featx.finetuning.trainable_layers import check_reach
 from featx.heads import holdout, linear_parts, refit
-from featx.models import ImageClassifier, Model, Training, read_training, to_torch, trained_parts
+from featx.models import ImageClassifier, Model, TrainingRows, read_training_rows, to_torch, trained_parts
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -29,7 +29,7 @@ class Images:
     """
 
     digests: dict[str, str]
-    training: Training
+    training: TrainingRows
     rows: np.ndarray
     labels: np.ndarray
     owners: np.ndarray
@@ -46,7 +46,7 @@ class Data:
     """The spec of the store's views, and its training images: those to train on, and those to validate on."""
 
     spec: ExtractSpec
-    training: Training
+    training: TrainingRows
     train: Images
     val: Images
     every: Images
@@ -90,18 +90,18 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
             f"model; fit it anew on {store}, or start from the model that it was trained from"
         )
     selection = model.info.get("selection", {})
-    training = read_training(
+    training = read_training_rows(
         store, blocks=model.spec.blocks, pools=model.spec.pools, split_column=selection.get("column"),
         test_size=selection.get("test_size"), random_state=selection.get("seed", 0),
     )  # fmt: skip
-    if training.store != model.info.get("store"):
+    if training.store_fingerprint != model.info.get("store"):
         raise SpecMismatch(f"{store} has other images than the store that the model was fitted on; fit it again first")
     if training.classes != model.classes:
         raise SpecMismatch(f"labels of {store} are others than when the model was fitted; fit it again first")
     with Store(store) as opened:
         opened.check_compatible(model.spec, "the model")
         spec = opened.spec
-        paths, digests = (np.array(values)[training.rows] for values in (opened.paths, opened.digests))
+        paths, digests = (np.array(values)[training.row_index] for values in (opened.paths, opened.digests))
     labels = np.searchsorted(np.array(training.classes), training.y)
     fit, held = holdout(labels, digests.tolist(), recipe.val_size, recipe.random_state, "--val-size")
     held = held[training.plain[held]]
@@ -109,7 +109,9 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
     return Data(spec, training, *chosen)
 
 
-def _images(training: Training, paths: np.ndarray, digests: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Images:
+def _images(
+    training: TrainingRows, paths: np.ndarray, digests: np.ndarray, labels: np.ndarray, rows: np.ndarray
+) -> Images:
     _, first, owners = np.unique(paths[rows], return_index=True, return_inverse=True)
     # In the order of the store, which keeps the views of an image together.
     rank = np.argsort(np.argsort(first))

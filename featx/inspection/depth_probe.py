@@ -10,7 +10,7 @@ from featx.drawing import make_figure, save_figure
 from featx.engines import time_depths
 from featx.errors import DataError, SpecMismatch, WeightsError
 from featx.heads import BlockNormalizer, log_maximum_evidence, search, spread, workers_for
-from featx.models import Training, block_runs, read_training
+from featx.models import TrainingRows, block_runs, read_training_rows
 from featx.runtime import Compute, pluralize
 
 TOLERANCE = 1e-5
@@ -114,7 +114,7 @@ def probe(
         If the device, the engine or the weights to time are not there.
     """
     compute = compute or Compute()
-    rows = read_training(store, split_column=split_column, test_size=test_size, random_state=random_state)
+    rows = read_training_rows(store, split_column=split_column, test_size=test_size, random_state=random_state)
     if rows.y.ndim == 2:
         raise DataError(f"probe takes one label an image, but images of {store} have several")
     try:
@@ -142,7 +142,7 @@ def probe(
     return ProbeReport(str(store), head, scoring, int(rows.plain.sum()), tuple(depths))
 
 
-def _logme(rows: Training, run: tuple[int, ...], seed: int) -> float:
+def _logme(rows: TrainingRows, run: tuple[int, ...], seed: int) -> float:
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows.y))[:LOGME_ROWS])
     widths = rows.spec.select(blocks=run).widths
     X = np.concatenate([rows.X[chosen, rows.spec.slices[name]] for name in widths], axis=1)

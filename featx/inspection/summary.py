@@ -64,7 +64,7 @@ def _describe_model(path: Path) -> dict[str, Any]:
         "kind": "model",
         "head": model.head,
         "classes": list(model.classes),
-        **({"fitted_on": model.fitted_on} if "rows" in model.info else {}),
+        **({"fitted_on": model.training_summary} if "rows" in model.info else {}),
         "features": model.spec.widths,
         "spec": dataclasses.asdict(model.spec),
         **model.info,

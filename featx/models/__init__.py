@@ -1,4 +1,4 @@
-"""Fit, evaluate and apply a saved model; the scikit-learn transformer and the bridge to torch."""
+"""Fit, evaluate and apply saved models; VGG16 as a scikit-learn transformer; models as torch modules."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Predict: classes of images, or of a store's rows, by a saved model."""
+"""Classify images, or the rows of a store, with a saved model."""
 
 import dataclasses
 import itertools
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from joblib import cpu_count
+from numpy.typing import NDArray
 
 from featx.engines import Engine, check_golden, feature_parts, load_backbone_for, make_engine
 from featx.errors import SpecError
@@ -18,14 +19,26 @@ from featx.spec import DEFAULT_TTA, warn_of_copies
 from featx.store import Store, is_store
 
 BLOCK_ROWS = 4096
+"""Number of rows that are read from a store and classified at once."""
+SHOWN_CLASSES = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
-    """What a model says of one image: classes best first, or the ``reason`` why it says nothing.
+    """The classes that a model predicts for one image, or the reason why it could not be read.
 
-    ``probabilities`` is None for a head that has none; ``decisions`` are the head's raw values. Of several labels an
-    image there may be no class.
+    Parameters
+    ----------
+    path : str
+        The image.
+    classes : tuple of str
+        Predicted classes, best first; a multi-label model may predict none.
+    probabilities : tuple of float, optional
+        Probability of each predicted class; None if the model has no probabilities.
+    decisions : tuple of float
+        Decision of each predicted class.
+    reason : str
+        Why the image could not be read; empty if it was classified.
     """
 
     path: str
@@ -33,6 +46,14 @@ class Prediction:
     probabilities: tuple[float, ...] | None = None
     decisions: tuple[float, ...] = ()
     reason: str = ""
+
+    def __repr__(self) -> str:
+        if self.reason:
+            return f"Prediction({self.path!r}, reason={self.reason!r})"
+        kind, values = ("decision", self.decisions) if self.probabilities is None else ("p", self.probabilities)
+        shown = [f"{name} ({kind} {value:.4g})" for name, value in zip(self.classes, values, strict=True)]
+        more = f", … {len(shown) - SHOWN_CLASSES} more" if len(shown) > SHOWN_CLASSES else ""
+        return f"Prediction({self.path!r}: {', '.join(shown[:SHOWN_CLASSES]) or 'no class'}{more})"
 
 
 def predict(
@@ -100,8 +121,8 @@ def predict(
     if any(listing is not None for listing in listings):
         backbone = load_backbone_for(model.spec, weights, model.path)
         engine = make_engine(backbone, spec, compute.device, compute.batch_size, compute.engine)
-        check_golden(engine, model.golden, "the model")
-    for source, listing in _joined_files(sources, listings):
+        check_golden(engine, model.reference_features, "the model")
+    for source, listing in _join_files(sources, listings):
         if listing is None:
             yield from _predict_store(model, Path(source), top, n_views)
         else:
@@ -125,10 +146,10 @@ def _predict_listing(
                 yield Prediction(name, reason=reasons[name]) if name in reasons else next(predicted)
 
 
-def _joined_files(
+def _join_files(
     sources: Sequence[str | Path], listings: Sequence[Listing | None]
 ) -> Iterator[tuple[str | Path, Listing | None]]:
-    """Sources and their listings; image files that stand together are one, so that they are computed together."""
+    """Yield sources with their listings; neighboring image files become one source, so that they share batches."""
 
     def is_file(pair: tuple[str | Path, Listing | None]) -> bool:
         source, listing = pair
@@ -148,27 +169,28 @@ def _predict_store(model: Model, path: Path, top: int | None, n_views: int) -> I
         store.check_compatible(model.spec, "the model")
         if n_views > store.spec.n_views:
             raise SpecError(
-                f"--n-views of predict must be 1 to {store.spec.n_views}, the views of an image in {path}, got {n_views}; "
-                "extract with more --n-views, or give the images"
+                f"--n-views of predict must be 1 to {store.spec.n_views}, the copies per image in {path}, got "
+                f"{n_views}; extract with more --n-views, or give the images"
             )
-        paths, taken = store.paths, np.flatnonzero(store.view_index < n_views)
-        block = max(1, BLOCK_ROWS // n_views) * n_views
-        for start in range(0, len(taken), block):
-            rows = taken[start : start + block]
-            X = store.read(model.spec.widths, rows)
-            yield from _predict_rows(model, [paths[row] for row in rows[::n_views]], X, top, n_views)
+        paths, rows = store.paths, np.flatnonzero(store.view_index < n_views)
+        # Whole images per block, because their copies are averaged.
+        block_rows = max(1, BLOCK_ROWS // n_views) * n_views
+        for start in range(0, len(rows), block_rows):
+            block = rows[start : start + block_rows]
+            X = store.read(model.spec.widths, block)
+            yield from _predict_rows(model, [paths[row] for row in block[::n_views]], X, top, n_views)
         yield from (Prediction(path, reason=reason) for path, reason in store.failures)
 
 
 def _predict_rows(
-    model: Model, paths: Sequence[str], X: np.ndarray, top: int | None, views: int
+    model: Model, paths: Sequence[str], X: NDArray[np.float32], top: int | None, n_views: int
 ) -> Iterator[Prediction]:
-    """Decide on images of so many rows each, one after the other, by the mean over these."""
+    """Classify images with ``n_views`` neighboring rows each, by the mean over these rows."""
     if not paths:
         return
-    decisions = _mean(model.decision_function(X), views)
-    probabilities = _mean(model.predict_proba(X), views) if model.has_probabilities else None
-    if decisions.ndim == 1:  # Two classes have one decision: above 0 for the second.
+    decisions = _mean_over_views(model.decision_function(X), n_views)
+    probabilities = _mean_over_views(model.predict_proba(X), n_views) if model.has_probabilities else None
+    if decisions.ndim == 1:  # Two classes share one decision, above 0 for the second.
         decisions = np.column_stack((-decisions, decisions))
     for row, path in enumerate(paths):
         best = np.argsort(-decisions[row], kind="stable")
@@ -181,6 +203,6 @@ def _predict_rows(
         )
 
 
-def _mean(values: np.ndarray, views: int) -> np.ndarray:
-    means: np.ndarray = values.reshape(-1, views, *values.shape[1:]).mean(axis=1)
+def _mean_over_views(values: NDArray[np.floating], n_views: int) -> NDArray[np.floating]:
+    means: NDArray[np.floating] = values.reshape(-1, n_views, *values.shape[1:]).mean(axis=1)
     return means

@@ -1,14 +1,16 @@
 """Fit the head that a cross-validated search over heads, blocks and C selects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import parallel_config
 from sklearn.pipeline import Pipeline
 
 from featx.backbones import WhichBlocks, WhichPools, feature_name
-from featx.errors import DataError
+from featx.errors import DataError, EngineError
 from featx.heads import (
     METHOD,
     MULTILABEL_HEADS,
@@ -23,12 +25,14 @@ from featx.heads import (
 )
 from featx.heads import nested as estimate_nested
 from featx.models.fit_options import FitOptions, Validation
-from featx.models.joblib_backend import parallel_workers
 from featx.models.saved_model import Model
-from featx.models.training_rows import DECIDING_PACKAGES, Training, describe_store, read_training
+from featx.models.training_rows import TrainingRows, describe_store, read_training_rows
 from featx.runtime import Compute, installed
 from featx.spec import ExtractSpec
 from featx.store import Store
+
+DECIDING_PACKAGES = ("scikit-learn", "numpy")
+"""Packages whose versions a model records, because they decide its weights."""
 
 
 def fit_searched(
@@ -42,7 +46,7 @@ def fit_searched(
     compute: Compute,
 ) -> Model:
     """Search by cross-validation, and fit the selected candidate on all training rows; see `featx.fit`."""
-    rows = read_training(
+    rows = read_training_rows(
         store, blocks=blocks, pools=pools, split_column=validation.split_column, test_size=validation.test_size,
         random_state=validation.random_state, sample_weight=options.sample_weight, weight_column=options.weight_column,
     )  # fmt: skip
@@ -57,13 +61,11 @@ def fit_searched(
         "scoring": validation.scoring, "rule": validation.select, "class_weight": options.class_weight,
         "sample_weight": rows.sample_weight, "seed": validation.random_state,
     }  # fmt: skip
+    estimate = None
     with parallel_workers(compute) as workers:
-        # First, because it needs the most images per class: too few are reported before the long search.
-        estimate = (
-            estimate_nested(rows.X, rows.y, outer=validation.folds, jobs=workers, **arguments)
-            if validation.nested
-            else None
-        )
+        if validation.nested:
+            # Before the search, which takes long: the nested folds need more images per class, and may fail.
+            estimate = estimate_nested(rows.X, rows.y, outer=validation.folds, jobs=workers, **arguments)
         found = search(rows.X, rows.y, **arguments)
         spec = rows.spec.select(blocks=runs[found.best.feature_set])
         pipeline, calibration = _refit(rows, spec, found, options, workers)
@@ -72,7 +74,7 @@ def fit_searched(
         "rows": len(rows.y),
         "search": found.to_dict(),
         "selection": rows.selection,
-        "store": rows.store,
+        "store": rows.store_fingerprint,
         "versions": installed(*DECIDING_PACKAGES),
     }
     if rows.sample_weight is not None:
@@ -82,11 +84,41 @@ def fit_searched(
     if calibration:
         info["calibration"] = {"method": METHOD, "folds": validation.folds}
     with Store(store) as opened:
-        facts, golden = describe_store(opened, spec)
-    return Model(spec, rows.classes, found.best.head, pipeline, golden, info | facts, calibration, rows.images)
+        facts, reference = describe_store(opened, spec)
+    return Model(spec, rows.classes, found.best.head, pipeline, reference, info | facts, calibration, rows.image_ids)
 
 
-def _check_multilabel(store: Path, rows: Training, head: str, calibrate: bool, folds: int) -> None:
+@contextmanager
+def parallel_workers(compute: Compute) -> Iterator[int]:
+    """Make joblib run parallel fits as ``compute`` says, and return the number of workers.
+
+    On this machine the default is one worker; on a Ray cluster it is the number of its CPUs.
+
+    Raises
+    ------
+    EngineError
+        If Ray is not installed, if its cluster cannot be reached or has no CPU, or if a worker is lost.
+    """
+    if compute.executor == "local":
+        yield compute.workers or 1
+        return
+    # Imported here because it loads the engines, which a fit does not need.
+    from featx.extraction import Cluster
+
+    with Cluster(compute.ray_address).connected("--executor ray") as ray:
+        from ray.util.joblib import register_ray
+
+        register_ray()  # type: ignore[no-untyped-call]
+        if not (cpus := int(ray.cluster_resources().get("CPU", 0))):
+            raise EngineError("--executor ray needs a cluster with CPUs, got none; start a node that has CPUs")
+        try:
+            with parallel_config("ray"):
+                yield compute.workers or cpus
+        except ray.exceptions.RayError as error:
+            raise EngineError(f"a Ray worker was lost during a fit: {error}; run the command again") from error
+
+
+def _check_multilabel(store: Path, rows: TrainingRows, head: str, calibrate: bool, folds: int) -> None:
     if calibrate or head not in ("best", *MULTILABEL_HEADS):
         raise DataError(
             f"{'--calibrate' if calibrate else f'--head {head}'} of fit takes one label per image, but {store} is "
@@ -96,7 +128,7 @@ def _check_multilabel(store: Path, rows: Training, head: str, calibrate: bool, f
 
 
 def _refit(
-    rows: Training, spec: ExtractSpec, found: SearchResult, options: FitOptions, workers: int
+    rows: TrainingRows, spec: ExtractSpec, found: SearchResult, options: FitOptions, workers: int
 ) -> tuple[Pipeline, Calibration | None]:
     """Fit the selected candidate on all rows, and its calibration if ``options`` asks for one."""
     best = found.best

@@ -157,7 +157,7 @@ def from_torch(
         # The module computes in fp32, and a calibration holds for one backbone.
         named = model.spec.with_backbone(after.name, after.digest, after.preprocessing)
         spec = dataclasses.replace(named, precision="fp32", calibration=())
-        changes |= {"spec": spec, "golden": compute_golden(TorchEngine(after, spec, "cpu"))}
+        changes |= {"spec": spec, "reference_features": compute_golden(TorchEngine(after, spec, "cpu"))}
     return dataclasses.replace(model, **changes), after
 
 

@@ -1,4 +1,4 @@
-"""The rows of a store that a head is fitted on."""
+"""Read the rows of a store that a head is fitted on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,37 +11,62 @@ from numpy.typing import ArrayLike, NDArray
 from featx.backbones import WhichBlocks, WhichPools
 from featx.errors import DataError
 from featx.heads import compact_ids, fingerprint, holdout
+from featx.runtime import pluralize
 from featx.spec import ExtractSpec
 from featx.store import Store
 
-DECIDING_PACKAGES = ("scikit-learn", "numpy")
-"""A model records their versions, because they decide its weights."""
 
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainingRows:
+    """The rows of a store that a head is fitted on, and how they were selected.
 
-@dataclass(frozen=True)
-class Training:
-    """The rows to fit on.
-
-    Features (rows, columns) of ``spec``, of all views of each image, of which ``plain`` marks the first; the class name
-    of each row, or, of a store whose images have several labels, an indicator int64 (rows, classes); the names of the
-    classes; groups that stay together; what each row counts, None for all alike; and the rows' numbers in
-    the store. ``images`` are the marks of their images (`featx.heads.image_ids.compact_ids`), sorted.
+    Parameters
+    ----------
+    spec : ExtractSpec
+        Of the features, without augmentation.
+    X : float32 array (rows, columns)
+        Features of all copies of the training images.
+    y : str array (rows,), or int64 array (rows, classes)
+        Class name of each row; for a multi-label store 1 where a row has the class, else 0.
+    classes : tuple of str
+        Class names that occur in the rows, sorted.
+    groups : int array (rows,)
+        Rows with equal numbers are copies of one image, or of files with equal bytes; folds keep them together.
+    plain : bool array (rows,)
+        False for augmented copies.
+    sample_weight : float array (rows,), optional
+        Weight of each row; None weights all rows equally.
+    row_index : int array (rows,)
+        Number of each row in the store.
+    selection : dict
+        How the rows were selected; a model keeps it, so that `featx.evaluate` finds the other rows.
+    store_fingerprint : str
+        Digest of all images of the store.
+    image_ids : uint64 array
+        Identifiers of the images (`featx.heads.compact_ids`), sorted.
     """
 
     spec: ExtractSpec
-    X: np.ndarray
-    y: np.ndarray
+    X: NDArray[np.float32]
+    y: NDArray[Any]
     classes: tuple[str, ...]
-    groups: np.ndarray
-    plain: np.ndarray
-    sample_weight: np.ndarray | None
-    rows: np.ndarray
+    groups: NDArray[np.intp]
+    plain: NDArray[np.bool_]
+    sample_weight: NDArray[np.float64] | None
+    row_index: NDArray[np.intp]
     selection: dict[str, Any]
-    store: str
-    images: NDArray[np.uint64]
+    store_fingerprint: str
+    image_ids: NDArray[np.uint64]
+
+    def __repr__(self) -> str:
+        rows, columns = self.X.shape
+        return (
+            f"TrainingRows({pluralize(rows, 'row')} of {pluralize(len(self.image_ids), 'image')}, {columns:,} columns, "
+            f"{pluralize(len(self.classes), 'class', 'classes')})"
+        )
 
 
-def read_training(
+def read_training_rows(
     path: str | Path,
     *,
     blocks: WhichBlocks | None = None,
@@ -51,19 +76,117 @@ def read_training(
     random_state: int = 0,
     sample_weight: ArrayLike | None = None,
     weight_column: str | None = None,
-) -> Training:
-    """Read a store's training rows; see `featx.fit.fit` for the parameters and errors."""
+) -> TrainingRows:
+    """Read the training rows of a store; `featx.fit` describes the parameters and errors."""
     with Store(path) as store:
         digests = store.digests
-        rows, selection = choose_rows(store, digests, split_column, test_size, random_state)
+        rows, selection = select_training_rows(store, digests, split_column, test_size, random_state)
         spec = store.spec.plain.select(blocks, pools)
         _, groups = np.unique(np.array(digests)[rows], return_inverse=True)
-        weight = _weights(store, sample_weight, weight_column)
-        weight = None if weight is None else _check_weights(store, weight[rows], rows)
+        weights = _read_weights(store, sample_weight, weight_column)
+        if weights is not None:
+            weights = _check_weights(store, weights[rows], rows)
         X = store.read(spec.widths, rows)
-        y, classes = targets_of(store, rows)
-        plain, whole = store.view_index[rows] == 0, fingerprint(digests[:: store.spec.n_views])
-        return Training(spec, X, y, classes, groups, plain, weight, rows, selection, whole, images_of(digests, rows))
+        y, classes = read_targets(store, rows)
+        return TrainingRows(
+            spec, X, y, classes, groups, store.view_index[rows] == 0, weights, rows, selection,
+            fingerprint(digests[:: store.spec.n_views]), image_ids_of(digests, rows),
+        )  # fmt: skip
+
+
+def image_ids_of(digests: Sequence[str], rows: NDArray[np.intp]) -> NDArray[np.uint64]:
+    """Return the identifiers of the images in some rows, sorted, each once."""
+    found: NDArray[np.uint64] = np.unique(compact_ids(digests)[rows])
+    return found
+
+
+def select_training_rows(
+    store: Store, digests: Sequence[str], split_column: str | None, test_size: float | None, random_state: int
+) -> tuple[NDArray[np.intp], dict[str, Any]]:
+    """Return the numbers of the labeled training rows, sorted, and how they were selected.
+
+    Raises
+    ------
+    DataError
+        If the store has no labels, if both a split column and ``test_size`` are given, or if the column is missing.
+    """
+    labels = store.labels
+    if not (labels >= 0).any():
+        raise DataError(f"{store.path} has no labels; extract a folder with one sub-folder per class, or a manifest")
+    selection = _selection(store, split_column, test_size, random_state)
+    if "test_size" in selection:
+        return holdout(store.targets, digests, selection["test_size"], random_state)[0], selection
+    rows = store.rows_in_split("train" if "column" in selection else None, selection.get("column", ""))
+    return rows[labels[rows] >= 0], selection
+
+
+def _selection(store: Store, split_column: str | None, test_size: float | None, random_state: int) -> dict[str, Any]:
+    """Return the selection under the names that model files use."""
+    if test_size is not None:
+        if split_column is not None:
+            raise DataError(
+                f"--test-size of fit is used instead of a split column, got --split-column {split_column} too; "
+                "leave one out"
+            )
+        return {"test_size": test_size, "seed": random_state}
+    columns = [name for name in store.columns if name.startswith("split")]
+    if split_column is None and not columns:
+        return {}
+    if split_column is None and "split" not in columns:
+        raise DataError(
+            f"no split column of {store.path} is called split; give --split-column, one of {', '.join(columns)}"
+        )
+    return {"column": split_column or "split"}
+
+
+def read_targets(store: Store, rows: NDArray[np.intp]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Return the targets of some rows, as `TrainingRows` has them in ``y``, and the classes that occur in them."""
+    targets, names = store.targets[rows], np.array(store.classes)
+    if targets.ndim == 1:
+        y = names[targets]
+        return y, tuple(np.unique(y).tolist())
+    used = targets.any(axis=0)
+    return targets[:, used].astype(np.int64), tuple(names[used].tolist())
+
+
+def _read_weights(store: Store, given: ArrayLike | None, column: str | None) -> NDArray[np.float64] | None:
+    """Return the weight of each row of the store, NaN where a column has no number; None without weights."""
+    if column is None:
+        weights = None if given is None else np.asarray(given, dtype=np.float64)
+        if weights is not None and weights.shape != (store.n_rows,):
+            raise DataError(
+                f"sample_weight of fit must have one number per row of {store.path}, shape ({store.n_rows},), "
+                f"got shape {weights.shape}"
+            )
+        return weights
+    if given is not None:
+        raise DataError("fit takes either sample_weight or weight_column, got both; leave one out")
+    columns = store.columns
+    if column not in columns:
+        known = ", ".join(columns) or "none"
+        raise DataError(
+            f"--weight-column of fit must be one of the columns of {store.path} ({known}), got {column}; "
+            "extract keeps the columns of a manifest whose names begin with weight"
+        )
+    return np.array([_to_number(text) for text in columns[column]])
+
+
+def _to_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
+
+
+def _check_weights(store: Store, weights: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    wrong = np.flatnonzero(~((weights > 0) & np.isfinite(weights)))
+    if len(wrong):
+        path = store.paths[rows[wrong[0]]]
+        raise DataError(
+            f"weights of the training rows must be finite numbers above 0, but {len(wrong)} are not, the first that of "
+            f"{path!r}; correct them, or exclude those rows with a split column"
+        )
+    return weights
 
 
 def describe_store(store: Store, spec: ExtractSpec) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -74,85 +197,3 @@ def describe_store(store: Store, spec: ExtractSpec) -> tuple[dict[str, Any], dic
         names = {"views": "n_views", "augment": "augment", "fill": "fill", "view_seed": "view_seed"}
         facts["augmentation"] = {key: getattr(store.spec, name) for key, name in names.items()}
     return facts, {name: values for name, values in store.reference_features.items() if name in spec.widths}
-
-
-def images_of(digests: Sequence[str], rows: np.ndarray) -> NDArray[np.uint64]:
-    """The marks of the images that some rows are of, sorted, each once."""
-    found: NDArray[np.uint64] = np.unique(compact_ids(digests)[rows])
-    return found
-
-
-def choose_rows(
-    store: Store, digests: Sequence[str], split_column: str | None, test_size: float | None, random_state: int
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """The labeled rows to fit on, sorted, and how they were chosen; ``DataError`` if there are none."""
-    labels = store.labels
-    if not (labels >= 0).any():
-        raise DataError(f"{store.path} has no labels; extract a folder with one sub-folder a class, or a manifest")
-    selection = _selection(store, split_column, test_size, random_state)
-    if "test_size" in selection:
-        return holdout(store.targets, digests, selection["test_size"], random_state)[0], selection
-    rows = store.rows_in_split("train" if "column" in selection else None, selection.get("column", ""))
-    return rows[labels[rows] >= 0], selection
-
-
-def targets_of(store: Store, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Class names a row, or an indicator, and the names of the classes that the rows have."""
-    targets, names = store.targets[rows], np.array(store.classes)
-    if targets.ndim == 1:
-        y = names[targets]
-        return y, tuple(np.unique(y).tolist())
-    used = targets.any(axis=0)
-    return targets[:, used].astype(np.int64), tuple(names[used].tolist())
-
-
-def _weights(store: Store, given: ArrayLike | None, column: str | None) -> np.ndarray | None:
-    """What each row of the store counts: None for all alike, NaN where a column has no number."""
-    if column is None:
-        weights = None if given is None else np.asarray(given, dtype=np.float64)
-        if weights is not None and weights.shape != (store.n_rows,):
-            raise DataError(f"sample_weight of fit must be one number a row of {store.path}, {store.n_rows}, got shape "
-                            f"{weights.shape}")  # fmt: skip
-        return weights
-    if given is not None:
-        raise DataError("fit takes sample_weight or weight_column, got both; leave one out")
-    columns = store.columns
-    if column not in columns:
-        known = ", ".join(columns) or "none"
-        raise DataError(
-            f"--weight-column of fit must be among the columns of {store.path} ({known}), got {column}; "
-            "extract keeps a manifest's columns that begin with weight"
-        )
-    return np.array([_number(text) for text in columns[column]])
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return np.nan
-
-
-def _check_weights(store: Store, weight: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    wrong = np.flatnonzero(~((weight > 0) & np.isfinite(weight)))
-    if len(wrong):
-        path = store.paths[rows[wrong[0]]]
-        raise DataError(f"weights of the rows to fit must be finite numbers above 0, but {len(wrong)} are not, the "
-                        f"first that of {path!r}; mend them, or leave those rows out by a split column")  # fmt: skip
-    return weight
-
-
-def _selection(store: Store, split_column: str | None, test_size: float | None, random_state: int) -> dict[str, Any]:
-    """How the training rows are told from the others; a model keeps it, so that `evaluate` finds the others."""
-    if test_size is not None:
-        if split_column is not None:
-            raise DataError(f"--test-size takes the place of a split column, got --split-column {split_column} too; leave "
-                            "one out")  # fmt: skip
-        return {"test_size": test_size, "seed": random_state}
-    columns = [name for name in store.columns if name.startswith("split")]
-    if split_column is None and not columns:
-        return {}
-    if split_column is None and "split" not in columns:
-        raise DataError(f"no split column of {store.path} is called split; give --split-column, one of "
-                        f"{', '.join(columns)}")  # fmt: skip
-    return {"column": split_column or "split"}

@@ -15,7 +15,7 @@ from featx.extraction.update import read_parts
 from featx.images.decoding.decoder import decode
 from featx.images.pixels.augmentation import augmented_copies
 from featx.images.sources.any_source import list_images
-from featx.models.saved_model import load_model
+from featx.models.model_file import load_model
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.parts import PartFolder
 from featx.store.reader import Store

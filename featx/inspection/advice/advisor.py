@@ -11,7 +11,7 @@ from featx.inspection.advice.plane import draw_plane
 from featx.inspection.advice.reference import distances
 from featx.inspection.advice.size import Forecast, Gain, Size, measure_size
 from featx.inspection.depth_probe import ProbeReport, probe
-from featx.models import read_training
+from featx.models import read_training_rows
 
 __all__ = ["CASES", "Advice", "Forecast", "Gain", "Likeness", "Size", "advise", "draw_plane"]
 NEIGHBORS = (0.1, 1.0, 10.0)
@@ -78,7 +78,7 @@ def advise(
     """
     if more is not None and more < 1:
         raise DataError(f"--more of advise must be 1 or more, got {more}")
-    rows = read_training(store, split_column=split_column, test_size=test_size, random_state=random_state)
+    rows = read_training_rows(store, split_column=split_column, test_size=test_size, random_state=random_state)
     if rows.y.ndim == 2:
         raise DataError(f"advise takes one label an image, but images of {store} have several")
     probed = probed or probe(

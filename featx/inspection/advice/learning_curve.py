@@ -16,7 +16,7 @@ from featx.heads import (
     spread,
     workers_for,
 )
-from featx.models import Training
+from featx.models import TrainingRows
 
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
 """Of the images that a draw may train on."""
@@ -35,7 +35,7 @@ class Point:
 
 
 def learning_curve(
-    rows: Training, blocks: Sequence[int], head: str, Cs: Sequence[float], seed: int = 0
+    rows: TrainingRows, blocks: Sequence[int], head: str, Cs: Sequence[float], seed: int = 0
 ) -> tuple[Point, ...]:
     """Score a head that is trained on growing shares of the images, each within the next.
 
@@ -45,7 +45,7 @@ def learning_curve(
 
     Parameters
     ----------
-    rows : Training
+    rows : TrainingRows
     blocks : sequence of int
         Whose features the head sees.
     head : str
@@ -80,7 +80,7 @@ def learning_curve(
     return tuple(_point(share, images[i] / len(rows.classes), scores[best[i], :, i]) for i, share in enumerate(SHARES))
 
 
-def _fewest(rows: Training, codes: np.ndarray) -> int:
+def _fewest(rows: TrainingRows, codes: np.ndarray) -> int:
     """Different images of the smallest class."""
     _, first = np.unique(rows.groups, return_index=True)
     return int(np.bincount(codes[first]).min())

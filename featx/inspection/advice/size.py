@@ -11,7 +11,7 @@ from featx.errors import DataError
 from featx.inspection.advice.learning_curve import Point, learning_curve
 from featx.inspection.advice.power_law import LEVEL, fit_power_law
 from featx.inspection.advice.thresholds import GAIN, IMAGES
-from featx.models import Training
+from featx.models import TrainingRows
 
 NORMAL = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 """Standard deviations on either side that hold ``LEVEL`` of a normal distribution."""
@@ -73,7 +73,7 @@ class Size:
 
 
 def measure_size(
-    rows: Training, blocks: Sequence[int], head: str, Cs: Sequence[float], more: int | None, seed: int
+    rows: TrainingRows, blocks: Sequence[int], head: str, Cs: Sequence[float], more: int | None, seed: int
 ) -> Size:
     """Size of the training rows; ``more`` images a class are forecast, by default as many again."""
     counts = np.unique(rows.y[rows.plain], return_counts=True)[1]

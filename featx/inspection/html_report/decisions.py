@@ -11,7 +11,15 @@ from sklearn import clone
 
 from featx.errors import DataError
 from featx.heads import make_folds, refit
-from featx.models import Model, Scored, decide, held_out, read_training, summarize, trained_parts
+from featx.models import (
+    Model,
+    ScoredRows,
+    score_rows,
+    find_held_out_rows,
+    read_training_rows,
+    summarize_scores,
+    trained_parts,
+)
 from featx.runtime import pluralize
 from featx.store import Store
 
@@ -24,7 +32,7 @@ class Decisions:
     """
 
     model: Model
-    scored: Scored
+    scored: ScoredRows
     images: np.ndarray
     how: str
     candidates: int = 0
@@ -37,25 +45,25 @@ class Decisions:
     @cached_property
     def report(self) -> dict[str, Any]:
         """The scores, as `featx.evaluate.evaluate` gives them."""
-        return summarize(self.model, self.scored)
+        return summarize_scores(self.model, self.scored)
 
     @cached_property
     def guesses(self) -> np.ndarray:
         """int (rows,): index of the class that the model gives each image."""
-        values = self.scored.decision
+        values = self.scored.decisions
         codes: np.ndarray = (values > 0).astype(int) if values.ndim == 1 else values.argmax(axis=1)
         return codes
 
     @cached_property
     def confidence(self) -> np.ndarray:
         """Probability of the class that the model gives, or, without probabilities, its lead over the next one."""
-        if self.scored.probability is not None:
-            chosen: np.ndarray = self.scored.probability[np.arange(len(self.guesses)), self.guesses]
+        if self.scored.probabilities is not None:
+            chosen: np.ndarray = self.scored.probabilities[np.arange(len(self.guesses)), self.guesses]
             return chosen
-        if self.scored.decision.ndim == 1:
-            lead: np.ndarray = np.abs(self.scored.decision)
+        if self.scored.decisions.ndim == 1:
+            lead: np.ndarray = np.abs(self.scored.decisions)
         else:
-            ranked = np.sort(self.scored.decision, axis=1)
+            ranked = np.sort(self.scored.decisions, axis=1)
             lead = ranked[:, -1] - ranked[:, -2]
         return lead
 
@@ -77,9 +85,9 @@ def read_decisions(model: Model | None, path: Path) -> Decisions:
     if model is None:
         raise DataError("a store alone has no decisions; fit a model on it")
     with Store(path) as store:
-        rows, views = held_out(model, store), store.spec.n_views
+        rows, views = find_held_out_rows(model, store), store.spec.n_views
     if rows is not None:
-        scored = decide(model, path)
+        scored = score_rows(model, path)
         how = f"{pluralize(len(scored.rows), 'image')} that it was not fitted on"
         return Decisions(model, scored, scored.rows // views, how)
     if trained := trained_parts(model):
@@ -92,13 +100,13 @@ def read_decisions(model: Model | None, path: Path) -> Decisions:
     return Decisions(model, scored, scored.rows // views, how, candidates)
 
 
-def cross_decide(model: Model, path: Path) -> Scored:
+def cross_decide(model: Model, path: Path) -> ScoredRows:
     """Decisions on each plain image by the model fitted without its fold; the folds are those that chose it."""
     weights = model.info.get("sample_weight")
     if weights == "given":
         raise DataError("the model was fitted on all images with weights that no column keeps; fit it with --test-size")
     column = model.info["selection"].get("column")
-    rows = read_training(
+    rows = read_training_rows(
         path, blocks=model.spec.blocks, pools=model.spec.pools, split_column=column, weight_column=weights
     )
     found = model.info["search"]
@@ -114,4 +122,4 @@ def cross_decide(model: Model, path: Path) -> Scored:
     known = [part[2] for part in parts if part[2] is not None]
     y = rows.y[tested[order]]
     member = y > 0 if y.ndim == 2 else y[:, np.newaxis] == np.array(model.classes)
-    return Scored(rows.rows[tested[order]], member, decision, np.concatenate(known)[order] if known else None)
+    return ScoredRows(rows.row_index[tested[order]], member, decision, np.concatenate(known)[order] if known else None)

@@ -84,7 +84,7 @@ class Run:
         except DataError:
             return {}
         names = np.array(found.model.classes, object)[found.guesses].tolist()
-        sure = [None] * len(names) if found.scored.probability is None else found.confidence.tolist()
+        sure = [None] * len(names) if found.scored.probabilities is None else found.confidence.tolist()
         return dict(zip(found.images.tolist(), zip(names, sure, strict=True), strict=True))
 
     @cached_property

@@ -139,7 +139,7 @@ def _score(found: Decisions, name: str, drawn: dict[str, tuple[float, float]]) -
 
 
 def _majority(found: Decisions) -> str:
-    share = percent(found.scored.member.mean(axis=0).max())
+    share = percent(found.scored.targets.mean(axis=0).max())
     if found.model.multilabel:
         return f"The most frequent class is one of those of {share} of these images."
     return f"Always naming the most frequent class would be right in {share} of these images."

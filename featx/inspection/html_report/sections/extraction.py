@@ -93,7 +93,7 @@ def _head(model: Model) -> Facts:
         ("C", f"{info['C']:g}"),
         ("Blocks", found["best"]["feature_set"]),
         ("Normalizer", found["normalize"]),
-        ("Fitted on", model.fitted_on),
+        ("Fitted on", model.training_summary),
         ("Chosen among", f"{len(found['rows']):,} by {found['folds']} folds of cross-validation"),
         (f"Cross-validated {found['scoring']}", _mean(found["best"])),
     ]

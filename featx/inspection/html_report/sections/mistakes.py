@@ -54,7 +54,7 @@ def make(run: Run) -> Section:
     note = ""
     if run.root and rows:
         rows, note = _explained(rows, run.root, found.model, run.compute)
-    probable = found.scored.probability is not None
+    probable = found.scored.probabilities is not None
     data = Mistakes(tuple(rows), probable, note)
     return Section("mistakes", TITLE, _lead(data, len(wrong)), data, frozenset(row.image for row in rows))
 

@@ -46,11 +46,11 @@ class Reliability:
 def make(run: Run) -> Section:
     """The reliability diagram of DeGroot & Fienberg (1983), with the bins of the expected calibration error."""
     found = run.decisions.single("the reliability diagram")
-    if found.scored.probability is None:
+    if found.scored.probabilities is None:
         raise DataError("the model has no probabilities; fit it with --calibrate, or take softmax or ovr-logistic")
     # The most probable class, as the calibration error has it; of a calibrated head it need not be the one decided on.
-    right = found.scored.probability.argmax(axis=1) == found.scored.labels
-    confidence = found.scored.probability.max(axis=1)
+    right = found.scored.probabilities.argmax(axis=1) == found.scored.labels
+    confidence = found.scored.probabilities.max(axis=1)
     bins = tuple(_bin(index, right[rows], confidence[rows]) for index, rows in _dealt(confidence))
     axes = (
         linear("confidence", [0, 1], LEFT, RIGHT, share=True),

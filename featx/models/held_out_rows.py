@@ -1,0 +1,91 @@
+"""Find the rows of a store that a model was not fitted on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featx.errors import DataError
+from featx.heads import compact_ids, fingerprint, holdout
+from featx.models.saved_model import Model
+from featx.store import Store
+
+
+def find_held_out_rows(model: Model, store: Store, split_column: str | None = None) -> NDArray[np.intp] | None:
+    """Return the numbers of the rows that a model was not fitted on; None if there are none.
+
+    Images are identified by the bytes of their files, so the result stays right when images or labels of the store
+    change. A store that holds most of the training images counts as the model's own store. There, the held-out rows
+    are the labeled rows that the split column of the fit marks ``test``, or, if no ``test`` row has a label, the
+    labeled rows with another mark than ``train``. A fit without a split column leaves all labeled rows that were not
+    fitted. In other stores, all rows that were not fitted are held out, labeled or not.
+
+    Parameters
+    ----------
+    model : Model
+    store : Store
+        Open store.
+    split_column : str, optional
+        Use this split column, in any store.
+
+    Raises
+    ------
+    DataError
+        If the store has no such column, or the column marks no rows that could be scored.
+    """
+    selection = model.info.get("selection", {})
+    if model.fitted_image_ids is None:
+        return _held_out_in_equal_store(model, store, selection, split_column)
+    image_ids = compact_ids(store.digests)
+    fitted = np.isin(image_ids, model.fitted_image_ids)
+    is_own_store = 2 * np.isin(model.fitted_image_ids, image_ids).sum() > len(model.fitted_image_ids)
+    column = split_column or (selection.get("column") if is_own_store else None)
+    if split_column or column in store.columns:
+        rows = _test_rows(store, column or "", required=split_column is not None)
+    elif is_own_store:
+        rows = np.flatnonzero(store.labels >= 0)
+    else:
+        rows = np.arange(store.n_rows)
+    rows = rows[~fitted[rows]]
+    return rows if len(rows) else None
+
+
+def _test_rows(store: Store, column: str, *, required: bool) -> NDArray[np.intp]:
+    """Return the rows that a split column marks ``test``.
+
+    If none of them has a label, as in a folder of ``train`` and ``val``, or in a contest, return the labeled rows that
+    are marked neither ``test`` nor ``train``. Without such rows return none, or raise if ``required``.
+    """
+    values, labeled = np.array(store.columns.get(column, ()), str), store.labels >= 0
+    if not len(values):
+        return store.rows_in_split("test", column)
+    test = values == "test"
+    if (test & labeled).any():
+        return np.flatnonzero(test)
+    others = np.flatnonzero(labeled & ~test & (values != "train"))
+    if len(others) or not required:
+        return others
+    if test.any():
+        raise DataError(
+            f"no row that {column} of {store.path} marks test has a label, and all labeled rows are marked train; give "
+            "another --split-column, or fit with --test-size 0.2"
+        )
+    return store.rows_in_split("test", column)
+
+
+def _held_out_in_equal_store(
+    model: Model, store: Store, selection: Mapping[str, Any], split_column: str | None
+) -> NDArray[np.intp] | None:
+    """Find the rows for a model of the first version, which recorded one digest of all images in its store.
+
+    Such a model recognizes its store only if all images are the same.
+    """
+    if fingerprint(store.digests[:: store.spec.n_views]) != model.info.get("store"):
+        return np.arange(store.n_rows)
+    if "column" in selection:
+        rows = _test_rows(store, split_column or selection["column"], required=split_column is not None)
+        return rows if len(rows) else None
+    if "test_size" not in selection:
+        return None
+    return holdout(store.targets, store.digests, selection["test_size"], selection["seed"])[1]
