@@ -19,7 +19,15 @@ def _escape(value: object) -> str:
 
 
 def shorten_list(names: Sequence[str], most: int = 5) -> str:
-    """Return names separated by commas; of more than ``most`` names the first ones and the last."""
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[: most - 1])}, … {names[-1]}"
+    """Return names separated by commas; of more than ``most`` names the first ones and the last.
+
+    Characters that a terminal cannot print are escaped.
+    """
+    shown = [_printable(name) for name in (names if len(names) <= most else [*names[: most - 1], names[-1]])]
+    if len(names) > most:
+        shown[-1] = f"… {shown[-1]}"
+    return ", ".join(shown)
+
+
+def _printable(name: str) -> str:
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
