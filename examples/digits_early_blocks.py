@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from featx.cli import main as featx
 from featx.curation import load_features
 from featx.extraction import extract
-from featx.heads import HEADS, search
+from featx.heads import HEADS, HeadSearchCV
 from featx.models import Validation, evaluate, fit, load_model
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
@@ -32,11 +32,12 @@ def write_digits(folder: Path, count: int) -> None:
 def score_blocks(store: Path) -> dict[str, dict[str, float]]:
     """Cross-validated accuracy of each block alone and each head, at its best C."""
     data = load_features(store)
-    alone = {name.removeprefix("block").removesuffix("_avg"): (name,) for name in data.features}
-    found = search(data.data, data.target, features=data.features, feature_sets=alone, groups=data.groups)
+    alone = {name.removeprefix("block").removesuffix("_avg"): [columns] for name, columns in data.features.items()}
+    search = HeadSearchCV(feature_sets=alone, normalize="power", n_jobs=-1, random_state=0, refit=False)
+    search.fit(data.data, data.target, groups=data.groups)
     scores: dict[str, dict[str, float]] = {block: {} for block in alone}
-    for row in sorted(found.rows, key=lambda row: row.mean):
-        scores[row.feature_set][row.head] = row.mean
+    for candidate in sorted(search.candidates_, key=lambda candidate: candidate.mean):
+        scores[candidate.feature_set][candidate.head] = candidate.mean
     return scores
 
 

@@ -5,6 +5,7 @@ from .extraction import AssemblyOptions as AssemblyOptions
 from .extraction import extract as extract
 from .finetuning import finetune as finetune
 from .heads import BlockNormalizer as BlockNormalizer
+from .heads import HeadSearchCV as HeadSearchCV
 from .inspection import (
     advise as advise,
 )

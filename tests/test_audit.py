@@ -132,7 +132,7 @@ def test_losses_are_those_of_heads_fitted_by_hand():
     wrong = X[:, ::-1].copy()
     groups = np.arange(60)
     trial = Evaluation.run(CVProtocol("softmax", 4, 1, SPEC), X, y, groups)
-    best = trial.found.best
+    best = trial.found.best_candidate_
     columns = {"block1": slice(0, 64), "block2": slice(64, 192), "block1+block2": slice(0, 192)}[best.feature_set]
     right_scores, wrong_scores = [], []
     for train, test in make_folds(y, groups, 4, seed=1):

@@ -16,8 +16,7 @@ from conftest import draw
 from featx.cli import extract, fit, predict
 from featx.cli.group import COMMANDS, main
 from featx.extraction import MISSING_IMAGES
-from featx.heads.cross_validation import SearchRow
-from featx.heads.head_search import SearchResult, choose
+from featx.heads.cross_validation import Candidate, select_candidate
 from featx.heads.pipelines import HEADS
 from featx.models.model_file import load_model
 from featx.version import __version__
@@ -81,12 +80,14 @@ def test_what_fit_says_is_the_model_that_it_saved(shared_store, tmp_path):
 
 def test_of_equal_scores_fit_shows_the_one_that_it_chose():
     def row(head, rank, blocks, mean):
-        return SearchRow(head, 10.0**rank, rank, blocks, 64, mean, 0.01, (mean,), 0.0, 0.0, 0.0)
+        return Candidate(head, 10.0**rank, rank, blocks, 64, mean, 0.01, (mean,), 0.0, 0.0, 0.0)
 
     rows = [row("softmax", 2, "1", 0.9), row("linear-svc", 2, "1", 0.9), row("linear-svc", 0, "2", 0.9)]
     rows += [row("ovr-logistic", 0, "1", 0.7), row("ovr-logistic", 1, "2", 0.8)]
-    result = SearchResult(tuple(rows), choose(rows, "best"), "best", "accuracy", "power", 5, 1, 0, {})
-    assert [line.split()[:3] for line in fit._summary(result.to_dict()).splitlines()[1:]] == [
+    values = [dataclasses.asdict(item) for item in rows]
+    best = values[rows.index(select_candidate(rows, "best"))]
+    said = fit._summary({"rows": values, "best": best, "rule": "best", "scoring": "accuracy"})
+    assert [line.split()[:3] for line in said.splitlines()[1:]] == [
         ["linear-svc", "2", "1"], ["softmax", "1", "100"], ["ovr-logistic", "2", "10"]
     ]  # fmt: skip
 

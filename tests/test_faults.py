@@ -126,7 +126,7 @@ def test_signals_are_handled_as_before_afterwards():
 
 
 def test_a_process_that_dies_is_an_error_with_a_remedy():
-    with pytest.raises(EngineError, match=r"a process of --jobs 2 was ended from outside.*fewer --jobs"), \
+    with pytest.raises(EngineError, match=r"one of 2 processes was killed.*fewer processes"), \
             among_processes(2):  # fmt: skip
         Parallel(2)(delayed(os._exit)(1) for _ in range(2))
 

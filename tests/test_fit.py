@@ -12,8 +12,9 @@ from featx.curation.dataset import load_features
 from featx.errors import DataError, ModelError, SpecError
 from featx.extraction import extract
 from featx.heads.folds import make_folds
+from featx.heads.head_search import HeadSearchCV
 from featx.heads.image_ids import fingerprint, holdout
-from featx.heads.nested_cv import nested
+from featx.heads.nested_cv import nested_cross_validate
 from featx.heads.normalizer import BlockNormalizer
 from featx.heads.pipelines import HEADS, linear_parts, make_head
 from featx.heads.refitting import refit
@@ -162,19 +163,17 @@ def test_the_nested_estimate_is_saved_in_the_model(shared_store, tmp_path):
     options = {"head": "softmax", "blocks": (1, 3), "C": 1.0}
     model = fit(shared_store, tmp_path / "photos.featx", validation=Validation(folds=3, nested=True), **options)
     rows = read_training_rows(shared_store, blocks=(1, 3))
-    sets = {"1,3": tuple(rows.spec.widths)}
-    expected = nested(
-        rows.X, rows.y, features=rows.spec.slices, feature_sets=sets, groups=rows.groups, heads=["softmax"], Cs=[1.0],
-        outer=3, folds=3,
-    )  # fmt: skip
+    sets = {"1,3": list(rows.spec.slices.values())}
+    search = HeadSearchCV(["softmax"], [1.0], sets, normalize="power", random_state=0)
+    expected = nested_cross_validate(search, rows.X, rows.y, groups=rows.groups, outer=3, folds=3)
     assert load_model(tmp_path / "photos.featx").info["nested"] == model.info["nested"] == expected.to_dict()
     assert "nested" not in fit(shared_store, validation=Validation(folds=3), **options).info
 
 
 def test_too_few_images_for_the_nested_estimate_are_reported_before_the_search(shared_store, monkeypatch):
-    monkeypatch.setattr("featx.models.searched_fit.search", lambda *_, **__: pytest.fail("the search ran"))
+    monkeypatch.setattr("featx.models.searched_fit.HeadSearchCV.fit", lambda *_, **__: pytest.fail("the search ran"))
     with pytest.raises(
-        DataError, match=r"in what nested leaves for training, class \w+ has 10 different images, too few"
+        DataError, match=r"in the training rows of nested cross-validation, class \w+ has 10 different images, too few"
     ):
         fit(shared_store, C=1.0, validation=Validation(nested=True, folds=11))
 

@@ -100,14 +100,14 @@ def test_many_rows_take_no_time():
     [
         ([0, 1], None, {"n_splits": 1}, SpecError, "folds must be 2 or more, got 1"),
         ([0, 1], None, {"n_repeats": 0}, SpecError, "repeats of the folds must be 1 or more, got 0"),
-        ([0, 1], [1], {}, DataError, r"one a row, got shapes \(2,\) and \(1,\)"),
+        ([0, 1], [1], {}, DataError, r"one entry per row, got shapes \(2,\) and \(1,\)"),
         ([4, 4], None, {}, DataError, "needs two classes or more, got 1; add images of another class"),
         (
             ["a"] * 9 + ["b"],
             None,
             {"n_splits": 3},
             DataError,
-            "class b has 1 different image, too few for 3 folds; add.* or give fewer --folds",
+            "class b has 1 different image, too few for 3 folds; add.* or use fewer folds",
         ),
         ([0, 1, 0, 0], [0, 0, 1, 2], {"n_splits": 2}, DataError, "class 1 has 0 different images, too few"),
         (

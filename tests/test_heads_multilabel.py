@@ -13,19 +13,22 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from featx.errors import DataError, SpecError
+from featx.heads.cross_validation import cross_validate_sets, make_grids, make_problem, select_candidate
+from featx.heads.feature_sets import block_feature_sets, make_feature_sets
 from featx.heads.folds import make_folds
-from featx.heads.head_search import search
+from featx.heads.head_search import HeadSearchCV
 from featx.heads.image_ids import holdout
 from featx.heads.metrics import format_report
 from featx.heads.multilabel import average_precision, multilabel_report
-from featx.heads.nested_cv import nested
-from featx.heads.pipelines import MULTILABEL_HEADS, from_linear_parts, is_multilabel, linear_parts, make_head
+from featx.heads.nested_cv import nested_cross_validate
+from featx.heads.pipelines import HEADS, MULTILABEL_HEADS, from_linear_parts, is_multilabel, linear_parts, make_head
 from featx.heads.refitting import refit
 from featx.heads.solver.batch import fit_batch
 from featx.heads.solver.row_weights import row_weights
 from featx.heads.stratification import stratify_multilabel
 
-FEATURES = {"block1_avg": (0, 4), "block2_avg": (4, 12)}
+ALL = {"all": [slice(0, 4), slice(4, 12)]}
+SETS = block_feature_sets({"block1_avg": slice(0, 4), "block2_avg": slice(4, 12)})
 
 
 def make_rows(n=90, classes=3, seed=0):
@@ -34,6 +37,12 @@ def make_rows(n=90, classes=3, seed=0):
     Y = rng.random((n, classes)) < 0.4
     X = np.abs(Y @ rng.normal(size=(classes, 12)) + rng.normal(size=(n, 12)))
     return X, Y.astype(int)
+
+
+def search(X, y, sets=SETS, heads=tuple(HEADS), Cs=None, folds=3, **options):
+    problem = make_problem(X, y, **options)
+    grids, splits = make_grids(heads, Cs, problem.multilabel), make_folds(problem.y, n_splits=folds)
+    return cross_validate_sets(problem, make_feature_sets(sets, X.shape[1]), grids, splits, jobs=1)
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
@@ -56,48 +65,45 @@ def test_the_solver_finds_what_sklearn_finds(head, classes, class_weight):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_scores_are_those_of_sklearn(head, classes, scoring):
     X, Y = make_rows(classes=classes)
-    weight = {"heads": [head], "Cs": [0.3], "folds": 3, "tol": 1e-9, "scoring": scoring}
-    found = search(X, Y, features=FEATURES, feature_sets={"all": list(FEATURES)}, **weight)
+    (found,) = search(X, Y, ALL, [head], [0.3], tol=1e-9, scoring=scoring)
     pipeline = make_head(head, 0.3, widths=(4, 8), multilabel=True).set_params(head__estimator__tol=1e-8)
     expected = cross_val_score(pipeline, X, Y, cv=make_folds(Y, n_splits=3), scoring=scoring or "average_precision")
-    np.testing.assert_allclose(found.best.scores, expected, rtol=1e-6)
-    assert found.scoring == (scoring or "average_precision_macro")
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:The y_prob values do not sum to one")
 def test_probabilities_are_those_of_sklearn():
     X, Y = make_rows()
-    options = {"heads": ["ovr-logistic"], "Cs": [1.0], "folds": 3, "tol": 1e-9, "scoring": "neg_brier_score"}
-    found = search(X, Y, features=FEATURES, feature_sets={"all": list(FEATURES)}, **options)
+    (found,) = search(X, Y, ALL, ["ovr-logistic"], [1.0], tol=1e-9, scoring="neg_brier_score")
     pipeline = make_head("ovr-logistic", widths=(4, 8), multilabel=True).set_params(head__estimator__tol=1e-8)
     expected = cross_val_score(pipeline, X, Y, cv=make_folds(Y, n_splits=3), scoring="neg_brier_score")
-    np.testing.assert_allclose(found.best.scores, expected, rtol=1e-4)
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-4)
 
 
 def test_all_heads_that_take_several_labels_are_tried():
     X, Y = make_rows()
-    found = search(X, Y, features=FEATURES, Cs=[1.0], folds=3, scoring="average_precision_micro")
-    assert {row.head for row in found.rows} == set(MULTILABEL_HEADS)
-    estimate = nested(X, Y, features=FEATURES, Cs=[1.0], folds=2, outer=3)
-    assert 0.3 < estimate.mean < 1
-    weighted = search(X, Y, features=FEATURES, Cs=[1.0], folds=3, sample_weight=np.arange(1.0, 91))
-    assert weighted.best.scores != found.best.scores
+    found = search(X, Y, Cs=[1.0], scoring="average_precision_micro")
+    assert {candidate.head for candidate in found} == set(MULTILABEL_HEADS)
+    estimator = HeadSearchCV(Cs=[1.0], feature_sets=SETS, normalize="power", random_state=0)
+    assert 0.3 < nested_cross_validate(estimator, X, Y, folds=2, outer=3).mean < 1
+    weighted = search(X, Y, Cs=[1.0], sample_weight=np.arange(1.0, 91))
+    assert select_candidate(weighted, "best").scores != select_candidate(found, "best").scores
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"heads": ["softmax"]}, SpecError, "heads for several labels a row must be among .*, got softmax"),
-        ({"class_weight": {0: 2.0}}, SpecError, "class_weight of rows with several labels must be 'balanced' or None"),
+        ({"heads": ["softmax"]}, SpecError, "heads for multi-label targets must be among .*, got softmax"),
+        ({"class_weight": {0: 2.0}}, SpecError, "class_weight of multi-label targets must be 'balanced' or None"),
         ({"y": np.full((90, 3), 2)}, DataError, "must be an indicator of 0 and 1"),
         ({"scoring": "balanced_accuracy"}, DataError, "scoring balanced_accuracy cannot score"),
-        ({"sample_weight": np.ones((90, 3))}, DataError, "sample_weight must be 90 numbers above 0"),
+        ({"sample_weight": np.ones((90, 3))}, DataError, "sample_weight must be 90 numbers that are 0 or more"),
     ],
 )
 def test_what_several_labels_cannot_have(options, error, message):
     X, Y = make_rows()
     with pytest.raises(error, match=message):
-        search(X, **{"y": Y, "features": FEATURES, "folds": 3, **options})
+        search(X, **{"y": Y, **options})
 
 
 def test_softmax_takes_one_label():
@@ -115,7 +121,7 @@ def test_softmax_takes_one_label():
 def test_one_label_a_row_has_no_average_precision():
     X, _ = make_rows()
     with pytest.raises(DataError, match="macro average precision needs rows with several labels"):
-        search(X, np.arange(90) % 3, features=FEATURES, folds=3, scoring="average_precision_macro")
+        search(X, np.arange(90) % 3, scoring="average_precision_macro")
 
 
 @pytest.mark.parametrize("head", MULTILABEL_HEADS)
@@ -164,9 +170,9 @@ def test_dealing_is_of_the_seed_and_takes_rows_without_labels():
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ((2, 10), "label 0 is that of 2 of 20 different images, but 5 folds need 5 with it and 5 without"),
-        ((10, 18), "label 1 is that of 18 of 20 different images"),
-        ((10,), "rows with several labels must have two classes or more, got 1"),
+        ((2, 10), "label 0 belongs to 2 of 20 different images, but 5 folds need 5 images with it and 5 without"),
+        ((10, 18), "label 1 belongs to 18 of 20 different images"),
+        ((10,), "multi-label targets must have two classes or more, got 1"),
     ],
 )
 def test_labels_too_rare_or_too_common(counts, message):

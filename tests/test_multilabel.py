@@ -153,7 +153,7 @@ def test_other_stores(several_store, manifest, tmp_path):
         ({"options": FitOptions(calibrate=True)}, "give --head ovr-logistic, which has probabilities, or linear-svc"),
         (
             {"validation": Validation(folds=9)},
-            "label blue is that of 16 of 24 different images, but 9 folds need 9 with it and 9 without",
+            "label blue belongs to 16 of 24 different images, but 9 folds need 9 images with it and 9 without",
         ),
     ],
 )

@@ -45,16 +45,13 @@ if WAY == "sklearn-exact":
 
 
 def by_featx(data):
-    from featx.heads import make_head, refit, search
+    from featx import HeadSearchCV
 
     X, y = data["X"][data["train"]], data["y"][data["train"]]
     began = time.perf_counter()
-    found = search(
-        X, y, features={"all": (0, X.shape[1])}, feature_sets={"all": ("all",)}, heads=(HEAD,), normalize="none",
-        Cs=tuple(data[f"Cs_{HEAD}"].tolist()), folds=5, seed=0, jobs=int(THREADS),
-    )  # fmt: skip
-    head = refit(make_head(HEAD, found.best.C, normalize="none"), X, y)
-    return time.perf_counter() - began, {row.C: row.mean for row in found.rows}, found.best.C, head
+    search = HeadSearchCV((HEAD,), data[f"Cs_{HEAD}"].tolist(), cv=5, n_jobs=int(THREADS), random_state=0).fit(X, y)
+    seconds = time.perf_counter() - began
+    return seconds, {row.C: row.mean for row in search.candidates_}, search.best_params_["C"], search
 
 
 def by_grid_search(data):

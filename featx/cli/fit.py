@@ -139,13 +139,13 @@ def command(
 
 def _summary(search: dict[str, Any]) -> str:
     """Return a table of the chosen head and, below it, the best of each other head."""
-    from featx.heads import SearchRow, choose
+    from featx.heads import Candidate, select_candidate
 
-    chosen = SearchRow(**search["best"])
-    tried: dict[str, list[SearchRow]] = {}
+    chosen = Candidate(**search["best"])
+    tried: dict[str, list[Candidate]] = {}
     for row in search["rows"]:
-        tried.setdefault(row["head"], []).append(SearchRow(**row))
-    others = [choose(rows, search["rule"]) for head, rows in tried.items() if head != chosen.head]
+        tried.setdefault(row["head"], []).append(Candidate(**row))
+    others = [select_candidate(rows, search["rule"]) for head, rows in tried.items() if head != chosen.head]
     lines = [f"{'head':<14}{'blocks':<10}{'C':>10}  {search['scoring']} (standard error)"]
     lines += [
         f"{row.head:<14}{row.feature_set:<10}{row.C:>10g}  {row.mean:.4f} ({row.standard_error:.4f})"

@@ -1,79 +1,126 @@
-"""Which columns of the features a head sees."""
+"""Feature sets: the groups of columns that a search compares."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import SpecError
 
-Range = slice | tuple[int, int]
+Columns = slice | Sequence[slice] | Sequence[int] | Sequence[str]
+"""One slice; a slice per block; column numbers; or column names of a data frame."""
+ALL_COLUMNS = "all"
+"""Name of the only feature set of a search that is given none."""
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Some of the features, by name: ``ranges`` are their columns in X, in the order in which the head sees them."""
+    """Columns of X that a head is fitted on.
+
+    Parameters
+    ----------
+    name : str
+    ranges : tuple of (start, stop)
+        The columns of X, in the order in which the head sees them.
+    widths : tuple of int, optional
+        Number of columns of each block, which ``normalize="power"`` scales separately. None leaves the division into
+        blocks to `BlockNormalizer`.
+    """
 
     name: str
-    features: tuple[str, ...]
     ranges: tuple[tuple[int, int], ...]
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Columns of each feature, as `BlockNormalizer` takes them."""
-        return tuple(stop - start for start, stop in self.ranges)
+    widths: tuple[int, ...] | None = None
 
     @property
     def columns(self) -> int:
-        """Columns in all."""
-        return sum(self.widths)
+        """Number of columns."""
+        return sum(stop - start for start, stop in self.ranges)
 
-    def select(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
-        """The set's columns of X (rows, all columns); a view where they stand side by side."""
-        joined = all(self.ranges[i][1] == self.ranges[i + 1][0] for i in range(len(self.ranges) - 1))
-        if joined:
+    def select(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return the columns of the set from X (rows, all columns): a view if they are adjacent, else a copy."""
+        adjacent = all(self.ranges[i][1] == self.ranges[i + 1][0] for i in range(len(self.ranges) - 1))
+        if adjacent:
             return X[:, self.ranges[0][0] : self.ranges[-1][1]]
         return np.concatenate([X[:, start:stop] for start, stop in self.ranges], axis=1)
 
 
-def default_feature_sets(features: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Each block alone, and the runs of blocks that end at the last: for five blocks nine sets.
+def block_feature_sets(features: Mapping[str, slice]) -> dict[str, list[slice]]:
+    """Return one set per block, and the runs of blocks that end at the last block: nine sets for five blocks.
 
-    Features named like ``block3_avg`` belong to their block, whatever their pool; any other is a block of its own.
+    Parameters
+    ----------
+    features : mapping of feature name to slice
+        As `featx.ExtractSpec.slices`. Features named like ``block3_avg`` and ``block3_max`` belong to one block; any
+        other feature is a block of its own.
     """
-    blocks: dict[str, list[str]] = {}
-    for name in features:
-        blocks.setdefault(name.rsplit("_", 1)[0], []).append(name)
+    blocks: dict[str, list[slice]] = {}
+    for name, columns in features.items():
+        blocks.setdefault(name.rsplit("_", 1)[0], []).append(columns)
     runs = [[block] for block in blocks] + [list(blocks)[start:] for start in range(len(blocks) - 2, -1, -1)]
-    return {"+".join(run): tuple(name for block in run for name in blocks[block]) for run in runs}
+    return {"+".join(run): [columns for block in run for columns in blocks[block]] for run in runs}
 
 
 def make_feature_sets(
-    features: Mapping[str, Range], sets: Mapping[str, Sequence[str]] | None, columns: int
+    sets: Mapping[str, Columns] | None, n_columns: int, names: Sequence[str] | None = None
 ) -> list[FeatureSet]:
-    """The sets with their ranges; ``SpecError`` if a range is not within X's columns or a set names no feature."""
-    ranges = {name: _bounds(name, value, columns) for name, value in features.items()}
-    if not ranges:
-        raise SpecError("features must name at least one range of columns, got none")
-    chosen = default_feature_sets(list(ranges)) if sets is None else sets
-    for name, members in chosen.items():
-        unknown = [member for member in members if member not in ranges]
-        if unknown or not members:
-            raise SpecError(
-                f"feature set {name} must name some of {', '.join(ranges)}, got {', '.join(unknown) or 'none'}"
-            )
-    if not chosen:
-        raise SpecError("feature_sets must name at least one set, got none; leave it out for single blocks and runs")
-    return [
-        FeatureSet(name, tuple(members), tuple(ranges[member] for member in members))
-        for name, members in chosen.items()
-    ]
+    """Resolve the columns of each set; without sets, one set has all columns.
+
+    Parameters
+    ----------
+    sets : mapping of set name to columns, optional
+        See ``Columns``.
+    n_columns : int
+        Number of columns of X.
+    names : sequence of str, optional
+        Names of the columns of X, if it has any.
+
+    Raises
+    ------
+    SpecError
+        If there is no set, or the columns of a set are none, unknown or not within X.
+    """
+    if sets is None:
+        return [FeatureSet(ALL_COLUMNS, ((0, n_columns),))]
+    if not sets:
+        raise SpecError("feature_sets must name at least one set, got none; leave it out to use all columns")
+    return [_make_set(name, columns, n_columns, names) for name, columns in sets.items()]
 
 
-def _bounds(name: str, value: Range, columns: int) -> tuple[int, int]:
-    start, stop = (value.start or 0, value.stop) if isinstance(value, slice) else value
-    stop = columns if stop is None else stop
-    if not 0 <= start < stop <= columns or (isinstance(value, slice) and value.step not in (None, 1)):
-        raise SpecError(f"columns of feature {name} must be a range within 0 to {columns}, got {start} to {stop}")
+def _make_set(name: str, columns: Columns, n_columns: int, names: Sequence[str] | None) -> FeatureSet:
+    items: list[Any] = [columns] if isinstance(columns, slice) else list(columns)
+    if not items:
+        raise SpecError(f"feature set {name} must have at least one column, got none")
+    if all(isinstance(item, slice) for item in items):
+        ranges = tuple(_bounds(name, item, n_columns) for item in items)
+        widths = tuple(stop - start for start, stop in ranges)
+        return FeatureSet(name, ranges, None if isinstance(columns, slice) else widths)
+    numbers = [_column_number(name, item, n_columns, names) for item in items]
+    starts = [i for i, number in enumerate(numbers) if i == 0 or number != numbers[i - 1] + 1]
+    runs = zip(starts, [*starts[1:], len(numbers)], strict=True)
+    return FeatureSet(name, tuple((numbers[start], numbers[stop - 1] + 1) for start, stop in runs))
+
+
+def _bounds(name: str, columns: slice, n_columns: int) -> tuple[int, int]:
+    start, stop, step = columns.start or 0, columns.stop, columns.step
+    stop = n_columns if stop is None else stop
+    if not 0 <= start < stop <= n_columns or step not in (None, 1):
+        raise SpecError(
+            f"columns of feature set {name} must be slices within 0 to {n_columns} with step 1, got {columns}"
+        )
     return int(start), int(stop)
+
+
+def _column_number(name: str, item: Any, n_columns: int, names: Sequence[str] | None) -> int:
+    if isinstance(item, str):
+        known = [] if names is None else list(names)
+        if item not in known:
+            where = "the columns of X" if known else "X, whose columns have no names"
+            raise SpecError(f"feature set {name} names column {item!r}, which is not among {where}")
+        return known.index(item)
+    if isinstance(item, bool) or not isinstance(item, (int, np.integer)) or not 0 <= item < n_columns:
+        raise SpecError(
+            f"columns of feature set {name} must be slices, names or numbers from 0 to {n_columns - 1}, got {item!r}"
+        )
+    return int(item)

@@ -1,4 +1,4 @@
-"""Folds for cross-validation: stratified by class, with every group whole on one side."""
+"""Folds for cross-validation: stratified by class, with all rows of a group on one side of every fold."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.errors import DataError, SpecError
-from featx.heads.stratification import stratify_multilabel
+from featx.heads.stratification import labels_of_groups, stratify_multilabel
 from featx.runtime import pluralize
 
 MAX_UNEVEN_GROUPS = 5000
-"""Up to this many groups of unequal size StratifiedGroupKFold balances rows: it takes a minute for 100,000 groups."""
-FEWER = "give fewer --folds where the command has them"
+"""Largest number of groups of unequal size that StratifiedGroupKFold balances: 100,000 groups take it a minute."""
 
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Row numbers to train on, and row numbers to test."""
 
 
 def make_folds(
@@ -22,129 +22,176 @@ def make_folds(
     groups: ArrayLike | None = None,
     n_splits: int = 5,
     n_repeats: int = 1,
-    seed: int = 0,
+    seed: int | None = 0,
     plain: ArrayLike | None = None,
 ) -> list[Fold]:
-    """Sorted (training rows, test rows) of each fold, ``n_splits`` for each of ``n_repeats`` shuffles.
+    """Split rows into stratified folds that keep groups together.
 
-    Folds hold as equal shares of each class as whole groups allow. Groups of one size each are dealt out as
-    sklearn's StratifiedKFold deals rows; up to 5,000 groups of unequal sizes by StratifiedGroupKFold. A group with
-    several classes counts for that of its first row. Rows with several labels are dealt out group by group, by
+    The folds hold equal shares of each class as far as whole groups allow. Groups of equal size are split as
+    scikit-learn's StratifiedKFold splits rows, and up to 5,000 groups of unequal size as StratifiedGroupKFold does. A
+    group with several classes counts for the class of its first row. Multi-label rows are split group by group, with
     `featx.heads.stratification.stratify_multilabel`.
 
     Parameters
     ----------
     y : array (rows,), or bool or int array (rows, classes)
-        Class of each row; or which labels each has.
+        Class of each row; or a multi-label indicator.
     groups : int array (rows,), optional
-        Rows with equal numbers never straddle a fold: views of one image, exact duplicates. By default each row is
-        a group of its own.
+        Rows with equal numbers are never on both sides of a fold: augmented copies of one image, exact duplicates. By
+        default each row is a group.
     n_splits, n_repeats : int
-        At least 2 and 1.
-    seed : int
+        At least 2 and 1. There are ``n_splits`` folds for each of ``n_repeats`` shuffles.
+    seed : int, optional
+        Seed of the shuffles. None does not shuffle, and makes the folds that scikit-learn makes without a seed; then
+        ``n_repeats`` must be 1.
     plain : bool array (rows,), optional
-        The only rows that are dealt out and tested; the others are trained on wherever their group is not tested.
+        The rows that are split and tested. The others, augmented copies, are trained on in each fold that does not
+        test their group.
+
+    Returns
+    -------
+    list of (train, test)
+        Sorted row numbers.
 
     Raises
     ------
     SpecError
-        If n_splits or n_repeats is out of range.
+        If ``n_splits`` or ``n_repeats`` is out of range.
     DataError
-        If shapes do not fit, there is one class only, or a class has fewer groups than there are folds, or, where
-        rows have several, is a label of all but fewer groups.
+        If shapes do not match, there is only one class, a class has fewer groups than there are folds, or a label of
+        multi-label rows belongs to all but fewer groups than there are folds.
     """
     labels = np.asarray(y)
     owners = np.arange(len(labels)) if groups is None else np.asarray(groups)
-    _check(labels, owners, n_splits, n_repeats)
+    _check(labels, owners, n_splits, n_repeats, seed)
     if plain is not None:
         rows = np.flatnonzero(plain)
-        dealt = make_folds(labels[rows], owners[rows], n_splits, n_repeats, seed)
-        return [(np.flatnonzero(~np.isin(owners, owners[rows[tested]])), rows[tested]) for _, tested in dealt]
+        folds = make_folds(labels[rows], owners[rows], n_splits, n_repeats, seed)
+        return [(np.flatnonzero(~np.isin(owners, owners[rows[tested]])), rows[tested]) for _, tested in folds]
     _, first, group, sizes = np.unique(owners, return_index=True, return_inverse=True, return_counts=True)
     if labels.ndim == 2:
-        return _deal_labels(labels > 0, group, n_splits, n_repeats, seed)
+        return _split_multilabel(labels > 0, group, n_splits, n_repeats, seed or 0)
     _check_classes(labels, first, n_splits)
-    deal_out = _deal_rows if len(set(sizes)) > 1 and len(first) <= MAX_UNEVEN_GROUPS else _deal_groups
+    split = _split_rows if len(set(sizes)) > 1 and len(first) <= MAX_UNEVEN_GROUPS else _split_groups
     return [
         (np.flatnonzero(~tested), np.flatnonzero(tested))
         for repeat in range(n_repeats)
-        for tested in deal_out(labels[first][group], group, first, n_splits, seed + repeat)
+        for tested in split(labels[first][group], group, first, n_splits, None if seed is None else seed + repeat)
     ]
 
 
-def _deal_labels(
+def folds_per_pass(folds: Sequence[Fold]) -> float:
+    """Return the number of folds in which each tested row is tested once: five for five folds in ten repeats."""
+    tested = np.concatenate([test for _, test in folds])
+    return len(folds) * len(np.unique(tested)) / len(tested)
+
+
+def fewest_groups(y: ArrayLike, groups: ArrayLike | None = None) -> int:
+    """Return the largest number of folds that `make_folds` can make: the number of groups of the rarest class.
+
+    In multi-label rows, a class is also limited by the number of groups that do not have it.
+    """
+    labels = np.asarray(y)
+    owners = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    _, first, group = np.unique(owners, return_index=True, return_inverse=True)
+    if labels.ndim == 2:
+        counts = labels_of_groups(labels > 0, group).sum(axis=0)
+        return int(np.minimum(counts, len(first) - counts).min())
+    return int(_count_classes(labels, first)[1].min())
+
+
+def check_labels(labels: ArrayLike, groups: ArrayLike, n_splits: int, names: Sequence[object]) -> None:
+    """Check that each class of a multi-label indicator can be trained on and tested in each fold.
+
+    Parameters
+    ----------
+    labels : bool or int array (rows, classes)
+    groups : int array (rows,)
+    n_splits : int
+    names : sequence (classes,)
+        Names of the classes, for the message.
+
+    Raises
+    ------
+    DataError
+        If a class belongs to fewer than ``n_splits`` groups, or to all but fewer.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    members = labels_of_groups(np.asarray(labels) > 0, group)
+    if members.shape[1] < 2:
+        raise DataError(f"multi-label targets must have two classes or more, got {members.shape[1]}")
+    counts, total = members.sum(axis=0), len(members)
+    fewest = int(np.minimum(counts, total - counts).argmin())
+    if min(counts[fewest], total - counts[fewest]) < n_splits:
+        raise DataError(
+            f"label {names[fewest]} belongs to {counts[fewest]} of {total} different images, but {n_splits} folds need "
+            f"{n_splits} images with it and {n_splits} without it; add images, leave the label out, or use fewer folds "
+            "(--folds)"
+        )
+
+
+def _split_multilabel(
     labels: NDArray[np.bool_], group: NDArray[np.intp], n_splits: int, n_repeats: int, seed: int
 ) -> list[Fold]:
-    """Folds of rows with several labels; a group has the labels of all its rows."""
+    """Return the folds of multi-label rows; a group has the labels of all its rows."""
     check_labels(labels, group, n_splits, range(labels.shape[1]))
-    members, folds = _members(labels, group), []
+    members, folds = labels_of_groups(labels, group), []
     for repeat in range(n_repeats):
         part = stratify_multilabel(members, np.full(n_splits, 1 / n_splits), seed + repeat)[group]
         folds += [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(n_splits)]
     return folds
 
 
-def check_labels(labels: ArrayLike, groups: ArrayLike, n_splits: int, names: Sequence[object]) -> None:
-    """Raise ``DataError`` unless each class of an indicator (rows, classes) can be learned and tested in each fold."""
-    _, group = np.unique(groups, return_inverse=True)
-    members = _members(np.asarray(labels) > 0, group)
-    if members.shape[1] < 2:
-        raise DataError(f"rows with several labels must have two classes or more, got {members.shape[1]}")
-    counts, total = members.sum(axis=0), len(members)
-    fewest = int(np.minimum(counts, total - counts).argmin())
-    if min(counts[fewest], total - counts[fewest]) < n_splits:
-        raise DataError(
-            f"label {names[fewest]} is that of {counts[fewest]} of {total} different images, but {n_splits} folds need "
-            f"{n_splits} with it and {n_splits} without; add images, leave the label out, or {FEWER}"
-        )
-
-
-def _members(labels: NDArray[np.bool_], group: NDArray[np.intp]) -> NDArray[np.bool_]:
-    members = np.zeros((group.max(initial=-1) + 1, labels.shape[1]), bool)
-    np.logical_or.at(members, group, labels)
-    return members
-
-
-def _deal_groups(
-    labels: NDArray[np.generic], group: NDArray[np.intp], first: NDArray[np.intp], n_splits: int, seed: int
+def _split_groups(
+    labels: NDArray[np.generic], group: NDArray[np.intp], first: NDArray[np.intp], n_splits: int, seed: int | None
 ) -> list[NDArray[np.bool_]]:
-    """Which rows each fold tests, with as many groups of each class in one as in another."""
-    splits = StratifiedKFold(n_splits, shuffle=True, random_state=seed).split(first, labels[first])
+    """Return which rows each fold tests; each class has equally many groups in every fold."""
+    splitter = StratifiedKFold(n_splits, shuffle=seed is not None, random_state=seed)
     masks = np.zeros((n_splits, len(first)), bool)
-    for mask, (_, tested) in zip(masks, splits, strict=True):
+    for mask, (_, tested) in zip(masks, splitter.split(first, labels[first]), strict=True):
         mask[tested] = True
     return [mask[group] for mask in masks]
 
 
-def _deal_rows(
-    labels: NDArray[np.generic], group: NDArray[np.intp], first: NDArray[np.intp], n_splits: int, seed: int
+def _split_rows(
+    labels: NDArray[np.generic], group: NDArray[np.intp], first: NDArray[np.intp], n_splits: int, seed: int | None
 ) -> list[NDArray[np.bool_]]:
-    """Which rows each fold tests, with about as many rows of each class in one as in another."""
-    splits = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed).split(labels, labels, group)
-    tested = [np.bincount(rows, minlength=len(labels)) > 0 for _, rows in splits]
+    """Return which rows each fold tests; each class has about equally many rows in every fold."""
+    splitter = StratifiedGroupKFold(n_splits, shuffle=seed is not None, random_state=seed)
+    tested = [np.bincount(rows, minlength=len(labels)) > 0 for _, rows in splitter.split(labels, labels, group)]
     classes = len(np.unique(labels))
-    whole = all(len(np.unique(labels[~rows])) == classes for rows in tested)
-    # Very unequal groups may leave a fold without a class to train on.
-    return tested if whole else _deal_groups(labels, group, first, n_splits, seed)
+    complete = all(len(np.unique(labels[~rows])) == classes for rows in tested)
+    # If group sizes differ very much, StratifiedGroupKFold may leave a fold without a class to train on.
+    return tested if complete else _split_groups(labels, group, first, n_splits, seed)
 
 
-def _check(labels: NDArray[np.generic], owners: NDArray[np.generic], n_splits: int, n_repeats: int) -> None:
+def _check(
+    labels: NDArray[np.generic], owners: NDArray[np.generic], n_splits: int, n_repeats: int, seed: int | None
+) -> None:
     if n_splits < 2:
         raise SpecError(f"folds must be 2 or more, got {n_splits}")
-    if n_repeats < 1:
-        raise SpecError(f"repeats of the folds must be 1 or more, got {n_repeats}")
+    if n_repeats < 1 or (n_repeats > 1 and seed is None):
+        wanted = "1 or more" if n_repeats < 1 else "1 without a seed"
+        raise SpecError(f"repeats of the folds must be {wanted}, got {n_repeats}")
     if labels.ndim not in (1, 2) or owners.shape != labels.shape[:1]:
-        raise DataError(f"classes and groups must be one a row, got shapes {labels.shape} and {owners.shape}")
+        raise DataError(f"labels and groups must have one entry per row, got shapes {labels.shape} and {owners.shape}")
 
 
 def _check_classes(labels: NDArray[np.generic], first: NDArray[np.intp], n_splits: int) -> None:
-    classes, codes = np.unique(labels, return_inverse=True)
-    counts = np.bincount(codes[first], minlength=len(classes))
+    classes, counts = _count_classes(labels, first)
     if len(classes) < 2:
         raise DataError(f"cross-validation needs two classes or more, got {len(classes)}; add images of another class")
     if counts.min() < n_splits:
         fewest = counts.argmin()
         raise DataError(
-            f"class {classes[fewest]} has {pluralize(counts[fewest], 'different image')}, too few for {n_splits} folds; "
-            f"add images, leave the class out, or {FEWER}"
+            f"class {classes[fewest]} has {pluralize(counts[fewest], 'different image')}, too few for {n_splits} folds;"
+            " add images, leave the class out, or use fewer folds (--folds)"
         )
+
+
+def _count_classes(
+    labels: NDArray[np.generic], first: NDArray[np.intp]
+) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
+    """Return the classes and the number of groups of each; ``first`` (groups,) is a row of each group."""
+    classes, codes = np.unique(labels, return_inverse=True)
+    return classes, np.bincount(codes[first], minlength=len(classes))

@@ -1,186 +1,394 @@
-"""The best head, C and features by cross-validation, all folds and C of a head solved as one batch."""
+"""HeadSearchCV: choose the head, C and features of a linear classifier by cross-validation, in batches."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
-from joblib import cpu_count
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.model_selection import BaseCrossValidator, check_cv
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from featx.errors import SpecError
+from featx.errors import DataError
 from featx.heads.cross_validation import (
+    Candidate,
     OpenGrids,
     Problem,
-    SearchRow,
-    cross_validate,
-    default_heads,
+    cross_validate_sets,
     make_grids,
     make_problem,
+    select_candidate,
 )
-from featx.heads.feature_sets import FeatureSet, Range, make_feature_sets
-from featx.heads.folds import Fold, make_folds
-from featx.heads.parallel import spread, workers_for
-from featx.heads.pipelines import MULTILABEL_HEADS, ClassWeight
-from featx.heads.scoring import default_scoring
-from featx.heads.solver.batch import TOLERANCE
+from featx.heads.feature_sets import Columns, FeatureSet, make_feature_sets
+from featx.heads.folds import Fold, fewest_groups, make_folds
+from featx.heads.normalizer import widths_by_name
+from featx.heads.parallel import count_threads
+from featx.heads.pipelines import HEADS, MULTILABEL_HEADS, ClassWeight, make_head
+from featx.heads.refitting import refit
+from featx.heads.scoring import Scoring, default_scoring, make_score
 
-RULES = ("best", "one-se")
-TIE = 1e-9
+DTYPES = (np.float64, np.float32)
 
 
 @dataclass(frozen=True)
-class SearchResult:
-    """All candidates in the order tried, and the best by ``rule``. ``feature_sets`` are the features of each set."""
+class SearchSpace:
+    """What a search compares: a problem, the feature sets and the values of C of each head."""
 
-    rows: tuple[SearchRow, ...]
-    best: SearchRow
-    rule: str
-    scoring: str
-    normalize: str
-    folds: int
-    repeats: int
-    seed: int
-    feature_sets: dict[str, tuple[str, ...]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as values that JSON holds, but for the seconds: the same search, with the same ``fold_jobs``, shall
-        give the same dictionary.
-        """
-        plain = dataclasses.asdict(self)
-        plain["rows"] = list(plain["rows"])
-        for row in (plain["best"], *plain["rows"]):
-            row["scores"] = list(row["scores"])
-            del row["seconds"]
-        plain["feature_sets"] = {name: list(members) for name, members in self.feature_sets.items()}
-        return plain
+    problem: Problem
+    sets: Sequence[FeatureSet]
+    grids: OpenGrids
 
 
-def search(
-    X: ArrayLike,
-    y: ArrayLike,
-    *,
-    features: Mapping[str, Range],
-    groups: ArrayLike | None = None,
-    plain: ArrayLike | None = None,
-    heads: Sequence[str] | None = None,
-    Cs: Mapping[str, Sequence[float]] | Sequence[float] | None = None,
-    feature_sets: Mapping[str, Sequence[str]] | None = None,
-    normalize: str = "power",
-    folds: int = 5,
-    repeats: int = 1,
-    scoring: str | None = None,
-    class_weight: ClassWeight = None,
-    sample_weight: ArrayLike | None = None,
-    seed: int = 0,
-    rule: str = "best",
-    tol: float = TOLERANCE,
-    jobs: int | None = None,
-    fold_jobs: int | None = None,
-) -> SearchResult:
-    """Cross-validate every head, C and feature set.
+class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Choose the head, C and features of a linear classifier by cross-validation, faster than GridSearchCV.
 
-    Scores are those that sklearn's estimators, run to convergence on the same folds, would get (see
-    `featx.heads.solver.fit_batch`); each row of the result carries the certificate of its fits. The winner is to be
-    refit on all rows by `make_head`.
+    The fits of all folds and classes are solved as one batch of matrix products, at one C after the other, and each fit
+    is certified by its duality gap. Scores are therefore those of `sklearn.model_selection.GridSearchCV` over
+    LogisticRegression, OneVsRestClassifier(LogisticRegression) or LinearSVC on the same folds, if these run to
+    convergence. The best candidate is fitted on all rows by scikit-learn itself.
 
     Parameters
     ----------
-    X : float array (rows, columns)
-        Features as extracted, float32 or float64.
-    y : array (rows,), or int array (rows, classes)
-        Labels; or an indicator, 1 for each label that a row has.
-    features : mapping of name to slice or (start, stop)
-        The columns of each feature, ``block3_avg``.
-    groups : int array (rows,), optional
-        Rows of one group stay on one side of every fold.
-    plain : bool array (rows,), optional
-        The only rows that are scored; the others, augmented views, are trained on.
-    heads : sequence of str, optional
-        Keys of ``HEADS``; by default all that take these labels (``softmax`` takes one a row).
+    heads : sequence of str
+        ``linear-svc`` (LinearSVC: squared hinge loss), ``softmax`` (LogisticRegression: multinomial) and
+        ``ovr-logistic`` (one LogisticRegression per class). Multi-label targets leave out ``softmax``.
     Cs : sequence of float, or mapping of head to sequence, optional
-        By default ``DEFAULT_CS`` × the power of ten that suits the variance of the normalized features.
-    feature_sets : mapping of name to feature names, optional
-        By default each block alone and the runs of blocks that end at the last.
-    normalize : str
-        As in `make_head`. ``standard`` is fitted anew on each fold, one fold after the other.
-    folds, repeats, seed : int
-        As in `make_folds`.
-    scoring : str, optional
-        Name of any of sklearn's scorers, or for several labels a row ``average_precision_macro`` or ``…_micro``. By
-        default ``accuracy``, or the former.
+        Values of C, the inverse of the strength of the L2 penalty. By default five values per head, scaled by the power
+        of ten that suits the variance of the normalized features.
+    feature_sets : mapping of name to columns, optional
+        Groups of columns to compare: a slice, a list of slices, of column numbers or of column names. By default there
+        is one set, ``all``, with all columns.
+    normalize : {"none", "standard", "power"}
+        Transformation of the features. ``none``, the default, leaves X as it is, so that scores and weights are those
+        of the plain scikit-learn estimators. ``standard`` is StandardScaler, fitted on the training rows of each fold.
+        ``power`` is `BlockNormalizer`, for features of a network; each slice of a list is a block of its own.
+    cv : int, splitter or iterable of (train, test)
+        As in GridSearchCV. A number of folds makes stratified folds that keep ``groups`` together. If the rarest class
+        has fewer rows or groups than that, there are fewer folds, with a warning.
+    n_jobs : int, optional
+        Number of threads; None is 1, and -1 is all cores. Fits differ between numbers of threads, but not by more than
+        the tolerance of the solver.
+    random_state : int, RandomState instance or None
+        Shuffles the rows before they are split into ``cv`` folds, and is the seed of LinearSVC. None does not shuffle:
+        without groups, the folds are then those of GridSearchCV.
+    scoring : str or callable, optional
+        One of scikit-learn's scorers; for multi-label targets also ``average_precision_macro`` or
+        ``average_precision_micro``. By default ``accuracy``, or for multi-label targets ``average_precision_macro``.
     class_weight : dict, "balanced" or None
-        As in sklearn; ``ovr-logistic``, and several labels a row, take no dict.
-    sample_weight : float array (rows,), optional
-        What a row counts in the fits; scores count rows alike.
-    rule : str
-        ``best``: the highest mean; of equals the smaller C in its head's grid, then fewer columns. ``one-se``: of
-        the candidates within one standard error of that mean the one with the fewest columns, then the smallest C.
-    tol : float
-        Largest duality gap of a fit as a share of its objective.
-    jobs : int, optional
-        Feature sets that are solved at once, as far as memory allows; by default one a core.
-    fold_jobs : int, optional
-        Batches into which a set's folds are cut, to be solved at once; by default as many as ``jobs`` are left over.
-        Another number gives the same fits within ``tol``, not to the last digit.
+        As in scikit-learn. With a dict, ``ovr-logistic`` weights all rows of a class by the entry of that class.
+        Multi-label targets take no dict.
+    select : {"best", "one-se"}
+        ``best`` selects the highest mean score; of equal ones the smaller C, then fewer columns. ``one-se`` is the
+        one-standard-error choice: of the candidates within one standard error of the highest mean, the one with the
+        fewest columns, then the smallest C.
+    refit : bool
+        Fit the best candidate on all rows, which prediction needs.
 
-    Raises
-    ------
-    SpecError
-        If an option is out of range.
-    DataError
-        If rows, labels or groups do not allow the folds, or the scorer does not suit them.
+    Attributes
+    ----------
+    best_estimator_ : Pipeline
+        The best candidate, fitted on all rows by scikit-learn.
+    best_params_ : dict
+        ``head``, ``C`` and ``features`` of the best candidate.
+    best_score_ : float
+        Its mean score.
+    best_index_ : int
+        Its row in ``cv_results_``.
+    cv_results_ : dict of arrays (candidates,)
+        The columns of GridSearchCV: ``params``, ``param_head``, ``param_C``, ``param_features``, ``mean_test_score``,
+        ``std_test_score``, ``rank_test_score``, ``split0_test_score`` and so on, and ``mean_fit_time`` (seconds per
+        fold, for fitting and scoring). In addition: ``standard_error`` of the mean, ``n_columns``, and ``duality_gap``
+        (the largest of the fits, relative to the objective).
+    candidates_ : tuple of Candidate
+        The same by row, in the order of ``cv_results_``.
+    classes_ : array (classes,)
+    n_features_in_ : int
+    feature_names_in_ : array of str (columns,)
+        Only if X is a data frame whose column names are all strings.
+    n_splits_ : int
+        Number of folds.
+
+    See Also
+    --------
+    featx.fit : The same search on the features of a store, which saves the model.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from featx import HeadSearchCV
+    >>> X, y = load_digits(return_X_y=True)
+    >>> search = HeadSearchCV(heads=("softmax",), Cs=[0.001, 0.01, 0.1]).fit(X, y)
+    >>> search.best_params_
+    {'head': 'softmax', 'C': 0.01, 'features': 'all'}
     """
-    if rule not in RULES:
-        raise SpecError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
-    problem = make_problem(X, y, sample_weight, normalize, class_weight, scoring, tol)
-    sets = make_feature_sets(features, feature_sets, problem.X.shape[1])
-    grids = make_grids(default_heads(problem.y) if heads is None else heads, Cs)
-    if problem.y.ndim == 2 and "softmax" in grids:
-        raise SpecError(f"heads for several labels a row must be among {', '.join(MULTILABEL_HEADS)}, got softmax")
-    dealt = make_folds(problem.y, groups, folds, repeats, seed, plain)
-    rows = _cross_validate_sets(problem, sets, grids, dealt, folds, jobs, fold_jobs)
-    return SearchResult(
-        rows=tuple(rows),
-        best=choose(rows, rule),
-        rule=rule,
-        scoring=scoring or default_scoring(problem.y),
-        normalize=normalize,
-        folds=folds,
-        repeats=repeats,
-        seed=seed,
-        feature_sets={chosen.name: chosen.features for chosen in sets},
+
+    def __init__(
+        self,
+        heads: Sequence[str] = tuple(HEADS),
+        Cs: Mapping[str, Sequence[float]] | Sequence[float] | None = None,
+        feature_sets: Mapping[str, Columns] | None = None,
+        *,
+        normalize: str = "none",
+        cv: int | BaseCrossValidator | Iterable[Fold] = 5,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        scoring: Scoring | None = None,
+        class_weight: ClassWeight = None,
+        select: str = "best",
+        refit: bool = True,
+    ) -> None:
+        self.heads = heads
+        self.Cs = Cs
+        self.feature_sets = feature_sets
+        self.normalize = normalize
+        self.cv = cv
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.scoring = scoring
+        self.class_weight = class_weight
+        self.select = select
+        self.refit = refit
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> "HeadSearchCV":
+        """Cross-validate all candidates, and fit the best one on all rows.
+
+        Parameters
+        ----------
+        X : float array or data frame (rows, columns)
+        y : array (rows,), or int or bool array (rows, classes)
+            Labels of any type; or a multi-label indicator of 0 and 1.
+        groups : array (rows,), optional
+            Rows of one group are on one side of every fold; a splitter given as ``cv`` receives them.
+        sample_weight : float array (rows,), optional
+            Weight of each row in the fits, 0 or more. Scores are not weighted, as in GridSearchCV.
+
+        Returns
+        -------
+        HeadSearchCV
+            The estimator itself.
+
+        Raises
+        ------
+        SpecError
+            If a parameter is out of range.
+        DataError
+            If rows, labels or groups do not allow the folds, or the scorer does not suit them.
+        """
+        values, labels = validate_data(self, X, y, dtype=DTYPES, multi_output=True, ensure_min_samples=2)
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = column_or_1d(labels, warn=True)
+        if labels.ndim == 1:
+            check_classification_targets(labels)
+        space = make_search_space(self, values, labels, sample_weight)
+        seed = _draw_seed(self.random_state)
+        folds = self._make_folds(space.problem, groups, seed)
+        threads = count_threads(self.n_jobs)
+        self.candidates_ = tuple(cross_validate_sets(space.problem, space.sets, space.grids, folds, jobs=threads))
+        self.n_splits_ = len(folds)
+        best = select_candidate(self.candidates_, self.select)
+        self.best_index_ = self.candidates_.index(best)
+        self.best_params_ = _params(best)
+        self.best_score_ = best.mean
+        self.cv_results_ = _make_results(self.candidates_)
+        self.classes_ = space.problem.classes
+        if self.refit:
+            self.best_estimator_ = self._refit(X, space, best, None if sample_weight is None else space.problem, seed)
+        return self
+
+    @property
+    def best_candidate_(self) -> Candidate:
+        """The best candidate, with its scores."""
+        check_is_fitted(self, "candidates_")
+        best: Candidate = self.candidates_[self.best_index_]
+        return best
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the label of each row, or a multi-label indicator (rows, classes), by ``best_estimator_``."""
+        pipeline, values = self._check_fitted(X)
+        return np.asarray(pipeline.predict(values))
+
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the decisions of ``best_estimator_``: (rows, classes), or (rows,) for two classes."""
+        pipeline, values = self._check_fitted(X)
+        return np.asarray(pipeline.decision_function(values))
+
+    @available_if(lambda self: self._has_probabilities())  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the probabilities (rows, classes) of ``best_estimator_``; ``linear-svc`` has none."""
+        pipeline, values = self._check_fitted(X)
+        return np.asarray(pipeline.predict_proba(values))
+
+    def score(self, X: ArrayLike, y: ArrayLike) -> float:
+        """Return the score of ``best_estimator_`` on rows X with labels y, by ``scoring``."""
+        decisions = self.decision_function(X)
+        labels = np.asarray(y)
+        score = make_score(self.scoring or default_scoring(labels))
+        return score(self.best_params_["head"], decisions.reshape(len(decisions), -1), labels, self.classes_)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "candidates_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = any(head in self.heads for head in MULTILABEL_HEADS)
+        return tags
+
+    def _has_probabilities(self) -> bool:
+        if hasattr(self, "best_estimator_"):
+            return hasattr(self.best_estimator_, "predict_proba")
+        return "linear-svc" not in self.heads
+
+    def _check_fitted(self, X: ArrayLike) -> tuple[Pipeline, NDArray[Any]]:
+        """Return normalizer and head of the best estimator, and the columns of X that they take."""
+        check_is_fitted(self)
+        if not hasattr(self, "best_estimator_"):
+            raise AttributeError("HeadSearchCV was fitted with refit=False and cannot predict; fit it with refit=True")
+        values = validate_data(self, X, dtype=DTYPES, reset=False)
+        selector = self.best_estimator_.named_steps.get("columns")
+        if selector is None:
+            return self.best_estimator_, values
+        return self.best_estimator_[1:], values[:, selector.transformers_[0][2]]
+
+    def _make_folds(self, problem: Problem, groups: ArrayLike | None, seed: int | None) -> list[Fold]:
+        owners = None if groups is None else np.asarray(groups)
+        if not isinstance(self.cv, Integral):
+            splitter = check_cv(self.cv, problem.y, classifier=True)
+            every = np.arange(len(problem.y))
+            folds = [(every[train], every[test]) for train, test in splitter.split(problem.X, problem.y, owners)]
+        else:
+            wanted, fewest = int(self.cv), fewest_groups(problem.y, owners)
+            if fewest < min(wanted, 2):
+                raise DataError(
+                    f"each class must have 2 or more {'rows' if owners is None else 'groups'} for cross-validation, "
+                    f"but the rarest class has {fewest}; add rows of it, or leave it out"
+                )
+            if fewest < wanted:
+                warnings.warn(
+                    f"the rarest class has only {fewest} {'rows' if owners is None else 'groups'}: HeadSearchCV makes "
+                    f"{fewest} folds instead of cv={wanted}",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            folds = make_folds(problem.y, owners, min(wanted, fewest), seed=seed)
+        _check_folds(problem, folds)
+        return folds
+
+    def _refit(
+        self, X: ArrayLike, space: SearchSpace, best: Candidate, weighted: Problem | None, seed: int | None
+    ) -> Pipeline:
+        """Fit the best candidate on all rows; ``weighted`` has the sample weights, if there are any."""
+        problem = space.problem
+        chosen = next(item for item in space.sets if item.name == best.feature_set)
+        class_weight, sample_weight = self.class_weight, None if weighted is None else weighted.sample_weight
+        if isinstance(class_weight, Mapping) and best.head == "ovr-logistic":
+            # OneVsRestClassifier takes no weights of classes by name, so they become weights of rows.
+            factors = np.array([class_weight.get(label, 1.0) for label in problem.classes.tolist()])
+            class_weight, sample_weight = None, problem.sample_weight * factors[problem.codes]
+        pipeline = make_head(
+            best.head,
+            best.C,
+            normalize=self.normalize,
+            widths=chosen.widths or "auto",
+            class_weight=class_weight,
+            random_state=seed or 0,
+            multilabel=problem.multilabel,
+        )
+        jobs = count_threads(self.n_jobs)
+        refit(pipeline, chosen.select(problem.X), problem.y, sample_weight=sample_weight, jobs=jobs)
+        if chosen.columns == problem.X.shape[1] and len(chosen.ranges) == 1 and not hasattr(self, "feature_names_in_"):
+            return pipeline
+        columns = [column for start, stop in chosen.ranges for column in range(start, stop)]
+        selector = ColumnTransformer([(chosen.name, "passthrough", columns)]).fit(X)
+        return Pipeline([("columns", selector), *pipeline.steps])
+
+
+def make_search_space(
+    search: HeadSearchCV, X: NDArray[Any], y: NDArray[Any], sample_weight: ArrayLike | None
+) -> SearchSpace:
+    """Return the problem, feature sets and grids of a search on rows X (rows, columns) with labels y."""
+    problem = make_problem(
+        X,
+        y,
+        sample_weight=sample_weight,
+        normalize=search.normalize,
+        class_weight=search.class_weight,
+        scoring=search.scoring,
     )
+    names = getattr(search, "feature_names_in_", None)
+    sets = make_feature_sets(search.feature_sets, X.shape[1], names)
+    if search.normalize == "power" and names is not None:
+        sets = [_with_named_blocks(chosen, names) for chosen in sets]
+    return SearchSpace(problem, sets, make_grids(search.heads, search.Cs, problem.multilabel))
 
 
-def _cross_validate_sets(
-    problem: Problem,
-    sets: Sequence[FeatureSet],
-    grids: OpenGrids,
-    folds: Sequence[Fold],
-    n_splits: int,
-    jobs: int | None,
-    fold_jobs: int | None,
-) -> list[SearchRow]:
-    """The rows of all sets in their order."""
-    cells = len(problem.y) * max(chosen.columns for chosen in sets)
-    workers = workers_for(len(sets), cells, jobs)
-    # A core that is left over solves some of the folds.
-    threads = max(1, fold_jobs or (jobs or cpu_count()) // workers)
-    parts = spread(
-        lambda chosen: cross_validate(problem, chosen, grids, folds, n_splits, threads),
-        sets,
-        workers,
-        lambda chosen: chosen.columns,
-    )
-    return [row for part in parts for row in part]
+def _with_named_blocks(chosen: FeatureSet, names: NDArray[Any]) -> FeatureSet:
+    """Divide a set into blocks by names of columns such as ``block3_avg_17``."""
+    if chosen.widths:
+        return chosen
+    widths = widths_by_name([name for start, stop in chosen.ranges for name in names[start:stop]])
+    return FeatureSet(chosen.name, chosen.ranges, widths or None)
 
 
-def choose(rows: Sequence[SearchRow], rule: str) -> SearchRow:
-    """The row that ``rule`` picks, as in `search`."""
-    highest = max(rows, key=lambda row: row.mean)
-    if rule == "best":
-        tied = [row for row in rows if row.mean >= highest.mean - TIE]
-        return min(tied, key=lambda row: (row.rank, row.columns))
-    near = [row for row in rows if row.mean >= highest.mean - highest.standard_error - TIE]
-    return min(near, key=lambda row: (row.columns, row.rank, -row.mean))
+def _draw_seed(random_state: Any) -> int | None:
+    if random_state is None or isinstance(random_state, Integral):
+        return None if random_state is None else int(random_state)
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def _check_folds(problem: Problem, folds: Sequence[Fold]) -> None:
+    """Raise ``DataError`` unless each fold trains on each class and tests a row."""
+    codes = problem.codes
+    members = codes if problem.multilabel else codes[:, np.newaxis] == np.arange(len(problem.classes))
+    for number, (train, test) in enumerate(folds):
+        weights = problem.sample_weight[train, np.newaxis]
+        lacking = ~(weights * members[train]).any(axis=0)
+        if problem.multilabel:
+            lacking |= ~(weights * ~members[train]).any(axis=0)
+        if lacking.any():
+            raise DataError(
+                f"fold {number} of cv has no row of class {problem.classes[lacking.argmax()]} with a weight above 0 to "
+                "train on; use stratified folds, or fewer of them"
+            )
+        if not len(test):
+            raise DataError(f"fold {number} of cv tests no row; leave the fold out")
+
+
+def _params(candidate: Candidate) -> dict[str, Any]:
+    return {"head": candidate.head, "C": candidate.C, "features": candidate.feature_set}
+
+
+def _make_results(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Return the candidates by column, with the names of GridSearchCV."""
+    scores = np.array([candidate.scores for candidate in candidates])
+    means = np.array([candidate.mean for candidate in candidates])
+    params = [_params(candidate) for candidate in candidates]
+    return {
+        "mean_fit_time": np.array([candidate.seconds / scores.shape[1] for candidate in candidates]),
+        "param_head": np.ma.array([item["head"] for item in params], dtype=object),
+        "param_C": np.ma.array([item["C"] for item in params], dtype=np.float64),
+        "param_features": np.ma.array([item["features"] for item in params], dtype=object),
+        "params": params,
+        **{f"split{fold}_test_score": scores[:, fold] for fold in range(scores.shape[1])},
+        "mean_test_score": means,
+        "std_test_score": scores.std(axis=1),
+        "rank_test_score": rankdata(-means, method="min").astype(np.int32),
+        "standard_error": np.array([candidate.standard_error for candidate in candidates]),
+        "n_columns": np.array([candidate.columns for candidate in candidates]),
+        "duality_gap": np.array([candidate.gap for candidate in candidates]),
+    }

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from featx.errors import DataError
-from featx.heads.stratification import stratify_multilabel
+from featx.heads.stratification import labels_of_groups, stratify_multilabel
 
 
 def fingerprint(digests: Sequence[str]) -> str:
@@ -53,8 +53,7 @@ def _holdout_labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     labeled = np.flatnonzero(labels.any(axis=1))
     _, group = np.unique(np.array(digests)[labeled], return_inverse=True)
-    members = np.zeros((group.max(initial=-1) + 1, labels.shape[1]), bool)
-    np.logical_or.at(members, group, labels[labeled])
+    members = labels_of_groups(labels[labeled], group)
     held = stratify_multilabel(members, (1 - test_size, test_size), seed) == 1
     used = members.any(axis=0)
     lacking = used & ~(members[held].any(axis=0) & members[~held].any(axis=0))

@@ -1,7 +1,6 @@
-"""What a search is worth: an estimate that its selection has not flattered."""
+"""Nested cross-validation: an estimate of a search that the selection has not made optimistic."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,27 +9,24 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from featx.errors import DataError, SpecError
-from featx.heads.cross_validation import Problem, SearchRow, cross_validate, make_grids, make_problem
-from featx.heads.feature_sets import FeatureSet, Range, make_feature_sets
+from featx.heads.cross_validation import Candidate, cross_validate, cross_validate_sets, make_grids, select_candidate
 from featx.heads.folds import Fold, make_folds
-from featx.heads.head_search import search
+from featx.heads.head_search import HeadSearchCV, SearchSpace, make_search_space
 from featx.heads.parallel import among_processes
-from featx.heads.pipelines import ClassWeight
-from featx.heads.solver.batch import TOLERANCE
 
 
 @dataclass(frozen=True)
 class NestedEstimate:
-    """Scores on the outer folds, their mean and standard error, and what the search chose in each."""
+    """Scores on the outer folds, their mean and standard error, and the candidate selected in each outer fold."""
 
     mean: float
     standard_error: float
     scores: tuple[float, ...]
-    choices: tuple[SearchRow, ...]
+    choices: tuple[Candidate, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as values that JSON holds; of a choice its head, C and feature set."""
-        choices = [{"head": row.head, "C": row.C, "feature_set": row.feature_set} for row in self.choices]
+        """Return the estimate as JSON values, with head, C and feature set of each selected candidate."""
+        choices = [{"head": choice.head, "C": choice.C, "feature_set": choice.feature_set} for choice in self.choices]
         return {
             "mean": self.mean,
             "standard_error": self.standard_error,
@@ -39,89 +35,96 @@ class NestedEstimate:
         }
 
 
-def nested(
+@dataclass(frozen=True)
+class _Splitting:
+    """How the rows of an outer fold are split for its own search."""
+
+    groups: NDArray[Any]
+    plain: NDArray[np.bool_]
+    folds: int
+    repeats: int
+
+    def take(self, rows: NDArray[np.intp]) -> "_Splitting":
+        return replace(self, groups=self.groups[rows], plain=self.plain[rows])
+
+
+def nested_cross_validate(
+    search: HeadSearchCV,
     X: ArrayLike,
     y: ArrayLike,
     *,
-    features: Mapping[str, Range],
     groups: ArrayLike | None = None,
     plain: ArrayLike | None = None,
-    feature_sets: Mapping[str, Sequence[str]] | None = None,
-    normalize: str = "power",
-    scoring: str | None = None,
-    class_weight: ClassWeight = None,
     sample_weight: ArrayLike | None = None,
-    tol: float = TOLERANCE,
     outer: int = 5,
-    seed: int = 0,
+    folds: int = 5,
+    repeats: int = 1,
     jobs: int = 1,
-    **options: Any,
 ) -> NestedEstimate:
-    """Nested cross-validation of the whole search.
+    """Estimate by nested cross-validation how good the model that a search selects is on new rows.
 
-    The highest of many cross-validated means is optimistic, as it was chosen for being high (Cawley & Talbot 2010,
-    "On over-fitting in model selection"). Here each outer fold's training rows are searched by themselves, and what
-    they choose is scored on rows that no choice has seen: the mean is what the procedure, not its luckiest
-    candidate, gives on new images.
+    The highest of many cross-validated means is optimistic, since it was selected for being high (Cawley & Talbot 2010,
+    "On over-fitting in model selection"). Here the search runs on the training rows of each outer fold, and the
+    candidate that it selects is scored on rows that no selection has seen.
 
     Parameters
     ----------
-    X, y, features, groups, plain, feature_sets, normalize, scoring, class_weight, sample_weight, tol, seed
-        As in `search`.
+    search : HeadSearchCV
+        Its ``random_state``, an int, is the seed of all folds; its ``cv`` is not used.
+    X, y, groups, sample_weight
+        As in `HeadSearchCV.fit`.
+    plain : bool array (rows,), optional
+        As in `make_folds`.
     outer : int
-        Outer folds.
+        Number of outer folds.
+    folds, repeats : int
+        Number of folds and of shuffles of the search in each outer fold.
     jobs : int
-        Processes among which the outer folds are shared out; the result is the same for any number.
-    options
-        Any other option of `search`; its ``folds`` and ``repeats`` are those within each outer fold.
+        Number of processes that share the outer folds. The result does not depend on it.
 
     Raises
     ------
     SpecError, DataError
-        As `search` does; a class needs a group for each inner fold in the rows of all outer folds but one.
+        As `HeadSearchCV.fit`. Each class needs a group for each inner fold in all outer folds but one.
     EngineError
-        If one of several processes is ended from outside.
+        If one of several processes is killed.
     """
     if jobs < 1:
-        raise SpecError(f"jobs of nested must be 1 or more, got {jobs}")
-    problem = make_problem(X, y, sample_weight, normalize, class_weight, scoring, tol)
-    owners = np.arange(len(problem.y)) if groups is None else np.asarray(groups)
-    scored = np.ones(len(problem.y), bool) if plain is None else np.asarray(plain, bool)
-    sets = {chosen.name: chosen for chosen in make_feature_sets(features, feature_sets, problem.X.shape[1])}
-    options |= {"features": features, "feature_sets": feature_sets, "normalize": normalize, "scoring": scoring}
-    options |= {"class_weight": class_weight, "seed": seed, "tol": tol}
-    options |= {"jobs": max(1, cpu_count() // jobs), "fold_jobs": 1}
-    folds = make_folds(problem.y, owners, outer, seed=seed, plain=scored)
-    tasks = [delayed(_try_fold)(problem, owners, scored, sets, fold, outer, options) for fold in folds]
+        raise SpecError(f"jobs of nested cross-validation must be 1 or more, got {jobs}")
+    space = make_search_space(search, np.asarray(X), np.asarray(y), sample_weight)
+    count = len(space.problem.y)
+    splitting = _Splitting(
+        np.arange(count) if groups is None else np.asarray(groups),
+        np.ones(count, bool) if plain is None else np.asarray(plain, bool),
+        folds,
+        repeats,
+    )
+    outer_folds = make_folds(space.problem.y, splitting.groups, outer, seed=search.random_state, plain=splitting.plain)
+    threads = max(1, cpu_count() // jobs)
+    tasks = [delayed(_score_fold)(search, space, splitting, fold, threads) for fold in outer_folds]
     try:
         with among_processes(jobs):
             found = Parallel(jobs)(tasks)
     except DataError as lack:
-        raise DataError(f"in what nested leaves for training, {lack}") from lack
+        raise DataError(f"in the training rows of nested cross-validation, {lack}") from lack
     choices, scores = zip(*found, strict=True)
     error = float(np.std(scores, ddof=1) / np.sqrt(outer))
     return NestedEstimate(float(np.mean(scores)), error, scores, choices)
 
 
-def _try_fold(
-    problem: Problem,
-    owners: NDArray[Any],
-    scored: NDArray[np.bool_],
-    sets: Mapping[str, FeatureSet],
-    fold: Fold,
-    outer: int,
-    options: Mapping[str, Any],
-) -> tuple[SearchRow, float]:
-    """What a search of an outer fold's training rows chooses, and its score on the others."""
-    train, test = fold
-    chosen: dict[str, Any] = {
-        "groups": owners[train],
-        "plain": scored[train],
-        "sample_weight": problem.sample_weight[train],
-    }
-    # Products are summed in another order by another number of threads, so there is one, here as in a process.
+def _score_fold(
+    search: HeadSearchCV, space: SearchSpace, splitting: _Splitting, fold: Fold, threads: int
+) -> tuple[Candidate, float]:
+    """Return the candidate that a search of an outer fold's training rows selects, and its score on the other rows."""
+    train = fold[0]
+    problem, own = space.problem, splitting.take(train)
+    # BLAS adds numbers up in an order that depends on its number of threads; with one, this process gives the same
+    # result as a process of its own.
     with threadpool_limits(limits=1, user_api="blas"):
-        best = search(problem.X[train], problem.y[train], **chosen, **options).best
-        grid = make_grids([best.head], [best.C])
-        row, *_ = cross_validate(problem, sets[best.feature_set], grid, [(train, test)], outer)
-    return best, row.mean
+        inner = make_search_space(search, problem.X[train], problem.y[train], problem.sample_weight[train])
+        folds = make_folds(inner.problem.y, own.groups, own.folds, own.repeats, search.random_state, own.plain)
+        candidates = cross_validate_sets(inner.problem, inner.sets, inner.grids, folds, jobs=threads, fold_jobs=1)
+        best = select_candidate(candidates, search.select)
+        chosen = next(item for item in space.sets if item.name == best.feature_set)
+        scored, *_ = cross_validate(problem, chosen, make_grids([best.head], [best.C]), [fold])
+    return best, scored.mean

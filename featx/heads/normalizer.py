@@ -28,7 +28,7 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
     ----------
     widths : tuple of int, "auto" or None
         Columns of each block, in order. None takes the whole row as one block. "auto" groups columns named like
-        ``block3_avg_17`` by their block and pool; without such names it takes `featx.backbones.vgg16.widths_of`, which knows
+        ``block3_avg_17`` by their block and pool; without such names it takes `featx.backbones.widths_of`, which knows
         VGG16's blocks by the number of columns.
     power : float
         Exponent, above 0 and at most 1; 0.5 is the signed square root.
@@ -103,7 +103,7 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
                 raise SpecError(
                     f"widths of BlockNormalizer must be 'auto', None or columns of each block, got {self.widths!r}"
                 )
-            return _widths_by_name(getattr(self, "feature_names_in_", ())) or widths_of(columns)
+            return widths_by_name(getattr(self, "feature_names_in_", ())) or widths_of(columns)
         widths = tuple(int(width) for width in self.widths)
         if min(widths, default=0) < 1 or sum(widths) != columns:
             raise DataError(
@@ -117,8 +117,8 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
         return tags
 
 
-def _widths_by_name(names: Sequence[str]) -> tuple[int, ...]:
-    """Columns of each run of names like ``block3_avg_17``; empty if not all names are like that."""
+def widths_by_name(names: Sequence[str]) -> tuple[int, ...]:
+    """Return the number of columns of each run of names like ``block3_avg_17``; empty if there are other names."""
     matches = [_COLUMN.fullmatch(name) for name in names]
     runs = [(name, len(list(run))) for name, run in itertools.groupby(match and match[1] for match in matches)]
     owners = [name for name, _ in runs]

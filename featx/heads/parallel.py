@@ -1,4 +1,4 @@
-"""One task a core, where tasks are products of matrices."""
+"""Threads and processes for tasks that are mostly matrix products."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,49 +10,69 @@ from joblib import cpu_count, parallel_config
 from joblib.parallel import LokyBackend, get_active_backend
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from featx.errors import EngineError
+from featx.errors import EngineError, SpecError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 MAX_CELLS = 1 << 27
-"""Tasks that are done at once hold at most this many values between them: 0.5 GB in float32, of which some four copies
-are needed."""
+"""Largest number of matrix values that tasks running at the same time hold together: 0.5 GB in float32. The tasks need
+about four times as much memory."""
 
 ONE_THREAD_CELLS = 1 << 26
-"""Products of a matrix of at most so many values with a few columns are slower in several threads (measured)."""
+"""The product of a matrix with a few columns is slower on several threads if the matrix has at most this many values
+(measured)."""
+
+
+def count_threads(n_jobs: int | None) -> int:
+    """Return the number of threads that ``n_jobs`` means: None is 1, and -1 is all cores, as in scikit-learn.
+
+    Raises
+    ------
+    SpecError
+        If ``n_jobs`` is 0.
+    """
+    if n_jobs == 0:
+        raise SpecError("n_jobs must not be 0; give a number of threads, or -1 for all cores")
+    if n_jobs is None:
+        return 1
+    return n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)
 
 
 def workers_for(tasks: int, cells: int, most: int | None = None) -> int:
-    """How many of so many tasks to do at once, each on a matrix of ``cells`` numbers: one a core, or ``most``."""
+    """Return the number of tasks to run at the same time, each on a matrix of ``cells`` values.
+
+    It is at most ``most`` (by default the number of cores), and smaller where the matrices would fill the memory.
+    """
     return max(1, min(tasks, most or cpu_count(), MAX_CELLS // max(cells, 1)))
 
 
-def spread(
+def run_parallel(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, size: Callable[[Task], int] = lambda _: 0
 ) -> list[Result]:
-    """What a function makes of each task, in their order, on so many threads, see `workers_for`.
+    """Return the results of a function for all tasks, in the order of the tasks, computed on ``workers`` threads.
 
-    Tasks of the largest ``size`` are begun first, so that none of them is left alone at the end.
+    The tasks of the largest ``size`` start first, so that no large task runs alone at the end.
     """
     if workers == 1:
         return [function(task) for task in tasks]
     order = sorted(range(len(tasks)), key=lambda number: -size(tasks[number]))
-    # Threads that share one product wait for one another, most of all beside other programs.
+    # BLAS gets one thread per task: its threads would wait for each other, especially if other programs are running.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         results = dict(zip(order, pool.map(function, [tasks[number] for number in order]), strict=True))
     return [results[number] for number in range(len(tasks))]
 
 
 def one_thread_if_small(cells: int) -> AbstractContextManager[object]:
-    """Around products of a matrix of ``cells`` values with a few columns: one thread, unless there are very many."""
+    """Limit BLAS to one thread, for products of a few columns with a matrix of ``cells`` values that is not huge."""
     return threadpool_limits(1 if cells <= ONE_THREAD_CELLS else None, user_api="blas")  # type: ignore[no-any-return]
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Around what several processes do: each has one thread, so that sums are added up in one order for any number.
+    """Give every joblib process one thread, so that results do not depend on the number of processes.
 
-    A backend that joblib was given instead of its own, as Ray's, stays, and sees to its own threads.
+    BLAS adds numbers up in an order that depends on its number of threads. A joblib backend other than its own, such as
+    Ray's, is kept; it limits its own threads.
     """
     backend, _ = get_active_backend()
     local = isinstance(backend, LokyBackend)
@@ -65,11 +85,11 @@ def one_thread_each() -> Iterator[None]:
 
 @contextmanager
 def among_processes(jobs: int) -> Iterator[None]:
-    """Around what so many processes do: ``EngineError`` if one of them is ended from outside."""
+    """Raise ``EngineError`` if one of ``jobs`` processes is killed while the block runs."""
     try:
         yield
     except BrokenProcessPool as error:
         raise EngineError(
-            f"a process of --jobs {jobs} was ended from outside, as a system does when memory runs out; "
-            "run it again with fewer --jobs"
+            f"one of {jobs} processes was killed, as the system does when memory runs out; run it again with fewer "
+            "processes (--jobs, workers)"
         ) from error

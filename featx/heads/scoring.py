@@ -1,4 +1,4 @@
-"""Scores of decisions that are already made, by any of sklearn's scorers."""
+"""Score decisions that are already computed, with any of scikit-learn's scorers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,100 +14,123 @@ from featx.errors import DataError, SpecError
 from featx.heads.multilabel import AVERAGES, average_precision
 
 Score = Callable[[str, NDArray[Any], NDArray[Any], NDArray[Any]], float]
-OF_TWO = {
+"""Function of head, decisions (rows, rows of weights), labels and classes that returns a score."""
+Scoring = str | Callable[[Any, Any, Any], float]
+"""Name of a scorer, or a scorer: a function of estimator, X and y."""
+MULTICLASS_SCORERS = {
     "roc_auc": "roc_auc_ovr",
     "f1": "f1_macro",
     "precision": "precision_macro",
     "recall": "recall_macro",
     "jaccard": "jaccard_macro",
 }
-"""Scorers of two classes, and what to ask for of more."""
+"""Scorers that take two classes only, and the name of each one's counterpart for more."""
 
 
 class PrecomputedDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A fitted head whose input is its own decisions: (rows, classes), or (rows,) for two classes.
+    """Present decisions as a fitted classifier whose input X is the decisions, for scikit-learn's scorers.
 
-    With ``several`` labels a row each class is decided by itself.
+    Parameters
+    ----------
+    head : str
+        The head that made the decisions. It determines the probabilities.
+    classes : array (classes,)
+    multilabel : bool
+        Whether each class is decided separately.
+
+    Notes
+    -----
+    X is a float array (rows, classes), or (rows,) for two classes that exclude each other.
     """
 
-    def __init__(self, head: str, classes: NDArray[Any], several: bool = False) -> None:
+    def __init__(self, head: str, classes: NDArray[Any], multilabel: bool = False) -> None:
         self.head = head
-        self.several = several
+        self.multilabel = multilabel
         self.classes = classes
 
     @property
     def classes_(self) -> NDArray[Any]:
-        """The classes, as scikit-learn asks for them."""
+        """The classes, under the name that scikit-learn expects."""
         return self.classes
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
     def fit(self, X: NDArray[Any], y: NDArray[Any]) -> "PrecomputedDecisions":
-        """Nothing is left to learn."""
+        """Return self: there is nothing to learn."""
         return self
 
     def decision_function(self, X: NDArray[Any]) -> NDArray[Any]:
-        """The decisions themselves."""
+        """Return the decisions."""
         return X
 
     def predict(self, X: NDArray[Any]) -> NDArray[Any]:
-        """The class that wins each row, or which classes each row has."""
-        if self.several:
+        """Return the class of each row, or a multi-label indicator (rows, classes)."""
+        if self.multilabel:
             return (X > 0).astype(int)
         return np.asarray(self.classes_[(X > 0).astype(int) if X.ndim == 1 else X.argmax(axis=1)])
 
     @available_if(lambda self: self.head != "linear-svc")  # type: ignore[untyped-decorator]
     def predict_proba(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Probabilities (rows, classes) as the head's own estimator has them."""
+        """Return probabilities (rows, classes), computed as the estimator of the head does."""
         if X.ndim == 1:
             positive = expit(X)
             return np.column_stack([1 - positive, positive])
         if self.head == "softmax":
             return np.asarray(softmax(X, axis=1))
         shares = expit(X)
-        if self.several:
+        if self.multilabel:
             return np.asarray(shares)
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def default_scoring(y: NDArray[Any]) -> str:
-    """What labels (rows,), or an indicator (rows, classes), are scored by unless told."""
+    """Return the name of the default scorer of labels (rows,) or of a multi-label indicator (rows, classes)."""
     return "accuracy" if y.ndim == 1 else "average_precision_macro"
 
 
-def make_score(scoring: str) -> Score:
-    """A function from head, decisions (rows, rows of weights), labels and classes to the score sklearn would give.
+def make_score(scoring: Scoring) -> Score:
+    """Return a function that scores decisions as scikit-learn would score the fitted head.
+
+    Parameters
+    ----------
+    scoring : str or callable
+        Name of one of scikit-learn's scorers for classifiers; for multi-label rows also ``average_precision_macro`` or
+        ``average_precision_micro``; or a scorer, as `sklearn.metrics.make_scorer` returns.
 
     Raises
     ------
     SpecError
-        At once, if sklearn has no scorer of classes of that name, and featx none for several labels.
+        If there is no scorer of that name, or it is for regression.
     DataError
-        From the function, if the scorer cannot score that head or those labels.
+        From the returned function, if the scorer cannot score that head or those labels.
     """
-    if scoring in AVERAGES:
-        return lambda _head, decisions, y, _classes: average_precision(y, decisions, AVERAGES[scoring])
+    if isinstance(scoring, str) and scoring in AVERAGES:
+        average = AVERAGES[scoring]
+        return lambda _head, decisions, y, _classes: average_precision(y, decisions, average)
     try:
         scorer = get_scorer(scoring)
     except ValueError:
-        raise SpecError(f"scoring must be the name of one of sklearn's scorers, got {scoring!r}") from None
-    # It would take the names of classes for numbers, if they are numerals.
-    if scorer._score_func.__module__.endswith("_regression"):
-        raise SpecError(f"scoring must be one of sklearn's scorers of classes, got {scoring!r}, which scores numbers")
+        raise SpecError(f"scoring must be the name of one of scikit-learn's scorers, got {scoring!r}") from None
+    # A scorer for regression would use class names as numbers if they are numerals.
+    if getattr(getattr(scorer, "_score_func", None), "__module__", "").endswith("_regression"):
+        raise SpecError(f"scoring must be a scorer for classifiers, got {scoring!r}, which is for regression")
 
     def score(head: str, decisions: NDArray[Any], y: NDArray[Any], classes: NDArray[Any]) -> float:
         made = decisions[:, 0] if decisions.shape[1] == 1 else decisions
-        if made.ndim == 1:  # The second of two classes is what is looked for, as above 0 is for it.
+        if made.ndim == 1 and isinstance(scoring, str):
+            # The second class is the positive one, since decisions above 0 mean that class. Scorers look for class 1.
             y, classes = (y == classes[1]).astype(int), np.arange(2)
-        elif y.ndim == 1 and scoring in OF_TWO:
-            raise DataError(f"scoring {scoring} is for two classes, got {len(classes)}; give {OF_TWO[scoring]}")
+        elif y.ndim == 1 and len(classes) > 2 and scoring in MULTICLASS_SCORERS:
+            raise DataError(
+                f"scoring {scoring} takes two classes, got {len(classes)}; use {MULTICLASS_SCORERS[str(scoring)]}"
+            )
         try:
             return float(scorer(PrecomputedDecisions(head, classes, y.ndim == 2), made, y))
         except AttributeError as error:
             raise DataError(
-                f"scoring {scoring} cannot score {head}, which has no probabilities; give another scoring, or --head "
-                f"{'ovr-logistic' if y.ndim == 2 else 'softmax or ovr-logistic'}"
+                f"scoring {scoring} cannot score {head}, which has no probabilities; choose another scoring, or the "
+                f"head {'ovr-logistic' if y.ndim == 2 else 'softmax or ovr-logistic'}"
             ) from error
         except ValueError as error:
             raise DataError(f"scoring {scoring} cannot score {head} on these classes: {error}") from error

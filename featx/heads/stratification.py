@@ -1,22 +1,27 @@
-"""Dealing out rows with several labels so that every part has its share of each label."""
+"""Split multi-label rows so that each part has its share of each label."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
 def stratify_multilabel(members: NDArray[np.bool_], shares: ArrayLike, seed: int) -> NDArray[np.intp]:
-    """The part (groups,) that each group goes to, with about its share of each label in each.
+    """Assign groups of rows to parts so that each part has its share of each label.
 
-    Iterative stratification: Sechidis, Tsoumakas & Vlahavas (2011), "On the stratification of multi-label data". The
-    rarest label is dealt out first, each time to the part that lacks most of it.
+    This is the iterative stratification of Sechidis, Tsoumakas & Vlahavas (2011), "On the stratification of multi-label
+    data": the groups of the rarest label are assigned first, each to the part that lacks most of that label.
 
     Parameters
     ----------
     members : bool array (groups, classes)
-        The labels of each group of rows that stay together.
+        The labels of each group.
     shares : array (parts,)
-        What of all each part shall have, adding up to 1.
+        Share of the groups that each part shall have; the shares add up to 1.
     seed : int
+
+    Returns
+    -------
+    int array (groups,)
+        The part of each group.
     """
     generator = np.random.default_rng(seed)
     shares = np.asarray(shares, dtype=np.float64)
@@ -36,8 +41,15 @@ def stratify_multilabel(members: NDArray[np.bool_], shares: ArrayLike, seed: int
     return part
 
 
+def labels_of_groups(labels: NDArray[np.bool_], group: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return the labels (groups, classes) that any row of each group has; ``group`` (rows,) numbers the groups."""
+    members = np.zeros((group.max(initial=-1) + 1, labels.shape[1]), bool)
+    np.logical_or.at(members, group, labels)
+    return members
+
+
 def _neediest(wanted: NDArray[np.float64], room: NDArray[np.float64], generator: np.random.Generator) -> int:
-    """The part that lacks most; of equals the one with most room; of equals any."""
+    """Return the part that lacks most; of equal parts the one with most room, then a random one."""
     best = np.flatnonzero(wanted == wanted.max())
     best = best[room[best] == room[best].max()]
     return int(best[0] if len(best) == 1 else generator.choice(best))

@@ -4,12 +4,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from joblib import cpu_count
 
 from featx.backbones import backbone_flops, feature_name
 from featx.drawing import make_figure, save_figure
 from featx.engines import time_depths
 from featx.errors import DataError, SpecMismatch, WeightsError
-from featx.heads import BlockNormalizer, log_maximum_evidence, search, spread, workers_for
+from featx.heads import (
+    BlockNormalizer,
+    cross_validate_sets,
+    log_maximum_evidence,
+    make_feature_sets,
+    make_folds,
+    make_grids,
+    make_problem,
+    run_parallel,
+    workers_for,
+)
 from featx.models import TrainingRows, block_runs, read_training_rows
 from featx.runtime import Compute, pluralize
 
@@ -122,18 +133,21 @@ def probe(
     except (WeightsError, SpecMismatch) as error:
         raise type(error)(f"{error}; or leave the times out with --no-time") from error
     runs = block_runs(rows.spec.blocks)
-    sets = {name: tuple(feature_name(b, p) for b in run for p in rows.spec.pools) for name, run in runs.items()}
-    found = search(
-        rows.X, rows.y, features=rows.spec.slices, feature_sets=sets, groups=rows.groups, plain=rows.plain,
-        heads=(head,), folds=folds, repeats=repeats, scoring=scoring, seed=random_state, tol=TOLERANCE,
+    sets = {
+        name: [rows.spec.slices[feature_name(b, p)] for b in run for p in rows.spec.pools] for name, run in runs.items()
+    }
+    problem = make_problem(rows.X, rows.y, scoring=scoring, tol=TOLERANCE)
+    candidates = cross_validate_sets(
+        problem, make_feature_sets(sets, rows.X.shape[1]), make_grids([head]),
+        make_folds(rows.y, rows.groups, folds, repeats, random_state, rows.plain), jobs=cpu_count(),
     )  # fmt: skip
     cells = min(len(rows.y), LOGME_ROWS) * rows.X.shape[1]
-    logmes = spread(lambda run: _logme(rows, run, random_state), list(runs.values()), workers_for(len(runs), cells),
+    logmes = run_parallel(lambda run: _logme(rows, run, random_state), list(runs.values()), workers_for(len(runs), cells),
                     lambda run: rows.spec.select(blocks=run).width)  # fmt: skip
     flops = backbone_flops(rows.spec.size)
     depths = []
     for (name, run), logme in zip(runs.items(), logmes, strict=True):
-        best = max((row for row in found.rows if row.feature_set == name), key=lambda row: row.mean)
+        best = max((row for row in candidates if row.feature_set == name), key=lambda row: row.mean)
         depths.append(
             Depth(name, run, best.C, best.mean, best.standard_error, logme, flops[run[-1]] / flops[max(flops)],
                   1000 * seconds[run[-1]] if timed else None, 4 * rows.spec.select(blocks=run).width)

@@ -1,6 +1,7 @@
 """Fit the head that a cross-validated search over heads, blocks and C selects."""
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,19 @@ from sklearn.pipeline import Pipeline
 from featx.backbones import WhichBlocks, WhichPools, feature_name
 from featx.errors import DataError, EngineError
 from featx.heads import (
+    HEADS,
     METHOD,
     MULTILABEL_HEADS,
     Calibration,
-    SearchResult,
+    HeadSearchCV,
     check_labels,
+    default_scoring,
     make_folds,
     make_head,
+    nested_cross_validate,
     refit,
     refit_calibrated,
-    search,
 )
-from featx.heads import nested as estimate_nested
 from featx.models.fit_options import FitOptions, Validation
 from featx.models.saved_model import Model
 from featx.models.training_rows import TrainingRows, describe_store, read_training_rows
@@ -54,25 +56,28 @@ def fit_searched(
         _check_multilabel(store, rows, head, options.calibrate, validation.folds)
     runs = block_runs(rows.spec.blocks) if blocks is None else {_run_name(rows.spec.blocks): rows.spec.blocks}
     sets = {name: tuple(feature_name(b, p) for b in run for p in rows.spec.pools) for name, run in runs.items()}
-    arguments: dict[str, Any] = {
-        "features": rows.spec.slices, "feature_sets": sets, "groups": rows.groups, "plain": rows.plain,
-        "heads": None if head == "best" else (head,), "Cs": None if C is None else (C,),
-        "normalize": options.normalize, "folds": validation.folds, "repeats": validation.repeats,
-        "scoring": validation.scoring, "rule": validation.select, "class_weight": options.class_weight,
-        "sample_weight": rows.sample_weight, "seed": validation.random_state,
-    }  # fmt: skip
+    search = _make_search(rows, head, C, sets, options, validation)
+    split = {"groups": rows.groups, "plain": rows.plain}
+    folds, repeats = validation.folds, validation.repeats
     estimate = None
     with parallel_workers(compute) as workers:
         if validation.nested:
             # Before the search, which takes long: the nested folds need more images per class, and may fail.
-            estimate = estimate_nested(rows.X, rows.y, outer=validation.folds, jobs=workers, **arguments)
-        found = search(rows.X, rows.y, **arguments)
-        spec = rows.spec.select(blocks=runs[found.best.feature_set])
-        pipeline, calibration = _refit(rows, spec, found, options, workers)
+            estimate = nested_cross_validate(
+                search, rows.X, rows.y, sample_weight=rows.sample_weight, outer=folds, folds=folds, repeats=repeats,
+                jobs=workers, **split,
+            )  # fmt: skip
+        search.set_params(
+            cv=make_folds(rows.y, n_splits=folds, n_repeats=repeats, seed=validation.random_state, **split)
+        )
+        search.fit(rows.X, rows.y, sample_weight=rows.sample_weight)
+        best = search.best_candidate_
+        spec = rows.spec.select(blocks=runs[best.feature_set])
+        pipeline, calibration = _refit(rows, spec, search, options, validation, workers)
     info = {
-        "C": found.best.C,
+        "C": best.C,
         "rows": len(rows.y),
-        "search": found.to_dict(),
+        "search": _describe_search(rows, search, sets, validation),
         "selection": rows.selection,
         "store": rows.store_fingerprint,
         "versions": installed(*DECIDING_PACKAGES),
@@ -82,10 +87,54 @@ def fit_searched(
     if estimate:
         info["nested"] = estimate.to_dict()
     if calibration:
-        info["calibration"] = {"method": METHOD, "folds": validation.folds}
+        info["calibration"] = {"method": METHOD, "folds": folds}
     with Store(store) as opened:
         facts, reference = describe_store(opened, spec)
-    return Model(spec, rows.classes, found.best.head, pipeline, reference, info | facts, calibration, rows.image_ids)
+    return Model(spec, rows.classes, best.head, pipeline, reference, info | facts, calibration, rows.image_ids)
+
+
+def _make_search(
+    rows: TrainingRows,
+    head: str,
+    C: float | None,
+    sets: Mapping[str, Sequence[str]],
+    options: FitOptions,
+    validation: Validation,
+) -> HeadSearchCV:
+    """Return the unfitted search; ``sets`` are the features of each feature set."""
+    return HeadSearchCV(
+        heads=tuple(HEADS) if head == "best" else (head,),
+        Cs=None if C is None else (C,),
+        feature_sets={name: [rows.spec.slices[feature] for feature in members] for name, members in sets.items()},
+        normalize=options.normalize,
+        n_jobs=-1,
+        random_state=validation.random_state,
+        scoring=validation.scoring,
+        class_weight=options.class_weight,
+        select=validation.select,
+        refit=False,
+    )
+
+
+def _describe_search(
+    rows: TrainingRows, search: HeadSearchCV, sets: Mapping[str, Sequence[str]], validation: Validation
+) -> dict[str, Any]:
+    """Return what a model stores about its search, as JSON values; without times, so that equal searches are equal."""
+    candidates = [dataclasses.asdict(candidate) for candidate in search.candidates_]
+    for candidate in candidates:
+        candidate["scores"] = list(candidate["scores"])
+        del candidate["seconds"]
+    return {
+        "rows": candidates,
+        "best": candidates[search.best_index_],
+        "rule": validation.select,
+        "scoring": validation.scoring or default_scoring(rows.y),
+        "normalize": search.normalize,
+        "folds": validation.folds,
+        "repeats": validation.repeats,
+        "seed": validation.random_state,
+        "feature_sets": {name: list(members) for name, members in sets.items()},
+    }
 
 
 @contextmanager
@@ -128,19 +177,24 @@ def _check_multilabel(store: Path, rows: TrainingRows, head: str, calibrate: boo
 
 
 def _refit(
-    rows: TrainingRows, spec: ExtractSpec, found: SearchResult, options: FitOptions, workers: int
+    rows: TrainingRows,
+    spec: ExtractSpec,
+    search: HeadSearchCV,
+    options: FitOptions,
+    validation: Validation,
+    workers: int,
 ) -> tuple[Pipeline, Calibration | None]:
     """Fit the selected candidate on all rows, and its calibration if ``options`` asks for one."""
-    best = found.best
+    best = search.best_candidate_
     pipeline = make_head(
-        best.head, best.C, normalize=found.normalize, widths=tuple(spec.widths.values()),
+        best.head, best.C, normalize=options.normalize, widths=tuple(spec.widths.values()),
         class_weight=options.class_weight, multilabel=rows.y.ndim == 2,
     )  # fmt: skip
     columns = np.concatenate([np.arange(rows.X.shape[1])[rows.spec.slices[name]] for name in spec.widths])
     X = rows.X[:, columns]
     arguments: dict[str, Any] = {"sample_weight": rows.sample_weight, "jobs": workers}
     if options.calibrate and best.head == "linear-svc":
-        folds = make_folds(rows.y, rows.groups, found.folds, seed=found.seed, plain=rows.plain)
+        folds = make_folds(rows.y, rows.groups, validation.folds, seed=validation.random_state, plain=rows.plain)
         return refit_calibrated(pipeline, X, rows.y, folds, **arguments)
     return refit(pipeline, X, rows.y, **arguments), None
 

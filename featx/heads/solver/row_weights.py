@@ -37,13 +37,12 @@ def row_weights(codes: Array, trained: Array, loss: str, n_classes: int, class_w
     if class_weight is None:
         return trained
     several = codes.ndim == 2
-    one_by_one = several or loss == "ovr-logistic"
-    if class_weight != "balanced" and (isinstance(class_weight, str) or one_by_one):
-        allowed = "balanced or none" if one_by_one else "balanced, a dict or none"
+    if class_weight != "balanced" and (isinstance(class_weight, str) or several):
+        allowed = "balanced or none" if several else "balanced, a dict or none"
         raise SpecError(f"class_weight of {loss} must be {allowed}, got {class_weight!r}")
     member = (codes.T if several else codes == np.arange(n_classes)[:, np.newaxis]).astype(float)
     totals = trained @ member.T
-    if several or (loss == "ovr-logistic" and n_classes > 2):
+    if class_weight == "balanced" and (several or (loss == "ovr-logistic" and n_classes > 2)):
         everything = trained.sum(axis=1, keepdims=True)
         own, rest = everything / (2 * totals), everything / (2 * (everything - totals))
         return np.asarray(trained[:, np.newaxis] * np.where(member > 0, own[..., np.newaxis], rest[..., np.newaxis]))

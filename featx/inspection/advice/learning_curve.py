@@ -7,13 +7,12 @@ import numpy as np
 
 from featx.backbones import feature_name
 from featx.heads import (
-    TOLERANCE,
     Fold,
     cross_validate,
     make_feature_sets,
     make_folds,
     make_problem,
-    spread,
+    run_parallel,
     workers_for,
 )
 from featx.models import TrainingRows
@@ -57,9 +56,9 @@ def learning_curve(
     DataError
         If a class has fewer than two different images.
     """
-    names = tuple(feature_name(block, pool) for block in blocks for pool in rows.spec.pools)
-    chosen = make_feature_sets(rows.spec.slices, {"curve": names}, rows.X.shape[1])[0]
-    problem = make_problem(rows.X, rows.y, None, "power", None, "accuracy", TOLERANCE)
+    columns = [rows.spec.slices[feature_name(block, pool)] for block in blocks for pool in rows.spec.pools]
+    chosen = make_feature_sets({"curve": columns}, rows.X.shape[1])[0]
+    problem = make_problem(rows.X, rows.y, scoring="accuracy")
     codes = np.unique(rows.y, return_inverse=True)[1]
     draws = min(DRAWS, _fewest(rows, codes))
     rng = np.random.default_rng(seed)
@@ -71,10 +70,10 @@ def learning_curve(
     grid = {head: tuple(sorted(Cs))}
 
     def score(part: list[list[Fold]]) -> np.ndarray:
-        found = cross_validate(problem, chosen, grid, [fold for draw in part for fold in draw], len(part))
+        found = cross_validate(problem, chosen, grid, [fold for draw in part for fold in draw])
         return np.array([row.scores for row in found]).reshape(len(found), len(part), len(SHARES))
 
-    scores = np.concatenate(spread(score, parts, workers), axis=1)
+    scores = np.concatenate(run_parallel(score, parts, workers), axis=1)
     best = scores.mean(axis=1).argmax(axis=0)
     images = np.mean([[rows.plain[train].sum() for train, _ in draw] for draw in nested], axis=0)
     return tuple(_point(share, images[i] / len(rows.classes), scores[best[i], :, i]) for i, share in enumerate(SHARES))

@@ -7,7 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from featx.heads import FeatureSet, Fold, SearchResult, make_feature_sets, make_folds, make_head, refit, search
+from featx.heads import (
+    FeatureSet,
+    Fold,
+    HeadSearchCV,
+    block_feature_sets,
+    make_feature_sets,
+    make_folds,
+    make_head,
+    refit,
+)
 from featx.inspection.preprocessing_audit.report import Loss
 from featx.spec import ExtractSpec
 
@@ -23,11 +32,13 @@ class CVProtocol:
     seed: int
     spec: ExtractSpec
 
-    def search(self, X: NDArray[np.floating], y: NDArray[np.generic], groups: NDArray[np.intp]) -> SearchResult:
+    def search(self, X: NDArray[np.floating], y: NDArray[np.generic], groups: NDArray[np.intp]) -> HeadSearchCV:
         """C and blocks by cross-validation on features (rows, columns)."""
-        return search(
-            X, y, features=self.spec.slices, groups=groups, heads=(self.head,), folds=self.folds, seed=self.seed
-        )
+        search = HeadSearchCV(
+            (self.head,), feature_sets=block_feature_sets(self.spec.slices), normalize="power",
+            cv=make_folds(y, groups, self.folds, seed=self.seed), n_jobs=-1, refit=False,
+        )  # fmt: skip
+        return search.fit(X, y)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +48,7 @@ class Evaluation:
     course: CVProtocol
     y: NDArray[np.generic]
     groups: NDArray[np.intp]
-    found: SearchResult
+    found: HeadSearchCV
     columns: FeatureSet
     folds: Sequence[Fold]
     heads: Sequence[Pipeline]
@@ -48,13 +59,14 @@ class Evaluation:
     ) -> "Evaluation":
         """On right features (rows, columns); ``DataError`` if labels do not allow the folds."""
         found = course.search(X, y, groups)
-        best = found.best
-        names = {best.feature_set: found.feature_sets[best.feature_set]}
-        (columns,) = make_feature_sets(course.spec.slices, names, X.shape[1])
+        best = found.best_candidate_
+        sets = make_feature_sets(block_feature_sets(course.spec.slices), X.shape[1])
+        columns = next(chosen for chosen in sets if chosen.name == best.feature_set)
         folds = make_folds(y, groups, course.folds, seed=course.seed)
         values = columns.select(X)
         heads = [
-            refit(make_head(best.head, best.C, widths=columns.widths), values[train], y[train]) for train, _ in folds
+            refit(make_head(best.head, best.C, widths=columns.widths or "auto"), values[train], y[train])
+            for train, _ in folds
         ]
         return cls(course, y, groups, found, columns, folds, heads)
 
@@ -65,7 +77,7 @@ class Evaluation:
     def throughout(self, wrong: NDArray[np.floating]) -> Loss:
         """What is lost by heads that are chosen and fitted on wrong features, too."""
         found = self.course.search(wrong, self.y, self.groups)
-        return _loss(np.array(self.found.best.scores), np.array(found.best.scores))
+        return _loss(np.array(self.found.best_candidate_.scores), np.array(found.best_candidate_.scores))
 
     def _scores(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
         """Accuracy on the test rows of each fold."""

@@ -78,7 +78,7 @@ def score_labels(
 ) -> LabelQuality:
     """Let each row be judged by a softmax head that was fitted on the folds without it.
 
-    C is that of the smallest log loss in the default grid of `featx.heads.head_search.search`.
+    C is that of the smallest log loss in the default grid of `featx.HeadSearchCV`.
 
     Parameters
     ----------
