@@ -20,8 +20,9 @@ from featx.images.pixels.reference_images import draw_reference_images
 from featx.models.model_file import load_model
 from featx.models.prediction import predict
 from featx.models.saved_model import Model
-from featx.models.torch_bridge import from_torch, to_torch, trained_parts
+from featx.models.torch_bridge import from_torch, to_torch
 from featx.models.torch_modules import BlockPower, Standardize
+from featx.models.trained_by_torch import trained_parts
 from featx.spec.extract_spec import ExtractSpec
 
 NAMES = np.array(["daisy", "iris", "lily"])

@@ -359,7 +359,7 @@ def test_a_share_that_cannot_be_held_out_is_told_by_its_option(place, model, tmp
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_cpu_trains_by_winograd_in_memory_that_is_kept(place, model, tmp_path, monkeypatch, mixed):
-    monkeypatch.setattr("featx.finetuning.placement.winograd_pays", lambda: True)
+    monkeypatch.setattr("featx.finetuning.placement.winograd_is_faster", lambda: True)
     monkeypatch.setattr("featx.engines.winograd.MOST_COVERED", 4)
     seen, entered, run = [], [], Stage.run
 
@@ -389,7 +389,7 @@ def test_a_stopped_run_goes_on_as_mixed_as_it_began(place, model, tmp_path, monk
 
     monkeypatch.setattr(Stage, "run", watched)
     for pays, mixed in ((True, None), (False, None), (False, False)):
-        monkeypatch.setattr("featx.finetuning.placement.bf16_pays", lambda pays=pays: pays)
+        monkeypatch.setattr("featx.finetuning.placement.bf16_is_faster", lambda pays=pays: pays)
         with pytest.raises(Stop):
             tune(
                 place,

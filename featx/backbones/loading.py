@@ -13,6 +13,7 @@ from featx.backbones.readers.formats import read_weights
 from featx.backbones.registry import BACKBONES, Backbone, BackboneWeights, check_name, check_preprocessing
 from featx.backbones.sources import sources_of
 from featx.errors import WeightsError, WeightsMismatch, WeightsNotFound
+from featx.runtime import import_optional
 
 DEFAULT_PREPROCESSING = "oxford"
 
@@ -111,6 +112,8 @@ def _load(name: str) -> BackboneWeights:
 
 
 def _fetch(backbone: Backbone, reasons: list[str]) -> BackboneWeights:
+    if backbone.url.endswith(".pth"):  # before the download
+        import_optional("torch", "torch", f"the backbone {backbone.name}, which is published as a torch checkpoint,")
     for source, fetch in sources_of(backbone):
         try:
             with TemporaryDirectory(prefix="featx-") as folder:

@@ -1,7 +1,7 @@
 from .calibration import calibrate as calibrate
 from .calibration import check_agreement as check_agreement
-from .cpu_features import bf16_pays as bf16_pays
-from .cpu_features import winograd_pays as winograd_pays
+from .cpu_features import bf16_is_faster as bf16_is_faster
+from .cpu_features import winograd_is_faster as winograd_is_faster
 from .depth_cost import time_depths as time_depths
 from .finetuned import finetuned_path as finetuned_path
 from .finetuned import load_backbone_for as load_backbone_for

@@ -10,7 +10,7 @@ GAIN = 1.6
 faster than Winograd's algorithm in float32: 2.4 times they are on an EPYC with AVX-512, and training 1.4."""
 
 
-def winograd_pays() -> bool:
+def winograd_is_faster() -> bool:
     """Whether 3 × 3 convolutions by Winograd's algorithm are known to be faster here than direct ones.
 
     With AVX2 they are, twofold, and with AVX-512 as well: both were measured on EPYCs, and Intel's are taken to be
@@ -19,7 +19,7 @@ def winograd_pays() -> bool:
     return _features().get("AVX2", False)
 
 
-def bf16_pays() -> bool:
+def bf16_is_faster() -> bool:
     """Whether products of matrices are far faster in bfloat16 than in float32.
 
     By measurement: of processors that list it, some have it at half the rate of float32. In one thread and by its own

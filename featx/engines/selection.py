@@ -1,7 +1,4 @@
-"""Engines run the backbone: images in, pooled features of every tapped block out.
-
-torch, OpenVINO and ncnn are imported when an engine is made, and not before.
-"""
+"""Choose an engine: torch, OpenVINO or ncnn, each imported only when one is made."""
 
 import sys
 from collections.abc import Callable
@@ -12,17 +9,16 @@ from typing import Protocol
 import numpy as np
 
 from featx.backbones import BackboneWeights
-from featx.engines.cpu_features import winograd_pays
+from featx.engines.cpu_features import winograd_is_faster
 from featx.errors import EngineError
+from featx.runtime import ENGINES, missing_extras
 from featx.spec import ExtractSpec
 
 GPU_DEVICES = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
-"""What Linux has in /dev for a GPU that torch may use: NVIDIA's, also in small boards, AMD's, and either under WSL."""
-ENGINES = ("auto", "torch", "openvino", "ncnn")
+"""Names in /dev on Linux of GPUs that torch may use: NVIDIA's (also on small boards), AMD's, and both under WSL."""
 NCNN_SIZE = 96
-"""Pixels from which on ncnn is the faster one, on two cores of an EPYC with AVX2 and of one with AVX-512: 0.8 and 0.9
-times OpenVINO's rate at 64, 1.1 and 1.3 at 96, 1.6 and 2.1 at 224. It takes an image by itself, and of a small one
-reading 200 MB of weights is most of the work."""
+"""Image side in pixels from which ncnn is faster than OpenVINO (measured, see docs/benchmarks): it computes one image at
+a time, and for a small image most of the time goes into reading 200 MB of weights."""
 
 
 class Engine(Protocol):
@@ -33,7 +29,7 @@ class Engine(Protocol):
     on_gpu: bool
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Features of images: uint8 (n, size, size, 3) RGB to float32 (n, width) by name, in column order."""
+        """Compute features by name, float32 (n, width), in column order, from RGB images, uint8 (n, size, size, 3)."""
 
 
 def make_engine(
@@ -44,47 +40,53 @@ def make_engine(
     engine: str = "auto",
     threads: int | None = None,
 ) -> Engine:
-    """The engine for a device: on a CPU ncnn or OpenVINO where they are installed, torch everywhere else.
+    """Make the engine for a device: on a CPU ncnn or OpenVINO where they are installed, else torch.
 
     Parameters
     ----------
-    weights, spec
-        The backbone's tensors, and what to tap and pool.
-    device, batch_size
-        As `featx.engines.torch_engine.TorchEngine` takes them.
+    weights : BackboneWeights
+        The backbone's tensors.
+    spec : ExtractSpec
+        The features to compute.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    batch_size : int, optional
+        Images per forward pass; by default what suits the device.
     engine : str
-        ``auto``, ``torch``, ``openvino`` or ``ncnn``. It changes no value beyond the tolerance of the precision class.
-        ``auto`` is, on a CPU and as far as they are installed, ncnn for fp32 and images of 96 pixels and more where
-        the processor has AVX2, OpenVINO for all else, and otherwise torch.
+        ``auto``, ``torch``, ``openvino`` or ``ncnn``. Engines differ by less than the tolerance of the precision class.
+        On a CPU, ``auto`` takes the first installed one of: ncnn, if the precision is fp32, images have 96 pixels or
+        more and the processor has AVX2; OpenVINO; torch.
     threads : int, optional
-        Of the processor's, for OpenVINO and ncnn; torch has its own for the whole process.
+        Threads of OpenVINO and ncnn, by default one per core; torch has one setting for the whole process.
 
     Raises
     ------
     EngineError
-        If the engine is not installed, the device is not there or not one of the engine's, or int8 is not calibrated.
+        If the engine is not installed, does not exist or does not run on the device; if the device does not exist; or
+        if an int8 spec has no calibration.
     """
     if engine not in ENGINES:
         raise EngineError(f"--engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-    spec.check_resolved("an engine")
     if spec.precision == "int8" and not spec.calibration:
         raise EngineError("--precision int8 needs a calibration, and this spec has none: featx extract makes one")
     if engine == "auto":
         engine = _fastest(spec, device)
-    if engine == "torch":
-        from featx.engines.torch_engine import TorchEngine
-
-        return TorchEngine(weights, spec, device, batch_size)
-    if device not in ("auto", "cpu"):
+    if engine != "torch" and device not in ("auto", "cpu"):
         raise EngineError(f"--device of the {engine} engine must be cpu, got {device}; give --engine torch")
     try:
-        return _engine_class(engine)(weights, spec, batch_size, threads)
+        if engine == "torch":
+            from featx.engines.torch_engine import TorchEngine
+
+            return TorchEngine(weights, spec, device, batch_size)
+        return _cpu_engine(engine)(weights, spec, batch_size, threads)
     except ImportError as error:
-        raise EngineError(f"--engine {engine} needs a package: pip install 'featx[{engine}]' ({error})") from error
+        if engine == "openvino":  # a requirement of featx itself, in no extra
+            raise EngineError(f"--engine openvino needs a package: pip install openvino ({error})") from error
+        raise missing_extras(engine, f"--engine {engine}", error) from error
 
 
-def _engine_class(engine: str) -> Callable[..., Engine]:
-    """The class of an engine that a package of its own is needed for."""
+def _cpu_engine(engine: str) -> Callable[..., Engine]:
+    """Import the class of an engine that runs on CPUs only."""
     if engine == "ncnn":
         from featx.engines.ncnn_engine import NcnnEngine
 
@@ -95,17 +97,20 @@ def _engine_class(engine: str) -> Callable[..., Engine]:
 
 
 def _fastest(spec: ExtractSpec, device: str) -> str:
-    """The fastest engine of those that are installed."""
+    """Name the fastest of the installed engines."""
     found = [name for name in ("ncnn", "openvino") if find_spec(name)]
-    if "ncnn" in found and not (spec.precision == "fp32" and spec.size >= NCNN_SIZE and winograd_pays()):
+    if "ncnn" in found and not (spec.precision == "fp32" and spec.size >= NCNN_SIZE and winograd_is_faster()):
         found.remove("ncnn")
     return found[0] if found and _is_cpu(device) else "torch"
 
 
 def _is_cpu(device: str) -> bool:
+    """Whether a device, or the one that ``auto`` stands for, is the CPU."""
     if device != "auto":
         return device == "cpu"
-    # Only to learn that there is none, importing torch takes seconds and half a gigabyte.
+    if not find_spec("torch"):
+        return True
+    # Importing torch takes seconds and half a gigabyte, so look for a GPU's device file first.
     if sys.platform == "linux" and not any(next(Path("/dev").glob(name), None) for name in GPU_DEVICES):
         return True
     from featx.engines.torch_engine import find_device

@@ -1,5 +1,5 @@
 """Write a model as a file that runs without featx."""
 
-import lazy_loader
+from featx.runtime import attach_stub
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -15,6 +15,7 @@ from featx.errors import EngineError, ModelError
 from featx.files import atomic_write, infer_format
 from featx.images import draw_reference_images
 from featx.models import Model
+from featx.runtime import import_optional
 
 SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt2"}
 """Formats, and how their files' names end."""
@@ -104,6 +105,7 @@ def _make_file(model: Model, backbone: BackboneWeights, form: str) -> ExportFile
         from featx.exporting.onnx_file import OnnxFile
 
         return OnnxFile(model, backbone)
+    import_optional("torch", "torch", f"--format {form} of export")
     from featx.exporting.torch_files import ProgramFile, SafetensorsFile
 
     return SafetensorsFile(model, backbone) if form == "safetensors" else ProgramFile(model, backbone)

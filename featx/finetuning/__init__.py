@@ -1,5 +1,5 @@
 """Fine-tune a model: train its head and the last layers of its backbone."""
 
-import lazy_loader
+from featx.runtime import attach_stub
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

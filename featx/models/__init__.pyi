@@ -14,8 +14,8 @@ from .saved_model import Model as Model
 from .searched_fit import block_runs as block_runs
 from .torch_bridge import from_torch as from_torch
 from .torch_bridge import to_torch as to_torch
-from .torch_bridge import trained_parts as trained_parts
 from .torch_modules import ImageClassifier as ImageClassifier
+from .trained_by_torch import trained_parts as trained_parts
 from .training_rows import TrainingRows as TrainingRows
 from .training_rows import read_training_rows as read_training_rows
 from .transformer import VGG16Features as VGG16Features

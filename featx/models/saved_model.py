@@ -159,7 +159,7 @@ class Model:
 
     def to_torch(self, weights: BackboneWeights | str | Path | None = None) -> "ImageClassifier":
         """Return the model as a torch module from images to decisions; `featx.models.to_torch` has the details."""
-        from featx.models.torch_bridge import to_torch
+        from featx.models import to_torch
 
         return to_torch(self, weights)
 

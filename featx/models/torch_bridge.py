@@ -28,12 +28,10 @@ from featx.heads import (
     with_hidden,
 )
 from featx.models.torch_modules import BlockPower, ImageClassifier, Standardize
+from featx.models.trained_by_torch import KEY, PARTS, trained_parts
 from featx.spec import ExtractSpec
 
 __all__ = ["BlockPower", "Fitted", "ImageClassifier", "Standardize", "from_torch", "to_torch", "trained_parts"]
-PARTS = ("head", "backbone")
-TRAINED = "trained_by_torch"
-"""What ``info`` lists the trained parts of a model under."""
 TRANSPARENT = (nn.Dropout, nn.Identity, nn.Sequential)
 """Layers that leave a head linear when it is not trained."""
 
@@ -151,7 +149,7 @@ def from_torch(
     known = {name: value for name, value in (model.info if info is None else info).items() if name != "calibration"}
     earlier = trained_parts(model)
     if trained := [part for part, kept in zip(PARTS, same, strict=True) if part in earlier or not kept]:
-        known[TRAINED] = trained
+        known[KEY] = trained
     changes: dict[str, Any] = {"head": kind, "estimator": estimator, "info": known, "calibration": None, "path": None}
     if after.digest != before.digest:
         # The module computes in fp32, and a calibration holds for one backbone.
@@ -159,17 +157,6 @@ def from_torch(
         spec = dataclasses.replace(named, precision="fp32", calibration=())
         changes |= {"spec": spec, "reference_features": compute_golden(TorchEngine(after, spec, "cpu"))}
     return dataclasses.replace(model, **changes), after
-
-
-def trained_parts(model: Fitted) -> tuple[str, ...]:
-    """Which parts of a model torch has trained, of ``head`` and ``backbone``.
-
-    A fit by scikit-learn is not them, so neither cross-validation nor a start of fine-tuning at such a fit is theirs.
-    """
-    # Models of featx finetune once said only how many epochs were best of each stage, of which both train the head.
-    epochs = model.info.get("finetune", {}).get("epochs", {})
-    found = {"head": any(epochs.values()) or hidden_of(model.estimator), "backbone": epochs.get("backbone")}
-    return tuple(part for part in PARTS if part in model.info.get(TRAINED, ()) or found[part])
 
 
 def _linear_module(W: np.ndarray, b: np.ndarray) -> nn.Linear:

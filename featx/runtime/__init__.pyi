@@ -3,6 +3,7 @@ from .compute import EXECUTORS as EXECUTORS
 from .compute import Compute as Compute
 from .notebook import html_table as html_table
 from .notebook import shorten_list as shorten_list
+from .packages import attach_stub as attach_stub
 from .packages import import_optional as import_optional
 from .packages import installed as installed
 from .packages import missing_extras as missing_extras

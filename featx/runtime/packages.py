@@ -1,9 +1,12 @@
 """Packages: those of the optional extras, imported where they are needed, and the versions that are installed."""
 
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module, metadata
 from typing import Any
+
+import lazy_loader
 
 from featx.errors import EngineError
 from featx.version import __version__
@@ -20,6 +23,26 @@ def import_optional(module: str, extra: str, whose: str) -> Any:
 def missing_extras(extra: str, whose: str, error: ImportError) -> EngineError:
     """What to raise where a package of an extra is not installed."""
     return EngineError(f"{whose} needs a package: pip install 'featx[{extra}]' ({error})")
+
+
+def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Attach a package's lazy exports, as ``lazy_loader.attach_stub`` does, where some of them need torch.
+
+    Where torch is not installed, these raise ``EngineError`` with the command that installs it.
+    """
+    get, list_names, names = lazy_loader.attach_stub(package, file)
+
+    def get_or_explain(name: str) -> Any:
+        try:
+            return get(name)
+        except (ModuleNotFoundError, EngineError) as error:
+            # An EngineError comes from a lower package, and names its export instead of the one that was asked for.
+            cause = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+            if not isinstance(cause, ModuleNotFoundError) or (cause.name or "").partition(".")[0] != "torch":
+                raise
+            raise missing_extras("torch", name, cause) from cause
+
+    return get_or_explain, list_names, names
 
 
 def installed(*names: str) -> dict[str, str]:

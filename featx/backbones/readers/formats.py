@@ -12,7 +12,7 @@ from featx.backbones.readers.onnx_graph import read_onnx
 from featx.backbones.readers.state_dicts import read_safetensors, read_torch
 from featx.backbones.registry import BACKBONES
 from featx.backbones.vgg16 import tensor_shapes
-from featx.errors import WeightsError
+from featx.errors import EngineError, WeightsError
 from featx.files import WEIGHTS, check_limits
 
 Tensors = dict[str, np.ndarray]
@@ -37,6 +37,8 @@ def read_weights(path: str | Path) -> Tensors:
     WeightsError
         If the file cannot be read, is in none of these formats, or does not hold VGG16's backbone; the message names
         the file and the tensor.
+    EngineError
+        If the file is a torch state dict and torch is not installed.
     """
     path = Path(path)
     check_limits()
@@ -49,7 +51,7 @@ def read_weights(path: str | Path) -> Tensors:
     try:
         tensors = reader(path)
         tensors = {name: np.ascontiguousarray(tensors[name], np.float32) for name in tensor_shapes() if name in tensors}
-    except WeightsError:
+    except (WeightsError, EngineError):
         raise
     except Exception as error:  # Parsers of four libraries, given any bytes at all, raise anything.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

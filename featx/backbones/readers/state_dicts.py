@@ -11,6 +11,7 @@ from featx.backbones.digest import check_shape
 from featx.backbones.vgg16 import tensor_shapes
 from featx.errors import WeightsError
 from featx.files import MAX_HEADER
+from featx.runtime import import_optional
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep the state dict within a checkpoint."""
@@ -38,8 +39,7 @@ def _check_header(path: Path) -> None:
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
     """The backbone's tensors in a torch checkpoint, as float32; code in the file is refused, never run."""
-    import torch
-
+    torch = import_optional("torch", "torch", f"{path}, a torch checkpoint,")
     _check_stored(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
