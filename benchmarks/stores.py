@@ -107,7 +107,7 @@ def step_assemble(folder: Path, rows: int, how: str = "copy") -> str:
                      [f"class-{c}" for c in range(CLASSES)], {}, [])  # fmt: skip
     golden = {name: np.zeros((3, width), np.float32) for name, width in MADE.widths.items()}
     target = folder / f"{how}.h5"
-    assemble(target, table, MADE, golden, sorted((folder / "parts" / "made.h5.parts").glob("*.part.h5")), how=how)
+    assemble(target, table, MADE, golden, sorted((folder / "parts" / "made.h5.parts").glob("*.part.h5")), layout=how)
     return f", {target.stat().st_size / 1e6:,.0f} MB"
 
 

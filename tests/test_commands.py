@@ -406,7 +406,7 @@ def test_wrong_usage_is_two(arguments, message):
     ("arguments", "message"),
     [
         (("extract", "none", "-o", "y.h5"), "none"),
-        (("fit", "none.h5", "-o", "y.featx"), "none.h5 is not there; make it with: featx extract"),
+        (("fit", "none.h5", "-o", "y.featx"), "none.h5 does not exist; create it with: featx extract"),
         (("predict", "none.featx", "x"), "none.featx does not exist; make it with: featx fit"),
         (("info", "none.h5"), "none.h5 is not there"),
     ],

@@ -310,5 +310,5 @@ def test_a_file_of_one_format_is_not_named_as_of_another(model, tmp_path):
         name = f"m{suffix}"
         arguments = ["export", str(tmp_path / "photos.featx"), "--format", form, "-o", str(tmp_path / name)]
         refused = CliRunner().invoke(main, arguments)
-        assert f"must be {said} for a file that ends in {suffix}, got {form}; end it in" in refused.output
+        assert f"must be {said} for a file that ends in {suffix}, got {form}; name the file" in refused.output
         assert not (tmp_path / name).exists()

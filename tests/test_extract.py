@@ -23,7 +23,7 @@ from featx.extraction.update import read_parts
 from featx.images.loading import load_images
 from featx.runtime import Compute
 from featx.spec.extract_spec import ExtractSpec
-from featx.store.parts import PartFolder
+from featx.store.part_folder import PartFolder
 from featx.store.reader import Store
 
 SPEC = ExtractSpec(size=32, blocks=(1, 3))
@@ -154,7 +154,7 @@ def test_another_spec_is_refused_unless_overwritten(photos, store):
 
 def test_a_file_that_is_no_store_is_not_overwritten(photos, store):
     store.write_text("my notes")
-    with pytest.raises(StoreError, match=r"photos\.h5 is no featx store"):
+    with pytest.raises(StoreError, match=r"photos\.h5 is not a featx store"):
         extract(photos, store, SPEC)
     assert store.read_text() == "my notes"
 

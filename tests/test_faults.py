@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 
 from featx.errors import EngineError, ModelError, StoreError
 from featx.files.atomic import atomic_write
+from featx.files.hdf5_writing import create_hdf5
 from featx.heads.parallel import among_processes
 from featx.runtime.signals import Stopped, raise_on_signal
-from featx.store.writing import writing
 
 STOPPED = "Stopped. What is finished is kept: run the same command again to go on."
 SAID = {"ENOSPC": "No space left on device", "full": "No space left on device", "EIO": "Input/output error",
@@ -77,7 +77,7 @@ def test_a_real_disk_that_is_full_is_gone_on_with_once_it_has_room(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_waits_for_hdf5_which_does_not_survive_it(number, tmp_path):
     def write():
-        with raise_on_signal(), writing(tmp_path / "a.h5") as file:
+        with raise_on_signal(), create_hdf5(tmp_path / "a.h5") as file:
             signal.raise_signal(number)
             file["values"] = range(10_000)
 
@@ -89,7 +89,7 @@ def test_a_signal_waits_for_hdf5_which_does_not_survive_it(number, tmp_path):
 
 
 def test_ctrl_c_in_a_notebook_waits_for_hdf5_too(tmp_path):
-    with pytest.raises(KeyboardInterrupt), writing(tmp_path / "a.h5"):
+    with pytest.raises(KeyboardInterrupt), create_hdf5(tmp_path / "a.h5"):
         signal.raise_signal(signal.SIGINT)
     assert (tmp_path / "a.h5").exists()
 

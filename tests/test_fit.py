@@ -85,7 +85,7 @@ def test_a_missing_output_folder_is_reported_before_the_store_is_read(tmp_path):
         (
             {"validation": Validation(split_column="fold")},
             DataError,
-            "the split column of .* must be one of those it has",
+            "the split column of .* must be one of its columns",
         ),
         ({"validation": Validation(folds=30)}, DataError, "30"),
         (

@@ -20,9 +20,11 @@ from featx.models.model_file import load_model
 from featx.models.saved_model import Model
 from featx.runtime.compute import Compute
 from featx.spec.extract_spec import ExtractSpec
-from featx.store.assembly import RowTable, assemble
-from featx.store.parts import Part, PartFolder
+from featx.store.assembly import assemble
+from featx.store.part_file import Part
+from featx.store.part_folder import PartFolder
 from featx.store.reader import Store
+from featx.store.row_table import RowTable
 
 SPEC = ExtractSpec(blocks=(1, 2), backbone_digest="0" * 64)
 ROWS = 400

@@ -27,7 +27,7 @@ from featx.cli.group import main
 from featx.engines.reference_check import compute_golden
 from featx.engines.selection import make_engine
 from featx.spec.extract_spec import ExtractSpec
-from featx.store.parts import PartFolder
+from featx.store.part_folder import PartFolder
 
 PEAK_MB = 700
 """How much a refusal may add to what this process has: a bomb here would add gigabytes."""
@@ -169,7 +169,11 @@ def test_a_decompression_bomb_in_the_chunks_of_a_store(store: Path) -> None:
         del file["rows/label"]
         label = file["rows"].create_dataset("label", rows, "i4", chunks=rows, compression=9)
         label.id.write_direct_chunk((0,), swollen(8192))
-    refused(r"rows/label of stranger\.h5 has a chunk of [\d,]+ bytes, compressed, for 144 bytes", "info", "stranger.h5")
+    refused(
+        r"rows/label of stranger\.h5 must have chunks that are no larger compressed than the 144 bytes",
+        "info",
+        "stranger.h5",
+    )
 
 
 def test_a_bomb_in_the_chunks_of_weights(folder: Path) -> None:
@@ -178,7 +182,14 @@ def test_a_bomb_in_the_chunks_of_weights(folder: Path) -> None:
         chunk = file.create_dataset("block1_conv1/kernel", kernel, "f4", chunks=kernel, compression=9)
         chunk.id.write_direct_chunk((0,) * 4, swollen(8192))
         file["block1_conv1/bias"] = np.zeros(64, "f4")
-    refused(r"block1_conv1/kernel of weights\.h5 has a chunk of", "backbones", "add", "weights.h5", "--name", "x")
+    refused(
+        r"block1_conv1/kernel of weights\.h5 must have chunks that are no larger compressed",
+        "backbones",
+        "add",
+        "weights.h5",
+        "--name",
+        "x",
+    )
 
 
 def test_a_bomb_in_a_keras_archive_and_in_a_checkpoint(folder: Path) -> None:

@@ -20,7 +20,7 @@ from featx.backbones import sources
 from featx.backbones.readers.formats import read_weights
 from featx.cli.group import main
 from featx.errors import FeatxError, SpecError, StoreError, WeightsError
-from featx.files.limits import DECODE_TIMEOUT, LIMITS, WEIGHTS, allowing, limits_in_force, parse_size
+from featx.files.limits import DECODE_TIMEOUT, LIMITS, WEIGHTS, limit_variables, override_limits, parse_size
 from featx.files.untrusted_hdf5 import open_untrusted
 from featx.images.loading import load_image, load_images
 from featx.images.sources.any_source import list_images
@@ -31,7 +31,7 @@ Reader = Callable[[], object]
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in limits_in_force():
+    for name in limit_variables():
         monkeypatch.delenv(name, raising=False)
 
 
@@ -100,11 +100,11 @@ def test_more_than_a_limit_is_refused_by_its_name_and_less_is_read(tmp_path: Pat
     make, lower, higher, other = CASES[name]
     read = make(tmp_path)
     limit = LIMITS[name]
-    with allowing({name: lower} if lower else {}), pytest.raises(FeatxError) as raised:
+    with override_limits({name: lower} if lower else {}), pytest.raises(FeatxError) as raised:
         read()
     way = f"raise the limit by featx --limit {name}=SIZE before the command, or by {limit.variable}"
     assert str(raised.value).endswith(way)
-    with allowing({name: higher}):
+    with override_limits({name: higher}):
         if other:
             with pytest.raises(FeatxError, match=other):
                 read()
@@ -125,10 +125,10 @@ def test_a_keras_archive_is_bounded_by_the_limits_of_weights_and_of_datasets(tmp
         ),
         (
             {"dataset": "1MB"},
-            r"claims 1,048,576 bytes and is stored in [\d,]+, more than 32 times .* --limit dataset=SIZE",
+            r"claims 1,048,576 bytes but is stored in [\d,]+, more than 32 times .* --limit dataset=SIZE",
         ),
     ):
-        with allowing(sizes), pytest.raises(FeatxError, match=message):
+        with override_limits(sizes), pytest.raises(FeatxError, match=message):
             read_weights(path)
 
 
@@ -149,7 +149,9 @@ def test_sizes_as_people_write_them(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "many", "0", "-1", "1e9", "6GiBit", "5iB", "nan", "9" * 400, "10000000TB"])
 def test_what_is_no_size_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SpecError, match=r"^it must be a number of bytes, 1 to 9,223,372,036,854,775,807, such as 6GiB"):
+    with pytest.raises(
+        SpecError, match=r"^it must be a number of bytes from 1 to 9,223,372,036,854,775,807, such as 6GiB"
+    ):
         parse_size(text, "it")
     monkeypatch.setenv(WEIGHTS.variable, text or "x")
     with pytest.raises(SpecError, match=r"^FEATX_LIMIT_WEIGHTS must be a number of bytes"):
@@ -166,7 +168,7 @@ def test_a_variable_that_is_no_size_is_said_before_any_file_is_blamed(
         lambda: list_images(shared_photos),
         lambda: read_weights(tmp_path / "none.pth"),
         lambda: next(load_images(listing, [0], ExtractSpec(size=32), 1)),
-        lambda: allowing({}).__enter__(),
+        lambda: override_limits({}).__enter__(),
     ):
         with pytest.raises(SpecError, match=rf"^{LIMITS[name].variable} must be a number of bytes"):
             call()
@@ -181,12 +183,12 @@ def test_an_image_behind_a_url_is_bounded_by_its_pixels_too() -> None:
     data = buffer.getvalue() + bytes(9000)
     fsspec.filesystem("memory").pipe_file("/pixels/a.png", data)
     listing, spec = list_images("memory://pixels"), ExtractSpec(size=32)
-    with allowing({"url-image": 9000}):
+    with override_limits({"url-image": 9000}):
         reason = load_image(listing, 0, spec, 10**6).reason
         assert (
             "more than the 9,000 bytes that are read from a URL: raise --max-pixels, and raise the limit by" in reason
         )
-    with allowing({"url-image": "1MB"}):
+    with override_limits({"url-image": "1MB"}):
         assert "--max-pixels" in load_image(listing, 0, spec, 1000).reason
         assert not load_image(listing, 0, spec, 10**6).reason
 
@@ -195,7 +197,7 @@ def test_what_is_downloaded_or_unpacked_is_bounded(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.whl", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/weights.onnx", bytes(3 << 20))
     (tmp_path / "target").mkdir()
-    with allowing({"weights": "1MB"}):
+    with override_limits({"weights": "1MB"}):
         with pytest.raises(
             WeightsError, match=r"a/weights\.onnx of a\.whl has more than 1,000,000 bytes; raise the limit by"
         ):
@@ -205,14 +207,14 @@ def test_what_is_downloaded_or_unpacked_is_bounded(tmp_path: Path) -> None:
 
 
 def test_limits_nest_and_go_back_even_after_an_error() -> None:
-    with allowing({"weights": 5, "row-group": "1MB"}):
-        with pytest.raises(KeyError, match=r"^7$"), allowing({"weights": "7"}):
+    with override_limits({"weights": 5, "row-group": "1MB"}):
+        with pytest.raises(KeyError, match=r"^7$"), override_limits({"weights": "7"}):
             raise KeyError(WEIGHTS.bytes)
         assert WEIGHTS.bytes == 5
-        assert limits_in_force()["FEATX_LIMIT_ROW_GROUP"] == "1000000"
+        assert limit_variables()["FEATX_LIMIT_ROW_GROUP"] == "1000000"
     assert WEIGHTS.bytes == WEIGHTS.default
-    assert set(limits_in_force().values()) == {""}
-    assert DECODE_TIMEOUT in limits_in_force()
+    assert set(limit_variables().values()) == {""}
+    assert DECODE_TIMEOUT in limit_variables()
 
 
 def test_the_option_stands_before_the_command_and_may_be_repeated(tmp_path: Path) -> None:
@@ -227,6 +229,6 @@ def test_the_option_stands_before_the_command_and_may_be_repeated(tmp_path: Path
     said = "must have at most 3,221,225,472 bytes"
     assert said in run(*add, code=1)
     assert said not in run("--limit", "chunk=1", "--limit", "weights=4GiB", *add, code=1)
-    assert "a limit must be among weights, chunk, dataset," in run("--limit", "weight=4GiB", *add, code=2)
+    assert "a limit must be one of weights, chunk, dataset," in run("--limit", "weight=4GiB", *add, code=2)
     assert "limit weights must be a number of bytes" in run("--limit", "weights", *add, code=2)
     assert not os.environ.get(WEIGHTS.variable)

@@ -1,6 +1,6 @@
 """Files of every schema, as the version that brought it wrote them, are read by this one and by all that follow.
 
-Whoever raises ``SCHEMA`` (`featx.store.layout`, `featx.models.saved_model`) adds a file that the new version wrote to
+Whoever raises ``SCHEMA`` (`featx.store.schema`, `featx.models.saved_model`) adds a file that the new version wrote to
 ``tests/data/old/`` and a row here, and changes none that is there: one that can no longer be read is somebody's work.
 """
 
@@ -14,10 +14,11 @@ import featx.models.model_file
 from featx.extraction.update import read_parts
 from featx.models.model_file import load_model
 from featx.spec.extract_spec import ExtractSpec
-from featx.store import layout
-from featx.store.assembly import RowTable, assemble
-from featx.store.parts import PartFolder
+from featx.store import schema
+from featx.store.assembly import assemble
+from featx.store.part_folder import PartFolder
 from featx.store.reader import Store
+from featx.store.row_table import RowTable
 
 OLD = Path(__file__).parent / "data" / "old"
 SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32, backbone_digest="ab" * 32)
@@ -28,12 +29,12 @@ INDICATOR = [[True, True], [False, True], [False, False], [True, False]]
 
 
 def test_there_is_a_file_of_every_schema():
-    assert {path.stem for path in OLD.glob("store-*.h5")} == {f"store-schema{n + 1}" for n in range(layout.SCHEMA)}
+    assert {path.stem for path in OLD.glob("store-*.h5")} == {f"store-schema{n + 1}" for n in range(schema.SCHEMA)}
     models = {path.stem for path in OLD.glob("model-*.featx")}
     assert models == {f"model-schema{n + 1}" for n in range(featx.models.model_file.SCHEMA)}
 
 
-@pytest.mark.parametrize("schema", range(1, layout.SCHEMA + 1))
+@pytest.mark.parametrize("schema", range(1, schema.SCHEMA + 1))
 def test_a_store_is_read(schema):
     with Store(OLD / f"store-schema{schema}.h5") as store:
         assert store.spec == SPEC

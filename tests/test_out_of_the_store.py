@@ -35,7 +35,7 @@ from featx.errors import (
 )
 from featx.extraction import extract
 from featx.spec.extract_spec import ExtractSpec
-from featx.store import layout
+from featx.store import schema
 from featx.store.reader import Store
 
 SPEC = ExtractSpec(size=32, blocks=(1, 3), pools=("avg", "max"))
@@ -193,11 +193,11 @@ def test_names_that_are_no_utf8(photos, tmp_path):
         (
             {"output": "there.rows.csv"},
             StoreExists,
-            "there.rows.csv is there already; choose another --output, or replace",
+            "there.rows.csv already exists; choose another --output, or replace",
         ),
-        ({"output": "there.npy"}, StoreExists, "there.rows.csv is there already"),
+        ({"output": "there.npy"}, StoreExists, "there.rows.csv already exists"),
         ({"output": "f.csv", "blocks": (2,)}, SpecError, "blocks must be among 1, 3, which were extracted, got 2"),
-        ({"output": "f.csv", "split": "x"}, DataError, "split of .* has no row 'x'"),
+        ({"output": "f.csv", "split": "x"}, DataError, "split of .* has no row with the value 'x'"),
         ({"output": "no/f.csv"}, StoreError, "f.csv cannot be written: No such file or directory"),
     ],
 )
@@ -298,9 +298,9 @@ def test_select_keeps_views_and_several_labels(place, tmp_path):
 
 def test_select_by_path(place, tmp_path):
     assert select(place / "photos.h5", tmp_path / "s.h5", path_glob="re*/[12].png").images == 2
-    with pytest.raises(StoreExists, match=r"s\.h5 is there already; choose another --output, or replace it"):
+    with pytest.raises(StoreExists, match=r"s\.h5 already exists; choose another --output, or replace it"):
         select(tmp_path / "nothing is read.h5", tmp_path / "s.h5")
-    with pytest.raises(StoreExists, match=r"s\.h5 is there already"):
+    with pytest.raises(StoreExists, match=r"s\.h5 already exists"):
         merge([tmp_path / "nothing is read.h5"] * 2, tmp_path / "s.h5")
     assert select(place / "photos.h5", tmp_path / "s.h5", overwrite=True).images == 12
     shutil.copy(place / "photos.h5", tmp_path / "itself.h5")
@@ -379,7 +379,7 @@ def test_failures_of_all_stores_are_kept_but_those_of_images_that_another_has(pl
         shutil.copy(place / "photos.h5", path)
         with h5py.File(path, "r+") as file:
             del file["failures"]
-            layout.write_failures(file, list(zip(paths, reasons, strict=True)))
+            schema.write_failures(file, list(zip(paths, reasons, strict=True)))
     merge(stores, tmp_path / "m.h5")
     with Store(tmp_path / "m.h5") as opened:
         assert opened.failures == [("a.png", "one"), ("both.png", "one"), ("z.png", "two")]

@@ -140,4 +140,4 @@ def test_views_and_how_a_store_is_kept_are_those_of_extract() -> None:
     assert "10 at 224 px" in run("--images", "10", "--n-views", "8", "--devices", "H200").output
     done = run("--images", "10", "--devices", "H200", "--assemble", "virtual", "--store-dtype", "float16")
     assert done.exit_code == 1
-    assert "--store-dtype float16 is for --assemble copy" in done.output
+    assert "--store-dtype float16 needs --assemble copy" in done.output

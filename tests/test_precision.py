@@ -29,7 +29,8 @@ from featx.images.sources.any_source import list_images
 from featx.models.fitting import fit
 from featx.models.prediction import predict
 from featx.spec.extract_spec import ExtractSpec
-from featx.store.parts import Part, PartFolder
+from featx.store.part_file import Part
+from featx.store.part_folder import PartFolder
 from featx.store.reader import Store
 
 FLAGS = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []

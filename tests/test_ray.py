@@ -21,12 +21,12 @@ from featx.errors import DataError, EngineError, ImageError, SpecError, SpecMism
 from featx.extraction import extract
 from featx.extraction.ray_cluster import Cluster
 from featx.extraction.ray_executor import RayExecutor
-from featx.files.limits import allowing
+from featx.files.limits import override_limits
 from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import fit
 from featx.models.searched_fit import parallel_workers
 from featx.runtime import Compute
-from featx.store.parts import PartFolder
+from featx.store.part_folder import PartFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tip. In future versions of Ray:FutureWarning")
 ray = pytest.importorskip("ray")
@@ -110,7 +110,10 @@ def test_bad_images_are_recorded_and_with_strict_refused(photos, tmp_path, clust
 def test_limits_of_the_driver_hold_on_a_cluster_that_was_started_before(photos, tmp_path, cluster, oxford):
     table = {"image": [path.read_bytes() for path in sorted(photos.rglob("*.png"))], "label": ["a", "b"] * 12}
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
-    with allowing({"row-group": 1000}), pytest.raises(ImageError, match=r"more than the 1,000 bytes .*row-group=SIZE"):
+    with (
+        override_limits({"row-group": 1000}),
+        pytest.raises(ImageError, match=r"more than the 1,000 bytes .*row-group=SIZE"),
+    ):
         on_ray(tmp_path / "a.parquet", tmp_path / "a.h5", strict=True)
     assert on_ray(tmp_path / "a.parquet", tmp_path / "a.h5").extracted == 24
 

@@ -24,7 +24,7 @@ from featx.extraction.assembly import assemble_shards
 from featx.extraction.part_groups import Shard, plan_groups
 from featx.runtime import Compute
 from featx.spec.extract_spec import ExtractSpec
-from featx.store.parts import PartFolder
+from featx.store.part_folder import PartFolder
 from featx.store.reader import Store
 
 SPEC = ExtractSpec(size=32, blocks=(1, 2))
@@ -199,7 +199,7 @@ def test_where_there_are_no_shards_there_is_nothing_to_assemble(photos, tmp_path
         assemble_shards(tmp_path / "a.h5")
     shards(photos, tmp_path / "a.h5", (1,))
     (tmp_path / "a.h5.parts" / "job.json").write_text("{")
-    with pytest.raises(StoreCorrupt, match=r"job\.json is damaged .* run any shard again to mend it"):
+    with pytest.raises(StoreCorrupt, match=r"job\.json is damaged .* run any shard again to repair it"):
         assemble_shards(tmp_path / "a.h5")
 
 
@@ -273,7 +273,7 @@ def test_shards_that_begin_at_once_have_the_calibration_of_the_first(photos, tmp
         patch.setattr("featx.extraction.extraction_run._found", lambda *args, **options: None)
         patch.setattr("featx.extraction.precision.SAMPLE", 3)
         extract(photos, store, int8, Compute(shard="2/2"))
-    with pytest.raises(SpecMismatch, match=r"precision is int8 in .* or remove .*two\.h5\.parts to start anew"):
+    with pytest.raises(SpecMismatch, match=r"precision is int8 in .* or remove .*two\.h5\.parts to start again"):
         extract(photos, store, SPEC, Compute(shard="2/2"))
     assert assemble_shards(store).rows == 24
     extract(photos, tmp_path / "one.h5", int8)

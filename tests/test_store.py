@@ -16,13 +16,16 @@ import pytest
 from featx.errors import DataError, SpecError, SpecMismatch, StoreCorrupt, StoreError, StoreLocked
 from featx.files.untrusted_hdf5 import open_untrusted
 from featx.spec.extract_spec import ExtractSpec
-from featx.store import layout
-from featx.store.assembly import RowTable, assemble
-from featx.store.parts import Part, PartFolder
+from featx.store import datasets
+from featx.store.assembly import assemble
+from featx.store.part_file import Part
+from featx.store.part_folder import PartFolder
 from featx.store.reader import Store, is_store
+from featx.store.row_table import RowTable
 
+OLD = Path(__file__).parent / "data" / "old"
 SPEC = ExtractSpec(blocks=(1, 2), pools=("avg", "max"), size=32)
-GOLDEN = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}
+REFERENCE = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}
 
 
 def make_part(paths, seed=0, failures=()):
@@ -47,20 +50,20 @@ def make_table(parts, splits=None):
 
 @pytest.fixture
 def store(tmp_path):
-    """A store of two interleaved parts and one failure, and the parts that went in."""
+    """A store of two interleaved parts and one failure, and the parts it was assembled from."""
     parts = [make_part("aceg", 1), make_part("bdfh", 2, [("bad.jpg", "empty file")])]
     target = tmp_path / "rows.h5"
     with PartFolder(target) as folder:
-        folder.create_run(SPEC, GOLDEN)
+        folder.create_run(SPEC, REFERENCE)
         for part in parts:
             folder.write(part)
         splits = {"split": ["train", "test"] * 4}
-        assemble(target, make_table(parts, splits), SPEC, GOLDEN, folder.part_files())
+        assemble(target, make_table(parts, splits), SPEC, REFERENCE, folder.part_files())
         folder.discard()
     return target, parts
 
 
-def test_rows_come_back_in_the_tables_order(store):
+def test_a_store_has_its_rows_in_the_order_of_the_table(store):
     path, parts = store
     with Store(path) as opened:
         assert opened.paths == list("abcdefgh")
@@ -70,13 +73,13 @@ def test_rows_come_back_in_the_tables_order(store):
         np.testing.assert_array_equal(opened.read(["block1_avg"]), expected)
         assert opened.failures == [("bad.jpg", "empty file")]
         assert opened.classes == ["cat", "dog"]
-        np.testing.assert_array_equal(opened.reference_features["block2_max"], GOLDEN["block2_max"])
+        np.testing.assert_array_equal(opened.reference_features["block2_max"], REFERENCE["block2_max"])
         assert opened.exif_rotated.tolist() == [False] * 8
 
 
-def test_reading_some_rows_and_features_equals_indexing_all_of_them(store, monkeypatch):
+def test_reading_some_rows_equals_indexing_all_rows(store, monkeypatch):
     path, _ = store
-    monkeypatch.setattr(layout, "BLOCK_BYTES", 4 * 64 * 3)  # three rows a block
+    monkeypatch.setattr(datasets, "BLOCK_BYTES", 4 * 64 * 3)  # three rows per block
     with Store(path) as opened:
         everything = opened.read(SPEC.widths)
         for rows in ([0], [7], [1, 2, 6], range(8), []):
@@ -86,7 +89,7 @@ def test_reading_some_rows_and_features_equals_indexing_all_of_them(store, monke
         np.testing.assert_array_equal(opened.read(["block2_max"]), everything[:, columns])
 
 
-def test_only_the_chunks_asked_for_are_read(store):
+def test_only_the_requested_chunks_are_read(store):
     path, _ = store
     with h5py.File(path, "r+") as file:
         offset = file["features/block1_max"].id.get_chunk_info(0).byte_offset
@@ -113,20 +116,20 @@ def read_everything(path):
         )  # fmt: skip
 
 
-def test_a_flipped_byte_is_noticed_or_changes_nothing(store, tmp_path):
+def test_a_flipped_byte_is_detected_or_changes_nothing(store, tmp_path):
     path, _ = store
     whole = read_everything(path)
     copy = tmp_path / "copy.h5"
     rng = random.Random(0)
-    noticed = 0
+    detected = 0
     for _ in range(150):
         shutil.copy(path, copy)
         damage(copy, rng.randrange(path.stat().st_size))
         try:
             assert read_everything(copy) == whole
         except (StoreError, SpecError):
-            noticed += 1
-    assert noticed > 50
+            detected += 1
+    assert detected > 50
 
 
 def test_a_store_cut_short_is_refused(store, tmp_path):
@@ -135,32 +138,32 @@ def test_a_store_cut_short_is_refused(store, tmp_path):
     copy = tmp_path / "copy.h5"
     for length in (9, 100, len(data) // 2, len(data) - 1):
         copy.write_bytes(data[:length])
-        with pytest.raises(StoreError, match=r"copy\.h5 is (cut short or damaged|no featx store)"):
+        with pytest.raises(StoreError, match=r"copy\.h5 is (cut short or damaged|not a featx store)"):
             read_everything(copy)
 
 
-def test_what_is_no_store_is_refused(tmp_path):
-    with pytest.raises(StoreError, match=r"is not there; make it with: featx extract"):
+def test_a_file_that_is_not_a_store_is_refused(tmp_path):
+    with pytest.raises(StoreError, match=r"does not exist; create it with: featx extract"):
         Store(tmp_path / "none.h5")
     (tmp_path / "text.h5").write_text("hello")
     assert not is_store(tmp_path / "text.h5")
-    with pytest.raises(StoreError, match="is no featx store: it is not an HDF5 file"):
+    with pytest.raises(StoreError, match="is not a featx store: it is not an HDF5 file"):
         Store(tmp_path / "text.h5")
     with h5py.File(tmp_path / "other.h5", "w"):
         pass
-    with pytest.raises(StoreError, match="is no featx store: it has no schema attribute"):
+    with pytest.raises(StoreError, match="is not a featx store: it has no schema attribute"):
         Store(tmp_path / "other.h5")
 
 
-def test_a_later_schema_asks_for_an_update(store):
+def test_a_later_schema_is_refused_with_the_advice_to_update(store):
     path, _ = store
     with h5py.File(path, "r+") as file:
         file.attrs["schema"] = 99
-    with pytest.raises(StoreError, match="has schema 99, this featx reads up to 2; update featx"):
+    with pytest.raises(StoreError, match="has schema 99, but this featx reads at most 2; update featx"):
         Store(path)
 
 
-def test_a_wrong_shape_is_refused_before_anything_is_read(store):
+def test_a_feature_of_the_wrong_shape_is_refused_on_opening(store):
     path, _ = store
     with h5py.File(path, "r+") as file:
         del file["features/block1_avg"]
@@ -169,18 +172,18 @@ def test_a_wrong_shape_is_refused_before_anything_is_read(store):
         Store(path)
 
 
-def test_splits_choose_rows(store):
+def test_rows_in_split_selects_the_rows_of_a_split(store):
     path, _ = store
     with Store(path) as opened:
         assert opened.rows_in_split("train").tolist() == [0, 2, 4, 6]
         assert opened.rows_in_split(None).tolist() == list(range(8))
-        with pytest.raises(DataError, match=r"has no row 'val'; it has test, train"):
+        with pytest.raises(DataError, match=r"has no row with the value 'val', only test, train"):
             opened.rows_in_split("val")
-        with pytest.raises(DataError, match=r"the split column of .* must be one of those it has \(split\), got fold"):
+        with pytest.raises(DataError, match=r"the split column of .* must be one of its columns \(split\), got fold"):
             opened.rows_in_split("train", "fold")
 
 
-def test_features_of_another_spec_are_refused(store):
+def test_a_store_of_another_spec_is_incompatible(store):
     path, _ = store
     with Store(path) as opened:
         opened.check_compatible(SPEC.select(blocks=(2,)), "the model")
@@ -199,13 +202,13 @@ NAMES = [
 ]
 
 
-def test_names_of_any_kind_come_back(tmp_path):
+def test_unusual_file_names_are_stored_unchanged(tmp_path):
     part = make_part(sorted(NAMES, key=os.fsencode))
     target = tmp_path / "rows.h5"
     with PartFolder(target) as folder:
-        folder.create_run(SPEC, GOLDEN)
+        folder.create_run(SPEC, REFERENCE)
         folder.write(part)
-        assemble(target, table_of(part), SPEC, GOLDEN, folder.part_files())
+        assemble(target, table_of(part), SPEC, REFERENCE, folder.part_files())
     with Store(target) as opened:
         assert opened.paths == part.paths
 
@@ -214,16 +217,16 @@ def table_of(part):
     return RowTable(part.paths, part.digests, np.full(len(part.paths), -1), (), {}, ())
 
 
-def test_a_second_writer_is_refused(tmp_path):
+def test_a_second_process_that_writes_the_same_store_is_refused(tmp_path):
     with (
         PartFolder(tmp_path / "rows.h5"),
-        pytest.raises(StoreLocked, match=r"rows\.h5 is being written by another featx; wait until it is done"),
+        pytest.raises(StoreLocked, match=r"rows\.h5 is being written by another featx process; wait until it is done"),
         PartFolder(tmp_path / "rows.h5"),
     ):
         pass
 
 
-def test_the_lock_of_a_killed_process_is_free(tmp_path):
+def test_the_lock_of_a_killed_process_can_be_acquired(tmp_path):
     code = (
         "import os, sys; from pathlib import Path; from featx.store import PartFolder\n"
         "with PartFolder(Path(sys.argv[1])): os._exit(9)"
@@ -233,22 +236,22 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
         pass
 
 
-def test_a_folder_without_parts_goes_away(tmp_path):
+def test_a_part_folder_without_parts_is_removed(tmp_path):
     with PartFolder(tmp_path / "rows.h5") as folder:
         pass
     assert not folder.path.exists()
 
 
-def test_an_unfinished_run_of_another_spec_is_refused_or_cleared(tmp_path):
+def test_an_unfinished_run_of_another_spec_is_refused_or_overwritten(tmp_path):
     with PartFolder(tmp_path / "rows.h5") as folder:
         assert folder.load_run(SPEC) is None
-        folder.create_run(SPEC, GOLDEN)
+        folder.create_run(SPEC, REFERENCE)
         folder.write(make_part("ab"))
     other = ExtractSpec(size=64)
     with PartFolder(tmp_path / "rows.h5") as folder:
         assert folder.load_run(SPEC)["block1_avg"].shape == (3, 64)
         with pytest.raises(
-            SpecMismatch, match=r"blocks is 1, 2 in the unfinished run in .*; go on with the same options"
+            SpecMismatch, match=r"blocks is 1, 2 in the unfinished run in .*; run again with the same options"
         ):
             folder.load_run(other)
         assert len(folder.part_files()) == 1
@@ -266,27 +269,27 @@ def test_a_damaged_part_is_removed_with_a_warning(tmp_path):
 
 
 def two_parts(store):
-    """The parts of an unfinished run."""
+    """Write the two parts of an unfinished run and return their paths."""
     with PartFolder(store) as folder:
-        folder.create_run(SPEC, GOLDEN)
+        folder.create_run(SPEC, REFERENCE)
         folder.write(make_part("ab"))
         folder.write(make_part("cd"))
         return folder.part_files()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no such links")
-def test_a_part_that_cannot_be_read_now_is_kept(tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such links")
+def test_a_part_that_cannot_be_read_at_the_moment_is_kept(tmp_path):
     part, other = two_parts(tmp_path / "rows.h5")
     part.rename(tmp_path / "away")
     part.symlink_to(part.name)
     with PartFolder(tmp_path / "rows.h5") as folder:
-        with pytest.raises(StoreError, match=r"part\.h5 cannot be read \(Too many levels of .*\): mend that and run"):
+        with pytest.raises(StoreError, match=r"part\.h5 cannot be read \(Too many levels of .*\); fix this and run"):
             folder.part_files()
         (tmp_path / "away").replace(part)
         assert folder.part_files() == [part, other]
 
 
-def test_a_disk_that_fails_once_takes_no_part_away(tmp_path, monkeypatch):
+def test_a_part_is_kept_if_reading_it_succeeds_at_the_second_attempt(tmp_path, monkeypatch):
     parts, opened = two_parts(tmp_path / "rows.h5"), []
 
     def once(path, *args):
@@ -298,23 +301,22 @@ def test_a_disk_that_fails_once_takes_no_part_away(tmp_path, monkeypatch):
     with PartFolder(tmp_path / "rows.h5") as folder:
         known = folder._identity()
         monkeypatch.setattr(folder, "_identity", lambda: known)
-        monkeypatch.setattr("featx.store.parts.open_untrusted", once)
+        monkeypatch.setattr("featx.store.part_file.open_untrusted", once)
         assert folder.part_files() == parts
     assert opened == [parts[0], *parts]
 
 
-def test_a_part_is_looked_through_once(tmp_path, monkeypatch):
+def test_each_part_is_checked_only_once(tmp_path, monkeypatch):
     parts, opened = two_parts(tmp_path / "rows.h5"), []
     monkeypatch.setattr(
-        "featx.store.parts.open_untrusted", lambda *args: opened.append(args[0]) or open_untrusted(*args)
+        "featx.store.part_file.open_untrusted", lambda *args: opened.append(args[0]) or open_untrusted(*args)
     )
     with PartFolder(tmp_path / "rows.h5") as folder:
         assert folder.part_files() == folder.part_files() == parts
-    assert sorted(set(opened) - {folder.path / "run.h5"}) == sorted(set(opened) & set(parts)) == parts
-    assert [opened.count(part) for part in parts] == [1, 1]
+    assert sorted(opened) == parts
 
 
-def test_a_shard_reads_no_features_of_parts(tmp_path):
+def test_a_shard_does_not_read_the_features_of_parts(tmp_path):
     victim, other = two_parts(tmp_path / "rows.h5")
     with h5py.File(victim) as file:
         place = file["features/block1_avg"].id.get_chunk_info(0).byte_offset
@@ -327,19 +329,19 @@ def test_a_shard_reads_no_features_of_parts(tmp_path):
         assert folder.part_files() == [other]
 
 
-def test_parts_of_no_known_run_are_of_no_use(tmp_path):
-    """What they are of is told by a file beside them, which another program may have removed."""
+def test_parts_without_a_run_file_are_ignored(tmp_path):
+    """run.h5 may have been removed by another program."""
     two_parts(tmp_path / "rows.h5")
     with PartFolder(tmp_path / "rows.h5") as folder:
         (folder.path / "run.h5").unlink()
         assert folder.part_files() == []
-        folder.create_run(SPEC, GOLDEN)
+        folder.create_run(SPEC, REFERENCE)
         assert folder.part_files() == []
 
 
 @pytest.mark.parametrize("end", [lambda folder: folder.discard(),
                                  lambda folder: folder.load_run(ExtractSpec(size=64), overwrite=True)])  # fmt: skip
-def test_what_parts_are_of_is_removed_after_them(end, tmp_path, monkeypatch):
+def test_the_run_file_is_removed_after_all_parts(end, tmp_path, monkeypatch):
     parts = two_parts(tmp_path / "rows.h5")
     unlink = Path.unlink
 
@@ -355,33 +357,33 @@ def test_what_parts_are_of_is_removed_after_them(end, tmp_path, monkeypatch):
         assert (folder.spec, folder.part_files()) == (SPEC, parts[1:])
 
 
-def test_a_damaged_run_file_says_what_to_do(tmp_path):
+def test_a_damaged_run_file_is_refused_with_advice(tmp_path):
     with PartFolder(tmp_path / "rows.h5") as folder:
-        folder.create_run(SPEC, GOLDEN)
+        folder.create_run(SPEC, REFERENCE)
         (folder.path / "run.h5").write_bytes(b"nonsense")
-        with pytest.raises(StoreCorrupt, match=r"run\.h5 is damaged .*; remove .* to start anew"):
+        with pytest.raises(StoreCorrupt, match=r"run\.h5 is damaged .*; remove .* to start again"):
             folder.load_run(SPEC)
 
 
-def test_the_same_rows_make_the_same_file(tmp_path):
+def test_the_same_rows_are_written_as_the_same_bytes(tmp_path):
     written = []
     for name in ("one.h5", "two.h5"):
         with PartFolder(tmp_path / name) as folder:
-            folder.create_run(SPEC, GOLDEN)
+            folder.create_run(SPEC, REFERENCE)
             folder.write(make_part("abc", failures=[("d", "empty file")]))
             written.append([(path.name, path.read_bytes()) for path in sorted(folder.path.glob("*.h5"))])
     assert written[0] == written[1]
 
 
-def test_a_disk_without_room_is_refused_before_writing(store, monkeypatch):
+def test_a_full_disk_is_reported_before_writing(store, monkeypatch):
     path, parts = store
     usage = shutil.disk_usage(path.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
-    with pytest.raises(StoreError, match=r"needs at least 0\.\d[1-9] MB and 0\.00 MB are free on its disk$"):
-        assemble(path, make_table(parts), SPEC, GOLDEN, [path])
+    with pytest.raises(StoreError, match=r"needs at least 0\.\d[1-9] MB, but its disk has only 0\.00 MB free$"):
+        assemble(path, make_table(parts), SPEC, REFERENCE, [path])
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+def test_the_error_names_the_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(StoreError, match=r"rows\.h5\.parts cannot be written: Not a directory"),
@@ -395,17 +397,17 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[2])
-from test_store import make_part, make_table, SPEC, GOLDEN
+from test_store import make_part, make_table, SPEC, REFERENCE
 from featx.errors import StoreError
 from featx.store import PartFolder, assemble
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with PartFolder(Path(sys.argv[1])) as folder:
-    folder.create_run(SPEC, GOLDEN)
+    folder.create_run(SPEC, REFERENCE)
     part = make_part([f"{i:03d}" for i in range(40)])
     folder.write(part)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
     for task in (lambda: folder.write(make_part([f"x{i}" for i in range(40)])),
-                 lambda: assemble(Path(sys.argv[1]), make_table([part]), SPEC, GOLDEN, folder.part_files())):
+                 lambda: assemble(Path(sys.argv[1]), make_table([part]), SPEC, REFERENCE, folder.part_files())):
         try:
             task()
         except StoreError as error:
@@ -414,8 +416,8 @@ with PartFolder(Path(sys.argv[1])) as folder:
 """
 
 
-def test_a_disk_that_takes_no_more_loses_nothing(tmp_path):
-    """A file-size limit makes writes fail inside a part and inside assembling, as a full disk does."""
+def test_a_failed_write_leaves_the_finished_parts(tmp_path):
+    """A file size limit makes writing a part and assembling the store fail, as a full disk does."""
     run = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path / "rows.h5"), str(Path(__file__).parent)],
         capture_output=True, text=True, check=False,
@@ -431,13 +433,13 @@ def test_a_disk_that_takes_no_more_loses_nothing(tmp_path):
     assert "'rows.h5'" not in kept
 
 
-def test_several_labels_a_row(tmp_path):
+def test_multilabel_rows_are_stored_as_schema_2(tmp_path):
     parts = [make_part("abcd", 1)]
     table = dataclasses.replace(make_table(parts), label_sets=[(0, 1), (1,), (), (0,)], labels=np.array([0, 1, -1, 0]))
     with PartFolder(tmp_path / "rows.h5") as folder:
-        folder.create_run(SPEC, GOLDEN)
+        folder.create_run(SPEC, REFERENCE)
         folder.write(parts[0])
-        assemble(tmp_path / "rows.h5", table, SPEC, GOLDEN, folder.part_files())
+        assemble(tmp_path / "rows.h5", table, SPEC, REFERENCE, folder.part_files())
     with Store(tmp_path / "rows.h5") as opened:
         np.testing.assert_array_equal(opened.multilabel_targets, np.array([[1, 1], [0, 1], [0, 0], [1, 0]], bool))
         assert opened.labels.tolist() == [0, 1, -1, 0]
@@ -446,7 +448,7 @@ def test_several_labels_a_row(tmp_path):
         assert file["rows/labels_multi"].fletcher32
 
 
-def test_a_store_of_one_label_a_row_is_as_it_was(store):
+def test_a_store_without_multilabel_rows_is_stored_as_schema_1(store):
     with Store(store[0]) as opened:
         assert opened.multilabel_targets is None
     with h5py.File(store[0]) as file:
@@ -458,16 +460,20 @@ def test_a_store_of_one_label_a_row_is_as_it_was(store):
     ("name", "values", "message"),
     [
         ("rows/label", np.array([0, 1, -1, 0, 1, 0, 2, 0], "i4"), "labels of .* must be -1 to 1, got -1 to 2"),
-        ("rows/label", np.zeros(7, "i4"), r"/rows/label must have one value a row, 8, of kind i, got int32 \(7,\)"),
-        ("rows/digest", np.zeros(8, "i4"), r"/rows/digest must have one value a row, 8, of kind S, got int32 \(8,\)"),
-        ("splits/split", np.zeros(2, "S1"), r"/splits/split must have one value a row, 8"),
-        ("failures/reason", np.zeros(3, "S1"), r"/failures/reason must have one value a row, 1"),
+        ("rows/label", np.zeros(7, "i4"), r"/rows/label must have one value per row, 8, of kind i, got int32 \(7,\)"),
+        ("rows/digest", np.zeros(8, "i4"), r"/rows/digest must have one value per row, 8, of kind S, got int32 \(8,\)"),
+        ("splits/split", np.zeros(2, "S1"), r"/splits/split must have one value per row, 8"),
+        ("failures/reason", np.zeros(3, "S1"), r"/failures/reason must have one value per row, 1"),
         ("rows/labels_multi", np.zeros((8, 3), bool), r"labels_multi of .* must be bool \(8, 2\), got bool \(8, 3\)"),
-        ("golden/block1_avg", np.zeros((2, 64), "f4"), r"golden features must be .* got .*float32 \(2, 64\)"),
+        (
+            "golden/block1_avg",
+            np.zeros((2, 64), "f4"),
+            r"features of the reference images must be .* got .*float32 \(2, 64\)",
+        ),
         ("features/block1_avg", np.zeros((8, 64), "i4"), "block1_avg must be float32 or float16 .*got int32"),
     ],
 )
-def test_columns_that_do_not_fit_together_are_refused(store, name, values, message):
+def test_columns_of_wrong_length_type_or_range_are_refused(store, name, values, message):
     path, _ = store
     with h5py.File(path, "r+") as file:
         file.pop(name, None)
@@ -477,9 +483,9 @@ def test_columns_that_do_not_fit_together_are_refused(store, name, values, messa
 
 
 @pytest.mark.parametrize("name", ["rows", "rows/path", "rows/digest", "failures", "failures/path"])
-def test_a_part_that_is_none_is_removed_and_what_a_run_wrote_down_is_refused(tmp_path, name):
+def test_a_malformed_part_is_removed_and_a_malformed_run_file_is_refused(tmp_path, name):
     with PartFolder(tmp_path / "rows.h5") as folder:
-        folder.create_run(SPEC, GOLDEN)
+        folder.create_run(SPEC, REFERENCE)
         folder.write(make_part("ab", failures=[("c", "empty file")] * 2))
         (part,) = folder.path.glob("*.part.h5")
         with h5py.File(part, "r+") as file:
@@ -490,34 +496,51 @@ def test_a_part_that_is_none_is_removed_and_what_a_run_wrote_down_is_refused(tmp
         with h5py.File(folder.path / "run.h5", "r+") as file:
             del file["golden"]
             file["golden"] = np.zeros(3, "i4")
-        with pytest.raises(StoreCorrupt, match=r"run\.h5 is damaged \(.*; remove .* to start anew"):
+        with pytest.raises(StoreCorrupt, match=r"run\.h5 is damaged \(.*; remove .* to start again"):
             folder.load_run(SPEC)
 
 
-@pytest.mark.parametrize("change", [(8, 0), (8, 2**64 - 16), (8, 2**63), (0, 0x10005)])
-def test_a_heap_on_which_hdf5_would_not_come_back_is_refused(store, change):
-    path, _ = store
-    data = bytearray(path.read_bytes())
-    heap = data.index(b"GCOL")
-    place = heap + 16
-    while number := int.from_bytes(data[place : place + 2], "little"):
+def free_space(data):
+    """Position of the object at the end of the first heap that stands for its free space."""
+    place = data.index(b"GCOL") + 16
+    while int.from_bytes(data[place : place + 2], "little"):
         place += 16 + -(-int.from_bytes(data[place + 8 : place + 16], "little") // 8) * 8
-        assert number < 9
-    at, value = change
+    return place
+
+
+@pytest.mark.parametrize("change", [(8, 0), (8, 2**64 - 16), (8, 2**63), (0, 0x10005)])
+@pytest.mark.parametrize("userblock", [0, 512])
+def test_a_damaged_heap_of_attributes_on_which_hdf5_would_hang_is_refused(tmp_path, change, userblock):
+    """Stores of earlier versions have attributes of variable length, which lie in such heaps."""
+    path = tmp_path / "rows.h5"
+    data = bytearray((OLD / "store-schema1.h5").read_bytes())
+    heap, place, (at, value) = data.index(b"GCOL"), free_space(data), change
     data[place + at : place + at + 8] = value.to_bytes(8, "little")
-    path.write_bytes(data)
+    path.write_bytes(bytes(userblock) + data)
     with pytest.raises(StoreError, match=r"rows\.h5 is cut short or damaged \(a heap is damaged\)"):
         Store(path)
     data[heap + 8 : heap + 16] = (2**40).to_bytes(8, "little")
-    path.write_bytes(data)
+    path.write_bytes(bytes(userblock) + data)
     with pytest.raises(StoreError, match=r"rows\.h5 is cut short or damaged"):
         Store(path)
 
 
-def test_a_store_in_the_oldest_layout_of_hdf5_is_refused(tmp_path):
+def test_attributes_are_written_with_a_fixed_length_so_that_a_checksum_covers_them(store):
+    path, _ = store
+    data = path.read_bytes()
+    assert b"GCOL" not in data
+    with h5py.File(path) as file:
+        assert set(file.attrs) == {"schema", "spec", "featx", "versions"}
+    place = data.index(b'"size": 32')
+    damage(path, place + len(b'"size": '))
+    with pytest.raises(StoreError, match=r"rows\.h5 is cut short or damaged"):
+        Store(path)
+
+
+def test_a_store_in_the_oldest_format_of_hdf5_is_refused(tmp_path):
     with h5py.File(tmp_path / "old.h5", "w", libver="earliest") as file:
         file.attrs["schema"] = 1
-    with pytest.raises(StoreError, match="its header is none of featx"):
+    with pytest.raises(StoreError, match="it is in HDF5's oldest format"):
         Store(tmp_path / "old.h5")
 
 
@@ -525,7 +548,7 @@ FLAT = ExtractSpec(blocks=(5,), pools=("avg", "flat"), size=224)
 
 
 def store_of_flat(folder, values, dtype=None):
-    """A store of one part, whose flat features are ``values`` (rows, 25,088)."""
+    """Write a store of one part with the flat features ``values`` (rows, 25,088), and return the part's path."""
     part = make_part([f"{row:04}" for row in range(len(values))])
     part.features = {"block5_avg": np.random.default_rng(0).random((len(values), 512), np.float32),
                      "block5_flat": values}  # fmt: skip
@@ -538,7 +561,7 @@ def store_of_flat(folder, values, dtype=None):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_flat_features_are_deflated_and_pooled_ones_are_not(tmp_path, dtype):
+def test_flat_features_are_compressed_and_pooled_ones_are_not(tmp_path, dtype):
     values = np.maximum(np.random.default_rng(1).standard_normal((300, 25_088), np.float32) - 1.5, 0)
     parts = store_of_flat(tmp_path, values, dtype)
     for path, wanted in ((parts[0], "float32"), (tmp_path / "flat.h5", dtype)):
@@ -552,7 +575,7 @@ def test_flat_features_are_deflated_and_pooled_ones_are_not(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("color", [0.0, 1.5])
-def test_flat_features_of_images_of_one_color_are_read_however_many_there_are(tmp_path, monkeypatch, color):
+def test_flat_features_of_images_of_one_color_can_be_read(tmp_path, monkeypatch, color):
     values = np.full((300, 25_088), color, np.float32)
     monkeypatch.setenv("FEATX_LIMIT_DATASET", "1000000")
     store_of_flat(tmp_path, values)
@@ -560,32 +583,32 @@ def test_flat_features_of_images_of_one_color_are_read_however_many_there_are(tm
         np.testing.assert_array_equal(opened.read(["block5_flat"]), values)
 
 
-def test_a_row_that_is_more_than_a_reader_inflates_at_once_is_not_deflated(tmp_path):
+def test_a_row_larger_than_the_chunk_limit_is_not_compressed(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         values = np.maximum(np.random.default_rng(1).standard_normal((2, 1 + (1 << 18)), np.float32) - 1.5, 0)
-        layout.write_values(file, {"block1_flat": values[:, 1:], "block2_flat": values})
-        layout.write_values(file, {"block3_flat": np.zeros((0, 8), np.float32)})
+        datasets.write_feature_arrays(file, {"block1_flat": values[:, 1:], "block2_flat": values})
+        datasets.write_feature_arrays(file, {"block3_flat": np.zeros((0, 8), np.float32)})
         assert (file["block1_flat"].compression, file["block2_flat"].compression) == ("gzip", None)
         widths = {name: file[name].shape[1] for name in ("block1_flat", "block2_flat")}
-        room = layout.feature_bytes(widths, 2, 4, 1 / 4)
+        estimate = datasets.feature_bytes(widths, 2, 4, 1 / 4)
         stored = sum(file[name].id.get_storage_size() for name in widths)
-    assert room / 1.5 < stored < room
+    assert estimate / 1.5 < stored < estimate
     open_untrusted(tmp_path / "x.h5", StoreError).close()
 
 
-def test_one_part_is_open_at_a_time(tmp_path):
-    """A run of millions of images has more parts than a process may open, and half a megabyte goes with each."""
+def test_assembling_opens_one_part_at_a_time(tmp_path):
+    """An extraction of millions of images has more parts than a process may open."""
     resource = pytest.importorskip("resource")
     parts, target = [make_part([f"{number}.jpg"], number) for number in range(30)], tmp_path / "rows.h5"
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with PartFolder(target) as folder:
-        folder.create_run(SPEC, GOLDEN)
+        folder.create_run(SPEC, REFERENCE)
         for part in parts:
             folder.write(part)
         limit = max(int(path.name) for path in Path("/dev/fd").iterdir()) + 12
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
         try:
-            assemble(target, make_table(parts), SPEC, GOLDEN, folder.part_files())
+            assemble(target, make_table(parts), SPEC, REFERENCE, folder.part_files())
             assert resource.getrlimit(resource.RLIMIT_NOFILE) == (limit, hard)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -595,9 +618,9 @@ def test_one_part_is_open_at_a_time(tmp_path):
         np.testing.assert_array_equal(opened.read(["block2_max"])[rows], expected)
 
 
-def test_a_part_is_read_to_its_last_column(tmp_path):
+def test_damage_in_the_last_column_of_a_part_is_detected(tmp_path):
     with PartFolder(tmp_path / "rows.h5") as folder:
-        folder.create_run(SPEC, GOLDEN)
+        folder.create_run(SPEC, REFERENCE)
         folder.write(make_part("ab"))
         (part,) = folder.path.glob("*.part.h5")
         with h5py.File(part) as file:
@@ -605,3 +628,26 @@ def test_a_part_is_read_to_its_last_column(tmp_path):
         damage(part, offset)
         with pytest.warns(UserWarning, match=r"part\.h5 is damaged"):
             assert folder.part_files() == []
+
+
+def test_a_store_describes_itself(store):
+    path, _ = store
+    with Store(path) as opened:
+        text = f"""\
+Store({str(path)!r})
+  images: 8 in 2 classes
+  rows: 8 (n_views 1)
+  features: backbone oxford, blocks 1, 2, pools avg, max: 384 columns
+  computed at: size 32, precision fp32"""
+        assert repr(opened) == text
+    assert repr(opened) == text  # also when it is closed
+
+
+def test_a_store_describes_itself_in_a_notebook(store, tmp_path):
+    path, _ = store
+    shutil.copy(path, tmp_path / "<b>.h5")
+    with Store(tmp_path / "<b>.h5") as opened:
+        page = opened._repr_html_()
+    assert "&lt;b&gt;.h5</caption>" in page
+    assert "<tr><th>images</th><td>8 in 2 classes</td></tr>" in page
+    assert "<b>" not in page

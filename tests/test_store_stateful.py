@@ -1,4 +1,4 @@
-"""Any order of writing, being killed, going on, adding, dropping, assembling and reading, beside a model in memory."""
+"""Write, kill, resume, add, drop, assemble and read in any order; compare with a model in memory (hypothesis)."""
 
 import contextlib
 import hashlib
@@ -15,21 +15,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from featx.extraction.update import read_parts
 from featx.spec.extract_spec import ExtractSpec
-from featx.store.assembly import RowTable, assemble
-from featx.store.parts import Part, PartFolder
+from featx.store.assembly import assemble
+from featx.store.part_file import Part
+from featx.store.part_folder import PartFolder
 from featx.store.reader import Store
+from featx.store.row_table import RowTable
 
 SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32)
-GOLDEN = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}
+REFERENCE = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}
 NAMES = st.sampled_from(
     ["a.png", "b.png", "c/ü.png", "d\n.png", "e.png", b"f-\xff.png".decode("utf-8", "surrogateescape")]
 )
 BYTES = st.integers(0, 2)
-"""Which version of its bytes an image has: another is another image with the name."""
+"""Version of an image's bytes: another version is another image of the same name."""
 
 
 class Killed(BaseException):
-    """What stands for the end of a process in the middle of a write: no handler of featx takes it for its own."""
+    """Stands for a process that ends while it writes; no handler of featx catches it."""
 
 
 def digest_of(name, version):
@@ -42,7 +44,7 @@ def features_of(name, version):
 
 
 class Stores(RuleBasedStateMachine):
-    """A store being made. In memory: the images that exist, those that parts have, and what the store must hold."""
+    """A store that is being made, and in memory: the images, those in parts, and those that the store must hold."""
 
     def __init__(self):
         super().__init__()
@@ -55,23 +57,23 @@ class Stores(RuleBasedStateMachine):
 
     @contextlib.contextmanager
     def run(self):
-        """A process at work: it takes the lock, and looks at what is there."""
+        """A process that takes the lock and loads or creates the run."""
         with PartFolder(self.target) as folder:
             if folder.load_run(SPEC) is None:
-                folder.create_run(SPEC, GOLDEN)
+                folder.create_run(SPEC, REFERENCE)
             yield folder
 
     @initialize(name=NAMES, version=BYTES)
-    def begin_with_one(self, name, version):
+    def start_with_one_image(self, name, version):
         self.images[name] = version
 
     @rule(name=NAMES, version=BYTES)
-    def an_image_is_added_or_changed(self, name, version):
+    def add_or_change_an_image(self, name, version):
         self.images[name] = version
 
     @precondition(lambda self: len(self.images) > 1)
     @rule(data=st.data())
-    def an_image_goes(self, data):
+    def remove_an_image(self, data):
         del self.images[data.draw(st.sampled_from(sorted(self.images)))]
 
     def part(self, name):
@@ -79,20 +81,20 @@ class Stores(RuleBasedStateMachine):
         return Part([name], [digest_of(name, version)], [version == 1], {"block1_avg": features_of(name, version)})
 
     @rule(data=st.data())
-    def a_part_is_written(self, data):
+    def write_a_part(self, data):
         name = data.draw(st.sampled_from(sorted(self.images)))
         with self.run() as folder:
             folder.write(self.part(name))
         self.parts[name] = self.images[name]
 
     @rule(data=st.data(), step=st.sampled_from(["os.fsync", "pathlib.Path.replace"]))
-    def a_process_is_killed_while_it_writes_a_part(self, data, step):
+    def kill_a_process_that_writes_a_part(self, data, step):
         name = data.draw(st.sampled_from(sorted(self.images)))
-        with pytest.raises(Killed), self.run() as folder, mock.patch(step, side_effect=Killed), no_tidying():
+        with pytest.raises(Killed), self.run() as folder, mock.patch(step, side_effect=Killed), no_removal():
             folder.write(self.part(name))
 
     @rule()
-    def a_part_is_damaged(self):
+    def damage_a_part(self):
         with self.run() as folder:
             for path in folder.path.glob("*.part.h5"):
                 data = bytearray(path.read_bytes())
@@ -118,24 +120,24 @@ class Stores(RuleBasedStateMachine):
         with self.run() as folder:
             names, table = self.table()
             sources = [*([self.target] if self.target.exists() else []), *folder.part_files()]
-            assemble(self.target, table, SPEC, GOLDEN, sources, scratch=folder.path)
+            assemble(self.target, table, SPEC, REFERENCE, sources, scratch=folder.path)
             folder.discard()
         self.stored, self.parts = {name: self.images[name] for name in names}, {}
 
     @rule()
-    def the_store_is_assembled(self):
+    def assemble_the_store(self):
         self.assemble()
 
     @rule(step=st.sampled_from(["os.fsync", "pathlib.Path.replace"]))
-    def a_process_is_killed_while_it_assembles(self, step):
+    def kill_a_process_that_assembles(self, step):
         with PartFolder(self.target) as folder:
             _, table = self.table()
             sources = [*([self.target] if self.target.exists() else []), *folder.part_files()]
-            with mock.patch(step, side_effect=Killed), no_tidying(), pytest.raises(Killed):
-                assemble(self.target, table, SPEC, GOLDEN, sources, scratch=folder.path)
+            with mock.patch(step, side_effect=Killed), no_removal(), pytest.raises(Killed):
+                assemble(self.target, table, SPEC, REFERENCE, sources, scratch=folder.path)
 
     @invariant()
-    def the_parts_are_those_that_were_written(self):
+    def parts_hold_what_was_written(self):
         if (self.folder / "rows.h5.parts" / "run.h5").exists():
             with PartFolder(self.target) as folder:
                 done = read_parts(folder)
@@ -162,7 +164,7 @@ class Stores(RuleBasedStateMachine):
             np.testing.assert_array_equal(store.read(["block1_avg"], half), store.read(["block1_avg"])[half])
 
     @invariant()
-    def nothing_half_written_stays_after_a_run(self):
+    def no_temporary_file_is_left(self):
         if (self.folder / "rows.h5.parts").exists():
             with PartFolder(self.target) as folder:
                 assert not list(folder.path.glob(".*.tmp"))
@@ -170,8 +172,8 @@ class Stores(RuleBasedStateMachine):
 
 
 @contextlib.contextmanager
-def no_tidying():
-    """A process that was killed removes nothing."""
+def no_removal():
+    """A killed process removes nothing."""
     with mock.patch("pathlib.Path.unlink"):
         yield
 

@@ -186,8 +186,8 @@ def test_absolute_paths_are_below_the_root_that_holds_them(made, tmp_path):
 def test_what_cannot_be_verified_is_refused(made, tmp_path):
     (tmp_path / "no.h5").write_bytes(b"no store")
     said = run(tmp_path / "no.h5", "--root", made / "photos", code=1)
-    assert "is no featx store: it is not an HDF5 file" in said.stderr
-    with pytest.raises(StoreError, match="is not there; make it with"):
+    assert "is not a featx store: it is not an HDF5 file" in said.stderr
+    with pytest.raises(StoreError, match="does not exist; create it with"):
         verify(tmp_path / "none.h5", made / "photos")
     with pytest.raises(ListingError, match=r"--root of verify must be the folder .* but none of 12 images is in .*red: "
                                            r"blue/0.png cannot be read: No such file"):  # fmt: skip

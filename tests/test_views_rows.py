@@ -24,7 +24,7 @@ from featx.models.fitting import fit
 from featx.models.prediction import predict
 from featx.models.training_rows import read_training_rows
 from featx.spec.extract_spec import ExtractSpec
-from featx.store.parts import PartFolder
+from featx.store.part_folder import PartFolder
 from featx.store.reader import Store
 
 PLAIN = ExtractSpec(size=32, blocks=(1, 3))

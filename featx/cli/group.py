@@ -11,7 +11,7 @@ import click
 
 from featx.cli.config import read_config, settings_of
 from featx.errors import FeatxError, SpecError
-from featx.files import LIMITS, allowing
+from featx.files import LIMITS, override_limits
 from featx.runtime import Stopped, raise_on_signal
 from featx.version import __version__
 
@@ -163,6 +163,6 @@ def main(ctx: click.Context, limits: tuple[str, ...]) -> None:
     """
     pairs = [pair.partition("=") for pair in limits]
     try:
-        ctx.with_resource(allowing({name: size for name, _, size in pairs}))
+        ctx.with_resource(override_limits({name: size for name, _, size in pairs}))
     except SpecError as error:
         raise click.UsageError(str(error), ctx) from None

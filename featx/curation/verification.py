@@ -14,7 +14,7 @@ from featx.errors import SpecError
 from featx.images import MAX_PIXELS
 from featx.runtime import installed, progress_bar
 from featx.spec import ExtractSpec
-from featx.store import DECIDING, Part, Store
+from featx.store import VERSIONED_PACKAGES, Part, Store
 
 __all__ = ["Difference", "Verification", "verify"]
 
@@ -103,7 +103,7 @@ def verify(
             changed=found.changed,
             gone=found.gone,
             made_by=opened.versions,
-            verified_by=installed(*DECIDING),
+            verified_by=installed(*VERSIONED_PACKAGES),
         )
 
 

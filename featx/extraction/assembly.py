@@ -16,7 +16,7 @@ from featx.extraction.shard_jobs import check_complete, read_job
 from featx.extraction.update import ExistingStore, ExtractionPlan, read_parts
 from featx.images import Listing, list_images
 from featx.spec import ExtractSpec
-from featx.store import PartFolder, RowTable, assemble, check_storage, parts_folder
+from featx.store import PartFolder, RowTable, assemble, check_assembly, parts_folder
 
 MISSING_IMAGES = ("error", "drop", "keep")
 
@@ -49,7 +49,7 @@ class AssemblyOptions:
         if self.missing_images not in MISSING_IMAGES:
             choices = ", ".join(MISSING_IMAGES)
             raise SpecError(f"missing_images of AssemblyOptions must be one of {choices}, got {self.missing_images!r}")
-        check_storage(self.layout, self.dtype)
+        check_assembly(self.layout, self.dtype)
 
 
 def finish(
@@ -91,7 +91,7 @@ def finish(
     with resumable():
         assemble(
             folder.store, table, spec, golden or dict(old.golden), sources, scratch=folder.path,
-            how=how.layout or old.layout, dtype=how.dtype or (None if how.layout == "virtual" else old.dtype),
+            layout=how.layout or old.layout, dtype=how.dtype or (None if how.layout == "virtual" else old.dtype),
         )  # fmt: skip
     folder.discard()
     return changed

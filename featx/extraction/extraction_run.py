@@ -26,7 +26,7 @@ from featx.extraction.update import ExistingStore, ExtractionPlan, read_parts
 from featx.images import MAX_PIXELS, Listing, list_images
 from featx.runtime import Compute, progress_bar
 from featx.spec import AUTO, ExtractSpec, warn_of_copies
-from featx.store import PartFolder, Store, check_storage
+from featx.store import PartFolder, Store, check_assembly
 
 
 def extract(
@@ -108,7 +108,7 @@ def extract(
         resolved = _resolve(folder, config, job, compute, overwrite=overwrite)
         spec = resolved.spec
         old = ExistingStore() if overwrite or not output.exists() else ExistingStore.read(output, spec)
-        check_storage(assembly.layout or old.layout, assembly.dtype, output)
+        check_assembly(assembly.layout or old.layout, assembly.dtype, output)
         dropped = spec.n_views * missing_images(output, old, listing, assembly.missing_images, spec.n_views)
         golden = folder.load_run(spec, overwrite=overwrite)
         plan = ExtractionPlan(listing, spec, old, read_parts(folder), threads, shard)

@@ -14,7 +14,7 @@ from featx.backbones import BackboneWeights
 from featx.engines import Engine, Timings, check_golden, make_engine
 from featx.extraction.local_executor import ExtractJob, carry_out
 from featx.extraction.part_groups import Group
-from featx.files import limits_in_force
+from featx.files import limit_variables
 from featx.spec import ExtractSpec
 from featx.store import Part
 
@@ -41,7 +41,7 @@ class ProcessEnvironment:
     @classmethod
     def here(cls) -> "ProcessEnvironment":
         """That of this process."""
-        return cls(Path.cwd(), limits_in_force())
+        return cls(Path.cwd(), limit_variables())
 
     def take(self) -> None:
         """Make it that of this process."""

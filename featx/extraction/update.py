@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.engines import images_per_part
-from featx.errors import StoreError
 from featx.extraction.part_groups import Group, Shard, plan_groups
-from featx.files import open_untrusted
 from featx.images import Listing
 from featx.spec import ExtractSpec
-from featx.store import Part, PartFolder, Store, layout
+from featx.store import Part, PartFolder, Store, read_part_images
 from featx.table import BATCH, CategoricalArray, ImageTable, StringArray
 
 Digests = NDArray[np.bytes_]
@@ -76,12 +74,10 @@ def read_parts(folder: PartFolder) -> Finished:
     """Read which images the finished parts hold."""
     paths, digests, failures = [NONE.paths], [np.zeros(0, "S64")], list[tuple[str, str]]()
     for path in folder.part_files():
-        with open_untrusted(path, StoreError) as file:
-            rows = file["rows"]
-            plain = np.array(layout.read_views(file)) == 0
-            paths.append(layout.read_texts(rows["path"]).take(np.flatnonzero(plain)))
-            digests.append(rows["digest"][:].astype("S64")[plain])
-            failures += layout.read_failures(file)
+        found = read_part_images(path)
+        paths.append(found[0])
+        digests.append(found[1])
+        failures += found[2]
     # One that failed again in a later part did so once.
     return Finished(StringArray.concatenate(paths), np.concatenate(digests), list(dict(failures).items()))
 

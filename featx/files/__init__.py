@@ -1,4 +1,4 @@
-"""Safe files: atomic writes, HDF5 files from strangers, limits on what is read."""
+"""Safe files: atomic writes, HDF5 files from untrusted sources, and limits on what is read."""
 
 import lazy_loader
 

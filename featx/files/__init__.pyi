@@ -2,6 +2,8 @@ from .atomic import atomic_write as atomic_write
 from .atomic import check_folder as check_folder
 from .atomic import wrap_os_error as wrap_os_error
 from .formats import infer_format as infer_format
+from .hdf5_heaps import check_attribute_heaps as check_attribute_heaps
+from .hdf5_writing import create_hdf5 as create_hdf5
 from .limits import CHUNK as CHUNK
 from .limits import DECODE_TIMEOUT as DECODE_TIMEOUT
 from .limits import LIMITS as LIMITS
@@ -11,9 +13,9 @@ from .limits import SIDECAR as SIDECAR
 from .limits import URL_IMAGE as URL_IMAGE
 from .limits import WEIGHTS as WEIGHTS
 from .limits import Limit as Limit
-from .limits import allowing as allowing
 from .limits import check_limits as check_limits
-from .limits import limits_in_force as limits_in_force
-from .untrusted_hdf5 import EXPANSION as EXPANSION
+from .limits import limit_variables as limit_variables
+from .limits import override_limits as override_limits
+from .untrusted_hdf5 import MAX_EXPANSION as MAX_EXPANSION
 from .untrusted_hdf5 import open_untrusted as open_untrusted
-from .untrusted_hdf5 import too_large as too_large
+from .untrusted_hdf5 import oversize_reason as oversize_reason

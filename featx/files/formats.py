@@ -1,4 +1,4 @@
-"""Which format a file is to have: what is asked for, or what its name says."""
+"""The format of an output file, from an option or from the file's suffix."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,21 +7,36 @@ from featx.errors import SpecError
 
 
 def infer_format(
-    path: Path | None, form: str | None, suffixes: Mapping[str, str], option: str, default: str = ""
+    path: Path | None, format: str | None, suffixes: Mapping[str, str], option: str, default: str = ""
 ) -> str:
-    """The format that is asked for, else that of the path's suffix, else the default.
+    """Choose the format of an output file.
+
+    Parameters
+    ----------
+    path : Path, optional
+        The output file.
+    format : str, optional
+        The format that the user asked for; by default the one that the path's suffix stands for.
+    suffixes : mapping of str to str
+        The suffix of each format: ``{"csv": ".csv"}``.
+    option : str
+        The option's name for error messages: ``"--format of export"``.
+    default : str
+        The format if neither ``format`` nor the suffix tells it.
 
     Raises
     ------
     SpecError
-        If there is none such, or the suffix is that of another.
+        If no format can be chosen, or the suffix is that of another format.
     """
     suffix = path.suffix.lower() if path else ""
-    said = next((known for known, ending in suffixes.items() if ending == suffix), None)
-    form = form or said or default or suffix
-    if form not in suffixes:
-        raise SpecError(f"{option} must be one of {', '.join(suffixes)}, got {form!r}")
-    if said not in (None, form):
-        raise SpecError(f"{option} must be {said} for a file that ends in {suffix}, got {form}; end it in "
-                        f"{suffixes[form]}, or leave {option.partition(' ')[0]} out")  # fmt: skip
-    return form
+    inferred = next((known for known, ending in suffixes.items() if ending == suffix), None)
+    chosen = format or inferred or default or suffix
+    if chosen not in suffixes:
+        raise SpecError(f"{option} must be one of {', '.join(suffixes)}, got {chosen!r}")
+    if inferred not in (None, chosen):
+        raise SpecError(
+            f"{option} must be {inferred} for a file that ends in {suffix}, got {chosen}; "
+            f"name the file ….{suffixes[chosen].removeprefix('.')}, or leave out {option.partition(' ')[0]}"
+        )
+    return chosen

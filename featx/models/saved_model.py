@@ -13,7 +13,7 @@ from featx.errors import ModelError
 from featx.heads import HEADS, Calibration, hidden_of, is_multilabel, linear_parts
 from featx.runtime import html_table, pluralize, shorten_list
 from featx.spec import ExtractSpec
-from featx.store import GOLDEN_ROWS
+from featx.store import REFERENCE_IMAGES
 
 if TYPE_CHECKING:
     from featx.models.torch_modules import ImageClassifier

@@ -1,4 +1,4 @@
-"""The store of features: part files while images are extracted, then one HDF5 file, and its reader."""
+"""The store of features: part files during an extraction, then one HDF5 file, and its reader."""
 
 import lazy_loader
 

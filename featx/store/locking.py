@@ -1,4 +1,4 @@
-"""Who may write a store's parts: one process alone, or shards of one run side by side."""
+"""Locks on a folder of part files: one process alone, or the shards of one run side by side."""
 
 import re
 import time
@@ -10,83 +10,91 @@ import filelock
 
 from featx.errors import StoreLocked
 
-ALONE = "lock"
-"""The file whose lock is held for the length of a run, or by a shard for the instant in which it begins."""
-INSTANT = 20.0
-"""Seconds that a shard waits for others to begin; a run that has the lock does not give it back so soon."""
-
-POLL = 0.5
-"""Seconds after which one that waits looks again."""
+RUN_LOCK = "lock"
+"""File that a run locks for its whole duration, and a shard only while it starts."""
+START_TIMEOUT = 20.0
+"""Seconds that a shard waits for `RUN_LOCK`: other shards release it sooner, a run does not."""
+POLL_INTERVAL = 0.5
+"""Seconds between attempts of a process that waits for the lock."""
 
 
 class FolderLock:
-    """The lock of a folder of parts.
+    """The lock of a folder of part files.
 
-    A run holds ``lock``. A shard holds a lock of its own, ``shard-3-of-16.lock``, which it takes while it has
-    ``lock`` for an instant; so a run that has ``lock`` finds every shard's taken, and none can begin.
+    A run holds ``lock``. A shard holds a lock of its own, ``shard-3-of-16.lock``, and takes ``lock`` only while it
+    acquires that. So a run that holds ``lock`` sees which shards are active, and no further shard can start.
 
-    Raises
-    ------
-    StoreLocked
-        On entering, if another process is at work and ``wait`` is not set.
+    Parameters
+    ----------
+    folder : Path
+        The folder of part files.
+    store : Path
+        The store that is being made, for messages.
+    shard : str
+        ``3/16`` for the third of sixteen shards, ``""`` for a run.
+    wait : bool
+        Wait for other processes instead of raising ``StoreLocked``.
     """
 
     def __init__(self, folder: Path, store: Path, shard: str = "", *, wait: bool = False) -> None:
         self._folder, self._store, self._shard, self._wait = folder, store, shard, wait
-        self._alone = filelock.FileLock(folder / ALONE)
+        self._run_lock = filelock.FileLock(folder / RUN_LOCK)
         name = re.sub(r"\W+", "-of-", shard)
-        self._own = filelock.FileLock(folder / f"shard-{name}.lock") if shard else None
+        self._shard_lock = filelock.FileLock(folder / f"shard-{name}.lock") if shard else None
 
     def acquire(self) -> None:
-        """Take it; an ``OSError`` if the folder cannot be written."""
+        """Acquire the lock; ``StoreLocked`` if another process has it, ``OSError`` if the folder is not writable."""
         while True:
             try:
                 return self._attempt()
             except StoreLocked:
                 if not self._wait:
                     raise
-            # Without any lock meanwhile: the shard that is waited for needs one to begin.
-            time.sleep(POLL)
+            # Hold no lock meanwhile: the shard that is waited for may need it to start.
+            time.sleep(POLL_INTERVAL)
 
     def _attempt(self) -> None:
         try:
-            self._alone.acquire(timeout=INSTANT if self._own else 0)
+            self._run_lock.acquire(timeout=START_TIMEOUT if self._shard_lock else 0)
         except filelock.Timeout:
             raise self._locked("") from None
         try:
-            self._others() if self._own is None else self._acquire(self._own, self._shard)
+            if self._shard_lock is None:
+                self._check_no_shards()
+            else:
+                self._acquire_shard(self._shard_lock, self._shard)
         except BaseException:
-            self._alone.release()
+            self._run_lock.release()
             raise
-        if self._own:
-            self._alone.release()
+        if self._shard_lock:
+            self._run_lock.release()
 
     def release(self) -> None:
-        """Give it back."""
-        (self._own or self._alone).release()
+        """Release the lock."""
+        (self._shard_lock or self._run_lock).release()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Within, no other shard begins."""
+        """Keep other shards from starting within a ``with`` block."""
         try:
-            self._alone.acquire(timeout=INSTANT)
+            self._run_lock.acquire(timeout=START_TIMEOUT)
         except filelock.Timeout:
             raise self._locked("") from None
         try:
             yield
         finally:
-            self._alone.release()
+            self._run_lock.release()
 
-    def _others(self) -> None:
-        """No shard is at work; those that end leave their files."""
+    def _check_no_shards(self) -> None:
+        """Raise ``StoreLocked`` if a shard is active; remove the lock files of shards that have ended."""
         for path in sorted(self._folder.glob("shard-*.lock")):
             lock = filelock.FileLock(path)
-            self._acquire(lock, path.stem.removeprefix("shard-").replace("-of-", "/"))
+            self._acquire_shard(lock, path.stem.removeprefix("shard-").replace("-of-", "/"))
             lock.release()
             with suppress(OSError):
                 path.unlink()
 
-    def _acquire(self, lock: filelock.BaseFileLock, shard: str) -> None:
+    def _acquire_shard(self, lock: filelock.BaseFileLock, shard: str) -> None:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -94,5 +102,6 @@ class FolderLock:
 
     def _locked(self, shard: str) -> StoreLocked:
         return StoreLocked(
-            f"{self._store} is being written by another featx{shard}; wait until it is done, or give another --output"
+            f"{self._store} is being written by another featx process{shard}; wait until it is done, or choose another "
+            "--output"
         )

@@ -1,5 +1,6 @@
-"""Reading a store: what it is first, rows and features only when asked for."""
+"""Read a store: its spec when it is opened, rows and features only when they are accessed."""
 
+import html
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -9,42 +10,62 @@ import h5py
 import numpy as np
 
 from featx.errors import DataError, FeatxError, StoreCorrupt, StoreError
-from featx.files import open_untrusted
+from featx.files import check_attribute_heaps, open_untrusted
+from featx.runtime import pluralize
 from featx.spec import ExtractSpec
-from featx.store import layout, virtual
-from featx.store.hdf5_heap_check import check_heaps
+from featx.store import datasets, virtual
+from featx.store.datasets import read_string_array, read_strings
+from featx.store.schema import (
+    READ_ERRORS,
+    SCHEMA,
+    check_columns,
+    read_failures,
+    read_identity,
+    read_spec,
+    read_versions,
+)
 from featx.table import NO_LABEL, CategoricalArray, ImageTable, decode_labels
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether a path is an HDF5 file, and so a store rather than an image."""
+    """Return whether a path is an HDF5 file, and therefore a store rather than an image."""
     return Path(path).is_file() and bool(h5py.is_hdf5(path))
 
 
 class Store:
-    """An open store; use it as a context manager.
+    """An open store of features, as a context manager.
 
-    Opening reads the spec and checks schema and row counts; each property and `read` loads only what it names.
+    Opening reads the spec and checks the schema and the number of rows. Each property and `read` loads only what it
+    names.
 
     Parameters
     ----------
     path : str or Path
         The store's file.
 
+    Attributes
+    ----------
+    path : Path
+    spec : ExtractSpec
+    n_rows, n_images : int
+        Rows, and images: an image has ``spec.n_views`` adjacent rows, the plain one first.
+    versions : dict of str to str
+        Versions of featx and of the packages that decide features, as of the assembly.
+
     Raises
     ------
     StoreError
-        If there is no such file, it is no store, a later featx wrote it, or it refers to other files.
+        If the file does not exist, is not a store, was written by a later featx, or refers to other files.
     StoreCorrupt
-        If it is cut short or its bytes have changed; from any reading.
+        If the file is cut short or its bytes have changed. Every property and method can raise it.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise StoreError(f"{self.path} is not there; make it with: featx extract IMAGES --output {self.path}")
+            raise StoreError(f"{self.path} does not exist; create it with: featx extract IMAGES --output {self.path}")
         if not h5py.is_hdf5(self.path):
-            raise StoreError(f"{self.path} is no featx store: it is not an HDF5 file")
+            raise StoreError(f"{self.path} is not a featx store: it is not an HDF5 file")
         with self._reading():
             self._file = open_untrusted(self.path, StoreError)
         try:
@@ -56,20 +77,22 @@ class Store:
 
     def _check(self) -> None:
         if "schema" not in self._file.attrs:
-            raise StoreError(f"{self.path} is no featx store: it has no schema attribute")
-        check_heaps(self._file, self.path)
+            raise StoreError(f"{self.path} is not a featx store: it has no schema attribute")
+        with self.path.open("rb") as raw:
+            check_attribute_heaps(self._file, raw)
         schema = self._file.attrs["schema"]
-        if schema > layout.SCHEMA:
-            raise StoreError(f"{self.path} has schema {schema}, this featx reads up to {layout.SCHEMA}; update featx")
-        self.spec = ExtractSpec.from_json(self._file.attrs["spec"])
-        self.versions = layout.read_versions(self._file)
-        self.version = self.versions["featx"]
+        if schema > SCHEMA:
+            raise StoreError(f"{self.path} has schema {schema}, but this featx reads at most {SCHEMA}; update featx")
+        self.spec = read_spec(self._file)
+        self.versions = read_versions(self._file)
         self.n_rows = int(self._file["rows/path"].shape[0])
+        self.n_images = self.n_rows // self.spec.n_views
+        self._n_classes = int(self._file["classes"].shape[0])
         for name, width in self.spec.widths.items():
             shape = self._file[f"features/{name}"].shape
             if shape != (self.n_rows, width):
                 raise StoreCorrupt(f"{name} of {self.path} must have shape {(self.n_rows, width)}, got {shape}")
-        layout.check_columns(self._file)
+        check_columns(self._file)
 
     def __enter__(self) -> "Store":
         return self
@@ -77,23 +100,50 @@ class Store:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return "\n".join(
+            [f"Store({str(self.path)!r})", *(f"  {name}: {text}" for name, text in self._summary().items())]
+        )
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in self._summary().items()
+        )
+        return f"<table><caption>Store {html.escape(str(self.path))}</caption>{rows}</table>"
+
+    def _summary(self) -> dict[str, str]:
+        """What a repr shows: known since the store was opened, so that it also works when it is closed."""
+        spec = self.spec
+        return {
+            "images": f"{self.n_images:,} in {pluralize(self._n_classes, 'class', 'classes')}",
+            "rows": f"{self.n_rows:,} (n_views {spec.n_views})",
+            "features": f"backbone {spec.backbone}, blocks {', '.join(map(str, spec.blocks))}, "
+            f"pools {', '.join(spec.pools)}: {pluralize(spec.width, 'column')}",
+            "computed at": f"size {spec.size}, precision {spec.precision}",
+        }
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
     @property
+    def version(self) -> str:
+        """Version of the featx that wrote the store."""
+        return self.versions["featx"]
+
+    @property
     def paths(self) -> list[str]:
-        """The rows' image files, relative to the folder that was extracted."""
+        """Image file of each row, relative to the folder that was extracted."""
         return self._strings("rows/path")
 
     @property
     def digests(self) -> list[str]:
-        """sha256 of each row's file, as hex."""
+        """sha256 of each row's image file, as hex."""
         return self._strings("rows/digest")
 
     @property
     def labels(self) -> np.ndarray:
-        """int32 (rows,): index into ``classes``, -1 for no label; the first where an image has several."""
+        """int32 (rows,): index into ``classes``, -1 for no label; of a multi-label image the first of its labels."""
         codes = self._column("rows/label")
         last = len(self.classes) - 1
         if len(codes) and (codes.min() < NO_LABEL or codes.max() > last):
@@ -104,102 +154,142 @@ class Store:
 
     @property
     def multilabel_targets(self) -> np.ndarray | None:
-        """bool (rows, classes): all labels of each row; None where no image has several."""
+        """bool (rows, classes): all labels of each row; None if no image has several labels."""
         if "labels_multi" not in self._file["rows"]:
             return None
         indicator = self._column("rows/labels_multi")
         shape = (self.n_rows, len(self.classes))
         if indicator.dtype != np.bool_ or indicator.shape != shape:
-            raise StoreCorrupt(f"labels_multi of {self.path} must be bool {shape}, "
-                               f"got {indicator.dtype} {indicator.shape}")  # fmt: skip
+            raise StoreCorrupt(
+                f"labels_multi of {self.path} must be bool {shape}, got {indicator.dtype} {indicator.shape}"
+            )
         return indicator
 
     @property
     def targets(self) -> np.ndarray:
-        """``labels``, or ``indicator`` where images have several."""
+        """``multilabel_targets`` if images have several labels, else ``labels``."""
         indicator = self.multilabel_targets
         return self.labels if indicator is None else indicator
 
     @property
     def view_index(self) -> np.ndarray:
-        """int32 (rows,): which view of its image each row is; 0 is the plain picture."""
+        """int32 (rows,): number of the augmented copy; 0 is the plain image."""
         return self._column("rows/view")
 
     @property
     def exif_rotated(self) -> np.ndarray:
-        """bool (rows,): whether an EXIF orientation was applied."""
+        """bool (rows,): whether an EXIF orientation was applied to the image."""
         return self._column("rows/turned")
 
     @property
     def classes(self) -> list[str]:
-        """The class names, sorted."""
+        """The sorted class names."""
         return self._strings("classes")
 
     @property
     def columns(self) -> dict[str, list[str]]:
-        """One value a row for each column of the manifest that begins with ``split`` or ``weight``."""
+        """Split and weight columns of the manifest by name (``split…``, ``weight…``), one value per row."""
         with self._reading():
-            return {name: layout.read_strings(column) for name, column in self._file.get("splits", {}).items()}
+            return {name: read_strings(column) for name, column in self._file.get("splits", {}).items()}
 
     @property
     def failures(self) -> list[tuple[str, str]]:
-        """(path, reason) of the images that could not be read."""
+        """(path, reason) of each image that could not be read."""
         with self._reading():
-            return layout.read_failures(self._file)
+            return read_failures(self._file)
 
     @property
     def parts(self) -> list[Path]:
-        """The part files that hold the features of a virtual store, which must stay beside it; else empty."""
+        """The part files that hold a virtual store's features and must stay beside it; empty for other stores."""
         with self._reading():
-            return [self.path.resolve().parent / name for name in sorted(virtual.referred(self._file))]
+            return [self.path.resolve().parent / name for name in sorted(virtual.source_files(self._file))]
 
     @property
     def dtype(self) -> str:
-        """``float32`` or ``float16``: in which features are kept; they are read as float32."""
+        """Type in which features are stored, ``float32`` or ``float16``; `read` returns float32."""
         with self._reading():
             return str(next(iter(self._file["features"].values())).dtype)
 
     @property
     def reference_features(self) -> dict[str, np.ndarray]:
-        """Features of the golden images, float32 (3, width) by name."""
+        """Features of the three reference images, float32 (3, width) by feature name."""
         with self._reading():
-            return layout.read_identity(self._file)[1]
+            return read_identity(self._file)[1]
 
     def image_table(self) -> tuple[ImageTable, np.ndarray]:
-        """What is known of each image besides its features, a row an image, and the digests, ``S64`` (images,)."""
+        """Return what is known of each image besides its features, one row per image.
+
+        Returns
+        -------
+        ImageTable
+            Paths, labels and columns.
+        S64 (images,)
+            sha256 of each image file, as hex.
+        """
         plain = slice(None, None, self.spec.n_views)
         indicator = self.multilabel_targets
         with self._reading():
             file = self._file
-            paths, digests = layout.read_texts(file["rows/path"])[plain], file["rows/digest"][plain].astype("S64")
-            columns = file.get("splits", {}).items()
-            splits = {
-                name: CategoricalArray.from_values(layout.read_strings(column)[plain]) for name, column in columns
+            paths, digests = read_string_array(file["rows/path"])[plain], file["rows/digest"][plain].astype("S64")
+            columns = {
+                name: CategoricalArray.from_values(read_strings(column)[plain])
+                for name, column in file.get("splits", {}).items()
             }
         labels = decode_labels(self.classes, self.labels[plain], None if indicator is None else indicator[plain])
-        return ImageTable(paths, labels, splits), digests
+        return ImageTable(paths, labels, columns), digests
 
     def rows_in_split(self, split: str | None, split_column: str = "split") -> np.ndarray:
-        """int64 indices of the rows whose value in a split column is ``split``; of all rows for None."""
+        """Find the rows of a split.
+
+        Parameters
+        ----------
+        split : str, optional
+            The value to look for in the split column, such as ``train``; None for all rows.
+        split_column : str
+            The column's name.
+
+        Returns
+        -------
+        int64 (n,)
+            The row numbers, in order.
+
+        Raises
+        ------
+        DataError
+            If there is no such column, or no row has the value.
+        """
         if split is None:
             return np.arange(self.n_rows)
-        splits = self.columns
-        if split_column not in splits:
-            known = ", ".join(splits) or "none: extract a manifest that has one"
-            raise DataError(
-                f"the split column of {self.path} must be one of those it has ({known}), got {split_column}"
-            )
-        rows = np.flatnonzero(np.array(splits[split_column]) == split)
+        columns = self.columns
+        if split_column not in columns:
+            known = ", ".join(columns) or "none: extract from a manifest that has one"
+            raise DataError(f"the split column of {self.path} must be one of its columns ({known}), got {split_column}")
+        rows = np.flatnonzero(np.array(columns[split_column]) == split)
         if not len(rows):
-            values = ", ".join(sorted(set(splits[split_column])))
-            raise DataError(f"{split_column} of {self.path} has no row {split!r}; it has {values}")
+            values = ", ".join(sorted(set(columns[split_column])))
+            raise DataError(f"{split_column} of {self.path} has no row with the value {split!r}, only {values}")
         return rows
 
     def check_compatible(self, spec: ExtractSpec, whose: str) -> None:
-        """Raise ``SpecMismatch`` or ``SpecError`` if the features of ``spec`` are not among the store's."""
-        # A backbone that was fine-tuned is known by no name: it lies beside its model.
+        """Check that the store holds the features of another spec.
+
+        Parameters
+        ----------
+        spec : ExtractSpec
+            The spec that is needed; its blocks and pools may be some of the store's.
+        whose : str
+            What needs it, for the message: ``"the model"``.
+
+        Raises
+        ------
+        SpecMismatch
+            If the specs differ.
+        SpecError
+            If a block or pool is missing.
+        """
+        # A fine-tuned backbone has no public name; its weights lie beside its model.
         other = (
-            f", --backbone {spec.backbone} and its --weights among them" if spec.backbone != self.spec.backbone else ""
+            f", including --backbone {spec.backbone} and its --weights" if spec.backbone != self.spec.backbone else ""
         )
         spec.check_same(
             self.spec.plain.select(spec.blocks, spec.pools),
@@ -209,9 +299,23 @@ class Store:
         )
 
     def read(self, names: Iterable[str], rows: np.ndarray | None = None) -> np.ndarray:
-        """Features side by side, float32 (rows, sum of widths), for all rows or for those of sorted indices.
+        """Read features.
 
-        Only the chunks that hold those rows and features are read.
+        Parameters
+        ----------
+        names : iterable of str
+            Features such as ``block3_avg``; their columns are concatenated in this order.
+        rows : int64 (n,), optional
+            Sorted row numbers; by default all rows. Only the chunks that hold these rows are read.
+
+        Returns
+        -------
+        float32 (n, columns)
+
+        Raises
+        ------
+        StoreError
+            If a part file of a virtual store cannot be opened.
         """
         names = list(names)
         count = self.n_rows if rows is None else len(rows)
@@ -227,18 +331,19 @@ class Store:
     def _read_into(self, target: np.ndarray, name: str, rows: np.ndarray | None) -> None:
         dataset = self._file[f"features/{name}"]
         rows = np.arange(self.n_rows) if rows is None else rows
+        # Read at once what lies in adjacent chunks, but not more than a block.
         row_bytes = dataset.dtype.itemsize * target.shape[1]
-        chunks, blocks = (rows // max(1, size // row_bytes) for size in (layout.CHUNK_BYTES, layout.BLOCK_BYTES))
+        chunks, blocks = (rows // max(1, size // row_bytes) for size in (datasets.CHUNK_BYTES, datasets.BLOCK_BYTES))
         cuts = np.flatnonzero((np.diff(chunks) > 1) | (np.diff(blocks) > 0)) + 1
         for start, stop in pairwise([0, *cuts.tolist(), len(rows)] if len(rows) else []):
             low, high = rows[start], rows[stop - 1] + 1
             target[start:stop] = dataset[low:high][rows[start:stop] - low]
         if dataset.is_virtual:
-            virtual.check_read(target, f"{name} of {self.path}")
+            virtual.check_not_missing(target, f"{name} of {self.path}")
 
     def _strings(self, name: str) -> list[str]:
         with self._reading():
-            return layout.read_strings(self._file[name])
+            return read_strings(self._file[name])
 
     def _column(self, name: str) -> np.ndarray:
         with self._reading():
@@ -247,12 +352,12 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Turn what HDF5 raises on damaged bytes into ``StoreCorrupt``."""
+        """Raise ``StoreCorrupt`` instead of the errors that h5py raises for damaged files."""
         try:
             yield
         except FeatxError:
             raise
-        except layout.DAMAGE as error:
+        except READ_ERRORS as error:
             raise StoreCorrupt(
-                f"{self.path} is cut short or damaged ({error}); extract it anew with --overwrite"
+                f"{self.path} is cut short or damaged ({error}); extract it again with --overwrite"
             ) from error

@@ -1,55 +1,58 @@
-"""Writing an HDF5 file whole or not at all, on a disk that may fail."""
+"""Write a store from the rows of other stores."""
 
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import h5py
+import numpy as np
 
-from featx.files import atomic_write
-from featx.runtime import defer_signals
+from featx.errors import StoreExists
+from featx.spec import ExtractSpec
+from featx.store.assembly import assemble
+from featx.store.part_folder import PartFolder
+from featx.store.row_table import RowTable
 
-LIBVER = ("v110", "v110")
+
+def check_absent(target: Path, *, overwrite: bool) -> None:
+    """Raise ``StoreExists`` if a file exists and may not be overwritten."""
+    if target.exists() and not overwrite:
+        raise StoreExists(f"{target} already exists; choose another --output, or replace it with --overwrite")
 
 
-class _GuardedFile(io.FileIO):
-    """What HDF5 writes to: keeps the first error and takes all that follows as written.
+def write_store(
+    target: Path,
+    table: RowTable,
+    spec: ExtractSpec,
+    reference: Mapping[str, np.ndarray],
+    sources: Sequence[Path],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write rows of other stores as a new store, completely or not at all.
 
-    HDF5 does not survive a failed write: it crashes the process when its objects are closed. So it never sees one.
-    Nor does it survive an exception in here, such as that of Ctrl-C: `writing` keeps signals waiting.
+    Parameters
+    ----------
+    target : Path
+        The store to write; it may be one of ``sources``.
+    table : RowTable
+        Its rows.
+    spec : ExtractSpec
+        The spec of all stores.
+    reference : mapping of str to float32 (3, width)
+        Features of the reference images.
+    sources : sequence of Path
+        Stores that hold the rows' features. If several hold a row, the last one is used.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    StoreExists
+        If ``target`` exists, without ``overwrite``.
+    StoreLocked
+        If another process is writing ``target``.
+    StoreError
+        If the store cannot be written.
     """
-
-    error: OSError | None = None
-
-    def write(self, data: object, /) -> int:
-        """Write all of ``data``."""
-        view = memoryview(data)  # type: ignore[arg-type]
-        done = 0
-        try:
-            while done < len(view) and not self.error:
-                done += super().write(view[done:])
-        except OSError as error:
-            self.error = error
-        return len(view)
-
-    def truncate(self, size: int | None = None, /) -> int:
-        """Set the file's length."""
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.error = self.error or error
-            return size or 0
-
-
-@contextmanager
-def writing(path: Path, scratch: Path | None = None) -> Iterator[h5py.File]:
-    """An HDF5 file to fill, which appears at ``path`` once the block ends well; ``OSError`` if the disk fails.
-
-    Ctrl-C and SIGTERM wait for its end.
-    """
-    with defer_signals(), atomic_write(path, scratch=scratch) as temporary, _GuardedFile(temporary, "w+") as raw:
-        with h5py.File(raw, "w", libver=LIBVER) as file:
-            yield file
-        if raw.error:
-            raise raw.error
+    with PartFolder(target) as folder:
+        check_absent(target, overwrite=overwrite)
+        assemble(target, table, spec, reference, sources, scratch=folder.path)

@@ -17,7 +17,7 @@ from featx.images.pixels.augmentation import augmented_copies
 from featx.images.sources.any_source import list_images
 from featx.models.model_file import load_model
 from featx.spec.extract_spec import ExtractSpec
-from featx.store.parts import PartFolder
+from featx.store.part_folder import PartFolder
 from featx.store.reader import Store
 from fuzz import containers, seeds
 from fuzz.mutators import mutate

@@ -23,8 +23,10 @@ from featx.heads.pipelines import NORMALIZERS, make_head
 from featx.images.decoding.decoder import decode
 from featx.models.saved_model import Model
 from featx.spec.extract_spec import ExtractSpec
-from featx.store.assembly import RowTable, assemble
-from featx.store.parts import Part, PartFolder
+from featx.store.assembly import assemble
+from featx.store.part_file import Part
+from featx.store.part_folder import PartFolder
+from featx.store.row_table import RowTable
 
 SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32, backbone_digest="ab" * 32)
 VIEWS = ExtractSpec(blocks=(1,), pools=("avg", "max"), size=32, n_views=2, augment="flip", precision="int8",

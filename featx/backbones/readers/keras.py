@@ -17,7 +17,7 @@ import numpy as np
 from featx.backbones.digest import check_shape
 from featx.backbones.vgg16 import CONVOLUTIONS, tensor_shapes
 from featx.errors import WeightsError
-from featx.files import WEIGHTS, open_untrusted, too_large
+from featx.files import WEIGHTS, open_untrusted, oversize_reason
 
 MEMBER = "model.weights.h5"
 
@@ -35,7 +35,7 @@ def read_keras_archive(path: Path) -> dict[str, np.ndarray]:
         if member.file_size > WEIGHTS.bytes:
             raise WeightsError(f"{MEMBER} of {path} must have at most {WEIGHTS.bytes:,} bytes, got "
                                f"{member.file_size:,}; {WEIGHTS.remedy}")  # fmt: skip
-        if why := too_large(member.file_size, member.compress_size):
+        if why := oversize_reason(member.file_size, member.compress_size):
             raise WeightsError(f"{MEMBER} of {path} {why}")
         content = io.BytesIO(archive.read(MEMBER))
     with open_untrusted(content, WeightsError, f"{MEMBER} of {path}") as file:

@@ -1,0 +1,98 @@
+"""Part files: the features of one group of images, the unit of writing while images are extracted."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from featx.errors import StoreError
+from featx.files import open_untrusted
+from featx.store.datasets import read_string_array, write_column, write_feature_arrays, write_strings
+from featx.store.schema import check_columns, read_failures, read_view_index, write_failures
+from featx.table import StringArray, encode_text
+
+SUFFIX = ".part.h5"
+
+
+@dataclass
+class Part:
+    """The rows of a group of images, and the images that failed.
+
+    Attributes
+    ----------
+    paths, digests : list of str
+        File name of each row, and sha256 of the file as hex.
+    exif_rotated : list of bool
+        Whether an EXIF orientation was applied to each row's image.
+    features : dict of str to float32 (rows, width)
+        By feature name.
+    failures : list of (path, reason)
+    view_index : list of int
+        Number of each row's augmented copy, 0 for the plain image; empty if all images are plain. The rows of an image
+        are adjacent.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    exif_rotated: list[bool] = field(default_factory=list)
+    features: dict[str, np.ndarray] = field(default_factory=dict)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    view_index: list[int] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The file's name: a digest of all paths, so that the same images always make the same file."""
+        paths = sorted([*self.paths, *(path for path, _ in self.failures)])
+        return hashlib.sha256(encode_text("\0".join(paths))).hexdigest()[:16] + SUFFIX
+
+
+def write_part(file: h5py.File, part: Part) -> None:
+    """Write a part to an empty HDF5 file."""
+    if part.features:
+        write_feature_arrays(file.create_group("features"), part.features)
+    rows = file.create_group("rows")
+    write_strings(rows, "path", part.paths)
+    write_strings(rows, "digest", part.digests)
+    write_column(rows, "turned", np.array(part.exif_rotated, dtype=bool))
+    write_column(rows, "view", np.array(part.view_index or [0] * len(part.paths), "i4"))
+    write_failures(file, part.failures)
+
+
+def read_part_images(path: Path) -> tuple[StringArray, NDArray[np.bytes_], list[tuple[str, str]]]:
+    """Read which images a part file holds.
+
+    Returns
+    -------
+    paths : StringArray
+        The images that have features, one entry per image.
+    digests : S64 (images,)
+        sha256 of their files, as hex.
+    failures : list of (path, reason)
+        The images that failed.
+    """
+    with open_untrusted(path, StoreError) as file:
+        plain = read_view_index(file) == 0
+        paths = read_string_array(file["rows/path"]).take(np.flatnonzero(plain))
+        return paths, file["rows/digest"][:].astype("S64")[plain], read_failures(file)
+
+
+def check_part(path: Path, *, features: bool) -> None:
+    """Read a part file completely, or all but its ``features``, to find damage.
+
+    Raises
+    ------
+    OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError
+        If the part is damaged (`featx.store.schema.READ_ERRORS`).
+    """
+
+    def read(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        # A result other than None would end the visit.
+        if isinstance(item, h5py.Dataset) and (features or not name.startswith("features/")):
+            item[()]
+
+    with open_untrusted(path, StoreError) as file:
+        file.visititems(read)
+        check_columns(file, optional=("label", "view"))

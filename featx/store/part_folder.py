@@ -1,0 +1,240 @@
+"""The folder of part files that an extraction writes before the store is assembled.
+
+Beside ``photos.h5`` lies ``photos.h5.parts/`` until the extraction is done. ``run.h5`` in it records what is extracted,
+and each ``<name>.part.h5`` holds some rows. A part is written under a temporary name, synced and renamed, so that a
+killed process loses at most the part that it was writing.
+"""
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from featx.errors import SpecError, StoreCorrupt, StoreError
+from featx.files import atomic_write, check_attribute_heaps, create_hdf5, open_untrusted, wrap_os_error
+from featx.spec import ExtractSpec
+from featx.store.locking import RUN_LOCK, FolderLock
+from featx.store.part_file import SUFFIX, Part, check_part, write_part
+from featx.store.schema import READ_ERRORS, read_identity, write_identity
+
+RUN = "run.h5"
+JOB = "job.json"
+READ_BYTES = 1 << 24
+
+
+def parts_folder(store: Path) -> Path:
+    """Return the folder of a store's part files, whether it exists or not."""
+    return store.with_name(f"{store.name}.parts")
+
+
+class PartFolder:
+    """The folder of an unfinished extraction, as a context manager that locks it.
+
+    Parameters
+    ----------
+    store : Path
+        The store to be made; the folder lies beside it.
+    wait : bool
+        Wait for another process that holds the lock, instead of raising ``StoreLocked``.
+    shard : str
+        ``3/16`` for the third of sixteen shards; other shards of the run may then hold the folder as well. Within
+        ``with folder.exclusive():`` no other shard starts.
+
+    Raises
+    ------
+    StoreLocked
+        On entering, if another process holds the lock.
+    StoreError
+        On entering, if the folder cannot be created or written.
+    """
+
+    def __init__(self, store: Path, *, wait: bool = False, shard: str = "") -> None:
+        self.store = store
+        self.path = parts_folder(store)
+        self._shard, self._lock = shard, FolderLock(self.path, store, shard, wait=wait)
+        self.exclusive = self._lock.exclusive
+        self._discarded = False
+        self._valid: set[Path] = set()
+
+    def __enter__(self) -> "PartFolder":
+        with wrap_os_error(self.path, StoreError):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+            # A run alone in the folder may remove what killed processes left half-written.
+            for temporary in () if self._shard else self.path.glob(".*.tmp"):
+                temporary.unlink(missing_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Keep the folder if there are parts to resume from. Remove it before the lock is released: afterwards it
+        # belongs to the process that waited for it.
+        if not (self._shard or self._discarded) and self._has_no_parts():
+            self.discard()
+        self._lock.release()
+        if self._discarded and os.name == "nt":  # Windows cannot remove an open file, such as the lock.
+            self.discard()
+
+    def _has_no_parts(self) -> bool:
+        return self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {RUN_LOCK, RUN}
+
+    @property
+    def spec(self) -> ExtractSpec | None:
+        """The spec of the unfinished run in this folder; None if there is none."""
+        identity = self._identity()
+        return identity[0] if identity else None
+
+    def load_run(self, spec: ExtractSpec, *, overwrite: bool = False) -> dict[str, np.ndarray] | None:
+        """Check that the unfinished run in this folder has the given spec.
+
+        Parameters
+        ----------
+        spec : ExtractSpec
+        overwrite : bool
+            Remove the parts of a run with another spec instead of raising.
+
+        Returns
+        -------
+        dict of str to float32 (3, width), or None
+            Features of the reference images as that run computed them; None if there is no run.
+
+        Raises
+        ------
+        SpecMismatch
+            If the run has another spec.
+        """
+        identity = self._identity()
+        if identity is None:
+            return None
+        found, reference = identity
+        if found != spec and overwrite:
+            self._clear()
+            return None
+        how = f"remove {self.path}" if self._shard else "give --overwrite"
+        found.check_same(
+            spec,
+            this=f"the unfinished run in {self.path}",
+            that="this one",
+            remedy=f"run again with the same options, or {how} to start again",
+        )
+        return reference
+
+    def _identity(self) -> tuple[ExtractSpec, dict[str, np.ndarray]] | None:
+        path = self.path / RUN
+        try:
+            with open_untrusted(path, StoreError) as file:
+                with path.open("rb") as raw:
+                    check_attribute_heaps(file, raw)
+                return read_identity(file)
+        except FileNotFoundError:
+            return None
+        except SpecError:
+            raise
+        except READ_ERRORS as error:
+            raise StoreCorrupt(f"{path} is damaged ({error}); remove {self.path} to start again") from error
+
+    def create_run(self, spec: ExtractSpec, reference: Mapping[str, np.ndarray]) -> None:
+        """Record what this run extracts, and delete orphaned parts.
+
+        Parameters
+        ----------
+        spec : ExtractSpec
+        reference : mapping of str to float32 (3, width)
+            Features of the reference images, by feature name.
+        """
+        for path in self._parts():
+            path.unlink()
+        self._write(RUN, lambda file: write_identity(file, spec, reference))
+
+    def save_job(self, job: Mapping[str, Any]) -> None:
+        """Save, as JSON, what the shards were started with; `featx.extraction` needs it to assemble them."""
+        with atomic_write(self.path / JOB, StoreError) as temporary:
+            temporary.write_text(json.dumps(job))
+
+    @property
+    def job(self) -> dict[str, Any] | None:
+        """What `save_job` saved; None if it was not called."""
+        try:
+            job: dict[str, Any] = json.loads((self.path / JOB).read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StoreCorrupt(f"{self.path / JOB} is damaged ({error}); run any shard again to repair it") from error
+        return job
+
+    def write(self, part: Part) -> None:
+        """Write a part, completely or not at all; ``StoreError`` if it cannot be written."""
+        self._write(part.name, lambda file: write_part(file, part))
+
+    def part_files(self) -> list[Path]:
+        """Return the finished part files, and remove damaged ones with a warning.
+
+        Each part is read completely once. A shard skips the features, because otherwise a thousand shards would each
+        read the parts of all others; they are read when the store is assembled. Parts without ``run.h5`` are ignored.
+
+        Raises
+        ------
+        StoreError
+            If a part cannot be read at the moment; such a part is kept.
+        """
+        if self._identity() is None:
+            return []
+        paths = self._parts()
+        self._valid.update(path for path in paths if path not in self._valid and self._is_valid(path))
+        return [path for path in paths if path in self._valid]
+
+    def discard(self) -> None:
+        """Remove the folder and everything in it."""
+        self._discarded = True
+        with suppress(OSError):  # A part that cannot be removed still belongs to the run that run.h5 records.
+            self._clear()
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.glob(f"*{SUFFIX}"))
+
+    def _clear(self) -> None:
+        # run.h5 goes last, so that there are never parts without it.
+        for path in (*self._parts(), self.path / RUN):
+            path.unlink(missing_ok=True)
+
+    def _is_valid(self, path: Path, *, retry: bool = True) -> bool:
+        try:
+            check_part(path, features=not self._shard)
+        except FileNotFoundError:
+            return False  # another shard has removed it as damaged
+        except READ_ERRORS as error:
+            _read_bytes(path)
+            if retry:  # The first error may have been a temporary one of the disk.
+                return self._is_valid(path, retry=False)
+            warnings.warn(f"{path} is damaged ({error}): removed, its images are extracted again", stacklevel=3)
+            path.unlink(missing_ok=True)
+            return False
+        return True
+
+    def _write(self, name: str, fill: Callable[[h5py.File], None]) -> None:
+        with wrap_os_error(self.path / name, StoreError), create_hdf5(self.path / name) as file:
+            fill(file)
+
+
+def _read_bytes(path: Path) -> None:
+    """Raise ``StoreError`` if not even a file's bytes can be read: then the disk failed and the part is not damaged."""
+    try:
+        with path.open("rb") as file:
+            while file.read(READ_BYTES):
+                pass
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read ({error.strerror or error}); fix this and run the same command again"
+        ) from error

@@ -1,0 +1,90 @@
+"""The rows of a store that is to be written, without their features."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+from featx.store.datasets import write_column, write_indicator, write_strings
+from featx.store.schema import write_failures
+from featx.table import ImageTable, StringArray, encode_labels
+
+
+@dataclass(frozen=True)
+class RowTable:
+    """The rows of a store in order; each image has ``n_views`` adjacent rows.
+
+    Attributes
+    ----------
+    paths, digests : sequence of str
+        File name of each row, and sha256 of the file as hex.
+    labels : int (rows,)
+        Index into ``classes``, -1 for none; of a multi-label image the first of its labels.
+    classes : sequence of str
+        The sorted class names.
+    columns : mapping of str to sequence of str
+        Split and weight columns by name.
+    failures : sequence of (path, reason)
+        Images without a row.
+    label_sets : sequence of sequences of int, optional
+        All labels of each row; only if an image has several.
+    n_views : int
+        Rows per image: the plain one, then augmented copies.
+    """
+
+    paths: Sequence[str]
+    digests: Sequence[str]
+    labels: np.ndarray
+    classes: Sequence[str]
+    columns: Mapping[str, Sequence[str]]
+    failures: Sequence[tuple[str, str]]
+    label_sets: Sequence[Sequence[int]] | None = None
+    n_views: int = 1
+
+    @classmethod
+    def from_images(
+        cls, images: ImageTable, digests: np.ndarray, failures: Iterable[tuple[str, str]], n_views: int = 1
+    ) -> "RowTable":
+        """Create the table of all images that have features.
+
+        Parameters
+        ----------
+        images : ImageTable
+        digests : S64 (images,)
+            sha256 of each image's file, as hex; ``b""`` for an image that gets no row.
+        failures : iterable of (path, reason)
+        n_views : int
+            Rows per image.
+        """
+        kept = np.repeat(np.flatnonzero(digests), n_views)
+        images, labels = images.take(kept), encode_labels(images.labels.take(kept))
+        return cls(
+            paths=images.paths,
+            digests=StringArray.from_bytes(digests[kept].tolist()),
+            labels=labels.codes,
+            classes=labels.classes,
+            columns=dict(sorted(images.columns.items())),
+            failures=sorted(failures),
+            label_sets=labels.label_sets,
+            n_views=n_views,
+        )
+
+    @property
+    def view_index(self) -> np.ndarray:
+        """int32 (rows,): number of the augmented copy, 0 for the plain image."""
+        return np.arange(len(self.paths), dtype="i4") % self.n_views
+
+    def write(self, store: h5py.File) -> None:
+        """Write the table to a store."""
+        rows = store.create_group("rows")
+        write_strings(rows, "path", self.paths)
+        write_strings(rows, "digest", self.digests)
+        write_column(rows, "label", self.labels.astype("i4"))
+        if self.label_sets is not None:
+            write_indicator(rows, "labels_multi", self.label_sets, len(self.classes))
+        write_column(rows, "view", self.view_index)
+        write_strings(store, "classes", self.classes)
+        for column, values in self.columns.items():
+            write_strings(store.require_group("splits"), column, values)
+        write_failures(store, self.failures)

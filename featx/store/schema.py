@@ -1,0 +1,131 @@
+"""The layout of stores and part files in HDF5.
+
+- ``/features/<name>``: float32 or float16 (rows, width), or a virtual dataset (`featx.store.virtual`).
+- ``/rows/path``, ``/rows/digest``: file name, and sha256 of the file as hex.
+- ``/rows/label``: index into ``/classes``, -1 for none; of a multi-label image the first of its labels.
+- ``/rows/labels_multi``: bool (rows, classes), only if an image has several labels.
+- ``/rows/view``: number of the augmented copy, 0 for the plain image. The rows of an image are adjacent, in this order.
+- ``/rows/turned``: whether an EXIF orientation was applied.
+- ``/classes``: sorted class names.
+- ``/splits/<column>``: split and weight columns, one string per row.
+- ``/failures/path``, ``/failures/reason``: images without features.
+- ``/golden/<name>``: features of the three reference images.
+- Attributes ``schema``, ``spec``, ``featx`` and ``versions``.
+
+A part file has only features, rows and failures; labels, classes and columns are added when parts are assembled.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+
+import h5py
+import numpy as np
+
+from featx.spec import ExtractSpec
+from featx.store.datasets import FEATURE_DTYPES, read_strings, write_feature_arrays, write_strings
+
+SCHEMA = 2
+"""The latest schema. Schema 2 adds ``/rows/labels_multi``; a store without it is still written as schema 1."""
+READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError)
+"""What h5py raises if a file is damaged or has an unexpected layout."""
+REFERENCE_IMAGES = 3
+"""Number of drawn images whose features show that two machines compute the same."""
+_KINDS = {"path": "S", "digest": "S", "label": "i", "view": "i", "turned": "b"}
+"""The kind of type of each column in ``/rows``."""
+
+
+def check_columns(file: h5py.File, optional: Collection[str] = ()) -> None:
+    """Raise ``ValueError`` if a column has a wrong length or type; no values are read.
+
+    Parameters
+    ----------
+    file : h5py.File
+    optional : collection of str
+        Columns of ``/rows`` that may be absent.
+    """
+    rows = file["rows"]
+    count = len(rows["path"])
+    for name in ("path", "reason"):
+        _check_column(file[f"failures/{name}"], "S", len(file["failures/path"]))
+    for name, kind in _KINDS.items():
+        if name in rows or name not in optional:
+            _check_column(rows[name], kind, count)
+    for column in file.get("splits", {}).values():
+        _check_column(column, "S", count)
+    for feature in file.get("features", {}).values():
+        if feature.dtype not in FEATURE_DTYPES or feature.ndim != 2 or len(feature) != count:
+            raise ValueError(
+                f"{feature.name} must be float32 or float16 ({count}, columns), got {feature.dtype} {feature.shape}"
+            )
+
+
+def _check_column(column: h5py.Dataset, kind: str, count: int) -> None:
+    if (column.dtype.kind, column.shape) != (kind, (count,)):
+        raise ValueError(
+            f"{column.name} must have one value per row, {count}, of kind {kind}, got {column.dtype} {column.shape}"
+        )
+
+
+def read_view_index(file: h5py.File) -> np.ndarray:
+    """Read the number of each row's augmented copy, int (rows,); old parts lack the column and have plain images."""
+    rows = file["rows"]
+    view_index: np.ndarray = rows["view"][:] if "view" in rows else np.zeros(len(rows["path"]), "i4")
+    return view_index
+
+
+def write_failures(file: h5py.File, failures: Sequence[tuple[str, str]]) -> None:
+    """Write the images that failed, as (path, reason)."""
+    group = file.create_group("failures")
+    write_strings(group, "path", [path for path, _ in failures])
+    write_strings(group, "reason", [reason for _, reason in failures])
+
+
+def read_failures(file: h5py.File) -> list[tuple[str, str]]:
+    """Read the images that failed, as (path, reason)."""
+    group = file["failures"]
+    return list(zip(read_strings(group["path"]), read_strings(group["reason"]), strict=True))
+
+
+def write_identity(file: h5py.File, spec: ExtractSpec, reference: Mapping[str, np.ndarray]) -> None:
+    """Write what decides features: the spec, and the features of the reference images, float32 (3, width) by name."""
+    _write_text(file, "spec", spec.to_json())
+    write_feature_arrays(file.require_group("golden"), reference)
+
+
+def read_identity(file: h5py.File) -> tuple[ExtractSpec, dict[str, np.ndarray]]:
+    """Read the spec and the features of the reference images; ``ValueError`` if they do not fit together."""
+    spec = read_spec(file)
+    shapes = {name: f"{dataset.dtype} {dataset.shape}" for name, dataset in file["golden"].items()}
+    expected = {name: f"float32 ({REFERENCE_IMAGES}, {width})" for name, width in spec.widths.items()}
+    if shapes != expected:
+        raise ValueError(f"features of the reference images must be {expected}, got {shapes}")
+    return spec, {name: file[f"golden/{name}"][:] for name in shapes}
+
+
+def read_spec(file: h5py.File) -> ExtractSpec:
+    """Read the spec."""
+    return ExtractSpec.from_json(_read_text(file, "spec"))
+
+
+def write_versions(file: h5py.File, versions: Mapping[str, str]) -> None:
+    """Write the versions of featx and of the packages that decide features."""
+    _write_text(file, "featx", versions["featx"])
+    _write_text(file, "versions", json.dumps(versions))
+
+
+def read_versions(file: h5py.File) -> dict[str, str]:
+    """Read the versions of the packages that made the store; older stores name only featx."""
+    found = json.loads(_read_text(file, "versions")) if "versions" in file.attrs else {}
+    return {**{str(name): str(number) for name, number in found.items()}, "featx": _read_text(file, "featx")}
+
+
+def _write_text(file: h5py.File, name: str, text: str) -> None:
+    # Of fixed length, so that the checksum of the header covers it.
+    data = text.encode()
+    file.attrs.create(name, np.array(data, dtype=h5py.string_dtype("utf-8", len(data))))
+
+
+def _read_text(file: h5py.File, name: str) -> str:
+    """Read a text attribute: of fixed length, or of variable length as older versions wrote it."""
+    value = file.attrs[name]
+    return value.decode() if isinstance(value, bytes) else str(value)
