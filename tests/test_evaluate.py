@@ -207,5 +207,5 @@ def test_if_all_rows_are_training_rows_nothing_can_be_scored(shared_photos, tmp_
             DataError, match=r"fitted on all labeled rows of .*m\.h5 that .* or fit with --test-size 0\.2"
         ):
             evaluate(fitted, tmp_path / "m.h5")
-        with pytest.raises(DataError, match=r"split of .*m\.h5 has no row 'test'; it has train"):
+        with pytest.raises(DataError, match=r"split of .*m\.h5 has no row with the value 'test', only train"):
             evaluate(fitted, tmp_path / "m.h5", split_column="split")

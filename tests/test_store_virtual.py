@@ -96,10 +96,10 @@ def test_info_tells_that_features_are_in_part_files(tmp_path: Path) -> None:
 def test_the_layout_of_a_store_can_be_changed(tmp_path: Path) -> None:
     values = features()
     target = make(tmp_path / "s.h5", values)
-    for how in ("virtual", "virtual", "copy"):
+    for layout in ("virtual", "virtual", "copy"):
         assemble(target, table(), SPEC, reference(), [target], layout=layout)
         with Store(target) as store:
-            assert bool(store.parts) == (how == "virtual")
+            assert bool(store.parts) == (layout == "virtual")
             np.testing.assert_array_equal(store.read(SPEC.widths), np.hstack(list(values.values())))
     assert [path.name for path in tmp_path.iterdir()] == ["s.h5"]
 

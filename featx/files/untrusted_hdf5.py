@@ -170,7 +170,7 @@ class _Checker:
             return 0
         if source in self._sizes:
             return self._sizes[source]
-        if self._folder is None or "%" in source or os.path.isabs(source):
+        if self._folder is None or "%" in source or os.path.isabs(source):  # noqa: PTH117
             raise self._error(f"{name} must be made of files in its own folder, got {source!r}; do not use it")
         path = (self._folder / source).resolve()
         if not path.is_relative_to(self._folder) or not path.is_file():

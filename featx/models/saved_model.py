@@ -76,7 +76,7 @@ class Model:
         self._check_weights()
         if self.fitted_image_ids is not None:
             self._check_image_ids(self.fitted_image_ids)
-        wanted = {name: f"float32 ({GOLDEN_ROWS}, {width})" for name, width in self.spec.widths.items()}
+        wanted = {name: f"float32 ({REFERENCE_IMAGES}, {width})" for name, width in self.spec.widths.items()}
         got = {name: f"{values.dtype} {values.shape}" for name, values in self.reference_features.items()}
         if got != wanted:
             raise ModelError(f"reference features of the model must be {wanted}, got {got}")

@@ -1,6 +1,5 @@
 """Read a store: its spec when it is opened, rows and features only when they are accessed."""
 
-import html
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -11,7 +10,7 @@ import numpy as np
 
 from featx.errors import DataError, FeatxError, StoreCorrupt, StoreError
 from featx.files import check_attribute_heaps, open_untrusted
-from featx.runtime import pluralize
+from featx.runtime import html_table, pluralize
 from featx.spec import ExtractSpec
 from featx.store import datasets, virtual
 from featx.store.datasets import read_string_array, read_strings
@@ -101,25 +100,21 @@ class Store:
         self.close()
 
     def __repr__(self) -> str:
-        return "\n".join(
-            [f"Store({str(self.path)!r})", *(f"  {name}: {text}" for name, text in self._summary().items())]
-        )
+        return "\n".join([f"<Store: {self.path}", *(f"  {name}: {text}" for name, text in self._facts.items())]) + ">"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in self._summary().items()
-        )
-        return f"<table><caption>Store {html.escape(str(self.path))}</caption>{rows}</table>"
+        return html_table(f"Store: {self.path}", self._facts)
 
-    def _summary(self) -> dict[str, str]:
-        """What a repr shows: known since the store was opened, so that it also works when it is closed."""
+    @property
+    def _facts(self) -> dict[str, str]:
+        """What a person wants to know first; known since the store was opened, so that a closed one has a repr too."""
         spec = self.spec
+        blocks = f"block{'s' * (len(spec.blocks) > 1)} {', '.join(map(str, spec.blocks))}"
         return {
             "images": f"{self.n_images:,} in {pluralize(self._n_classes, 'class', 'classes')}",
             "rows": f"{self.n_rows:,} (n_views {spec.n_views})",
-            "features": f"backbone {spec.backbone}, blocks {', '.join(map(str, spec.blocks))}, "
-            f"pools {', '.join(spec.pools)}: {pluralize(spec.width, 'column')}",
-            "computed at": f"size {spec.size}, precision {spec.precision}",
+            "features": f"{blocks}, {', '.join(spec.pools)}: {pluralize(spec.width, 'column')}",
+            "computed with": f"backbone {spec.backbone}, {spec.precision}, from {spec.size} pixels, {spec.resize}",
         }
 
     def close(self) -> None:
