@@ -67,6 +67,7 @@ def make_engine(
     """
     if engine not in ENGINES:
         raise EngineError(f"--engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    spec.check_resolved("an engine")
     if spec.precision == "int8" and not spec.calibration:
         raise EngineError("--precision int8 needs a calibration, and this spec has none: featx extract makes one")
     if engine == "auto":
