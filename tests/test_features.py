@@ -45,7 +45,7 @@ def test_paths_come_in_any_array_like(paths, kind):
     np.testing.assert_array_equal(transformer.transform(kind(paths[:3])), transformer.transform(paths[:3]))
 
 
-def test_images_equal_their_files(paths):
+def test_images_give_the_features_of_their_files(paths):
     transformer = VGG16Features(blocks=(2,), size=32, compute=Compute(batch_size=2))
     expected = transformer.transform(paths[:3])
     opened = [Image.open(path) for path in paths[:3]]
@@ -60,7 +60,7 @@ def test_images_equal_their_files(paths):
     assert transformer.transform([gray]).shape == (1, 128)
 
 
-def test_a_bad_image_is_an_error_that_names_it(paths, tmp_path):
+def test_an_unreadable_image_is_named(paths, tmp_path):
     (tmp_path / "bad.jpg").write_text("text")
     with pytest.raises(
         ImageError, match=r"bad\.jpg: no image format .*; rows must match the labels, so leave it out of X"
@@ -80,12 +80,12 @@ def test_a_bad_image_is_an_error_that_names_it(paths, tmp_path):
         (np.zeros((40, 40, 3), np.uint8), "got a single one"),
     ],
 )
-def test_what_is_no_list_of_images_is_refused(X, message):
+def test_x_must_be_a_list_of_paths_or_of_images(X, message):
     with pytest.raises(DataError, match=message):
         VGG16Features(size=32).transform(X)
 
 
-def test_parameters_are_checked_by_fit_not_before(paths):
+def test_fit_checks_the_parameters(paths):
     transformer = VGG16Features(blocks=(9,))
     with pytest.raises(SpecError, match="must be 1 to 5, got 9"):
         transformer.fit(paths)
@@ -97,28 +97,28 @@ def test_the_spec_is_that_of_the_backbone(paths):
     assert VGG16Features().fit(paths).spec_.backbone_digest.startswith("25d244c5")
 
 
-def test_pools_come_as_a_text_too(paths):
+def test_blocks_and_pools_may_be_texts(paths):
     texts, tuples = (
         VGG16Features(blocks=b, pools=p, size=32) for b, p in (("1-2", "avg,max"), ((1, 2), ("avg", "max")))
     )
     np.testing.assert_array_equal(texts.fit_transform(paths[:2]), tuples.fit_transform(paths[:2]))
 
 
-def test_int8_needs_a_place_for_its_calibration(paths, tmp_path):
+def test_int8_needs_a_cache_for_its_calibration(paths, tmp_path):
     with pytest.raises(SpecError, match="int8 of VGG16Features needs cache, which keeps its calibration"):
         VGG16Features(size=32, precision="int8").fit(paths)
     transformer = VGG16Features(blocks=(1,), size=32, precision="int8", cache=tmp_path / "cache.h5")
     assert transformer.fit_transform(paths[:2]).shape == (2, 64)
 
 
-def test_it_loads_nothing_until_it_transforms(paths):
+def test_fit_does_not_load_the_backbone(paths):
     _shared_engine.cache_clear()
     clone(VGG16Features(size=32)).fit(paths)
     assert _shared_engine.cache_info().currsize == 0
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino", "ncnn"])
-def test_threads_may_share_a_backbone(paths, engine):
+def test_threads_can_share_a_backbone(paths, engine):
     transformer = VGG16Features(blocks=(1,), size=32, compute=Compute(engine=engine)).fit(paths)
     alone = transformer.transform(paths)
     with ThreadPoolExecutor(4) as pool:
@@ -133,7 +133,7 @@ def test_equal_transformers_share_one_backbone(paths):
     assert _shared_engine.cache_info().misses == 1
 
 
-def test_pickled_and_cloned_it_stays_small(paths):
+def test_a_pickled_transformer_does_not_hold_the_backbone(paths):
     transformer = VGG16Features(size=32).fit(paths)
     transformer.transform(paths[:1])
     assert len(pickle.dumps(transformer)) < 2000
@@ -153,12 +153,12 @@ def test_html_repr_shows_the_pipeline():
     assert "VGG16Features" in html
 
 
-def test_a_pipeline_cross_validates(paths, labels):
+def test_a_pipeline_can_be_cross_validated(paths, labels):
     pipeline = make_pipeline(VGG16Features(blocks=(3, 4, 5), size=32), BlockNormalizer(), LinearSVC())
     assert cross_val_score(clone(pipeline), paths, labels, cv=2).mean() == 1
 
 
-def test_a_grid_search_over_blocks_extracts_once(paths, labels, tmp_path, monkeypatch):
+def test_a_grid_search_with_a_cache_extracts_once(paths, labels, tmp_path, monkeypatch):
     from featx.extraction import extraction_run as extraction
 
     engines = []
@@ -168,7 +168,7 @@ def test_a_grid_search_over_blocks_extracts_once(paths, labels, tmp_path, monkey
     grid = GridSearchCV(pipeline, {"vgg16features__blocks": [(3, 4, 5), (1,), (5,)]}, cv=2)
     grid.fit(paths, labels)
     assert grid.best_score_ == 1
-    assert len(engines) == 2  # the two folds of the first candidate
+    assert len(engines) == 2  # one engine for each of the two folds of the first candidate
     with Store(tmp_path / "cache.h5") as store:
         assert store.n_rows == len(paths)
         assert store.spec.pools == ("avg", "max", "gem")
@@ -181,15 +181,15 @@ def test_cached_features_equal_uncached_in_any_order(paths, tmp_path):
     np.testing.assert_allclose(cached.transform(chosen), plain.transform(chosen), rtol=1e-4, atol=1e-3)
 
 
-def test_a_cache_of_flat_features_holds_just_those(paths, tmp_path):
+def test_a_cache_of_flat_features_holds_nothing_else(paths, tmp_path):
     cached = VGG16Features(blocks=(5,), pools=("flat",), size=32, cache=tmp_path / "cache.h5")
     assert cached.transform(paths[:2]).shape == (2, 512)
     with Store(tmp_path / "cache.h5") as store:
         assert store.spec.blocks == (5,)
 
 
-def test_a_store_of_the_extract_command_is_no_cache(shared_store, shared_photos):
-    """It is asked for avg alone, and keeps more: the message says whose the three pools are."""
+def test_a_store_of_extract_is_refused_as_a_cache(shared_store, shared_photos):
+    """The message says that the three poolings are those of every cache, because only avg was requested."""
     message = (
         r"pools is avg, max, gem in every cache of VGG16Features but avg, max in .*h5; give cache a file of its own"
     )
@@ -197,14 +197,14 @@ def test_a_store_of_the_extract_command_is_no_cache(shared_store, shared_photos)
         VGG16Features(size=32, cache=shared_store).transform([shared_photos / "red" / "0.png"])
 
 
-def test_images_have_no_place_in_a_cache(tmp_path):
+def test_a_cache_needs_paths(tmp_path):
     with pytest.raises(DataError, match="cache of VGG16Features needs paths of files, got images"):
         VGG16Features(cache=tmp_path / "cache.h5").transform([draw(0, 1)])
 
 
-FEEDS_NUMBERS = "feeds rows of numbers to transform, where paths or uint8 images belong"
-COUNTS_COLUMNS = "asks for n_features_in_ or a number of columns, which images have not"
-REFUSES_IN_FIT = "wants fit to refuse numbers of some kind; fit looks at no image, transform refuses all numbers"
+FEEDS_NUMBERS = "gives rows of numbers to transform, which takes paths or uint8 images"
+COUNTS_COLUMNS = "needs n_features_in_ or a number of columns, which images do not have"
+REFUSES_IN_FIT = "expects fit to refuse some kinds of numbers; fit reads no image, and transform refuses all numbers"
 NOT_FOR_IMAGES = {
     "check_complex_data": REFUSES_IN_FIT,
     "check_dict_unchanged": FEEDS_NUMBERS,
@@ -216,7 +216,7 @@ NOT_FOR_IMAGES = {
     "check_estimators_nan_inf": REFUSES_IN_FIT,
     "check_estimators_pickle": FEEDS_NUMBERS,
     "check_f_contiguous_array_estimator": FEEDS_NUMBERS,
-    "check_fit1d": "wants a list of single values refused, but a list of paths is one",
+    "check_fit1d": "expects a list of single values to be refused, but a list of paths is one",
     "check_fit2d_1feature": FEEDS_NUMBERS,
     "check_fit2d_1sample": FEEDS_NUMBERS,
     "check_fit2d_predict1d": FEEDS_NUMBERS,
@@ -234,7 +234,7 @@ NOT_FOR_IMAGES = {
 
 
 class SaysItIsTabular(VGG16Features):
-    """Without the tag that it takes two-dimensional arrays, scikit-learn runs no check at all."""
+    """A transformer that claims two-dimensional input: without this tag scikit-learn skips all checks."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -242,15 +242,15 @@ class SaysItIsTabular(VGG16Features):
         return tags
 
 
-def test_every_check_of_sklearn_that_applies_to_images_passes():
+def test_checks_of_sklearn_that_apply_to_images_pass():
     results = check_estimator(SaysItIsTabular(size=32), on_fail=None, on_skip=None)
     failed = {result["check_name"] for result in results if result["status"] == "failed"}
     assert failed == set(NOT_FOR_IMAGES)
     assert sum(result["status"] == "passed" for result in results) >= 18
 
 
-def test_order_subset_and_repetition_change_nothing(paths):
-    """What check_methods_*_invariance, check_fit_idempotent and check_dict_unchanged ask, on images."""
+def test_features_do_not_depend_on_order_or_subset(paths):
+    """Check on images what four of the skipped checks of scikit-learn check on numbers."""
     transformer = VGG16Features(blocks=(1, 4), size=32).fit(paths)
     before = dict(vars(transformer))
     whole = transformer.transform(paths[:6])

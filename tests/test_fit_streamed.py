@@ -1,4 +1,4 @@
-"""Softmax fitted block by block from disk, against scikit-learn's fit of the same rows in memory."""
+"""A fit that reads blocks of rows from disk, compared with scikit-learn's fit in memory."""
 
 import io
 from pathlib import Path
@@ -51,14 +51,14 @@ def make(target: Path, classes: int = 3, spoil: bool = False, labels: np.ndarray
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of 70 rows, and a sample of every third row."""
+    """Use blocks of 70 rows, and a sample of every third row."""
     monkeypatch.setattr(streamed, "BLOCK_BYTES", 70 * 4 * SPEC.width)
     monkeypatch.setattr(streamed, "SAMPLE_CELLS", ROWS * SPEC.width // 3 + 1)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("normalize", ["power", "standard", "none"])
-def test_the_model_is_scikit_learns(tmp_path: Path, classes: int, normalize: str) -> None:
+def test_the_streamed_model_equals_that_of_sklearn(tmp_path: Path, classes: int, normalize: str) -> None:
     path = make(tmp_path / "s.h5", classes)
     model = fit(path, head="softmax", C=1.0, options=FitOptions(normalize=normalize, stream=True))
     with Store(path) as store:
@@ -69,7 +69,7 @@ def test_the_model_is_scikit_learns(tmp_path: Path, classes: int, normalize: str
     assert (model.predict(X) == pipeline.predict(X.astype("f8"))).mean() > 0.99
 
 
-def test_loss_and_slopes_are_those_of_differences() -> None:
+def test_the_gradient_matches_finite_differences() -> None:
     rng = np.random.default_rng(0)
     for classes, rows in ((2, 1), (4, 4)):
         X, codes = rng.normal(size=(50, 6)).astype("f4"), rng.integers(0, classes, 50)
@@ -82,7 +82,7 @@ def test_loss_and_slopes_are_those_of_differences() -> None:
         assert difference == pytest.approx(2 * float(at(W)[1] @ step.ravel()), rel=1e-2)
 
 
-def test_it_is_saved_evaluated_and_leaves_no_scratch(tmp_path: Path) -> None:
+def test_a_streamed_model_is_saved_and_its_scratch_file_deleted(tmp_path: Path) -> None:
     path = make(tmp_path / "s.h5")
     fit(
         path,
@@ -108,7 +108,7 @@ def test_it_is_saved_evaluated_and_leaves_no_scratch(tmp_path: Path) -> None:
         report(tmp_path / "m.featx", tmp_path / "r.html", store=path)
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_fit_command_streams(tmp_path: Path) -> None:
     store = str(make(tmp_path / "s.h5"))
     options = ["fit", store, "-o", str(tmp_path / "m.featx"), "--head", "softmax", "--C", "1", "--stream"]
     done = CliRunner().invoke(main, options)
@@ -154,7 +154,7 @@ def test_options_that_streaming_refuses(tmp_path: Path, group: type, option: dic
         fit(tmp_path / "none.h5", head="softmax", C=1.0, **arguments)
 
 
-def test_features_must_be_finite_and_classes_two(tmp_path: Path) -> None:
+def test_streaming_needs_finite_features_and_two_classes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must be finite, but some are NaN or infinite"):
         fit(make(tmp_path / "nan.h5", spoil=True), head="softmax", C=1.0, options=FitOptions(stream=True))
     with pytest.raises(DataError, match=r"needs one label per image and at least two classes, but .* has 1 class"):
@@ -166,13 +166,13 @@ def test_features_must_be_finite_and_classes_two(tmp_path: Path) -> None:
         )
 
 
-def test_no_convergence_and_a_full_disk_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_convergence_and_a_full_disk_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path / "s.h5")
     monkeypatch.setattr(streamed, "MAX_ITER", 2)
     with pytest.raises(DataError, match=r"softmax did not converge in .* passes .*; give a smaller --C"):
         fit(path, head="softmax", C=1e4, options=FitOptions(stream=True))
 
-    # /dev/full takes nothing, as a disk that has no room.
+    # /dev/full refuses every byte, like a full disk.
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: io.FileIO("/dev/full", "w+"))
     with pytest.raises(StoreError, match="cannot be written: No space left on device"):
         fit(path, head="softmax", C=1.0, options=FitOptions(stream=True))

@@ -1,4 +1,4 @@
-"""The saved model: the same bits after reopening, and no damage that goes unnoticed."""
+"""A saved model computes the same bits after reopening, and damage of its file is always noticed."""
 
 import dataclasses
 import hashlib
@@ -51,7 +51,7 @@ def saved(tmp_path):
 
 
 def _resealed(path, change):
-    """Rewrite a model with its JSON and tensors changed by ``change`` and a digest that is right."""
+    """Change the JSON and tensors of a file by ``change``, and write the matching digest."""
     data = path.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     document = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["featx"])
@@ -66,13 +66,13 @@ def _resealed(path, change):
     ("head", "normalize", "classes", "dtype"),
     [*itertools.product(HEADS, NORMALIZERS, (2, 5), (np.float32, np.float64))],
 )
-def test_reopened_model_computes_the_same_bits(tmp_path, head, normalize, classes, dtype):
+def test_a_reopened_model_computes_the_same_bits(tmp_path, head, normalize, classes, dtype):
     X, _ = _rows(dtype, classes)
     model = _model(head, normalize, classes, dtype)
     model.save(tmp_path / "a.featx")
     again = load_model(tmp_path / "a.featx")
-    # Before 1.9 scikit-learn leaves the weights of softmax by rows; those that were reopened lie by columns, and BLAS
-    # adds up their products in another order: that is rounding.
+    # scikit-learn before 1.9 stores the weights of softmax row by row, a reopened model column by column: BLAS sums
+    # in another order, which changes the rounding.
     alike = head == "ovr-logistic" or model.estimator.named_steps["head"].coef_.flags.f_contiguous
     for rows, name in itertools.product((X, X[:1], np.asfortranarray(X)), COMPUTED):
         assert hasattr(again.estimator, name) == hasattr(model.estimator, name)
@@ -88,7 +88,7 @@ def test_reopened_model_computes_the_same_bits(tmp_path, head, normalize, classe
     assert (tmp_path / "a.featx").read_bytes() == (tmp_path / "b.featx").read_bytes()
 
 
-def test_reopened_model_has_all_parts(saved):
+def test_a_reopened_model_has_all_parts(saved):
     model, again = _model(), load_model(str(saved))
     assert (again.spec, again.classes, again.head, again.info) == (model.spec, model.classes, "softmax", model.info)
     assert list(again.reference_features) == list(model.reference_features) == list(SPEC.widths)
@@ -99,7 +99,7 @@ def test_reopened_model_has_all_parts(saved):
 
 
 @pytest.mark.parametrize(("head", "normalize"), [*itertools.product(HEADS, NORMALIZERS)])
-def test_reopened_estimator_can_be_cloned_and_fitted_anew(tmp_path, head, normalize):
+def test_a_reopened_estimator_can_be_cloned_and_fitted(tmp_path, head, normalize):
     X, y = _rows()
     model = _model(head, normalize)
     model.save(tmp_path / "a.featx")
@@ -108,7 +108,7 @@ def test_reopened_estimator_can_be_cloned_and_fitted_anew(tmp_path, head, normal
 
 
 @pytest.mark.parametrize("widths", ["auto", None, WIDTHS])
-def test_the_normalizer_keeps_its_parameters(tmp_path, widths):
+def test_parameters_of_the_normalizer_are_saved(tmp_path, widths):
     X, y = _rows()
     estimator = make_head("softmax", widths=widths).set_params(normalizer__power=0.25).fit(X, y)
     _model(estimator=estimator).save(tmp_path / "a.featx")
@@ -125,7 +125,7 @@ def test_the_normalizer_keeps_its_parameters(tmp_path, widths):
         ("softmax", "balanced"),
     ],
 )
-def test_class_weights_and_seed_are_kept(tmp_path, head, weights):
+def test_class_weights_and_seed_are_saved(tmp_path, head, weights):
     estimator = make_head(head, 3.0, class_weight=weights, random_state=None).fit(*_rows())
     _model(head, estimator=estimator).save(tmp_path / "a.featx")
     step = load_model(tmp_path / "a.featx").estimator.named_steps["head"]
@@ -133,7 +133,7 @@ def test_class_weights_and_seed_are_kept(tmp_path, head, weights):
     assert (inner.C, inner.class_weight, inner.random_state) == (3.0, weights, None)
 
 
-def test_class_names_of_any_bytes_survive(tmp_path):
+def test_class_names_of_any_bytes_are_saved(tmp_path):
     X, y = _rows()
     names = {"lily": "caf\udce9", "iris": "两 iris\n", "tulip": "🌷"}
     estimator = make_head("softmax", widths=WIDTHS).fit(X, np.array([names[name] for name in y]))
@@ -145,7 +145,7 @@ def test_class_names_of_any_bytes_survive(tmp_path):
     assert os.fsencode(again.classes[0]) == b"caf\xe9"
 
 
-def test_predictions_are_those_of_the_estimator():
+def test_predictions_equal_those_of_the_estimator():
     X, _ = _rows()
     model = _model()
     np.testing.assert_array_equal(model.predict(X), model.estimator.predict(X))
@@ -169,11 +169,11 @@ def test_another_process_writes_the_same_bytes(tmp_path, saved):
     assert (tmp_path / "flowers.featx.again").read_bytes() == saved.read_bytes()
 
 
-def test_a_flipped_bit_is_noticed_wherever_it_is(saved):
+def test_a_flipped_bit_is_noticed_anywhere(saved):
     data = bytearray(saved.read_bytes())
     generator = np.random.default_rng(0)
     header = 8 + struct.unpack("<Q", data[:8])[0]
-    # The length, the header, the tensors and the digest.
+    # First byte, end and number of flips of each region: length, header, tensors and digest.
     regions = [(0, 8, 32), (8, header, 300), (header, len(data) - 32, 300), (len(data) - 32, len(data), 64)]
     for low, high, count in regions:
         for place, bit in zip(generator.integers(low, high, count), generator.integers(0, 8, count), strict=True):
@@ -186,7 +186,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(saved):
     load_model(saved)
 
 
-def test_a_file_cut_short_or_grown_is_noticed(saved):
+def test_a_file_of_another_length_is_noticed(saved):
     data = saved.read_bytes()
     lengths = {0, 1, 7, 8, 9, len(data) - 33, len(data) - 32, len(data) - 1, *range(10, len(data), len(data) // 150)}
     for length in sorted(lengths):
@@ -200,17 +200,17 @@ def test_a_file_cut_short_or_grown_is_noticed(saved):
         load_model(saved)
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file_is_reported_with_a_remedy(tmp_path):
     with pytest.raises(ModelError, match=r"a\.featx does not exist; make it with: featx fit STORE --output .*a\.featx"):
         load_model(tmp_path / "a.featx")
 
 
-def test_a_folder_is_no_model(tmp_path):
+def test_a_folder_is_not_a_model(tmp_path):
     with pytest.raises(ModelError, match="cannot be read: Is a directory"):
         load_model(tmp_path)
 
 
-def test_a_store_is_no_model(tmp_path):
+def test_a_store_is_not_a_model(tmp_path):
     with h5py.File(tmp_path / "store.h5", "w") as file:
         file.attrs["schema"] = 1
     with pytest.raises(
@@ -244,11 +244,11 @@ def test_a_file_of_another_kind_is_refused(tmp_path, data, message):
         load_model(path)
 
 
-def test_a_header_longer_than_safetensors_takes_is_not_read(tmp_path):
+def test_a_header_that_is_too_long_is_not_read(tmp_path):
     path = tmp_path / "a.featx"
     with path.open("wb") as file:
         file.write(struct.pack("<Q", featx.models.model_file.MAX_HEADER + 1))
-        file.truncate(featx.models.model_file.MAX_HEADER + 100)  # sparse
+        file.truncate(featx.models.model_file.MAX_HEADER + 100)  # a sparse file
     with pytest.raises(ModelError, match="its header does not fit"):
         load_model(path)
 
@@ -269,18 +269,18 @@ def test_a_header_longer_than_safetensors_takes_is_not_read(tmp_path):
         (lambda document, tensors: tensors.pop("weight"), "weight"),
     ],
 )
-def test_a_model_that_does_not_fit_together_is_refused(saved, change, message):
+def test_a_file_whose_parts_do_not_match_is_refused(saved, change, message):
     _resealed(saved, change)
     with pytest.raises(ModelError, match=f"flowers.featx is not a model that this featx can use: .*{message}"):
         load_model(saved)
 
 
-def test_a_resealed_model_opens(saved):
+def test_a_changed_file_with_a_new_digest_opens(saved):
     _resealed(saved, lambda document, tensors: document["info"].update(note="changed"))
     assert load_model(saved).info["note"] == "changed"
 
 
-def test_nothing_is_overwritten_unless_asked(saved):
+def test_an_existing_file_is_replaced_only_with_overwrite(saved):
     before = saved.read_bytes()
     model = _model(info={"new": True})
     with pytest.raises(
@@ -293,12 +293,12 @@ def test_nothing_is_overwritten_unless_asked(saved):
     assert [entry.name for entry in saved.parent.iterdir()] == ["flowers.featx"]
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(ModelError, match=r"a\.featx cannot be written: No such file or directory"):
         _model().save(tmp_path / "none" / "a.featx")
 
 
-def test_a_failed_write_leaves_the_old_model(saved, monkeypatch):
+def test_a_failed_write_keeps_the_old_model(saved, monkeypatch):
     before = saved.read_bytes()
 
     def full(path, data):
@@ -312,13 +312,13 @@ def test_a_failed_write_leaves_the_old_model(saved, monkeypatch):
 
 
 @pytest.mark.parametrize("info", [{"x": np.zeros(2)}, {"x": float("nan")}, {"x": {1, 2}}, {1: 2, "a": 3}])
-def test_info_must_go_into_json(tmp_path, info):
+def test_info_must_be_valid_json(tmp_path, info):
     with pytest.raises(ModelError, match="info of the model must be valid JSON: "):
         _model(info=info).save(tmp_path / "a.featx")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_normalizer_of_another_kind_is_refused(tmp_path):
+def test_an_unknown_normalizer_is_refused(tmp_path):
     model = _model()
     model.estimator.set_params(normalizer=None)
     with pytest.raises(ModelError, match="must be BlockNormalizer, StandardScaler or 'passthrough', got None"):
@@ -326,7 +326,7 @@ def test_a_normalizer_of_another_kind_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_a_calibration_is_kept(tmp_path, count):
+def test_a_calibration_is_saved(tmp_path, count):
     X, _ = _rows(classes=count)
     rows = 1 if count == 2 else count
     calibration = Calibration(np.linspace(-2.0, -1.0, rows), np.linspace(0.1, 0.3, rows))
@@ -344,7 +344,7 @@ def _header(path):
         return json.loads(json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))["__metadata__"]["featx"])
 
 
-def test_a_file_claims_the_schema_that_it_needs(saved, tmp_path):
+def test_a_file_claims_the_lowest_schema_that_holds_it(saved, tmp_path):
     assert _header(saved)["schema"] == 1
     assert "calibration" not in _header(saved)
     _model("linear-svc", calibration=Calibration(-np.ones(3), np.zeros(3))).save(tmp_path / "b.featx")
@@ -384,7 +384,7 @@ def _with_weights(value):
         ),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(changes, message):
+def test_parts_that_do_not_match_are_refused(changes, message):
     with pytest.raises(ModelError, match=message):
         _model(**changes)
 
@@ -408,7 +408,7 @@ def test_a_model_is_frozen():
         lambda document, _: document["normalizer_parameters"].update(power=None),
     ],
 )
-def test_a_model_that_could_not_decide_is_refused_when_it_is_opened(saved, change):
+def test_a_file_whose_model_could_not_predict_is_refused(saved, change):
     _resealed(saved, change)
     with pytest.raises(
         ModelError, match=r"flowers\.featx is not a (featx model, or is damaged|model that this featx can)"

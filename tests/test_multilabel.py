@@ -1,4 +1,4 @@
-"""Images with several labels, from the manifest to the prediction."""
+"""Multi-label images, from the manifest to the prediction."""
 
 import csv
 import dataclasses
@@ -31,14 +31,14 @@ from featx.store.reader import Store
 
 
 def label_of(number):
-    """Red, blue, or both, by the number of a picture."""
+    """Return the labels of an image by its number: red, blue, or both."""
     return ("red", "blue", "red|blue")[number % 3]
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    """Thirty pictures; red and blue ones, and such as are both, a copy among them, and one without a label."""
-    folder = tmp_path_factory.mktemp("several")
+    """Thirty images that are red, blue or both, a copy of the first, and one image without a label."""
+    folder = tmp_path_factory.mktemp("multilabel")
     lines = ["path,label,split"]
     for number in range(30):
         pixels = np.array(draw(0 if number % 3 == 0 else 2, number))
@@ -54,20 +54,20 @@ def manifest(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def several_store(manifest, oxford):
-    path = manifest.parent / "several.h5"
+def multilabel_store(manifest, oxford):
+    path = manifest.parent / "multilabel.h5"
     extract(manifest, path, SPEC)
     return path
 
 
-def test_the_store_has_all_labels(several_store):
-    with Store(several_store) as store:
+def test_the_store_keeps_all_labels(multilabel_store):
+    with Store(multilabel_store) as store:
         assert store.classes == ["blue", "red"]
         wanted = [["blue" in label_of(number), "red" in label_of(number)] for number in range(30)]
         np.testing.assert_array_equal(store.multilabel_targets, [*wanted, [False, True], [False, False]])
-    facts = describe(several_store)
+    facts = describe(multilabel_store)
     assert (facts["classes"], facts["several labels"], facts["unlabeled"]) == ({"blue": 20, "red": 21}, 10, 1)
-    target = load_features(several_store, blocks=1).target
+    target = load_features(multilabel_store, blocks=1).target
     assert (target.shape, target.dtype, target.sum()) == ((32, 2), np.int64, 41)
 
 
@@ -88,12 +88,12 @@ def test_labels_change_with_the_manifest(manifest, tmp_path):
 
 
 @pytest.mark.parametrize("head", MULTILABEL_HEADS)
-def test_fit_save_evaluate_and_predict(several_store, manifest, tmp_path, head):
-    fit(several_store, tmp_path / "m.featx", head=head, blocks=(1, 2), validation=Validation(folds=3))
+def test_fit_save_evaluate_and_predict(multilabel_store, manifest, tmp_path, head):
+    fit(multilabel_store, tmp_path / "m.featx", head=head, blocks=(1, 2), validation=Validation(folds=3))
     model = load_model(tmp_path / "m.featx")
     assert (model.multilabel, model.classes, model.info["rows"]) == (True, ("blue", "red"), 25)
     assert model.info["search"]["scoring"] == "average_precision_macro"
-    report = evaluate(model, several_store)
+    report = evaluate(model, multilabel_store)
     assert (report["n"], report["unknown"]) == (6, 0)
     assert report["micro_average_precision"] == report["macro_average_precision"] == 1
     assert (report["calibration_error"] is None) == (head == "linear-svc")
@@ -102,47 +102,46 @@ def test_fit_save_evaluate_and_predict(several_store, manifest, tmp_path, head):
         f"{number:02}.png": set(label_of(number).split("|")) for number in range(30)
     }
     assert all(decision > 0 for row in found.values() for decision in row.decisions)
-    assert [len(row.classes) for row in predict(model, [several_store], top=2)] == [2] * 32
+    assert [len(row.classes) for row in predict(model, [multilabel_store], top=2)] == [2] * 32
     again = tmp_path / "again.featx"
     model.save(again)
     assert again.read_bytes() == (tmp_path / "m.featx").read_bytes()
 
 
-def test_the_saved_head_is_that_of_sklearn(several_store):
-    model = fit(several_store, head="linear-svc", blocks=(1,), C=0.5, validation=Validation(folds=3))
-    rows = read_training_rows(several_store, blocks=(1,))
+def test_the_saved_head_equals_that_of_sklearn(multilabel_store):
+    model = fit(multilabel_store, head="linear-svc", blocks=(1,), C=0.5, validation=Validation(folds=3))
+    rows = read_training_rows(multilabel_store, blocks=(1,))
     X = BlockNormalizer((64, 64)).fit_transform(rows.X)
     expected = OneVsRestClassifier(LinearSVC(C=0.5, random_state=0, max_iter=10_000)).fit(X, rows.y)
     np.testing.assert_allclose(model.decision_function(rows.X), expected.decision_function(X), atol=1e-9)
     np.testing.assert_array_equal(model.predict(rows.X), expected.predict(X))
 
 
-def test_the_part_held_out_is_found_again(several_store):
+def test_evaluate_scores_the_held_out_rows(multilabel_store):
     model = fit(
-        several_store, blocks=(1,), C=1.0, validation=Validation(folds=3, test_size=0.2), compute=Compute(workers=2)
+        multilabel_store, blocks=(1,), C=1.0, validation=Validation(folds=3, test_size=0.2), compute=Compute(workers=2)
     )
     assert model.head in MULTILABEL_HEADS
-    report = evaluate(model, several_store)
+    report = evaluate(model, multilabel_store)
     assert report["n"] + model.info["rows"] == 31
 
 
-def test_other_stores(several_store, manifest, tmp_path):
+def test_models_and_stores_with_one_and_several_labels(multilabel_store, manifest, tmp_path):
     (tmp_path / "one.csv").write_text("path,label\n00.png,red\n01.png,blue\n02.png,ant\n03.png,red\n04.png,blue\n")
     extract(tmp_path / "one.csv", tmp_path / "one.h5", SPEC, root=manifest.parent)
-    several = fit(several_store, head="ovr-logistic", blocks=(1, 2), validation=Validation(folds=3))
-    others = dataclasses.replace(
-        several, fitted_image_ids=np.zeros(1, np.uint64)
-    )  # as one that was fitted on other images
-    report = evaluate(others, tmp_path / "one.h5")
+    multilabel = fit(multilabel_store, head="ovr-logistic", blocks=(1, 2), validation=Validation(folds=3))
+    # A model that was fitted on other images.
+    other = dataclasses.replace(multilabel, fitted_image_ids=np.zeros(1, np.uint64))
+    report = evaluate(other, tmp_path / "one.h5")
     assert (report["n"], report["unknown"], report["subset_accuracy"]) == (4, 1, 1.0)
     (tmp_path / "one.csv").write_text("path,label\n00.png,red\n01.png,blue\n03.png,red\n04.png,blue\n")
     extract(tmp_path / "one.csv", tmp_path / "one.h5", SPEC, root=manifest.parent, assembly=AssemblyOptions("drop"))
     one = fit(tmp_path / "one.h5", head="ovr-logistic", blocks=(1,), C=1.0, validation=Validation(folds=2))
     assert not one.multilabel
     with pytest.raises(
-        DataError, match=r"several.h5 is multi-label, but the model is not; fit a model on a multi-label store"
+        DataError, match=r"multilabel.h5 is multi-label, but the model is not; fit a model on a multi-label store"
     ):
-        evaluate(one, several_store)
+        evaluate(one, multilabel_store)
 
 
 @pytest.mark.parametrize(
@@ -157,12 +156,12 @@ def test_other_stores(several_store, manifest, tmp_path):
         ),
     ],
 )
-def test_what_several_labels_do_not_take(several_store, options, message):
+def test_options_that_multilabel_stores_refuse(multilabel_store, options, message):
     with pytest.raises(DataError, match=message):
-        fit(several_store, **options)
+        fit(multilabel_store, **options)
 
 
-def test_the_commands(several_store, manifest, tmp_path):
+def test_the_commands_for_a_multilabel_store(multilabel_store, manifest, tmp_path):
     saved = str(tmp_path / "m.featx")
 
     def run(*arguments):
@@ -170,11 +169,11 @@ def test_the_commands(several_store, manifest, tmp_path):
         assert result.exit_code == 0, result.output
         return result.output
 
-    said = run("fit", several_store, "-o", saved, "--head", "ovr-logistic", "--blocks", "1,2", "--folds", "3")
+    said = run("fit", multilabel_store, "-o", saved, "--head", "ovr-logistic", "--blocks", "1,2", "--folds", "3")
     assert "average_precision_macro (standard error)" in said
-    assert "2 classes, 25 of 32 rows, split: train, several labels an image" in said
-    assert re.search(r"macro average precision +1\.0000", run("evaluate", saved, several_store))
-    rows = list(csv.DictReader(run("predict", saved, several_store, "-q").splitlines()))
+    assert "2 classes, 25 of 32 rows, split: train, multi-label" in said
+    assert re.search(r"macro average precision +1\.0000", run("evaluate", saved, multilabel_store))
+    rows = list(csv.DictReader(run("predict", saved, multilabel_store, "-q").splitlines()))
     by_path = {}
     for row in rows:
         by_path.setdefault(row["path"], []).append(row["class"])
@@ -182,20 +181,20 @@ def test_the_commands(several_store, manifest, tmp_path):
     assert all((row["class"] == "") == (row["decision"] == "") for row in rows)
 
 
-def test_an_image_may_have_no_label(several_store, tmp_path):
+def test_an_image_may_have_no_label(multilabel_store, tmp_path):
     model = fit(
-        several_store, tmp_path / "m.featx", head="linear-svc", blocks=(1,), C=1.0, validation=Validation(folds=3)
+        multilabel_store, tmp_path / "m.featx", head="linear-svc", blocks=(1,), C=1.0, validation=Validation(folds=3)
     )
     model.estimator.named_steps["head"].estimators_[0].intercept_ -= 100
     model.estimator.named_steps["head"].estimators_[1].intercept_ -= 100
     model.save(tmp_path / "none.featx")
-    assert {row.classes for row in predict(model, [several_store])} == {()}
-    result = CliRunner().invoke(main, ["predict", str(tmp_path / "none.featx"), str(several_store), "-q"])
+    assert {row.classes for row in predict(model, [multilabel_store])} == {()}
+    result = CliRunner().invoke(main, ["predict", str(tmp_path / "none.featx"), str(multilabel_store), "-q"])
     assert result.stdout.splitlines()[1] == "00.png,,,,"
     assert len(result.stdout.splitlines()) == 33
 
 
-def test_equal_files_with_other_labels_are_a_conflict_even_if_the_first_agrees(tmp_path, oxford):
+def test_equal_files_with_different_labels_are_a_conflict(tmp_path, oxford):
     for name in ("1.png", "2.png", "3.png"):
         draw(0, 1).save(tmp_path / name)
     (tmp_path / "m.csv").write_text("path,label\n1.png,a|b\n2.png,a|c\n3.png,a|b\n")

@@ -1,7 +1,7 @@
-"""Files of every schema, as the version that brought it wrote them, are read by this one and by all that follow.
+"""Files of every schema stay readable, as the version that introduced the schema wrote them.
 
-Whoever raises ``SCHEMA`` (`featx.store.schema`, `featx.models.saved_model`) adds a file that the new version wrote to
-``tests/data/old/`` and a row here, and changes none that is there: one that can no longer be read is somebody's work.
+Whoever raises ``SCHEMA`` in `featx.store.schema` or `featx.models.model_file` adds a file of the new schema to
+``tests/data/old/`` and a row here. Existing files are never changed, because users have such files.
 """
 
 import shutil
@@ -22,20 +22,20 @@ from featx.store.row_table import RowTable
 
 OLD = Path(__file__).parent / "data" / "old"
 SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32, backbone_digest="ab" * 32)
-GOLDEN = np.arange(3 * 64, dtype=np.float32).reshape(3, 64) / 64
+REFERENCE = np.arange(3 * 64, dtype=np.float32).reshape(3, 64) / 64
 FEATURES = np.arange(4 * 64, dtype=np.float32).reshape(4, 64) / 32
 PATHS = ["a.png", "b/ü.png", "c.png", "d.png"]
-INDICATOR = [[True, True], [False, True], [False, False], [True, False]]
+TARGETS = [[True, True], [False, True], [False, False], [True, False]]
 
 
-def test_there_is_a_file_of_every_schema():
+def test_every_schema_has_a_file():
     assert {path.stem for path in OLD.glob("store-*.h5")} == {f"store-schema{n + 1}" for n in range(schema.SCHEMA)}
     models = {path.stem for path in OLD.glob("model-*.featx")}
     assert models == {f"model-schema{n + 1}" for n in range(featx.models.model_file.SCHEMA)}
 
 
 @pytest.mark.parametrize("schema", range(1, schema.SCHEMA + 1))
-def test_a_store_is_read(schema):
+def test_an_old_store_is_read(schema):
     with Store(OLD / f"store-schema{schema}.h5") as store:
         assert store.spec == SPEC
         assert store.version == "0.1.0"
@@ -48,10 +48,10 @@ def test_a_store_is_read(schema):
         assert store.exif_rotated.tolist() == [False, True, False, False]
         assert store.failures == [("bad.png", "empty file")]
         assert (None if store.multilabel_targets is None else store.multilabel_targets.tolist()) == (
-            INDICATOR if schema > 1 else None
+            TARGETS if schema > 1 else None
         )
         np.testing.assert_array_equal(store.read(["block1_avg"]), FEATURES)
-        np.testing.assert_array_equal(store.reference_features["block1_avg"], GOLDEN)
+        np.testing.assert_array_equal(store.reference_features["block1_avg"], REFERENCE)
 
 
 @pytest.mark.parametrize(
@@ -67,26 +67,26 @@ def test_a_store_is_read(schema):
         (2, [[-0.52144, 0.52142, 0.14415], [-0.24068, 0.24068, 0.01069]]),
     ],
 )
-def test_a_model_says_what_it_said_when_it_was_made(schema, decisions):
+def test_an_old_model_computes_the_same_decisions(schema, decisions):
     model = load_model(OLD / f"model-schema{schema}.featx")
     assert model.spec == SPEC
     assert model.classes == ("a", "b", "c")
     assert model.multilabel == (schema > 1)
-    np.testing.assert_array_equal(model.reference_features["block1_avg"], GOLDEN)
+    np.testing.assert_array_equal(model.reference_features["block1_avg"], REFERENCE)
     rows = np.stack([np.linspace(0, 1, 64), np.linspace(-1, 1, 64) ** 2]).astype(np.float32)
     np.testing.assert_allclose(model.decision_function(rows), decisions, atol=1e-5)
 
 
-def test_an_unfinished_run_goes_on(tmp_path):
+def test_an_old_stopped_run_is_resumed(tmp_path):
     with PartFolder(tmp_path / "rows.h5") as folder:
         shutil.copy(OLD / "run.h5", folder.path / "run.h5")
         shutil.copy(OLD / "part-without-views.h5", folder.path / "0.part.h5")
-        golden = folder.load_run(SPEC)
-        np.testing.assert_array_equal(golden["block1_avg"], GOLDEN)
+        reference = folder.load_run(SPEC)
+        np.testing.assert_array_equal(reference["block1_avg"], REFERENCE)
         done = read_parts(folder)
         assert list(done.paths) == PATHS
         table = RowTable(PATHS, [f"{number:064x}" for number in range(4)], np.zeros(4, int), ("x",), {}, done.failures)
-        assemble(folder.store, table, SPEC, golden, folder.part_files())
+        assemble(folder.store, table, SPEC, reference, folder.part_files())
     with Store(tmp_path / "rows.h5") as store:
         np.testing.assert_array_equal(store.read(["block1_avg"]), FEATURES)
         assert store.failures == [("bad.png", "empty file")]

@@ -22,7 +22,7 @@ def model(shared_store):
     return fit(shared_store, head="softmax", blocks=(1, 3), C=1.0, validation=Validation(folds=3))
 
 
-def test_files_folders_and_stores_get_the_same_answer(model, shared_store, shared_photos):
+def test_files_folders_and_stores_give_the_same_predictions(model, shared_store, shared_photos):
     from_store = list(predict(model, [shared_store]))
     from_folder = list(predict(model, [shared_photos]))
     assert [p.classes for p in from_store] == [p.classes for p in from_folder]
@@ -33,15 +33,15 @@ def test_files_folders_and_stores_get_the_same_answer(model, shared_store, share
     assert one.path == str(shared_photos / "red" / "3.png")
 
 
-def test_predictions_are_in_the_order_of_their_sources(model, shared_store, shared_photos):
+def test_predictions_have_the_order_of_the_sources(model, shared_store, shared_photos):
     one, other = shared_photos / "red" / "3.png", shared_photos / "blue" / "1.png"
     found = [p.path for p in predict(model, [one, shared_store, other])]
     assert (found[0], found[-1]) == (str(one), str(other))
     assert len(found) == 2 + 36
 
 
-def test_files_that_stand_together_are_computed_together(model, shared_photos, tmp_path, monkeypatch):
-    """And still in their order, the bad ones among them, whatever their names and however often."""
+def test_neighboring_files_share_batches_and_keep_their_order(model, shared_photos, tmp_path, monkeypatch):
+    """The order is kept with unreadable files, repeated files and any names."""
     (tmp_path / "bad.png").write_bytes(b"")
     (tmp_path / "of.png").mkdir()
     draw(0, 1).save(tmp_path / "of.png" / "in it.png")
@@ -56,11 +56,11 @@ def test_files_that_stand_together_are_computed_together(model, shared_photos, t
     ]  # fmt: skip
     assert [bool(p.reason) for p in found] == [False, True, False, False, False, False, False]
     assert [p.classes for p in found if not p.reason] == [("red",), ("blue",), ("red",), ("red",), ("red",), ("blue",)]
-    assert passes[-3:] == [4, 1, 1]  # before them, the model's golden images
+    assert passes[-3:] == [4, 1, 1]  # the passes before are for the reference images
 
 
-def test_images_are_predicted_wherever_they_lie(model, tmp_path):
-    """What would be no class, beside class folders or in one of an impossible name, is an image all the same."""
+def test_images_of_any_folder_layout_are_predicted(model, tmp_path):
+    """Images beside class folders, or in a folder whose name cannot be a class, are predicted too."""
     fill(tmp_path / "photos", each=1)
     draw(0, 1).save(tmp_path / "photos" / "loose.png")
     (tmp_path / "photos" / "a|b").mkdir()
@@ -72,7 +72,7 @@ def test_images_are_predicted_wherever_they_lie(model, tmp_path):
     assert not any(p.reason for p in found)
 
 
-def test_a_source_that_is_not_there_is_told_before_anything_is_computed(model, shared_store, tmp_path):
+def test_a_missing_source_is_reported_before_anything_is_computed(model, shared_store, tmp_path):
     with pytest.raises(ListingError, match="typo"):
         next(predict(model, [shared_store, tmp_path / "typo"]))
 
@@ -86,7 +86,7 @@ def test_top_gives_classes_best_first(model, shared_photos):
     assert list(found.decisions) == sorted(found.decisions, reverse=True)
 
 
-def test_two_classes_and_a_head_without_probabilities(shared_photos, tmp_path):
+def test_two_classes_share_one_decision(shared_photos, tmp_path):
     shutil.copytree(shared_photos / "red", tmp_path / "two" / "red")
     shutil.copytree(shared_photos / "blue", tmp_path / "two" / "blue")
     extract(tmp_path / "two", tmp_path / "two.h5", SPEC)
@@ -116,7 +116,7 @@ def test_failures_of_a_store_are_reported_too(model, tmp_path):
     assert len(found) == 4
 
 
-def test_a_store_of_another_spec_is_refused(model, photos, tmp_path):
+def test_a_store_with_another_spec_is_refused(model, photos, tmp_path):
     import dataclasses
 
     extract(photos, tmp_path / "other.h5", dataclasses.replace(SPEC, size=48))
@@ -136,7 +136,7 @@ def test_other_weights_are_refused(model, shared_photos, oxford, tmp_path):
         list(predict(model, [shared_photos], weights=tmp_path / "other.safetensors"))
 
 
-def test_a_machine_that_computes_something_else_is_refused(model, shared_photos):
+def test_a_machine_with_other_reference_features_is_refused(model, shared_photos):
     import dataclasses
 
     changed = dataclasses.replace(
@@ -153,7 +153,7 @@ def test_a_damaged_store_is_an_error(model, shared_store, tmp_path):
         list(predict(model, [copy]))
 
 
-def test_rows_come_in_blocks(model, shared_store, monkeypatch):
+def test_rows_of_a_store_are_predicted_in_blocks(model, shared_store, monkeypatch):
     from featx.models import prediction as module
 
     whole = list(predict(model, [shared_store]))
@@ -163,7 +163,7 @@ def test_rows_come_in_blocks(model, shared_store, monkeypatch):
         assert len(whole) == store.n_rows
 
 
-def test_a_manifest_may_have_its_images_below_a_root(model, shared_store, shared_photos, tmp_path):
+def test_root_is_the_folder_of_a_manifest_s_images(model, shared_store, shared_photos, tmp_path):
     (tmp_path / "rows.csv").write_text("path\nred/0.png\n")
     with pytest.raises(ListingError, match="names a file under"):
         list(predict(model, [tmp_path / "rows.csv"]))

@@ -64,8 +64,8 @@ def evaluate(
         A store with labels and the features that the model was fitted on.
     split : str, optional
         Score the rows with this value in the split column. By default, score the rows whose images the model was not
-        fitted on: those marked ``test``, or those that ``test_size`` held out. If the store has none of the images that
-        the model was fitted on, score all rows.
+        fitted on: those marked ``test``, or those that ``test_size`` held out. In a store without images that the
+        model was fitted on, score all rows.
     split_column : str, optional
         Split column to use; by default that of the fit.
 

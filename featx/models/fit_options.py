@@ -113,7 +113,7 @@ def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
 def changed_options(options: FitOptions | Validation) -> dict[str, Any]:
     """Return the fields that differ from their defaults, by name."""
     pairs = {field.name: (getattr(options, field.name), field.default) for field in dataclasses.fields(options)}
-    # An array has no single truth value, and its default is None.
+    # Comparing an array with its default, None, gives an array.
     return {name: value for name, (value, default) in pairs.items()
             if value is not default and (default is None or value != default)}  # fmt: skip
 

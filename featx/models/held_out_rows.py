@@ -13,7 +13,7 @@ from featx.store import Store
 
 
 def find_held_out_rows(model: Model, store: Store, split_column: str | None = None) -> NDArray[np.intp] | None:
-    """Return the numbers of the rows that a model was not fitted on; None if there are none.
+    """Return the numbers of the rows that a model was not fitted on, or None without such rows.
 
     Images are identified by the bytes of their files, so the result stays right when images or labels of the store
     change. A store that holds most of the training images counts as the model's own store. There, the held-out rows

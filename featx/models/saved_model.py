@@ -42,10 +42,10 @@ class Model:
     info : dict
         How the model was fitted: C, scores of the search, training rows, versions. It must be valid JSON.
     calibration : Calibration, optional
-        Turns decisions into probabilities, for a head that has none.
+        Turns decisions into probabilities, for ``linear-svc``.
     fitted_image_ids : uint64 array (images,), optional
         Identifiers of the training images (`featx.heads.compact_ids`), so that `featx.evaluate` can leave them out.
-        Models of the first version have none.
+        Missing in models of the first version.
     path : Path, optional
         The file that it was read from; the weights of a fine-tuned backbone are beside it. It is not saved.
 

@@ -23,7 +23,7 @@ class TrainingRows:
     Parameters
     ----------
     spec : ExtractSpec
-        Of the features, without augmentation.
+        Spec of the features, without augmentation.
     X : float32 array (rows, columns)
         Features of all copies of the training images.
     y : str array (rows,), or int64 array (rows, classes)
