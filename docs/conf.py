@@ -39,12 +39,15 @@ def setup(app: Sphinx) -> None:
 
 
 def draw_pictures(_app: Sphinx) -> None:
-    """Draw every picture that is not the output of a command."""
+    """Draw every picture that is not the output of a page, unless it is newer than the code that draws it."""
     from pictures import PICTURES
 
     MADE.mkdir(exist_ok=True)
+    code = (HERE / "pictures.py").stat().st_mtime
     for name, draw in PICTURES.items():
-        draw(MADE / name)
+        path = MADE / name
+        if not path.exists() or path.stat().st_mtime < code:
+            draw(path)
 
 
 def run_commands(_app: Sphinx, name: str, source: list[str]) -> None:
