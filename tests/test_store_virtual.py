@@ -247,7 +247,7 @@ from pathlib import Path
 import numpy as np
 from featx.errors import StoreError
 from featx.store import Part, PartFolder, Store, assemble
-from test_store_virtual import SPEC, features, golden, table
+from test_store_virtual import SPEC, features, reference, table
 
 target, hard = Path(sys.argv[1]), int(sys.argv[2])
 whole, values = table(150), features(150)
