@@ -17,6 +17,7 @@ from featx.curation.dataset import load_features
 from featx.errors import DataError, ImageError, SpecError, SpecMismatch
 from featx.models.transformer import _shared_engine
 from featx.runtime.compute import Compute
+from featx.spec.extract_spec import ExtractSpec
 from featx.store.reader import Store
 
 
@@ -89,6 +90,17 @@ def test_fit_checks_the_parameters(paths):
     transformer = VGG16Features(blocks=(9,))
     with pytest.raises(SpecError, match="must be 1 to 5, got 9"):
         transformer.fit(paths)
+    with pytest.raises(SpecError, match=r"precision of VGG16Features must be one of .*, got 'auto'"):
+        VGG16Features(precision="auto").fit(paths)
+    with pytest.raises(SpecError, match="executor of Compute is not supported by VGG16Features, got 'ray'; leave it"):
+        VGG16Features(compute=Compute(executor="ray")).fit(paths)
+
+
+def test_compute_is_a_parameter_like_any_other(paths):
+    transformer = clone(VGG16Features(size=32, compute=Compute(workers=2)))
+    assert transformer.get_params()["compute"] == Compute(workers=2)
+    assert transformer.set_params(compute=Compute(engine="torch")).fit(paths).compute.engine == "torch"
+    assert VGG16Features().blocks == ExtractSpec().blocks
 
 
 def test_the_spec_is_that_of_the_backbone(paths):

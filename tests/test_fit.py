@@ -49,6 +49,20 @@ def test_head_blocks_and_c_are_selected_by_default(shared_store, tmp_path):
     assert reopened.info == model.info
 
 
+def test_info_has_the_names_of_every_version(shared_store):
+    """Other versions of featx read them, and names decide the bytes of a model."""
+    validation = Validation(folds=3, test_size=0.25, random_state=2)
+    info = fit(shared_store, head="softmax", blocks=(1,), C=1.0, validation=validation).info
+    assert set(info) == {"C", "rows", "search", "selection", "store", "store_rows", "versions"}
+    assert info["selection"] == {"test_size": 0.25, "seed": 2}
+    assert set(info["search"]) == {
+        "rows", "best", "rule", "scoring", "normalize", "folds", "repeats", "seed", "feature_sets",
+    }  # fmt: skip
+    assert set(info["search"]["best"]) == {
+        "head", "C", "feature_set", "columns", "rank", "scores", "mean", "standard_error", "gap", "gradient_norm",
+    }  # fmt: skip
+
+
 def test_block_runs_lists_neighboring_blocks():
     assert list(block_runs((3, 4, 5))) == ["3", "3-4", "3-5", "4", "4-5", "5"]
     assert block_runs((1, 4)) == {"1": (1,), "1,4": (1, 4), "4": (4,)}

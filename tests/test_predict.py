@@ -7,7 +7,7 @@ from conftest import SPEC, draw, fill
 
 from featx.curation.neighbors import search
 from featx.engines.batching import BatchedEngine
-from featx.errors import ListingError, SpecMismatch, StoreError, WeightsError
+from featx.errors import ListingError, SpecError, SpecMismatch, StoreError, WeightsError
 from featx.extraction import extract
 from featx.models.evaluation import evaluate
 from featx.models.fit_options import Validation
@@ -70,6 +70,11 @@ def test_images_of_any_folder_layout_are_predicted(model, tmp_path):
         "a|b/1.png", "blue/0.png", "green/0.png", "loose.png", "red/0.png"
     ]  # fmt: skip
     assert not any(p.reason for p in found)
+
+
+def test_fields_of_compute_without_effect_are_refused(model, shared_store):
+    with pytest.raises(SpecError, match="shard of Compute is not supported by predict, got '1/2'; leave it out"):
+        next(predict(model, [shared_store], Compute(shard="1/2")))
 
 
 def test_a_missing_source_is_reported_before_anything_is_computed(model, shared_store, tmp_path):

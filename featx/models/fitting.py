@@ -77,6 +77,7 @@ def fit(
         If a worker process is killed, or if Ray cannot be reached.
     """
     options, validation, compute = options or FitOptions(), validation or Validation(), compute or Compute()
+    compute.check_unused("fit", "shard")
     _check_head(head, C, options)
     _check_output(output, overwrite)
     if options.stream:

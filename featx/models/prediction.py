@@ -110,6 +110,7 @@ def predict(
         If a store, the weights or this machine gives other features than those that the model was fitted on.
     """
     compute = compute or Compute()
+    compute.check_unused("predict", "executor", "shard")
     chosen = (DEFAULT_TTA if n_views > 1 else "") if augment is None else augment
     spec = dataclasses.replace(model.spec, n_views=n_views, augment=chosen, fill=fill, view_seed=view_seed)
     if not all(map(is_store, sources)):

@@ -59,11 +59,11 @@ def fit_searched(
     search = _make_search(rows, head, C, sets, options, validation)
     split = {"groups": rows.groups, "plain": rows.plain}
     folds, repeats = validation.folds, validation.repeats
-    estimate = None
+    nested = None
     with parallel_workers(compute) as workers:
         if validation.nested:
             # Before the search, which takes long: the nested folds need more images per class, and may fail.
-            estimate = nested_cross_validate(
+            nested = nested_cross_validate(
                 search, rows.X, rows.y, sample_weight=rows.sample_weight, outer=folds, folds=folds, repeats=repeats,
                 jobs=workers, **split,
             )  # fmt: skip
@@ -71,26 +71,20 @@ def fit_searched(
             cv=make_folds(rows.y, n_splits=folds, n_repeats=repeats, seed=validation.random_state, **split)
         )
         search.fit(rows.X, rows.y, sample_weight=rows.sample_weight)
-        best = search.best_candidate_
-        spec = rows.spec.select(blocks=runs[best.feature_set])
+        spec = rows.spec.select(blocks=runs[search.best_candidate_.feature_set])
         pipeline, calibration = _refit(rows, spec, search, options, validation, workers)
-    info = {
-        "C": best.C,
-        "rows": len(rows.y),
+    info = _describe_fit(rows, options) | {
+        "C": search.best_candidate_.C,
         "search": _describe_search(rows, search, sets, validation),
-        "selection": rows.selection,
-        "store": rows.store_fingerprint,
-        "versions": installed(*DECIDING_PACKAGES),
     }
-    if rows.sample_weight is not None:
-        info["sample_weight"] = options.weight_column or "given"
-    if estimate:
-        info["nested"] = estimate.to_dict()
+    if nested:
+        info["nested"] = nested.to_dict()
     if calibration:
         info["calibration"] = {"method": METHOD, "folds": folds}
     with Store(store) as opened:
         facts, reference = describe_store(opened, spec)
-    return Model(spec, rows.classes, best.head, pipeline, reference, info | facts, calibration, rows.image_ids)
+    head = search.best_candidate_.head
+    return Model(spec, rows.classes, head, pipeline, reference, info | facts, calibration, rows.image_ids)
 
 
 def _make_search(
@@ -114,6 +108,19 @@ def _make_search(
         select=validation.select,
         refit=False,
     )
+
+
+def _describe_fit(rows: TrainingRows, options: FitOptions) -> dict[str, Any]:
+    """Return what a model stores about its training rows."""
+    info: dict[str, Any] = {
+        "rows": len(rows.y),
+        "selection": rows.selection,
+        "store": rows.store_fingerprint,
+        "versions": installed(*DECIDING_PACKAGES),
+    }
+    if rows.sample_weight is not None:
+        info["sample_weight"] = options.weight_column or "given"
+    return info
 
 
 def _describe_search(

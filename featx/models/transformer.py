@@ -42,7 +42,7 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     pools : sequence of str, or str
         Poolings of each block: ``avg``, ``max``, ``gem``, ``flat``, or several as ``"avg,max"``.
     size, resize, interpolation, precision, backbone
-        As in `ExtractSpec`, with the same defaults; ``int8`` needs a ``cache``.
+        As in `ExtractSpec`, with the same defaults; ``int8`` needs a ``cache``, and ``auto`` is not available.
     weights : path, optional
         File with the backbone's weights, instead of the known sources of ``backbone``.
     cache : path, optional
@@ -152,6 +152,9 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             known = BACKBONES[self.backbone]
             spec = spec.with_backbone(known.name, known.digest, known.preprocessing)
         spec.check_resolved("VGG16Features")
+        self._compute().check_unused("VGG16Features", "executor", "shard")
+        spec.check_resolved("VGG16Features")
+        self._compute().check_unused("VGG16Features", "executor", "shard")
         if spec.precision == "int8" and self.cache is None:
             raise SpecError("precision int8 of VGG16Features needs cache, which keeps its calibration; give a file")
         return spec

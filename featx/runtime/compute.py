@@ -85,6 +85,12 @@ class Compute:
         ]
         return f"Compute({', '.join(changed)})"
 
+    def check_unused(self, verb: str, *names: str) -> None:
+        """Raise ``SpecError`` if one of these fields is set, because ``verb`` would silently ignore it."""
+        for field in dataclasses.fields(self):
+            if field.name in names and (value := getattr(self, field.name)) != field.default:
+                raise SpecError(f"{field.name} of Compute is not supported by {verb}, got {value!r}; leave it out")
+
     def _refuse_ray_options(self) -> None:
         for name in ("ray_address", "cpus_per_worker", "gpus_per_worker"):
             if getattr(self, name) is not None:
