@@ -1,4 +1,4 @@
-"""A corpus of broken images, and the run over it that a test watches: ``python tests/broken_images.py FOLDER``."""
+"""Make a corpus of broken images, and extract one: ``python tests/broken_images.py FOLDER``."""
 
 import io
 import json
@@ -22,13 +22,13 @@ SIDE = 40
 CUTS = 10
 FLIPS = 6
 MODES = {"XBM": "1", "MSP": "1", "BLP": "P", "SPIDER": "F"}
-"""What some formats take instead of RGB."""
+"""Modes of the formats that cannot store RGB."""
 COMPRESSIONS = ("tiff_lzw", "tiff_deflate", "jpeg", "packbits", "group4")
 
 
 def corpus() -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each file, the same in every call."""
-    good = dict(sound())
+    """Yield the name and bytes of each file, the same in every call."""
+    good = dict(intact())
     chance = random.Random(0)
     for name, data in good.items():
         yield name, data
@@ -41,23 +41,23 @@ def corpus() -> Iterator[tuple[str, bytes]]:
     yield from _special(good)
 
 
-def sound() -> Iterator[tuple[str, bytes]]:
-    """One sound file of each format that this Pillow writes, and of some that it only reads."""
+def intact() -> Iterator[tuple[str, bytes]]:
+    """Yield one intact file of each format that this Pillow writes, and of some that it only reads."""
     pixels = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), np.uint8)
-    picture = Image.fromarray(pixels)
-    for form in sorted(set(image_formats()) & Image.SAVE.keys()):
-        yield f"{form.lower()}.{form.lower()}", _saved(picture.convert(MODES.get(form, "RGB")), form)
+    image = Image.fromarray(pixels)
+    for format_ in sorted(set(image_formats()) & Image.SAVE.keys()):
+        yield f"{format_.lower()}.{format_.lower()}", _saved(image.convert(MODES.get(format_, "RGB")), format_)
     for compression in COMPRESSIONS:
         mode = "1" if compression == "group4" else "RGB"
-        yield f"{compression}.tif", _saved(picture.convert(mode), "TIFF", compression=compression)
-    yield "progressive.jpg", _saved(picture, "JPEG", progressive=True)
-    yield "interlaced.gif", _saved(picture.convert("P"), "GIF", interlace=1)
-    yield "alpha.png", _saved(picture.convert("RGBA"), "PNG")
+        yield f"{compression}.tif", _saved(image.convert(mode), "TIFF", compression=compression)
+    yield "progressive.jpg", _saved(image, "JPEG", progressive=True)
+    yield "interlaced.gif", _saved(image.convert("P"), "GIF", interlace=1)
+    yield "alpha.png", _saved(image.convert("RGBA"), "PNG")
     yield "gray16.png", _saved(Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257), "PNG")
-    yield "cmyk.jpg", _saved(picture.convert("CMYK"), "JPEG")
+    yield "cmyk.jpg", _saved(image.convert("CMYK"), "JPEG")
     yield "plain.ppm", b"P3 4 4 255 " + b"1 2 3 " * 16
     yield "float.pfm", b"Pf\n4 4\n-1.0\n" + np.linspace(0, 1, 16, dtype="f4").tobytes()
-    yield "picture.xpm", _xpm()
+    yield "pixmap.xpm", _xpm()
     yield "run.qoi", b"qoif" + struct.pack(">IIBB", 40, 40, 3, 0) + b"\xfd" * 26 + bytes(7) + b"\1"
     fits = [b"SIMPLE  = T", b"BITPIX  = 8", b"NAXIS   = 2", b"NAXIS1  = 40", b"NAXIS2  = 40", b"END"]
     yield "plain.fits", b"".join(line.ljust(80) for line in fits).ljust(2880) + bytes(2880)
@@ -65,14 +65,14 @@ def sound() -> Iterator[tuple[str, bytes]]:
     yield "planes.psd", struct.pack(">4sH6xHIIHH4x4x4xH", b"8BPS", 1, 3, SIDE, SIDE, 8, 3, 0) + planes
     yield "thumb.xv", b"P7 332\n#END_OF_COMMENTS\n8 8 255\n" + bytes(range(64))
     yield "brush.gbr", struct.pack(">5I4sI", 29, 2, 8, 8, 1, b"GIMP", 1) + b"\0" + bytes(64)
-    yield "pages.dcx", struct.pack("<III", 987654321, 12, 0) + _saved(picture, "PCX")
+    yield "pages.dcx", struct.pack("<III", 987654321, 12, 0) + _saved(image, "PCX")
     yield "raster.sun", struct.pack(">8I", 0x59A66A95, 8, 8, 8, 64, 1, 0, 0) + bytes(64)
 
 
-def _saved(picture: Image.Image, form: str, **options: object) -> bytes:
+def _saved(image: Image.Image, format_: str, **options: object) -> bytes:
     data = io.BytesIO()
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        picture.save(data, form, **options)
+        image.save(data, format_, **options)
     return data.getvalue()
 
 
@@ -82,7 +82,7 @@ def _xpm() -> bytes:
 
 
 def _flipped(data: bytes, chance: random.Random, bits: int, in_header: int) -> bytes:
-    """Data with so many bits turned over, in their first bytes or anywhere."""
+    """Flip some bits, in the first bytes or anywhere."""
     changed = bytearray(data)
     for _ in range(bits):
         at = chance.randrange(min(len(data), 100) if in_header else len(data))
@@ -102,12 +102,12 @@ def _png(width: int, height: int, pixels: bytes) -> bytes:
 
 
 def _special(good: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
-    picture = Image.new("RGB", (SIDE, SIDE), (200, 30, 30))
-    for form in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"):
-        yield f"zero.{form.lower()}", b""
+    image = Image.new("RGB", (SIDE, SIDE), (200, 30, 30))
+    for format_ in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"):
+        yield f"zero.{format_.lower()}", b""
         for width, height in ((1, 1), (1, 30_000), (30_000, 1)):
-            if form != "WEBP" or max(width, height) < 16_384:
-                yield f"{width}x{height}.{form.lower()}", _saved(picture.resize((width, height)), form)
+            if format_ != "WEBP" or max(width, height) < 16_384:
+                yield f"{width}x{height}.{format_.lower()}", _saved(image.resize((width, height)), format_)
     for side in (1 << 16, 1 << 20, (1 << 31) - 1):
         yield f"huge{side}.png", _png(side, side, bytes(100))
         yield f"huge{side}.qoi", b"qoif" + struct.pack(">IIBB", side, side, 3, 0) + b"\xfd" * 100
@@ -115,13 +115,13 @@ def _special(good: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
         yield f"huge{side}.bmp", good["bmp.bmp"][:18] + struct.pack("<ii", side, side) + good["bmp.bmp"][26:]
     yield "claims.png", _png(13_000, 13_000, bytes(100))
     yield "claims.jp2", _patched_jp2(good["jpeg2000.jpeg2000"], 12_000)
-    for form, options in (("GIF", {}), ("PNG", {}), ("TIFF", {}), ("WEBP", {}), ("MPO", {}), ("AVIF", {})):
-        if form in Image.SAVE_ALL:
-            frames = [picture.rotate(turn) for turn in range(30)]
+    for format_, options in (("GIF", {}), ("PNG", {}), ("TIFF", {}), ("WEBP", {}), ("MPO", {}), ("AVIF", {})):
+        if format_ in Image.SAVE_ALL:
+            frames = [image.rotate(turn) for turn in range(30)]
             data = io.BytesIO()
-            picture.save(data, form, save_all=True, append_images=frames, **options)
-            yield f"frames.{form.lower()}", data.getvalue()
-            yield f"frames-cut.{form.lower()}", data.getvalue()[: len(data.getvalue()) // 2]
+            image.save(data, format_, save_all=True, append_images=frames, **options)
+            yield f"frames.{format_.lower()}", data.getvalue()
+            yield f"frames-cut.{format_.lower()}", data.getvalue()[: len(data.getvalue()) // 2]
     icon = good["png.png"]
     yield "nested.ico", struct.pack("<HHHBBBBHHII", 0, 1, 1, 8, 8, 0, 0, 1, 32, len(icon), 22) + icon
     yield (
@@ -133,23 +133,23 @@ def _special(good: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     text = _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(20 << 20), 9))
     yield "text-bomb.png", icon[:33] + text + icon[33:]
     yield "profile-bomb.png", icon[:33] + _chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(20 << 20), 9)) + icon[33:]
-    yield from _metadata(picture)
+    yield from _metadata(image)
 
 
 def _patched_jp2(data: bytes, side: int) -> bytes:
-    """A JPEG 2000 whose header claims to be of another size."""
+    """Change the size in the header of a JPEG 2000."""
     return data.replace(struct.pack(">II", SIDE, SIDE), struct.pack(">II", side, side))
 
 
-def _metadata(picture: Image.Image) -> Iterator[tuple[str, bytes]]:
-    """Bad EXIF and bad color profiles."""
+def _metadata(image: Image.Image) -> Iterator[tuple[str, bytes]]:
+    """Yield images with damaged EXIF and damaged color profiles."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     loop = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x87\x69\0\x04\0\0\0\x01\0\0\0\x08\0\0\0\x08"
-    for form in ("JPEG", "PNG", "WEBP", "TIFF"):
+    for format_ in ("JPEG", "PNG", "WEBP", "TIFF"):
         for number, bad in enumerate((b"", b"x", profile[:100], profile[:-50], bytes(3000), b"\xff" * 500)):
-            yield f"profile{number}.{form.lower()}", _saved(picture, form, icc_profile=bad)
-        if form == "TIFF":
+            yield f"profile{number}.{format_.lower()}", _saved(image, format_, icc_profile=bad)
+        if format_ == "TIFF":
             continue
         bad_exifs = (
             exif,
@@ -160,18 +160,18 @@ def _metadata(picture: Image.Image) -> Iterator[tuple[str, bytes]]:
             exif.replace(b"\0\x01\0\x06", b"\xff" * 4),
         )
         for number, bad in enumerate(bad_exifs):
-            yield f"exif{number}.{form.lower()}", _saved(picture, form, exif=bad)
+            yield f"exif{number}.{format_.lower()}", _saved(image, format_, exif=bad)
 
 
 def peak_mb() -> float:
-    """The most memory that this process has had; on Linux, getrusage counts its parent's before the start too."""
+    """Return the peak memory of this process; on Linux, getrusage would include that of its parent before the start."""
     if (status := Path("/proc/self/status")).exists():
         return int(re.findall(r"VmHWM:\s+(\d+)", status.read_text())[0]) / 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def run(folder: Path) -> dict[str, object]:
-    """Extract every file as a command would, and say what it took: seconds of the slowest, peak of memory."""
+    """Extract every file as a command would; return counts, the seconds of the slowest file, and the peak of memory."""
     from featx.backbones.loading import load_backbone
     from featx.engines.selection import make_engine
     from featx.engines.streaming import feature_parts

@@ -202,7 +202,7 @@ def test_parts_of_another_spec_are_never_taken(photos, tmp_path, monkeypatch):
 
 def test_strict_takes_no_image_that_cannot_be_listed(photos, tmp_path):
     draw(0, 1).save(photos / "loose.png")
-    with pytest.raises(ImageError, match=r"loose\.png: lies beside the class folders, in none of them; without --str"):
+    with pytest.raises(ImageError, match=r"loose\.png: is not in a class folder, but beside them; without --str"):
         extract(photos, tmp_path / "photos.h5", SPEC, strict=True)
     assert leftovers(tmp_path) == []
 
@@ -281,7 +281,7 @@ def test_a_folder_that_another_process_began_after_the_end_stays(tmp_path):
 
 def test_an_empty_folder_is_an_error(tmp_path):
     (tmp_path / "photos").mkdir()
-    with pytest.raises(ListingError, match=r"must hold images that Pillow opens .* but has none"):
+    with pytest.raises(ListingError, match=r"must contain images that Pillow opens .* got no image"):
         extract(tmp_path / "photos", tmp_path / "photos.h5", SPEC)
     assert leftovers(tmp_path) == []
 

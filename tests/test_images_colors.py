@@ -7,7 +7,7 @@ from featx.images.pixels.colors import from_array, to_rgb
 
 COLOR = (200, 30, 60)
 HALF = 128
-# 128 of 255 parts of the color, the rest white.
+# A mix of 128/255 of the color with white.
 HALF_ON_WHITE = tuple(round((value * HALF + 255 * (255 - HALF)) / 255) for value in COLOR)
 
 
@@ -67,7 +67,7 @@ def premultiplied(mode):
     ],
     ids=lambda value: f"{value.mode}{value.getpixel((0, 0))}" if isinstance(value, Image.Image) else None,
 )
-def test_every_mode_becomes_the_color_that_a_person_sees(image, expected, tolerance):
+def test_every_mode_is_converted_to_the_visible_color(image, expected, tolerance):
     rgb = to_rgb(image)
     assert rgb.mode == "RGB"
     assert rgb.size == image.size
@@ -88,7 +88,7 @@ def test_every_mode_becomes_the_color_that_a_person_sees(image, expected, tolera
         (np.array([[np.inf, 0.5, 1.0]], dtype=np.float32), [0, 128, 255]),
     ],
 )
-def test_wide_gray_values_are_scaled(values, expected):
+def test_gray_values_wider_than_8_bits_are_scaled(values, expected):
     np.testing.assert_array_equal(np.asarray(to_rgb(Image.fromarray(values)))[0, :, 0], expected)
 
 
@@ -99,7 +99,7 @@ def test_an_rgb_image_is_not_copied():
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 0)])
 def test_an_image_without_pixels_is_refused(size):
-    with pytest.raises(ImageError, match=f"^{size[0]} × {size[1]} pixels: there is nothing to see$"):
+    with pytest.raises(ImageError, match=f"^{size[0]} × {size[1]} pixels: the image is empty$"):
         to_rgb(Image.new("RGB", size))
 
 
@@ -115,7 +115,7 @@ def test_arrays_become_rgb(shape):
     np.testing.assert_array_equal(np.asarray(image), np.broadcast_to(colors, (4, 5, 3)))
 
 
-def test_an_array_may_be_any_view():
+def test_strided_arrays_become_rgb():
     array = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(3, 6, 4).transpose(2, 1, 0)[::-1, ::2]
     np.testing.assert_array_equal(np.asarray(from_array(array)), array)
 
@@ -135,6 +135,6 @@ def test_an_array_may_be_any_view():
         (np.zeros((0, 5, 3), np.uint8), r"must have pixels, got shape \(0, 5, 3\)"),
     ],
 )
-def test_other_arrays_are_refused(array, message):
+def test_arrays_of_another_dtype_or_shape_are_refused(array, message):
     with pytest.raises(ImageError, match=message):
         from_array(array)

@@ -56,10 +56,10 @@ LOSSLESS = ("PNG", "TIFF", "BMP", "DIB", "PPM", "TGA", "PCX", "SGI", "QOI", "DDS
 
 @pytest.mark.parametrize("format_", LOSSLESS)
 def test_lossless_formats_keep_every_pixel(format_):
-    picture = decode(encode(SMOOTH, format_))
-    assert picture.image.mode == "RGB"
-    assert not picture.exif_rotated
-    np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(SMOOTH))
+    decoded_image = decode(encode(SMOOTH, format_))
+    assert decoded_image.image.mode == "RGB"
+    assert not decoded_image.exif_rotated
+    np.testing.assert_array_equal(np.asarray(decoded_image.image), np.asarray(SMOOTH))
 
 
 def test_lossless_webp_keeps_every_pixel():
@@ -76,7 +76,7 @@ def test_lossless_webp_keeps_every_pixel():
         ("GIF", {}),
     ],
 )
-def test_lossy_formats_keep_the_picture(format_, options):
+def test_lossy_formats_change_pixels_only_slightly(format_, options):
     if Image.init() and format_ not in Image.SAVE:
         pytest.skip(f"this Pillow writes no {format_}")
     error = np.abs(decoded(encode(BLOCKS, format_, **options)) - np.asarray(BLOCKS))
@@ -84,35 +84,35 @@ def test_lossy_formats_keep_the_picture(format_, options):
 
 
 @pytest.mark.parametrize("format_", ["XBM", "MSP"])
-def test_bitmaps_are_black_and_white(format_):
+def test_bitmap_formats_are_black_and_white(format_):
     bits = BLOCKS.convert("L").point(lambda value: 255 * (value > 100)).convert("1")
     np.testing.assert_array_equal(decoded(encode(bits, format_)), np.asarray(bits.convert("RGB")))
 
 
 @pytest.mark.parametrize(("format_", "size"), [("ICO", (48, 32)), ("ICNS", (1024, 1024))])
-def test_icons_open(format_, size):
+def test_icons_are_decoded(format_, size):
     assert decode(encode(BLOCKS, format_, sizes=[(48, 32)])).image.size == size
 
 
-def test_portable_float_map_of_white_is_white():
+def test_a_white_float_image_is_white():
     assert decoded(encode(Image.new("F", (4, 3), 1.0), "PPM")).min() == 255
 
 
-def test_a_deprecated_format_raises_no_warning():
+def test_a_format_that_pillow_deprecates_causes_no_warning():
     header = b"Image type: Greyscale image\r\nImage size (x*y): 4*2\r\n"
     data = header.ljust(511, b"\0") + b"\x1a" + bytes(range(8))
     np.testing.assert_array_equal(decoded(data)[..., 0], [[4, 5, 6, 7], [0, 1, 2, 3]])
 
 
 @pytest.mark.parametrize("format_", ["GIF", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_an_animation_gives_its_first_frame(format_):
+def test_the_first_frame_of_an_animation_is_decoded(format_):
     frames = [Image.new("RGB", (16, 16), color) for color in ((200, 30, 60), (0, 0, 255), (0, 255, 0))]
     data = encode(frames[0], format_, save_all=True, append_images=frames[1:])
     assert np.abs(decoded(data) - (200, 30, 60)).max() <= 6
 
 
-# Turning the upright picture by the inverse gives what a camera held that way would have stored.
-INVERSE = {**TRANSPOSITIONS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+# The inverse rotation of the upright image is what a camera held that way would have stored.
+AS_STORED = {**TRANSPOSITIONS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -126,25 +126,25 @@ INVERSE = {**TRANSPOSITIONS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.RO
         ("AVIF", {"quality": 95, "subsampling": "4:4:4"}),
     ],
 )
-def test_every_orientation_gives_the_same_upright_picture(format_, options, orientation):
-    stored = BLOCKS.transpose(INVERSE[orientation]) if orientation > 1 else BLOCKS
+def test_every_exif_orientation_gives_the_same_upright_image(format_, options, orientation):
+    stored = BLOCKS.transpose(AS_STORED[orientation]) if orientation > 1 else BLOCKS
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    picture = decode(encode(stored, format_, exif=exif, **options))
-    assert picture.exif_rotated == (orientation > 1)
-    assert picture.image.size == BLOCKS.size
-    assert np.abs(np.asarray(picture.image).astype(int) - np.asarray(BLOCKS)).mean() < 3
+    decoded_image = decode(encode(stored, format_, exif=exif, **options))
+    assert decoded_image.exif_rotated == (orientation > 1)
+    assert decoded_image.image.size == BLOCKS.size
+    assert np.abs(np.asarray(decoded_image.image).astype(int) - np.asarray(BLOCKS)).mean() < 3
 
 
-def test_orientation_after_the_pixels_of_a_png_counts():
+def test_exif_after_the_pixels_of_a_png_is_used():
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 3
     data = encode(BLOCKS, "PNG")
     end = data.index(b"IEND") - 4
     late = data[:end] + chunk(b"eXIf", exif.tobytes()[6:]) + data[end:]
-    picture = decode(late)
-    assert picture.exif_rotated
-    np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(BLOCKS.transpose(TRANSPOSITIONS[3])))
+    decoded_image = decode(late)
+    assert decoded_image.exif_rotated
+    np.testing.assert_array_equal(np.asarray(decoded_image.image), np.asarray(BLOCKS.transpose(TRANSPOSITIONS[3])))
 
 
 @pytest.mark.parametrize(
@@ -157,10 +157,22 @@ def test_orientation_after_the_pixels_of_a_png_counts():
         b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0\0\0\0\0",
     ],
 )
-def test_damaged_exif_does_not_fail_the_image(exif):
-    picture = decode(encode(BLOCKS, "JPEG", quality=95, exif=exif))
-    assert not picture.exif_rotated
-    assert picture.image.size == BLOCKS.size
+def test_damaged_exif_is_ignored(exif):
+    decoded_image = decode(encode(BLOCKS, "JPEG", quality=95, exif=exif))
+    assert not decoded_image.exif_rotated
+    assert decoded_image.image.size == BLOCKS.size
+
+
+def test_an_image_is_upright_even_if_other_exif_tags_are_damaged():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.XResolution] = 6, 72.0
+    # The resolution is marked as text, which Pillow can read but not write again.
+    damaged = exif.tobytes().replace(struct.pack(">HHI", 282, 5, 1), struct.pack(">HHI", 282, 2, 1))
+    assert damaged != exif.tobytes()
+    data = encode(BLOCKS, "JPEG", quality=95, exif=damaged)
+    decoded_image = decode(data)
+    assert decoded_image.exif_rotated
+    assert decoded_image.image.size == BLOCKS.size[::-1]
 
 
 @pytest.mark.parametrize(
@@ -178,21 +190,21 @@ def test_damaged_exif_does_not_fail_the_image(exif):
         (b"RIFF\x10\0\0\0WEBPVP8 \x04\0\0\0\0\0\0\0", "^damaged or cut short: WEBP, could not create decoder object$"),
     ],
 )
-def test_what_is_no_picture_says_so(data, message):
+def test_bytes_that_are_not_an_image_are_refused_with_the_reason(data, message):
     with pytest.raises(ImageError, match=message):
         decode(data)
 
 
 @pytest.mark.parametrize("share", [0.001, 0.05, 0.3, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_truncated_jpeg_is_cut_short(share, progressive):
+def test_a_truncated_jpeg_is_reported_as_cut_short(share, progressive):
     data = encode(draw_reference_images()[2], "JPEG", progressive=progressive)
     with pytest.raises(ImageError, match="cut short: JPEG"):
         decode(data[: max(5, int(len(data) * share))])
 
 
 @pytest.mark.parametrize("format_", ["PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "PPM", "JPEG2000"])
-def test_half_a_file_is_cut_short(format_):
+def test_half_a_file_is_reported_as_cut_short(format_):
     data = encode(draw_reference_images()[2], format_)
     with pytest.raises(ImageError, match=f"cut short: {format_}"):
         decode(data[: len(data) // 2])
@@ -204,7 +216,7 @@ def test_a_decompression_bomb_is_refused_by_its_header():
         decode(bomb)
 
 
-def test_a_bomb_inside_a_small_header_is_refused():
+def test_a_decompression_bomb_in_a_later_header_is_refused():
     data = encode(BLOCKS, "GIF")
     frame = struct.pack("<c4H", b",", 0, 0, *BLOCKS.size)
     assert frame in data
@@ -212,19 +224,19 @@ def test_a_bomb_inside_a_small_header_is_refused():
         decode(data.replace(frame, struct.pack("<c4H", b",", 0, 0, 65535, 65535)))
 
 
-def test_max_pixels_is_inclusive():
+def test_an_image_may_have_exactly_max_pixels():
     data = encode(BLOCKS, "PNG")
     assert decode(data, max_pixels=BLOCKS.width * BLOCKS.height).image.size == BLOCKS.size
     with pytest.raises(ImageError, match=f"more than the {BLOCKS.width * BLOCKS.height - 1} allowed"):
         decode(data, max_pixels=BLOCKS.width * BLOCKS.height - 1)
 
 
-def test_max_pixels_above_pillows_own_limit_holds(monkeypatch):
+def test_max_pixels_replaces_pillows_own_limit(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert decode(encode(BLOCKS, "PNG"), MAX_PIXELS).image.size == BLOCKS.size
 
 
-def test_memory_that_runs_out_is_said(monkeypatch):
+def test_running_out_of_memory_is_reported(monkeypatch):
     def no_memory(self):
         raise MemoryError
 
@@ -241,17 +253,17 @@ def test_a_format_that_this_pillow_cannot_open_is_named(monkeypatch):
         decode(encode(BLOCKS, "BMP"))
 
 
-def test_sixteen_bit_color_keeps_its_high_bytes():
+def test_16_bit_color_keeps_its_high_bytes():
     rows = b"\0" + struct.pack(">6H", 0, 65535, 257 * 100, 257 * 7, 257 * 200, 257 * 254)
     np.testing.assert_array_equal(decoded(png(2, 1, 16, 2, rows)), [[(0, 255, 100), (7, 200, 254)]])
 
 
-def test_sixteen_bit_gray_is_scaled_not_clipped():
+def test_16_bit_gray_is_scaled_not_clipped():
     rows = b"\0" + struct.pack(">4H", 0, 257, 32768, 65535)
     np.testing.assert_array_equal(decoded(png(4, 1, 16, 0, rows))[0, :, 0], [0, 1, 128, 255])
 
 
-def test_one_bit_gray_is_black_and_white():
+def test_1_bit_gray_is_black_and_white():
     np.testing.assert_array_equal(decoded(png(2, 1, 1, 0, b"\0\x40"))[0, :, 0], [0, 255])
 
 
@@ -267,7 +279,7 @@ def test_the_transparent_color_of_a_png_becomes_white(color, rows, transparent):
     np.testing.assert_array_equal(pixels, [[(255, 255, 255), (200, 200, 200)]])
 
 
-def test_palette_transparency_is_laid_on_white():
+def test_transparent_colors_of_a_palette_become_white():
     palette = chunk(b"PLTE", bytes([200, 0, 0, 0, 100, 0])), chunk(b"tRNS", bytes([0, 255]))
     np.testing.assert_array_equal(decoded(png(2, 1, 8, 3, b"\0\0\1", *palette)), [[(255, 255, 255), (0, 100, 0)]])
 
@@ -278,7 +290,7 @@ def test_cmyk_keeps_its_colors(format_):
     assert np.abs(decoded(encode(ink, format_)) - (200, 30, 60)).max() <= 2
 
 
-def shared_pixels(data):
+def decoded_bytes(data):
     return np.asarray(decode(data).image).tobytes()
 
 
@@ -286,23 +298,23 @@ def test_threads_and_processes_decode_the_same_pixels():
     files = [
         encode(image, format_) for image in draw_reference_images() for format_ in ("JPEG", "PNG", "WEBP", "GIF")
     ] * 3
-    alone = [shared_pixels(data) for data in files]
+    alone = [decoded_bytes(data) for data in files]
     with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(shared_pixels, files)) == alone
+        assert list(threads.map(decoded_bytes, files)) == alone
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
-        assert list(processes.map(shared_pixels, files[:4])) == alone[:4]
+        assert list(processes.map(decoded_bytes, files[:4])) == alone[:4]
 
 
-def noisy_file():
-    """A TIFF that makes Pillow warn: one of its tags points beyond the end."""
+def file_with_a_warning():
+    """Make a TIFF that causes a warning from Pillow: one of its tags points beyond the end."""
     data = bytearray(encode(BLOCKS, "TIFF", software="x" * 40))
     start = data.index(struct.pack("<HHI", 305, 2, 41))
     data[start + 8 : start + 12] = struct.pack("<I", len(data) + 1000)
     return bytes(data)
 
 
-def test_pillows_warnings_stay_inside_in_many_threads():
-    data, filters = noisy_file(), list(warnings.filters)
+def test_warnings_from_pillow_are_not_shown_in_any_thread():
+    data, filters = file_with_a_warning(), list(warnings.filters)
     with pytest.warns(UserWarning, match="Truncated|offset|larger"), Image.open(io.BytesIO(data)) as image:
         image.load()
     start = threading.Barrier(4)
@@ -316,8 +328,8 @@ def test_pillows_warnings_stay_inside_in_many_threads():
     assert list(warnings.filters) == filters
 
 
-def test_a_program_that_makes_warnings_errors_still_decodes():
-    data = noisy_file()
+def test_images_are_decoded_where_warnings_are_errors():
+    data = file_with_a_warning()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert decode(data).image.size == BLOCKS.size
@@ -325,14 +337,14 @@ def test_a_program_that_makes_warnings_errors_still_decodes():
             Image.open(io.BytesIO(data)).load()
 
 
-SEEDS = [encode(BLOCKS, format_) for format_ in (*LOSSLESS, "JPEG", "GIF", "WEBP", "ICO")] + [noisy_file()]
+SEEDS = [encode(BLOCKS, format_) for format_ in (*LOSSLESS, "JPEG", "GIF", "WEBP", "ICO")] + [file_with_a_warning()]
 
 
 @st.composite
 def damaged_files(draw):
     data = bytearray(draw(st.sampled_from(SEEDS)))
     for _ in range(draw(st.integers(1, 6))):
-        # Most of a format's structure is in its first bytes.
+        # Most of the structure of a file is in its first bytes.
         position = draw(st.integers(0, 120) | st.integers(0, len(data) - 1)) % len(data)
         data[position] = draw(st.integers(0, 255))
     return bytes(data[: draw(st.integers(1, len(data)) | st.just(len(data)))])
@@ -341,17 +353,17 @@ def damaged_files(draw):
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200) | damaged_files())
 @example(b"P6 0 5 255\n")
-def test_any_bytes_give_a_picture_or_an_image_error(data):
+def test_any_bytes_give_an_image_or_an_image_error(data):
     try:
-        picture = decode(data, max_pixels=1_000_000)
+        decoded_image = decode(data, max_pixels=1_000_000)
     except ImageError as error:
         reason = str(error)
     else:
-        reason = f"{picture.image.mode} {min(picture.image.size)}"
+        reason = f"{decoded_image.image.mode} {min(decoded_image.image.size)}"
     assert re.fullmatch(r"empty file|RGB [1-9]\d*|.*(pixels|short|memory|knows|large).*", reason)
 
 
-def test_suffixes_are_those_of_raster_formats():
+def test_only_raster_formats_have_suffixes():
     wanted = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".ppm", ".mpo", ".jp2"}
     assert wanted <= image_suffixes()
     assert not image_suffixes() & {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".h5", ".hdf", ".wmf", ".emf", ".flc"}
@@ -364,22 +376,22 @@ def test_formats_without_a_signature_are_tried_last():
     assert "EPS" not in formats
 
 
-def test_a_jpeg_is_decoded_at_its_own_scale_and_nothing_else_is():
-    picture = SMOOTH.resize((400, 304))
-    assert decode(encode(picture, "JPEG"), side=64).image.size == (100, 76)
-    assert decode(encode(picture, "JPEG"), side=77).image.size == (200, 152)
-    assert decode(encode(picture, "JPEG"), side=310).image.size == (400, 304)
-    assert decode(encode(picture, "PNG"), side=64).image.size == (400, 304)
+def test_only_jpeg_is_decoded_at_a_smaller_scale():
+    image = SMOOTH.resize((400, 304))
+    assert decode(encode(image, "JPEG"), side=64).image.size == (100, 76)
+    assert decode(encode(image, "JPEG"), side=77).image.size == (200, 152)
+    assert decode(encode(image, "JPEG"), side=310).image.size == (400, 304)
+    assert decode(encode(image, "PNG"), side=64).image.size == (400, 304)
 
 
-def test_a_scaled_picture_is_turned_all_the_same():
+def test_an_image_decoded_at_a_smaller_scale_is_upright():
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    picture = decode(encode(SMOOTH.resize((400, 304)), "JPEG", exif=exif), side=64)
-    assert (picture.image.size, picture.exif_rotated) == ((76, 100), True)
+    decoded_image = decode(encode(SMOOTH.resize((400, 304)), "JPEG", exif=exif), side=64)
+    assert (decoded_image.image.size, decoded_image.exif_rotated) == ((76, 100), True)
 
 
-def test_scaled_decoding_looks_the_same(tmp_path):
+def test_scaled_decoding_gives_similar_pixels(tmp_path):
     SMOOTH.resize((800, 640)).save(tmp_path / "large.jpg", quality=95)
     full, scaled = (
         load_file(tmp_path / "large.jpg", ExtractSpec(size=64, decode=decode)).pixels for decode in ("full", "scaled")

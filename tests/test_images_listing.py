@@ -6,7 +6,7 @@ import pytest
 
 from featx.errors import ImageError, ListingError
 from featx.images.sources.any_source import list_images
-from featx.images.sources.folder import LOOSE
+from featx.images.sources.folder import NOT_IN_CLASS, NOT_IN_SPLIT
 from featx.images.sources.local_files import LocalFiles
 
 
@@ -18,7 +18,7 @@ def touch(root, *names):
 
 
 def rows(listing):
-    """Each path with its class name and its splits."""
+    """Return each path with its class name and its splits."""
     names = [*listing.classes, ""]
     columns = zip(*listing.columns.values(), strict=True) if listing.columns else [()] * len(listing.paths)
     return [
@@ -27,7 +27,7 @@ def rows(listing):
     ]
 
 
-def test_a_folder_a_class(tmp_path):
+def test_sub_folders_are_classes(tmp_path):
     touch(tmp_path, "tulip/2.jpg", "rose/deep/er/1.png", "rose/1.jpg", "rose/notes.txt", "empty/readme.md", "all.csv")
     listing = list_images(tmp_path)
     assert rows(listing) == [("rose/1.jpg", "rose"), ("rose/deep/er/1.png", "rose"), ("tulip/2.jpg", "tulip")]
@@ -62,7 +62,7 @@ def test_a_flat_folder_has_no_labels(tmp_path):
     assert listing.classes == ()
 
 
-def test_a_manifest_with_several_labels(tmp_path):
+def test_labels_of_a_multi_label_manifest(tmp_path):
     touch(tmp_path, *"abcd", "x|y/e.jpg")
     (tmp_path / "m.csv").write_text("path,label\na,rose|ant\nb,rose\nc,\nd,bee | rose\n")
     listing = list_images(tmp_path / "m.csv")
@@ -75,9 +75,9 @@ def test_a_manifest_with_several_labels(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("x|y/e.jpg",), ("train/x|y/e.jpg", "test/a.jpg")])
-def test_a_folder_that_a_manifest_would_read_as_two_labels_is_refused(tmp_path, names):
+def test_a_class_folder_with_a_label_separator_is_refused(tmp_path, names):
     touch(tmp_path, *names)
-    with pytest.raises(ListingError, match=r" must have no \| in the name of a class, .*, got 'x\|y'; rename it"):
+    with pytest.raises(ListingError, match=r" must have no \|, .* in the name of a class, got 'x\|y'; rename it"):
         list_images(tmp_path)
 
 
@@ -85,20 +85,18 @@ def test_images_beside_class_folders_are_failures(tmp_path):
     touch(tmp_path, "rose/a.jpg", "loose.jpg", "astray.png")
     listing = list_images(tmp_path)
     assert list(listing.paths) == ["rose/a.jpg"]
-    assert listing.failures == (("astray.png", LOOSE), ("loose.jpg", LOOSE))
+    assert listing.failures == (("astray.png", NOT_IN_CLASS), ("loose.jpg", NOT_IN_CLASS))
 
 
-def test_shards_beside_images_are_told(tmp_path):
-    """Of a data set's page with a picture beside its shards, this picture alone would be extracted without a word."""
+def test_shards_beside_images_cause_a_warning(tmp_path):
+    """Otherwise only a preview image that lies beside the shards of a data set would be extracted."""
     touch(tmp_path, "preview.png", "data/train-0.tar", "data/train-1.tar")
-    with pytest.warns(
-        UserWarning, match=r"has 1 image, and beside them data/train-0\.tar and others, passed over: give"
-    ):
+    with pytest.warns(UserWarning, match=r"has 1 image; data/train-0\.tar and others beside them are skipped: to read"):
         assert list(list_images(tmp_path).paths) == ["preview.png"]
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "Val"])
-def test_split_folders(tmp_path, name):
+def test_folders_named_as_splits_are_splits(tmp_path, name):
     touch(tmp_path, "train/rose/b.jpg", "train/tulip/c.jpg", f"{name}/rose/deep/a.jpg", "test/iris/d.jpg", "readme.txt")
     listing = list_images(tmp_path)
     assert sorted(rows(listing)) == sorted(
@@ -122,20 +120,20 @@ def test_a_test_folder_without_classes_has_no_labels(tmp_path):
         ("train/rose/b.jpg", "rose", "train"),
     ]
     assert listing.failures == (
-        ("lost.jpg", "lies beside the split folders, in none of them"),
-        ("train/loose.jpg", LOOSE),
+        ("lost.jpg", NOT_IN_SPLIT),
+        ("train/loose.jpg", NOT_IN_CLASS),
     )
 
 
 @pytest.mark.parametrize("names", [("train/a.jpg", "bus/b.jpg"), ("test/a.jpg", "val/b.jpg")])
-def test_split_names_among_others_are_classes(tmp_path, names):
+def test_folders_named_as_splits_beside_others_are_classes(tmp_path, names):
     touch(tmp_path, *names)
     listing = list_images(tmp_path)
     assert listing.columns == {}
     assert listing.classes == tuple(sorted(name.split("/")[0] for name in names))
 
 
-def test_a_manifest(tmp_path):
+def test_a_manifest_is_listed(tmp_path):
     touch(tmp_path, "x/b.jpg", "x/a.jpg", "c.jpg")
     (tmp_path / "rows.CSV").write_text(
         "path,label,split_0,split_1\nx/b.jpg,rose,train,test\nc.jpg,,test,\nx/a.jpg,iris,val,train\n"
@@ -151,7 +149,7 @@ def test_a_manifest(tmp_path):
     assert list(listing.columns) == ["split_0", "split_1"]
 
 
-def test_a_manifest_with_another_root_and_no_labels(tmp_path):
+def test_a_manifest_may_have_another_root_and_no_labels(tmp_path):
     touch(tmp_path / "photos", "a.jpg")
     (tmp_path / "rows.csv").write_text("path\na.jpg\n")
     listing = list_images(tmp_path / "rows.csv", root=str(tmp_path / "photos"))
@@ -160,24 +158,24 @@ def test_a_manifest_with_another_root_and_no_labels(tmp_path):
     assert listing.classes == ()
 
 
-def test_manifest_rows_without_a_file_say_so_when_they_are_read(tmp_path):
+def test_reading_a_manifest_row_without_a_file_gives_the_reason(tmp_path):
     touch(tmp_path, "a.jpg", "folder/b.jpg")
     (tmp_path / "rows.csv").write_text("path,label\nz.jpg,only_missing\na.jpg,rose\nfolder,rose\nnul\0.jpg,x\n")
     listing = list_images(tmp_path / "rows.csv")
     assert list(listing.paths) == ["a.jpg", "folder", "nul\0.jpg", "z.jpg"]
     assert listing.read(0) == b"x"
-    for row, reason in ((1, "is no regular file"), (2, "does not exist"), (3, "does not exist")):
+    for row, reason in ((1, "is not a regular file"), (2, "does not exist"), (3, "does not exist")):
         with pytest.raises(ImageError, match=reason):
             listing.read(row)
 
 
-def test_one_file(tmp_path):
+def test_an_image_file_is_a_source(tmp_path):
     touch(tmp_path, "a.JPG")
     listing = list_images(tmp_path / "a.JPG")
     assert (listing.root, rows(listing)) == (tmp_path, [("a.JPG", "")])
 
 
-def test_a_sequence_keeps_its_order_and_repetitions():
+def test_a_sequence_keeps_its_order_and_duplicates():
     listing = list_images(["z.jpg", Path("a/b.png"), "/c.jpg", "z.jpg"])
     assert listing.root == Path()
     assert list(listing.paths) == ["z.jpg", "a/b.png", "/c.jpg", "z.jpg"]
@@ -190,21 +188,21 @@ def test_a_sequence_keeps_its_order_and_repetitions():
     [
         (
             "nowhere",
-            "nowhere must be a folder, .* or an image file, but is none: No such file or directory",
+            "nowhere must be a folder, .* or an image file, but cannot be read: No such file or directory",
         ),
-        ("nul\0", "must be a folder, .* or an image file, but is none: embedded null (byte|character)"),
-        ("notes.txt", "notes.txt must be a folder, .* but its name ends like none of them"),
-        ("empty", r"empty must hold images that Pillow opens \(.jpg, .png, …\), but has none$"),
-        ("texts", r"texts must hold images .*, but has none; files of other kinds there: .heic \(2\), .txt \(1\)$"),
-        ("broken", "broken must hold images .* has none; 'gone.jpg' no regular file, or a symlink to nothing"),
+        ("nul\0", "must be a folder, .* or an image file, but cannot be read: embedded null (byte|character)"),
+        ("notes.txt", "notes.txt must be a folder, .* but has the suffix '.txt'"),
+        ("empty", r"empty must contain images that Pillow opens \(.jpg, .png, …\), got no image$"),
+        ("texts", r"texts must contain images .*, got no image; other files there: .heic \(2\), .txt \(1\)$"),
+        ("broken", "broken must contain images .* got no image; 'gone.jpg' not a regular file, or a broken symlink"),
         ("no_rows.csv", "no_rows.csv must name at least one image, but it has no rows$"),
         (
             "missing.csv",
-            "must name at least one image, but none of its 2 rows names a file under .*; 'a.jpg' does not exist",
+            "must name at least one image, but none of its 2 rows names a file below .*; 'a.jpg' does not exist",
         ),
     ],
 )
-def test_what_lists_nothing_says_why(tmp_path, name, message):
+def test_a_source_without_images_is_refused_with_the_reason(tmp_path, name, message):
     touch(tmp_path, "notes.txt", "texts/a.txt", "texts/x/b.HEIC", "texts/c.heic")
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
@@ -215,11 +213,11 @@ def test_what_lists_nothing_says_why(tmp_path, name, message):
         list_images(tmp_path / name)
 
 
-def test_a_wrong_root_is_told_by_its_folders(tmp_path, monkeypatch):
+def test_a_wrong_root_is_found_without_looking_up_every_file(tmp_path, monkeypatch):
     (tmp_path / "many.csv").write_text("path\n" + "".join(f"a/{n}.jpg\nb/{n}.jpg\n" for n in range(1000)))
-    asked, missing = [], LocalFiles.missing
-    monkeypatch.setattr(LocalFiles, "missing", lambda files, path: asked.append(path) or missing(files, path))
-    with pytest.raises(ListingError, match=r"none of its 2000 rows names a file under .*nowhere; 'a/0.jpg' does not"):
+    asked, missing = [], LocalFiles.missing_reason
+    monkeypatch.setattr(LocalFiles, "missing_reason", lambda files, path: asked.append(path) or missing(files, path))
+    with pytest.raises(ListingError, match=r"none of its 2000 rows names a file below .*nowhere; 'a/0.jpg' does not"):
         list_images(tmp_path / "many.csv", tmp_path / "nowhere")
     assert len(asked) < 10
     touch(tmp_path, "somewhere/b/999.jpg")
@@ -227,8 +225,8 @@ def test_a_wrong_root_is_told_by_its_folders(tmp_path, monkeypatch):
     assert len(list_images(tmp_path / "many.csv", tmp_path / "somewhere")) == 2000
 
 
-def test_what_is_no_name_of_a_file_is_refused():
-    with pytest.raises(ListingError, match=r"a sequence of images must hold names of files, got '.*ud800"):
+def test_an_invalid_file_name_in_a_sequence_is_refused():
+    with pytest.raises(ListingError, match=r"a sequence of images must contain file names, got '.*ud800"):
         list_images(["a.jpg", "\ud800"])
 
 

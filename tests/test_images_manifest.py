@@ -17,17 +17,17 @@ def columns(rows):
     return list(rows.paths), list(rows.labels), {name: list(column) for name, column in rows.columns.items()}
 
 
-def test_columns_may_come_in_any_order_with_others_between(tmp_path):
+def test_columns_may_be_in_any_order_and_others_are_ignored(tmp_path):
     rows = rows_of(tmp_path, "split_1, label ,note,path,split\ntrain, rose ,x,a.jpg,test\n,,,b.jpg,\n")
     assert columns(rows) == (["a.jpg", "b.jpg"], [("rose",), ()], {"split_1": ["train", ""], "split": ["test", ""]})
 
 
-def test_columns_of_weights_are_kept(tmp_path):
+def test_weight_columns_are_kept(tmp_path):
     rows = rows_of(tmp_path, "path,weight,split,weigh,weight_2\na.jpg,0.5,train,x,3\n")
     assert columns(rows)[2] == {"weight": ["0.5"], "split": ["train"], "weight_2": ["3"]}
 
 
-def test_several_labels_stand_once_each_and_sorted(tmp_path):
+def test_several_labels_are_sorted_without_duplicates(tmp_path):
     rows = rows_of(tmp_path, "path,label\na.jpg, rose | ant|rose\nb.jpg,ant\nc.jpg,\n")
     assert list(rows.labels) == [("ant", "rose"), ("ant",), ()]
 
@@ -49,7 +49,7 @@ def test_rows_are_sorted_with_all_their_columns(tmp_path):
         ("path\n", []),
     ],
 )
-def test_paths(tmp_path, content, paths):
+def test_paths_are_normalized(tmp_path, content, paths):
     assert list(rows_of(tmp_path, content).paths) == paths
 
 
@@ -77,19 +77,19 @@ def test_paths(tmp_path, content, paths):
         ),
         ("path,split/a\na.jpg,x\n", r"manifest .*rows.csv must have no / in the names of .*, got 'split/a'; rename it"),
         (b"path,split\xff\na.jpg,x\n", r"manifest .*rows.csv must be UTF-8, got 'split\\udcff'; save the file"),
-        ('path\n"a.jpg\n', "rows.csv is no valid CSV: unexpected end of data"),
-        ("path\n" + "x" * 200_000, "rows.csv is no valid CSV: field larger"),
+        ('path\n"a.jpg\n', "rows.csv is not valid CSV: unexpected end of data"),
+        ("path\n" + "x" * 200_000, "rows.csv is not valid CSV: field larger"),
     ],
 )
-def test_what_a_manifest_may_not_be(tmp_path, content, message):
+def test_invalid_manifests_are_refused(tmp_path, content, message):
     with pytest.raises(ListingError, match=message):
         rows_of(tmp_path, content)
 
 
-def test_a_manifest_that_cannot_be_read(tmp_path):
+def test_an_unreadable_manifest_is_refused(tmp_path):
     with pytest.raises(ListingError, match=r"manifest .*none.csv cannot be read: No such file"):
         read_manifest(LocalFiles(tmp_path), "none.csv")
 
 
-def test_a_name_that_only_begins_with_dots_stays_inside(tmp_path):
+def test_a_file_name_may_begin_with_two_dots(tmp_path):
     assert list(rows_of(tmp_path, "path\n..a.jpg\n").paths) == ["..a.jpg"]

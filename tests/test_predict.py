@@ -170,7 +170,7 @@ def test_rows_of_a_store_are_predicted_in_blocks(model, shared_store, monkeypatc
 
 def test_root_is_the_folder_of_a_manifest_s_images(model, shared_store, shared_photos, tmp_path):
     (tmp_path / "rows.csv").write_text("path\nred/0.png\n")
-    with pytest.raises(ListingError, match="names a file under"):
+    with pytest.raises(ListingError, match="names a file below"):
         list(predict(model, [tmp_path / "rows.csv"]))
     (found,) = predict(model, [tmp_path / "rows.csv"], root=shared_photos)
     (expected,) = predict(model, [shared_photos / "red" / "0.png"])

@@ -62,7 +62,7 @@ def test_the_command_draws_what_the_function_does(picture, tmp_path):
     with Image.open(tmp_path / "sheet.png") as drawn:
         np.testing.assert_array_equal(np.asarray(drawn), np.asarray(sheet.image))
     assert result.stdout.splitlines()[0] == "0: plain"
-    assert "1: turned" in result.stdout
+    assert "1: rotated" in result.stdout
     printed = json.loads(run("preview", picture, "-o", tmp_path / "sheet.png", *options, "--json").stdout)
     assert [view["placement"]["degrees"] for view in printed["views"]] == [v.placement.degrees for v in sheet.views]
     assert run("preview", picture, "-o", tmp_path / "sheet.jpg", "-q").stdout == ""
@@ -93,7 +93,7 @@ def test_what_cannot_be_drawn_or_written_is_said(picture, tmp_path):
 @pytest.mark.parametrize("fill", ["reflect", "symmetric", "edge"])
 def test_no_black_corner_of_a_photograph_turned_by_30_degrees(flower_paths, fill):
     from featx.images.decoding.decoder import decode
-    from featx.images.pixels.placement import Placement, place
+    from featx.images.pixels.placement import Placement, apply_placement
 
     spec = ExtractSpec(size=96, n_views=2, augment="rotate=30", fill=fill)
     for path in flower_paths[::8]:
@@ -101,7 +101,7 @@ def test_no_black_corner_of_a_photograph_turned_by_30_degrees(flower_paths, fill
         plain = preprocess(picture, spec)
         lifted = picture.point(lambda value: 60 + value * 195 // 255)  # nothing in it is black
         for degrees in (-30, 30):
-            turned = place(lifted, Placement(degrees=degrees), spec, plain)
+            turned = apply_placement(lifted, Placement(degrees=degrees), spec, plain)
             assert turned.min() >= 55
 
 

@@ -1,4 +1,4 @@
-"""Every source gives the same images: from tar shards, Parquet, data sets and URLs the store of the folder comes."""
+"""Every source gives the same images: tar shards, Parquet, data sets and URLs give the same store as the folder."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from featx.errors import EngineError, ImageError, ListingError
 from featx.extraction import extract
 from featx.files.limits import ROW_GROUP, SIDECAR, URL_IMAGE
 from featx.images.loading import load_thumbnail
-from featx.images.sources import metadata as facts
+from featx.images.sources import metadata
 from featx.images.sources import tar as tar_source
 from featx.images.sources.any_source import list_images
 from featx.images.sources.local_files import LocalFiles
@@ -36,7 +36,7 @@ SPEC = ExtractSpec(size=32, blocks=(1, 3))
 
 @pytest.fixture(scope="module")
 def files(shared_photos):
-    """Path, class and bytes of each of twelve photos, as the folder's listing has them."""
+    """Path, class and bytes of twelve photos, in the order of the folder's listing."""
     paths = sorted(path for path in shared_photos.rglob("*.png") if int(path.stem) < 4)
     return [(path.relative_to(shared_photos).as_posix(), path.parent.name, path.read_bytes()) for path in paths]
 
@@ -52,12 +52,12 @@ def folder(files, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(folder):
-    """Digests, labels and features of the folder's store."""
+    """Digests, labels and features of the store of the folder."""
     return read(folder, folder.parent / "folder.h5")
 
 
 @pytest.fixture(autouse=True)
-def no_memory():
+def empty_memory_file_system():
     yield
     fsspec.filesystem("memory").store.clear()
 
@@ -75,7 +75,7 @@ def check_same(got, expected):
 
 
 def write_tar(path, members):
-    """A tar file of (name, bytes), or of whole members without any."""
+    """Write a tar file of (name, bytes) pairs, or of members without bytes."""
     with tarfile.open(path, "w") as tar:
         for member in members:
             if isinstance(member, tarfile.TarInfo):
@@ -89,7 +89,7 @@ def write_tar(path, members):
 
 
 def as_samples(files):
-    """What WebDataset's writer makes: a key, the image, its class as text."""
+    """Yield the files that WebDataset's writer makes: an image and its class as text, with the same key."""
     for number, (_, label, data) in enumerate(files):
         yield f"{number:05d}.png", data
         yield f"{number:05d}.cls", label.encode()
@@ -107,7 +107,7 @@ def as_dataset(files):
     return Dataset.from_list(rows, features=features)
 
 
-def test_the_same_store_from_tar_shards(files, tmp_path, expected):
+def test_tar_shards_give_the_same_store(files, tmp_path, expected):
     (tmp_path / "shards").mkdir()
     write_tar(tmp_path / "shards" / "shard-000.tar", [(path, data) for path, _, data in files[:5]])
     write_tar(tmp_path / "shards" / "shard-001.tar", as_samples(files[5:]))
@@ -117,7 +117,7 @@ def test_the_same_store_from_tar_shards(files, tmp_path, expected):
     assert extract(tmp_path / "shards", tmp_path / "tar.h5", SPEC).extracted == 0
 
 
-def test_the_same_store_from_parquet(files, tmp_path, expected):
+def test_parquet_shards_give_the_same_store(files, tmp_path, expected):
     (tmp_path / "parts").mkdir()
     pq.write_table(parquet_table(files[:7]), tmp_path / "parts" / "a.parquet", row_group_size=2)
     pq.write_table(parquet_table(files[7:]), tmp_path / "parts" / "b.parquet")
@@ -126,7 +126,7 @@ def test_the_same_store_from_parquet(files, tmp_path, expected):
         assert store.paths[6:8] == ["a.parquet#6", "b.parquet#0"]
 
 
-def test_the_same_store_from_a_data_set_on_disk_and_in_memory(files, tmp_path, expected):
+def test_a_hugging_face_data_set_gives_the_same_store(files, tmp_path, expected):
     saved = as_dataset(files)
     saved.save_to_disk(tmp_path / "saved")
     check_same(read(tmp_path / "saved", tmp_path / "disk.h5"), expected)
@@ -137,12 +137,12 @@ def test_the_same_store_from_a_data_set_on_disk_and_in_memory(files, tmp_path, e
     check_same(read(tmp_path / "hub.parquet", tmp_path / "hub.h5"), expected)
 
 
-def test_the_same_store_from_torchvision(folder, tmp_path, expected):
+def test_a_torchvision_image_folder_gives_the_same_store(folder, tmp_path, expected):
     check_same(read(ImageFolder(folder), tmp_path / "folder.h5"), expected)
 
 
 class Pairs:
-    """Any data set of (picture, label) pairs."""
+    """A data set of (image, label) pairs."""
 
     classes = ("blue", "green", "red")
 
@@ -156,8 +156,8 @@ class Pairs:
         return self.items[row]
 
 
-@pytest.mark.parametrize("module", ["flowers", "datasets.flowers"])  # a package of one's own may be named so
-def test_the_same_features_from_any_pairs(module, files, tmp_path, expected, monkeypatch):
+@pytest.mark.parametrize("module", ["flowers", "datasets.flowers"])  # Users may have a package named datasets.
+def test_a_data_set_of_pairs_gives_the_same_features(module, files, tmp_path, expected, monkeypatch):
     monkeypatch.setattr(Pairs, "__module__", module)
     digests, labels, features = read(Pairs(files), tmp_path / "pairs.h5")
     assert labels == expected[1]
@@ -166,7 +166,7 @@ def test_the_same_features_from_any_pairs(module, files, tmp_path, expected, mon
     assert extract(Pairs(files), tmp_path / "pairs.h5", SPEC).extracted == 0
 
 
-def test_the_same_store_from_urls(files, tmp_path, expected):
+def test_urls_give_the_same_store(files, tmp_path, expected):
     memory = fsspec.filesystem("memory")
     for path, _, data in files:
         memory.pipe(f"/bucket/photos/{path}", data)
@@ -188,7 +188,7 @@ def test_the_same_store_from_urls(files, tmp_path, expected):
     assert listing.full_path(listing.paths[0]) == "memory:///bucket/photos/blue/0.png"
 
 
-def test_an_s3_server(files, tmp_path, expected, monkeypatch):
+def test_an_s3_server_gives_the_same_store(files, tmp_path, expected, monkeypatch):
     server = ThreadedMotoServer(port=0)
     server.start()
     try:
@@ -205,7 +205,7 @@ def test_an_s3_server(files, tmp_path, expected, monkeypatch):
         server.stop()
 
 
-def test_a_parquet_manifest_lists_as_the_csv_one(files, folder, tmp_path):
+def test_a_parquet_manifest_gives_the_same_listing_as_csv(files, folder, tmp_path):
     paths, labels = [path for path, *_ in files][::-1], [[label, "flower"] for _, label, _ in files][::-1]
     weights = [None, *np.arange(len(files) - 1) / 4]
     pq.write_table(pa.table({"path": paths, "label": labels, "weight": weights}), tmp_path / "rows.parquet")
@@ -219,7 +219,7 @@ def test_a_parquet_manifest_lists_as_the_csv_one(files, folder, tmp_path):
     assert other.read(0) == files[0][2]
 
 
-def test_names_of_shards_and_splits_of_a_data_set_are_a_split(files, tmp_path):
+def test_splits_are_taken_from_the_names_of_shards_and_of_data_sets(files, tmp_path):
     for name in ("train-0", "test-0"):
         pq.write_table(parquet_table(files[:2]), tmp_path / f"{name}.parquet")
     assert list(list_images(tmp_path).columns["split"]) == ["test", "test", "train", "train"]
@@ -229,7 +229,7 @@ def test_names_of_shards_and_splits_of_a_data_set_are_a_split(files, tmp_path):
     assert list(listing.paths) == ["train#0", "validation#0", "validation#1"]
 
 
-def test_what_stands_beside_an_image_in_a_shard(files, tmp_path):
+def test_labels_and_columns_come_from_sidecars_in_a_shard(files, tmp_path):
     png, many = files[0][2], json.dumps({"label": ["b", "a"], "split_0": "train", "weight": 2, "note": 1}).encode()
     write_tar(tmp_path / "a.tar", [("x/1.png", png), ("x/1.json", many), ("y.left.png", png), ("y.right.png", png),
               ("y.json", b'{"label": 7}'), ("./z/3.png", png), ("4.png", png), ("5.txt", b"")])  # fmt: skip
@@ -250,7 +250,7 @@ def link(name, target, kind=tarfile.SYMTYPE):
     return info
 
 
-def test_members_that_lead_out_of_a_shard_or_are_no_files_are_failures(files, tmp_path):
+def test_unsafe_and_damaged_members_of_a_shard_are_failures(files, tmp_path):
     png = files[0][2]
     (tmp_path / "secret.png").write_bytes(png)
     write_tar(tmp_path / "a.tar", [("ok/1.png", png), ("../up.png", png), ("/etc/root.png", png),
@@ -263,15 +263,15 @@ def test_members_that_lead_out_of_a_shard_or_are_no_files_are_failures(files, tm
               ("a|b/1.png", png), link("sparse.png", "", tarfile.GNUTYPE_SPARSE)])  # fmt: skip
     listing = list_images(tmp_path / "a.tar")
     assert list(listing.paths) == ["a.tar/ok/1.png"]
-    damaged = "what is known of it is damaged"
+    damaged = "its label or columns are damaged"
     assert dict(listing.failures) == {
         "a.tar/../up.png": tar_source.OUTSIDE,
         "a.tar//etc/root.png": tar_source.OUTSIDE,
         "a.tar/../b.png": tar_source.OUTSIDE,
-        "a.tar/soft.png": tar_source.NO_FILE,
-        "a.tar/hard.png": tar_source.NO_FILE,
-        "a.tar/ok/1.png": tar_source.TWICE,
-        "a.tar/bad.png": f"{damaged}: a .json must hold an object, got '[1]'",
+        "a.tar/soft.png": tar_source.NOT_A_FILE,
+        "a.tar/hard.png": tar_source.NOT_A_FILE,
+        "a.tar/ok/1.png": tar_source.DUPLICATE,
+        "a.tar/bad.png": f"{damaged}: a .json must contain an object, got '[1]'",
         "a.tar/bar.png": f"{damaged}: must have a label on each side of |, got 'a||b'",
         "a.tar/big.png": f"{damaged}: big.json has 1,048,577 bytes, more than 1,048,576; "
         "raise the limit by featx --limit sidecar=SIZE before the command, or by FEATX_LIMIT_SIDECAR",
@@ -280,9 +280,9 @@ def test_members_that_lead_out_of_a_shard_or_are_no_files_are_failures(files, tm
         "a.tar/nul.png": f"{damaged}: must have no NUL character in labels and columns, got 'a\\x00'",
         "a.tar/way.png": f"{damaged}: must have no / in the names of columns split… and weight…, "
         "got 'split/a'; rename it",
-        "a.tar/a|b/1.png": f"{damaged}: must have no | in the name of a class, which stands between "
-        "the labels of an image that has several, and no NUL, got 'a|b'; rename it",
-        "a.tar/sparse.png": tar_source.NO_FILE,
+        "a.tar/a|b/1.png": f"{damaged}: must have no |, which separates several labels, and no NUL "
+        "in the name of a class, got 'a|b'; rename it",
+        "a.tar/sparse.png": tar_source.NOT_A_FILE,
     }
 
 
@@ -292,7 +292,7 @@ def too_deep():
     return raised.value
 
 
-def test_a_folder_with_a_nul_is_no_class_of_a_shard(files, tmp_path):
+def test_a_folder_with_a_nul_in_a_shard_is_a_failure(files, tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
         for name in ("x/1.png", "x\0/2.png"):
             info = tarfile.TarInfo("x")
@@ -302,10 +302,10 @@ def test_a_folder_with_a_nul_is_no_class_of_a_shard(files, tmp_path):
     assert list(listing.paths) == ["a.tar/x/1.png"]
     ((path, reason),) = listing.failures
     assert path == "a.tar/x\0/2.png"
-    assert "and no NUL, got 'x\\x00'; rename it" in reason
+    assert "no NUL in the name of a class, got 'x\\x00'; rename it" in reason
 
 
-def test_what_does_not_stand_beside_its_image_in_a_shard_is_a_failure(files, tmp_path):
+def test_a_sidecar_that_is_not_next_to_its_image_is_a_failure(files, tmp_path):
     png = files[0][2]
     write_tar(tmp_path / "a.tar", [("b.json", b"{}"), ("a.png", png), ("b.png", png), ("a.cls", b"cat"), ("b.txt", b""),
               ("notes.json", b"{}")])  # fmt: skip
@@ -314,36 +314,32 @@ def test_what_does_not_stand_beside_its_image_in_a_shard_is_a_failure(files, tmp
     assert listing.failures == (("a.tar/a.cls", tar_source.APART), ("a.tar/b.json", tar_source.APART))
 
 
-def test_a_shard_that_is_cut_short_gives_what_it_has(files, tmp_path):
+def test_a_truncated_shard_gives_the_images_that_it_has(files, tmp_path):
     write_tar(tmp_path / "a.tar", [(path, data) for path, _, data in files])
     whole = list_images(tmp_path / "a.tar")
     data = (tmp_path / "a.tar").read_bytes()
     (tmp_path / "a.tar").write_bytes(data[:20_000])
     listing = list_images(tmp_path / "a.tar")
     assert 0 < len(listing) < len(whole)
-    assert "damaged, or no uncompressed tar file" in dict(listing.failures)["a.tar"]
+    assert "damaged, or not an uncompressed tar file" in dict(listing.failures)["a.tar"]
     with pytest.raises(ImageError, match=r"cut short: its shard ends after \d+ of \d+ bytes"):
         whole.read(len(listing))
 
 
-def header_of(data, name):
-    return data.find(name.encode())
-
-
-def junk_over_a_header(data):
-    place = header_of(data, "c.png")
+def overwritten_header(data):
+    place = data.find(b"c.png")
     data = data[:place] + b"junkjunk" * 64 + data[place + 512 :]
-    return data, f"no header where one must stand, at byte {place}"
+    return data, f"expected a header at byte {place}"
 
 
-def cut_inside_a_header(data):
-    place = header_of(data, "c.png")
-    return data[: place + 100], f"no header where one must stand, at byte {place}"
+def truncated_header(data):
+    place = data.find(b"c.png")
+    return data[: place + 100], f"expected a header at byte {place}"
 
 
 def with_size(data, size):
-    """The shard with another size, in base 256, in the header of c.png."""
-    place = header_of(data, "c.png")
+    """Write another size, in base 256, into the header of c.png."""
+    place = data.find(b"c.png")
     header = bytearray(data[place : place + 512])
     header[124:136] = (size % (1 << 96)).to_bytes(12, "big") if size < 0 else b"\x80" + size.to_bytes(11, "big")
     header[148:156] = b" " * 8
@@ -351,24 +347,24 @@ def with_size(data, size):
     return data[:place] + bytes(header) + data[place + 512 :]
 
 
-def a_size_that_leads_back(data):
+def negative_size(data):
     return with_size(data, -512), "'c.png' has a size of -512 bytes"
 
 
-def a_size_that_leads_further_back(data):
+def large_negative_size(data):
     return with_size(data, -4096), "'c.png' has a size of -4096 bytes"
 
 
-def a_size_beyond_all_files(data):
+def huge_size(data):
     return with_size(data, 1 << 80), "offset-sized integer"
 
 
 @pytest.mark.parametrize(
     "damage",
-    [junk_over_a_header, cut_inside_a_header, a_size_that_leads_back, a_size_that_leads_further_back,
-     a_size_beyond_all_files],
+    [overwritten_header, truncated_header, negative_size, large_negative_size,
+     huge_size],
 )  # fmt: skip
-def test_a_broken_header_of_a_shard_is_a_failure(files, tmp_path, damage):
+def test_a_damaged_header_in_a_shard_is_a_failure(files, tmp_path, damage):
     names = ("a.png", "a.cls", "b.png", "c.png", "d.png")
     write_tar(tmp_path / "a.tar", [(name, files[0][2] if name.endswith("png") else b"cat") for name in names])
     data, reason = damage((tmp_path / "a.tar").read_bytes())
@@ -382,7 +378,7 @@ def test_a_broken_header_of_a_shard_is_a_failure(files, tmp_path, damage):
     assert reason in why
 
 
-def test_rows_without_bytes_and_damaged_groups_are_failures(files, tmp_path):
+def test_reading_a_row_without_bytes_or_from_a_damaged_file_fails(files, tmp_path):
     values = {"bytes": [files[0][2], None], "path": ["/etc/passwd", "/etc/passwd"]}
     image = pa.StructArray.from_arrays([pa.array(values["bytes"], pa.binary()), pa.array(values["path"])], list(values))
     pq.write_table(pa.table({"photo": image}), tmp_path / "a.parquet")
@@ -406,7 +402,7 @@ def labels_of(table, path, *, root=None, splits=False):
 NAMED = {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}})}
 
 
-def test_numbers_of_classes_are_read_alike_in_every_source(files, tmp_path):
+def test_class_numbers_have_the_same_meaning_in_every_source(files, tmp_path):
     numbers = [1, -1, None, 2, 0]
     expected = [("dog",), (), (), ("2",), ("cat",)]
     images = pa.array([files[0][2]] * 5, pa.binary())
@@ -427,7 +423,7 @@ def test_numbers_of_classes_are_read_alike_in_every_source(files, tmp_path):
     assert labels_of(manifest.replace_schema_metadata(NAMED), tmp_path / "manifest.parquet") == expected
 
 
-def test_numbers_of_several_classes_have_their_names(files, tmp_path):
+def test_lists_of_class_numbers_become_class_names(files, tmp_path):
     features = Features({"image": Image(), "label": List(ClassLabel(names=["cat", "dog"]))})
     rows = [{"image": {"bytes": files[0][2], "path": None}, "label": label} for label in ([0, 1], [1], [])]
     made = Dataset.from_list(rows, features=features)
@@ -442,12 +438,12 @@ def test_numbers_of_several_classes_have_their_names(files, tmp_path):
     ["[" * 100_000, "{", "[]", '{"info": {"features": {"label": {"names": 3}}}}'],
     ids=["deep", "cut", "list", "3"],
 )
-def test_a_description_of_the_classes_that_is_none_leaves_their_numbers(files, tmp_path, said):
+def test_invalid_class_names_in_parquet_leave_the_numbers(files, tmp_path, said):
     table = pa.table({"image": pa.array([files[0][2]], pa.binary()), "label": [1]})
     assert labels_of(table.replace_schema_metadata({"huggingface": said}), tmp_path / "a.parquet") == [("1",)]
 
 
-def test_lists_of_labels_may_hold_nothing(files, tmp_path):
+def test_lists_of_labels_may_be_empty(files, tmp_path):
     lists, expected = [["b", None, "a"], [], None, ["0"]], [("a", "b"), (), (), ("0",)]
     images = pa.array([files[0][2]] * 4, pa.binary())
     assert labels_of(pa.table({"image": images, "label": lists}), tmp_path / "image.parquet") == expected
@@ -461,14 +457,14 @@ def test_lists_of_labels_may_hold_nothing(files, tmp_path):
 @pytest.mark.parametrize(
     "kind", [pa.binary(), pa.large_binary(), pa.binary_view(), "fixed"], ids=["plain", "large", "view", "fixed"]
 )
-def test_image_bytes_of_every_binary_type(files, tmp_path, kind):
+def test_image_bytes_may_have_any_binary_type(files, tmp_path, kind):
     data = files[0][2]
     images = pa.array([data], pa.binary(len(data)) if kind == "fixed" else kind)
     pq.write_table(pa.table({"photo": images}), tmp_path / "a.parquet")
     assert list_images(tmp_path / "a.parquet").read(0) == data
 
 
-def test_columns_of_bytes_that_are_no_images(files, folder, tmp_path):
+def test_columns_of_bytes_that_are_not_images_are_recognized(files, folder, tmp_path):
     split = pa.array([b"train"], pa.binary())
     table = pa.table({"photo": pa.array([files[0][2]], pa.binary()), "split": split, "label": split})
     assert labels_of(table, tmp_path / "a.parquet", splits=True) == {"split": ["train"]}
@@ -498,7 +494,7 @@ def test_a_folder_of_parquet_manifests_takes_a_root(files, folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["photos", "a.tar", "shards", "a.parquet", "saved", "a.png", "pairs"])
-def test_a_root_of_what_has_none_is_refused(files, folder, tmp_path, name):
+def test_a_root_is_refused_for_sources_without_paths_relative_to_one(files, folder, tmp_path, name):
     write_tar(tmp_path / "a.tar", as_samples(files[:1]))
     (tmp_path / "shards").mkdir()
     write_tar(tmp_path / "shards" / "a.tar", as_samples(files[:1]))
@@ -506,7 +502,7 @@ def test_a_root_of_what_has_none_is_refused(files, folder, tmp_path, name):
     as_dataset(files[:1]).save_to_disk(tmp_path / "saved")
     (tmp_path / "a.png").touch()
     source = {"photos": folder, "pairs": Pairs(files[:1])}.get(name, tmp_path / name)
-    with pytest.raises(ListingError, match=r"--root must be left out for .*: it is what the paths of a manifest or"):
+    with pytest.raises(ListingError, match=r"--root must be left out for .*: it is only for the paths of"):
         list_images(source, folder)
 
 
@@ -514,7 +510,7 @@ def test_a_root_of_what_has_none_is_refused(files, folder, tmp_path, name):
     ("label", "message"),
     [("a|", r"a.parquet#1 must have a label on each side of \|, got 'a\|'"), ("a\0", "a.parquet#1 must have no NUL")],
 )
-def test_a_wrong_label_names_its_row(files, tmp_path, label, message):
+def test_the_message_for_an_invalid_label_names_its_row(files, tmp_path, label, message):
     images = pa.array([files[0][2]] * 2, pa.binary())
     with pytest.raises(ListingError, match=message):
         labels_of(pa.table({"image": images, "label": ["a", label]}), tmp_path / "a.parquet")
@@ -528,11 +524,11 @@ def test_a_wrong_label_names_its_row(files, tmp_path, label, message):
     with pytest.raises(ListingError, match=message.replace("a.parquet", "Labeled")):
         list_images(pairs)
     pairs.classes, pairs.targets = ("a|b",), [0, 0]
-    with pytest.raises(ListingError, match=r"Labeled#0 must have no \| in the name of a class.*, got 'a\|b'; rename"):
+    with pytest.raises(ListingError, match=r"Labeled#0 must have no \|.* in the name of a class, got 'a\|b'; rename"):
         list_images(pairs)
 
 
-def test_a_column_whose_name_a_store_cannot_keep_is_refused(files, tmp_path):
+def test_a_column_name_with_a_slash_is_refused(files, tmp_path):
     table = parquet_table(files[:1]).append_column("split/a", pa.array(["x"]))
     message = r"must have no / in the names of columns split… and weight…, got 'split/a'; rename it"
     with pytest.raises(ListingError, match="a.parquet " + message):
@@ -542,13 +538,13 @@ def test_a_column_whose_name_a_store_cannot_keep_is_refused(files, tmp_path):
         list_images(saved, "somewhere")
 
 
-def test_names_of_some_shards_alone_are_no_split(files, tmp_path):
+def test_shard_names_give_splits_only_if_all_of_them_do(files, tmp_path):
     for name in ("other", "train-0"):
         pq.write_table(parquet_table(files[:2]), tmp_path / f"{name}.parquet")
     assert list_images(tmp_path).columns == {}
 
 
-def test_a_row_group_is_read_once_for_its_rows(files, tmp_path, monkeypatch):
+def test_a_row_group_is_read_only_once(files, tmp_path, monkeypatch):
     pq.write_table(parquet_table(files), tmp_path / "a.parquet", row_group_size=6)
     listing, opened = list_images(tmp_path / "a.parquet"), []
     monkeypatch.setattr(
@@ -558,16 +554,16 @@ def test_a_row_group_is_read_once_for_its_rows(files, tmp_path, monkeypatch):
     assert len(opened) == 2
 
 
-def test_a_data_set_of_paths_alone_reads_nothing_outside(folder):
+def test_a_data_set_with_paths_instead_of_bytes_reads_no_other_files(folder):
     source = Dataset.from_dict({"image": [str(folder / "red/1.png"), None]}).cast_column("image", Image())
     listing = list_images(source, "somewhere")
     for row in (0, 1):
-        with pytest.raises(ImageError, match="the data set has no bytes of it, only a path; give the folder"):
+        with pytest.raises(ImageError, match="the data set has only a path, not the bytes; give the folder"):
             listing.read(row)
 
 
 @pytest.mark.parametrize("name", ["../outside.arrow", "/etc/passwd", "linked.arrow"])
-def test_a_saved_data_set_names_no_files_but_its_own(files, tmp_path, name):
+def test_a_saved_data_set_that_names_other_files_is_refused(files, tmp_path, name):
     datasets = pytest.importorskip("datasets")
     data = datasets.Dataset.from_dict({"image": [{"bytes": files[0][2], "path": None}]})
     data.cast_column("image", datasets.Image()).save_to_disk(tmp_path / "saved")
@@ -582,7 +578,7 @@ def test_a_saved_data_set_names_no_files_but_its_own(files, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["../outside", "deep/train", "..", "linked"])
-def test_a_saved_data_set_has_its_splits_beside_it(files, tmp_path, name):
+def test_a_saved_data_set_that_names_splits_elsewhere_is_refused(files, tmp_path, name):
     saved = tmp_path / "saved"
     DatasetDict({"train": as_dataset(files[:1])}).save_to_disk(saved)
     (saved / "deep").mkdir()
@@ -594,7 +590,7 @@ def test_a_saved_data_set_has_its_splits_beside_it(files, tmp_path, name):
         list_images(saved)
 
 
-def test_paths_given_with_a_root_stay_below_it(files, tmp_path):
+def test_paths_with_a_root_must_not_lead_out_of_it(files, tmp_path):
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "in.png").write_bytes(files[0][2])
     (tmp_path / "secret.png").write_bytes(files[0][2])
@@ -615,8 +611,8 @@ def test_a_data_set_without_rows_is_refused():
         list_images(Dataset.from_dict({"image": []}, features=Features({"image": Image()})), "somewhere")
 
 
-def test_many_rows_and_the_column_called_image(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(facts, "BATCH", 5)
+def test_many_rows_and_the_column_named_image(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(metadata, "BATCH", 5)
     table = parquet_table(files).append_column("mask", pa.array([b"x"] * len(files), pa.binary()))
     pq.write_table(table, tmp_path / "a.parquet")
     source = (
@@ -629,7 +625,7 @@ def test_many_rows_and_the_column_called_image(files, tmp_path, monkeypatch):
         assert [name for (name,) in listing.rows.labels] == [label for _, label, _ in files]
 
 
-def test_a_data_set_may_lack_labels_and_have_its_own_splits(files, tmp_path):
+def test_a_data_set_may_have_no_labels_and_its_own_splits(files, tmp_path):
     rows = [{"image": {"bytes": files[0][2], "path": None}, "split": "a", "label": -1}]
     features = Features({"image": Image(), "split": Value("string"), "label": ClassLabel(names=["x"])})
     listing = list_images(DatasetDict(train=Dataset.from_list(rows, features=features)), "somewhere")
@@ -645,7 +641,7 @@ class Odd(Pairs):
 
 
 class Labeled(Pairs):
-    """Labels that are texts, or None, known without a picture."""
+    """A data set with labels of any kind, in ``targets``."""
 
     def __init__(self, files):
         super().__init__(files)
@@ -658,8 +654,8 @@ def test_pairs_with_labels_of_any_kind(files):
     assert list(listing.paths) == ["Labeled#0", "Labeled#1", "Labeled#2", "Labeled#3"]
 
 
-def test_items_that_are_no_pairs(files):
-    with pytest.raises(ImageError, match="an item of Odd must be a pair of a Pillow image and a label; make the data"):
+def test_items_that_are_not_pairs_are_refused(files):
+    with pytest.raises(ImageError, match="an item of Odd must be a pair of a Pillow image and a label; create the data"):
         list_images(Odd(files[:3]))
     source = Labeled(files[:4])
     source.items[1] = (1, 2, 3)
@@ -675,7 +671,7 @@ def test_items_that_are_no_pairs(files):
 
 
 @pytest.mark.parametrize("kind", [np.array, pd.Series, iter, tuple])
-def test_paths_come_in_any_array_like(folder, kind):
+def test_paths_may_be_in_any_array_like(folder, kind):
     paths = sorted(map(str, folder.rglob("*.png")))
     assert list(list_images(kind(paths)).paths) == paths
     assert list(list_images(folder.rglob("*.png")).paths) == list(map(str, folder.rglob("*.png")))
@@ -683,7 +679,7 @@ def test_paths_come_in_any_array_like(folder, kind):
         list_images(object())
 
 
-def test_repeated_paths_of_a_sequence_are_one_row(folder, tmp_path):
+def test_duplicate_paths_of_a_sequence_are_one_row(folder, tmp_path):
     paths = [folder / "red/1.png", folder / "red/0.png", folder / "red/1.png"]
     assert extract(paths, tmp_path / "a.h5", SPEC).rows == 2
     with Store(tmp_path / "a.h5") as store:
@@ -693,24 +689,24 @@ def test_repeated_paths_of_a_sequence_are_one_row(folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("texts.tar", r"texts\.tar in .* must hold images that Pillow opens .*, but the shards have none$"),
-        ("empty.tar", r"the shards have none; 'empty\.tar' damaged, or no uncompressed tar file"),
+        ("texts.tar", r"texts\.tar in .* must contain images that Pillow opens .*, got shards without images$"),
+        ("empty.tar", r"got shards without images; 'empty\.tar' damaged, or not an uncompressed tar file"),
         ("twice.parquet", "columns of twice.parquet must have different names, got 'label' more than once"),
         ("none.parquet", "none.parquet must have at least one row, got none"),
-        ("text.parquet", "text.parquet is no Parquet file, or damaged"),
-        ("two.parquet", "two.parquet must have one column of image bytes, or call one of them image, got a, b"),
-        ("no.parquet", r"no.parquet must have a column of image bytes \(binary\), or one of paths called path, got x"),
+        ("text.parquet", "text.parquet is damaged or not a Parquet file"),
+        ("two.parquet", "two.parquet must have one column of image bytes, or one named image among several, got a, b"),
+        ("no.parquet", r"no.parquet must have a column of image bytes \(binary\), or one of paths named path, got x"),
         ("gone.parquet", "manifest .*gone.parquet must name .* of its 1 rows names a file .*; 'a.jpg' does not exist"),
         ("out.parquet", r"row 0 of manifest .*out.parquet must name a file below the root .* got '\.\./a.jpg'"),
         ("link", r"link/a\.parquet cannot be read: .*No such file"),
         ("other", r"b.parquet must have the column image as the first file has, got note"),
-        ("both", "both must hold .tar or .parquet shards, got both; give a folder of one kind"),
+        ("both", "both must contain .tar or .parquet shards, got both; give a folder of one kind"),
         ("saved", "saved cannot be read as a saved data set: "),
-        ("no_image", "no_image must have one column of images, or call one of them image, got none among note"),
+        ("no_image", "no_image must have one column of images, or one named image among several, got none among note"),
         ("two_images", "two_images must have one column of images, .* got a, b among a, b"),
     ],
 )
-def test_what_lists_nothing_says_why(files, tmp_path, name, message):
+def test_a_source_without_images_is_refused_with_the_reason(files, tmp_path, name, message):
     write_tar(tmp_path / "texts.tar", [("a.txt", b"x")])
     (tmp_path / "empty.tar").write_bytes(b"no tar")
     (tmp_path / "text.parquet").write_bytes(b"no parquet")
@@ -740,17 +736,17 @@ def test_what_lists_nothing_says_why(files, tmp_path, name, message):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("memory://nowhere", "memory://nowhere must be a folder or a file, but there is nothing"),
-        ("strange://x", "strange://x must be a folder, a file or a URL that fsspec knows: .*strange"),
+        ("memory://nowhere", "memory://nowhere must be a folder or a file, but does not exist"),
+        ("strange://x", "strange://x must be a folder, a file or a URL that fsspec supports: .*strange"),
         ("http://127.0.0.1:9/x.tar", r"http://127.0.0.1:9/x.tar (cannot be reached|must be a folder or a file)"),
     ],
 )
-def test_urls_that_lead_nowhere(url, message):
+def test_urls_that_cannot_be_reached_are_refused(url, message):
     with pytest.raises(ListingError, match=message):
         list_images(url)
 
 
-def test_what_a_service_raises_is_a_reason(files, tmp_path, monkeypatch):
+def test_errors_of_a_service_become_reasons(files, tmp_path, monkeypatch):
     memory = fsspec.filesystem("memory")
     memory.pipe("/b/a.png", files[0][2])
     listing = list_images("memory://b")
@@ -782,22 +778,22 @@ def test_what_a_service_raises_is_a_reason(files, tmp_path, monkeypatch):
     [("pyarrow", "a.parquet", "parquet"), ("datasets", "saved", "datasets"), ("fsspec", "memory://x", "remote"),
      ("s3fs", "s3://x/y", "remote")],
 )  # fmt: skip
-def test_without_its_package_a_source_names_the_extra(files, tmp_path, monkeypatch, module, source, extra):
+def test_a_source_without_its_package_names_the_extra(files, tmp_path, monkeypatch, module, source, extra):
     pq.write_table(parquet_table(files[:1]), tmp_path / "a.parquet")
     as_dataset(files[:1]).save_to_disk(tmp_path / "saved")
     monkeypatch.setitem(sys.modules, module, None)
-    # What fsspec has imported once it does not import again.
+    # fsspec caches the classes that it has imported.
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     with pytest.raises(EngineError, match=rf"needs a package: pip install 'featx\[{extra}\]'"):
         list_images(source if "://" in source else tmp_path / source)
 
 
-def test_sources_are_imported_where_they_are_needed():
+def test_listing_images_imports_no_optional_package():
     code = "import sys, featx.images; assert not {'pyarrow', 'datasets', 'fsspec', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_row_group_is_read_up_to_its_bound(files, tmp_path, monkeypatch):
+def test_a_row_group_is_read_up_to_its_limit(files, tmp_path, monkeypatch):
     pq.write_table(parquet_table(files), tmp_path / "a.parquet", row_group_size=2)
     most = pq.read_table(tmp_path / "a.parquet", columns=["image"]).slice(0, 2).nbytes + 100
     table = pa.table({"image": [bytes(most + 1), b"x"], "label": ["red", "red"]})
@@ -811,12 +807,12 @@ def test_a_row_group_is_read_up_to_its_bound(files, tmp_path, monkeypatch):
     reads = []
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *a, **k: reads.append(1) or read(*a, **k))
     for row in (0, 1, 0):
-        with pytest.raises(ImageError, match=f"row group 0 has more than the {most:,} bytes .* fewer rows a group"):
+        with pytest.raises(ImageError, match=f"row group 0 has more than the {most:,} bytes .* fewer rows per group"):
             listing.read(row)
     assert len(reads) == 1
 
 
-def test_a_url_is_read_up_to_its_bound(monkeypatch):
+def test_an_image_behind_a_url_is_read_up_to_its_limit(monkeypatch):
     system = fsspec.filesystem("memory")
     system.pipe_file("/endless/a.png", bytes(1000))
     asked = []
@@ -835,21 +831,21 @@ def test_a_url_is_read_up_to_its_bound(monkeypatch):
 
 @pytest.mark.parametrize(("label", "expected"), [(np.int64(2), "red"), (torch.tensor(1), "green"), (np.str_("x"), "x")])
 def test_a_label_may_be_a_scalar_of_any_library(label, expected):
-    assert facts.label_names(label, Pairs.classes) == (expected,)
+    assert metadata.label_names(label, Pairs.classes) == (expected,)
 
 
 @pytest.mark.parametrize("label", [torch.tensor([1, 0, 1]), np.array([1.0]), {"annotation": "a"}])
-def test_what_names_no_class_is_no_label(label):
-    with pytest.raises(ListingError, match="must have a text, a number or a list of these for a label, got a"):
-        facts.label_names(label)
+def test_arrays_and_dictionaries_are_refused_as_labels(label):
+    with pytest.raises(ListingError, match="must have a text, a number or a list of these as its label, got"):
+        metadata.label_names(label)
 
 
-def test_a_mark_at_the_beginning_of_a_label_is_no_part_of_it(tmp_path):
-    picture = io.BytesIO()
-    Pillow.new("RGB", (4, 4)).save(picture, "PNG")
+def test_a_byte_order_mark_is_not_part_of_a_label(tmp_path):
+    image = io.BytesIO()
+    Pillow.new("RGB", (4, 4)).save(image, "PNG")
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for number, label in enumerate((b"\xef\xbb\xbfcat", b"cat")):
-            for name, data in ((f"{number}.png", picture.getvalue()), (f"{number}.cls", label)):
+            for name, data in ((f"{number}.png", image.getvalue()), (f"{number}.cls", label)):
                 member = tarfile.TarInfo(name)
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))

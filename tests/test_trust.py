@@ -152,11 +152,11 @@ def test_each_promise_has_a_test_that_is_there_and_each_limit_is_the_one_in_use(
         assert all((Path(__file__).parent / name).is_file() for name in names), row
     bounds = said.partition("## Limits")[2].partition("## What")[0]
     assert f"{memory_budget.MAX_PIXELS:,};" in bounds
-    assert f"JPEG 2000 counts {memory_budget.TIMES_JPEG2000} times" in bounds
-    assert f"in Python {memory_budget.TIMES_SLOW} times" in bounds
-    assert f"32-bit values {memory_budget.TIMES_WIDE} times" in bounds
-    assert f"more than {memory_budget.USUAL_SCANS} scans" in bounds
-    assert limits.URL_IMAGE.default == memory_budget.FILE_BYTES * memory_budget.MAX_PIXELS
+    assert f"JPEG 2000 counts {memory_budget.COST_JPEG2000} times" in bounds
+    assert f"in Python {memory_budget.COST_PYTHON_DECODER} times" in bounds
+    assert f"32-bit values {memory_budget.COST_WIDE_MODE} times" in bounds
+    assert f"more than {memory_budget.FREE_JPEG_SCANS} scans" in bounds
+    assert limits.URL_IMAGE.default == memory_budget.FILE_BYTES_PER_PIXEL * memory_budget.MAX_PIXELS
     for limit in limits.LIMITS.values():
         value = re.escape(bytes_said(limit.default))
         assert re.search(rf"\| {value}[^|]* \| `--limit {limit.name}=SIZE`", bounds), limit

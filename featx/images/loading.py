@@ -1,4 +1,4 @@
-"""From a listing to pixels: read, digest, decode and preprocess images in threads, in order, ahead of their use."""
+"""Load the images of a listing: read, hash, decode and augment them in threads, ahead of their use."""
 
 import hashlib
 import time
@@ -21,19 +21,31 @@ from featx.images.sources.listing import Listing
 from featx.spec import ExtractSpec
 
 PREFETCH = 64
-"""Views made before they are asked for: enough for a processor's next batch, few enough to keep memory flat."""
+"""Copies that are made before they are used: enough for the next batch of a CPU, few enough to keep memory small."""
 THUMBNAIL_SIDE = 144
 """Pixels of a thumbnail's longer side."""
 
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """One image, ready for the backbone, or the reason why it is not.
+    """One image as the backbone takes it, or the reason why it failed.
 
-    ``pixels`` is the plain view, uint8 (size, size, 3), and ``augmented`` are the others; ``digest`` is the sha256 of
-    the file's bytes as hex; ``exif_rotated`` says that an EXIF orientation was applied. With a ``reason``, pixels are None.
-    ``seconds`` are those of reading by the clock, and of decoding and of making the views by the processor's time in
-    this thread.
+    Attributes
+    ----------
+    path : str
+        As in the listing.
+    digest : str
+        sha256 of the bytes of the file, as hex; ``""`` if it could not be read.
+    pixels : numpy.ndarray or None
+        The plain copy, uint8 (size, size, 3); None if the image failed.
+    exif_rotated : bool
+        Whether the image was rotated or mirrored because of its EXIF orientation.
+    augmented : tuple of numpy.ndarray
+        The augmented copies, as ``pixels``.
+    reason : str
+        Why the image failed; ``""`` if it did not.
+    seconds : (float, float, float)
+        Elapsed time of reading, then CPU time of the thread for decoding and for making the copies.
     """
 
     path: str
@@ -46,14 +58,14 @@ class LoadedImage:
 
     @property
     def views(self) -> tuple[np.ndarray, ...]:
-        """All views, the plain one first; none of an image that failed."""
+        """The plain copy and the augmented ones; empty if the image failed."""
         return () if self.pixels is None else (self.pixels, *self.augmented)
 
 
 def load_image(
     listing: Listing, row: int, spec: ExtractSpec, max_pixels: int = MAX_PIXELS, decoder: DecodeProcess | None = None
 ) -> LoadedImage:
-    """Load one image of a listing, in this thread or by a ``decoder``; what goes wrong is its ``reason``."""
+    """Load one image of a listing, in this thread or with a ``decoder``; what fails is in its ``reason``."""
     path, began = listing.paths[row], time.perf_counter()
     try:
         check_file_size(listing.size(row), max_pixels)
@@ -65,17 +77,17 @@ def load_image(
     reading = time.perf_counter() - began
     digest = hashlib.sha256(data).hexdigest()
     try:
-        found = decoder(data, digest) if decoder else prepare_image(data, digest, spec, max_pixels)
-        pixels, *augmented = found.views
-        decoding, augmenting = found.seconds
-        seconds = reading, decoding, augmenting
-        return LoadedImage(path, digest, pixels, found.exif_rotated, tuple(augmented), seconds=seconds)
+        prepared = decoder(data, digest) if decoder else prepare_image(data, digest, spec, max_pixels)
     except ImageError as error:
         return LoadedImage(path, digest, reason=str(error))
+    pixels, *augmented = prepared.views
+    decoding, augmenting = prepared.seconds
+    seconds = reading, decoding, augmenting
+    return LoadedImage(path, digest, pixels, prepared.exif_rotated, tuple(augmented), seconds=seconds)
 
 
 def load_file(path: str | Path, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> LoadedImage:
-    """Load one image file; what goes wrong is its ``reason``, never an exception."""
+    """Load one image file; what fails is in its ``reason``, never raised."""
     path = Path(path)
     return load_image(list_images([path.name], path.parent), 0, spec, max_pixels)
 
@@ -89,11 +101,36 @@ def load_images(
     processes: bool = False,
     prefetch: int = PREFETCH,
 ) -> Generator[LoadedImage]:
-    """Load images of a listing in ``workers`` threads and give them in the order of ``rows``, so many views ahead.
+    """Load images of a listing in parallel, in the order of ``rows``.
 
-    Pillow and hashlib release the interpreter's lock, so a few threads decode side by side and beside the backbone. Many
-    wait for one another there, and with ``processes`` each has one that decodes for it; so it has where the environment
-    says how long an image may take (`featx.files.limits.DECODE_TIMEOUT`).
+    Parameters
+    ----------
+    listing : Listing
+        Where the images are.
+    rows : iterable of int
+        Which images to load.
+    spec : ExtractSpec
+        Which copies of each image to make.
+    workers : int
+        Number of threads. Pillow and hashlib release the interpreter lock, so that a few threads decode in parallel
+        with each other and with the backbone.
+    max_pixels : int
+        As in `featx.images.decode`.
+    processes : bool
+        Give each thread a `DecodeProcess`: many threads would wait for the interpreter lock. Processes are also used if
+        the environment limits the time per image (`featx.files.DECODE_TIMEOUT`).
+    prefetch : int
+        Number of copies to make before they are used.
+
+    Yields
+    ------
+    LoadedImage
+        One per row, failed ones included.
+
+    Raises
+    ------
+    SpecError
+        If a limit in the environment is not valid.
     """
     check_limits()
     seconds = decode_timeout()
@@ -101,7 +138,7 @@ def load_images(
     idle = list(decoders)
 
     def load(row: int) -> LoadedImage:
-        # There are as many as threads, and taking from a list is one step.
+        # There is one decoder per thread, and pop and append of a list are atomic.
         decoder = idle.pop() if decoders else None
         try:
             return load_image(listing, row, spec, max_pixels, decoder)
@@ -125,8 +162,14 @@ def load_images(
 
 
 def load_thumbnail(root: Path, path: str) -> Image.Image:
-    """A small copy of an image file below a root, upright; ``ImageError`` or ``OSError`` if it cannot be read."""
-    # Twice the side, so that a JPEG's coarse scales do not show.
-    picture = decode(list_images([path], root).read(0), side=2 * THUMBNAIL_SIDE).image
-    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    return picture
+    """Load an image file below a folder as a small, upright RGB image.
+
+    Raises
+    ------
+    ImageError, OSError
+        If the file cannot be read or decoded.
+    """
+    # Decode at twice the size: the scales of a JPEG are coarse.
+    image = decode(list_images([path], root).read(0), side=2 * THUMBNAIL_SIDE).image
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    return image

@@ -1,1 +1,1 @@
-"""Bytes of image files to pixels."""
+"""From the bytes of an image file to pixels, within limits on memory and time."""

@@ -1,7 +1,8 @@
-"""Decoding in a process of its own: it can be ended without ending the run, and shares no interpreter's lock with it.
+"""Decode images in a child process, which can be killed without ending the run and has an interpreter lock of its own.
 
-Parent and child talk through pipes: a line of JSON and the bytes that it counts, in each direction. Nothing is pickled,
-and the child is started anew rather than forked, so that a program needs no guard around its main part.
+Parent and child send each other messages through pipes: a line of JSON, then the number of bytes that it announces.
+Nothing is pickled. The child is started as a new program, not forked, so programs that use featx need no
+``if __name__ == "__main__"``.
 """
 
 import json
@@ -23,15 +24,21 @@ from featx.images.decoding.decoder import PreparedImage, prepare_image
 from featx.images.decoding.memory_budget import pixel_budget
 from featx.spec import ExtractSpec
 
-BYTES_A_PIXEL, REST = 16, 1 << 30
-"""Memory of a child: so much a pixel that is allowed, beside what the program takes."""
+BYTES_PER_PIXEL, BASE_BYTES = 16, 1 << 30
+"""Memory limit of a child: bytes per allowed pixel, and bytes for the program itself."""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
-"""numpy's library would start a thread a core, whose stacks count as memory; a child multiplies nothing."""
-SHOWN = 200
+"""A child multiplies no matrices. numpy would start one thread per core, whose stacks count as memory."""
+SHOWN_CHARACTERS = 200
 
 
 def decode_timeout() -> float | None:
-    """Seconds for one image by the environment; None if it says none, ``SpecError`` if it is no number above 0."""
+    """Return the seconds that the environment allows for decoding one image; None for any time.
+
+    Raises
+    ------
+    SpecError
+        If the environment variable is not a number above 0.
+    """
     text = os.environ.get(DECODE_TIMEOUT, "")
     try:
         seconds = float(text) if text else None
@@ -42,84 +49,101 @@ def decode_timeout() -> float | None:
     return seconds
 
 
-class _Died(Exception):
-    """A process has gone: with which code, and its last words."""
+class _ChildDied(Exception):
+    """The child has ended; the message has its exit code and the last line that it wrote to standard error."""
 
 
 class DecodeProcess:
-    """A process that decodes one image at a time; each that takes longer than so many seconds, if any, is given up.
+    """A child process that decodes one image at a time, for one thread at a time.
 
-    It is started with its first image, and again after one that ended it. It may be used by one thread at a time.
+    The child is started with the first image, and again after an image that ended it.
+
+    Parameters
+    ----------
+    spec : ExtractSpec
+        Which copies of each image to make.
+    max_pixels : int
+        As in `featx.images.decode`; it also limits the memory of the child, where the platform can do that.
+    seconds : float, optional
+        Kill the child if it takes longer than this for one image.
     """
 
     def __init__(self, spec: ExtractSpec, max_pixels: int, seconds: float | None = None) -> None:
         self._settings = json.dumps({"spec": spec.to_json(), "max_pixels": max_pixels})
         self._shape, self._seconds = (spec.size, spec.size, 3), seconds
         self._child: subprocess.Popen[bytes] | None = None
-        self._said: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed in close
+        self._stderr: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed in close
 
     def __call__(self, data: bytes, digest: str) -> PreparedImage:
-        """As `prepare_image`; ``ImageError`` also if the process did not end in time, or died twice."""
+        """Prepare an image as `prepare_image` does.
+
+        Raises
+        ------
+        ImageError
+            If the image cannot be decoded, takes too long, or ends two children.
+        EngineError
+            If a child cannot be started.
+        """
         try:
-            answer, pixels = self._decoded(data, digest)
-        except _Died:
-            # It may have been none of this image's doing: a system that lacks memory ends processes that are idle, too.
+            answer, pixels = self._decode(data, digest)
+        except _ChildDied:
+            # Perhaps not because of this image: a system that runs out of memory also kills idle processes.
             try:
-                answer, pixels = self._decoded(data, digest)
-            except _Died as died:
+                answer, pixels = self._decode(data, digest)
+            except _ChildDied as died:
                 raise ImageError(f"ended the process that decoded it, with code {died}") from died
         if "reason" in answer:
             raise ImageError(answer["reason"])
         views = np.frombuffer(pixels, np.uint8).reshape(-1, *self._shape)
         return PreparedImage(tuple(views), answer["exif_rotated"], tuple(answer["seconds"]))
 
-    def _decoded(self, data: bytes, digest: str) -> tuple[dict[str, Any], bytes]:
-        """What the process answers to an image; `_Died` if it has gone."""
+    def close(self) -> None:
+        """End the child."""
+        if self._child:
+            self._end(self._child)
+        self._stderr.close()
+
+    def _decode(self, data: bytes, digest: str) -> tuple[dict[str, Any], bytes]:
+        """Send an image to the child and return its answer; `_ChildDied` if it has ended."""
         child = self._child = self._child or self._start()
-        self._forget_words()
+        self._clear_stderr()
         late = threading.Event()
         try:
-            answer = self._answer(child, late, data, digest)
+            answer = self._exchange(child, late, data, digest)
         except (OSError, ValueError) as error:
             code = self._end(child)
             if late.is_set():
                 raise ImageError(f"not decoded in {self._seconds:g} seconds (--decode-timeout)") from error
-            raise _Died(f"{code}{self._last_words()}") from error
-        if late.is_set():  # It was ended just after it had answered.
+            raise _ChildDied(f"{code}{self._last_error_line()}") from error
+        if late.is_set():  # The child was killed just after it had answered.
             self._end(child)
         return answer
 
-    def _answer(
+    def _exchange(
         self, child: "subprocess.Popen[bytes]", late: threading.Event, data: bytes, digest: str
     ) -> tuple[dict[str, Any], bytes]:
-        with self._ending(child, late):
+        with self._kill_when_late(child, late):
             _send(child.stdin, {"digest": digest}, data)
             answer, pixels = _receive(child.stdout)
-        if "room" not in answer:
+        if "acquire" not in answer:
             return answer, pixels
-        # Of this process, which all decoders share; waiting for it is none of the image's time.
-        with pixel_budget.acquire(answer["room"]), self._ending(child, late):
+        # All children share the budget of this process; waiting for it does not count as decoding time.
+        with pixel_budget.acquire(answer["acquire"]), self._kill_when_late(child, late):
             _send(child.stdin, {}, b"")
             return _receive(child.stdout)
 
-    def close(self) -> None:
-        """End the process."""
-        if self._child:
-            self._end(self._child)
-        self._said.close()
-
     @contextmanager
-    def _ending(self, child: "subprocess.Popen[bytes]", late: threading.Event) -> Iterator[None]:
-        """Kill a process that is not done with the block in time, and set ``late``."""
+    def _kill_when_late(self, child: "subprocess.Popen[bytes]", late: threading.Event) -> Iterator[None]:
+        """Kill the child and set ``late`` if the block takes too long."""
         if self._seconds is None:
             yield
             return
 
-        def end() -> None:
+        def kill() -> None:
             late.set()
             child.kill()
 
-        timer = threading.Timer(self._seconds, end)
+        timer = threading.Timer(self._seconds, kill)
         timer.start()
         try:
             yield
@@ -128,45 +152,45 @@ class DecodeProcess:
             timer.join()
 
     def _end(self, child: "subprocess.Popen[bytes]") -> int:
-        """End a process, close its pipes, and give the code that it ended with."""
+        """Kill the child, close its pipes, and return its exit code."""
         child.kill()
         child.communicate()
         self._child = None
         return child.returncode
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        # Not -m, which imports from the current folder first: that may be a stranger's.
+        # Not `python -m`, which would import modules from the current folder, and run files that a stranger put there.
         program = (
             f"import sys; sys.path[:] = {sys.path!r}; "
             "from featx.images.decoding.decode_process import serve; serve(sys.argv[1])"
         )
         command = [sys.executable, "-P", "-c", program, self._settings]
-        self._forget_words()
+        self._clear_stderr()
         pipe, environment = subprocess.PIPE, os.environ | ONE_THREAD
-        # In a session of its own: Ctrl-C is for the parent.
+        # A session of its own keeps Ctrl-C from the child: the parent handles it.
         child = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True, env=environment
+            command, stdin=pipe, stdout=pipe, stderr=self._stderr, start_new_session=True, env=environment
         )
         try:
-            # Its own imports are no image's time.
+            # Wait for the imports of the child, which do not count as decoding time.
             _receive(child.stdout)
         except ValueError as error:
             code = self._end(child)
             raise EngineError(
-                f"a process to decode images in ended at its start, with code {code}{self._last_words()}; "
-                "if it lacked memory, give fewer --workers"
+                f"a process that decodes images ended at its start, with code {code}{self._last_error_line()}; "
+                "if there was too little memory, use fewer --workers"
             ) from error
         return child
 
-    def _forget_words(self) -> None:
-        # Parent and child write at one place of the file, which is moved while the child waits.
-        self._said.seek(0)
-        self._said.truncate()
+    def _clear_stderr(self) -> None:
+        # Parent and child share the position in this file; it moves only while the child waits.
+        self._stderr.seek(0)
+        self._stderr.truncate()
 
-    def _last_words(self) -> str:
-        self._said.seek(0)
-        words = self._said.read().decode("utf-8", "replace").strip().splitlines()
-        return f": {words[-1][:SHOWN]}" if words else ""
+    def _last_error_line(self) -> str:
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
+        return f": {lines[-1][:SHOWN_CHARACTERS]}" if lines else ""
 
 
 def _send(pipe: IO[bytes] | None, head: dict[str, Any], data: bytes) -> None:
@@ -177,52 +201,51 @@ def _send(pipe: IO[bytes] | None, head: dict[str, Any], data: bytes) -> None:
 
 
 def _receive(pipe: IO[bytes] | None) -> tuple[dict[str, Any], bytes]:
-    """A head and its bytes; ``ValueError`` if the other end has gone."""
+    """Read a message; ``ValueError`` if the other process has ended."""
     assert pipe is not None
     head: dict[str, Any] = json.loads(pipe.readline())
     data = pipe.read(head["bytes"])
     if len(data) < head["bytes"]:
-        raise ValueError("the other end has gone")
+        raise ValueError("the other process has ended")
     return head, data
 
 
-def _bound_memory(max_pixels: int) -> None:
-    """Bound what this process may take, where the platform can."""
+def _limit_memory(max_pixels: int) -> None:
+    """Limit the memory of this process, where the platform can do that."""
     try:
         import resource
     except ImportError:
         return
-    limit = REST + BYTES_A_PIXEL * max_pixels
+    limit = BASE_BYTES + BYTES_PER_PIXEL * max_pixels
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if hard == resource.RLIM_INFINITY or hard > limit:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 class _ParentBudget:
-    """The room of the process that is served, which many others share: it is asked for, and free with the answer."""
+    """The budget of the parent process, which all its children share. Answering the parent releases it."""
 
     @contextmanager
     def acquire(self, pixels: int) -> Iterator[None]:
-        """Wait until the parent has room for so many pixels."""
-        _send(sys.stdout.buffer, {"room": pixels}, b"")
+        """Wait until the parent's budget has so many plain pixels."""
+        _send(sys.stdout.buffer, {"acquire": pixels}, b"")
         _receive(sys.stdin.buffer)
         yield
 
 
 def serve(settings: str) -> None:
-    """What the process does: decode what it is sent until its input ends."""
+    """Run the child: decode the images from standard input until it ends."""
     values = json.loads(settings)
     spec, max_pixels = ExtractSpec.from_json(values["spec"]), values["max_pixels"]
-    _bound_memory(max_pixels)
-    inward, outward = sys.stdin.buffer, sys.stdout.buffer
-    _send(outward, {}, b"")
-    while line := inward.readline():
+    _limit_memory(max_pixels)
+    stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
+    _send(stdout, {}, b"")
+    while line := stdin.readline():
         head = json.loads(line)
         try:
-            found = prepare_image(inward.read(head["bytes"]), head["digest"], spec, max_pixels, _ParentBudget())
+            prepared = prepare_image(stdin.read(head["bytes"]), head["digest"], spec, max_pixels, _ParentBudget())
         except ImageError as error:
-            _send(outward, {"reason": str(error)}, b"")
+            _send(stdout, {"reason": str(error)}, b"")
         else:
-            _send(
-                outward, {"exif_rotated": found.exif_rotated, "seconds": found.seconds}, np.stack(found.views).tobytes()
-            )
+            answer = {"exif_rotated": prepared.exif_rotated, "seconds": prepared.seconds}
+            _send(stdout, answer, np.stack(prepared.views).tobytes())

@@ -1,4 +1,4 @@
-"""From a file's bytes to an upright RGB picture, or to one plain reason why not."""
+"""Decode the bytes of an image file to upright RGB pixels, or explain in one line why that fails."""
 
 import re
 import struct
@@ -15,7 +15,13 @@ from PIL import ExifTags, Image, ImageFile
 
 from featx.errors import ImageError
 from featx.images.decoding.formats import image_formats
-from featx.images.decoding.memory_budget import MAX_PIXELS, Budget, check_decoding_cost, check_file_size, pixel_budget
+from featx.images.decoding.memory_budget import (
+    MAX_PIXELS,
+    Budget,
+    check_decoding_cost,
+    check_file_size,
+    pixel_budget,
+)
 from featx.images.decoding.pillow_logging import capture_pillow_messages
 from featx.images.pixels.augmentation import augmented_copies
 from featx.images.pixels.colors import to_rgb
@@ -31,44 +37,47 @@ TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture upright, by its EXIF orientation; 1 and any other value mean that it is."""
+"""How to turn an image upright, by EXIF orientation; other values mean that it is upright.
+
+``ImageOps.exif_transpose`` does the same, but also rewrites all other EXIF tags, and so fails if one of them is damaged.
+"""
 CUT_SHORT = re.compile(r"truncated|too early|EOF|not enough|only got", re.IGNORECASE)
-"""What Pillow says when a file ends before it should."""
+"""What Pillow's errors say of a file that ends too early."""
 SHOWN_BYTES = 9
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """A decoded image: ``image`` is upright and of mode RGB; ``exif_rotated`` says that its EXIF orientation was not 1."""
+    """An upright image of mode RGB, and whether it was rotated or mirrored because of its EXIF orientation."""
 
     image: Image.Image
     exif_rotated: bool
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True) -> DecodedImage:
-    """Decode the bytes of an image file; of an animation, the first frame.
+    """Decode the bytes of an image file, or the first frame of an animation.
 
     Parameters
     ----------
     data : bytes
         The whole file, in any raster format that Pillow opens.
     max_pixels : int
-        The most pixels (width × height) that a picture may have; its header is asked before it is decoded. Those of
-        slow formats count several times (see `featx.images.decoding.memory_budget`).
+        Limit on the pixels (width × height) of the image, checked from its header before it is decoded. Pixels of
+        costly formats count several times (see `featx.images.decoding.memory_budget`).
     side : int, optional
-        Decode a JPEG at the smallest of its own scales (1/2, 1/4, 1/8) of which both sides are no smaller.
+        Decode a JPEG at the smallest of its own scales (1/2, 1/4, 1/8) at which neither side is shorter than this.
     upright : bool
-        Turn the picture as its EXIF orientation says. False leaves it as its file has it, which is what `featx.audit`
-        compares with; a TIFF is exif_rotated all the same, as Pillow does it.
+        Rotate or mirror the image as its EXIF orientation says. With False it stays as stored, except for TIFF, which
+        Pillow itself rotates; `featx.audit` compares with that.
 
     Raises
     ------
     ImageError
-        If the bytes are no picture, are damaged or cut short, or have too many pixels. Nothing else is raised, and
-        no warning of Pillow's gets out.
+        If the bytes are not an image, are damaged or cut short, or have too many pixels. Other errors are not raised,
+        and Pillow's warnings are not shown.
     """
-    with decoded_image(data, max_pixels, side, upright) as picture:
-        return picture
+    with decoded_image(data, max_pixels, side, upright) as decoded:
+        return decoded
 
 
 @contextmanager
@@ -76,29 +85,85 @@ def decoded_image(
     data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True,
     canvas: Callable[[int], int] | None = None, budget: Budget = pixel_budget,
 ) -> Iterator[DecodedImage]:  # fmt: skip
-    """As `decode`; until the block ends the picture counts among those that are in memory at a time, in ``room``.
+    """Decode an image as `decode` does, and count it in the memory budget until the block ends.
 
-    So does a ``canvas``: how many pixels are needed to resize a picture of that long side.
+    Parameters
+    ----------
+    data, max_pixels, side, upright
+        As in `decode`.
+    canvas : callable, optional
+        From the long side of the image to the pixels of the largest intermediate image within the block.
+    budget : Budget
+        Limit on the images that are decoded at the same time.
+
+    Raises
+    ------
+    ImageError
+        As `decode`.
     """
     check_file_size(len(data), max_pixels)
-    with capture_pillow_messages() as logged:
-        image = _open(data, logged)
+    with capture_pillow_messages() as messages:
+        image = _open(data, messages)
     with budget.acquire(check_decoding_cost(image, data, max_pixels, canvas(max(image.size)) if canvas else 0)):
-        with capture_pillow_messages() as logged:
+        with capture_pillow_messages() as messages:
             try:
                 if side is not None:
                     image.draft("RGB", (side, side))
-                picture = load_upright(image, upright)
+                decoded = load_upright(image, upright)
             except Exception as error:
-                raise ImageError("; ".join([_reason(error, str(image.format)), *logged])) from error
-        yield picture
+                raise ImageError("; ".join([_reason(error, str(image.format)), *messages])) from error
+        yield decoded
 
 
-def _open(data: bytes, logged: list[str]) -> ImageFile.ImageFile:
-    """Read the header by the first format that takes it; ``logged`` is what Pillow logs meanwhile.
+def load_upright(image: Image.Image, upright: bool = True) -> DecodedImage:
+    """Load the pixels of an image that Pillow has opened, as RGB and, unless told otherwise, upright.
 
-    ``Image.open`` does the same, but tries formats in an order that depends on earlier imports and applies a limit
-    on pixels that is one for the whole process.
+    An image that `PIL.ImageOps.exif_transpose` has turned upright is not rotated again.
+    """
+    # Loading a TIFF rotates it; in other formats, such as PNG, EXIF may come after the pixels.
+    before = _orientation(image) if image.format == "TIFF" else 1
+    image.load()
+    after = _orientation(image)
+    rgb = to_rgb(image)
+    rotate = upright and after in TRANSPOSITIONS
+    return DecodedImage(rgb.transpose(TRANSPOSITIONS[after]) if rotate else rgb, before in TRANSPOSITIONS or rotate)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """The copies of one image that the backbone takes.
+
+    Attributes
+    ----------
+    views : tuple of numpy.ndarray
+        The plain copy and the augmented ones, each uint8 (size, size, 3).
+    exif_rotated : bool
+        Whether the image was rotated or mirrored because of its EXIF orientation.
+    seconds : (float, float)
+        CPU time of the decoding thread: for decoding, and for making the copies.
+    """
+
+    views: tuple[NDArray[np.uint8], ...]
+    exif_rotated: bool
+    seconds: tuple[float, ...]
+
+
+def prepare_image(
+    data: bytes, digest: str, spec: ExtractSpec, max_pixels: int = MAX_PIXELS, budget: Budget = pixel_budget
+) -> PreparedImage:
+    """Decode an image file with this sha256 and make its copies as the spec says; ``ImageError`` as `decode`."""
+    start = time.thread_time()
+    side = spec.size if spec.decode == "scaled" else None
+    with decoded_image(data, max_pixels, side, canvas=partial(canvas_pixels, spec), budget=budget) as decoded:
+        decoded_at = time.thread_time()
+        views = tuple(augmented_copies(decoded.image, spec, digest))
+    return PreparedImage(views, decoded.exif_rotated, (decoded_at - start, time.thread_time() - decoded_at))
+
+
+def _open(data: bytes, messages: list[str]) -> ImageFile.ImageFile:
+    """Read the header with the first format that accepts it; ``messages`` collects what Pillow logs meanwhile.
+
+    ``Image.open`` would hide the reasons of the formats, and apply a limit on pixels that is global to the process.
     """
     if not data:
         raise ImageError("empty file")
@@ -111,48 +176,34 @@ def _open(data: bytes, logged: list[str]) -> ImageFile.ImageFile:
             try:
                 return Image.OPEN[name][0](BytesIO(data), "")
             except Exception as error:
-                # Without a signature nothing says that the bytes were meant to be of this format.
+                # A format without a signature is tried on any bytes, so its failure means nothing.
                 if Image.OPEN[name][1]:
-                    reasons.append("; ".join([_reason(error, name), *logged]))
+                    reasons.append("; ".join([_reason(error, name), *messages]))
     start = ascii(data[:SHOWN_BYTES].decode("latin-1"))[1:-1] + "…" * (len(data) > SHOWN_BYTES)
     raise ImageError(reasons[0] if reasons else f"no image format that Pillow knows: starts with '{start}'")
 
 
 def _accepts(name: str, data: bytes) -> bool | str:
-    """Whether data may be of a format by its first bytes, or why this Pillow cannot open it."""
+    """Check the signature of a format; a string is the reason why this Pillow cannot open the format."""
     accepts = Image.OPEN[name][1]
     try:
         return accepts is None or accepts(data[:16])
     except (IndexError, struct.error):
-        # Fewer bytes than its signature has.
+        # The file is shorter than the signature.
         return False
 
 
-def load_upright(image: Image.Image, upright: bool = True) -> DecodedImage:
-    """Load the pixels of an image that Pillow has opened, convert them to RGB and turn them, if they shall be upright.
-
-    One that `PIL.ImageOps.exif_transpose` has exif_rotated says so, and is not exif_rotated again.
-    """
-    # Pillow turns a TIFF itself as it loads; elsewhere EXIF may lie behind the pixels, as in a PNG.
-    before = _orientation(image) if image.format == "TIFF" else 1
-    image.load()
-    after = _orientation(image)
-    rgb = to_rgb(image)
-    turns = upright and after in TRANSPOSITIONS
-    return DecodedImage(rgb.transpose(TRANSPOSITIONS[after]) if turns else rgb, before in TRANSPOSITIONS or turns)
-
-
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1 if there is none, or none that can be read."""
+    """Read the EXIF orientation; 1, which means upright, if it cannot be read."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
-        # Damaged EXIF says nothing about the pixels.
+        # Damaged EXIF does not mean damaged pixels.
         return 1
 
 
 def _reason(error: Exception, name: str) -> str:
-    """One line for what Pillow raised on a file that has the signature of format ``name``."""
+    """Turn what Pillow raised on a file of format ``name`` into one line."""
     if isinstance(error, MemoryError):
         return f"not enough memory to decode this {name}"
     text = " ".join(str(error).split()) or type(error).__name__
@@ -164,28 +215,3 @@ def _reason(error: Exception, name: str) -> str:
         text = "its header is not complete"
     verdict = "cut short" if CUT_SHORT.search(text) else "damaged or cut short"
     return f"{verdict}: {name}, {text}"
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedImage:
-    """The views of one image, the plain one first, each uint8 (size, size, 3).
-
-    ``exif_rotated`` says that an EXIF orientation was applied; ``seconds`` are those of decoding and of making the views, by
-    the processor's time in the thread that did it.
-    """
-
-    views: tuple[NDArray[np.uint8], ...]
-    exif_rotated: bool
-    seconds: tuple[float, ...]
-
-
-def prepare_image(
-    data: bytes, digest: str, spec: ExtractSpec, max_pixels: int = MAX_PIXELS, budget: Budget = pixel_budget
-) -> PreparedImage:
-    """Decode an image file of a digest, and make the views of a spec; ``ImageError`` if it cannot be decoded."""
-    start = time.thread_time()
-    side = spec.size if spec.decode == "scaled" else None
-    with decoded_image(data, max_pixels, side, canvas=partial(canvas_pixels, spec), budget=budget) as picture:
-        decoded = time.thread_time()
-        views = augmented_copies(picture.image, spec, digest)
-    return PreparedImage(tuple(views), picture.exif_rotated, (decoded - start, time.thread_time() - decoded))

@@ -1,19 +1,19 @@
-"""The image formats that Pillow opens here, and the file suffixes that name them."""
+"""The image formats that this Pillow can open, and their file suffixes."""
 
 from functools import cache
 
 from PIL import Image
 
 NOT_IMAGES = frozenset({"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"})
-"""Formats that Pillow knows but that hold no raster picture of their own: pages and drawings that need another
-program, videos, and containers that Pillow only names."""
+"""Formats that Pillow knows but that are not opened: pages and drawings that need another program, videos, and
+containers without pixels of their own."""
 
 
 def image_formats() -> list[str]:
-    """Names of the formats in the order to try them, which does not depend on what was imported before.
+    """List the names of the formats in a fixed order, in which they are tried.
 
-    Formats without a signature come last, since they take almost anything. A plugin that a program registers
-    later, for HEIF say, is among them.
+    The order does not depend on earlier imports. Formats without a signature come last, because they accept almost any
+    bytes. Plugins that a program has registered, for example for HEIF, are included.
     """
     Image.init()
     return sorted(Image.OPEN.keys() - NOT_IMAGES, key=lambda name: (Image.OPEN[name][1] is None, name))
@@ -21,13 +21,14 @@ def image_formats() -> list[str]:
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """Lower-case file suffixes, dot included, of the formats that can be opened."""
-    # An MPO file is opened as the JPEG that it begins with, so Pillow lists no opener for it.
+    """Collect the file suffixes of these formats, in lower case and with their dot."""
+    # Pillow has no opener for MPO: an MPO file begins with a JPEG and is opened as one.
     openable = {*image_formats(), "MPO"}
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in openable)
 
 
 def suffix_of(name: str) -> str:
-    """The lower-case suffix of a file name, dot included, or ``""``."""
+    """Return the suffix of a file name in lower case and with its dot, or ``""``."""
+    # pathlib would take most of the time of listing millions of files.
     stem, dot, suffix = name.rpartition(".")
     return f".{suffix.lower()}" if dot and stem else ""

@@ -1,7 +1,7 @@
-"""What decoding one picture may cost, and how many large ones are decoded at a time.
+"""Limit the memory and time that decoding takes: per image, and for all images that are decoded at the same time.
 
-A header says how large a picture claims to be, whatever the file holds, so it is weighed before anything is decoded:
-a few hundred bytes can claim what takes gigabytes, or minutes.
+A file of a few hundred bytes can claim to be an image of gigabytes. So the cost of an image is estimated from its
+header, before anything is decoded. The unit of cost is one pixel of an 8-bit image, a "plain pixel".
 """
 
 import threading
@@ -14,71 +14,101 @@ from PIL import Image, ImageFile
 from featx.errors import ImageError
 
 MAX_PIXELS = 178_956_970
-"""Pixels of the largest picture that is decoded unless told otherwise; Pillow's own limit."""
-FILE_BYTES = 8
-"""Bytes a pixel of the largest file: 16-bit RGB with transparency, not compressed."""
-TIMES_SLOW, TIMES_JPEG2000, TIMES_WIDE = 16, 8, 4
-"""What Pillow decodes in Python takes a second for a million pixels; JPEG 2000 takes 30 bytes for one."""
-WIDE = frozenset({"F", "I"})
-"""Modes whose values are rescaled, as numbers of up to 8 bytes."""
-USUAL_SCANS = 16
-"""Scans of a JPEG that cost no more than its pixels: an encoder writes ten. Each may cost a pass over all pixels."""
+"""Default limit on the pixels of an image; the same as Pillow's own."""
+FILE_BYTES_PER_PIXEL = 8
+"""Bytes per pixel of the largest uncompressed files: 16-bit RGB with transparency."""
+COST_PYTHON_DECODER = 16
+"""Plain pixels per pixel of a format that Pillow decodes in Python, at about a second per million pixels."""
+COST_JPEG2000 = 8
+"""Plain pixels per pixel of a JPEG 2000, whose decoder takes 30 bytes per pixel."""
+COST_WIDE_MODE = 4
+"""Plain pixels per pixel of the `WIDE_MODES`, which are rescaled as numbers of up to 8 bytes."""
+WIDE_MODES = frozenset({"F", "I"})
+FREE_JPEG_SCANS = 16
+"""Scans that a JPEG may have at no extra cost. Encoders write about ten; each further one may cost a pass over all
+pixels."""
 
 
 def check_file_size(size: int, max_pixels: int = MAX_PIXELS) -> None:
-    """Raise ``ImageError`` if a file of ``size`` bytes is larger than any picture of so many pixels."""
-    if size > (limit := FILE_BYTES * max_pixels):
-        raise ImageError(f"{size:,} bytes, more than the {limit:,} of a file of the pixels allowed (--max-pixels)")
+    """Raise ``ImageError`` if a file has more bytes than any image of ``max_pixels`` needs."""
+    if size > (limit := FILE_BYTES_PER_PIXEL * max_pixels):
+        raise ImageError(
+            f"{size:,} bytes, more than the {limit:,} that a file with the allowed pixels can have (--max-pixels)"
+        )
 
 
 def check_decoding_cost(image: ImageFile.ImageFile, data: bytes, max_pixels: int, canvas: int = 0) -> int:
-    """How many plain pixels a picture costs as much as, with a canvas of so many that it is resized on.
+    """Estimate the cost of decoding an image, in plain pixels, and refuse one that costs too much.
 
-    ``ImageError`` if decoding it costs more than ``max_pixels``, or its canvas more than that and than usual.
+    Parameters
+    ----------
+    image : PIL.ImageFile.ImageFile
+        The opened image, not yet decoded.
+    data : bytes
+        The whole file.
+    max_pixels : int
+        Limit on the cost of decoding.
+    canvas : int
+        Pixels of the largest intermediate image of preprocessing.
+
+    Returns
+    -------
+    int
+        Cost of decoding and of the canvas.
+
+    Raises
+    ------
+    ImageError
+        If decoding costs more than ``max_pixels``, or the canvas more than both ``max_pixels`` and `MAX_PIXELS`.
     """
-    pixels, (times, why) = image.width * image.height, _weight(image, data)
-    if pixels * times > max_pixels:
-        heavy = f", each as costly as {times} ({why})," if times > 1 else ""
+    pixels, (factor, why) = image.width * image.height, _cost_per_pixel(image, data)
+    if pixels * factor > max_pixels:
+        heavy = f", each as costly as {factor} ({why})," if factor > 1 else ""
         size = f"{image.width} × {image.height} pixels"
         raise ImageError(f"{size}{heavy or ','} more than the {max_pixels} allowed (--max-pixels)")
-    # A user who allows small pictures alone does not mean the canvas, which may be larger than they are.
-    if canvas > (most := max(max_pixels, MAX_PIXELS)):
-        raise ImageError(f"{image.width} × {image.height} pixels, resized on a canvas of {canvas}, more than the "
-                         f"{most} allowed (--max-pixels)")  # fmt: skip
-    return pixels * times + canvas
+    # A small limit is about the images; the canvas may be larger than they are.
+    if canvas > (limit := max(max_pixels, MAX_PIXELS)):
+        raise ImageError(
+            f"{image.width} × {image.height} pixels, resized on a canvas of {canvas}, more than the {limit} allowed "
+            "(--max-pixels)"
+        )
+    return pixels * factor + canvas
 
 
-def _weight(image: ImageFile.ImageFile, data: bytes) -> tuple[int, str]:
-    """As how many plain pixels one of these counts, and why."""
+def _cost_per_pixel(image: ImageFile.ImageFile, data: bytes) -> tuple[int, str]:
+    """Return how many plain pixels each pixel costs, and why."""
     name = str(image.format)
-    # The decoders that Pillow keeps here are those written in Python.
+    # Image.DECODERS holds only the decoders that are written in Python.
     if any(tile[0] in Image.DECODERS for tile in image.tile):
-        return TIMES_SLOW, f"this kind of {name} is decoded slowly"
+        return COST_PYTHON_DECODER, f"this kind of {name} is decoded slowly"
     if name == "JPEG2000":
-        return TIMES_JPEG2000, f"{name} takes much memory"
-    if name in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > USUAL_SCANS:
-        return -(-scans // USUAL_SCANS), f"in {scans} scans"
-    return (TIMES_WIDE, f"of mode {image.mode}") if image.mode in WIDE else (1, "")
+        return COST_JPEG2000, f"{name} takes much memory"
+    if name in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > FREE_JPEG_SCANS:
+        return -(-scans // FREE_JPEG_SCANS), f"in {scans} scans"
+    return (COST_WIDE_MODE, f"of mode {image.mode}") if image.mode in WIDE_MODES else (1, "")
 
 
 class Budget(Protocol):
-    """What decoding asks before a picture takes its memory."""
+    """A limit on the images that are decoded at the same time."""
 
     def acquire(self, pixels: int) -> AbstractContextManager[None]:
-        """Wait for room for a picture, and keep it within the block."""
+        """Wait until the budget has so many plain pixels, and take them for the duration of the block."""
 
 
 class PixelBudget:
-    """Pictures that are decoded at a time have together so many pixels at most; a larger one is alone."""
+    """A limit on the plain pixels that the threads of this process decode at the same time.
+
+    An image that costs more than the whole budget is decoded alone.
+    """
 
     def __init__(self, pixels: int) -> None:
-        self._most, self._free = pixels, pixels
+        self._total, self._free = pixels, pixels
         self._changed = threading.Condition()
 
     @contextmanager
     def acquire(self, pixels: int) -> Iterator[None]:
-        """Wait for room for a picture, and keep it within the block."""
-        taken = min(pixels, self._most)
+        """Wait until the budget has so many plain pixels, and take them for the duration of the block."""
+        taken = min(pixels, self._total)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= taken)
             self._free -= taken
@@ -91,4 +121,4 @@ class PixelBudget:
 
 
 pixel_budget = PixelBudget(MAX_PIXELS)
-"""That of this process."""
+"""The budget of this process."""

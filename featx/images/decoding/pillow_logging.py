@@ -1,4 +1,4 @@
-"""Keep what Pillow warns of and logs from showing while images are decoded, in any number of threads."""
+"""Collect what Pillow warns of and logs while images are decoded, instead of showing it; safe in threads."""
 
 import logging
 import re
@@ -8,54 +8,56 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-# Pillow blames some of its deprecations on its caller, which is a module of this package.
-_PILLOW = re.compile(r"(PIL|featx\.images)\.")
+# Pillow attributes some of its deprecation warnings to its caller, which is a module of this package.
+_MODULES = re.compile(r"(PIL|featx\.images)\.")
 _lock = threading.Lock()
-_inside: list[int] = []
-_logged = threading.local()
+_threads_inside: list[int] = []
+_captured = threading.local()
 
 
-class _Logged(logging.Handler):
-    """Takes the first record of a thread within `capture_pillow_messages`; handlers that a program has set get all as before.
+class _FirstMessageHandler(logging.Handler):
+    """Take the first message that Pillow logs in each thread within `capture_pillow_messages`.
 
-    That there is a handler keeps ``logging`` from its last resort, which is standard error.
+    Handlers of the program still get every message. Without any handler, ``logging`` would write to standard error.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        lines = getattr(_logged, "lines", None)
-        if lines == []:
-            lines.append(" ".join(record.getMessage().split()))
+        messages = getattr(_captured, "messages", None)
+        if messages == []:
+            messages.append(" ".join(record.getMessage().split()))
 
 
-logging.getLogger("PIL").addHandler(_Logged(logging.WARNING))
+logging.getLogger("PIL").addHandler(_FirstMessageHandler(logging.WARNING))
 
 
 @contextmanager
 def capture_pillow_messages() -> Iterator[list[str]]:
-    """Ignore warnings that Pillow's modules raise, until the last thread has left.
+    """Ignore warnings from Pillow within the block, and collect the first message that it logs in this thread.
 
-    What they log first in this thread, if anything, is in the list that is given.
+    ``warnings.catch_warnings`` is not safe in threads: it restores the whole list of filters, so of two overlapping
+    threads the later one restores what the earlier one had changed. Here the first thread to enter adds one filter, the
+    last thread to leave removes it, and other filters are not touched.
 
-    ``warnings.catch_warnings`` puts back a whole list of filters, so of two threads inside it the later one
-    restores what the earlier one had set. Here one entry is added at the first entry and taken away at the last
-    exit, and no one else's filters are touched.
+    Yields
+    ------
+    list of str
+        The first message, once there is one.
     """
     with _lock:
-        _inside.append(threading.get_ident())
-        if not any(map(_is_ours, warnings.filters[:1])):
-            warnings.filterwarnings("ignore", module=_PILLOW.pattern)
-    _logged.lines = lines = list[str]()
+        _threads_inside.append(threading.get_ident())
+        if not any(map(_is_our_filter, warnings.filters[:1])):
+            warnings.filterwarnings("ignore", module=_MODULES.pattern)
+    _captured.messages = messages = list[str]()
     try:
-        yield lines
+        yield messages
     finally:
-        _logged.lines = None
+        _captured.messages = None
         with _lock:
-            _inside.remove(threading.get_ident())
-            if not _inside:
+            _threads_inside.remove(threading.get_ident())
+            if not _threads_inside:
                 filters = cast(list[Any], warnings.filters)
-                filters[:] = [entry for entry in filters if not _is_ours(entry)]
+                filters[:] = [entry for entry in filters if not _is_our_filter(entry)]
 
 
-def _is_ours(entry: tuple[Any, ...]) -> bool:
-    """Whether a filter is the one added here."""
-    return entry == ("ignore", None, Warning, _PILLOW, 0)
+def _is_our_filter(entry: tuple[Any, ...]) -> bool:
+    return entry == ("ignore", None, Warning, _MODULES, 0)

@@ -1,1 +1,1 @@
-"""The pixels of one image."""
+"""The pixels of one image: color modes, resizing and augmentation."""

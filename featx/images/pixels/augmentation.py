@@ -1,7 +1,7 @@
-"""Views: augmented copies of a picture, each the same whenever and wherever it is made.
+"""Make augmented copies of an image, the same ones in every run and on every machine.
 
-What a view does follows from the seed, the digest of the image's file and the view's number alone: neither the worker,
-nor the order, nor any random state has a say in it. Transform 0 is the plain picture.
+What happens in a copy depends only on the seed, the digest of the image file and the index of the copy, never on the
+worker, the order or a random state. The copy with index 0 is the image itself, without augmentation: the plain copy.
 """
 
 import hashlib
@@ -14,23 +14,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featx.images.pixels.colors import adjust_colors, to_rgb
-from featx.images.pixels.placement import PLAIN, WHOLE, Placement, place
+from featx.images.pixels.placement import PLAIN, WHOLE, Placement, apply_placement
 from featx.images.pixels.preprocessing import preprocess
 from featx.spec import COLORS, FLIPS, Augment, ExtractSpec, Range, parse_augment
 
 MAX_STRETCH = 4 / 3
-"""How many times as wide as high a crop may be, relative to its frame, or as high as wide."""
+"""Limit on the aspect ratio of a crop, relative to the frame: from 3:4 to 4:3."""
 _DRAWN = ("rotate", "scale", "area", "stretch", "left", "top", "right", "down",
           "brightness", "contrast", "saturation", "hue")  # fmt: skip
-"""One number is drawn for each, whatever the augmentation, so that a part changes no other part's draw."""
-
-
-PLAIN_COLORS = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
+"""A number is drawn for each of these, used or not, so that adding one kind of change does not affect the others."""
+NEUTRAL_COLORS = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
 
 
 @dataclass(frozen=True)
 class Transform:
-    """What one view does to its picture: where it looks, and the factors and the turn of its colors."""
+    """The changes in one augmented copy: its placement, three color factors, and a hue rotation in turns."""
 
     placement: Placement = PLAIN
     brightness: float = 1.0
@@ -39,23 +37,35 @@ class Transform:
     hue: float = 0.0
 
     def __str__(self) -> str:
-        """What it does, in words; ``plain`` if nothing."""
-        colors = [f"{name} {getattr(self, name):.3g}" for name in COLORS if getattr(self, name) != PLAIN_COLORS[name]]
+        """Describe the changes in words; ``plain`` if nothing changes."""
+        colors = [f"{name} {getattr(self, name):.3g}" for name in COLORS if getattr(self, name) != NEUTRAL_COLORS[name]]
         return ", ".join([*self.placement.changes(), *colors]) or "plain"
 
 
 def draw_transform(augment: Augment, seed: int, digest: str, index: int) -> Transform:
-    """What view ``index`` of the image with this digest does; 0 does nothing.
+    """Draw the changes in copy ``index`` of the image with this digest; none for index 0.
 
-    Ranges are drawn from evenly, scales and stretches by their logarithm. Mirroring is not drawn: with ``flip`` every
-    second view is mirrored, and with ``vflip`` too the four ways take turns, so that few views still have them all.
+    Values are drawn uniformly from their ranges; scales and aspect ratios uniformly by their logarithm. Mirroring is
+    not drawn but alternates: ``flip`` mirrors every second copy, and ``flip`` with ``vflip`` cycles through all four
+    combinations, so that a few copies contain each of them.
+
+    Parameters
+    ----------
+    augment : mapping of str to (float, float)
+        Ranges by the name of the change, from `featx.spec.parse_augment`.
+    seed : int
+        ``view_seed`` of the spec.
+    digest : str
+        sha256 of the image file, as hex.
+    index : int
+        Index of the copy.
     """
     if index == 0:
         return Transform()
-    drawn = dict(zip(_DRAWN, _numbers(f"{seed}:{digest}:{index}"), strict=True))
+    drawn = dict(zip(_DRAWN, _uniform_numbers(f"{seed}:{digest}:{index}"), strict=True))
 
-    def value(name: str, plain: float) -> float:
-        return _between(augment[name], drawn[name]) if name in augment else plain
+    def value(name: str, neutral: float) -> float:
+        return _interpolate(augment[name], drawn[name]) if name in augment else neutral
 
     flips = [name for name in FLIPS if name in augment]
     mirrored = {name: bool(index >> bit & 1) for bit, name in enumerate(flips)}
@@ -64,24 +74,24 @@ def draw_transform(augment: Augment, seed: int, digest: str, index: int) -> Tran
     placement = Placement(
         mirror=(mirrored.get("flip", False), mirrored.get("vflip", False)),
         degrees=value("rotate", 0.0),
-        zoom=_between_logs(scale, drawn["scale"]),
-        crop=_crop(augment["crop"], drawn) if "crop" in augment else WHOLE,
-        shift=(_between(shift, drawn["right"]), _between(shift, drawn["down"])),
+        zoom=_interpolate_logarithms(scale, drawn["scale"]),
+        crop=_random_crop(augment["crop"], drawn) if "crop" in augment else WHOLE,
+        shift=(_interpolate(shift, drawn["right"]), _interpolate(shift, drawn["down"])),
     )
-    return Transform(placement, **{name: value(name, PLAIN_COLORS[name]) for name in COLORS})
+    return Transform(placement, **{name: value(name, NEUTRAL_COLORS[name]) for name in COLORS})
 
 
 def augmented_copies(image: Image.Image, spec: ExtractSpec, digest: str) -> Iterator[NDArray[np.uint8]]:
-    """The views of a picture as the backbone sees them, the plain one first.
+    """Make the copies of an image that the backbone takes: the plain one, then the augmented ones.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        The decoded picture.
+        The decoded image.
     spec : ExtractSpec
-        Its ``views``, ``augment``, ``fill`` and ``view_seed``, and all that `preprocess` takes of it.
+        Its ``n_views``, ``augment``, ``fill`` and ``view_seed``, and the fields that `preprocess` uses.
     digest : str
-        sha256 of the image's file, as hex.
+        sha256 of the image file, as hex.
 
     Yields
     ------
@@ -98,31 +108,31 @@ def augmented_copies(image: Image.Image, spec: ExtractSpec, digest: str) -> Iter
     yield plain
     augment = parse_augment(spec.augment)
     for index in range(1, spec.n_views):
-        view = draw_transform(augment, spec.view_seed, digest, index)
-        placed = place(rgb, view.placement, spec, plain)
-        yield adjust_colors(placed, view.brightness, view.contrast, view.saturation, view.hue)
+        transform = draw_transform(augment, spec.view_seed, digest, index)
+        placed = apply_placement(rgb, transform.placement, spec, plain)
+        yield adjust_colors(placed, transform.brightness, transform.contrast, transform.saturation, transform.hue)
 
 
-def _numbers(key: str) -> list[float]:
-    """Numbers of 0 to 1, evenly distributed, from a hash of the key: the same on every machine and for ever."""
+def _uniform_numbers(key: str) -> list[float]:
+    """Compute one number in [0, 1] per name of `_DRAWN` from a hash of the key."""
     data = hashlib.shake_256(key.encode()).digest(8 * len(_DRAWN))
     return [int.from_bytes(data[at : at + 8]) / 2**64 for at in range(0, len(data), 8)]
 
 
-def _between(ends: Range, number: float) -> float:
+def _interpolate(ends: Range, number: float) -> float:
     return ends[0] + (ends[1] - ends[0]) * number
 
 
-def _between_logs(ends: Range, number: float) -> float:
+def _interpolate_logarithms(ends: Range, number: float) -> float:
     return ends[0] * math.exp(math.log(ends[1] / ends[0]) * number)
 
 
-def _crop(shares: Range, drawn: dict[str, float]) -> tuple[float, float, float, float]:
-    """Left, top, width and height of a random part of the frame, as shares of its sides.
+def _random_crop(areas: Range, drawn: dict[str, float]) -> tuple[float, float, float, float]:
+    """Choose left, top, width and height of a crop, as fractions of the frame's sides.
 
-    Of less than its share of the area where it would be wider or higher than the frame.
+    Its area is smaller than drawn where the aspect ratio would make it wider or higher than the frame.
     """
-    area = _between(shares, drawn["area"])
-    stretch = _between_logs((1 / MAX_STRETCH, MAX_STRETCH), drawn["stretch"])
+    area = _interpolate(areas, drawn["area"])
+    stretch = _interpolate_logarithms((1 / MAX_STRETCH, MAX_STRETCH), drawn["stretch"])
     width, height = min(1.0, math.sqrt(area * stretch)), min(1.0, math.sqrt(area / stretch))
     return drawn["left"] * (1 - width), drawn["top"] * (1 - height), width, height

@@ -1,4 +1,4 @@
-"""Every mode of a Pillow image, and arrays, to RGB as a person would see them; changes of color."""
+"""Convert images and arrays to RGB, and change the colors of an image."""
 
 import math
 from collections.abc import Callable
@@ -12,15 +12,33 @@ from featx.errors import ImageError
 
 WHITE = (255, 255, 255)
 MAX_16_BIT = 65535
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in the gray value of a color (ITU-R BT.601)."""
+_TO_YIQ = np.array([LUMA, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
+_FROM_YIQ = np.linalg.inv(_TO_YIQ)
+_GRAY = np.outer(np.ones(3), LUMA)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image to mode RGB.
+    """Convert an image of any mode to RGB.
 
-    Transparency is laid on white. 16-bit gray is scaled to 8 bits, not clipped. 32-bit integers are taken for
-    16-bit gray if all lie in 0 to 65535, as in a 16-bit PGM; floats for 0 (black) to 1 (white) if all lie there.
-    Other integers and floats are stretched from their least value (black) to their greatest (white); what is not
-    finite is black. Lab goes through sRGB's color profile; embedded profiles of other modes are not applied.
+    - Transparent images are laid on white.
+    - 16-bit gray is scaled to 8 bits, not clipped. 32-bit integers count as 16-bit gray if all values lie in 0 to
+      65535, as in a 16-bit PGM.
+    - Floats from 0 (black) to 1 (white) are scaled to 8 bits.
+    - Other integers and floats are stretched from their minimum (black) to their maximum (white). NaN and infinity
+      become black.
+    - Lab is converted with the color profile of sRGB. Profiles embedded in images of other modes are not applied.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        An image of any mode.
+
+    Returns
+    -------
+    PIL.Image.Image
+        The image itself if its mode is RGB already, otherwise a new one.
 
     Raises
     ------
@@ -28,7 +46,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         If the image has no pixels.
     """
     if not image.width or not image.height:
-        raise ImageError(f"{image.width} × {image.height} pixels: there is nothing to see")
+        raise ImageError(f"{image.width} × {image.height} pixels: the image is empty")
     if convert := CONVERTERS.get(image.mode):
         return convert(image)
     if image.has_transparency_data:
@@ -37,16 +55,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def from_array(array: NDArray[Any]) -> Image.Image:
-    """An RGB image from a uint8 array of shape (height, width) or (height, width, 1, 3 or 4).
+    """Convert an array to an RGB image.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        uint8 of shape (height, width) or (height, width, 1, 3 or 4): gray, RGB, or RGB with transparency.
 
     Raises
     ------
     ImageError
-        If the dtype or the shape is another; the message says how to convert.
+        If the array has another dtype or shape; the message says how to convert it.
     """
     if array.dtype != np.uint8:
         raise ImageError(
-            f"an image array must be uint8, got {array.dtype}; floats of 0 to 1 become that by "
+            f"an image array must be uint8, got {array.dtype}; convert floats of 0 to 1 with "
             "(array * 255).round().astype('uint8')"
         )
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
@@ -60,9 +83,39 @@ def from_array(array: NDArray[Any]) -> Image.Image:
     return to_rgb(Image.fromarray(np.ascontiguousarray(flat)))
 
 
+def adjust_colors(
+    pixels: NDArray[np.uint8], brightness: float, contrast: float, saturation: float, hue: float
+) -> NDArray[np.uint8]:
+    """Change brightness, contrast, saturation and hue by one linear map, which rounds once.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        uint8 of shape (height, width, 3).
+    brightness : float
+        Factor of all values.
+    contrast : float
+        Factor of the difference between each value and the mean gray of the image.
+    saturation : float
+        Factor of the difference between each color and its own gray.
+    hue : float
+        Rotation of the chrominance plane of YIQ, in turns of the circle. Grays do not change.
+
+    Returns
+    -------
+    numpy.ndarray
+        As ``pixels``; the same array if nothing changes.
+    """
+    if (brightness, contrast, saturation, hue) == (1.0, 1.0, 1.0, 0.0):
+        return pixels
+    matrix = brightness * contrast * (_GRAY + saturation * (_hue_rotation(hue) - _GRAY))
+    mean = brightness * float(LUMA @ pixels.mean(axis=(0, 1)))
+    rows = np.column_stack([matrix, np.full(3, (1 - contrast) * mean)])
+    return np.array(Image.fromarray(pixels).convert("RGB", tuple(rows.ravel().tolist())))
+
+
 def _on_white(image: Image.Image) -> Image.Image:
-    """Lay a transparent image on white."""
-    # Pillow has no direct way from La to RGBA.
+    # Pillow cannot convert La to RGBA directly.
     straight = image.convert("LA") if image.mode == "La" else image
     layer = straight.convert("RGBA")
     canvas = Image.new("RGB", image.size, WHITE)
@@ -71,8 +124,8 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit gray by 1/257, which takes 65535 to 255."""
-    return _gray((np.asarray(image).astype(np.uint32) + 128) // 257)
+    # 65535 / 257 is 255.
+    return _from_gray((np.asarray(image).astype(np.uint32) + 128) // 257)
 
 
 def _from_integers(image: Image.Image) -> Image.Image:
@@ -89,12 +142,12 @@ def _from_floats(image: Image.Image) -> Image.Image:
 
 
 def _stretched(values: NDArray[Any], low: float, high: float) -> Image.Image:
-    """Gray from black for ``low``, and for what is not finite, to white for ``high``."""
-    known = np.where(np.isfinite(values), values, low).astype(np.float64)
-    return _gray(np.rint((known - low) / ((high - low) or 1.0) * 255))
+    """Map values to gray: ``low``, NaN and infinity become black, ``high`` becomes white."""
+    finite = np.where(np.isfinite(values), values, low).astype(np.float64)
+    return _from_gray(np.rint((finite - low) / ((high - low) or 1.0) * 255))
 
 
-def _gray(values: NDArray[Any]) -> Image.Image:
+def _from_gray(values: NDArray[Any]) -> Image.Image:
     return Image.fromarray(values.astype(np.uint8)).convert("RGB")
 
 
@@ -102,6 +155,13 @@ def _from_lab(image: Image.Image) -> Image.Image:
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
     return converted if converted is not None else image.convert("RGB")
+
+
+def _hue_rotation(hue: float) -> NDArray[np.float64]:
+    cosine, sine = math.cos(2 * math.pi * hue), math.sin(2 * math.pi * hue)
+    rotation = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
+    matrix: NDArray[np.float64] = _FROM_YIQ @ rotation @ _TO_YIQ
+    return matrix
 
 
 CONVERTERS: dict[str, Callable[[Image.Image], Image.Image]] = {
@@ -113,34 +173,4 @@ CONVERTERS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "F": _from_floats,
     "LAB": _from_lab,
 }
-"""Modes that ``Image.convert`` clips or refuses."""
-
-
-LUMA = np.array([0.299, 0.587, 0.114])
-"""Shares of red, green and blue in the gray of a color (ITU-R BT.601)."""
-_TO_YIQ = np.array([LUMA, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
-_FROM_YIQ = np.linalg.inv(_TO_YIQ)
-_GRAY = np.outer(np.ones(3), LUMA)
-
-
-def adjust_colors(
-    pixels: NDArray[np.uint8], brightness: float, contrast: float, saturation: float, hue: float
-) -> NDArray[np.uint8]:
-    """Change the colors of uint8 (height, width, 3), rounding once.
-
-    ``brightness`` multiplies all values, ``contrast`` the distance to the picture's mean gray, ``saturation`` that to
-    a color's own gray; ``hue`` turns the chrominance plane of YIQ by this share of the circle, and keeps the gray.
-    """
-    if (brightness, contrast, saturation, hue) == (1.0, 1.0, 1.0, 0.0):
-        return pixels
-    matrix = brightness * contrast * (_GRAY + saturation * (_turn(hue) - _GRAY))
-    mean = brightness * float(LUMA @ pixels.mean(axis=(0, 1)))
-    rows = np.column_stack([matrix, np.full(3, (1 - contrast) * mean)])
-    return np.array(Image.fromarray(pixels).convert("RGB", tuple(rows.ravel().tolist())))
-
-
-def _turn(hue: float) -> NDArray[np.float64]:
-    cosine, sine = math.cos(2 * math.pi * hue), math.sin(2 * math.pi * hue)
-    turned = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
-    matrix: NDArray[np.float64] = _FROM_YIQ @ turned @ _TO_YIQ
-    return matrix
+"""Modes that ``Image.convert`` would clip or refuse."""

@@ -1,4 +1,4 @@
-"""Where a view looks at its picture, and the pixels that it sees there: one affine map, and what lies beyond."""
+"""Rotate, scale, shift, crop and mirror an image with one affine map, and fill the area outside the image."""
 
 import math
 from collections.abc import Iterator
@@ -9,25 +9,36 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from featx.images.pixels.preprocessing import FILTERS, center_square, mean_color, resize
+from featx.images.pixels.preprocessing import FILTERS, Box, center_square, mean_color, resize
 from featx.spec import ExtractSpec
 
-DENSITY = 1.4
-"""Pixels of the shrunk picture to one of the view, along each axis. The warp is bilinear and so a low-pass filter of
-its own: with fewer it blurs, with more it aliases. Of 1 to 2, this came nearest to a warp at full resolution."""
+OVERSAMPLING = 1.4
+"""Pixels of the shrunk image per pixel of the copy, along each axis. The bilinear warp is itself a low-pass filter:
+with fewer pixels it blurs, with more it aliases. This value came nearest to a warp at full resolution."""
 MARGIN = 2
-"""Pixels around what a view sees that its interpolation reads."""
+"""Pixels around the visible area that interpolation reads."""
 WHOLE = (0.0, 0.0, 1.0, 1.0)
-WAYS = ("left to right", "top to bottom")
+DIRECTIONS = ("left to right", "top to bottom")
+Frame = tuple[float, float, float, float]
+"""Left, top, width and height of what the plain copy shows, in pixels of the image."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a view looks, relative to the frame that the plain picture shows.
+    """The geometric changes in one augmented copy, relative to the frame: the area that the plain copy shows.
 
-    ``mirror`` is left to right and top to bottom; ``degrees`` turn the picture counterclockwise; ``zoom`` above 1
-    enlarges it; ``crop`` is left, top, width and height of the part that is looked at, and ``shift`` how far the
-    picture moves to the right and down, as shares of the frame's sides.
+    Attributes
+    ----------
+    mirror : (bool, bool)
+        Whether the image is mirrored left to right, and top to bottom.
+    degrees : float
+        Rotation of the image, counterclockwise.
+    zoom : float
+        Factor of the image's size; above 1 enlarges it.
+    crop : (float, float, float, float)
+        Left, top, width and height of the part that the copy shows, as fractions of the frame's sides.
+    shift : (float, float)
+        Shift of the image to the right and down, as fractions of the frame's sides.
     """
 
     mirror: tuple[bool, bool] = (False, False)
@@ -37,63 +48,83 @@ class Placement:
     shift: tuple[float, float] = (0.0, 0.0)
 
     def changes(self) -> Iterator[str]:
-        """What it changes, in words."""
+        """Describe each change in words."""
         if any(self.mirror):
-            yield f"mirrored {' and '.join(way for way, done in zip(WAYS, self.mirror, strict=True) if done)}"
+            yield f"mirrored {' and '.join(way for way, done in zip(DIRECTIONS, self.mirror, strict=True) if done)}"
         if self.crop != WHOLE:
-            yield "cropped to {:.2f}, {:.2f} with sides {:.2f}, {:.2f}".format(*self.crop)
+            left, top, width, height = self.crop
+            yield f"cropped to {width:.2f} × {height:.2f} at {left:.2f}, {top:.2f}"
         if self.zoom != 1:
             yield f"zoomed {self.zoom:.3g} times"
         if self.degrees:
-            yield f"turned {self.degrees:.3g}°"
+            yield f"rotated {self.degrees:.3g}°"
         if any(self.shift):
             yield "shifted {:.2f}, {:.2f}".format(*self.shift)
 
 
 PLAIN = Placement()
-"""Where the plain view looks."""
 
 
 @dataclass(frozen=True)
 class _Affine:
-    """A point of the view, in pixels, to one of the picture: ``matrix`` (2, 2) @ point + ``offset`` (2,)."""
+    """A map from a point of the copy to one of the image, in pixels: ``matrix`` (2, 2) @ point + ``offset`` (2,)."""
 
     matrix: NDArray[np.float64]
     offset: NDArray[np.float64]
 
     def bounds(self, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The least and the largest coordinates that a view of ``size`` pixels sees."""
+        """Compute the smallest and the largest coordinates of the image that a copy of ``size`` pixels shows."""
         corners = self.matrix @ np.array([[0, size, 0, size], [0, 0, size, size]]) + self.offset[:, None]
         return corners.min(axis=1), corners.max(axis=1)
 
 
-def place(rgb: Image.Image, placement: Placement, spec: ExtractSpec, plain: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A view's pixels, uint8 (size, size, 3), from a picture of mode RGB and its plain view.
+def apply_placement(
+    rgb: Image.Image, placement: Placement, spec: ExtractSpec, plain: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Make one copy of an image by a placement.
 
-    Mirrors alone turn the plain view. A part of the picture is one antialiased resize. All else is two steps: an
-    antialiased resize to near the view's scale, and then one bilinear warp with all the rest.
+    If the placement only mirrors, the plain copy is mirrored. If it only crops and mirrors, that part of the image is
+    resized with antialiasing. Otherwise the image is first resized with antialiasing to about the scale of the copy,
+    and then warped bilinearly, once, with all changes.
+
+    Parameters
+    ----------
+    rgb : PIL.Image.Image
+        The whole image, of mode RGB.
+    placement : Placement
+        What changes.
+    spec : ExtractSpec
+        Its ``size``, ``resize``, ``interpolation``, ``fill`` and ``preprocessing``.
+    plain : numpy.ndarray
+        The plain copy of the image, uint8 (size, size, 3).
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 of shape (size, size, 3), C-contiguous.
     """
     across, down = (-1 if mirrored else 1 for mirrored in placement.mirror)
     if placement == Placement(placement.mirror):
         return np.ascontiguousarray(plain[::down, ::across])
-    picture, frame = _framed(rgb, spec)
+    image, frame = _framed(rgb, spec)
     if placement == Placement(placement.mirror, crop=placement.crop):
         left, top, width, height = placement.crop
         start = frame[0] + left * frame[2], frame[1] + top * frame[3]
         box = (*start, start[0] + width * frame[2], start[1] + height * frame[3])
-        resized = resize(picture, (spec.size, spec.size), FILTERS[spec.interpolation], _within(box, picture))
+        resized = resize(image, (spec.size, spec.size), FILTERS[spec.interpolation], _clipped(box, image))
         return np.ascontiguousarray(np.asarray(resized)[::down, ::across])
-    return _warp(picture, _affine(placement, frame, spec.size), spec)
+    return _warp(image, _affine(placement, frame, spec.size), spec)
 
 
-def canvas_pixels(spec: ExtractSpec, long: int) -> int:
-    """Pixels of the largest picture that is made on the way to the views of one with a long side of so many pixels."""
-    # Its padded square, or, as it is resized across first, one of the view's width and its own height.
-    return long**2 if spec.resize == "pad" and spec.n_views > 1 else spec.size * long
+def canvas_pixels(spec: ExtractSpec, long_side: int) -> int:
+    """Count the pixels of the largest intermediate image when an image with this long side is preprocessed."""
+    # Either the image padded to a square, or, since images are resized across first, one as high as the image and as
+    # wide as the copy.
+    return long_side**2 if spec.resize == "pad" and spec.n_views > 1 else spec.size * long_side
 
 
-def _framed(rgb: Image.Image, spec: ExtractSpec) -> tuple[Image.Image, tuple[float, float, float, float]]:
-    """The picture, and left, top, width and height of what its plain view shows."""
+def _framed(rgb: Image.Image, spec: ExtractSpec) -> tuple[Image.Image, Frame]:
+    """Return the image, padded to a square if the spec says so, and its frame."""
     if spec.resize == "crop":
         left, top, right, bottom = center_square(rgb)
         return rgb, (left, top, right - left, bottom - top)
@@ -105,14 +136,15 @@ def _framed(rgb: Image.Image, spec: ExtractSpec) -> tuple[Image.Image, tuple[flo
     return rgb, (0.0, 0.0, float(rgb.width), float(rgb.height))
 
 
-def _within(box: tuple[float, float, float, float], picture: Image.Image) -> tuple[float, float, float, float]:
-    """The box without what rounding put outside."""
+def _clipped(box: Box, image: Image.Image) -> Box:
+    """Clip a box to the image: rounding may have moved its edges outside."""
     left, top, right, bottom = box
-    return max(0.0, left), max(0.0, top), min(right, picture.width), min(bottom, picture.height)
+    return max(0.0, left), max(0.0, top), min(right, image.width), min(bottom, image.height)
 
 
-def _affine(placement: Placement, frame: tuple[float, float, float, float], size: int) -> _Affine:
-    """From the view back to the picture: mirrored, shifted, turned in the picture's own proportions, then cropped."""
+def _affine(placement: Placement, frame: Frame, size: int) -> _Affine:
+    """Compute the map from the copy to the image, which is the inverse of the placement."""
+    # Rotation is in the proportions of the image, not of the copy.
     sides = np.array(frame[2:])
     left, top, *shares = placement.crop
     angle = math.radians(placement.degrees)
@@ -124,9 +156,9 @@ def _affine(placement: Placement, frame: tuple[float, float, float, float], size
     return _Affine(matrix, middle - linear @ np.array(placement.shift) - matrix @ np.full(2, size / 2))
 
 
-def _warp(picture: Image.Image, affine: _Affine, spec: ExtractSpec) -> NDArray[np.uint8]:
-    """The picture at the view's scale, filled where the view looks beyond it, then warped."""
-    scaled, affine = _to_scale(picture, affine, spec)
+def _warp(image: Image.Image, affine: _Affine, spec: ExtractSpec) -> NDArray[np.uint8]:
+    """Resize the image to about the scale of the copy, fill the area outside the image, and warp."""
+    scaled, affine = _to_scale(image, affine, spec)
     low, high = affine.bounds(spec.size)
     before = np.maximum(0, np.ceil(MARGIN - low)).astype(int)
     after = np.maximum(0, np.ceil(high + MARGIN - scaled.size)).astype(int)
@@ -138,30 +170,30 @@ def _warp(picture: Image.Image, affine: _Affine, spec: ExtractSpec) -> NDArray[n
     return np.array(scaled.transform((spec.size, spec.size), Image.Transform.AFFINE, (a, b, x, c, d, y), resample))
 
 
-def _to_scale(picture: Image.Image, affine: _Affine, spec: ExtractSpec) -> tuple[Image.Image, _Affine]:
-    """The part of the picture that the view needs, shrunk to `DENSITY` pixels for one of the view."""
+def _to_scale(image: Image.Image, affine: _Affine, spec: ExtractSpec) -> tuple[Image.Image, _Affine]:
+    """Shrink the part of the image that the copy needs to `OVERSAMPLING` pixels per pixel of the copy."""
     low, high = affine.bounds(spec.size)
-    sides = np.array(picture.size)
-    pitch = np.maximum(1, np.linalg.norm(affine.matrix, axis=1) / DENSITY)
+    sides = np.array(image.size)
+    pitch = np.maximum(1, np.linalg.norm(affine.matrix, axis=1) / OVERSAMPLING)
     inside = (low >= MARGIN * pitch) & (high <= sides - MARGIN * pitch)
-    # A side beyond which the view looks is taken whole: any of it may be mirrored there.
+    # Along an axis on which the copy shows area outside the image, keep the whole side: filling may mirror any of it.
     start = np.where(inside, np.floor(low - MARGIN * pitch), 0)
     stop = np.where(inside, np.ceil(high + MARGIN * pitch), sides)
     columns, rows = np.maximum(1, np.round((stop - start) / pitch)).astype(int).tolist()
     box = (*start.tolist(), *stop.tolist())
-    scaled = resize(picture, (columns, rows), FILTERS[spec.interpolation], box)
+    scaled = resize(image, (columns, rows), FILTERS[spec.interpolation], box)
     factor = np.array([columns, rows]) / (stop - start)
     return scaled, _Affine(affine.matrix * factor[:, None], (affine.offset - start) * factor)
 
 
-def _filled(picture: Image.Image, before: NDArray[np.int_], after: NDArray[np.int_], spec: ExtractSpec) -> Image.Image:
-    """The picture with so many columns and rows before and after it."""
+def _filled(image: Image.Image, before: NDArray[np.int_], after: NDArray[np.int_], spec: ExtractSpec) -> Image.Image:
+    """Add (columns, rows) before and after the image, by the fill mode of the spec."""
     if spec.fill == "constant":
-        width, height = (before + picture.size + after).tolist()
+        width, height = (before + image.size + after).tolist()
         canvas = Image.new("RGB", (width, height), mean_color(spec))
-        canvas.paste(picture, tuple(before.tolist()))
+        canvas.paste(image, tuple(before.tolist()))
         return canvas
     widths = [(before[1], after[1]), (before[0], after[0]), (0, 0)]
     return Image.fromarray(
-        np.pad(np.asarray(picture), widths, mode=cast(Literal["reflect", "symmetric", "edge"], spec.fill))
+        np.pad(np.asarray(image), widths, mode=cast(Literal["reflect", "symmetric", "edge"], spec.fill))
     )

@@ -1,4 +1,4 @@
-"""From an RGB picture to the size × size pixels that a backbone sees."""
+"""Resize an RGB image to the size × size pixels that a backbone takes."""
 
 from collections.abc import Callable
 
@@ -16,15 +16,26 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels."""
 
 
 def preprocess(image: Image.Image, spec: ExtractSpec, antialias: bool = True) -> NDArray[np.uint8]:
-    """Resize an image as the spec says; filters are antialiased when they shrink.
+    """Resize an image as ``spec.resize`` and ``spec.interpolation`` say.
 
-    ``squash`` resizes both sides, whatever the proportions; ``crop`` makes the short side fit and keeps the
-    center; ``pad`` makes the long side fit and fills the rest with the preprocessing's mean color, which the
-    backbone sees as zero. Without ``antialias`` pixels are looked up between four neighbors, whatever the filter, as
-    OpenCV and torch do unless told otherwise: what `featx.audit` compares with.
+    ``squash`` resizes both sides to ``spec.size`` and ignores the proportions. ``crop`` resizes the short side to
+    ``spec.size`` and keeps the center. ``pad`` resizes the long side to ``spec.size`` and fills the rest with the mean
+    color of the preprocessing, which the backbone sees as zero.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        An image of any mode.
+    spec : ExtractSpec
+        Its ``size``, ``resize``, ``interpolation`` and ``preprocessing``.
+    antialias : bool
+        Average over the source pixels when shrinking. False interpolates between four neighbors whatever the
+        interpolation is, as OpenCV and torch do by default; `featx.audit` compares with that.
 
     Returns
     -------
@@ -47,16 +58,13 @@ def preprocess(image: Image.Image, spec: ExtractSpec, antialias: bool = True) ->
     return np.array(resized)
 
 
-Box = tuple[float, float, float, float]
-
-
 def resize(
     image: Image.Image, size: tuple[int, int], resample: Image.Resampling, box: Box | None = None
 ) -> Image.Image:
-    """Resize to (width, height) what lies in a box: left, top, right, bottom in pixels.
+    """Resize a box of an image, by default all of it, to (width, height): first across, then down.
 
-    Across first, then down. Pillow, left to itself, takes another order for tall pictures since version 13, and bytes
-    are rounded in between: features would depend on its version.
+    Pillow alone would choose the order by the shape of the image, and differently since version 13. Values are rounded
+    between the two steps, so features would depend on the version of Pillow.
     """
     width, height = size
     left, top, right, bottom = box or (0, 0, *image.size)
@@ -67,19 +75,19 @@ def resize(
 def resize_without_antialiasing(
     image: Image.Image, size: tuple[int, int], _resample: Image.Resampling, box: Box | None = None
 ) -> Image.Image:
-    """As `resize`, but bilinear always and not antialiased: fine patterns of a shrinking picture become coarse."""
+    """Resize as `resize` does, but always bilinearly and without antialiasing, so that fine patterns alias."""
     return image.transform(size, Image.Transform.EXTENT, box or (0, 0, *image.size), Image.Resampling.BILINEAR)
 
 
 def center_square(image: Image.Image) -> Box:
-    """The largest centered square, as left, top, right and bottom in pixels."""
+    """Compute the largest centered square of an image."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     return left, top, left + side, top + side
 
 
 def mean_color(spec: ExtractSpec) -> tuple[int, int, int]:
-    """The color that the backbone sees as zero, or as near as whole numbers are."""
+    """Return the color that the backbone sees as zero, rounded to whole numbers."""
     red, green, blue = (round(value) for value in PREPROCESSINGS[spec.preprocessing].mean)
     return red, green, blue
 

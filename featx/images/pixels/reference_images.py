@@ -1,6 +1,6 @@
-"""Three pictures that the code draws itself, so that machines and versions can be compared without a file.
+"""Draw three reference images, whose features prove that two machines or versions agree.
 
-Integer arithmetic alone, so that every machine draws the same bits.
+Drawing uses integer arithmetic only, so that every machine draws the same bits.
 """
 
 import numpy as np
@@ -12,18 +12,18 @@ BARS = ((255, 255, 255), (255, 255, 0), (0, 255, 255), (0, 255, 0), (255, 0, 255
 
 
 def draw_reference_images() -> tuple[Image.Image, ...]:
-    """Draw the three RGB pictures: smooth (320 × 240), sharp (256 × 256) and rough (200 × 300 pixels)."""
+    """Draw the three RGB images: smooth (320 × 240 pixels), sharp (256 × 256) and rough (200 × 300)."""
     return tuple(Image.fromarray(pixels.astype(np.uint8)) for pixels in (_circles(), _checkers(), _texture()))
 
 
 def _grid(width: int, height: int) -> tuple[Pixels, Pixels]:
-    """Row and column numbers of every pixel, each of shape (height, width)."""
+    """Row and column numbers of all pixels, each int64 (height, width)."""
     rows, columns = np.indices((height, width), dtype=np.int64)
     return rows, columns
 
 
 def _circles() -> Pixels:
-    """Color gradients with four discs on them."""
+    """Draw four discs on color gradients."""
     rows, columns = _grid(320, 240)
     pixels = np.stack([columns * 255 // 319, rows * 255 // 239, (rows + columns) * 255 // 558], axis=-1)
     for row, column, radius, color in (
@@ -37,7 +37,7 @@ def _circles() -> Pixels:
 
 
 def _checkers() -> Pixels:
-    """Black and white squares of 8 pixels above color bars."""
+    """Draw a checkerboard of 8-pixel squares above color bars."""
     rows, columns = _grid(256, 256)
     squares = (rows // 8 + columns // 8) % 2 * 255
     bars = np.asarray(BARS, dtype=np.int64)[columns // 32]
@@ -45,7 +45,7 @@ def _checkers() -> Pixels:
 
 
 def _texture() -> Pixels:
-    """Noise at four scales, from a hash of each cell's position."""
+    """Draw the mean of noise at four scales."""
     rows, columns = _grid(200, 300)
     layers = [
         np.stack([_hash(rows // cell, columns // cell, 3 * scale + channel) for channel in range(3)], axis=-1)
@@ -55,7 +55,7 @@ def _texture() -> Pixels:
 
 
 def _hash(rows: Pixels, columns: Pixels, salt: int) -> Pixels:
-    """A number of 0 to 255 for each position; every product stays far below 2^63."""
+    """Hash each position to 0 … 255; every product stays far below 2^63."""
     mixed = (rows * 73_856_093 ^ columns * 19_349_663 ^ salt * 83_492_791) & 0x7FFFFFFF
     for factor in (0x45D9F3B, 0x119DE1F3):
         mixed = ((mixed >> 16 ^ mixed) * factor) & 0x7FFFFFFF

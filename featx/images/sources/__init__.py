@@ -1,1 +1,1 @@
-"""List the images of folders, manifests, shards and data sets."""
+"""List the images of a source: a folder, a manifest, shards, a data set, or paths."""

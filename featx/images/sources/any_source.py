@@ -1,4 +1,4 @@
-"""Sources: whatever images lie in, as one kind of listing."""
+"""List the images of any source: find out what kind of source it is, and list it."""
 
 import warnings
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ from featx.errors import ListingError
 from featx.files import check_limits
 from featx.images.decoding.formats import image_suffixes, suffix_of
 from featx.images.sources.files import Files, check_no_root, locate_source, open_root
-from featx.images.sources.folder import list_folder
+from featx.images.sources.folder import list_folder, unlabeled_table
 from featx.images.sources.huggingface import is_saved_dataset, list_saved_dataset
 from featx.images.sources.listing import Listing
-from featx.images.sources.local_files import LocalFiles
+from featx.images.sources.local_files import FoundFiles, LocalFiles
 from featx.images.sources.manifest import list_manifest
 from featx.images.sources.parquet import list_parquet
 from featx.images.sources.python_objects import list_object
 from featx.images.sources.tar import list_shards
 from featx.runtime import pluralize
-from featx.table import CategoricalArray, ImageTable, StringArray, encode_text
+from featx.table import encode_text
 
 KINDS = "a folder, a .csv or .parquet manifest, .tar or .parquet shards, or an image file"
 
@@ -26,39 +26,44 @@ KINDS = "a folder, a .csv or .parquet manifest, .tar or .parquet shards, or an i
 def list_images(
     source: str | Path | Sequence[Any] | Any, root: str | Path | None = None, *, labeled: bool = True
 ) -> Listing:
-    """List the images of a source, in an order that is always the same.
+    """List the images of a source, always in the same order.
 
     Parameters
     ----------
     source
-        A path, or a URL that fsspec knows (``s3://…``), of one of:
+        A path, or a URL that fsspec supports (``s3://…``), of one of these:
 
-        - a folder with one sub-folder a class (files deeper down belong to it); a folder of such folders named
-          ``train`` and ``val`` (or ``valid``, ``validation``) or ``test``, which become the column ``split``; a
-          folder of images without labels. Sorted by the bytes of the paths;
-        - a manifest, ``.csv`` or ``.parquet``, with the columns ``path``, and if wanted ``label`` and any that begin
-          with ``split`` or ``weight`` (a label ``a|b`` is two). Sorted likewise;
-        - a ``.tar`` shard, or a folder of them (see `featx.images.sources.tar`), in the order of their names, then
-          as images lie there: ``shard-0.tar/a/1.jpg``;
-        - a ``.parquet`` file with a column of image bytes, or a folder of them, in the order of names and rows:
-          ``part.parquet#12``. Columns as in a manifest; one that has a column of texts ``path``, and none called
-          ``image``, is a manifest;
-        - a folder that ``save_to_disk`` of Hugging Face ``datasets`` wrote (on this machine): ``train#12``;
+        - a folder with one sub-folder per class, which may have sub-folders itself; or a folder of images without
+          labels. If its sub-folders are named ``train`` and ``val`` (or ``valid``, ``validation``) or ``test``, they
+          become the column ``split`` and contain the class folders. Images are sorted by the bytes of their paths.
+        - a manifest, ``.csv`` or ``.parquet``, with the column ``path`` and optionally ``label`` and columns whose
+          names start with ``split`` or ``weight``. The label ``a|b`` stands for two labels. Images are sorted by the
+          bytes of their paths.
+        - a ``.tar`` shard, or a folder of them (see `featx.images.sources.tar`). Shards are sorted by name; the images
+          of a shard keep their order. Paths look like ``shard-0.tar/a/1.jpg``.
+        - a ``.parquet`` shard with a column of image bytes, or a folder of them, with the other columns of a manifest.
+          Shards are sorted by name; their rows keep their order. Paths look like ``part.parquet#12``. A file with text
+          in a column ``path``, and no column ``image``, is a manifest.
+        - a folder on this machine that Hugging Face ``datasets`` wrote with ``save_to_disk``. Paths look like
+          ``train#12``.
         - an image file.
 
-        Or an object: a sequence, array, series or iterator of paths, which keep their order and are not looked up; a
-        ``datasets.Dataset`` or ``DatasetDict``; any data set of (Pillow image, label) pairs, such as torchvision's. Of
-        one that knows its files (``ImageFolder``) these are read, and its transforms are not applied.
+        Or one of these objects:
+
+        - a sequence, array, series or iterator of paths, which keep their order and are not checked.
+        - a ``datasets.Dataset`` or ``DatasetDict``.
+        - a data set of (Pillow image, label) pairs, such as torchvision's. If it knows its files, as ``ImageFolder``
+          does, the files are read, and its transforms are not applied.
     root
-        What the paths of a manifest or of a sequence are relative to, a folder or a URL: the manifest's own folder, or
-        the current folder, unless given. Of a ``datasets.Dataset`` in memory it is the name.
+        The folder or URL that the paths of a manifest or of a sequence are relative to; by default the folder of the
+        manifest, or the current folder. For a ``datasets.Dataset`` in memory, the name of the data set.
     labeled
-        Whether the folders in a folder are classes or splits. If not, images lie anywhere below it, also beside them.
+        Whether sub-folders are classes or splits. If not, images may lie anywhere below the folder.
 
     Raises
     ------
     ListingError
-        If the source does not exist, is of no such kind, or names no image; if a root is given for one that has none.
+        If the source does not exist, is of another kind or contains no images, or if it has a ``root`` but needs none.
     EngineError
         If the source needs a package that is not installed; the message names it.
     """
@@ -70,7 +75,7 @@ def list_images(
     if not name:
         return _list_folder(files, images, labeled=labeled)
     if reason := _unreachable(files, name):
-        raise ListingError(f"{source} must be {KINDS}, but is none: {reason}")
+        raise ListingError(f"{source} must be {KINDS}, but cannot be read: {reason}")
     suffix = suffix_of(name)
     if suffix == ".csv":
         return list_manifest(files, name, images or files)
@@ -80,38 +85,45 @@ def list_images(
     if suffix == ".tar":
         return list_shards(files, [name])
     if suffix in image_suffixes():
-        rows = ImageTable(StringArray.from_strings([name]), CategoricalArray.full((), 1))
-        return Listing(files.root, rows, lambda _: files.read(name), size=lambda _: files.size(name))
-    raise ListingError(f"{source} must be {KINDS}, but its name ends like none of them")
+        return Listing(files.root, unlabeled_table([name]), lambda _: files.read(name), size=lambda _: files.size(name))
+    raise ListingError(f"{source} must be {KINDS}, but has the suffix {suffix!r}")
 
 
 def _list_folder(files: Files, images: Files | None, *, labeled: bool) -> Listing:
+    """List a folder: a saved data set, images, or shards."""
     if isinstance(files, LocalFiles) and is_saved_dataset(files.root):
         check_no_root(images, files.root)
         return list_saved_dataset(files.root)
     try:
-        found = files.walk()
+        found = files.find_images()
     except OSError as error:
         raise ListingError(f"{files.root} cannot be listed: {error}") from error
     if found.paths and found.containers:
-        first, others = min(found.containers, key=encode_text), " and others" * (len(found.containers) > 1)
-        warnings.warn(f"{files.root} has {pluralize(len(found.paths), 'image')}, and beside them {first}{others}, passed "
-                      "over: give shards by themselves to have their images", stacklevel=3)  # fmt: skip
+        _warn_of_shards(files, found)
     if found.paths or not found.containers:
         check_no_root(images, files.root)
         return list_folder(files, found, labeled=labeled)
     shards = sorted(found.containers, key=encode_text)
     kinds = {suffix_of(shard) for shard in shards}
     if len(kinds) > 1:
-        raise ListingError(f"{files.root} must hold .tar or .parquet shards, got both; give a folder of one kind")
+        raise ListingError(f"{files.root} must contain .tar or .parquet shards, got both; give a folder of one kind")
     if kinds == {".parquet"}:
         return list_parquet(files, shards, images)
     check_no_root(images, files.root)
     return list_shards(files, shards)
 
 
+def _warn_of_shards(files: Files, found: FoundFiles) -> None:
+    first, others = min(found.containers, key=encode_text), " and others" * (len(found.containers) > 1)
+    warnings.warn(
+        f"{files.root} has {pluralize(len(found.paths), 'image')}; {first}{others} beside them are skipped: "
+        "to read the images in shards, give only the shards",
+        stacklevel=4,
+    )
+
+
 def _unreachable(files: Files, name: str) -> str:
-    """Why there is nothing at a path of this machine; ``""`` if there is."""
+    """Explain why a path of this machine cannot be reached; ``""`` if it can, or if it is a URL."""
     try:
         if isinstance(files, LocalFiles):
             (files.root / name).stat()

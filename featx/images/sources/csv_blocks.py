@@ -1,4 +1,4 @@
-"""A CSV file in blocks of columns: plain lines are split many at once, the others by the csv module."""
+"""Read a CSV file in blocks of columns, many lines at a time; only lines with quotes need the slower csv module."""
 
 import csv
 import io
@@ -8,21 +8,35 @@ from collections.abc import Iterable, Iterator, Sequence
 from featx.errors import ListingError
 from featx.table import batched
 
-BLOCK_CHARS = 1 << 16
-"""Few enough to stay in the processor's cache."""
+BLOCK_CHARACTERS = 1 << 16
+"""Few enough to stay in the cache of the processor."""
 ColumnBlock = tuple[Sequence[int], Sequence[Sequence[str]]]
-"""The numbers of some rows, and for each column what these have."""
+"""The line numbers of some rows, and the values of these rows in each column."""
 
 
 def read_csv(text: io.TextIOWrapper, whose: str) -> tuple[list[str], Iterator[ColumnBlock]]:
-    """The header of a CSV file, empty if it has none, and blocks of the lines after it, blank ones left out.
+    """Read a CSV file in blocks.
+
+    Parameters
+    ----------
+    text : io.TextIOWrapper
+        The file, opened with ``newline=""``.
+    whose : str
+        What messages call the file.
+
+    Returns
+    -------
+    header : list of str
+        Empty if the file is.
+    blocks : iterator of ColumnBlock
+        The lines after the header, without blank ones.
 
     Raises
     ------
     csv.Error, OSError
-        If it is no CSV, or cannot be read.
+        If the file is not valid CSV, or cannot be read.
     ListingError
-        If a line has another length than the header.
+        If a line has more or fewer columns than the header.
     """
     reader = csv.reader(text, strict=True)
     header: list[str] = next(filter(None, reader), [])
@@ -30,11 +44,11 @@ def read_csv(text: io.TextIOWrapper, whose: str) -> tuple[list[str], Iterator[Co
 
 
 def _blocks(text: io.TextIOWrapper, width: int, line: int, whose: str) -> Iterator[ColumnBlock]:
-    while block := text.read(BLOCK_CHARS) + text.readline():
-        # A line that is longer than the csv module takes is not copied again and again.
-        columns = None if len(block) > BLOCK_CHARS + csv.field_size_limit() else _split(block, width)
+    while block := text.read(BLOCK_CHARACTERS) + text.readline():
+        # The csv module refuses very long lines at once; splitting them would copy them several times first.
+        columns = None if len(block) > BLOCK_CHARACTERS + csv.field_size_limit() else _split(block, width)
         if columns is None:
-            # What is between quotes may go on after this block: the rest is read line by line.
+            # A quoted value may continue after this block, so read the rest of the file line by line.
             yield from _parse(itertools.chain(io.StringIO(block, newline=""), text), width, line, whose)
             return
         yield range(line, line + len(columns[0])), columns
@@ -42,7 +56,7 @@ def _blocks(text: io.TextIOWrapper, width: int, line: int, whose: str) -> Iterat
 
 
 def _split(block: str, width: int) -> list[list[str]] | None:
-    """The columns of whole lines, None if it takes more than commas to tell them."""
+    """Split whole lines into columns; None if that needs more than splitting at commas."""
     block = block.replace("\r\n", "\n")
     lines = block.removesuffix("\n").split("\n")
     if (
@@ -58,16 +72,19 @@ def _split(block: str, width: int) -> list[list[str]] | None:
 
 
 def _parse(lines: Iterable[str], width: int, first: int, whose: str) -> Iterator[ColumnBlock]:
+    """Read lines with the csv module, the first of which has the number ``first``."""
     for batch in batched(_numbered(lines, first)):
         numbers, rows = zip(*batch, strict=True)
         if wrong := [at for at, row in enumerate(rows) if len(row) != width]:
-            raise ListingError(f"line {numbers[wrong[0]]} of {whose} must have {width} columns, as the header has, "
-                               f"got {len(rows[wrong[0]])}")  # fmt: skip
+            raise ListingError(
+                f"line {numbers[wrong[0]]} of {whose} must have {width} columns, as the header has, "
+                f"got {len(rows[wrong[0]])}"
+            )
         yield numbers, list(zip(*rows, strict=True))
 
 
 def _numbered(lines: Iterable[str], first: int) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, each with the number of the line on which it begins."""
+    """Yield each row that is not blank, with the number of the line on which it starts."""
     reader, line = csv.reader(lines, strict=True), first
     for row in reader:
         if row:

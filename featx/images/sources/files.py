@@ -1,4 +1,4 @@
-"""Where files lie: in a folder of this machine, or behind a URL that fsspec knows."""
+"""Read files below a root, which is a folder or a URL."""
 
 import os
 import re
@@ -7,71 +7,46 @@ from typing import BinaryIO, Protocol
 
 from featx.errors import ImageError, ListingError
 from featx.images.sources.local_files import FoundFiles, LocalFiles
-from featx.images.sources.remote_files import RemoteFiles, asking, connect
+from featx.images.sources.remote_files import RemoteFiles, connect, service_errors
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[a-z]+::")
 
 
 class Files(Protocol):
-    """Files below one root, by paths relative to it with ``/`` separators."""
+    """Files below one root. Paths are relative to it and have ``/`` separators.
+
+    Methods that access a file raise ``OSError`` or ``ValueError`` if that fails.
+    """
 
     @property
     def root(self) -> Path | str:
-        """A folder, or a URL."""
+        """The folder or the URL."""
 
     def open(self, path: str) -> BinaryIO:
-        """A file to read from, that can seek; ``OSError`` or ``ValueError`` if that fails."""
+        """Open a file for reading; it supports ``seek``."""
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
-        """A file's bytes, or those from ``start`` on; ``OSError`` or ``ValueError`` if that fails."""
+        """Read a file, or the ``size`` bytes from ``start`` on."""
 
     def size(self, path: str) -> int:
-        """A file's bytes, 0 if only reading it can tell; ``OSError`` or ``ValueError`` if that fails."""
+        """Return the number of bytes of a file, or 0 if only reading it would tell."""
 
-    def missing(self, path: str) -> str:
-        """Why there is no such file; ``""`` if there is, or if only reading it can tell."""
+    def missing_reason(self, path: str) -> str:
+        """Explain why a file is missing; ``""`` if it is not, or if only reading it would tell."""
 
-    def walk(self) -> FoundFiles:
-        """The image files, and those that hold many images; ``OSError`` if a service does not say."""
-
-
-def check_inside_root(root: str | Path, path: str) -> None:
-    """Raise ``ImageError`` if a path leads out of its root: a store's may be a stranger's. Links are followed."""
-    if is_url(root):
-        out = ".." in path.split("/")
-    else:
-        top = Path(os.path.abspath(root))  # noqa: PTH100 - not resolved: links in a person's own folder are followed
-        out = not Path(os.path.abspath(top / path)).is_relative_to(top)  # noqa: PTH100
-    if out:
-        raise ImageError("leads out of the root")
-
-
-def full_path(root: Path | str, path: str) -> str:
-    """What a person finds a file below a root by."""
-    return str(root / path) if isinstance(root, Path) else f"{root}/{path}"
-
-
-def is_url(source: str | Path) -> bool:
-    """Whether a source is a URL, and no path of this machine."""
-    return isinstance(source, str) and bool(_URL.match(source))
-
-
-def check_no_root(root: object, source: object) -> None:
-    """Raise ``ListingError`` if a root is given for a source that has no paths relative to one."""
-    if root is not None:
-        raise ListingError(f"--root must be left out for {source}: it is what the paths of a manifest or of a sequence "
-                           "are relative to")  # fmt: skip
+    def find_images(self) -> FoundFiles:
+        """Find the image files, and the files that hold many images."""
 
 
 def open_root(root: str | Path) -> Files:
-    """The files below a folder or a URL.
+    """Access the files below a folder or a URL.
 
     Raises
     ------
     EngineError
-        If the package that knows the URL is not installed.
+        If the package for the URL is not installed.
     ListingError
-        If no package knows it.
+        If fsspec does not support the URL.
     """
     if not is_url(root):
         return LocalFiles(Path(root))
@@ -79,17 +54,55 @@ def open_root(root: str | Path) -> Files:
 
 
 def locate_source(source: str | Path) -> tuple[Files, str]:
-    """The files among which a source is, and its name there, ``""`` for a folder; errors as `open_root`."""
+    """Find the folder of a source, and the name of the source in it; ``""`` if the source is the folder.
+
+    Raises
+    ------
+    EngineError
+        If the package for a URL is not installed.
+    ListingError
+        If fsspec does not support a URL, or there is nothing behind it.
+    """
     if not is_url(source):
-        place = Path(source)
-        return (LocalFiles(place), "") if place.is_dir() else (LocalFiles(place.parent), place.name)
-    system, path = connect(str(source))
+        path = Path(source)
+        return (LocalFiles(path), "") if path.is_dir() else (LocalFiles(path.parent), path.name)
+    system, remote_path = connect(str(source))
     try:
-        with asking():
-            is_folder, is_there = system.isdir(path), system.exists(path)
+        with service_errors():
+            is_folder, exists = system.isdir(remote_path), system.exists(remote_path)
     except OSError as error:
         raise ListingError(f"{source} cannot be reached: {error}") from error
-    if not is_there:
-        raise ListingError(f"{source} must be a folder or a file, but there is nothing")
-    folder, _, name = path.rstrip("/").rpartition("/")
-    return (RemoteFiles(system, path), "") if is_folder else (RemoteFiles(system, folder), name)
+    if not exists:
+        raise ListingError(f"{source} must be a folder or a file, but does not exist")
+    folder, _, name = remote_path.rstrip("/").rpartition("/")
+    return (RemoteFiles(system, remote_path), "") if is_folder else (RemoteFiles(system, folder), name)
+
+
+def is_url(source: str | Path) -> bool:
+    """Tell a URL from a path of this machine."""
+    return isinstance(source, str) and bool(_URL.match(source))
+
+
+def full_path(root: Path | str, path: str) -> str:
+    """Join a root and a path, for a message."""
+    return str(root / path) if isinstance(root, Path) else f"{root}/{path}"
+
+
+def check_inside_root(root: str | Path, path: str) -> None:
+    """Raise ``ImageError`` if a path, which may come from a stranger's store, leads out of its root."""
+    if is_url(root):
+        outside = ".." in path.split("/")
+    else:
+        # Symlinks are not resolved: those in the user's own folders may lead anywhere.
+        top = Path(os.path.abspath(root))  # noqa: PTH100
+        outside = not Path(os.path.abspath(top / path)).is_relative_to(top)  # noqa: PTH100
+    if outside:
+        raise ImageError("leads out of the root")
+
+
+def check_no_root(root: object, source: object) -> None:
+    """Raise ``ListingError`` if a root is given for a source whose paths are not relative to one."""
+    if root is not None:
+        raise ListingError(
+            f"--root must be left out for {source}: it is only for the paths of a manifest or of a sequence"
+        )

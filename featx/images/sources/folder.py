@@ -1,6 +1,6 @@
-"""A folder of image files: classes by sub-folder, and splits where the top folders are named so."""
+"""List a folder of image files: sub-folders are classes, or splits if they are named ``train``, ``test`` and so on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from featx.errors import ListingError
 from featx.images.sources.files import Files
@@ -9,69 +9,73 @@ from featx.images.sources.local_files import FoundFiles
 from featx.images.sources.metadata import SPLITS, folder_label
 from featx.table import CategoricalArray, ImageTable, LabelNames, StringArray, encode_text
 
-LOOSE = "lies beside the class folders, in none of them"
-NO_SPLIT = "lies beside the split folders, in none of them"
+NOT_IN_CLASS = "is not in a class folder, but beside them"
+NOT_IN_SPLIT = "is not in a split folder, but beside them"
 
 
 def list_folder(files: Files, found: FoundFiles, *, labeled: bool) -> Listing:
-    """The images that were found below a folder; ``ListingError`` if there are none."""
+    """List the images that were found below a folder; ``ListingError`` if no image was found.
+
+    If all sub-folders are named as splits, and one of them ``train``, each is a split and may have class folders.
+    """
     if not found.paths:
-        raise ListingError(_nothing(files, found))
+        raise ListingError(_no_images(files, found))
     found.paths.sort(key=encode_text)
     if not labeled:
-        return file_listing(
-            files, ImageTable(StringArray.from_strings(found.paths), CategoricalArray.full((), len(found.paths))), found
-        )
-    tops = {path.partition("/")[0] for path in found.paths if "/" in path}
-    if {top.casefold() for top in tops} <= SPLITS.keys() and "train" in map(str.casefold, tops):
-        return _list_split(files, found)
-    paths, labels = _classes_of(files, found.paths, "", found)
-    return file_listing(files, ImageTable(StringArray.from_strings(paths), CategoricalArray.from_values(labels)), found)
+        return _list_files(files, unlabeled_table(found.paths), found)
+    folders = {path.partition("/")[0] for path in found.paths if "/" in path}
+    if {folder.casefold() for folder in folders} <= SPLITS.keys() and "train" in map(str.casefold, folders):
+        return _list_splits(files, found)
+    paths, labels = _label_by_folder(files, found.paths, "", found)
+    table = ImageTable(StringArray.from_strings(paths), CategoricalArray.from_values(labels))
+    return _list_files(files, table, found)
 
 
-def file_listing(files: Files, rows: ImageTable, found: FoundFiles) -> Listing:
-    """The listing of rows whose paths are those of files."""
+def unlabeled_table(paths: Iterable[str]) -> ImageTable:
+    """Make a table of images without labels."""
+    strings = StringArray.from_strings(paths)
+    return ImageTable(strings, CategoricalArray.full((), len(strings)))
+
+
+def _list_files(files: Files, table: ImageTable, found: FoundFiles) -> Listing:
     failures = tuple(sorted(found.failures, key=lambda failure: encode_text(failure[0])))
-    paths = rows.paths
-    return Listing(files.root, rows, lambda row: files.read(paths[row]), failures, lambda row: files.size(paths[row]))
+    paths = table.paths
+    return Listing(files.root, table, lambda row: files.read(paths[row]), failures, lambda row: files.size(paths[row]))
 
 
-def _list_split(files: Files, found: FoundFiles) -> Listing:
-    """A folder of split folders; a split without class folders, such as a contest's test set, has no labels."""
+def _list_splits(files: Files, found: FoundFiles) -> Listing:
+    """List a folder of split folders. A split without class folders, such as a contest's test set, has no labels."""
     paths, labels, splits = list[str](), list[LabelNames](), list[str]()
-    found.failures += [(path, NO_SPLIT) for path in found.paths if "/" not in path]
+    found.failures += [(path, NOT_IN_SPLIT) for path in found.paths if "/" not in path]
     for folder in sorted({path.partition("/")[0] for path in found.paths if "/" in path}):
         inside = [path for path in found.paths if path.startswith(folder + "/")]
-        kept, names = _classes_of(files, inside, folder + "/", found)
+        kept, names = _label_by_folder(files, inside, folder + "/", found)
         paths, labels, splits = paths + kept, labels + names, splits + [SPLITS[folder.casefold()]] * len(kept)
-    return file_listing(
-        files,
-        ImageTable(
-            StringArray.from_strings(paths),
-            CategoricalArray.from_values(labels),
-            {"split": CategoricalArray.from_values(splits)},
-        ),
-        found,
+    table = ImageTable(
+        StringArray.from_strings(paths),
+        CategoricalArray.from_values(labels),
+        {"split": CategoricalArray.from_values(splits)},
     )
+    return _list_files(files, table, found)
 
 
-def _classes_of(
+def _label_by_folder(
     files: Files, paths: Sequence[str], prefix: str, found: FoundFiles
 ) -> tuple[list[str], list[LabelNames]]:
-    """Paths and class names below ``prefix``; loose images beside class folders become failures."""
+    """Label images by their folder below ``prefix``; images beside class folders become failures."""
     try:
         names = [folder_label(path[len(prefix) :]) for path in paths]
     except ListingError as error:
         raise ListingError(f"{files.root} {error}") from None
     if not any(names):
         return list(paths), names
-    found.failures += [(path, LOOSE) for path, name in zip(paths, names, strict=True) if not name]
+    found.failures += [(path, NOT_IN_CLASS) for path, name in zip(paths, names, strict=True) if not name]
     return [path for path, name in zip(paths, names, strict=True) if name], [name for name in names if name]
 
 
-def _nothing(files: Files, found: FoundFiles) -> str:
-    """Why a folder gives no image: what was there instead."""
-    seen = ", ".join(f"{suffix} ({count})" for suffix, count in found.skipped.most_common(5))
-    other = f"; files of other kinds there: {seen}" if seen else ""
+def _no_images(files: Files, found: FoundFiles) -> str:
+    """Explain that a folder contains no images, and what it contains instead."""
+    kinds = ", ".join(f"{suffix} ({count})" for suffix, count in found.skipped.most_common(5))
+    other = f"; other files there: {kinds}" if kinds else ""
     failure = first_failure(tuple(found.failures))
-    return f"{files.root} must hold images that Pillow opens (.jpg, .png, …), but has none{other}{failure}"
+    return f"{files.root} must contain images that Pillow opens (.jpg, .png, …), got no image{other}{failure}"

@@ -1,4 +1,4 @@
-"""A listing: which images there are, in a fixed order, what is known of each, and how its bytes are read."""
+"""A listing of images: their paths, labels and columns in a fixed order, and how to read them."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -13,36 +13,51 @@ from featx.images.sources.files import full_path
 from featx.table import CategoricalArray, EncodedLabels, ImageTable, StringArray, encode_labels
 
 Failures = tuple[tuple[str, str], ...]
+"""Path and reason of each image that failed."""
 
 
-def unknown(_row: int) -> int:
-    """The size of a file that only reading it can tell."""
+def unknown_size(_row: int) -> int:
+    """Return 0, the size of a file that only reading would tell."""
     return 0
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """Images in a fixed order, whatever they lie in: the one thing that every source gives.
+    """Images in a fixed order: what every source is turned into.
 
-    ``rows`` hold paths with ``/`` separators, which keep bytes that are not UTF-8 as surrogate escapes, labels and
-    split columns, compactly. ``read(row)`` gives the bytes of one image file, in any thread; what hinders it is an
-    ``OSError``, a ``ValueError`` or an ``ImageError``. ``root``, a folder or a URL, is what paths are relative to.
-    ``size(row)`` is how many bytes that will be, 0 if only reading them can tell; errors as ``read``.
-    ``failures`` are (path, reason) of what was there but could not be listed, sorted.
+    Attributes
+    ----------
+    root : Path or str
+        The folder or URL that paths are relative to.
+    rows : ImageTable
+        Paths, labels and columns. Paths have ``/`` separators; bytes that are not UTF-8 are kept as surrogate escapes.
+    read : callable
+        From the number of a row to the bytes of the image file, in any thread. It raises ``OSError``, ``ValueError`` or
+        ``ImageError`` if that fails.
+    failures : tuple of (str, str)
+        Path and reason of each image that exists but could not be listed, sorted.
+    size : callable
+        From the number of a row to the number of bytes, 0 if only reading would tell. Errors as ``read``.
     """
 
     root: Path | str
     rows: ImageTable
     read: Callable[[int], bytes]
     failures: Failures = ()
-    size: Callable[[int], int] = unknown
+    size: Callable[[int], int] = unknown_size
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __repr__(self) -> str:
+        return (
+            f"Listing({len(self):,} images in {len(self.classes):,} classes below {self.root}, "
+            f"{len(self.failures):,} failures)"
+        )
+
     @property
     def paths(self) -> StringArray:
-        """The images' paths."""
+        """Path of each image."""
         return self.rows.paths
 
     @property
@@ -52,25 +67,25 @@ class Listing:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of all classes, sorted."""
-        return self._coded.classes
+        """Names of all classes, sorted."""
+        return self._encoded.classes
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """int64 (rows,): index into ``classes``, -1 for none; the first where an image has several."""
-        return self._coded.codes
+        """Index into ``classes`` of each image, int64 (rows,): -1 without a label, the first of several labels."""
+        return self._encoded.codes
 
     @property
     def label_sets(self) -> CategoricalArray[tuple[int, ...]] | None:
-        """The sorted indices of all labels of each row, where some image has several."""
-        return self._coded.label_sets
+        """Sorted indices into ``classes`` of all labels of each image; None if no image has several."""
+        return self._encoded.label_sets
 
     @cached_property
-    def _coded(self) -> EncodedLabels:
+    def _encoded(self) -> EncodedLabels:
         return encode_labels(self.rows.labels)
 
     def drop_duplicates(self) -> "Listing":
-        """The same without the images whose path stands before; only a sequence of paths may have such."""
+        """Keep only the first image of each path. Only a sequence of paths can have duplicates."""
         if len(set(self.paths)) == len(self):
             return self
         first, read, size = self.paths.find(self.paths), self.read, self.size
@@ -84,14 +99,14 @@ class Listing:
         )
 
     def full_path(self, path: str) -> str:
-        """What a person finds the image of a path by."""
+        """Join the root and a path, for a message."""
         return full_path(self.root, path)
 
     def digest(self, row: int) -> str:
-        """sha256 of an image file's bytes, as hex; errors as ``read``."""
+        """Compute the sha256 of the bytes of an image file, as hex; errors as ``read``."""
         return hashlib.sha256(self.read(row)).hexdigest()
 
 
 def first_failure(failures: Failures) -> str:
-    """The first of the failures, to end a message with."""
+    """Format the first failure as the end of a message."""
     return f"; {failures[0][0]!r} {failures[0][1]}" if failures else ""

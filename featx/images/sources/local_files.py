@@ -1,4 +1,4 @@
-"""Find the image files under a folder, and the files that hold many images."""
+"""Find and read the files below a folder of this machine."""
 
 import os
 from collections import Counter
@@ -8,19 +8,29 @@ from typing import BinaryIO
 
 from featx.images.decoding.formats import image_suffixes, suffix_of
 
-Identity = tuple[int, int]
+FolderId = tuple[int, int]
+"""Device and inode of a folder: equal for all paths that lead to it."""
 CONTAINERS = (".tar", ".parquet")
 """Suffixes of files that hold many images."""
-LOOP = "a symlink to a folder that it lies in; not followed"
+LOOP = "a symlink to a folder that contains it; not followed"
 NOT_FOUND = "does not exist"
-"""Why a file is missing of which there is nothing."""
+"""Reason reported for a file that does not exist."""
 
 
 @dataclass
 class FoundFiles:
-    """Image files under a folder: relative paths, what could not be listed and why, suffixes passed over.
+    """The files below a folder, by paths relative to it.
 
-    Files that hold many images are among those passed over, and in ``containers``.
+    Attributes
+    ----------
+    paths : list of str
+        Image files.
+    failures : list of (str, str)
+        Path and reason of each file or folder that could not be listed.
+    skipped : Counter
+        Number of other files by their suffix.
+    containers : list of str
+        The skipped files that hold many images.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -29,44 +39,76 @@ class FoundFiles:
     containers: list[str] = field(default_factory=list)
 
     def skip(self, path: str) -> None:
-        """Note a file that is no image."""
+        """Count a file that is not an image."""
         suffix = suffix_of(path.rpartition("/")[2])
         self.skipped[suffix or "no suffix"] += 1
         if suffix in CONTAINERS:
             self.containers.append(path)
 
 
-def find_files(root: Path) -> FoundFiles:
-    """Collect image files; hidden names are passed over, symlinks to folders followed, loops cut.
+def find_images(root: Path) -> FoundFiles:
+    """Find the image files below a folder.
 
-    A million files cost one ``scandir`` a folder and no ``stat`` a file, except for symlinks.
+    Hidden files and folders are skipped. Symlinks to folders are followed, except those that would lead into a loop.
+    Each folder costs one ``scandir``; files cost no ``stat``, except for symlinks.
     """
     found = FoundFiles()
-    pending: list[tuple[str, tuple[Identity, ...]]] = [("", ())]
+    pending: list[tuple[str, tuple[FolderId, ...]]] = [("", ())]
     while pending:
-        prefix, above = pending.pop()
-        folder = os.path.join(root, prefix)  # noqa: PTH118 - Path would be the slowest part of the walk
+        prefix, parents = pending.pop()
+        folder = os.path.join(root, prefix)  # noqa: PTH118 - creating Path objects would take most of the time
         try:
-            here = _identity(folder)
-            if here in above:
+            folder_id = _identify(folder)
+            if folder_id in parents:
                 found.failures.append((prefix.rstrip("/"), LOOP))
                 continue
             folders = _scan(folder, prefix, found)
         except OSError as error:
             found.failures.append((prefix.rstrip("/") or ".", _unreadable(error)))
             continue
-        pending += [(name + "/", (*above, here)) for name in folders]
+        pending += [(name + "/", (*parents, folder_id)) for name in folders]
     return found
 
 
-def _identity(folder: str) -> Identity:
-    """What tells one folder from another, whatever path leads there."""
+class LocalFiles:
+    """Files below a folder of this machine (see `featx.images.sources.files.Files`); absolute paths are allowed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file."""
+        return (self.root / path).open("rb")
+
+    def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
+        """Read a file, or a part of it."""
+        with self.open(path) as file:
+            file.seek(start)
+            return file.read(-1 if size is None else size)
+
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file."""
+        return os.stat(os.path.join(self.root, path)).st_size  # noqa: PTH116, PTH118 - as in `missing_reason`
+
+    def missing_reason(self, path: str) -> str:
+        """Explain why a file is missing; ``""`` if it is not."""
+        full = os.path.join(self.root, path)  # noqa: PTH118 - a million Path objects would take seconds
+        if os.path.isfile(full):  # noqa: PTH113
+            return ""
+        return "is not a regular file" if os.path.lexists(full) else NOT_FOUND
+
+    def find_images(self) -> FoundFiles:
+        """Find the image files."""
+        return find_images(self.root)
+
+
+def _identify(folder: str) -> FolderId:
     status = os.stat(folder)  # noqa: PTH116
     return status.st_dev, status.st_ino
 
 
 def _scan(folder: str, prefix: str, found: FoundFiles) -> list[str]:
-    """File one folder's entries; returns the relative paths of its sub-folders."""
+    """Add the files of one folder to ``found``, and return the relative paths of its sub-folders."""
     folders, suffixes = [], image_suffixes()
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -81,7 +123,7 @@ def _scan(folder: str, prefix: str, found: FoundFiles) -> list[str]:
                 elif entry.is_file():
                     found.paths.append(path)
                 else:
-                    found.failures.append((path, "no regular file, or a symlink to nothing"))
+                    found.failures.append((path, "not a regular file, or a broken symlink"))
             except OSError as error:
                 found.failures.append((path, _unreadable(error)))
     return folders
@@ -89,35 +131,3 @@ def _scan(folder: str, prefix: str, found: FoundFiles) -> list[str]:
 
 def _unreadable(error: OSError) -> str:
     return f"cannot be read: {error.strerror or error}"
-
-
-class LocalFiles:
-    """Files below a folder of this machine; an absolute path stands for itself."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def open(self, path: str) -> BinaryIO:
-        """As `Files.open`."""
-        return (self.root / path).open("rb")
-
-    def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
-        """As `Files.read`."""
-        with self.open(path) as file:
-            file.seek(start)
-            return file.read(-1 if size is None else size)
-
-    def size(self, path: str) -> int:
-        """As `Files.size`."""
-        return os.stat(os.path.join(self.root, path)).st_size  # noqa: PTH116, PTH118 - as in `missing`
-
-    def missing(self, path: str) -> str:
-        """As `Files.missing`."""
-        full = os.path.join(self.root, path)  # noqa: PTH118 - a million Path objects take seconds
-        if os.path.isfile(full):  # noqa: PTH113
-            return ""
-        return "is no regular file" if os.path.lexists(full) else NOT_FOUND
-
-    def walk(self) -> FoundFiles:
-        """As `Files.walk`."""
-        return find_files(self.root)

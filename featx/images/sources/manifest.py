@@ -1,4 +1,4 @@
-"""A manifest: ``path[,label][,split…][,weight…]``, one image a row, as CSV or Parquet, read in a stream."""
+"""Read a manifest, ``path[,label][,split…][,weight…]`` with one row per image, in blocks of columns."""
 
 import csv
 import io
@@ -21,155 +21,146 @@ from featx.images.sources.local_files import NOT_FOUND
 from featx.images.sources.metadata import check_distinct_columns, clean_text, kept_columns, parse_labels
 from featx.table import CategoricalArray, ImageTable, Indices, StringArray
 
-ODD = ("//", "/.", "/\n", "\n/", "\n.", "\n\n")
-"""What a path that is not in its shortest form has in it, between two ends of lines."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Where a manifest's columns are; ``label`` is None without one."""
-
-    path: int
-    label: int | None
-    splits: dict[str, int]
-
-
-class _Codes(dict[str, int]):
-    """A code for each different text, which is clean_text and parsed once."""
-
-    def __init__(self, parse: Callable[[str], object]) -> None:
-        self._parse = parse
-        self._rows, self._different = array("i"), list[Any]()
-
-    def __missing__(self, text: str) -> int:
-        value = self._parse(text)
-        code = self[text] = len(self._different)
-        self._different.append(value)
-        return code
-
-    def extend(self, texts: Iterable[str]) -> None:
-        """Take down what so many rows have."""
-        self._rows.extend(map(self.__getitem__, texts))
-
-    @property
-    def column(self) -> CategoricalArray[Any]:
-        """What the rows have."""
-        return CategoricalArray(self._different, np.array(self._rows, np.int32))
+NEEDS_NORMALIZING = ("//", "/.", "/\n", "\n/", "\n.", "\n\n")
+"""Text that occurs in paths, joined by line ends, if one of them is not in its shortest form."""
 
 
 def list_manifest(files: Files, name: str, images: Files) -> Listing:
-    """The images that a CSV manifest names below ``images``, sorted by their paths' bytes.
+    """List the images below ``images`` that a CSV manifest names, sorted by the bytes of their paths.
 
     Raises
     ------
     ListingError
-        If the file cannot be read, is no UTF-8 CSV, lacks the column ``path``, has a row of another length, names
-        a path twice, or names one that is absolute or leads out of the root; or if no path is that of a file.
+        If the manifest cannot be read, is not UTF-8 CSV, has no column ``path``, or has a row with more or fewer
+        columns than the header; if a path is absolute, leads out of the root or occurs twice; or if no path is that of
+        a file.
     """
-    return list_rows(read_manifest(files, name), f"manifest {full_path(files.root, name)}", images)
+    return list_table(read_manifest(files, name), f"manifest {full_path(files.root, name)}", images)
 
 
-def list_rows(rows: ImageTable, whose: str, images: Files) -> Listing:
-    """The listing of a manifest's rows; ``ListingError`` if no row names a file."""
-    paths = rows.paths
-    if len(paths) and not _any_there(paths, images):
-        first = f"; {paths[0]!r} {images.missing(paths[0])}"
-        raise ListingError(f"{whose} must name at least one image, but none of its {len(rows)} rows names a file under "
-                           f"{images.root}{first}")  # fmt: skip
+def list_table(table: ImageTable, whose: str, images: Files) -> Listing:
+    """List the images of a manifest's table; ``ListingError`` if no path is that of a file."""
+    paths = table.paths
     if not len(paths):
         raise ListingError(f"{whose} must name at least one image, but it has no rows")
+    if not _any_exists(paths, images):
+        raise ListingError(
+            f"{whose} must name at least one image, but none of its {len(table)} rows names a file below "
+            f"{images.root}; {paths[0]!r} {images.missing_reason(paths[0])}"
+        )
+
+    def check_exists(path: str) -> str:
+        if reason := images.missing_reason(path):
+            raise ImageError(reason)
+        return path
 
     def size(row: int) -> int:
-        if reason := images.missing(paths[row]):
-            raise ImageError(reason)
-        return images.size(paths[row])
+        return images.size(check_exists(paths[row]))
 
     def read(row: int) -> bytes:
-        if reason := images.missing(paths[row]):
-            raise ImageError(reason)
-        return images.read(paths[row])
+        return images.read(check_exists(paths[row]))
 
-    return Listing(images.root, rows, read, size=size)
-
-
-def _any_there(paths: StringArray, images: Files) -> bool:
-    """Whether any path is that of a file; of folders that are not there nothing is asked: it would take minutes."""
-    there = dict[str, bool]()
-    for path in paths:
-        folder = path.rpartition("/")[0]
-        if folder not in there:
-            there[folder] = images.missing(folder or ".") != NOT_FOUND
-        if there[folder] and not images.missing(path):
-            return True
-    return False
+    return Listing(images.root, table, read, size=size)
 
 
 def read_manifest(files: Files, name: str) -> ImageTable:
-    """The rows of a CSV manifest, sorted by their paths' bytes; errors as `list_manifest`."""
+    """Read a CSV manifest as a table, sorted by the bytes of the paths; errors as `list_manifest`."""
     whose = f"manifest {full_path(files.root, name)}"
     try:
-        # Only paths may hold bytes that are not UTF-8: they are names on a disk, the rest is text.
+        # Paths may be bytes that are not UTF-8, as names of files may be; the rest must be text.
         with io.TextIOWrapper(files.open(name), "utf-8-sig", "surrogateescape", newline="") as text:
-            return read_rows(*read_csv(text, whose), whose, "line")
+            return read_table(*read_csv(text, whose), whose, "line")
     except OSError as error:
         raise ListingError(f"{whose} cannot be read: {error.strerror or error}") from error
     except csv.Error as error:
-        raise ListingError(f"{whose} is no valid CSV: {error}") from error
+        raise ListingError(f"{whose} is not valid CSV: {error}") from error
 
 
-def read_rows(header: Sequence[str], blocks: Iterable[ColumnBlock], whose: str, unit: str) -> ImageTable:
-    """A manifest's rows from its header and its columns, block by block; ``unit`` is what messages call a row."""
-    return _Reader(header, whose, unit).read(blocks)
+def read_table(header: Sequence[str], blocks: Iterable[ColumnBlock], whose: str, unit: str) -> ImageTable:
+    """Read the table of a manifest from its header and blocks; ``unit`` is what messages call a row."""
+    return _TableReader(header, whose, unit).read(blocks)
 
 
-class _Reader:
-    """A manifest's rows, taken down column by column; ``unit`` is what messages call a row."""
+@dataclass(frozen=True)
+class _Columns:
+    """Positions of the columns of a manifest; ``label`` is None if there are no labels."""
+
+    path: int
+    label: int | None
+    kept: dict[str, int]
+
+
+class _Encoder(dict[str, int]):
+    """Encode a column: a code per different text, each of which is parsed only once."""
+
+    def __init__(self, parse: Callable[[str], object]) -> None:
+        self._parse = parse
+        self._codes, self._values = array("i"), list[Any]()
+
+    def __missing__(self, text: str) -> int:
+        value = self._parse(text)
+        code = self[text] = len(self._values)
+        self._values.append(value)
+        return code
+
+    def extend(self, texts: Iterable[str]) -> None:
+        """Add the values of more rows."""
+        self._codes.extend(map(self.__getitem__, texts))
+
+    @property
+    def column(self) -> CategoricalArray[Any]:
+        """The parsed values of all rows."""
+        return CategoricalArray(self._values, np.array(self._codes, np.int32))
+
+
+class _TableReader:
+    """Read the table of a manifest block by block."""
 
     def __init__(self, header: Sequence[str], whose: str, unit: str) -> None:
-        self._columns, self._whose, self._unit = _columns(header, whose), whose, unit
-        self._numbers, self._labels = array("q"), _Codes(parse_labels)
-        self._splits = {name: _Codes(clean_text) for name in self._columns.splits}
+        self._columns, self._whose, self._unit = _find_columns(header, whose), whose, unit
+        self._numbers, self._labels = array("q"), _Encoder(parse_labels)
+        self._kept = {name: _Encoder(clean_text) for name in self._columns.kept}
 
     def read(self, blocks: Iterable[ColumnBlock]) -> ImageTable:
-        """All rows, sorted by their paths' bytes."""
-        paths = StringArray.from_batches(map(self._take, blocks))
-        splits: dict[str, CategoricalArray[str]] = {name: codes.column for name, codes in self._splits.items()}
-        rows = ImageTable(paths, self._labels.column, splits)
+        """Read all rows, and sort them by the bytes of their paths."""
+        paths = StringArray.from_batches(map(self._add, blocks))
+        columns: dict[str, CategoricalArray[str]] = {name: codes.column for name, codes in self._kept.items()}
+        table = ImageTable(paths, self._labels.column, columns)
         if paths.is_sorted():
-            return rows
+            return table
         order = paths.argsort()
-        rows = rows.take(order)
-        self._check_once(rows.paths, order)
-        return rows
+        table = table.take(order)
+        self._check_distinct_paths(table.paths, order)
+        return table
 
-    def _take(self, block: ColumnBlock) -> Sequence[str]:
-        """Take down many rows at once, and give their paths."""
+    def _add(self, block: ColumnBlock) -> Sequence[str]:
+        """Add a block, and return its paths."""
         numbers, columns = block
         self._numbers.extend(numbers)
         try:
-            paths = _all_relative(columns[self._columns.path])
+            paths = _normalize_all(columns[self._columns.path])
             self._labels.extend(repeat("", len(paths)) if self._columns.label is None else columns[self._columns.label])
-            for name, at in self._columns.splits.items():
-                self._splits[name].extend(columns[at])
+            for name, at in self._columns.kept.items():
+                self._kept[name].extend(columns[at])
         except ListingError:
             number, reason = next(filter(None, map(self._fault, numbers, zip(*columns, strict=True))))
             raise ListingError(f"{self._unit} {number} of {self._whose} {reason}") from None
         return paths
 
     def _fault(self, number: int, row: Sequence[str]) -> tuple[int, str] | None:
-        """The number of a row that is wrong, and why; None if it is not."""
+        """Return the number of a row and what is wrong with it; None if nothing is."""
         columns = self._columns
         try:
-            _relative(row[columns.path])
+            _normalize(row[columns.path])
             parse_labels("" if columns.label is None else row[columns.label])
-            for at in columns.splits.values():
+            for at in columns.kept.values():
                 clean_text(row[at])
         except ListingError as error:
             return number, str(error)
         return None
 
-    def _check_once(self, paths: StringArray, order: Indices) -> None:
-        # Whether one repeats is told much sooner than which.
+    def _check_distinct_paths(self, paths: StringArray, order: Indices) -> None:
+        # Finding out whether a path occurs twice is much faster than finding out which.
         if paths.is_sorted():
             return
         for row, (one, other) in enumerate(itertools.pairwise(paths.iter_bytes())):
@@ -178,7 +169,19 @@ class _Reader:
                 raise ListingError(f"{self._whose} names {paths[row]!r} twice, in {self._unit}s {lines}; remove one")
 
 
-def _columns(header: Sequence[str], whose: str) -> Columns:
+def _any_exists(paths: StringArray, images: Files) -> bool:
+    """Whether any path is that of a file. Files in missing folders are not looked up: that could take minutes."""
+    folder_exists = dict[str, bool]()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        if folder not in folder_exists:
+            folder_exists[folder] = images.missing_reason(folder or ".") != NOT_FOUND
+        if folder_exists[folder] and not images.missing_reason(path):
+            return True
+    return False
+
+
+def _find_columns(header: Sequence[str], whose: str) -> _Columns:
     names = [name.strip() for name in header]
     if "path" not in names:
         raise ListingError(
@@ -186,24 +189,24 @@ def _columns(header: Sequence[str], whose: str) -> Columns:
             f"separated by commas, got the header {','.join(names)!r}"
         )
     check_distinct_columns(names, whose)
-    return Columns(
+    return _Columns(
         names.index("path"),
         names.index("label") if "label" in names else None,
         {name: names.index(name) for name in kept_columns(names, whose)},
     )
 
 
-def _all_relative(texts: Sequence[str]) -> Sequence[str]:
-    """As `_relative`, of many at once; where nothing in all of them looks odd, they are in their shortest form."""
+def _normalize_all(texts: Sequence[str]) -> Sequence[str]:
+    """Normalize many paths; the usual ones, which are in their shortest form, are recognized all at once."""
     joined = "\n".join(["", *texts, ""])
-    odd = os.sep != "/" or any(mark in joined for mark in ODD)
-    return [_relative(text) for text in texts] if odd else texts
+    unusual = os.sep != "/" or any(mark in joined for mark in NEEDS_NORMALIZING)
+    return [_normalize(text) for text in texts] if unusual else texts
 
 
-def _relative(text: str) -> str:
-    """A path in its shortest form with ``/`` separators; one that leaves the root is refused."""
+def _normalize(text: str) -> str:
+    """Return a path in its shortest form with ``/`` separators; ``ListingError`` if it leads out of the root."""
     path = posixpath.normpath(text.replace(os.sep, "/"))
-    absolute = path.startswith("/") or os.path.isabs(text)  # noqa: PTH117 - a Path a row is slow, and this knows drives
+    absolute = path.startswith("/") or os.path.isabs(text)  # noqa: PTH117 - faster than Path, and recognizes drives
     if absolute or path == "." or path.partition("/")[0] == "..":
         raise ListingError(
             f"must name a file below the root by a relative path, got {text!r}; move the root (--root) or the file"

@@ -1,4 +1,7 @@
-"""What is known of an image besides its bytes: its labels, and the columns that are kept."""
+"""What is known of an image besides its bytes: labels, and the columns ``split…`` and ``weight…``.
+
+Messages of errors here start with "must": callers put the name of the row or file before them.
+"""
 
 import math
 import re
@@ -13,21 +16,21 @@ from featx.errors import ListingError
 from featx.table import BATCH, LABEL_SEPARATOR, CategoricalArray, ImageTable, LabelNames, StringArray, decode_text
 
 KEPT_PREFIXES = ("split", "weight")
-"""How the names of columns begin that are kept."""
+"""Columns are kept if their names start with one of these."""
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Names of folders, files and parts that make a split, and the split's name."""
-_TOKEN = re.compile(r"[-_./]")
+"""Names of folders, files and data sets that stand for a split, and the name of the split."""
+_SEPARATORS = re.compile(r"[-_./]")
 
 
-def plain_text(value: object) -> str:
-    """What a program stored, as text; None and NaN are empty."""
+def to_text(value: object) -> str:
+    """Convert a value of a label or a column to text; None and NaN become ``""``."""
     if isinstance(value, str | bytes):
         return value if isinstance(value, str) else decode_text(value)
     return "" if value is None or (isinstance(value, Real) and math.isnan(value)) else str(value)
 
 
 def clean_text(text: str) -> str:
-    """A text as a store can hold it, without blanks around; ``ListingError`` if it is not UTF-8 or has a NUL."""
+    """Strip blanks, and check that a store can hold the text; ``ListingError`` if it is not UTF-8 or has a NUL."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -38,7 +41,13 @@ def clean_text(text: str) -> str:
 
 
 def parse_labels(text: str) -> LabelNames:
-    """The labels in a text, once each and sorted; ``ListingError`` if there is a ``|`` without one."""
+    """Split a text such as ``a|b`` into its labels, sorted and without duplicates.
+
+    Raises
+    ------
+    ListingError
+        If a label beside a ``|`` is empty, or as `clean_text`.
+    """
     labels = {label.strip() for label in clean_text(text).split(LABEL_SEPARATOR)}
     if len(labels) > 1 and "" in labels:
         raise ListingError(f"must have a label on each side of {LABEL_SEPARATOR}, got {text!r}")
@@ -46,14 +55,25 @@ def parse_labels(text: str) -> LabelNames:
 
 
 def label_names(label: Any, classes: Sequence[str] = ()) -> LabelNames:
-    """The labels in what a program stored: a text, a number, None, or several; errors as `parse_labels`.
+    """Convert a label that a program stored to class names.
 
-    A number is one of ``classes``, where these are known; a negative one then stands for none. ``ListingError`` also of
-    what names no class, such as an array or a dictionary.
+    Parameters
+    ----------
+    label : str, number, None, or a list of these
+        A text is parsed by `parse_labels`.
+    classes : sequence of str
+        Names of the classes, if known. Then a number is an index of one of them, and a negative one means no label.
+
+    Raises
+    ------
+    ListingError
+        If the label is of another type, such as an array or a dictionary, or as `parse_labels`.
     """
     if isinstance(label, Mapping) or (hasattr(label, "ndim") and label.ndim):
-        raise ListingError(f"must have a text, a number or a list of these for a label, got a {type(label).__name__}; "
-                           "make the data set with a target_transform to one")  # fmt: skip
+        raise ListingError(
+            f"must have a text, a number or a list of these as its label, got {type(label).__name__}; "
+            "convert it with a target_transform of the data set"
+        )
     if hasattr(label, "ndim"):
         label = label.item()
     if isinstance(label, list | tuple):
@@ -63,20 +83,34 @@ def label_names(label: Any, classes: Sequence[str] = ()) -> LabelNames:
         if classes and number < len(classes):
             return (check_class_name(str(classes[number])),) if number >= 0 else ()
         return (str(number),)
-    return parse_labels(plain_text(label))
+    return parse_labels(to_text(label))
 
 
 def check_class_name(name: str) -> str:
-    """The name of one class; ``ListingError`` if a manifest would read it as several, or a store not keep it."""
+    """Return the name of a class; ``ListingError`` if a manifest or a store could not hold it."""
     if LABEL_SEPARATOR in name or "\0" in name:
-        raise ListingError(f"must have no {LABEL_SEPARATOR} in the name of a class, which stands between the labels of an "
-                           f"image that has several, and no NUL, got {name!r}; rename it")  # fmt: skip
+        raise ListingError(
+            f"must have no {LABEL_SEPARATOR}, which separates several labels, and no NUL in the name of a class, "
+            f"got {name!r}; rename it"
+        )
     return name
 
 
-@lru_cache(1024)  # The same few names come with every row.
+def folder_label(path: str) -> LabelNames:
+    """Take the first folder of a relative path as the label; none for a file in no folder.
+
+    Raises
+    ------
+    ListingError
+        As `check_class_name`.
+    """
+    folder, slash, _ = path.partition("/")
+    return (check_class_name(folder),) if slash else ()
+
+
+@lru_cache(1024)  # Every row asks for the same few names.
 def is_kept_column(column: str) -> bool:
-    """Whether a column of this name is kept; ``ListingError`` if its name cannot be one in a store."""
+    """Tell by its name whether a column is kept; ``ListingError`` if a store cannot have a column of that name."""
     if not column.startswith(KEPT_PREFIXES):
         return False
     if "/" in clean_text(column):
@@ -84,14 +118,8 @@ def is_kept_column(column: str) -> bool:
     return True
 
 
-def check_distinct_columns(columns: Sequence[str], whose: str) -> None:
-    """Raise ``ListingError`` if two columns have one name."""
-    if repeated := sorted({name for name in columns if columns.count(name) > 1}):
-        raise ListingError(f"columns of {whose} must have different names, got {repeated[0]!r} more than once")
-
-
 def kept_columns(columns: Iterable[str], whose: str) -> list[str]:
-    """The names of columns that are kept; ``ListingError`` as `is_kept_column`, which begins with ``whose``."""
+    """Select the names of the columns that are kept; errors as `is_kept_column`, with ``whose`` before them."""
     try:
         return [column for column in columns if is_kept_column(column)]
     except ListingError as error:
@@ -99,65 +127,72 @@ def kept_columns(columns: Iterable[str], whose: str) -> list[str]:
 
 
 def kept_values(values: Mapping[str, object]) -> dict[str, str]:
-    """Those values that are in columns that are kept, as texts; errors as `clean_text` and `is_kept_column`."""
-    return {name: clean_text(plain_text(value)) for name, value in values.items() if is_kept_column(name)}
+    """Select the values of the columns that are kept, as text; errors as `is_kept_column` and `clean_text`."""
+    return {name: clean_text(to_text(value)) for name, value in values.items() if is_kept_column(name)}
+
+
+def check_distinct_columns(columns: Sequence[str], whose: str) -> None:
+    """Raise ``ListingError`` if two columns have the same name."""
+    if repeated := sorted({name for name in columns if columns.count(name) > 1}):
+        raise ListingError(f"columns of {whose} must have different names, got {repeated[0]!r} more than once")
 
 
 class RowBuilder:
-    """Rows as they are found, one after the other; what is found is put into compact columns every so often."""
+    """Collect the rows of a table one by one, and convert them to compact columns after every `BATCH` rows."""
 
     def __init__(self) -> None:
-        self._done = list[ImageTable]()
-        self._found = list[tuple[str, LabelNames, Mapping[str, str]]]()
+        self._tables = list[ImageTable]()
+        self._rows = list[tuple[str, LabelNames, Mapping[str, str]]]()
 
-    def record(self, path: str, values: Mapping[str, Any], classes: Sequence[str] = ()) -> None:
-        """One row as a program stored it, with its label among the values; a ``ListingError`` begins with its path."""
+    def add(self, path: str, labels: LabelNames, columns: Mapping[str, str]) -> None:
+        """Add a row."""
+        self._rows.append((path, labels, columns))
+        if len(self._rows) == BATCH:
+            self._compact()
+
+    def add_record(self, path: str, values: Mapping[str, Any], classes: Sequence[str] = ()) -> None:
+        """Add a row from values by name, the label included; messages of errors start with the path."""
         try:
             self.add(path, label_names(values.get("label"), classes), kept_values(values))
         except ListingError as error:
             raise ListingError(f"{path} {error}") from None
 
-    def add(self, path: str, labels: LabelNames, kept: Mapping[str, str]) -> None:
-        """One row."""
-        self._found.append((path, labels, kept))
-        if len(self._found) == BATCH:
-            self._compact()
-
     @property
-    def rows(self) -> ImageTable:
-        """What was found."""
+    def table(self) -> ImageTable:
+        """The rows so far."""
         self._compact()
-        return ImageTable.concatenate(self._done)
+        return ImageTable.concatenate(self._tables)
 
     def _compact(self) -> None:
-        names = sorted({name for _, _, kept in self._found for name in kept})
-        splits = {
-            name: CategoricalArray.from_values(kept.get(name, "") for _, _, kept in self._found) for name in names
+        names = sorted({name for _, _, columns in self._rows for name in columns})
+        paths = StringArray.from_strings(path for path, _, _ in self._rows)
+        labels = CategoricalArray.from_values(labels for _, labels, _ in self._rows)
+        columns = {
+            name: CategoricalArray.from_values(columns.get(name, "") for _, _, columns in self._rows) for name in names
         }
-        paths, labels = (
-            StringArray.from_strings(path for path, _, _ in self._found),
-            CategoricalArray.from_values(names for _, names, _ in self._found),
-        )
-        self._done.append(ImageTable(paths, labels, splits))
-        self._found = []
+        self._tables.append(ImageTable(paths, labels, columns))
+        self._rows = []
 
 
-def add_file_splits(rows: ImageTable, files: Sequence[str], counts: Sequence[int]) -> ImageTable:
-    """The rows of files with so many each; if all files are named ``train…``, ``test…``, these become a split."""
+def add_file_splits(table: ImageTable, files: Sequence[str], counts: Sequence[int]) -> ImageTable:
+    """Add the column ``split`` if the names of all files stand for splits, and one of them for ``train``.
+
+    Parameters
+    ----------
+    table : ImageTable
+        The rows of all files, in their order. A column ``split`` of its own is kept.
+    files : sequence of str
+        Names of the files, such as ``train-0.tar``.
+    counts : sequence of int
+        Number of rows of each file.
+    """
     splits = [split for file in files if (split := _split_of(file))]
-    if "split" in rows.columns or len(splits) < len(files) or "train" not in splits:
-        return rows
+    if "split" in table.columns or len(splits) < len(files) or "train" not in splits:
+        return table
     names = CategoricalArray.from_values(splits)
-    return ImageTable(
-        rows.paths, rows.labels, {**rows.columns, "split": names.take(np.repeat(np.arange(len(files)), counts))}
-    )
+    column = names.take(np.repeat(np.arange(len(files)), counts))
+    return ImageTable(table.paths, table.labels, {**table.columns, "split": column})
 
 
 def _split_of(file: str) -> str | None:
-    return next((SPLITS[token] for token in _TOKEN.split(file.casefold()) if token in SPLITS), None)
-
-
-def folder_label(path: str) -> LabelNames:
-    """The folder at the top of a relative path as a label; none for a file in no folder; errors as `check_class_name`."""
-    top, slash, _ = path.partition("/")
-    return (check_class_name(top),) if slash else ()
+    return next((SPLITS[word] for word in _SEPARATORS.split(file.casefold()) if word in SPLITS), None)

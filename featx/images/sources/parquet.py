@@ -1,4 +1,4 @@
-"""Parquet files: with a column of image bytes they are the images, with a column of paths they are a manifest."""
+"""List Parquet files: shards with a column of image bytes, or manifests with a column of paths."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from featx.files import ROW_GROUP
 from featx.images.sources.csv_blocks import ColumnBlock
 from featx.images.sources.files import Files, check_no_root, full_path
 from featx.images.sources.listing import Listing
-from featx.images.sources.manifest import list_rows, read_rows
+from featx.images.sources.manifest import list_table, read_table
 from featx.images.sources.metadata import (
     KEPT_PREFIXES,
     RowBuilder,
@@ -23,35 +23,73 @@ from featx.images.sources.metadata import (
     check_distinct_columns,
     kept_columns,
     label_names,
-    plain_text,
+    to_text,
 )
 from featx.runtime import import_optional
 from featx.table import BATCH, LABEL_SEPARATOR, ImageTable
 
-GROUPS_HELD = 2
-"""Row groups in memory at a time: images are read in order, in threads, so a group and the next."""
+CACHED_GROUPS = 2
+"""Row groups in memory: images are read nearly in order, in threads, so from one group and the next."""
 BATCH_ROWS = 64
-"""After how many rows of a row group its bytes are counted."""
+"""Rows of a row group that are read before its size is checked again."""
 IMAGE = "image"
-"""The column that is taken where several hold bytes."""
-BINARIES = ("binary", "large_binary", "binary_view", "fixed_size_binary")
+"""The column that is used if several contain bytes."""
+BINARY_TYPES = ("binary", "large_binary", "binary_view", "fixed_size_binary")
+
+
+def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Listing:
+    """List the images in Parquet shards, or those that Parquet manifests name.
+
+    Parameters
+    ----------
+    files : Files
+        Where the Parquet files are.
+    names : sequence of str
+        Their names; the rows keep this order.
+    images : Files, optional
+        Where the images of manifests are; by default beside the manifests.
+
+    Raises
+    ------
+    EngineError
+        If pyarrow is not installed.
+    ListingError
+        If a file is damaged or has neither of the two columns, if there are no rows, or if ``images`` is given for
+        shards.
+    """
+    whose = full_path(files.root, names[0])
+    arrow = _import_arrow(whose)
+    with _opened(files, names[0], arrow) as file:
+        column = _image_column(file.schema_arrow, whose, arrow)
+    if column is None:
+        several = f" and {len(names) - 1} more, rows counted over all," if len(names) > 1 else ""
+        whose = f"manifest {whose}{several}"
+        return list_table(_read_manifests(files, names, whose, arrow), whose, images or files)
+    check_no_root(images, whose)
+    return _list_shards(files, names, column, arrow)
 
 
 class _ImageGroups:
-    """The image columns of Parquet files, one row group at a time."""
+    """The image column of some Parquet shards, of which a few row groups are kept in memory."""
 
     def __init__(self, files: Files, names: Sequence[str], column: str) -> None:
         self._files, self._names, self._column = files, names, column
-        self._arrow = _need_arrow(full_path(files.root, names[0]))
+        self._arrow = _import_arrow(full_path(files.root, names[0]))
         self._lock = Lock()
-        self._read = lru_cache(GROUPS_HELD)(self._load)
+        self._read = lru_cache(CACHED_GROUPS)(self._load)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Made anew, since another process has not imported what this one has.
+        # Locks and modules cannot be sent to another process.
         return _ImageGroups, (self._files, self._names, self._column)
 
-    def bytes(self, file: int, group: int, row: int) -> bytes:
-        """The bytes of a row of a group; ``ImageError`` if it has none, or the file is damaged."""
+    def read(self, file: int, group: int, row: int) -> bytes:
+        """Read the bytes of one image by the number of its file, its row group there, and its row in the group.
+
+        Raises
+        ------
+        ImageError
+            If the row has no bytes, or the file is damaged.
+        """
         try:
             with self._lock:
                 values = self._read(file, group)
@@ -61,7 +99,7 @@ class _ImageGroups:
         except ImageError:
             raise
         except Exception as error:
-            # Arrow, and what lies below it, have errors of their own.
+            # Arrow and file systems have error classes of their own.
             raise ImageError(f"cannot be read: {error}") from error
         if value is None:
             raise ImageError("the row has no image bytes")
@@ -71,50 +109,29 @@ class _ImageGroups:
         with self._files.open(self._names[file]) as opened:
             parquet = self._arrow.parquet.ParquetFile(opened)
             try:
-                values = self._arrow.chunked_array(_bounded(parquet, group, self._column))
+                values = self._arrow.chunked_array(_read_limited(parquet, group, self._column))
             except ImageError as error:
-                return error  # to be held too: each row asks again
+                # Cached like values: each row of the group asks again.
+                return error
         is_struct = self._arrow.types.is_struct(values.type)
         return self._arrow.compute.struct_field(values, "bytes") if is_struct else values
 
 
-def _bounded(parquet: Any, group: int, column: str) -> list[Any]:
-    """The arrays of a row group; ``ImageError`` if they have more than the limit, whatever its footer says."""
-    found, size, most = [], 0, ROW_GROUP.bytes
+def _read_limited(parquet: Any, group: int, column: str) -> list[Any]:
+    """Read a row group in batches; ``ImageError`` if it has more bytes than the limit, whatever its footer says."""
+    arrays, size, limit = [], 0, ROW_GROUP.bytes
     for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=[column]):
         size += batch.nbytes
-        if size > most:
-            raise ImageError(f"row group {group} has more than the {most:,} bytes that are read at a time; write the "
-                             f"file with fewer rows a group, or {ROW_GROUP.remedy}")  # fmt: skip
-        found.append(batch.column(0))
-    return found
+        if size > limit:
+            raise ImageError(
+                f"row group {group} has more than the {limit:,} bytes that are read at a time; write the file with "
+                f"fewer rows per group, or {ROW_GROUP.remedy}"
+            )
+        arrays.append(batch.column(0))
+    return arrays
 
 
-def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Listing:
-    """The images in Parquet files, file by file and row by row, or those that Parquet manifests name.
-
-    The latter lie below ``images``, by default among ``files``.
-
-    Raises
-    ------
-    EngineError
-        If pyarrow is not installed.
-    ListingError
-        If a file is none of both, or damaged, or there are no rows; if ``images`` are given for the former.
-    """
-    whose = full_path(files.root, names[0])
-    arrow = _need_arrow(whose)
-    with _opened(files, names[0], arrow) as file:
-        column = _image_column(file.schema_arrow, whose, arrow)
-    if column is None:
-        several = f" and {len(names) - 1} more, rows counted over all," if len(names) > 1 else ""
-        whose = f"manifest {whose}{several}"
-        return list_rows(_read_manifest(files, names, whose, arrow), whose, images or files)
-    check_no_root(images, whose)
-    return _list_bytes(files, names, column, arrow)
-
-
-def _need_arrow(whose: str) -> Any:
+def _import_arrow(whose: str) -> Any:
     for module in ("pyarrow.parquet", "pyarrow.compute"):
         import_optional(module, "parquet", whose)
     return import_optional("pyarrow", "parquet", whose)
@@ -122,55 +139,55 @@ def _need_arrow(whose: str) -> Any:
 
 @contextmanager
 def _opened(files: Files, name: str, arrow: Any) -> Iterator[Any]:
-    """A Parquet file to read; what hinders it is a ``ListingError``."""
+    """Open a Parquet file; ``ListingError`` if reading it within the block fails."""
     whose = full_path(files.root, name)
     try:
         with files.open(name) as opened:
             yield arrow.parquet.ParquetFile(opened)
     except (arrow.ArrowException, UnicodeDecodeError) as error:
-        raise ListingError(f"{whose} is no Parquet file, or damaged: {error}") from error
+        raise ListingError(f"{whose} is damaged or not a Parquet file: {error}") from error
     except OSError as error:
         raise ListingError(f"{whose} cannot be read: {error}") from error
 
 
-def _list_bytes(files: Files, names: Sequence[str], column: str, arrow: Any) -> Listing:
-    found, sizes = [], []
+def _list_shards(files: Files, names: Sequence[str], column: str, arrow: Any) -> Listing:
+    tables, sizes = [], []
     for name in names:
         with _opened(files, name, arrow) as file:
-            found.append(_rows(file, name, column))
+            tables.append(_table(file, name, column))
             sizes.append([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)])
-    rows = add_file_splits(ImageTable.concatenate(found), names, [len(each) for each in found])
-    if not len(rows):
+    table = add_file_splits(ImageTable.concatenate(tables), names, [len(each) for each in tables])
+    if not len(table):
         raise ListingError(f"{full_path(files.root, names[0])} must have at least one row, got none")
-    # Of every row group of all files: its file, its number there, and its first row.
+    # The file and number of each row group of all files, and the numbers of the rows at which they begin.
     places = [(file, group) for file, groups in enumerate(sizes) for group in range(len(groups))]
     edges = np.cumsum([0, *(size for groups in sizes for size in groups)])
     groups = _ImageGroups(files, names, column)
 
     def read(row: int) -> bytes:
         place = int(np.searchsorted(edges, row, "right")) - 1
-        return groups.bytes(*places[place], row - int(edges[place]))
+        return groups.read(*places[place], row - int(edges[place]))
 
-    return Listing(files.root, rows, read)
+    return Listing(files.root, table, read)
 
 
-def _rows(file: Any, name: str, image: str) -> ImageTable:
-    """The rows of one file, named by their numbers."""
-    schema, found = file.schema_arrow, RowBuilder()
-    _check_has(schema, [image], name)
+def _table(file: Any, name: str, image: str) -> ImageTable:
+    """Make the table of one shard, with the numbers of its rows as paths."""
+    schema, builder = file.schema_arrow, RowBuilder()
+    _check_columns(schema, [image], name)
     classes = _class_names(schema)
-    for number, values in enumerate(_records(file, _known(schema, name))):
-        found.record(f"{name}#{number}", values, classes)
-    return found.rows
+    for number, values in enumerate(_records(file, _known_columns(schema, name))):
+        builder.add_record(f"{name}#{number}", values, classes)
+    return builder.table
 
 
-def _known(schema: Any, name: str) -> list[str]:
-    """The columns that say something of an image."""
+def _known_columns(schema: Any, name: str) -> list[str]:
+    """Select the label column and those that are kept."""
     check_distinct_columns(schema.names, name)
     return [*({"label"} & set(schema.names)), *kept_columns(schema.names, name)]
 
 
-def _check_has(schema: Any, columns: Sequence[str], name: str) -> None:
+def _check_columns(schema: Any, columns: Sequence[str], name: str) -> None:
     for column in columns:
         if column not in schema.names:
             raise ListingError(
@@ -179,14 +196,14 @@ def _check_has(schema: Any, columns: Sequence[str], name: str) -> None:
 
 
 def _records(file: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Some columns of each row, a bounded number of rows at a time."""
+    """Yield the values of some columns of each row, by the names of the columns."""
     if not columns:
         return itertools.repeat({}, file.metadata.num_rows)
     return itertools.chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(columns=columns))
 
 
 def _image_column(schema: Any, whose: str, arrow: Any) -> str | None:
-    """The column of image bytes; None for a manifest."""
+    """Find the column of image bytes; None for a manifest."""
     known = ("path", "label", *KEPT_PREFIXES)
     names = [field.name for field in schema if _has_bytes(field.type, arrow) and not field.name.startswith(known)]
     if IMAGE in names:
@@ -194,19 +211,22 @@ def _image_column(schema: Any, whose: str, arrow: Any) -> str | None:
     if "path" in schema.names and _is_text(schema.field("path").type, arrow):
         return None
     if len(names) > 1:
-        raise ListingError(f"{whose} must have one column of image bytes, or call one of them {IMAGE}, "
-                           f"got {', '.join(names)}")  # fmt: skip
+        raise ListingError(
+            f"{whose} must have one column of image bytes, or one named {IMAGE} among several, got {', '.join(names)}"
+        )
     if not names and "path" not in schema.names:
-        raise ListingError(f"{whose} must have a column of image bytes (binary), or one of paths called path, "
-                           f"got {', '.join(schema.names)}")  # fmt: skip
+        raise ListingError(
+            f"{whose} must have a column of image bytes (binary), or one of paths named path, "
+            f"got {', '.join(schema.names)}"
+        )
     return names[0] if names else None
 
 
 def _has_bytes(kind: Any, arrow: Any) -> bool:
-    """Whether a type is binary, or a struct with ``bytes`` as Hugging Face writes images."""
+    """Tell whether a type is binary, or a struct with ``bytes``, as Hugging Face writes images."""
     if arrow.types.is_struct(kind):
         return any(field.name == "bytes" and _has_bytes(field.type, arrow) for field in kind)
-    return any(getattr(arrow.types, f"is_{name}")(kind) for name in BINARIES)
+    return any(getattr(arrow.types, f"is_{name}")(kind) for name in BINARY_TYPES)
 
 
 def _is_text(kind: Any, arrow: Any) -> bool:
@@ -214,28 +234,28 @@ def _is_text(kind: Any, arrow: Any) -> bool:
 
 
 def _class_names(schema: Any) -> list[str]:
-    """The names behind the numbers of the column ``label``, where Hugging Face wrote them down."""
+    """Read the names of the numbers in the column ``label``, if Hugging Face stored them."""
     try:
         label = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]["label"]
-        # Of several labels an image, those of each.
+        # A multi-label column is a list of class labels, which has the names.
         return [str(name) for name in (label if "names" in label else label["feature"])["names"]]
     except (KeyError, ValueError, TypeError, RecursionError):
-        # The last is what Python says of JSON that is nested too deep.
+        # RecursionError: JSON that is nested too deeply.
         return []
 
 
-def _read_manifest(files: Files, names: Sequence[str], whose: str, arrow: Any) -> ImageTable:
+def _read_manifests(files: Files, names: Sequence[str], whose: str, arrow: Any) -> ImageTable:
     with _opened(files, names[0], arrow) as file:
-        columns = ["path", *_known(file.schema_arrow, names[0])]
-    return read_rows(columns, _blocks(files, names, columns, arrow), whose, "row")
+        columns = ["path", *_known_columns(file.schema_arrow, names[0])]
+    return read_table(columns, _blocks(files, names, columns, arrow), whose, "row")
 
 
 def _blocks(files: Files, names: Sequence[str], columns: Sequence[str], arrow: Any) -> Iterator[ColumnBlock]:
-    """The columns of manifests as a CSV file would have them."""
+    """Yield the columns of manifests as text, as they would be in a CSV file."""
     first = 0
     for name in names:
         with _opened(files, name, arrow) as file:
-            _check_has(file.schema_arrow, columns, full_path(files.root, name))
+            _check_columns(file.schema_arrow, columns, full_path(files.root, name))
             classes = {"label": _class_names(file.schema_arrow)}
             for batch in file.iter_batches(BATCH, columns=columns):
                 yield (
@@ -254,5 +274,4 @@ def _texts(column: Any, arrow: Any, classes: Sequence[str] = ()) -> list[str]:
 
 
 def _cell(value: object) -> str:
-    """A value as a CSV file would have it."""
-    return LABEL_SEPARATOR.join(filter(None, map(_cell, value))) if isinstance(value, list) else plain_text(value)
+    return LABEL_SEPARATOR.join(filter(None, map(_cell, value))) if isinstance(value, list) else to_text(value)

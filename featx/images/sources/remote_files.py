@@ -1,4 +1,4 @@
-"""Files behind a URL that fsspec knows."""
+"""Find and read the files behind a URL that fsspec supports: those of a bucket, a hub or an archive."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,44 +12,49 @@ from featx.runtime import import_optional, missing_extras
 
 
 class RemoteFiles:
-    """Files below a URL: those of a bucket, a hub or an archive, by fsspec."""
+    """Files below a URL (see `featx.images.sources.files.Files`).
+
+    Sizes and missing files are not looked up: a request per image would cost as much as reading it.
+    """
 
     def __init__(self, system: Any, root: str) -> None:
         self._system, self._folder = system, root.rstrip("/")
         self.root: str = system.unstrip_protocol(root).rstrip("/")
 
     def open(self, path: str) -> BinaryIO:
-        """As `Files.open`."""
-        with asking():
+        """Open a file."""
+        with service_errors():
             return cast(BinaryIO, self._system.open(f"{self._folder}/{path}", "rb"))
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
-        """As `Files.read`; of a whole file no more than the limit, whatever a service sends."""
-        largest = URL_IMAGE.bytes
-        stop = start + (largest + 1 if size is None else size)
-        with asking():
+        """Read a file, or a part of it; ``ImageError`` if a whole file is larger than the limit."""
+        limit = URL_IMAGE.bytes
+        # A service may send more than it announced, so ask for no more than one byte above the limit.
+        stop = start + (limit + 1 if size is None else size)
+        with service_errors():
             data = cast(bytes, self._system.cat_file(f"{self._folder}/{path}", start=start or None, end=stop))
-        if size is None and len(data) > largest:
-            raise ImageError(f"more than the {largest:,} bytes that are read from a URL: raise --max-pixels, and "
-                             f"{URL_IMAGE.remedy}")  # fmt: skip
+        if size is None and len(data) > limit:
+            raise ImageError(
+                f"more than the {limit:,} bytes that are read from a URL: raise --max-pixels, and {URL_IMAGE.remedy}"
+            )
         return data
 
     def size(self, path: str) -> int:
-        """As `Files.size`; a question more an image would cost as much as reading it."""
+        """Return 0: the size is unknown."""
         return 0
 
-    def missing(self, path: str) -> str:
-        """As `Files.missing`; a question more an image would cost as much as reading it."""
+    def missing_reason(self, path: str) -> str:
+        """Return ``""``: whether the file is missing is unknown."""
         return ""
 
-    def walk(self) -> FoundFiles:
-        """As `Files.walk`."""
+    def find_images(self) -> FoundFiles:
+        """Find the image files."""
         found, suffixes = FoundFiles(), image_suffixes()
         start = len(self._folder) + 1
-        with asking():
+        with service_errors():
             names = sorted(self._system.find(self._folder))
-        for path in (full[start:] for full in names):
-            if any(name.startswith(".") for name in path.split("/")):
+        for path in (name[start:] for name in names):
+            if any(part.startswith(".") for part in path.split("/")):
                 continue
             if suffix_of(path.rpartition("/")[2]) in suffixes:
                 found.paths.append(path)
@@ -58,23 +63,32 @@ class RemoteFiles:
         return found
 
 
-@contextmanager
-def asking() -> Iterator[None]:
-    """What a service raises as an ``OSError``: each has errors of its own."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error
-
-
 def connect(url: str) -> tuple[Any, str]:
+    """Find the fsspec file system of a URL, and the path there.
+
+    Raises
+    ------
+    EngineError
+        If the package for the URL is not installed.
+    ListingError
+        If fsspec does not support the URL.
+    """
     fsspec = import_optional("fsspec", "remote", url)
     try:
         system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise missing_extras("remote", url, error) from error
     except ValueError as error:
-        raise ListingError(f"{url} must be a folder, a file or a URL that fsspec knows: {error}") from error
+        raise ListingError(f"{url} must be a folder, a file or a URL that fsspec supports: {error}") from error
     return system, path
+
+
+@contextmanager
+def service_errors() -> Iterator[None]:
+    """Raise the errors of a service as ``OSError``: each service has error classes of its own."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error

@@ -1,8 +1,8 @@
-"""Tar shards as WebDataset keeps them: the images in each, where their bytes lie, and what stands beside them.
+"""List the images in tar shards as WebDataset writes them, and read each from its position in the shard.
 
-Files of one key (the name up to its first dot) are one sample: ``a/1.jpg``, ``a/1.cls`` with the class as text,
-``a/1.json`` with ``label`` and columns ``split…`` or ``weight…``. Without these the folder at the top of the name is
-the label. Nothing is unpacked: an image is read from its place in the shard.
+Files with the same key, which is the name up to its first dot, are one sample: ``a/1.jpg``, ``a/1.cls`` with the class
+as text, and ``a/1.json`` with ``label`` and columns ``split…`` or ``weight…``. Without these sidecar files, the first
+folder of the name is the label. Nothing is unpacked.
 """
 
 import itertools
@@ -25,89 +25,106 @@ from featx.images.sources.listing import Listing, first_failure
 from featx.images.sources.metadata import RowBuilder, add_file_splits, folder_label, kept_values, label_names
 from featx.table import ImageTable
 
-SHARDS_AT_ONCE = 8
-"""Shards that are indexed side by side, which pays where they lie behind a network."""
+PARALLEL_SHARDS = 8
+"""Shards that are indexed at the same time, which is faster if they are behind a network."""
 SIDECARS = (".json", ".cls")
-"""Suffixes of files that say something of the image beside them."""
 OUTSIDE = "its name leads out of the shard"
-NO_FILE = "a link or device in the shard, not followed"
-APART = "stands apart from its image: write the files of a sample one after the other (tar --sort=name)"
-TWICE = "stands in the shard before; the first is taken"
+NOT_A_FILE = "a link or device in the shard, not followed"
+APART = "is not next to its image: write the files of a sample one after the other (tar --sort=name)"
+DUPLICATE = "occurs earlier in the shard; the first one is used"
 
 
 @dataclass
 class _Index:
-    """The images of one shard, where their bytes begin and how many they are, and what could not be listed."""
+    """What one shard contains.
 
-    found: RowBuilder = field(default_factory=RowBuilder)
-    places: list[tuple[int, int]] = field(default_factory=list)
+    Attributes
+    ----------
+    rows : RowBuilder
+        The images.
+    positions : list of (int, int)
+        Start and number of bytes of each image.
+    failures : list of (str, str)
+        Path and reason of each file that could not be listed.
+    paths, keys : set of str
+        Paths of the images, and their keys.
+    lone_sidecars : list of (str, str)
+        Key and name of each sidecar that is not next to an image.
+    """
+
+    rows: RowBuilder = field(default_factory=RowBuilder)
+    positions: list[tuple[int, int]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
+    paths: set[str] = field(default_factory=set)
     keys: set[str] = field(default_factory=set)
-    beside: list[tuple[str, str]] = field(default_factory=list)
-    """Key and name of each file that says something of an image, but has none beside it."""
+    lone_sidecars: list[tuple[str, str]] = field(default_factory=list)
 
 
 def list_shards(files: Files, shards: Sequence[str]) -> Listing:
-    """The images in tar files, shard by shard, in the order in which they lie there.
+    """List the images in tar files, shard by shard, in the order in which they are stored.
 
     Raises
     ------
     ListingError
-        If there are none.
+        If there are no images.
     """
-    with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
         indexed = list(pool.map(partial(_index, files), shards))
-    rows = ImageTable.concatenate([rows for rows, _, _ in indexed])
-    places = np.concatenate([places for _, places, _ in indexed])
+    table = ImageTable.concatenate([rows for rows, _, _ in indexed])
+    positions = np.concatenate([each for _, each, _ in indexed])
     failures = tuple(sorted(failure for _, _, some in indexed for failure in some))
-    if not len(rows):
-        raise ListingError(f"{', '.join(shards[:3])} in {files.root} must hold images that Pillow opens (.jpg, .png, "
-                           f"…), but the shards have none{first_failure(failures)}")  # fmt: skip
-    counts = [len(each) for each, _, _ in indexed]
+    if not len(table):
+        raise ListingError(
+            f"{', '.join(shards[:3])} in {files.root} must contain images that Pillow opens (.jpg, .png, …), got "
+            f"shards without images{first_failure(failures)}"
+        )
+    counts = [len(rows) for rows, _, _ in indexed]
     shard_of = np.repeat(np.arange(len(shards)), counts)
 
     def read(row: int) -> bytes:
-        start, size = places[row].tolist()
+        start, size = positions[row].tolist()
         data = files.read(shards[shard_of[row]], start, size)
         if len(data) < size:
             raise ImageError(f"cut short: its shard ends after {len(data)} of {size} bytes")
         return data
 
-    return Listing(files.root, add_file_splits(rows, shards, counts), read, failures, lambda row: int(places[row, 1]))
+    return Listing(
+        files.root, add_file_splits(table, shards, counts), read, failures, lambda row: int(positions[row, 1])
+    )
 
 
 def _index(files: Files, shard: str) -> tuple[ImageTable, np.ndarray, list[tuple[str, str]]]:
-    """The rows of one shard, int64 (rows, 2) start and length of each one's bytes, and what failed."""
+    """Index one shard: a table of its images, their starts and sizes in bytes, int64 (rows, 2), and its failures."""
     index = _Index()
     try:
         with files.open(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for key, sample in itertools.groupby(_members(tar, file), key=_key):
-                _take(tar, key, list(sample), index, shard)
+                _add_sample(tar, key, list(sample), index, shard)
     except (OSError, tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
-        # What was found before is kept: a bad shard ends a run no more than a bad image does.
-        index.failures.append((shard, f"damaged, or no uncompressed tar file: {error}"))
-    index.failures += [(f"{shard}/{name}", APART) for key, name in index.beside if key in index.keys]
-    places = np.array(index.places, np.int64).reshape(-1, 2)
-    return index.found.rows, places, index.failures
+        # Keep the images before the damage: a damaged shard, like a damaged image, does not end the run.
+        index.failures.append((shard, f"damaged, or not an uncompressed tar file: {error}"))
+    index.failures += [(f"{shard}/{name}", APART) for key, name in index.lone_sidecars if key in index.keys]
+    positions = np.array(index.positions, np.int64).reshape(-1, 2)
+    return index.rows.table, positions, index.failures
 
 
 def _members(tar: tarfile.TarFile, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """All that is no folder, and whose name is not hidden; none is kept. ``ReadError`` where a header is broken.
+    """Yield the members of a tar file, except folders and hidden files; ``ReadError`` if a header is damaged.
 
-    It is raised before the sample there is complete, which so is not taken: what lies behind may be its label.
+    The error is raised before the last sample is complete, so that sample is dropped: its label may be missing.
     """
     while (member := tar.next()) is not None:
+        # tarfile would keep all members in memory.
         tar.members = []  # type: ignore[attr-defined]
         if member.size < 0 or tar.offset <= member.offset:
             raise tarfile.ReadError(f"{member.name!r} has a size of {member.size} bytes")
         member.name = posixpath.normpath(member.name)
         if not member.isdir() and not any(part.startswith(".") and part != ".." for part in member.name.split("/")):
             yield member
-    # What is no header is the end to tarfile, as the zeros that end a shard are.
+    # tarfile takes a damaged header for the end of the file, which is a block of zeros.
     file.seek(tar.offset)
     if any(file.read(tarfile.BLOCKSIZE)):
-        raise tarfile.ReadError(f"no header where one must stand, at byte {tar.offset}")
+        raise tarfile.ReadError(f"expected a header at byte {tar.offset}")
 
 
 def _key(member: tarfile.TarInfo) -> str:
@@ -115,59 +132,60 @@ def _key(member: tarfile.TarInfo) -> str:
     return posixpath.join(folder, name.partition(".")[0])
 
 
-def _take(tar: tarfile.TarFile, key: str, sample: Sequence[tarfile.TarInfo], index: _Index, shard: str) -> None:
-    """File the images of one sample, with what its other files say of them."""
+def _add_sample(tar: tarfile.TarFile, key: str, sample: Sequence[tarfile.TarInfo], index: _Index, shard: str) -> None:
+    """Add the images of one sample to the index, with the labels and columns from its sidecars."""
     images = [member for member in sample if suffix_of(member.name) in image_suffixes()]
     if not images:
-        index.beside += [(key, member.name) for member in sample if suffix_of(member.name) in SIDECARS]
+        index.lone_sidecars += [(key, member.name) for member in sample if suffix_of(member.name) in SIDECARS]
         return
     index.keys.add(key)
     try:
-        facts = _facts(tar, sample)
-        labels = label_names(facts["label"]) if "label" in facts else folder_label(key)
-        kept = kept_values(facts)
+        values = _read_sidecars(tar, sample)
+        labels = label_names(values["label"]) if "label" in values else folder_label(key)
+        columns = kept_values(values)
     except (ValueError, RecursionError) as error:
-        index.failures += [(f"{shard}/{member.name}", f"what is known of it is damaged: {error}") for member in images]
+        reason = f"its label or columns are damaged: {error}"
+        index.failures += [(f"{shard}/{member.name}", reason) for member in images]
         return
     for member in images:
         path = f"{shard}/{member.name}"
-        if reason := _refusal(member, path in index.seen):
+        if reason := _refusal(member, path in index.paths):
             index.failures.append((path, reason))
             continue
-        index.seen.add(path)
-        index.places.append((member.offset_data, member.size))
-        index.found.add(path, labels, kept)
+        index.paths.add(path)
+        index.positions.append((member.offset_data, member.size))
+        index.rows.add(path, labels, columns)
 
 
-def _refusal(member: tarfile.TarInfo, seen: bool) -> str:
-    """Why a member is no row; ``""`` if it is one."""
+def _refusal(member: tarfile.TarInfo, duplicate: bool) -> str:
+    """Explain why a member is not listed; ``""`` if it is."""
     if member.name.startswith(("/", "../")):
         return OUTSIDE
     if not member.isfile() or member.issparse():
-        return NO_FILE
-    return TWICE if seen else ""
+        return NOT_A_FILE
+    return DUPLICATE if duplicate else ""
 
 
-def _facts(tar: tarfile.TarFile, sample: Iterable[tarfile.TarInfo]) -> dict[str, Any]:
-    """What the ``.json`` and ``.cls`` of a sample say; ``ValueError`` if they are not to be read."""
-    facts: dict[str, Any] = {}
+def _read_sidecars(tar: tarfile.TarFile, sample: Iterable[tarfile.TarInfo]) -> dict[str, Any]:
+    """Read the values in the ``.json`` and ``.cls`` files of a sample; ``ValueError`` if one is damaged."""
+    values: dict[str, Any] = {}
     for member in sample:
         suffix = suffix_of(member.name)
         if suffix in SIDECARS and member.isfile():
-            text = _small(tar, member)
-            facts |= {"label": text} if suffix == ".cls" else _object(text)
-    return facts
+            text = _read_text(tar, member)
+            values |= {"label": text} if suffix == ".cls" else _parse_object(text)
+    return values
 
 
-def _small(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+def _read_text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     if member.size > SIDECAR.bytes:
         raise ValueError(f"{member.name} has {member.size:,} bytes, more than {SIDECAR.bytes:,}; {SIDECAR.remedy}")
     file = tar.extractfile(member)
     return "" if file is None else file.read().decode("utf-8-sig")
 
 
-def _object(text: str) -> dict[str, Any]:
+def _parse_object(text: str) -> dict[str, Any]:
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise ValueError(f"a .json must hold an object, got {text[:40]!r}")
+        raise ValueError(f"a .json must contain an object, got {text[:40]!r}")
     return value

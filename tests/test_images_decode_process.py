@@ -1,4 +1,4 @@
-"""Decoding in a process that can be ended: the same pixels, and a recorded failure where it takes too long or dies."""
+"""Decoding in child processes: the same pixels, and a failure of one image if it takes too long or kills its child."""
 
 import contextlib
 import dataclasses
@@ -31,7 +31,7 @@ from featx.spec.extract_spec import ExtractSpec
 SPEC = ExtractSpec(size=32, n_views=2, augment="flip")
 DIGEST = "0" * 64
 SLOW = b"P3 3000 2000 255\n" + b"1 " * 18_000_000
-"""What takes Pillow five seconds and more."""
+"""An image that Pillow decodes in five seconds or more."""
 
 
 def png() -> bytes:
@@ -47,14 +47,14 @@ def decoder() -> Iterator[DecodeProcess]:
     made.close()
 
 
-def workers() -> list[str]:
-    """The processes of this one's that decode; where there is no /proc, as if there was one."""
+def children() -> list[str]:
+    """List the decoding children of this process; where there is no /proc, as if there was one."""
     tasks = Path(f"/proc/{os.getpid()}/task")
     if not tasks.is_dir():
         return ["unknown"]
     found = []
     for task in tasks.iterdir():
-        # Threads of earlier tests, and what they started, may go meanwhile.
+        # Threads of earlier tests, and their children, may end meanwhile.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for pid in (task / "children").read_text().split():
                 if b"featx.images.decoding.decode_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -62,7 +62,7 @@ def workers() -> list[str]:
     return found
 
 
-def test_threads_and_processes_load_the_same(
+def test_threads_and_processes_load_the_same_pixels(
     shared_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [*sorted(map(str, shared_photos.rglob("*.png"))), str(tmp_path / "bad.png"), str(tmp_path / "missing.png")]
@@ -73,7 +73,7 @@ def test_threads_and_processes_load_the_same(
     monkeypatch.setenv(DECODE_TIMEOUT, "60")
     images = load_images(listing, rows, SPEC, 2)
     there = [next(images)]
-    assert workers()
+    assert children()
     there += images
     for one, other in zip(here, there, strict=True):
         assert (one.path, one.digest, one.reason, one.exif_rotated) == (
@@ -91,7 +91,7 @@ def test_threads_and_processes_load_the_same(
 @pytest.mark.parametrize(("on_gpu", "many", "frozen", "started"), [
     (True, 6, False, True), (True, 7, False, False), (False, 6, False, False), (True, 6, True, False),
 ])  # fmt: skip
-def test_beside_a_gpu_many_images_are_decoded_in_processes(
+def test_many_images_are_decoded_in_processes_beside_a_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_gpu: bool, many: int, frozen: bool, started: bool
 ) -> None:
     class Means:
@@ -101,7 +101,7 @@ def test_beside_a_gpu_many_images_are_decoded_in_processes(
             self.on_gpu, self.beside = on_gpu, list[str]()
 
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-            self.beside += workers()
+            self.beside += children()
             return {"block1_avg": np.repeat(images.mean((1, 2, 3), keepdims=True)[:, 0, 0], 64, 1).astype("f4")}
 
     for number in range(6):
@@ -113,12 +113,12 @@ def test_beside_a_gpu_many_images_are_decoded_in_processes(
     engine = Means()
     (part,) = streaming.feature_parts(engine, listing, rows, 2)
     assert bool(engine.beside) == started
-    assert not workers()
+    assert not children()
     expected = [views.mean((1, 2, 3)) for views in (np.stack(one.views) for one in load_images(listing, rows, SPEC, 1))]
     np.testing.assert_allclose(part.features["block1_avg"][:, 0], np.concatenate(expected), rtol=1e-6)
 
 
-def test_an_image_that_takes_too_long_is_given_up_and_the_next_is_decoded(decoder: DecodeProcess) -> None:
+def test_an_image_that_takes_too_long_fails_and_the_next_is_decoded(decoder: DecodeProcess) -> None:
     decoder(png(), DIGEST)
     child, decoder._seconds = decoder._child, 0.5
     began = time.monotonic()
@@ -132,7 +132,7 @@ def test_an_image_that_takes_too_long_is_given_up_and_the_next_is_decoded(decode
 
 
 def kill(decoder: DecodeProcess, times: int) -> None:
-    """End so many of its processes, one after the other, each a moment after it has begun."""
+    """Kill children of a decoder one after the other, each half a second after its start."""
     child = None
     for _ in range(times):
         while decoder._child in (None, child):
@@ -140,13 +140,13 @@ def kill(decoder: DecodeProcess, times: int) -> None:
         child = decoder._child
         assert child is not None
         time.sleep(0.5)
-        decoder._said.write(b"Killed by hand\n")
-        decoder._said.flush()
+        decoder._stderr.write(b"Killed by hand\n")
+        decoder._stderr.flush()
         os.kill(child.pid, signal.SIGKILL)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
-def test_an_image_whose_processes_die_fails_alone(decoder: DecodeProcess) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_an_image_that_kills_two_children_fails_alone(decoder: DecodeProcess) -> None:
     killer = threading.Thread(target=kill, args=(decoder, 2))
     killer.start()
     with pytest.raises(ImageError, match=r"^ended the process that decoded it, with code -9: Killed by hand$"):
@@ -155,65 +155,67 @@ def test_an_image_whose_processes_die_fails_alone(decoder: DecodeProcess) -> Non
     assert len(decoder(png(), DIGEST).views) == 2
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
-def test_a_process_that_dies_by_itself_fails_no_image(decoder: DecodeProcess) -> None:
-    """The system may end one that is idle, for want of memory."""
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_an_image_is_decoded_again_after_its_child_was_killed_once(decoder: DecodeProcess) -> None:
+    """A system that runs out of memory may kill idle processes."""
     decoder(png(), DIGEST)
     assert decoder._child is not None
     os.kill(decoder._child.pid, signal.SIGKILL)
     assert np.array_equal(decoder(png(), DIGEST).views, prepare_image(png(), DIGEST, SPEC).views)
 
 
-def test_all_processes_share_the_room_of_this_one(decoder: DecodeProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    own, held = PixelBudget(MAX_PIXELS), []
-    monkeypatch.setattr("featx.images.decoding.decode_process.pixel_budget", own)
+def test_children_share_the_pixel_budget_of_their_parent(
+    decoder: DecodeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget, prepared = PixelBudget(MAX_PIXELS), []
+    monkeypatch.setattr("featx.images.decoding.decode_process.pixel_budget", budget)
     decoder._seconds = 1
-    thread = threading.Thread(target=lambda: held.append(decoder(png(), DIGEST)))
-    with own.acquire(MAX_PIXELS):
+    thread = threading.Thread(target=lambda: prepared.append(decoder(png(), DIGEST)))
+    with budget.acquire(MAX_PIXELS):
         thread.start()
         time.sleep(2)
-        assert not held  # it waits, and that is none of its time
+        assert not prepared  # It waits longer than its time limit, which does not count waiting.
     thread.join()
-    assert np.array_equal(held[0].views, prepare_image(png(), DIGEST, SPEC).views)
-    with own.acquire(MAX_PIXELS):  # what it took is free again
+    assert np.array_equal(prepared[0].views, prepare_image(png(), DIGEST, SPEC).views)
+    with budget.acquire(MAX_PIXELS):  # It was released again.
         pass
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded where the platform can")
-def test_memory_is_bounded() -> None:
-    bounded = subprocess.run(
-        [sys.executable, "-c", "from featx.images.decoding import decode_process as process; process.REST = 1 << 29; "
-         "process._bound_memory(1); bytes(1 << 30)"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert bounded.stderr.endswith("MemoryError\n")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can limit memory")
+def test_memory_is_limited() -> None:
+    code = (
+        "from featx.images.decoding import decode_process; decode_process.BASE_BYTES = 1 << 29; "
+        "decode_process._limit_memory(1); bytes(1 << 30)"
+    )
+    limited = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert limited.stderr.endswith("MemoryError\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
-def test_a_process_has_one_thread(decoder: DecodeProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_has_one_thread(decoder: DecodeProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
     decoder(png(), DIGEST)
     assert decoder._child is not None
     assert len(list(Path(f"/proc/{decoder._child.pid}/task").iterdir())) == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no false there")
-def test_a_process_that_does_not_start_ends_the_run(decoder: DecodeProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no /bin/false")
+def test_a_child_that_does_not_start_ends_the_run(decoder: DecodeProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(
-        EngineError, match=r"a process to decode images in ended at its start, with code 1; .*--workers"
+        EngineError, match=r"a process that decodes images ended at its start, with code 1; .*--workers"
     ):
         decoder(png(), DIGEST)
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan"])
-def test_a_time_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, shared_photos: Path, text: str) -> None:
+def test_an_invalid_time_limit_is_refused(monkeypatch: pytest.MonkeyPatch, shared_photos: Path, text: str) -> None:
     monkeypatch.setenv(DECODE_TIMEOUT, text)
     with pytest.raises(SpecError, match=rf"^FEATX_DECODE_TIMEOUT must be a number of seconds above 0, got '{text}'$"):
         next(load_images(list_images(shared_photos), [0], SPEC, 1))
 
 
-def test_the_option_of_a_command_is_that_of_all_that_decodes_for_it(tmp_path: Path, oxford: object) -> None:
+def test_the_option_decode_timeout_limits_each_image_of_a_command(tmp_path: Path, oxford: object) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "slow.ppm").write_bytes(SLOW)
     draw(0, 0).save(tmp_path / "images" / "good.png")
@@ -227,17 +229,17 @@ def test_the_option_of_a_command_is_that_of_all_that_decodes_for_it(tmp_path: Pa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
-def test_nothing_is_left_running(shared_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children_end_with_the_loader(shared_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DECODE_TIMEOUT, "60")
     listing = list_images(shared_photos)
     images = load_images(listing, range(len(listing)), SPEC, 2)
     next(images)
-    assert workers()
+    assert children()
     images.close()
-    assert not workers()
+    assert not children()
 
 
-def test_nothing_is_imported_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_imports_nothing_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("numpy.py", "json.py", "featx.py"):
         (tmp_path / name).write_text("open('harmed', 'w').close()")
     monkeypatch.chdir(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from featx.images.sources.local_files import LOOP, find_files
+from featx.images.sources.local_files import LOOP, find_images
 
 
 def touch(root, *names):
@@ -16,16 +16,16 @@ def touch(root, *names):
         path.write_bytes(b"x")
 
 
-def test_only_image_suffixes_in_any_case_are_found(tmp_path):
+def test_files_with_image_suffixes_in_any_case_are_found(tmp_path):
     touch(tmp_path, "a.jpg", "B.JPEG", "c.Png", "d.txt", "e.csv", "Thumbs.db", "no_suffix", "f.pdf", "g.mp4", "jpg")
-    found = find_files(tmp_path)
+    found = find_images(tmp_path)
     assert sorted(found.paths) == ["B.JPEG", "a.jpg", "c.Png"]
     assert found.skipped == {".txt": 1, ".csv": 1, ".db": 1, "no suffix": 2, ".pdf": 1, ".mp4": 1}
 
 
-def test_hidden_files_and_folders_are_passed_over(tmp_path):
+def test_hidden_files_and_folders_are_skipped(tmp_path):
     touch(tmp_path, ".hidden.jpg", "._a.jpg", ".cache/b.jpg", "x/.git/c.jpg", "x/d.jpg", ".jpg")
-    assert find_files(tmp_path).paths == ["x/d.jpg"]
+    assert find_images(tmp_path).paths == ["x/d.jpg"]
 
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
@@ -40,9 +40,9 @@ NAMES = [
 ]
 
 
-def test_any_name_is_kept_as_it_is(tmp_path):
+def test_unusual_file_names_are_kept_unchanged(tmp_path):
     touch(tmp_path, *(f"{os.fsdecode(b'dir' + bytes([255]))}/{name}" for name in NAMES))
-    paths = find_files(tmp_path).paths
+    paths = find_images(tmp_path).paths
     assert sorted(path.split("/")[1] for path in paths) == sorted(NAMES)
     assert all((tmp_path / path).read_bytes() == b"x" for path in paths)
 
@@ -50,37 +50,37 @@ def test_any_name_is_kept_as_it_is(tmp_path):
 def test_symlinks_to_folders_are_followed(tmp_path):
     touch(tmp_path, "real/a.jpg", "photos/own/b.jpg")
     (tmp_path / "photos/linked").symlink_to(tmp_path / "real")
-    found = find_files(tmp_path / "photos")
+    found = find_images(tmp_path / "photos")
     assert sorted(found.paths) == ["linked/a.jpg", "own/b.jpg"]
     assert found.failures == []
 
 
-def test_symlink_loops_are_cut(tmp_path):
+def test_symlink_loops_are_not_followed(tmp_path):
     touch(tmp_path, "a/b/c.jpg")
     (tmp_path / "a/b/up").symlink_to("..")
     (tmp_path / "a/top").symlink_to(tmp_path)
     (tmp_path / "a/itself").symlink_to("itself")
-    found = find_files(tmp_path)
+    found = find_images(tmp_path)
     assert found.paths == ["a/b/c.jpg"]
     failures = dict(found.failures)
     assert failures["a/b/up"] == failures["a/top"] == LOOP
     assert "symbolic links" in failures.get("a/itself", "symbolic links")
 
 
-def test_what_only_looks_like_an_image_file_is_recorded(tmp_path):
+def test_broken_symlinks_and_pipes_with_image_suffixes_are_failures(tmp_path):
     (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "round.jpg").symlink_to("round.jpg")
     (tmp_path / "folder.jpg").mkdir()
-    found = find_files(tmp_path)
+    found = find_images(tmp_path)
     assert found.paths == []
     failures = dict(found.failures)
-    assert failures["gone.jpg"] == failures["pipe.png"] == "no regular file, or a symlink to nothing"
+    assert failures["gone.jpg"] == failures["pipe.png"] == "not a regular file, or a broken symlink"
     assert failures["round.jpg"].startswith("cannot be read: ")
     assert len(failures) == 3
 
 
-def test_a_folder_that_cannot_be_read_is_recorded(tmp_path, monkeypatch):
+def test_an_unreadable_folder_is_a_failure(tmp_path, monkeypatch):
     touch(tmp_path, "open/a.jpg", "closed/b.jpg")
     scandir = os.scandir
 
@@ -90,20 +90,20 @@ def test_a_folder_that_cannot_be_read_is_recorded(tmp_path, monkeypatch):
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    found = find_files(tmp_path)
+    found = find_images(tmp_path)
     assert found.paths == ["open/a.jpg"]
     assert found.failures == [("closed", "cannot be read: Permission denied")]
 
 
-def test_a_folder_without_permission_is_recorded_for_a_common_user(tmp_path):
-    """The same with real permissions; root, whom they do not stop, becomes another user first."""
+def test_a_folder_without_permission_is_a_failure(tmp_path):
+    """With real permissions: if the test runs as root, whom they do not stop, it becomes another user first."""
     touch(tmp_path, "open/a.jpg", "closed/b.jpg")
     (tmp_path / "closed").chmod(0)
     tmp_path.chmod(0o755)
-    # The other user may not reach this folder by its path, nor the interpreter's modules.
+    # The other user may have no access to this folder by its path, nor to Python's modules: import and list first.
     code = (
-        "import os; from featx.images.sources.local_files import find_files; find_files('.'); "
-        "os.getuid() or os.setuid(65534); print(find_files('.').failures)"
+        "import os; from featx.images.sources.local_files import find_images; find_images('.'); "
+        "os.getuid() or os.setuid(65534); print(find_images('.').failures)"
     )
     command = [sys.executable, "-c", code]
     try:
@@ -113,28 +113,28 @@ def test_a_folder_without_permission_is_recorded_for_a_common_user(tmp_path):
     assert run.stdout.strip() == "[('closed', 'cannot be read: Permission denied')]"
 
 
-def test_a_root_that_cannot_be_read_is_recorded(tmp_path):
-    found = find_files(tmp_path / "missing")
+def test_an_unreadable_root_is_a_failure(tmp_path):
+    found = find_images(tmp_path / "missing")
     assert found.failures == [(".", "cannot be read: No such file or directory")]
 
 
-def test_folders_may_be_deeper_than_the_interpreters_stack(tmp_path):
+def test_folders_may_be_nested_deeper_than_the_recursion_limit(tmp_path):
     touch(tmp_path, "d/" * 150 + "a.jpg")
-    # From here on, fewer frames are left than there are folders.
+    # Leave fewer stack frames than there are nested folders.
     depth = len(inspect.stack(0))
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(depth + 100)
     try:
-        found = find_files(tmp_path)
+        found = find_images(tmp_path)
     finally:
         sys.setrecursionlimit(limit)
     assert found.paths == ["d/" * 150 + "a.jpg"]
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.txt"])
-def test_a_file_costs_no_stat(tmp_path, monkeypatch, name):
+def test_files_are_listed_without_stat(tmp_path, monkeypatch, name):
     touch(tmp_path, *(f"{number}{name}" for number in range(50)))
     stat, calls = os.stat, []
     monkeypatch.setattr(os, "stat", lambda *args, **options: calls.append(args) or stat(*args, **options))
-    find_files(tmp_path)
+    find_images(tmp_path)
     assert len(calls) == 1

@@ -22,15 +22,15 @@ from featx.spec.extract_spec import ONE_VIEW, ExtractSpec
 SPEC = ExtractSpec(size=32)
 
 
-def saved(image: Image.Image, form: str, **options: object) -> bytes:
+def encode(image: Image.Image, format_: str, **options: object) -> bytes:
     data = io.BytesIO()
-    image.save(data, form, **options)
+    image.save(data, format_, **options)
     return data.getvalue()
 
 
 def many_scans(scans: int) -> bytes:
-    """A progressive JPEG whose last scan is there again and again."""
-    data = saved(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
+    """Make a progressive JPEG that repeats its last scan."""
+    data = encode(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
     last = data[data.rindex(b"\xff\xda") : -2]
     return data[:-2] + last * (scans - data.count(b"\xff\xda")) + data[-2:]
 
@@ -41,19 +41,19 @@ PLAIN = Image.new("RGB", (64, 64))
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (saved(PLAIN, "PNG"), r"64 × 64 pixels, more than the 4095 allowed \(--max-pixels\)"),
+        (encode(PLAIN, "PNG"), r"64 × 64 pixels, more than the 4095 allowed \(--max-pixels\)"),
         (
             b"qoif" + struct.pack(">IIBB", 64, 64, 3, 0) + bytes(100),
             r"64 × 64 pixels, each as costly as 16 \(this kind of QOI is decoded slowly\), more than",
         ),
         (b"P3 64 64 255 0", r"each as costly as 16 \(this kind of PPM is decoded slowly\)"),
-        (saved(PLAIN, "DDS"), r"each as costly as 16 \(this kind of DDS is decoded slowly\)"),
-        (saved(PLAIN, "JPEG2000"), r"each as costly as 8 \(JPEG2000 takes much memory\)"),
-        (saved(PLAIN.convert("F"), "TIFF"), r"each as costly as 4 \(of mode F\)"),
+        (encode(PLAIN, "DDS"), r"each as costly as 16 \(this kind of DDS is decoded slowly\)"),
+        (encode(PLAIN, "JPEG2000"), r"each as costly as 8 \(JPEG2000 takes much memory\)"),
+        (encode(PLAIN.convert("F"), "TIFF"), r"each as costly as 4 \(of mode F\)"),
         (many_scans(33), r"each as costly as 3 \(in 33 scans\)"),
     ],
 )
-def test_what_costs_more_than_the_pixels_allowed_is_refused_by_its_header(data: bytes, message: str) -> None:
+def test_images_that_cost_too_much_are_refused_by_their_header(data: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         decode(data, max_pixels=4095)
     cost = 4096 * int(message.partition("as costly as ")[2].partition(" ")[0] or 1)
@@ -61,8 +61,8 @@ def test_what_costs_more_than_the_pixels_allowed_is_refused_by_its_header(data: 
         decode(data, max_pixels=cost - 1)
 
 
-def test_what_costs_as_much_as_is_allowed_is_decoded() -> None:
-    assert decode(saved(PLAIN, "JPEG2000"), max_pixels=8 * 4096).image.size == (64, 64)
+def test_images_that_cost_exactly_the_limit_are_decoded() -> None:
+    assert decode(encode(PLAIN, "JPEG2000"), max_pixels=8 * 4096).image.size == (64, 64)
     assert decode(many_scans(33), max_pixels=3 * 4096).image.size == (64, 64)
     assert decode(many_scans(16), max_pixels=4096).image.size == (64, 64)
 
@@ -75,15 +75,15 @@ def test_what_costs_as_much_as_is_allowed_is_decoded() -> None:
         ((10, 14_000), {"resize": "pad", "n_views": 2, "augment": "rotate=30"}, 196_000_000),
     ],
 )
-def test_what_takes_a_large_canvas_is_refused_by_its_header(tmp_path, size, changes, canvas) -> None:
+def test_images_that_need_a_large_canvas_are_refused_by_their_header(tmp_path, size, changes, canvas) -> None:
     Image.new("L", size).save(tmp_path / "thin.png")
     spec = dataclasses.replace(SPEC, **changes)
     reason = load_file(tmp_path / "thin.png", spec).reason
-    said = f"{size[0]} × {size[1]} pixels, resized on a canvas of {canvas}, more than the 178956970 allowed"
-    assert reason == f"{said} (--max-pixels)"
-    # One view of it takes no square.
+    expected = f"{size[0]} × {size[1]} pixels, resized on a canvas of {canvas}, more than the 178956970 allowed"
+    assert reason == f"{expected} (--max-pixels)"
+    # Without augmented copies, no square canvas is needed.
     assert not load_file(tmp_path / "thin.png", dataclasses.replace(spec, size=32, **ONE_VIEW)).reason
-    # Who allows less pixels means the picture's own.
+    # A small limit is about the pixels of the image, not of the canvas.
     Image.new("L", (5, 800)).save(tmp_path / "small.png")
     assert not load_file(tmp_path / "small.png", spec, max_pixels=4000).reason
 
@@ -92,11 +92,12 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "sparse.png").open("wb") as file:
         file.truncate(1 << 40)
     (tmp_path / "manifest.csv").write_text("path\nsparse.png")
-    said = "1,099,511,627,776 bytes, more than the 1,431,655,760 of a file of the pixels allowed (--max-pixels)"
+    size = "1,099,511,627,776 bytes, more than the 1,431,655,760"
+    expected = f"{size} that a file with the allowed pixels can have (--max-pixels)"
     sources = tmp_path, tmp_path / "sparse.png", tmp_path / "manifest.csv", [str(tmp_path / "sparse.png")]
     for source in sources:
-        assert load_image(list_images(source), 0, SPEC).reason == said
-    assert load_image(list_images(["sparse.png"] * 2, tmp_path).drop_duplicates(), 0, SPEC).reason == said
+        assert load_image(list_images(source), 0, SPEC).reason == expected
+    assert load_image(list_images(["sparse.png"] * 2, tmp_path).drop_duplicates(), 0, SPEC).reason == expected
 
 
 def test_a_large_member_of_a_shard_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -109,13 +110,13 @@ def test_a_large_member_of_a_shard_is_refused_before_it_is_read(tmp_path: Path) 
     assert loaded.reason.startswith("1,099,511,627,776 bytes, more than the 1,431,655,760")
 
 
-def test_the_limit_of_bytes_is_inclusive() -> None:
+def test_a_file_may_have_exactly_the_limit_of_bytes() -> None:
     check_file_size(800, 100)
-    with pytest.raises(ImageError, match=r"^801 bytes, more than the 800 of a file of the pixels allowed"):
+    with pytest.raises(ImageError, match=r"^801 bytes, more than the 800 that a file with the allowed pixels can have"):
         check_file_size(801, 100)
 
 
-def test_large_pictures_wait_for_each_other_and_small_ones_do_not() -> None:
+def test_a_large_image_waits_until_the_budget_is_free_and_a_small_one_does_not() -> None:
     budget, order, entered = PixelBudget(100), list[str](), threading.Event()
 
     def large() -> None:
@@ -134,24 +135,24 @@ def test_large_pictures_wait_for_each_other_and_small_ones_do_not() -> None:
 
 
 def damaged_tiff(compression: str) -> bytes:
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8))
-    data = bytearray(saved(picture, "TIFF", compression=compression))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8))
+    data = bytearray(encode(image, "TIFF", compression=compression))
     data[200 : len(data) - 400 : 97] = bytes(len(data[200 : len(data) - 400 : 97]))
     return bytes(data)
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate"])
-def test_a_damaged_tiff_has_a_reason(compression: str) -> None:
+def test_a_damaged_tiff_gives_a_reason(compression: str) -> None:
     with pytest.raises(ImageError, match=r"^damaged or cut short: TIFF, decoder error -2$"):
         decode(damaged_tiff(compression))
 
 
-def test_what_pillow_logs_is_in_the_reason_and_nowhere_else(capfd: pytest.CaptureFixture[str]) -> None:
-    data = bytearray(saved(Image.new("RGB", (8, 8)), "TIFF"))
+def test_messages_logged_by_pillow_are_in_the_reason_only(capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(encode(Image.new("RGB", (8, 8)), "TIFF"))
     entry = data.index(struct.pack("<HHI", 277, 3, 1))
     struct.pack_into("<H", data, entry + 8, 24576)
     logger = logging.getLogger()
-    # What pytest adds to the root, so that nothing else takes what is logged, as in a program that sets no handler.
+    # Remove the handlers that pytest adds, as in a program that sets none.
     handlers, logger.handlers = logger.handlers, []
     try:
         with pytest.raises(ImageError, match=r"^damaged.*: TIFF, .*; More samples per pixel than .*: 24576$"):

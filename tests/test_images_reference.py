@@ -13,12 +13,12 @@ DIGESTS = [
 
 
 @pytest.mark.parametrize(("number", "size", "digest"), DIGESTS)
-def test_golden_pictures_never_change(number, size, digest):
+def test_reference_images_never_change(number, size, digest):
     image = draw_reference_images()[number]
     assert (image.mode, image.size) == ("RGB", size)
     assert hashlib.sha256(image.tobytes()).hexdigest() == digest
 
 
-def test_golden_pictures_are_not_flat():
+def test_reference_images_have_contrast():
     for image in draw_reference_images():
         assert np.asarray(image).std(axis=(0, 1)).min() > 25

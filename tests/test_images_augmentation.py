@@ -12,7 +12,7 @@ from featx.errors import ImageError
 from featx.images.loading import load_images
 from featx.images.pixels.augmentation import Transform, augmented_copies, draw_transform
 from featx.images.pixels.colors import adjust_colors
-from featx.images.pixels.placement import Placement, place
+from featx.images.pixels.placement import Placement, apply_placement
 from featx.images.pixels.preprocessing import mean_color, preprocess
 from featx.images.pixels.reference_images import draw_reference_images
 from featx.images.sources.any_source import list_images
@@ -22,18 +22,18 @@ from featx.spec.extract_spec import INTERPOLATIONS, RESIZES, ExtractSpec
 DIGEST = hashlib.sha256(b"a picture").hexdigest()
 SMOOTH = draw_reference_images()[0]
 DRAWN = (-22.413642952, (0.000000000, 0.022760520, 1.000000000, 0.873116423), -0.010248769)
-"""Degrees, crop and hue of one view."""
+"""Degrees, crop and hue of one copy."""
 
 
 def spec_of(**values):
     return ExtractSpec(**{"size": 64, "n_views": 2, "augment": "rotate", **values})
 
 
-def placed(picture, spec, **values):
-    return place(picture, Placement(**values), spec, preprocess(picture, spec))
+def placed(image, spec, **values):
+    return apply_placement(image, Placement(**values), spec, preprocess(image, spec))
 
 
-def test_views_come_from_seed_digest_and_number_alone(tmp_path):
+def test_copies_depend_only_on_seed_digest_and_index(tmp_path):
     for number in range(6):
         draw(0, number).save(tmp_path / f"{number}.png")
     spec = spec_of(size=32, n_views=4, augment=DEFAULT + ",color")
@@ -44,7 +44,7 @@ def test_views_come_from_seed_digest_and_number_alone(tmp_path):
     assert len({view.tobytes() for views in loaded.values() for view in views}) == 24
 
 
-def test_more_views_and_more_parts_change_no_view_that_was_there():
+def test_more_copies_and_more_kinds_of_change_leave_the_others_as_they_are():
     few, many = (list(augmented_copies(SMOOTH, spec_of(n_views=count, augment=DEFAULT), DIGEST)) for count in (2, 4))
     np.testing.assert_array_equal(few, many[:2])
     augment = parse_augment("rotate")
@@ -55,20 +55,20 @@ def test_more_views_and_more_parts_change_no_view_that_was_there():
 
 
 @pytest.mark.parametrize("other", [(1, DIGEST, 1), (0, DIGEST[::-1], 1), (0, DIGEST, 2)])
-def test_another_seed_digest_or_number_is_another_view(other):
+def test_another_seed_digest_or_index_gives_another_copy(other):
     augment = parse_augment("rotate")
     assert draw_transform(augment, 0, DIGEST, 1) != draw_transform(augment, *other)
 
 
-def test_draws_are_those_of_every_version():
-    """Stores and models rest on them, so they may never change."""
+def test_drawn_values_never_change():
+    """The features in existing stores depend on them."""
     view = draw_transform(parse_augment(DEFAULT + ",color"), 0, DIGEST, 1)
     assert view.placement.degrees == pytest.approx(DRAWN[0])
     assert view.placement.crop == pytest.approx(DRAWN[1])
     assert view.hue == pytest.approx(DRAWN[2])
 
 
-def test_view_zero_is_the_plain_picture():
+def test_copy_0_is_the_plain_image():
     first = next(augmented_copies(SMOOTH, spec_of(augment=DEFAULT), DIGEST))
     np.testing.assert_array_equal(first, preprocess(SMOOTH, spec_of()))
     assert draw_transform(parse_augment(DEFAULT), 0, DIGEST, 0) == Transform()
@@ -76,7 +76,7 @@ def test_view_zero_is_the_plain_picture():
 
 @given(st.integers(1, 1000), st.integers(0, 2**32))
 @settings(deadline=None)
-def test_draws_stay_in_their_ranges(index, seed):
+def test_drawn_values_stay_in_their_ranges(index, seed):
     augment = parse_augment(
         "rotate=-10:20,scale=0.5:2,crop=0.3:0.6,translate=0.2,brightness=0.5:0.6,contrast=1:2,saturation=0:1,hue=0.1"
     )
@@ -94,15 +94,15 @@ def test_draws_stay_in_their_ranges(index, seed):
     assert -0.1 <= view.hue <= 0.1
 
 
-def test_draws_fill_their_ranges():
+def test_drawn_values_are_spread_over_their_ranges():
     augment = parse_augment("rotate=30,scale=0.5:2")
     views = [draw_transform(augment, 0, DIGEST, index).placement for index in range(1, 1001)]
     degrees = np.array([view.degrees for view in views])
     assert abs(np.histogram(degrees, 6, (-30, 30))[0] - 1000 / 6).max() < 45
-    assert abs(np.mean([np.log(view.zoom) for view in views])) < 0.05  # as often twice as large as half as large
+    assert abs(np.mean([np.log(view.zoom) for view in views])) < 0.05  # Doubled and halved sizes are equally frequent.
 
 
-def test_mirrors_take_turns():
+def test_mirroring_alternates():
     mirrors = [draw_transform(parse_augment("flip,vflip"), 0, DIGEST, index).placement.mirror for index in range(4)]
     assert mirrors == [(False, False), (True, False), (False, True), (True, True)]
     upright = [draw_transform(parse_augment("vflip"), 0, DIGEST, index).placement.mirror for index in range(2)]
@@ -110,7 +110,7 @@ def test_mirrors_take_turns():
 
 
 @pytest.mark.parametrize("resize", RESIZES)
-def test_a_mirrored_view_is_the_plain_one_mirrored(resize):
+def test_a_mirrored_copy_is_the_plain_one_mirrored(resize):
     spec = spec_of(n_views=4, augment="flip,vflip", resize=resize)
     plain, flipped, upside, both = augmented_copies(SMOOTH, spec, DIGEST)
     np.testing.assert_array_equal(flipped, plain[:, ::-1])
@@ -119,7 +119,7 @@ def test_a_mirrored_view_is_the_plain_one_mirrored(resize):
 
 
 @pytest.mark.parametrize("mirror", list(itertools.product((False, True), repeat=2)))
-def test_a_crop_is_one_resize_of_that_part(mirror):
+def test_a_crop_is_resized_once(mirror):
     spec = spec_of(augment="crop", interpolation="lanczos")
     across, down = (-1 if mirrored else 1 for mirrored in mirror)
     part = SMOOTH.resize((64, 64), Image.Resampling.LANCZOS, box=(80, 120, 240, 240))
@@ -127,10 +127,10 @@ def test_a_crop_is_one_resize_of_that_part(mirror):
     np.testing.assert_array_equal(pixels, np.asarray(part)[::down, ::across])
 
 
-def exact(picture, spec, degrees, zoom, shift, crop=(0, 0, 1, 1), mirror=False, fine=6):
-    """The view by its definition: many exact samples a pixel of the picture mirrored beyond its edges, averaged."""
-    width, height = picture.size
-    pixels = np.asarray(picture).astype(float)
+def exact(image, spec, degrees, zoom, shift, crop=(0, 0, 1, 1), mirror=False, fine=6):
+    """Compute a copy by its definition: the mean of many exact samples per pixel, mirrored outside the image."""
+    width, height = image.size
+    pixels = np.asarray(image).astype(float)
     x, y = np.meshgrid(*[(np.arange(spec.size * fine) + 0.5) / fine / spec.size - 0.5] * 2)
     x = -x if mirror else x
     x, y = (x - shift[0]) * width, (y - shift[1]) * height
@@ -157,29 +157,29 @@ def exact(picture, spec, degrees, zoom, shift, crop=(0, 0, 1, 1), mirror=False, 
     ],
 )
 @pytest.mark.parametrize("mirror", [False, True])
-def test_a_warp_is_what_its_definition_says(values, mirror):
+def test_a_warp_agrees_with_its_definition(values, mirror):
     spec = spec_of(fill="symmetric", size=96)
-    picture = SMOOTH.resize((288, 180))
-    expected = exact(picture, spec, **values, mirror=mirror)
-    pixels = placed(picture, spec, **values, mirror=(mirror, False))
+    image = SMOOTH.resize((288, 180))
+    expected = exact(image, spec, **values, mirror=mirror)
+    pixels = placed(image, spec, **values, mirror=(mirror, False))
     assert np.abs(pixels - expected).mean() < 3
-    wrong = exact(picture, spec, **{**values, "degrees": values["degrees"] + 3}, mirror=mirror)
+    wrong = exact(image, spec, **{**values, "degrees": values["degrees"] + 3}, mirror=mirror)
     assert np.abs(pixels - wrong).mean() > 2 * np.abs(pixels - expected).mean()
 
 
-def test_degrees_turn_counterclockwise():
-    picture = SMOOTH.resize((128, 128))
-    turned = placed(picture, spec_of(), degrees=90)
-    assert np.abs(turned.astype(int) - np.rot90(preprocess(picture, spec_of()))).mean() < 2
+def test_positive_degrees_rotate_counterclockwise():
+    image = SMOOTH.resize((128, 128))
+    rotated = placed(image, spec_of(), degrees=90)
+    assert np.abs(rotated.astype(int) - np.rot90(preprocess(image, spec_of()))).mean() < 2
 
 
 def test_a_shift_moves_right_and_down_and_a_zoom_enlarges():
     pixels = np.zeros((60, 60, 3), np.uint8)
     pixels[20:40, 20:40] = 255
-    picture, spec = Image.fromarray(pixels), spec_of(size=60, fill="edge")
-    rows, columns = np.nonzero(placed(picture, spec, shift=(0.25, 0.1))[..., 0] > 127)
+    image, spec = Image.fromarray(pixels), spec_of(size=60, fill="edge")
+    rows, columns = np.nonzero(placed(image, spec, shift=(0.25, 0.1))[..., 0] > 127)
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == (35, 54, 26, 45)
-    rows, columns = np.nonzero(placed(picture, spec, zoom=2)[..., 0] > 127)
+    rows, columns = np.nonzero(placed(image, spec, zoom=2)[..., 0] > 127)
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == (10, 49, 10, 49)
 
 
@@ -191,10 +191,10 @@ def test_shrinking_is_antialiased():
 
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("values", [{"degrees": 30}, {"shift": (1, -1), "degrees": 170}, {"zoom": 0.1}])
-def test_nothing_black_is_uncovered(fill, values):
-    picture = Image.fromarray(np.random.default_rng(0).integers(160, 200, (70, 90, 3), dtype=np.uint8))
+def test_the_area_outside_the_image_is_filled(fill, values):
+    image = Image.fromarray(np.random.default_rng(0).integers(160, 200, (70, 90, 3), dtype=np.uint8))
     spec = spec_of(fill=fill)
-    pixels = placed(picture, spec, **values)
+    pixels = placed(image, spec, **values)
     if fill == "constant":
         corner = pixels[0, 0].tolist()
         assert corner == list(mean_color(spec))
@@ -203,40 +203,40 @@ def test_nothing_black_is_uncovered(fill, values):
 
 
 @pytest.mark.parametrize("fill", ["reflect", "symmetric", "edge"])
-def test_fills_are_those_of_numpy(fill):
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8))
-    shifted = placed(picture, spec_of(size=60, fill=fill, interpolation="nearest"), shift=(0.5, 0.25))
-    np.testing.assert_array_equal(shifted, np.pad(picture, ((15, 0), (30, 0), (0, 0)), mode=fill)[:60, :60])
+def test_fill_modes_equal_those_of_numpy(fill):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8))
+    shifted = placed(image, spec_of(size=60, fill=fill, interpolation="nearest"), shift=(0.5, 0.25))
+    np.testing.assert_array_equal(shifted, np.pad(image, ((15, 0), (30, 0), (0, 0)), mode=fill)[:60, :60])
 
 
 @pytest.mark.parametrize("resize", RESIZES)
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (400, 3), (65, 64)])
-def test_pictures_of_any_size_have_views(resize, interpolation, size):
-    picture = Image.new("RGB", size, (250, 240, 230))
+def test_images_of_any_size_can_be_augmented(resize, interpolation, size):
+    image = Image.new("RGB", size, (250, 240, 230))
     augment = "flip,rotate=180,scale=0.1:10,crop=0.01:1,translate=1,color"
     spec = spec_of(size=32, n_views=6, augment=augment, resize=resize, interpolation=interpolation)
-    views = list(augmented_copies(picture, spec, DIGEST))
+    views = list(augmented_copies(image, spec, DIGEST))
     assert {(view.shape, view.dtype.name, view.flags.c_contiguous) for view in views} == {((32, 32, 3), "uint8", True)}
     assert min(view.min() for view in views) > 40
 
 
-def test_a_padded_picture_keeps_its_border_and_a_cropped_one_shows_what_lies_beyond():
-    picture = Image.new("RGB", (100, 50), (255, 0, 0))
+def test_padding_is_part_of_the_frame_and_a_shifted_crop_shows_pixels_outside_the_frame():
+    image = Image.new("RGB", (100, 50), (255, 0, 0))
     spec = spec_of(resize="pad", augment="scale")
-    pixels = placed(picture, spec, zoom=0.9)
+    pixels = placed(image, spec, zoom=0.9)
     assert pixels[0, 32].tolist() == list(mean_color(spec))
     assert pixels[32, 32].tolist() == [255, 0, 0]
-    picture.paste((0, 255, 0), (0, 0, 20, 50))  # left of the centered square, which begins at 25
-    assert (placed(picture, spec_of(resize="crop"), shift=(0.2, 0))[:, 0] == (0, 255, 0)).all()
+    image.paste((0, 255, 0), (0, 0, 20, 50))  # Left of the centered square, which begins at 25.
+    assert (placed(image, spec_of(resize="crop"), shift=(0.2, 0))[:, 0] == (0, 255, 0)).all()
 
 
-def test_a_picture_without_pixels_has_no_views():
+def test_an_image_without_pixels_cannot_be_augmented():
     with pytest.raises(ImageError):
         next(augmented_copies(Image.new("RGB", (0, 5)), spec_of(), DIGEST))
 
 
-def test_colors_are_changed_as_defined():
+def test_colors_change_as_defined():
     pixels = np.asarray(draw(0, 3)).copy()
     gray = pixels @ np.array([0.299, 0.587, 0.114])
     for values, expected in {
@@ -249,7 +249,7 @@ def test_colors_are_changed_as_defined():
     assert adjust_colors(pixels, 1, 1, 1, 0) is pixels
 
 
-def test_hue_turns_colors_and_keeps_grays():
+def test_hue_rotates_colors_and_keeps_grays():
     grays = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(16, 16, 3)
     assert np.abs(adjust_colors(grays, 1, 1, 1, 0.3).astype(int) - grays).max() <= 1
     soft = np.full((4, 4, 3), (150, 110, 110), np.uint8)
@@ -260,10 +260,10 @@ def test_hue_turns_colors_and_keeps_grays():
     assert np.abs(back.astype(int) - soft).max() <= 2
 
 
-def test_what_a_view_does_is_said_in_words():
+def test_a_transform_is_described_in_words():
     assert str(Transform()) == "plain"
     view = Transform(Placement((True, True), 12.34, 0.9, (0.1, 0.2, 0.5, 0.6), (0.05, -0.1)), hue=0.01)
     assert str(view) == (
-        "mirrored left to right and top to bottom, cropped to 0.10, 0.20 with sides 0.50, 0.60, zoomed 0.9 times, "
-        "turned 12.3°, shifted 0.05, -0.10, hue 0.01"
+        "mirrored left to right and top to bottom, cropped to 0.50 × 0.60 at 0.10, 0.20, zoomed 0.9 times, "
+        "rotated 12.3°, shifted 0.05, -0.10, hue 0.01"
     )

@@ -27,12 +27,12 @@ from featx.spec.extract_spec import LATER, ExtractSpec
         ("scale=1e-1:1", "scale=0.1:1"),
     ],
 )
-def test_there_is_one_way_to_write_an_augmentation(text, canonical):
+def test_equal_augmentations_have_one_canonical_text(text, canonical):
     assert format_augment(parse_augment(text)) == canonical
     assert format_augment(parse_augment(canonical)) == canonical
 
 
-def test_the_defaults_are_augmentations():
+def test_the_defaults_can_be_parsed():
     assert parse_augment(DEFAULT).keys() > parse_augment(DEFAULT_TTA).keys() == {"flip"}
 
 
@@ -45,7 +45,7 @@ def ranges(draw):
 
 
 @given(st.lists(ranges()).map(dict))
-def test_every_range_is_read_back_as_it_was(parts):
+def test_formatted_ranges_can_be_parsed_again(parts):
     text = ",".join(f"{name}={low!r}:{high!r}" for name, (low, high) in parts.items())
     augment = parse_augment(text)
     assert augment == parts
@@ -75,7 +75,7 @@ def test_every_range_is_read_back_as_it_was(parts):
         ("color=0:1", "must have for color one number of 0 to 1, .* got '0:1'"),
     ],
 )
-def test_what_is_wrong_with_an_augmentation_is_said(text, message):
+def test_an_invalid_augmentation_is_refused_with_the_reason(text, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         parse_augment(text)
     with pytest.raises(SpecError, match=f"^augment of the spec {message}"):
@@ -100,12 +100,12 @@ def test_what_is_wrong_with_an_augmentation_is_said(text, message):
         ({"augment": 3, "n_views": 2}, "augment of the spec must name parts among .* got '3'"),
     ],
 )
-def test_a_spec_with_wrong_views_is_refused(values, message):
+def test_a_spec_with_invalid_augmentation_is_refused(values, message):
     with pytest.raises(SpecError, match=message):
         ExtractSpec(**values)
 
 
-def test_equal_augmentations_make_equal_specs():
+def test_equal_augmentations_give_equal_specs():
     spec = ExtractSpec(n_views=4, augment="rotate=30,flip", fill="edge", view_seed=7)
     assert spec.digest == ExtractSpec(n_views=4, augment="flip,rotate=-30:30", fill="edge", view_seed=7).digest
     assert ExtractSpec.from_json(spec.to_json()) == spec
@@ -113,6 +113,6 @@ def test_equal_augmentations_make_equal_specs():
         assert dataclasses.replace(spec, **{field: value}).digest != spec.digest
 
 
-def test_the_plain_spec_is_that_of_one_view():
+def test_the_plain_spec_has_no_augmentation():
     assert ExtractSpec(size=64, n_views=4, augment="flip").plain == ExtractSpec(size=64)
     assert {"n_views", "augment", "fill", "view_seed"} <= set(LATER)
