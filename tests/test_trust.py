@@ -160,6 +160,6 @@ def test_each_promise_has_a_test_that_is_there_and_each_limit_is_the_one_in_use(
     for limit in limits.LIMITS.values():
         value = re.escape(bytes_said(limit.default))
         assert re.search(rf"\| {value}[^|]* \| `--limit {limit.name}=SIZE`", bounds), limit
-    assert f"| {room.FILE_BYTES} for each of these pixels |" in bounds
+    assert f"| {memory_budget.FILE_BYTES_PER_PIXEL} for each of these pixels |" in bounds
     assert f"| {limits.MAX_HEADER // 10**6} MB," in bounds
     assert f"or {hdf5.MAX_EXPANSION} times its files" in bounds

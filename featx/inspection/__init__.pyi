@@ -14,5 +14,5 @@ from .html_report.writer import report as report
 from .preprocessing_audit.auditor import audit as audit
 from .summary import describe as describe
 from .suspect_images.finder import suspects as suspects
-from .suspect_images.sheet import draw_suspects as draw_suspects
 from .suspect_images.findings import Suspects as Suspects
+from .suspect_images.sheet import draw_suspects as draw_suspects

@@ -14,9 +14,9 @@ from featx.heads import make_folds, refit
 from featx.models import (
     Model,
     ScoredRows,
-    score_rows,
     find_held_out_rows,
     read_training_rows,
+    score_rows,
     summarize_scores,
     trained_parts,
 )
