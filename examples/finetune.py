@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from featx.drawing import save_figure
 from featx.extraction import extract
-from featx.finetuning import Log, Recipe, draw_curves, finetune
+from featx.finetuning import Recipe, finetune, plot_training_curves, read_logs
 from featx.models import Model, Validation, find_held_out_rows, fit, load_model, predict
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
@@ -42,7 +43,7 @@ def main(photos: Path, work: Path, size: int = 224, n_views: int = 4, epochs: in
     fit(store, work / "head.featx", head="softmax", blocks=(3, 4, 5), validation=held_out_quarter, overwrite=True)
     recipe = Recipe(epochs=epochs, lr=2e-4, backbone_lr_scale=0.1, ema_decay=0.9)
     report = finetune(load_model(work / "head.featx"), store, tuned, recipe, root=photos, overwrite=True)
-    draw_curves({"block 5 and the head": Log(work / "tuned.featx.finetune").rows}, work / "curve.png")
+    save_figure(plot_training_curves(read_logs([work / "tuned.featx.finetune"])), work / "curve.png")
     results = {name: accuracy(load_model(work / f"{name}.featx"), store, photos) for name in ("head", "tuned")}
     say = sys.stdout.write
     say(f"validation: {report.val_start:.4f} -> {report.val_best:.4f}, best epochs {report.epochs}\n")

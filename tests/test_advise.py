@@ -13,6 +13,7 @@ from sklearn.datasets import load_sample_image
 from featx.cli import finetune
 from featx.cli.group import main
 from featx.curation.dataset import load_features
+from featx.drawing.figures import save_figure
 from featx.errors import DataError, EngineError
 from featx.extraction import extract
 from featx.inspection.advice.advisor import Advice, _forecast, advise
@@ -20,7 +21,7 @@ from featx.inspection.advice.cases import CASES, blocks_of, case_of, commands_of
 from featx.inspection.advice.caveats import caveats_of
 from featx.inspection.advice.learning_curve import Point
 from featx.inspection.advice.likeness import Likeness, measure_likeness
-from featx.inspection.advice.plane import draw_plane
+from featx.inspection.advice.plots import plot_plane
 from featx.inspection.advice.reference import distances, statistics
 from featx.inspection.advice.size import Forecast, Gain, Size
 from featx.inspection.advice.thresholds import DISTANCE
@@ -247,15 +248,15 @@ def test_advice_is_plain_json(advice):
 def test_the_plane_is_drawn(advice, tmp_path, monkeypatch):
     import sys
 
-    draw_plane(advice, tmp_path / "plane.png")
+    save_figure(plot_plane(advice), tmp_path / "plane.png")
     assert (tmp_path / "plane.png").read_bytes()[:4] == b"\x89PNG"
     unknown = dataclasses.replace(advice, likeness=made_likeness(None))
-    draw_plane(unknown, tmp_path / "plane.svg")
+    save_figure(plot_plane(unknown), tmp_path / "plane.svg")
     assert b"small, alike" in (tmp_path / "plane.svg").read_bytes()
     assert b"likeness not measured" in (tmp_path / "plane.svg").read_bytes()
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(EngineError, match="plots need a package"):
-        draw_plane(advice, tmp_path / "none.png")
+        plot_plane(advice)
 
 
 def test_the_command_says_what_to_type_and_that_works(shared_store, tmp_path):

@@ -20,6 +20,7 @@ from featx.cli.group import main
 from featx.engines.finetuned import load_backbone_for
 from featx.engines.selection import make_engine
 from featx.engines.winograd import WinogradConv2d
+from featx.drawing.figures import save_figure
 from featx.errors import DataError, EngineError, FeatxError, ModelError, SpecError, SpecMismatch
 from featx.exporting.exported_file import export
 from featx.extraction import extract
@@ -30,7 +31,8 @@ from featx.finetuning.recipe import OPTIONS, Recipe, first_trained, frozen_block
 from featx.finetuning.stage import Rows, Score, Stage
 from featx.finetuning.starting_point import head_of, logit_scale, make_module, read_data
 from featx.finetuning.trainable_layers import Tail
-from featx.finetuning.training_log import Log, draw_curves, read_logs
+from featx.finetuning.training_curves import plot_training_curves
+from featx.finetuning.training_log import Log, read_logs
 from featx.heads.hidden import HiddenLayer
 from featx.images.loading import load_file
 from featx.models.evaluation import evaluate
@@ -582,7 +584,19 @@ def test_the_command_tunes_and_says_what_it_gained(place, tmp_path):
     assert json.loads(result.stdout)["model"] == str(output)
 
 
-def test_curves_are_drawn(tmp_path, monkeypatch):
+def test_the_command_draws_the_accuracy_by_epoch(place, tmp_path):
+    plot = tmp_path / "curve.svg"
+    arguments = ["finetune", str(place / "photos.featx"), str(place / "photos.h5"), "-o", str(tmp_path / "tuned.featx"),
+                 "--root", str(place / "photos"), "--epochs", "1", "--val-size", "0.25", "--lr", "0.01"]  # fmt: skip
+    refused = CliRunner().invoke(main, [*arguments, "--plot", str(tmp_path / "curve.xyz")])
+    assert (refused.exit_code, "name of a plot must end in one of ." in refused.output) == (1, True)
+    assert not list(tmp_path.iterdir()), "the suffix is checked before the training"
+    result = CliRunner().invoke(main, [*arguments, "--plot", str(plot)])
+    assert result.exit_code == 0, result.output
+    assert "<!-- tuned.featx -->" in plot.read_text()
+
+
+def test_stages_are_drawn_one_after_the_other(tmp_path, monkeypatch):
     for name in ("transferred", "scratch"):
         folder = tmp_path / f"{name}.finetune"
         folder.mkdir()
@@ -590,16 +604,16 @@ def test_curves_are_drawn(tmp_path, monkeypatch):
         for stage in ("head", "backbone"):
             for epoch, value in enumerate((0.1, 0.5, 0.9)):
                 log.add(epoch=epoch, stage=stage, val_accuracy=value)
-    runs = [str(tmp_path / "transferred.finetune"), str(tmp_path / "scratch.finetune")]
-    draw_curves(read_logs(runs), tmp_path / "curves.svg")
+    logs = read_logs([tmp_path / "transferred.finetune", tmp_path / "scratch.finetune"])
+    save_figure(plot_training_curves(logs), tmp_path / "curves.svg")
     drawn = (tmp_path / "curves.svg").read_text()
     assert drawn.count("<!-- transferred -->") == 1
-    # Two stages of two epochs each, the second from where the first ends.
+    # Two stages of two epochs each: the second continues where the first ends.
     axis = drawn[drawn.index('id="matplotlib.axis_1"') : drawn.index('id="matplotlib.axis_2"')]
     assert re.findall("<!-- (.*) -->", axis) == ["0", "1", "2", "3", "4", "epoch"]
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(EngineError, match=r"plots need a package: pip install 'featx\[plot\]'"):
-        draw_curves({}, tmp_path / "none.png")
+        plot_training_curves({})
 
 
 @pytest.mark.parametrize("names", [("red", "green", "blue"), ("red", "blue")], ids=["three classes", "two"])

@@ -21,7 +21,7 @@ SPEC = ExtractSpec(size=64, n_views=12, augment=DEFAULT + ",color")
 
 @pytest.fixture
 def picture(tmp_path):
-    """A drawn picture whose bytes, and so its digest, are the same everywhere."""
+    """A drawn image whose bytes, and therefore its digest, are the same on every machine."""
     path = tmp_path / "picture.ppm"
     draw_reference_images()[0].save(path)
     return path
@@ -33,8 +33,8 @@ def run(*args, code=0):
     return result
 
 
-def test_the_sheet_is_the_one_that_was_looked_at(picture):
-    """A difference that no eye sees is allowed: another processor may round otherwise."""
+def test_the_sheet_equals_the_reviewed_one(picture):
+    """Invisible differences are allowed, because processors round differently."""
     with Image.open(GOLDEN) as opened:
         golden = np.asarray(opened).astype(int)
     drawn = np.asarray(preview(picture, SPEC).image).astype(int)
@@ -42,7 +42,7 @@ def test_the_sheet_is_the_one_that_was_looked_at(picture):
     assert np.abs(drawn - golden).mean() < 0.5
 
 
-def test_a_sheet_has_the_views_in_order_on_white(picture):
+def test_a_sheet_has_the_copies_in_order_on_white(picture):
     sheet = preview(picture, ExtractSpec(size=40, n_views=5, augment="flip"))
     pixels = np.asarray(sheet.image)
     assert pixels.shape == (2 * 44 + GAP, 3 * 44 + GAP, 3)
@@ -54,7 +54,7 @@ def test_a_sheet_has_the_views_in_order_on_white(picture):
     assert [str(view) for view in sheet.views[:2]] == ["plain", "mirrored left to right"]
 
 
-def test_the_command_draws_what_the_function_does(picture, tmp_path):
+def test_the_command_draws_the_same_sheet_as_the_function(picture, tmp_path):
     options = ("--augment", "rotate=30", "--fill", "edge", "--seed", "7", "--n-views", "4", "--size", "48")
     result = run("preview", picture, "-o", tmp_path / "sheet.png", *options)
     spec = ExtractSpec(size=48, n_views=4, augment="rotate=30", fill="edge", view_seed=7)
@@ -69,7 +69,19 @@ def test_the_command_draws_what_the_function_does(picture, tmp_path):
     assert (tmp_path / "sheet.jpg").read_bytes().startswith(b"\xff\xd8")
 
 
-def test_what_cannot_be_drawn_or_written_is_said(picture, tmp_path):
+def test_defaults_are_those_of_the_command(picture, tmp_path):
+    run("preview", picture, "-o", tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as drawn:
+        np.testing.assert_array_equal(np.asarray(drawn), np.asarray(preview(picture).image))
+
+
+def test_a_sheet_shows_itself_in_notebooks(picture):
+    sheet = preview(picture, ExtractSpec(size=40, n_views=5, augment="flip"))
+    assert repr(sheet) == "AugmentationSheet(5 views, 136 × 92 pixels)"
+    assert sheet._repr_png_().startswith(b"\x89PNG")
+
+
+def test_unreadable_images_and_wrong_suffixes_are_refused(picture, tmp_path):
     (tmp_path / "bad.jpg").write_text("no picture")
     with pytest.raises(ImageError, match=r"bad\.jpg: no image format"):
         preview(tmp_path / "bad.jpg", SPEC)
@@ -91,7 +103,7 @@ def test_what_cannot_be_drawn_or_written_is_said(picture, tmp_path):
 
 
 @pytest.mark.parametrize("fill", ["reflect", "symmetric", "edge"])
-def test_no_black_corner_of_a_photograph_turned_by_30_degrees(flower_paths, fill):
+def test_no_black_corners_after_a_rotation_by_30_degrees(flower_paths, fill):
     from featx.images.decoding.decoder import decode
     from featx.images.pixels.placement import Placement, apply_placement
 
@@ -99,13 +111,13 @@ def test_no_black_corner_of_a_photograph_turned_by_30_degrees(flower_paths, fill
     for path in flower_paths[::8]:
         picture = decode(Path(path).read_bytes()).image
         plain = preprocess(picture, spec)
-        lifted = picture.point(lambda value: 60 + value * 195 // 255)  # nothing in it is black
+        lifted = picture.point(lambda value: 60 + value * 195 // 255)  # no pixel is black
         for degrees in (-30, 30):
             turned = apply_placement(lifted, Placement(degrees=degrees), spec, plain)
             assert turned.min() >= 55
 
 
-def test_extract_and_predict_take_the_options(shared_photos, tmp_path, oxford):
+def test_extract_and_predict_take_the_augmentation_options(shared_photos, tmp_path, oxford):
     store, model = tmp_path / "p.h5", tmp_path / "p.featx"
     options = ("--size", "32", "--blocks", "1", "--n-views", "2")
     result = run("extract", shared_photos, "-o", store, *options)

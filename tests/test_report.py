@@ -33,22 +33,19 @@ from featx.finetuning.training_log import Log
 from featx.heads.folds import make_folds
 from featx.heads.metrics import score_report
 from featx.images.loading import THUMBNAIL_SIDE
-from featx.inspection.html_report.decisions import read_decisions
-from featx.inspection.html_report.pictures import small_copies
-from featx.inspection.html_report.plot import Plot, linear, logarithmic, points, round_step
-from featx.inspection.html_report.run import MAX_LOGS, open_run
+from featx.inspection.html_report.inputs import MAX_LOGS, open_context
+from featx.inspection.html_report.page import encode_thumbnails
 from featx.inspection.html_report.section import percent, sentence
-from featx.inspection.html_report.sections import (
-    accuracy,
-    commands,
-    confusion,
-    curves,
-    depth,
-    extraction,
-    feature_map,
-    mistakes,
-    reliability,
-)
+from featx.inspection.html_report.sections import classes
+from featx.inspection.html_report.sections.accuracy import bootstrap, make_accuracy, wilson
+from featx.inspection.html_report.sections.classes import make_confusion
+from featx.inspection.html_report.sections.commands import make_commands
+from featx.inspection.html_report.sections.extraction import make_extraction
+from featx.inspection.html_report.sections.image_map import make_image_map
+from featx.inspection.html_report.sections.images import make_mistakes
+from featx.inspection.html_report.sections.reliability import make_reliability
+from featx.inspection.html_report.sections.transfer import make_depth, make_finetuning
+from featx.inspection.html_report.unseen import read_decisions
 from featx.inspection.html_report.writer import report
 from featx.models.evaluation import evaluate
 from featx.models.fit_options import FitOptions, Validation
@@ -58,71 +55,31 @@ from featx.spec.extract_spec import ExtractSpec
 
 
 @pytest.fixture(scope="module")
-def run(hostile_model):
-    return open_run(hostile_model, root=hostile_model.parent / "images")
+def context(hostile_model):
+    return open_context(hostile_model, root=hostile_model.parent / "images")
 
 
-# Plots
-
-
-@pytest.mark.parametrize(
-    ("rough", "step"), [(0.013, 0.02), (0.02, 0.02), (0.021, 0.025), (0.026, 0.05), (7, 10), (300, 500)]
-)
-def test_steps_are_round(rough, step):
-    assert round_step(rough) == pytest.approx(step)
-
-
-def test_an_axis_holds_its_values_between_round_ends():
-    axis = linear("x", [0.13, 0.92], 100, 300)
-    assert (axis.low, axis.high) == (pytest.approx(0), pytest.approx(1))
-    assert [label for _, label in axis.ticks] == ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
-    assert (axis(0), axis(0.5), axis(1), axis(-3), axis(9)) == (100, 200, 300, 100, 300)
-
-
-@pytest.mark.parametrize(
-    ("values", "labels"),
-    [
-        ([0.942, 0.961], ["94.0", "94.5", "95.0", "95.5", "96.0", "96.5"]),
-        ([0.61, 1.02], ["60", "70", "80", "90", "100"]),
-        ([0.95, 0.95], ["90", "92", "94", "96", "98", "100"]),
-    ],
-)
-def test_shares_are_percent_and_stay_within_100(values, labels):
-    axis = linear("x", values, 0, 100, share=True)
-    assert [label for _, label in axis.ticks] == [f"{label} %" for label in labels]
-    assert axis.high <= 1
-
-
-def test_a_logarithmic_axis_gives_equal_ratios_equal_room():
-    axis = logarithmic("x", [3, 90], 0, 100)
-    assert [label for _, label in axis.ticks] == ["5", "10", "20", "50", "100"]
-    assert axis(10) - axis(5) == pytest.approx(axis(20) - axis(10), abs=0.11)
-    assert axis(0) == 0
-    plot = Plot(10, 10, linear("x", [0, 1], 0, 10), linear("y", [0, 1], 10, 0))
-    assert points(plot, [0, 1], [0, 0.5]) == "0.0,10.0 10.0,5.0"
-
-
-def test_words():
+def test_shares_are_formatted_as_percent_and_sentences_begin_with_a_capital():
     assert percent(0.9384) == "93.8\N{NO-BREAK SPACE}%"
     assert percent(0.5, 0) == "50\N{NO-BREAK SPACE}%"
     assert sentence("macro F1") == "Macro F1"
     assert sentence("") == ""
 
 
-# Intervals
+# Confidence intervals
 
 
-def test_the_interval_of_a_share_is_that_of_wilson():
+def test_the_interval_of_a_share_is_wilsons():
     """Newcombe (1998), "Two-sided confidence intervals for the single proportion", table I: 81 of 263, 15 of 148."""
-    assert accuracy.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert accuracy.wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
 
 
-def test_the_bootstrap_draws_images_as_a_loop_would():
+def test_the_bootstrap_agrees_with_a_loop_that_draws_images():
     rng = np.random.default_rng(1)
     truth = np.repeat([0, 1, 2], (30, 20, 10))
     guess = np.where(rng.random(60) < 0.75, truth, (truth + 1) % 3)
-    found = accuracy.bootstrap(np.array(score_report(truth, np.eye(3)[guess], "abc")["confusion"]))
+    found = bootstrap(np.array(score_report(truth, np.eye(3)[guess], "abc")["confusion"]))
     drawn = rng.integers(0, 60, (300, 60))
     for name, score in {
         "balanced_accuracy": balanced_accuracy_score,
@@ -132,9 +89,9 @@ def test_the_bootstrap_draws_images_as_a_loop_would():
         assert found[name] == pytest.approx(looped, abs=0.04)
 
 
-def test_scores_are_those_of_evaluate(run, hostile_model):
-    scores = {score.name: score for score in accuracy.make(run).data.scores}
-    scored = evaluate(load_model(hostile_model), run.store)
+def test_scores_are_those_of_evaluate(context, hostile_model):
+    scores = {score.name: score for score in make_accuracy(context).data.scores}
+    scored = evaluate(load_model(hostile_model), context.store)
     assert scores["accuracy"].value == scored["accuracy"] == pytest.approx(10 / 12)
     assert scores["expected calibration error"].value == scored["calibration_error"]
     assert scores["expected calibration error"].interval is None
@@ -142,7 +99,7 @@ def test_scores_are_those_of_evaluate(run, hostile_model):
     assert 0 < low < scores["macro F1"].value < high <= 1
 
 
-# Decisions
+# Decisions on unseen images
 
 
 def test_a_model_fitted_on_all_images_is_cross_validated(shared_store, tmp_path):
@@ -155,12 +112,12 @@ def test_a_model_fitted_on_all_images_is_cross_validated(shared_store, tmp_path)
     assert found.scored.probabilities == pytest.approx(wanted, abs=1e-6)
     assert found.images.tolist() == list(range(36))
     assert found.scored.labels.tolist() == data.target.tolist()
-    assert found.how.startswith("36 images by cross-validation")
+    assert found.how == "by cross-validation on 36 images"
     assert found.confidence == pytest.approx(wanted.max(axis=1), abs=1e-6)
 
 
-def test_of_a_column_that_marks_all_train_its_rows_are_cross_validated(photos, tmp_path, oxford):
-    """By the column of the fit, which need not be called split, and not by one that is."""
+def test_cross_validation_uses_the_split_column_of_the_fit(photos, tmp_path, oxford):
+    """Even if another column is called split."""
     paths = sorted(photos.rglob("*.png"))
     rows = [f"{path.relative_to(photos)},{path.parent.name},train,{'test' if index % 2 else 'train'}"
             for index, path in enumerate(paths)]  # fmt: skip
@@ -169,28 +126,28 @@ def test_of_a_column_that_marks_all_train_its_rows_are_cross_validated(photos, t
         store = tmp_path / "m.h5"
         extract(tmp_path / "m.csv", store, ExtractSpec(size=32, blocks=(1,)), root=photos, overwrite=True)
         model = fit(store, head="softmax", C=1, validation=Validation(folds=3, split_column="split_0"))
-        assert read_decisions(model, store).how.startswith("24 images by cross-validation")
+        assert read_decisions(model, store).how == "by cross-validation on 24 images"
 
 
-def test_without_probabilities_the_lead_over_the_next_class_is_the_confidence(shared_store):
+def test_without_probabilities_the_confidence_is_the_margin_over_the_next_class(shared_store):
     found = read_decisions(fit(shared_store, head="linear-svc", C=1, blocks=(1,)), shared_store)
     assert found.scored.probabilities is None
     ranked = np.sort(found.scored.decisions, axis=1)
     assert found.confidence == pytest.approx(ranked[:, 2] - ranked[:, 1])
 
 
-def test_two_classes_have_one_decision(tmp_path, oxford):
+def test_a_model_of_two_classes_has_one_decision_per_image(tmp_path, oxford):
     folder = fill(tmp_path / "photos", each=10)
     for path in (folder / "red").iterdir():
         path.unlink()
     extract(folder, tmp_path / "two.h5", ExtractSpec(size=32, blocks=(1,)))
     found = read_decisions(fit(tmp_path / "two.h5", head="linear-svc", C=1), tmp_path / "two.h5")
     assert found.scored.decisions.ndim == 1
-    assert found.guesses.tolist() == found.scored.labels.tolist()
+    assert found.predictions.tolist() == found.scored.labels.tolist()
     assert found.confidence == pytest.approx(np.abs(found.scored.decisions))
 
 
-def test_weights_of_a_column_count_in_the_cross_validation(tmp_path, photos, oxford):
+def test_the_cross_validation_uses_the_weight_column(tmp_path, photos, oxford):
     rows = [f"{path.relative_to(photos)},{path.parent.name},{1 + index % 3}"
             for index, path in enumerate(sorted(photos.rglob("*.png")))]  # fmt: skip
     (tmp_path / "m.csv").write_text("\n".join(["path,label,weight", *rows]))
@@ -198,7 +155,9 @@ def test_weights_of_a_column_count_in_the_cross_validation(tmp_path, photos, oxf
     model = fit(
         tmp_path / "m.h5", tmp_path / "m.featx", head="softmax", C=1e-3, options=FitOptions(weight_column="weight")
     )
-    (line,) = [one.line for one in commands.make(open_run(tmp_path / "m.featx")).data if one.what == "Fit the head"]
+    (line,) = [
+        one.line for one in make_commands(open_context(tmp_path / "m.featx")).data if one.purpose == "Fit the head"
+    ]
     assert "--weight-column weight" in line
     weighted = read_decisions(model, tmp_path / "m.h5").scored.decisions
     info = {name: value for name, value in model.info.items() if name != "sample_weight"}
@@ -211,20 +170,23 @@ def test_weights_of_a_column_count_in_the_cross_validation(tmp_path, photos, oxf
     [
         (
             {"finetune": {"epochs": {"backbone": 2}}},
-            r"torch trained the head and backbone of the model on images of this",
+            r"torch trained the head and backbone of the model on all images of this store",
         ),
-        ({"sample_weight": "given"}, r"fitted on all images with weights that no column keeps"),
+        (
+            {"sample_weight": "given"},
+            r"with sample weights that are not in a column of the store, so it cannot be cross-validated",
+        ),
     ],
 )
-def test_what_cannot_be_scored_fairly_is_not(shared_store, info, message):
+def test_a_model_without_unseen_images_is_not_scored(shared_store, info, message):
     model = fit(shared_store, head="softmax", C=1, blocks=(1,))
     with pytest.raises(DataError, match=message):
         read_decisions(dataclasses.replace(model, info={**model.info, **info}), shared_store)
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_what_torch_trained_on_all_images_is_not_scored_on_them(shared_store, oxford, hidden):
-    """By any loop: another head would be fitted by scikit-learn, and taken for the model's."""
+def test_a_model_trained_by_torch_on_all_images_is_not_scored_on_them(shared_store, oxford, hidden):
+    """Also by a training loop of one's own: scikit-learn would fit another head than the model's."""
     for held in (None, 0.25):
         model = fit(shared_store, head="softmax", C=1, blocks=(1,), validation=Validation(test_size=held))
         module = model.to_torch(oxford)
@@ -233,10 +195,10 @@ def test_what_torch_trained_on_all_images_is_not_scored_on_them(shared_store, ox
         nn.init.zeros_(module.head[-1].bias if hidden else module.head.bias)
         tuned, _ = from_torch(module, model, oxford)
         if held:
-            assert read_decisions(tuned, shared_store).how == "9 images that it was not fitted on"
+            assert read_decisions(tuned, shared_store).how == "on 9 images that the model was not fitted on"
         else:
             with pytest.raises(
-                DataError, match=r"torch trained the head of the model on images of this store, so that"
+                DataError, match=r"torch trained the head of the model on all images of this store, so no image is left"
             ):
                 read_decisions(tuned, shared_store)
 
@@ -246,11 +208,11 @@ def test_a_store_alone_has_no_decisions(shared_store):
         read_decisions(None, shared_store)
 
 
-# What belongs to a run
+# Stores, logs and options
 
 
-def test_a_models_store_is_known_by_its_images(hostile_model, shared_store, tmp_path, monkeypatch):
-    assert open_run(hostile_model).store == hostile_model.with_suffix(".h5")
+def test_the_store_of_a_model_is_found_by_its_images(hostile_model, shared_store, tmp_path, monkeypatch):
+    assert open_context(hostile_model).store == hostile_model.with_suffix(".h5")
     model = load_model(hostile_model)
     model.save(tmp_path / "alone.featx")
     (tmp_path / "no-store.h5").write_bytes(b"")
@@ -259,13 +221,13 @@ def test_a_models_store_is_known_by_its_images(hostile_model, shared_store, tmp_
         file.create_dataset("x", data=[1])
     (tmp_path / "other.h5").write_bytes(shared_store.read_bytes())
     with pytest.raises(ModelError, match=r"--store of report must be given: no .h5 file beside .*alone.featx"):
-        open_run(tmp_path / "alone.featx")
+        open_context(tmp_path / "alone.featx")
     monkeypatch.chdir(hostile_model.parent)
-    assert open_run(tmp_path / "alone.featx").store.name == "photos.h5"
+    assert open_context(tmp_path / "alone.featx").store.name == "photos.h5"
 
 
-def test_of_several_stores_the_one_that_the_model_was_fitted_on_is_taken(photos, tmp_path, oxford):
-    """The same images each time, in files that come first by the alphabet: with views, and without the split column."""
+def test_among_several_stores_the_one_that_the_model_was_fitted_on_is_found(photos, tmp_path, oxford):
+    """The others have the same images and earlier names, but augmented copies or no split column."""
     paths = sorted(photos.rglob("*.png"))
     plain = [f"{path.relative_to(photos)},{path.parent.name}" for path in paths]
     for name, header, rows in (
@@ -280,28 +242,32 @@ def test_of_several_stores_the_one_that_the_model_was_fitted_on_is_taken(photos,
     stores = {"split": "m", "whole": "a", "views": "n", "renamed": "b", "m": "a"}
     for name, store in stores.items():
         fit(tmp_path / f"{store}.h5", tmp_path / f"{name}.featx", head="softmax", C=1, validation=Validation(folds=2))
-    chosen = {name: open_run(tmp_path / f"{name}.featx").store.stem for name in stores}
-    assert chosen == {**stores, "m": "m"}, "of two that both may be it, that of the model's own name"
+    chosen = {name: open_context(tmp_path / f"{name}.featx").store.stem for name in stores}
+    assert chosen == {**stores, "m": "m"}, "if two match, the one with the name of the model"
     old = load_model(tmp_path / "whole.featx")
     del old.info["store_rows"]
     old.save(tmp_path / "old.featx")
-    assert open_run(tmp_path / "old.featx").store.name == "a.h5"
+    assert open_context(tmp_path / "old.featx").store.name == "a.h5"
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"split_column": "nosuch"}, SpecError, r"--split-column of report is for a store alone: .* leave it out"),
+        (
+            {"split_column": "nosuch"},
+            SpecError,
+            r"--split-column of report is for a store without a model: .* leave it out",
+        ),
         (
             {"split_column": "nosuch", "store": "other"},
             DataError,
-            r"--split-column of report must be .* \(none: .* got nosuch",
+            r"--split-column of report must be .* \(none; .* got nosuch",
         ),
-        ({"store": "twin"}, DataError, r"the split column of .*photos\.featx must be one that .*twin.* got split"),
+        ({"store": "twin"}, DataError, r"the split column of .*photos\.featx must be a column of .*twin.* got split"),
     ],
-    ids=["own", "other store", "no column"],
+    ids=["store of the model", "other store", "no column"],
 )
-def test_wrong_options_of_a_model_are_refused_at_once(hostile_model, shared_store, tmp_path, options, error, message):
+def test_wrong_options_for_a_model_are_refused(hostile_model, shared_store, tmp_path, options, error, message):
     twin = tmp_path / "twin.h5"
     twin.write_bytes(hostile_model.with_suffix(".h5").read_bytes())
     with h5py.File(twin, "r+") as file:
@@ -309,115 +275,119 @@ def test_wrong_options_of_a_model_are_refused_at_once(hostile_model, shared_stor
     if "store" in options:
         options = {**options, "store": {"twin": twin, "other": shared_store}[options["store"]]}
     with pytest.raises(error, match=message):
-        open_run(hostile_model, **options)
+        open_context(hostile_model, **options)
 
 
-def test_wrong_options_of_a_store_are_refused_at_once(hostile_model, tmp_path):
+def test_wrong_options_for_a_store_are_refused(hostile_model, tmp_path):
     store = hostile_model.with_suffix(".h5")
-    with pytest.raises(DataError, match=r"--split-column of report must be one that .* has \(split\), got nosuch"):
-        open_run(store, split_column="nosuch")
+    with pytest.raises(DataError, match=r"--split-column of report must be a column of .* \(split\), got nosuch"):
+        open_context(store, split_column="nosuch")
     with pytest.raises(SpecError, match=r"--store of report is for a model, but .*photos\.h5 is a store itself"):
-        open_run(store, store=store)
-    with pytest.raises(ModelError, match=r"RUN of report must be a store or a model, but .*no\.h5 is not there; .*fit"):
-        open_run(tmp_path / "no.h5")
+        open_context(store, store=store)
+    with pytest.raises(
+        ModelError, match=r"MODEL_OR_STORE of report must be a store or a model, but .*no\.h5 does not exist; .*fit"
+    ):
+        open_context(tmp_path / "no.h5")
 
 
 def test_the_folder_of_the_images_is_checked(hostile_model, tmp_path):
-    with pytest.raises(ListingError, match=r"--root of report must be the folder .* has none of them"):
-        open_run(hostile_model, root=tmp_path)
+    with pytest.raises(ListingError, match=r"--root of report must be the folder .* contains none of them"):
+        open_context(hostile_model, root=tmp_path)
 
 
-def test_of_another_store_what_the_model_was_not_fitted_on_is_looked_at(hostile_model, tmp_path):
-    """Of a store with most images of its fit those marked test, of one with none of them all."""
+def test_the_images_of_another_store_that_the_model_was_not_fitted_on_are_scored(hostile_model, tmp_path):
+    """In a store that shares images with the fit, those marked test; in a store with new images, all."""
     folder = hostile_model.parent
     rows = (folder / "rows.csv").read_text().splitlines()
     (tmp_path / "m.csv").write_text("\n".join([rows[0], *rows[5:]]))
     extract(tmp_path / "m.csv", tmp_path / "m.h5", ExtractSpec(size=32), root=folder / "images")
-    other = open_run(hostile_model, store=tmp_path / "m.h5")
-    assert other.selection == {"column": None}
-    assert other.decisions.how == "8 images that it was not fitted on"
+    other = open_context(hostile_model, store=tmp_path / "m.h5")
+    assert other.selection == {"split_column": None}
+    assert other.decisions.how == "on 8 images that the model was not fitted on"
     fill(tmp_path / "images", each=2, first=700)
     extract(tmp_path / "images", tmp_path / "m.h5", ExtractSpec(size=32), overwrite=True)
-    # Of its three classes the model knows two.
-    assert open_run(hostile_model, store=tmp_path / "m.h5").decisions.how == "4 images that it was not fitted on"
+    # The model knows two of its three classes.
+    assert (
+        open_context(hostile_model, store=tmp_path / "m.h5").decisions.how
+        == "on 4 images that the model was not fitted on"
+    )
 
 
 # Sections
 
 
-def test_confusion_names_each_image_of_a_cell(run):
-    data = confusion.make(run).data
+def test_each_confusion_cell_lists_its_images(context):
+    data = make_confusion(context).data
     assert data.classes == (HOSTILE_CLASS, "green", "red")
     (pair,) = data.pairs
-    assert (pair.true, pair.guess, pair.count) == ("green", "red", 2)
-    assert [run.images.labels[image] for image in pair.images] == ["green", "green"]
+    assert (pair.true, pair.predicted, pair.count) == ("green", "red", 2)
+    assert [context.images.labels[image] for image in pair.images] == ["green", "green"]
     assert sum(cell.count for row in data.cells for cell in row) == 12
-    assert data.cells[0][0].words == f"4 images of {HOSTILE_CLASS} recognized"
+    assert data.cells[0][0].text == f"4 images of {HOSTILE_CLASS} classified correctly"
 
 
-def test_more_classes_than_a_matrix_shows_are_pairs_alone(run, monkeypatch):
-    monkeypatch.setattr(confusion, "MAX_CLASSES", 2)
-    data = confusion.make(run).data
+def test_many_classes_are_shown_as_pairs_without_a_matrix(context, monkeypatch):
+    monkeypatch.setattr(classes, "MAX_CLASSES", 2)
+    data = make_confusion(context).data
     assert data.cells == ()
     assert len(data.pairs) == 1
 
 
-def test_a_model_that_makes_no_mistake_has_none_to_show(shared_store, tmp_path):
+def test_a_model_without_mistakes_says_so(shared_store, tmp_path):
     fit(shared_store, tmp_path / "m.featx", head="softmax", C=100, blocks=(1,), pools=("avg",))
-    run = open_run(tmp_path / "m.featx", store=shared_store)
-    assert mistakes.make(run).lead == "Nothing is taken for another class."
-    assert confusion.make(run).lead == "0 of 36 images are taken for another class."
+    context = open_context(tmp_path / "m.featx", store=shared_store)
+    assert make_mistakes(context).lead == "No image is misclassified."
+    assert make_confusion(context).lead == "0 of 36 images are misclassified."
 
 
-def test_mistakes_are_sorted_by_confidence_and_have_maps_where_images_are(run, hostile_model):
-    section = mistakes.make(run)
-    assert [(row.true, row.guess) for row in section.data.rows] == [("green", "red")] * 2
+def test_mistakes_are_sorted_by_confidence_and_have_maps_if_images_are_available(context, hostile_model):
+    section = make_mistakes(context)
+    assert [(row.true, row.predicted) for row in section.data.rows] == [("green", "red")] * 2
     assert section.data.rows[0].confidence >= section.data.rows[1].confidence
-    assert all(row.guess_map.startswith("data:image/webp;base64,") for row in section.data.rows)
-    assert all(row.guess_map != row.true_map for row in section.data.rows)
-    without = mistakes.make(open_run(hostile_model))
-    assert [row.picture for row in without.data.rows] == ["", ""]
+    assert all(row.predicted_map.startswith("data:image/webp;base64,") for row in section.data.rows)
+    assert all(row.predicted_map != row.true_map for row in section.data.rows)
+    without = make_mistakes(open_context(hostile_model))
+    assert [row.pixels for row in without.data.rows] == ["", ""]
 
 
-def test_reliability_has_the_bins_of_the_calibration_error(run):
-    data = reliability.make(run).data
+def test_the_reliability_diagram_has_the_bins_of_the_calibration_error(context):
+    data = make_reliability(context).data
     assert sum(found.n for found in data.bins) == 12
-    gap = sum(found.n * abs(found.confidence - found.right) for found in data.bins) / 12
+    gap = sum(found.n * abs(found.confidence - found.correct) for found in data.bins) / 12
     assert gap == pytest.approx(data.error)
     assert all(found.low < found.confidence <= found.high for found in data.bins)
 
 
-def test_the_map_keeps_alike_images_together(run):
-    data = feature_map.make(run).data
+def test_similar_images_are_close_on_the_map(context):
+    data = make_image_map(context).data
     assert len(data.points) == 42
     assert {point.wrong for point in data.points} == {True, False}
     assert sum(point.wrong for point in data.points) == 2
     places = np.array([(point.x, point.y) for point in data.points])
     assert (places >= 0).all()
     assert (places <= (data.width, data.height)).all()
-    colors = np.array([label == "red" for label in run.images.labels])
+    colors = np.array([label == "red" for label in context.images.labels])
     nearest = [np.argsort(((places - place) ** 2).sum(axis=1))[1] for place in places]
     assert (colors[nearest] == colors).mean() > 0.9
 
 
-def test_a_raw_head_has_a_map_of_raw_features(shared_store, tmp_path):
+def test_a_head_without_normalizer_has_a_map_of_raw_features(shared_store, tmp_path):
     fit(shared_store, tmp_path / "m.featx", head="softmax", C=1, blocks=(1,), options=FitOptions(normalize="none"))
-    assert len(feature_map.make(open_run(tmp_path / "m.featx", store=shared_store)).data.points) == 36
+    assert len(make_image_map(open_context(tmp_path / "m.featx", store=shared_store)).data.points) == 36
 
 
-def test_a_map_needs_some_images(tmp_path, photos, oxford):
+def test_a_map_needs_five_images(tmp_path, photos, oxford):
     extract(photos / "red" / "1.png", tmp_path / "one.h5", ExtractSpec(size=32, blocks=(1,)))
     with pytest.raises(DataError, match=r"a map needs at least 5 images, but .*one.h5 has 1"):
-        feature_map.make(open_run(tmp_path / "one.h5"))
+        make_image_map(open_context(tmp_path / "one.h5"))
 
 
-def test_depths_stand_in_order(run):
-    section = depth.make(run)
-    data = section.data
-    assert [one.blocks[-1] for one in data.best] == [1, 2, 3, 4, 5]
-    assert [data.x(one) for one in data.best] == sorted(data.x(one) for one in data.best)
-    assert run.probe is data.report
-    assert section.figure.value == run.probe.best.name
+def test_the_depth_section_shows_the_probe(context):
+    section = make_depth(context)
+    assert section.data.report is context.probe
+    assert section.headline.value == context.probe.best.name
+    for number in range(1, 6):
+        assert f">block {number}<" in section.data.svg
 
 
 def log_rows(*accuracies):
@@ -433,62 +403,62 @@ def make_log(folder, *accuracies):
     return folder
 
 
-def test_curves_show_every_log_and_the_best_epoch(hostile_model, tmp_path):
+def test_each_fine_tuning_has_a_curve_and_a_best_epoch(hostile_model, tmp_path):
     for name, values in {"a.featx": (0.5, 0.9, 0.8), "b.featx": (0.4, 0.6)}.items():
         make_log(tmp_path / f"{name}.finetune", *values)
-    section = curves.make(open_run(hostile_model, finetune=sorted(tmp_path.iterdir())))
+    section = make_finetuning(open_context(hostile_model, finetune=sorted(tmp_path.iterdir())))
     assert [(curve.name, curve.best, curve.seconds) for curve in section.data.curves] == [
         ("a.featx", 1, 4.5), ("b.featx", 1, 3.0)]  # fmt: skip
-    assert "a.featx went from 50.0\N{NO-BREAK SPACE}% to 90.0\N{NO-BREAK SPACE}%" in section.lead
-    assert curves.make(open_run(hostile_model)) is None
+    assert "Validation accuracy of a.featx rose from 50.0\N{NO-BREAK SPACE}% to 90.0\N{NO-BREAK SPACE}%" in section.lead
+    assert make_finetuning(open_context(hostile_model)) is None
 
 
-def test_a_log_is_found_beside_its_model(hostile_model, tmp_path):
+def test_the_log_beside_a_model_is_found(hostile_model, tmp_path):
     load_model(hostile_model).save(tmp_path / "tuned.featx")
     store = hostile_model.with_suffix(".h5")
-    assert open_run(tmp_path / "tuned.featx", store=store).logs == ()
+    assert open_context(tmp_path / "tuned.featx", store=store).logs == ()
     make_log(tmp_path / "tuned.featx.finetune", 0.5)
-    (folder,) = open_run(tmp_path / "tuned.featx", store=store).logs
+    (folder,) = open_context(tmp_path / "tuned.featx", store=store).logs
     assert folder.name == "tuned.featx.finetune"
 
 
-def test_a_folder_without_a_log_is_named(hostile_model, tmp_path):
+def test_a_folder_without_a_log_is_refused(hostile_model, tmp_path):
     with pytest.raises(DataError, match=r"has no training log, log\.jsonl; give folders that featx finetune made"):
-        open_run(hostile_model, finetune=[tmp_path])
+        open_context(hostile_model, finetune=[tmp_path])
 
 
-def test_logs_of_folders_of_one_name_are_told_apart_by_their_paths(hostile_model, tmp_path):
+def test_logs_with_the_same_folder_name_are_named_by_their_paths(hostile_model, tmp_path):
     folders = [make_log(tmp_path / place / "tuned.featx.finetune", 0.5, value)
                for place, value in {"a": 0.6, "b": 0.7}.items()]  # fmt: skip
     folders.append(make_log(tmp_path / "other.finetune", 0.1))
-    found = curves.make(open_run(hostile_model, finetune=folders)).data.curves
+    found = make_finetuning(open_context(hostile_model, finetune=folders)).data.curves
     assert [curve.name for curve in found] == [*(str(folder)[: -len(".finetune")] for folder in folders[:2]), "other"]
 
 
-def test_more_logs_than_can_be_told_apart_are_refused(hostile_model, tmp_path):
+def test_more_logs_than_colors_are_refused(hostile_model, tmp_path):
     folders = [make_log(tmp_path / f"{number}.finetune", 0.5) for number in range(MAX_LOGS + 1)]
-    assert len(curves.make(open_run(hostile_model, finetune=folders[1:])).data.curves) == MAX_LOGS
+    assert len(make_finetuning(open_context(hostile_model, finetune=folders[1:])).data.curves) == MAX_LOGS
     with pytest.raises(SpecError, match=r"--finetune of report must be given 6 times at most, .* got 7"):
-        open_run(hostile_model, finetune=folders)
+        open_context(hostile_model, finetune=folders)
 
 
-def test_a_stage_begins_where_the_one_before_ended(hostile_model, tmp_path):
+def test_a_stage_continues_at_the_epoch_where_the_previous_one_ended(hostile_model, tmp_path):
     folder = make_log(tmp_path / "a.finetune", 0.5, 0.6)
     log = folder / "log.jsonl"
     log.write_text(log.read_text() + log_rows(0.6, 0.9).replace("head", "backbone"))
-    (curve,) = curves.make(open_run(hostile_model, finetune=[folder])).data.curves
+    (curve,) = make_finetuning(open_context(hostile_model, finetune=[folder])).data.curves
     assert curve.epochs == (0, 1, 1, 2)
 
 
-def test_a_bad_line_of_a_log_is_named(hostile_model, tmp_path):
+def test_a_damaged_line_of_a_log_is_named(hostile_model, tmp_path):
     folder = make_log(tmp_path / "a.finetune", 0.5)
     for line in ("{", "[1]", '{"epoch": 1, "stage": "head"}', '{"epoch": 1, "val_accuracy": 0.5}', "\xff"):
         (folder / "log.jsonl").write_bytes((log_rows(0.5) + line).encode("latin-1"))
         with pytest.raises(DataError, match=r"line 2 of .*log\.jsonl is no row of a training log; remove it"):
-            open_run(hostile_model, finetune=[folder])
+            open_context(hostile_model, finetune=[folder])
 
 
-def test_a_log_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
+def test_a_log_that_cannot_be_written_stays_unchanged(tmp_path, monkeypatch):
     log = Log(make_log(tmp_path / "a.finetune", 0.5))
     before = (log.folder / "log.jsonl").read_bytes()
     with pytest.raises(TypeError):
@@ -511,7 +481,7 @@ def heads_of(model):
     return model.estimator.named_steps["head"].estimators_
 
 
-def test_the_commands_make_the_store_and_the_model_again(tmp_path, photos, oxford, monkeypatch):
+def test_the_commands_reproduce_the_store_and_the_model(tmp_path, photos, oxford, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = ExtractSpec(
         size=48, blocks=(1, 3), pools=("avg", "max"), resize="pad", n_views=2, augment="flip", view_seed=3
@@ -527,16 +497,16 @@ def test_the_commands_make_the_store_and_the_model_again(tmp_path, photos, oxfor
         options=FitOptions(normalize="standard", class_weight="balanced"),
         validation=Validation(test_size=0.25, random_state=4, folds=3, nested=True),
     )
-    run = open_run("m.featx", root="photos")
-    facts = [fact for group in extraction.make(run).data.groups.values() for fact in group]
-    assert ("Views", "2 per image: flip, fill reflect, seed 3") in facts
+    context = open_context("m.featx", root="photos")
+    facts = [fact for group in make_extraction(context).data.groups.values() for fact in group]
+    assert ("Augmentation", "flip, fill reflect, seed 3") in facts
     assert ("Fitted on", "36 of 48 rows, 25% held out") in facts
-    assert {"Not flattered by the choice", "Columns"} <= {name for name, _ in facts}
-    lines = {one.what: one.line for one in commands.make(run).data}
+    assert {"Nested accuracy", "Columns"} <= {name for name, _ in facts}
+    lines = lines_of(context)
     wanted = {name: (tmp_path / name).read_bytes() for name in ("p.h5", "m.featx")}
     for name in wanted:
         (tmp_path / name).unlink()
-    for what in ("Extract the features", "Fit the head", "Score it"):
+    for what in ("Extract the features", "Fit the head", "Score the model"):
         result = CliRunner().invoke(main, shlex.split(lines[what])[1:])
         assert result.exit_code == 0, result.output
     assert load_features("p.h5").spec == dataclasses.replace(spec, backbone_digest=oxford.digest)
@@ -544,18 +514,18 @@ def test_the_commands_make_the_store_and_the_model_again(tmp_path, photos, oxfor
     (tmp_path / "before.featx").write_bytes(before)
     for old, new in zip(heads_of(load_model("before.featx")), heads_of(again), strict=True):
         assert old.coef_.tolist() == new.coef_.tolist()
-    assert lines["Make this page"] == "featx report m.featx -o report.html --root photos --store p.h5"
+    assert lines["Write this page"] == "featx report m.featx -o report.html --root photos --store p.h5"
 
 
-def test_what_came_from_a_manifest_is_made_again_from_one(run, shared_store):
-    assert commands.make(run).data[0].line.startswith("featx extract MANIFEST -o ")
-    assert commands.make(run).data[0].line.endswith(f"--root {run.root} --size 32")
-    assert commands.make(open_run(shared_store)).data[0].line.startswith("featx extract IMAGES -o ")
+def test_a_store_of_a_manifest_is_extracted_from_a_manifest_again(context, shared_store):
+    assert make_commands(context).data[0].line.startswith("featx extract MANIFEST -o ")
+    assert make_commands(context).data[0].line.endswith(f"--root {context.root} --size 32")
+    assert make_commands(open_context(shared_store)).data[0].line.startswith("featx extract IMAGES -o ")
 
 
 @pytest.fixture
 def tuned(tmp_path, photos, oxford, monkeypatch):
-    """Fine-tunes ``head.featx`` of the photos to ``NAME.featx``, whatever that gains, in the working folder."""
+    """Return a function that fine-tunes ``head.featx`` to ``NAME.featx`` in the working folder, even without a gain."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Score, "better_than", lambda self, other: True)
     extract(photos, "p.h5", ExtractSpec(size=32, blocks=(5,)))
@@ -571,75 +541,75 @@ def tuned(tmp_path, photos, oxford, monkeypatch):
     def tune(name, **options):
         recipe = Recipe(lr=0.01, val_size=0.25, **options)
         finetune(load_model("head.featx"), "p.h5", f"{name}.featx", recipe, root=photos)
-        return open_run(f"{name}.featx", store="p.h5", root="photos")
+        return open_context(f"{name}.featx", store="p.h5", root="photos")
 
     return tune
 
 
-def lines_of(run):
-    return {one.what: one.line for one in commands.make(run).data}
+def lines_of(context):
+    return {one.purpose: one.line for one in make_commands(context).data}
 
 
-def test_a_tuned_model_is_made_again_from_the_head_that_it_was(tuned):
-    run = tuned("tuned", head_epochs=2, epochs=0)
-    assert "Probabilities" not in dict(extraction.make(run).data.groups["Head"])
-    assert dict(extraction.make(run).data.groups["Head"])["Fine-tuned"].startswith("validation ")
-    lines = lines_of(run)
+def test_a_fine_tuned_model_is_reproduced_from_its_head(tuned):
+    context = tuned("tuned", head_epochs=2, epochs=0)
+    assert "Probabilities" not in dict(make_extraction(context).data.groups["Head"])
+    assert dict(make_extraction(context).data.groups["Head"])["Fine-tuned"].startswith("validation accuracy ")
+    lines = lines_of(context)
     assert lines["Fit the head"] == (
         "featx fit p.h5 -o head.featx --head linear-svc --blocks 5 --C 3 --folds 3 --class-weight balanced"
     )
-    assert lines["Train it further"].endswith("--root photos --epochs 0 --head-epochs 2 --lr 0.01 --val-size 0.25")
-    for what in ("Fit the head", "Train it further"):
+    assert lines["Fine-tune it"].endswith("--root photos --epochs 0 --head-epochs 2 --lr 0.01 --val-size 0.25")
+    for what in ("Fit the head", "Fine-tune it"):
         result = CliRunner().invoke(main, [*shlex.split(lines[what])[1:], "--overwrite"])
         assert result.exit_code == 0, result.output
     again = load_model("tuned.featx").estimator.named_steps["head"]
-    np.testing.assert_allclose(again.coef_, run.model.estimator.named_steps["head"].coef_, atol=1e-6)
+    np.testing.assert_allclose(again.coef_, context.model.estimator.named_steps["head"].coef_, atol=1e-6)
 
 
-def test_a_tuned_backbone_is_where_no_fit_leads(tuned, photos):
-    """Its store has the features of the tuned backbone, of which the head that it began at was not fitted."""
+def test_a_fine_tuned_backbone_has_no_command_that_fits_a_head(tuned, photos):
+    """Its store has features of the fine-tuned backbone, but the head was fitted on features of the original one."""
     tuned("tuned", epochs=1)
     backbone = "tuned.backbone.safetensors"
     extract(photos, "tuned.h5", ExtractSpec(size=32, blocks=(5,), backbone="finetuned"), weights=backbone)
-    run = open_run("tuned.featx", root="photos")
-    assert run.store.name == "tuned.h5"
-    lines = lines_of(run)
-    assert list(lines) == ["Extract the features", "Look at every depth", "Make this page"]
-    assert "with the model as it is" in commands.make(run).lead
+    context = open_context("tuned.featx", root="photos")
+    assert context.store.name == "tuned.h5"
+    lines = lines_of(context)
+    assert list(lines) == ["Extract the features", "Compare the depths", "Write this page"]
+    assert "The model is taken as it is" in make_commands(context).lead
     line = lines["Extract the features"]
     assert line == f"featx extract photos -o tuned.h5 --backbone finetuned --blocks 5 --size 32 --weights {backbone}"
-    run.store.unlink()
+    context.store.unlink()
     result = CliRunner().invoke(main, shlex.split(line)[1:])
     assert result.exit_code == 0, result.output
-    assert load_features("tuned.h5").spec == run.model.spec
+    assert load_features("tuned.h5").spec == context.model.spec
 
 
-def test_what_was_trained_by_hand_has_the_command_of_its_beginning(tuned, oxford):
-    run = tuned("tuned", head_epochs=1, epochs=0)
+def test_a_model_of_ones_own_training_has_the_command_of_its_first_head(tuned, oxford):
+    context = tuned("tuned", head_epochs=1, epochs=0)
     start = load_model("head.featx")
     module = start.to_torch(oxford)
     nn.init.zeros_(module.head.bias)
-    own = dataclasses.replace(from_torch(module, start, oxford)[0], path=run.model.path)
-    lines = lines_of(dataclasses.replace(run, model=own))
-    assert " -o head.featx " in lines["Fit the head that your own training began at"]
-    assert not {"Fit the head", "Train it further"} & set(lines)
+    own = dataclasses.replace(from_torch(module, start, oxford)[0], path=context.model.path)
+    lines = lines_of(dataclasses.replace(context, model=own))
+    assert " -o head.featx " in lines["Fit the head that your own training started from"]
+    assert not {"Fit the head", "Fine-tune it"} & set(lines)
 
 
-# Pictures
+# Thumbnails
 
 
-def test_small_copies_are_small_and_a_bad_image_has_none(tmp_path):
+def test_thumbnails_are_small_and_unreadable_images_have_none(tmp_path):
     Image.new("RGB", (600, 300), "red").save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    copies = small_copies(tmp_path, {3: "good.png", 4: "bad.png", 5: "gone.png"})
+    copies = encode_thumbnails(tmp_path, {3: "good.png", 4: "bad.png", 5: "gone.png"})
     assert list(copies) == [3]
     assert Image.open(BytesIO(base64.b64decode(copies[3]))).size == (THUMBNAIL_SIDE, THUMBNAIL_SIDE // 2)
 
 
-# The whole
+# The whole report
 
 
-def test_several_labels_an_image_are_reported_as_far_as_they_can_be(tmp_path, photos, oxford):
+def test_a_multi_label_report_lacks_the_sections_for_single_labels(tmp_path, photos, oxford):
     rows = [f"{path.relative_to(photos)},{path.parent.name}|{'even' if int(path.stem) % 2 else 'odd'}"
             for path in sorted(photos.rglob("*.png"))]  # fmt: skip
     (tmp_path / "m.csv").write_text("\n".join(["path,label", *rows]))
@@ -647,18 +617,20 @@ def test_several_labels_an_image_are_reported_as_far_as_they_can_be(tmp_path, ph
     fit(tmp_path / "m.h5", tmp_path / "m.featx", head="ovr-logistic", C=1, validation=Validation(folds=3))
     written = report(tmp_path / "m.featx", tmp_path / "report.html", root=photos)
     assert set(written.missing) == {"depth", "advice", "confusion", "reliability", "mistakes"}
-    assert written.missing["confusion"] == "the confusion matrix takes one label an image, but the model gives several"
-    assert "takes one label an image" in (tmp_path / "report.html").read_text()
+    assert (
+        written.missing["confusion"] == "the confusion matrix needs one label per image, but the model is multi-label"
+    )
+    assert "needs one label per image" in (tmp_path / "report.html").read_text()
 
 
-def test_a_model_without_probabilities_says_how_to_get_them(shared_store, tmp_path):
+def test_reliability_without_probabilities_says_how_to_get_them(shared_store, tmp_path):
     fit(shared_store, tmp_path / "m.featx", head="linear-svc", C=1, blocks=(1,))
-    run = open_run(tmp_path / "m.featx", store=shared_store)
+    context = open_context(tmp_path / "m.featx", store=shared_store)
     with pytest.raises(DataError, match=r"the model has no probabilities; fit it with --calibrate"):
-        reliability.make(run)
+        make_reliability(context)
 
 
-def test_the_command_writes_says_what_lacks_and_gives_json(tmp_path, photos, oxford):
+def test_the_command_names_empty_sections_and_prints_json(tmp_path, photos, oxford):
     for path in sorted(photos.rglob("*.png")):
         path.rename(photos / f"{path.parent.name}-{path.name}")
     extract(photos, tmp_path / "flat.h5", ExtractSpec(size=32, blocks=(1,)))
@@ -666,7 +638,7 @@ def test_the_command_writes_says_what_lacks_and_gives_json(tmp_path, photos, oxf
     result = CliRunner().invoke(main, line)
     assert result.exit_code == 0, result.output
     assert "r.html: 6 sections, 0 images, 0." in result.output
-    assert "not in it: depth: " in result.output
+    assert "left out: depth: " in result.output
     assert CliRunner().invoke(main, [*line, "--quiet"]).output == ""
     document = json.loads(CliRunner().invoke(main, [*line, "--json", "--root", str(photos)]).stdout)
     assert document["bytes"] == (tmp_path / "r.html").stat().st_size
@@ -674,8 +646,8 @@ def test_the_command_writes_says_what_lacks_and_gives_json(tmp_path, photos, oxf
     assert date.today().isoformat() in (tmp_path / "r.html").read_text()
 
 
-def test_what_cannot_be_written_is_said_before_the_work(hostile_model, tmp_path):
-    """The model is not even there: its name would be the message if the page's were looked at later."""
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(hostile_model, tmp_path):
+    """The model does not exist either: if it were opened first, the message would name it."""
     with pytest.raises(StoreError, match=r"no/r\.html cannot be written: there is no folder .*no; make it first"):
         report(tmp_path / "no.featx", tmp_path / "no" / "r.html")
     (tmp_path / "r.html").mkdir()
@@ -686,29 +658,29 @@ def test_what_cannot_be_written_is_said_before_the_work(hostile_model, tmp_path)
 
 @pytest.fixture
 def no_weights(tmp_path, monkeypatch):
-    """No source has any weights."""
+    """Make all sources of weights unavailable."""
     monkeypatch.setenv("FEATX_CACHE", str(tmp_path / "cache"))
     nowhere = dataclasses.replace(BACKBONES["oxford"], url="http://127.0.0.1:9/closed", wheel="")
     monkeypatch.setitem(BACKBONES, "oxford", nowhere)
 
 
-def test_without_weights_the_page_lacks_only_what_they_give(hostile_model, tmp_path, no_weights):
-    run = open_run(hostile_model, root=hostile_model.parent / "images")
-    assert [depth.milliseconds for depth in run.probe.depths] == [None] * 15
-    data = mistakes.make(run).data
-    assert [row.guess_map for row in data.rows] == ["", ""]
-    assert data.note.startswith("no maps: ")
-    written = report(hostile_model, tmp_path / "r.html", root=run.root)
+def test_without_weights_the_page_lacks_only_times_and_class_maps(hostile_model, tmp_path, no_weights):
+    context = open_context(hostile_model, root=hostile_model.parent / "images")
+    assert [depth.milliseconds for depth in context.probe.depths] == [None] * 15
+    data = make_mistakes(context).data
+    assert [row.predicted_map for row in data.rows] == ["", ""]
+    assert data.note.startswith("no class maps: ")
+    written = report(hostile_model, tmp_path / "r.html", root=context.root)
     assert written.missing == {}
     page = (tmp_path / "r.html").read_text()
-    assert "of the backbone’s arithmetic, as there are no weights to time" in page
-    assert "No maps: " in page
+    assert "its share of the backbone’s arithmetic; the time was not measured" in page
+    assert "No class maps: " in page
 
 
-def test_with_other_weights_of_that_name_the_page_lacks_only_what_they_give(
+def test_with_the_weights_of_another_backbone_the_page_lacks_only_times_and_class_maps(
     hostile_model, oxford, tmp_path, monkeypatch
 ):
-    """Every tuned backbone is called finetuned: here the cache has another one."""
+    """All fine-tuned backbones are called finetuned; here the cache has another one."""
     folder, model = hostile_model.parent, load_model(hostile_model)
     module = model.to_torch(oxford)
     with torch.no_grad():
@@ -720,17 +692,17 @@ def test_with_other_weights_of_that_name_the_page_lacks_only_what_they_give(
     extract(folder / "rows.csv", tmp_path / "m.h5", spec, root=folder / "images", weights=elsewhere)
     monkeypatch.setenv("FEATX_CACHE", str(tmp_path / "cache"))
     add_file(save_finetuned(oxford, tmp_path / "other.featx"), "finetuned")
-    run = open_run(tmp_path / "m.featx", root=folder / "images")
-    assert [depth.milliseconds for depth in run.probe.depths] == [None] * 15
-    data = mistakes.make(run).data
-    assert [row.guess_map for row in data.rows] == ["", ""]
-    assert data.note.startswith("no maps: backbone_digest is ")
-    assert report(tmp_path / "m.featx", tmp_path / "r.html", root=run.root).missing == {"reliability": (
-        "the model has no probabilities; fit it with --calibrate, or take softmax or ovr-logistic")}  # fmt: skip
+    context = open_context(tmp_path / "m.featx", root=folder / "images")
+    assert [depth.milliseconds for depth in context.probe.depths] == [None] * 15
+    data = make_mistakes(context).data
+    assert [row.predicted_map for row in data.rows] == ["", ""]
+    assert data.note.startswith("no class maps: backbone_digest is ")
+    assert report(tmp_path / "m.featx", tmp_path / "r.html", root=context.root).missing == {"reliability": (
+        "the model has no probabilities; fit it with --calibrate, or use softmax or ovr-logistic")}  # fmt: skip
 
 
 def test_reports_need_jinja2(hostile_model, monkeypatch, tmp_path):
-    """The store is not even there: its name would be the message if the package were looked for later."""
+    """The store does not exist: if it were opened first, the message would name it."""
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(EngineError, match=r"report needs a package: pip install 'featx\[report\]'"):
         report(hostile_model.parent / "no.h5", tmp_path / "r.html")

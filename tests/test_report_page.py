@@ -1,4 +1,4 @@
-"""A report as a person meets it: opened from disk, in a browser."""
+"""The report page, opened from disk in a browser."""
 
 import json
 import re
@@ -12,18 +12,19 @@ from featx.inspection.html_report.writer import report
 
 CHROMIUMS = ("chromium-headless-shell", "chromium", "google-chrome")
 NAMES = ("extraction", "accuracy", "depth", "advice", "confusion", "classes", "reliability", "mistakes", "suspects",
-         "feature_map", "curves", "commands")  # fmt: skip
+         "image_map", "finetuning", "commands")  # fmt: skip
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
 def written(hostile_model, tmp_path_factory):
-    """The report of a model, with a fine-tuning's log."""
+    """The report of a model, with the log of a fine-tuning."""
     folder = tmp_path_factory.mktemp("report")
     log = folder / "tuned.featx.finetune"
     log.mkdir()
-    rows = [{"epoch": epoch, "stage": "backbone", "train_loss": 1.0, "train_accuracy": 0.5 + 0.1 * epoch, "val_loss": 1.0,
-             "val_accuracy": 0.6 + 0.1 * epoch, "learning_rate": 1e-3, "backbone_learning_rate": 1e-5, "seconds": 2.0}
+    rows = [{"epoch": epoch, "stage": "backbone", "train_loss": 1.0, "train_accuracy": 0.5 + 0.1 * epoch,
+             "val_loss": 1.0, "val_accuracy": 0.6 + 0.1 * epoch, "learning_rate": 1e-3,
+             "backbone_learning_rate": 1e-5, "seconds": 2.0}
             for epoch in range(4)]  # fmt: skip
     (log / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return report(hostile_model, folder / "report.html", root=hostile_model.parent / "images", finetune=[log])
@@ -31,7 +32,7 @@ def written(hostile_model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium: ``make browser`` installs one where there is none, and without it these tests fail."""
+    """Chromium; ``make browser`` installs it, and without it these tests fail."""
     found = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=found)
@@ -40,7 +41,7 @@ def browser():
 
 
 class Opened:
-    """A page, with all that went wrong in it, and every address that it asked for."""
+    """A page, its errors, and every address that it requested."""
 
     def __init__(self, browser, file, **options):
         self.page = browser.new_context(reduced_motion="reduce", **options).new_page()
@@ -78,10 +79,10 @@ def test_every_section_is_there(page, written):
 
 
 def test_a_confusion_cell_shows_its_images(page):
-    cell = page.get_by_role("button", name="2 images of green taken for red: show them").last
+    cell = page.get_by_role("button", name="2 images of green classified as red: show them").last
     cell.click()
     gallery = page.locator("#confusion .gallery")
-    assert gallery.locator("h3").inner_text() == "2 images of green taken for red"
+    assert gallery.locator("h3").inner_text() == "2 images of green classified as red"
     assert sorted(gallery.locator(".path").all_inner_texts()) == sorted([HOSTILE_FILE, "2-1.png"])
     shown = gallery.locator("img")
     assert shown.count() == 2
@@ -89,12 +90,12 @@ def test_a_confusion_cell_shows_its_images(page):
     assert cell.get_attribute("aria-pressed") == "true"
 
 
-def test_a_confusion_cell_is_reached_by_keyboard(page):
-    cell = page.get_by_role("button", name=f"4 images of {HOSTILE_CLASS} recognized: show them")
+def test_a_confusion_cell_works_by_keyboard(page):
+    cell = page.get_by_role("button", name=f"4 images of {HOSTILE_CLASS} classified correctly: show them")
     cell.focus()
     page.keyboard.press("Enter")
     gallery = page.locator("#confusion .gallery")
-    assert gallery.locator("h3").inner_text() == f"4 images of {HOSTILE_CLASS} recognized"
+    assert gallery.locator("h3").inner_text() == f"4 images of {HOSTILE_CLASS} classified correctly"
     assert sorted(gallery.locator(".path").all_inner_texts()) == [f"0-{number}.png" for number in range(4)]
     assert page.locator("#confusion [aria-pressed=true]").count() == 1
 
@@ -114,8 +115,8 @@ def test_a_table_sorts_by_any_column(page):
 
 
 def test_the_map_shows_images_by_keyboard_and_by_pointer(page):
-    page.locator("#feature_map svg").focus()
-    look = page.locator("#feature_map .look")
+    page.locator("#image_map svg").focus()
+    look = page.locator("#image_map .look")
     seen = {look.locator(".path").inner_text()}
     for key in ("ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown", "ArrowRight"):
         page.keyboard.press(key)
@@ -124,7 +125,7 @@ def test_the_map_shows_images_by_keyboard_and_by_pointer(page):
     assert look.locator("img").evaluate("one => one.naturalWidth") > 0
     images = json.loads(page.locator("#images").text_content())
     number = next(number for number, image in images.items() if image["path"] == "0-0.png")
-    point = page.locator(f"#feature_map circle[data-image='{number}']")
+    point = page.locator(f"#image_map circle[data-image='{number}']")
     point.scroll_into_view_if_needed()
     box = point.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -132,14 +133,14 @@ def test_the_map_shows_images_by_keyboard_and_by_pointer(page):
     assert look.locator("img").get_attribute("alt") == f"0-0.png: {HOSTILE_CLASS}"
 
 
-def test_names_show_as_text_and_nothing_runs(page):
+def test_names_are_shown_as_text_and_run_no_script(page):
     assert HOSTILE_CLASS in page.locator("#classes table").inner_text()
     assert HOSTILE_FILE in page.locator("#mistakes").inner_text()
     assert page.locator("img[onerror]").count() == 0
     assert page.locator("body script:not([type])").count() == 1
 
 
-def test_each_picture_is_stored_once_and_has_words(page, written):
+def test_each_image_is_stored_once_and_has_alternative_text(page, written):
     copies = [image["copy"] for image in json.loads(page.locator("#images").text_content()).values()]
     assert len(copies) == len(set(copies)) == 42 == written.images
     assert page.locator("img:not([alt])").count() == page.locator("img[alt='']").count() == 0
@@ -151,7 +152,7 @@ def test_each_picture_is_stored_once_and_has_words(page, written):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_it_opens_without_errors_or_network_and_fits(browser, written, viewport, scheme):
+def test_the_page_opens_without_errors_or_network_and_fits_the_screen(browser, written, viewport, scheme):
     opened = Opened(browser, written.path, viewport=viewport, color_scheme=scheme)
     opened.page.mouse.wheel(0, 20_000)
     assert opened.page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
@@ -169,8 +170,8 @@ def luminance(color):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("selector", [".lead", ".quiet", "nav a", ".path", "summary", "figcaption"])
-def test_words_stand_out_from_the_paper(browser, written, scheme, selector):
-    """4.5 to 1, as the Web Content Accessibility Guidelines ask of small text."""
+def test_text_has_enough_contrast(browser, written, scheme, selector):
+    """At least 4.5 to 1, which the Web Content Accessibility Guidelines require of small text."""
     page = Opened(browser, written.path, color_scheme=scheme).page
     ink = page.locator(selector).first.evaluate("one => getComputedStyle(one).color")
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -178,7 +179,7 @@ def test_words_stand_out_from_the_paper(browser, written, scheme, selector):
     assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
-def test_the_policy_lets_no_other_script_run_and_nothing_be_fetched(browser, written):
+def test_the_policy_forbids_other_scripts_and_requests(browser, written):
     opened = Opened(browser, written.path)
     failed = []
     opened.page.on("requestfailed", lambda request: failed.append(request.failure))
@@ -191,13 +192,13 @@ def test_the_policy_lets_no_other_script_run_and_nothing_be_fetched(browser, wri
     assert len([error for error in opened.errors if "Content Security Policy" in error]) == 2
 
 
-def test_a_store_alone_has_no_decisions(browser, hostile_model, tmp_path):
+def test_the_report_of_a_store_has_no_sections_on_decisions(browser, hostile_model, tmp_path):
     written = report(hostile_model.with_suffix(".h5"), tmp_path / "store.html")
-    assert written.sections == ("extraction", "depth", "advice", "suspects", "feature_map", "commands")
+    assert written.sections == ("extraction", "depth", "advice", "suspects", "image_map", "commands")
     assert written.images == 0
     opened = Opened(browser, written.path)
-    assert "make the report with --root" in opened.page.locator("main > .note").first.inner_text()
+    assert "make it with --root FOLDER" in opened.page.locator("main > .note").first.inner_text()
     assert opened.page.locator("main img").count() == 0
-    opened.page.locator("#feature_map svg").focus()
-    assert opened.page.locator("#feature_map .look .path").inner_text()
+    opened.page.locator("#image_map svg").focus()
+    assert opened.page.locator("#image_map .look .path").inner_text()
     assert opened.errors == opened.addresses() == []

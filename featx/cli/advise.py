@@ -1,7 +1,6 @@
 """``featx advise``."""
 
 import dataclasses
-from pathlib import Path
 
 import click
 
@@ -43,8 +42,8 @@ def command(
       featx advise photos.h5
       featx advise photos.h5 --more 40 --plot plane.png
     """
-    from featx.drawing import plot_format
-    from featx.inspection import advise, draw_plane
+    from featx.drawing import plot_format, save_figure
+    from featx.inspection import advise, plot_plane
 
     if plot:
         plot_format(plot)
@@ -52,7 +51,7 @@ def command(
     advice = advise(store, split_column=split_column, test_size=test_size, more=more, root=root, folds=folds,
                     random_state=seed)  # fmt: skip
     if plot:
-        draw_plane(advice, Path(plot))
+        save_figure(plot_plane(advice), plot)
     if as_json:
         echo_json(dataclasses.asdict(advice))
         return

@@ -51,12 +51,14 @@ def command(
       featx explain photos.featx one.jpg -o explanation.png
       featx explain photos.featx one.jpg -o explanation.png --class daisy --class dandelion
     """
-    from featx.inspection import draw_explanation, explain
+    from featx.drawing import plot_format, save_figure
+    from featx.inspection import explain, plot_explanation
     from featx.models import load_model
 
     check_output(ctx, output, model, image, weights)
+    plot_format(output)
     found = explain(load_model(model), image, compute, top=top, classes=classes or None, method=method, weights=weights)
-    draw_explanation(found, output)
+    save_figure(plot_explanation(found), output)
     if as_json:
         rows = [
             {"class": one.name, "logit": one.logit} | (_shares(one) if found.exact else {}) for one in found.classes

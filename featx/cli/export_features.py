@@ -8,7 +8,7 @@ import click
 from featx.cli.options import Blocks, Pools, check_output, echo_json, json_option
 from featx.runtime import pluralize
 
-FORMS = ("parquet", "npy", "csv", "anndata")
+FORMS = ("parquet", "npy", "csv")
 
 
 @click.command("export-features")
@@ -29,7 +29,7 @@ def command(
     """Write the features of STORE as a file that other programs read, with path, label and splits of each row.
 
     parquet has a column a feature, for DuckDB, Polars and pandas; npy is one array that numpy maps, for FAISS, with a
-    CSV of its rows beside it; anndata is an .h5ad file. Values are the store's, to the bit.
+    CSV of its rows beside it. Values are the store's, to the bit.
 
     \b
     Examples:

@@ -209,8 +209,8 @@ def command(
       featx finetune photos.featx photos.h5 -o tuned.featx --root photos --plot curves.png
       torchrun --nproc-per-node 4 -m featx finetune photos.featx photos.h5 -o tuned.featx --root photos
     """
-    from featx.drawing import plot_format
-    from featx.finetuning import draw_curves, finetune, is_first, read_logs, run_folder
+    from featx.drawing import plot_format, save_figure
+    from featx.finetuning import finetune, is_first, plot_training_curves, read_logs, run_folder
     from featx.models import load_model
 
     check_output(ctx, output, model, store, weights, makes_folder=True)
@@ -222,7 +222,7 @@ def command(
     if not is_first():
         return
     if plot:
-        draw_curves(read_logs([run_folder(Path(output))]), Path(plot))
+        save_figure(plot_training_curves(read_logs([run_folder(Path(output))])), plot)
     if as_json:
         echo_json(dataclasses.asdict(report))
     elif not quiet:

@@ -1,7 +1,6 @@
 """``featx probe``."""
 
 import dataclasses
-from pathlib import Path
 
 import click
 
@@ -32,9 +31,7 @@ from featx.runtime import Compute
 @click.option("--scoring", default="accuracy", show_default=True, metavar="NAME",
               help="Any scorer of scikit-learn for classes.")  # fmt: skip
 @seed_option("folds and hold-out")
-@click.option(
-    "--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Also plot score against cost: probe.png."
-)
+@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Also plot score by depth: probe.png.")
 @click.option("--no-time", "timed", is_flag=True, flag_value=False, default=True, help="Do not time the backbone.")
 @compute_options(engine_option, device_option)
 @json_option
@@ -52,8 +49,8 @@ def command(
     Examples:
       featx probe photos.h5 --plot depth.png
     """
-    from featx.drawing import plot_format
-    from featx.inspection import draw_probe, probe
+    from featx.drawing import plot_format, save_figure
+    from featx.inspection import plot_probe, probe
 
     if plot:
         plot_format(plot)
@@ -61,9 +58,9 @@ def command(
     report = probe(store, head=head, split_column=split_column, test_size=test_size, folds=folds, repeats=repeats,
                    scoring=scoring, random_state=seed, timed=timed, compute=compute)  # fmt: skip
     if plot:
-        draw_probe(report, Path(plot))
+        save_figure(plot_probe(report), plot)
     if as_json:
-        chosen = {"best": report.best.name, "frugal": report.frugal.name, "advice": report.advice}
+        chosen = {"best": report.best.name, "one_se": report.one_se.name, "advice": report.advice}
         echo_json({**dataclasses.asdict(report), **chosen})
         return
     click.echo(f"{'blocks':<8}{report.scoring:>10}{'± s.e.':>8}{'LogME':>8}{'arithmetic':>12}{'ms':>8}{'bytes':>8}")

@@ -1,4 +1,7 @@
-"""Figures in one style, drawn by matplotlib, which is imported when one is made."""
+"""Draw plots in one style with matplotlib, and write them to files.
+
+matplotlib is imported when the first figure is made, because most commands run without it.
+"""
 
 from pathlib import Path
 from types import ModuleType
@@ -12,20 +15,51 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
+INK, SOFT, RULE, FAINT, PAPER = "#1b2023", "#5a646b", "#dfe3e2", "#eef1f0", "#ffffff"
+"""Colors of text, secondary text, axes, grid lines and background."""
+SERIES = ("#0a6b66", "#7c6a2a", "#b0411c", "#6a5acd", "#3a7bd5", "#b0488f")
+"""Colors of data series; the first is the accent color. The report page has the same colors (style.css)."""
+FONT_SIZE, SMALL = 9.0, 8.0
+"""Points."""
+DOTS_PER_INCH = 200
+"""Resolution of a figure that is written as PNG."""
 
-def make_figure(xlabel: str, ylabel: str) -> "tuple[Figure, Axes]":
-    """An empty figure of one plot; ``EngineError`` if matplotlib is not installed."""
-    figure = _blank(6, 4)
+
+def make_figure(xlabel: str, ylabel: str, height: float = 3.0) -> "tuple[Figure, Axes]":
+    """Make an empty figure with one plot, 4.6 inches wide.
+
+    ``height`` is in inches; ``ylabel`` is written above the plot, where it can be read without turning the head.
+
+    Raises
+    ------
+    EngineError
+        If matplotlib is not installed.
+    """
+    figure = _blank_figure(4.6, height)
     axes = figure.subplots()
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel(xlabel, fontsize=FONT_SIZE, color=SOFT)
+    axes.set_title(ylabel, loc="left", fontsize=FONT_SIZE, color=SOFT)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(RULE)
+    axes.tick_params(length=0, labelsize=FONT_SIZE, labelcolor=SOFT)
+    axes.grid(axis="y", color=FAINT)
+    axes.set_axisbelow(True)
+    axes.locator_params(nbins=6)
+    axes.set_prop_cycle(color=SERIES)
     return figure, axes
 
 
 def make_panels(rows: int, columns: int, inches: float) -> "tuple[Figure, Any]":
-    """A figure of square panels for pictures, as (rows, columns), labels to their left; errors as `make_figure`."""
-    figure = _blank((columns + 1) * inches, (rows + 0.3) * inches)
+    """Make a figure of square panels for images, each ``inches`` wide, with room for labels at the left.
+
+    Returns the figure and an array (rows, columns) of axes.
+
+    Raises
+    ------
+    EngineError
+        If matplotlib is not installed.
+    """
+    figure = _blank_figure((columns + 1) * inches, (rows + 0.3) * inches)
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat:
         panel.set(xticks=[], yticks=[])
@@ -33,36 +67,68 @@ def make_panels(rows: int, columns: int, inches: float) -> "tuple[Figure, Any]":
     return figure, panels
 
 
+def add_legend(figure: "Figure", axes: "Axes") -> None:
+    """Explain the labeled series below the plot; names are shown as they are, without math."""
+    handles, labels = axes.get_legend_handles_labels()
+    legend = figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=SMALL, labelcolor=SOFT)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def show_percent(axis: Any) -> None:
+    """Label a matplotlib axis of shares, 0 to 1, in percent."""
+    _matplotlib()
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1, symbol="\N{NO-BREAK SPACE}%"))
+
+
 def color_map(name: str) -> "Colormap":
-    """A color map of matplotlib's, from 0 to 1; errors as `make_figure`."""
+    """Return one of matplotlib's color maps by name; it maps 0 … 1 to RGBA.
+
+    Raises
+    ------
+    EngineError
+        If matplotlib is not installed.
+    """
     return _matplotlib().colormaps[name]  # type: ignore[no-any-return]
 
 
 def plot_format(path: str | Path) -> str:
-    """The format that a plot's name ends in, to be asked for before anything that takes long.
+    """Return the format that a path's suffix stands for, such as ``png``.
+
+    Call it before any work that takes long, to refuse a wrong suffix at once.
 
     Raises
     ------
     SpecError
-        If matplotlib writes no such format.
+        If matplotlib cannot write a format of that suffix.
     EngineError
         If matplotlib is not installed.
     """
     path = Path(path)
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in (kinds := _blank(1, 1).canvas.get_supported_filetypes()):
-        raise SpecError(f"name of a plot must end in one of .{', .'.join(sorted(kinds))}, got {path.name!r}")
-    return kind
+    name = path.suffix.lower().removeprefix(".")
+    if name not in (names := _blank_figure(1, 1).canvas.get_supported_filetypes()):
+        raise SpecError(f"name of a plot must end in one of .{', .'.join(sorted(names))}, got {path.name!r}")
+    return name
 
 
 def save_figure(figure: "Figure", path: str | Path) -> None:
-    """Write a figure, whole or not at all; ``ImageError`` if that fails, other errors as `plot_format`."""
-    path, kind = Path(path), plot_format(path)
+    """Write a figure to a file, completely or not at all; the suffix of the path chooses the format.
+
+    Raises
+    ------
+    SpecError
+        If matplotlib cannot write a format of that suffix.
+    ImageError
+        If the file cannot be written.
+    """
+    path, name = Path(path), plot_format(path)
     with atomic_write(path, ImageError) as temporary:
-        figure.savefig(temporary, format=kind)
+        figure.savefig(temporary, format=name, dpi=DOTS_PER_INCH)
 
 
-def _blank(width: float, height: float) -> "Figure":
+def _blank_figure(width: float, height: float) -> "Figure":
     return _matplotlib().figure.Figure(figsize=(width, height), layout="constrained")  # type: ignore[no-any-return]
 
 

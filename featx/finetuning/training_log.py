@@ -1,14 +1,12 @@
-"""The training log: a row an epoch, as CSV and JSON lines, and learning curves as a picture."""
+"""Write and read the training log: one row per epoch, as CSV and JSON lines."""
 
 import csv
-import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from featx.drawing import make_figure, save_figure
 from featx.errors import DataError, ModelError
 from featx.files import atomic_write
 
@@ -75,18 +73,3 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     ):
         raise DataError(f"{where} is no row of a training log; remove it, or train anew")
     return {name: row.get(name) for name in COLUMNS}
-
-
-def epochs_of(rows: Iterable[Mapping[str, Any]]) -> list[int]:
-    """How many epochs had been trained by each row; a stage's first row, of epoch 0, is before any of its own."""
-    return list(itertools.accumulate(int(row["epoch"] > 0) for row in rows))
-
-
-def draw_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Validation accuracy by epoch, a curve a log, stages one after the other; errors as `featx.drawing.figures`'s."""
-    figure, axes = make_figure("epoch", "validation accuracy")
-    for name, rows in logs.items():
-        axes.plot(epochs_of(rows), [row["val_accuracy"] for row in rows], marker=".", label=name)
-    axes.locator_params(axis="x", integer=True)
-    axes.legend()
-    save_figure(figure, path)

@@ -1,13 +1,15 @@
-"""Probe: how good every depth of the backbone is for the images at hand, and what it costs."""
+"""Compare the depths of the backbone: how accurate a linear head on each of them is, and what they cost."""
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from joblib import cpu_count
 
 from featx.backbones import backbone_flops, feature_name
-from featx.drawing import make_figure, save_figure
+from featx.drawing import INK, SERIES, add_legend, make_figure, show_percent
 from featx.engines import time_depths
 from featx.errors import DataError, SpecMismatch, WeightsError
 from featx.heads import (
@@ -24,19 +26,37 @@ from featx.heads import (
 from featx.models import TrainingRows, block_runs, read_training_rows
 from featx.runtime import Compute, pluralize
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 TOLERANCE = 1e-5
-"""Gap of the fits as a share of the objective, ten times that of `featx.fit.fit`, which takes a quarter longer: it
-decides one held-out image in 7,000 otherwise, where a standard error is that of one in 200."""
+"""Duality gap at which a fit stops, relative to the objective: ten times that of `featx.fit`, which takes a quarter
+longer. The difference changes the decision on about one held-out image in 7,000, far less than the standard error."""
 LOGME_ROWS = 5000
-"""The most rows that LogME is computed on: its cost grows with their cube."""
+"""Most rows that LogME is computed on, because its cost grows with their cube."""
 
 
 @dataclass(frozen=True)
 class Depth:
-    """One run of blocks: its best cross-validated score, and what it costs an image.
+    """The score and the cost of one range of consecutive blocks.
 
-    ``logme`` is the log evidence a row without any fit (see `featx.heads.logme`); ``arithmetic`` the share of the whole
-    backbone's; ``milliseconds`` of the backbone, None if not timed; ``bytes`` of features in float32.
+    Attributes
+    ----------
+    name : str
+        ``"3-5"``, or ``"3"`` for a single block.
+    blocks : tuple of int
+    C : float
+        The best value of the head's ``C``.
+    mean, standard_error : float
+        Cross-validated score at that ``C``.
+    logme : float
+        Log evidence per row, computed without fitting a head (see `featx.heads.log_maximum_evidence`).
+    arithmetic : float
+        Floating-point operations up to the last block, as a fraction of the whole backbone's.
+    milliseconds : float or None
+        Time of the backbone per image up to the last block; None if it was not measured.
+    bytes : int
+        Size of the features per image, in float32.
     """
 
     name: str
@@ -52,7 +72,15 @@ class Depth:
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """All depths, shallow before deep, scored on ``rows`` images."""
+    """What `probe` measured: every range of blocks, shallow before deep.
+
+    Attributes
+    ----------
+    store, head, scoring : str
+    rows : int
+        Number of images that were scored.
+    depths : tuple of Depth
+    """
 
     store: str
     head: str
@@ -62,29 +90,59 @@ class ProbeReport:
 
     @property
     def best(self) -> Depth:
-        """The depth of the highest score."""
+        """The depth with the highest score."""
         return max(self.depths, key=lambda depth: depth.mean)
 
     @property
-    def near(self) -> list[Depth]:
-        """Those within one standard error of the best, and the best."""
+    def near_best(self) -> list[Depth]:
+        """The best depth and all others within one standard error of it."""
         return [depth for depth in self.depths if depth.mean >= self.best.mean - self.best.standard_error]
 
     @property
-    def frugal(self) -> Depth:
-        """The shallowest within one standard error of the best; of those that end there, the best."""
-        last = min(depth.blocks[-1] for depth in self.near)
-        return max((depth for depth in self.near if depth.blocks[-1] == last), key=lambda depth: depth.mean)
+    def one_se(self) -> Depth:
+        """The one-standard-error choice: the shallowest depth near the best; among equally deep ones, the best."""
+        last = min(depth.blocks[-1] for depth in self.near_best)
+        return max((depth for depth in self.near_best if depth.blocks[-1] == last), key=lambda depth: depth.mean)
 
     @property
     def advice(self) -> str:
-        """One sentence: what the frugal depth saves, and what it loses."""
-        best, frugal = self.best, self.frugal
-        if best is frugal:
-            within = f" (within it: {pluralize(len(self.near) - 1, 'other')})" if len(self.near) > 1 else ""
-            return f"the run {best.name} is the best, and no shallower one is within one standard error{within}"
-        lost, cost = 100 * (best.mean - frugal.mean), frugal.arithmetic / best.arithmetic
-        return f"the run {frugal.name} loses {lost:.1f} points and costs {cost:.0%} of {best.name}, the best"
+        """One sentence: what the one-standard-error choice saves and loses."""
+        best, choice = self.best, self.one_se
+        if best is choice:
+            others = len(self.near_best) - 1
+            more = f"; {pluralize(others, 'other range')} of the same depth or deeper {'is' if others == 1 else 'are'}"
+            return (
+                f"the range {best.name} is the best, and no shallower one is within one standard error"
+                f"{more if others else ''}"
+            )
+        lost, cost = 100 * (best.mean - choice.mean), choice.arithmetic / best.arithmetic
+        return (
+            f"the range {choice.name} loses {lost:.1f} points against {best.name}, the best, and needs {cost:.0%} of "
+            "its arithmetic"
+        )
+
+    def __repr__(self) -> str:
+        lines = [f"ProbeReport of {self.store}: {self.head}, {self.scoring} on {self.rows:,} images"]
+        lines += [f"  {row[0]:<10}{row[1]} ± {row[2]}" for row in self._table()]
+        return "\n".join([*lines, f"  {self.advice}"])
+
+    def _repr_html_(self) -> str:
+        """Show the report as a table in a notebook."""
+        names = ("blocks", self.scoring, "± s.e.", "C", "LogME", "arithmetic", "ms per image", "bytes per image")
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        rows = ["".join(f"<td>{value}</td>" for value in row) for row in self._table()]
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        caption = f"<caption>{escape(self.advice)}</caption>"
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _table(self) -> list[tuple[str, ...]]:
+        """One row of texts per depth."""
+        return [
+            (depth.name, f"{depth.mean:.4f}", f"{depth.standard_error:.4f}", f"{depth.C:g}", f"{depth.logme:.3f}",
+             f"{depth.arithmetic:.0%}", "–" if depth.milliseconds is None else f"{depth.milliseconds:.1f}",
+             f"{depth.bytes:,}")
+            for depth in self.depths
+        ]  # fmt: skip
 
 
 def probe(
@@ -100,41 +158,46 @@ def probe(
     timed: bool = True,
     compute: Compute | None = None,
 ) -> ProbeReport:
-    """Evaluate a linear head on every run of neighboring blocks by cross-validation, on a store's training rows.
+    """Score a linear head on every range of consecutive blocks, by cross-validation on a store's training rows.
 
-    Fits are a little rougher than those of `featx.fit.fit` (`TOLERANCE`), so that a score may differ by an image or
-    two. Linear evaluation of layers is that of Alain & Bengio (2016), "Understanding intermediate layers using linear
-    classifier probes".
+    This is the linear evaluation of layers of Alain & Bengio (2016), "Understanding intermediate layers using linear
+    classifier probes". Fits stop a little earlier than those of `featx.fit`, so that a score may differ by one or two
+    images.
 
     Parameters
     ----------
     store : path
-        With labels, one an image.
+        A store with one label per image.
     head, split_column, test_size, folds, repeats, scoring, random_state
         As in `featx.fit`.
     timed : bool
-        Also measure the seconds per image of the backbone up to each depth, on this machine.
+        Also measure how long the backbone takes per image up to each depth, on this machine.
     compute : Compute, optional
-        Engine and device for the timing.
+        Engine and device of that measurement.
+
+    Returns
+    -------
+    ProbeReport
 
     Raises
     ------
     StoreError, DataError
         If the store cannot be read, or its labels do not allow the folds.
     EngineError, WeightsError
-        If the device, the engine or the weights to time are not there.
+        If the device, the engine or the weights for the timing are not available.
     """
     compute = compute or Compute()
     rows = read_training_rows(store, split_column=split_column, test_size=test_size, random_state=random_state)
     if rows.y.ndim == 2:
-        raise DataError(f"probe takes one label an image, but images of {store} have several")
+        raise DataError(f"probe takes one label per image, but images of {store} have several")
     try:
         seconds = time_depths(rows.spec, compute.device, compute.engine) if timed else {}
     except (WeightsError, SpecMismatch) as error:
-        raise type(error)(f"{error}; or leave the times out with --no-time") from error
-    runs = block_runs(rows.spec.blocks)
+        raise type(error)(f"{error}; or skip the timing with --no-time") from error
+    ranges = block_runs(rows.spec.blocks)
     sets = {
-        name: [rows.spec.slices[feature_name(b, p)] for b in run for p in rows.spec.pools] for name, run in runs.items()
+        name: [rows.spec.slices[feature_name(b, p)] for b in blocks for p in rows.spec.pools]
+        for name, blocks in ranges.items()
     }
     problem = make_problem(rows.X, rows.y, scoring=scoring, tol=TOLERANCE)
     candidates = cross_validate_sets(
@@ -142,41 +205,60 @@ def probe(
         make_folds(rows.y, rows.groups, folds, repeats, random_state, rows.plain), jobs=cpu_count(),
     )  # fmt: skip
     cells = min(len(rows.y), LOGME_ROWS) * rows.X.shape[1]
-    logmes = run_parallel(lambda run: _logme(rows, run, random_state), list(runs.values()), workers_for(len(runs), cells),
-                    lambda run: rows.spec.select(blocks=run).width)  # fmt: skip
+    logmes = run_parallel(lambda blocks: _logme(rows, blocks, random_state), list(ranges.values()),
+                    workers_for(len(ranges), cells), lambda blocks: rows.spec.select(blocks=blocks).width)  # fmt: skip
     flops = backbone_flops(rows.spec.size)
     depths = []
-    for (name, run), logme in zip(runs.items(), logmes, strict=True):
+    for (name, blocks), logme in zip(ranges.items(), logmes, strict=True):
         best = max((row for row in candidates if row.feature_set == name), key=lambda row: row.mean)
         depths.append(
-            Depth(name, run, best.C, best.mean, best.standard_error, logme, flops[run[-1]] / flops[max(flops)],
-                  1000 * seconds[run[-1]] if timed else None, 4 * rows.spec.select(blocks=run).width)
+            Depth(name, blocks, best.C, best.mean, best.standard_error, logme, flops[blocks[-1]] / flops[max(flops)],
+                  1000 * seconds[blocks[-1]] if timed else None, 4 * rows.spec.select(blocks=blocks).width)
         )  # fmt: skip
     depths.sort(key=lambda depth: (depth.blocks[-1], -depth.blocks[0]))
     return ProbeReport(str(store), head, scoring, int(rows.plain.sum()), tuple(depths))
 
 
-def _logme(rows: TrainingRows, run: tuple[int, ...], seed: int) -> float:
+def _logme(rows: TrainingRows, blocks: tuple[int, ...], seed: int) -> float:
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows.y))[:LOGME_ROWS])
-    widths = rows.spec.select(blocks=run).widths
+    widths = rows.spec.select(blocks=blocks).widths
     X = np.concatenate([rows.X[chosen, rows.spec.slices[name]] for name in widths], axis=1)
     return log_maximum_evidence(BlockNormalizer(tuple(widths.values())).fit_transform(X), rows.y[chosen])
 
 
-def draw_probe(report: ProbeReport, path: Path) -> None:
-    """Score against cost, a point a run of blocks, as a picture; errors as `featx.drawing.figures`'s."""
+def plot_probe(report: ProbeReport) -> "Figure":
+    """Draw the score by depth: the best range of blocks that ends at each block, and that block alone.
+
+    The cost up to each block is written below it.
+
+    Raises
+    ------
+    EngineError
+        If matplotlib is not installed.
+    """
+    alone = [depth for depth in report.depths if len(depth.blocks) == 1]
+    ending = [[depth for depth in report.depths if depth.blocks[-1] == single.blocks[0]] for single in alone]
+    best = [max(depths, key=lambda depth: depth.mean) for depths in ending]
     timed = report.depths[0].milliseconds is not None
-    costs = [100 * depth.arithmetic if depth.milliseconds is None else depth.milliseconds for depth in report.depths]
-    means, errors = [depth.mean for depth in report.depths], [depth.standard_error for depth in report.depths]
     figure, axes = make_figure(
-        "ms an image" if timed else "% of the backbone's arithmetic", f"cross-validated {report.scoring}"
+        "milliseconds per image up to that block" if timed else "share of the backbone's arithmetic up to that block",
+        f"cross-validated {report.scoring}",
     )
-    axes.errorbar(costs, means, errors, fmt="o", capsize=3)
-    names: dict[tuple[float, float], list[str]] = {}
-    for depth, x in zip(report.depths, costs, strict=True):
-        names.setdefault((x, depth.mean), []).append(depth.name)
-    for place, there in names.items():
-        # Those of many that tie are aslant, so that they do not run into their neighbors'.
-        slant = 40 if len(there) > 2 else 0
-        axes.annotate(", ".join(there), place, xytext=(5, 4), textcoords="offset points", rotation=slant)
-    save_figure(figure, path)
+    places = range(len(alone))
+    axes.plot(places, [depth.mean for depth in alone], "o:", color=SERIES[1], markersize=4, label="that block alone")
+    means, errors = [depth.mean for depth in best], [depth.standard_error for depth in best]
+    axes.errorbar(places, means, errors, fmt="o-", color=SERIES[0], markersize=5, capsize=3,
+                  label="best range of blocks ending there, ± one standard error")  # fmt: skip
+    for place, depth in zip(places, best, strict=True):
+        axes.annotate(depth.name, (place, depth.mean + depth.standard_error), xytext=(0, 4), ha="center",
+                      textcoords="offset points", fontsize=9, color=INK, weight="bold")  # fmt: skip
+    axes.set_xticks(places, [f"block {depth.name}\n{_cost(depth)}" for depth in alone])
+    axes.margins(x=0.08, y=0.12)
+    if all(0 <= value <= 1 for value in means):
+        show_percent(axes.yaxis)
+    add_legend(figure, axes)
+    return figure
+
+
+def _cost(depth: Depth) -> str:
+    return f"{depth.arithmetic:.0%}" if depth.milliseconds is None else f"{depth.milliseconds:.3g} ms"

@@ -11,7 +11,7 @@ from featx.errors import FeatxError, StoreError, StoreExists
 from featx.files import atomic_write, infer_format
 from featx.store import check_absent
 
-SUFFIXES = {"parquet": ".parquet", "npy": ".npy", "csv": ".csv", "anndata": ".h5ad"}
+SUFFIXES = {"parquet": ".parquet", "npy": ".npy", "csv": ".csv"}
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ def export_features(
         ``parquet``: a column of lists of equal length a feature, ``block3_avg``; labels as lists where an image has
         several; the spec in the metadata (extra ``parquet``). ``npy``: one float32 (rows, columns) array, which
         ``numpy.load(…, mmap_mode="r")`` opens, and ``….rows.csv`` beside it. ``csv``: a column a number, with the nine
-        digits that give it back. ``anndata``: ``X``, ``obs``, ``var`` and the spec in ``uns`` of an ``.h5ad`` file
-        (extra ``anndata``). By default what the output's suffix says.
+        digits that give it back. By default what the output's suffix says.
     blocks, pools, split, split_column
         As in `featx.load_features`.
     overwrite : bool
@@ -95,10 +94,6 @@ def _writer(form: str) -> Callable[[FeatureTable, Path], None]:
         from featx.curation.feature_export.parquet_file import write_parquet
 
         return write_parquet
-    if form == "anndata":
-        from featx.curation.feature_export.anndata_file import write_anndata
-
-        return write_anndata
     from featx.curation.feature_export.plain import write_csv, write_npy
 
     return write_npy if form == "npy" else write_csv

@@ -4,16 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featx.errors import DataError
-from featx.inspection.advice.cases import CASES, blocks_of, case_of, commands_of, expected_gain
+from featx.inspection.advice.cases import blocks_of, case_of, commands_of, expected_gain
 from featx.inspection.advice.caveats import caveats_of
 from featx.inspection.advice.likeness import Likeness, measure_likeness
-from featx.inspection.advice.plane import draw_plane
 from featx.inspection.advice.reference import distances
-from featx.inspection.advice.size import Forecast, Gain, Size, measure_size
+from featx.inspection.advice.size import Size, measure_size
 from featx.inspection.depth_probe import ProbeReport, probe
 from featx.models import read_training_rows
 
-__all__ = ["CASES", "Advice", "Forecast", "Gain", "Likeness", "Size", "advise", "draw_plane"]
 NEIGHBORS = (0.1, 1.0, 10.0)
 """Of the probe's C, which was chosen on all images: what a learning curve tries at each number of them."""
 

@@ -42,9 +42,9 @@ def case_of(size: Size, likeness: Likeness) -> Case:
 def blocks_of(case: Case, probed: ProbeReport) -> Depth:
     """The blocks that the head is fitted on, of those as good as the best: deep ones, or, where wanted, early ones."""
     if not case.alike:
-        return probed.best if case.large else probed.frugal
-    deepest = max(depth.blocks[-1] for depth in probed.near)
-    return max((depth for depth in probed.near if depth.blocks[-1] == deepest), key=lambda depth: depth.mean)
+        return probed.best if case.large else probed.one_se
+    deepest = max(depth.blocks[-1] for depth in probed.near_best)
+    return max((depth for depth in probed.near_best if depth.blocks[-1] == deepest), key=lambda depth: depth.mean)
 
 
 def commands_of(

@@ -55,7 +55,7 @@ def _of_likeness(likeness: Likeness, pixels: int) -> list[str]:
 
 
 def _of_depths(probed: ProbeReport) -> list[str]:
-    near = probed.near[1:]  # all but one, the best
+    near = probed.near_best[1:]  # all but one, the best
     if len(near) < len(probed.depths) / 2:
         return []
     return [f"{len(near)} of {len(probed.depths) - 1} other depths are within one standard error of the best"]

@@ -52,13 +52,13 @@ def measure_likeness(probed: ProbeReport, distances: dict[int, float], size: int
         if size >= SMALLEST_FOR_DEPTH:
             # Where block 5 is as good as any, that an earlier run is too says nothing: all are at the ceiling.
             if alone[DEEPEST].mean < probed.best.mean:
-                depth = max(0.0, 1 - (DEEPEST - probed.frugal.blocks[-1]) / 2)
+                depth = max(0.0, 1 - (DEEPEST - probed.one_se.blocks[-1]) / 2)
             loss = 1 / (1 + (_errors(alone[DEEPEST], probed.rows) / _errors(before, probed.rows)) ** 2)
     mean = sum(distances.values()) / len(distances) if distances else None
     statistics = None if mean is None else 1 / (1 + (mean / DISTANCE) ** 2)
     measured = [part for part in (depth, loss, statistics) if part is not None]
     score = sum(measured) / len(measured) if measured else None
-    return Likeness(score, depth, loss, statistics, probed.best.name, probed.frugal.name, last_block_loss, distances)
+    return Likeness(score, depth, loss, statistics, probed.best.name, probed.one_se.name, last_block_loss, distances)
 
 
 def _errors(depth: Depth, rows: int) -> float:

@@ -1,1 +1,1 @@
-"""Write a report as one HTML page."""
+"""Write a report of a model or a store as one HTML page."""

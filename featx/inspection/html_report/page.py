@@ -1,12 +1,21 @@
-"""From sections to a page: one file of HTML that holds its style, its script and its pictures."""
+"""Turn sections into one HTML file that holds its style, its script and its images."""
 
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featx.inspection.html_report.plot import INTERVAL, linear
+import numpy as np
+from joblib import cpu_count
+from numpy.typing import NDArray
+from PIL import Image
+
+from featx.errors import ImageError
+from featx.images import load_thumbnail
 from featx.inspection.html_report.section import Section, percent, sentence
 from featx.runtime import import_optional
 from featx.version import __version__
@@ -17,21 +26,28 @@ if TYPE_CHECKING:
 POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src {style}; script-src {script}"
 )
-"""What the page may do: show pictures that it holds, in its own style and by its own script, and nothing else."""
+"""Content security policy: the page shows the images that it holds and runs its own script, and loads nothing."""
 GOLDEN_ANGLE = 137.508
-"""Degrees between the hues of neighboring classes: no two of many are near."""
+"""Degrees between the hues of consecutive classes: even many such hues are all different."""
 HUES = 400
+QUALITY = 60
+"""WebP quality of the images in the page."""
 
 
 def load_templates() -> "Environment":
-    """What `render` takes; ``EngineError`` if jinja2 is not installed."""
+    """Return the templates that `render` takes.
+
+    Raises
+    ------
+    EngineError
+        If jinja2 is not installed.
+    """
     jinja2 = import_optional("jinja2", "report", "report")
     environment: Environment = jinja2.Environment(
         loader=jinja2.PackageLoader("featx.inspection.html_report"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(percent=_percent, sentence=sentence, score=lambda value: f"{value:.4f}")
-    environment.globals["unit"] = linear("", [0, 1], 0, INTERVAL)
+    environment.filters.update(percent=_percent_or_dash, sentence=sentence, score=lambda value: f"{value:.4f}")
     return environment
 
 
@@ -42,22 +58,47 @@ def render(
     sections: Sequence[Section],
     images: Mapping[int, Mapping[str, str]],
 ) -> str:
-    """The page; text from outside is escaped wherever it stands."""
-    used = [round(GOLDEN_ANGLE * code % 360, 1) for code in range(HUES)]
-    style, script = (environment.get_template(name).render(hues=used) for name in ("style.css", "script.js"))
+    """Return the page as HTML; names of files and classes are escaped wherever they appear."""
+    hues = [round(GOLDEN_ANGLE * code % 360, 1) for code in range(HUES)]
+    style, script = (environment.get_template(name).render(hues=hues) for name in ("style.css", "script.js"))
     page: str = environment.get_template("page.html").render(
         title=title, subtitle=subtitle, sections=sections, images=images,
-        pictures=any("copy" in image for image in images.values()), style=style, script=script,
-        policy=POLICY.format(style=_hash(style), script=_hash(script)), made=date.today().isoformat(),
+        has_thumbnails=any("copy" in image for image in images.values()), style=style, script=script,
+        policy=POLICY.format(style=_policy_hash(style), script=_policy_hash(script)), today=date.today().isoformat(),
         version=__version__,
     )  # fmt: skip
     return page
 
 
-def _percent(value: Any, digits: int = 1) -> str:
+def encode_thumbnails(root: Path, paths: Mapping[int, str]) -> dict[int, str]:
+    """Return each image as base64 text of a small WebP, by number; images that cannot be read are left out."""
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        copies = pool.map(lambda path: _encode_thumbnail(root, path), paths.values())
+        return {number: copy for number, copy in zip(paths, copies, strict=True) if copy}
+
+
+def data_uri(pixels: NDArray[np.uint8]) -> str:
+    """Return pixels, uint8 (height, width, 3), as a URI that contains the image."""
+    return f"data:image/webp;base64,{_encode_webp(Image.fromarray(pixels))}"
+
+
+def _encode_thumbnail(root: Path, path: str) -> str:
+    try:
+        return _encode_webp(load_thumbnail(root, path))
+    except (OSError, ImageError):
+        return ""
+
+
+def _encode_webp(image: Image.Image) -> str:
+    buffer = BytesIO()
+    image.save(buffer, "WEBP", quality=QUALITY)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _percent_or_dash(value: Any, digits: int = 1) -> str:
     return "–" if value is None else percent(float(value), digits)
 
 
-def _hash(text: str) -> str:
-    """What a policy calls a style or a script, so that it allows no other."""
+def _policy_hash(text: str) -> str:
+    """Return the hash by which the policy allows one style or script, and no other."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,40 +1,52 @@
-"""One section of a report: what was found, without a word on how it looks."""
+"""A section of the report page: what was found, apart from how it looks."""
 
 from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A number for the head of the page."""
+class Headline:
+    """A number at the top of the page, with its name and a remark."""
 
     name: str
     value: str
-    more: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section: its anchor, which is its template's name, its title, and the finding in a sentence.
+    """One section of the page.
 
-    ``data`` is what its template shows, ``images`` are the numbers of the images that it shows, and ``figure`` is what
-    the head of the page shows of it. A ``note`` says why there is nothing to show, and what would change that.
+    Attributes
+    ----------
+    lead : str
+        The finding, in one or two sentences.
+    data : object
+        What the template ``sections/NAME.html`` shows.
+    images : frozenset of int
+        Numbers of the images that the section shows.
+    headline : Headline, optional
+        What the top of the page shows of this section.
+    name, title : str
+        The anchor and the heading.
+    note : str
+        Why the section is empty, and how to fill it; empty if there is something to show.
     """
 
-    name: str
-    title: str
     lead: str = ""
     data: Any = None
     images: frozenset[int] = frozenset()
-    figure: Figure | None = None
+    headline: Headline | None = None
+    name: str = ""
+    title: str = ""
     note: str = ""
 
 
 def sentence(text: str) -> str:
-    """A text that begins with a capital letter."""
+    """Begin a text with a capital letter."""
     return text[:1].upper() + text[1:]
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """A share as a percentage, ``93.8 %``, which is not broken at a line's end."""
+    """Format a share as ``93.8 %``, with a no-break space."""
     return f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"

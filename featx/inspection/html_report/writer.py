@@ -1,46 +1,58 @@
-"""Report: all that is known of a store and a model as one page that opens from disk, without any network."""
+"""Write a report: everything known about a model and its store, as one page that opens without a network."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from featx.errors import DataError, StoreError
 from featx.files import atomic_write, check_folder
-from featx.inspection.html_report.page import load_templates, render
-from featx.inspection.html_report.pictures import small_copies
-from featx.inspection.html_report.run import Run, open_run
+from featx.inspection.html_report.context import ReportContext
+from featx.inspection.html_report.inputs import open_context
+from featx.inspection.html_report.page import encode_thumbnails, load_templates, render
 from featx.inspection.html_report.section import Section, percent
-from featx.inspection.html_report.sections import (
-    accuracy,
-    advice,
-    classes,
-    commands,
-    confusion,
-    curves,
-    depth,
-    extraction,
-    feature_map,
-    mistakes,
-    reliability,
-    suspects,
-)
-from featx.runtime import Compute, progress_bar
+from featx.inspection.html_report.sections.accuracy import make_accuracy
+from featx.inspection.html_report.sections.classes import make_classes, make_confusion
+from featx.inspection.html_report.sections.commands import make_commands
+from featx.inspection.html_report.sections.extraction import make_extraction
+from featx.inspection.html_report.sections.image_map import make_image_map
+from featx.inspection.html_report.sections.images import make_mistakes, make_suspects
+from featx.inspection.html_report.sections.reliability import make_reliability
+from featx.inspection.html_report.sections.transfer import make_advice, make_depth, make_finetuning
+from featx.runtime import Compute, pluralize, progress_bar
 
-__all__ = ["ReportFile", "report"]
-SECTIONS = (extraction, accuracy, depth, advice, confusion, classes, reliability, mistakes, suspects, feature_map,
-            curves, commands)  # fmt: skip
-"""In the order of the page."""
-OF_MODEL = (accuracy, confusion, classes, reliability, mistakes)
-"""Those that are about a model's decisions."""
+Maker = Callable[[ReportContext], Section | None]
+SECTIONS: dict[str, tuple[str, Maker]] = {
+    "extraction": ("Images and features", make_extraction),
+    "accuracy": ("Accuracy", make_accuracy),
+    "depth": ("Depth", make_depth),
+    "advice": ("Recommendation", make_advice),
+    "confusion": ("Confusion matrix", make_confusion),
+    "classes": ("Scores by class", make_classes),
+    "reliability": ("Reliability", make_reliability),
+    "mistakes": ("Confident mistakes", make_mistakes),
+    "suspects": ("Suspicious images", make_suspects),
+    "image_map": ("Map of the images", make_image_map),
+    "finetuning": ("Fine-tuning", make_finetuning),
+    "commands": ("Commands", make_commands),
+}
+"""Title and maker of each section, in the order of the page."""
+NEED_MODEL = {"accuracy", "confusion", "classes", "reliability", "mistakes"}
 
 
 @dataclass(frozen=True)
 class ReportFile:
-    """A report that was written: its file and size, the names of its sections, what they lack, and its images.
+    """A report that was written.
 
-    ``missing`` says why, by section, where there is nothing to show.
+    Attributes
+    ----------
+    path : str
+    bytes : int
+    sections : tuple of str
+        Names of the sections.
+    missing : dict of str to str
+        Why a section is empty, by its name.
+    images : int
+        Number of images that the page shows.
     """
 
     path: str
@@ -48,6 +60,11 @@ class ReportFile:
     sections: tuple[str, ...]
     missing: dict[str, str]
     images: int
+
+    def __repr__(self) -> str:
+        counts = f"{pluralize(len(self.sections), 'section')}, {pluralize(self.images, 'image')}"
+        empty = f"; empty: {', '.join(self.missing)}" if self.missing else ""
+        return f"ReportFile({self.path!r}, {counts}, {self.bytes / 1e6:.1f} MB{empty})"
 
 
 def report(
@@ -60,88 +77,93 @@ def report(
     finetune: Sequence[str | Path] = (),
     split_column: str | None = None,
 ) -> ReportFile:
-    """Write a report of a model, or of a store alone, as one HTML file that needs no network.
+    """Write a report of a model, or of a store without a model, as one HTML file that needs no network.
 
     Parameters
     ----------
     path : path
-        A model, or a store, of which the report has no decisions.
+        A model or a store. The report of a store has no sections about decisions.
     output : path
-        The file to write, ``report.html``; one that is there is replaced.
+        The file to write, such as ``report.html``; an existing one is replaced.
     compute : Compute, optional
-        Engine and device that are timed, and whether a progress bar is shown.
+        Engine and device that the backbone is timed on, and whether a progress bar is shown.
     store : path, optional
-        The model's store; by default the ``.h5`` file beside the model, or in the working folder, that has the images
-        and the features that it was fitted on.
+        The store of the model. By default it is searched beside the model and in the working folder: a ``.h5`` file
+        with the images and features that the model was fitted on.
     root : path, optional
-        The folder that the store's paths are relative to; without it the report shows no images.
+        The folder that the paths of the store are relative to. Without it, the report shows no images.
     finetune : sequence of paths
-        Folders of fine-tuning logs; by default the one beside the model, if there is one.
+        Folders of fine-tuning logs; by default ``MODEL.finetune``, if it exists.
     split_column : str, optional
-        The split column whose training rows are examined, if ``path`` is a store.
+        The split column whose training images are examined, if ``path`` is a store.
+
+    Returns
+    -------
+    ReportFile
 
     Raises
     ------
     StoreError, ModelError
-        If a file cannot be read or written, or the model's store is not to be found.
+        If a file cannot be read or written, or the store of the model is not found.
     SpecError
-        If an option is given that would do nothing, or there are too many logs.
+        If an option has no effect, or there are too many logs.
     SpecMismatch
-        If store and model have other features.
+        If the store lacks features that the model needs.
     DataError
-        If the store has no such split column, or a folder no training log.
+        If the store has no such split column, or a folder has no training log.
     ListingError
-        If ``root`` has none of the images.
+        If ``root`` contains none of the images.
     EngineError
-        If a package or the device is not there.
+        If a package or the device is not available.
     """
-    output, templates = Path(output), load_templates()
+    output, templates, compute = Path(output), load_templates(), compute or Compute()
     check_folder(output, StoreError)
-    compute = compute or Compute()
-    run = open_run(path, store=store, root=root, finetune=finetune, split_column=split_column, compute=compute)
-    modules = [module for module in SECTIONS if run.model or module not in OF_MODEL]
+    context = open_context(path, store=store, root=root, finetune=finetune, split_column=split_column, compute=compute)
+    names = [name for name in SECTIONS if context.model or name not in NEED_MODEL]
     sections = []
-    with progress_bar(len(modules), "section", f"report {path}", shown=compute.progress) as bar:
-        for module in modules:
-            sections += _make(module, run)
+    with progress_bar(len(names), "section", f"report {path}", shown=compute.progress) as bar:
+        for name in names:
+            sections += _make_section(name, context)
             bar.update()
-    images = _images(run, sorted(frozenset[int]().union(*(section.images for section in sections))))
-    text = render(templates, Path(path).name, _subtitle(run), sections, images)
+    images = _image_data(context, sorted(frozenset[int]().union(*(section.images for section in sections))))
+    text = render(templates, Path(path).name, _subtitle(context), sections, images)
     with atomic_write(output, StoreError) as temporary:
-        # Names of files need not be UTF-8.
+        # File names may contain bytes that are not UTF-8.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    names = tuple(section.name for section in sections)
     missing = {section.name: section.note for section in sections if section.note}
-    return ReportFile(
-        str(output), output.stat().st_size, names, missing, sum("copy" in image for image in images.values())
-    )
+    shown = sum("copy" in image for image in images.values())
+    return ReportFile(str(output), output.stat().st_size, tuple(section.name for section in sections), missing, shown)
 
 
-def _make(module: ModuleType, run: Run) -> list[Section]:
-    """A section; one that the data do not allow says why, and there is none of nothing."""
+def _make_section(name: str, context: ReportContext) -> list[Section]:
+    """Make a section; one that the data do not allow gets a note that says why."""
+    title, make = SECTIONS[name]
     try:
-        made: Section | None = module.make(run)
+        section = make(context)
     except DataError as error:
-        made = Section(module.__name__.rsplit(".", 1)[-1], module.TITLE, note=str(error))
-    return [made] if made else []
+        section = Section(note=str(error))
+    return [replace(section, name=name, title=title)] if section else []
 
 
-def _subtitle(run: Run) -> str:
-    about = f"{run.model.head} on blocks {run.model.info['search']['best']['feature_set']} of " if run.model else ""
-    return f"{about}{run.store}"
+def _subtitle(context: ReportContext) -> str:
+    model = context.model
+    prefix = f"{model.head} head on blocks {model.info['search']['best']['feature_set']} of " if model else ""
+    return f"{prefix}{context.store}"
 
 
-def _images(run: Run, numbers: Iterable[int]) -> dict[int, dict[str, str]]:
-    """What the page knows of the images that it shows, by their numbers."""
-    paths = {number: run.images.paths[number] for number in numbers}
-    copies = small_copies(run.root, paths) if run.root else {}
-    guesses = run.guesses
-    images: dict[int, dict[str, Any]] = {}
+def _image_data(context: ReportContext, numbers: Iterable[int]) -> dict[int, dict[str, str]]:
+    """Collect what the script of the page needs of each image, by number."""
+    paths = {number: context.images.paths[number] for number in numbers}
+    thumbnails = encode_thumbnails(context.root, paths) if context.root else {}
+    images = {}
     for number, path in paths.items():
-        images[number] = {"path": path, "label": run.images.labels[number]}
-        if number in guesses:
-            guess, sure = guesses[number]
-            images[number] |= {"guess": guess} | ({"sure": percent(sure, 0)} if sure is not None else {})
-        if number in copies:
-            images[number]["copy"] = copies[number]
+        image = {"path": path, "label": context.images.labels[number]}
+        if number in context.predictions:
+            predicted, confidence = context.predictions[number]
+            image["predicted"] = predicted
+            if confidence is not None:
+                image["confidence"] = percent(confidence, 0)
+        if number in thumbnails:
+            image["copy"] = thumbnails[number]
+        images[number] = image
     return images

@@ -1,1 +1,1 @@
-"""The sections of a report: a module each, which finds out what it shows."""
+"""Compute what each section of a report shows; the templates of the same names draw it."""

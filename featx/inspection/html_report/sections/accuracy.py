@@ -1,5 +1,6 @@
-"""How good the model is, with intervals: Wilson's for a share of images, the bootstrap's for a mean over classes."""
+"""Section on accuracy: scores with confidence intervals, Wilson's for shares, bootstrap for means over classes."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,15 +8,14 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from featx.heads import TITLES
-from featx.inspection.html_report.decisions import Decisions
-from featx.inspection.html_report.plot import INTERVAL, Axis, linear
-from featx.inspection.html_report.run import Run
-from featx.inspection.html_report.section import Figure, Section, percent, sentence
+from featx.inspection.html_report.context import ReportContext
+from featx.inspection.html_report.section import Headline, Section, percent, sentence
+from featx.inspection.html_report.unseen import UnseenDecisions
 
-TITLE = "Accuracy"
 LEVEL = 0.95
+"""Confidence level of all intervals."""
 DRAWS = 2000
-"""Of the bootstrap."""
+"""Bootstrap samples."""
 SHARES = ("accuracy", "top5_accuracy", "subset_accuracy")
 """Scores that are a share of the images."""
 MEANS = ("balanced_accuracy", "macro_f1")
@@ -23,123 +23,124 @@ MEANS = ("balanced_accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
-class Score:
-    """A score and its interval, which is None where there is none, and how that was made.
+class ScoreRow:
+    """A score with its confidence interval and the method of the interval.
 
-    There is none for decisions on the folds that chose the model either: it knows nothing of the choice.
+    The interval is None for other scores, and for optimistic ones, because it would not account for the selection.
     """
 
     name: str
     value: float
     interval: tuple[float, float] | None
-    how: str
+    method: str
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """The scores on a common axis, and what naming the most frequent class would be right in."""
+class ScoreTable:
+    """The scores, the value at which the axis of their intervals starts, and a sentence on the most frequent class."""
 
-    scores: tuple[Score, ...]
-    axis: Axis
+    scores: tuple[ScoreRow, ...]
+    start: float
     majority: str
 
 
-def make(run: Run) -> Section:
-    """Every score that the model has on images that it has not seen."""
-    found = run.decisions
-    drawn = bootstrap(np.array(found.report["confusion"])) if "confusion" in found.report else {}
-    scores = tuple(_score(found, name, drawn) for name in TITLES if found.report.get(name) is not None)
-    lows = [
-        score.interval[0] if score.interval else score.value
-        for score in scores
-        if score.name != TITLES["calibration_error"]
-    ]
-    axis = linear("", [min(lows), 1.0], 0, INTERVAL, share=True, count=4)
-    data = Accuracy(scores, axis, _majority(found))
-    lead, figure = _flattered(found, scores[0]) if found.flattered else _fair(found, scores[0])
-    return Section("accuracy", TITLE, lead, data, figure=figure)
+def make_accuracy(context: ReportContext) -> Section:
+    """List every score of the model on images that it was not fitted on."""
+    decisions = context.decisions
+    bootstrapped = bootstrap(np.array(decisions.report["confusion"])) if "confusion" in decisions.report else {}
+    scores = tuple(
+        _score_row(decisions, name, bootstrapped) for name in TITLES if decisions.report.get(name) is not None
+    )
+    lowest = min([1.0, *(score.interval[0] for score in scores if score.interval)])
+    start = min(0.9, math.floor(10 * lowest) / 10)
+    lead, headline = (_optimistic if decisions.optimistic else _unbiased)(decisions, scores[0])
+    return Section(lead, ScoreTable(scores, start, _majority(decisions)), headline=headline)
 
 
-def _fair(found: Decisions, main: Score) -> tuple[str, Figure]:
-    """The finding in a sentence, and the figure of the page's head."""
+def _unbiased(decisions: UnseenDecisions, main: ScoreRow) -> tuple[str, Headline]:
+    """Return lead and headline for held-out images, or for a model that was not selected among others."""
     between = f"{percent(main.interval[0])} to {percent(main.interval[1])}" if main.interval else ""
-    interval = f", 95 % interval {between}" if between else ""
-    lead = f"{sentence(main.name)} is {percent(main.value)}{interval}, on {found.how}."
-    return lead, Figure(sentence(main.name), percent(main.value), between)
+    interval = f" (95 % interval {between})" if between else ""
+    lead = f"{sentence(main.name)} is {percent(main.value)}{interval}, {decisions.how}."
+    return lead, Headline(sentence(main.name), percent(main.value), between)
 
 
-def _flattered(found: Decisions, main: Score) -> tuple[str, Figure]:
-    """The same of a model that these folds chose: what nested cross-validation found, if it was asked."""
-    where = f"on {found.how}, but on the folds that chose the best of {found.candidates:,} candidates"
-    info = found.model.info
+def _optimistic(decisions: UnseenDecisions, main: ScoreRow) -> tuple[str, Headline]:
+    """Return lead and headline for a model that the same folds selected, with the nested estimate if there is one."""
+    info = decisions.model.info
+    why = f"The same folds selected this model among {decisions.candidates:,} candidates, so "
     if "nested" not in info:
         lead = (
-            f"{sentence(main.name)} is {percent(main.value)}, {where}, so that it flatters. For a score that does not, "
-            "fit with --nested or --test-size."
+            f"{sentence(main.name)} is {percent(main.value)} {decisions.how}. {why}this score is optimistic; for an "
+            "unbiased one, fit with --nested or --test-size."
         )
-        return lead, Figure(sentence(main.name), percent(main.value), f"flattered: best of {found.candidates:,}")
+        return lead, Headline(sentence(main.name), percent(main.value), f"optimistic: best of {decisions.candidates:,}")
     scoring = info["search"]["scoring"]
-    # The scorers of scikit-learn that are no share of anything are losses.
+    # scikit-learn's scorers named neg_… are losses, not shares.
     value, error = (
         f"{info['nested'][name]:.4f}" if scoring.startswith("neg_") else percent(info["nested"][name])
         for name in ("mean", "standard_error")
     )
     name = sentence(scoring.replace("_", " "))
     lead = (
-        f"{name} is {value} by nested cross-validation, standard error {error}. The scores here are {where}, so that "
-        "they flatter."
+        f"{name} is {value} by nested cross-validation (standard error {error}). The scores below are {decisions.how}. "
+        f"{why}they are optimistic."
     )
-    return lead, Figure(name, value, f"nested, standard error {error}")
+    return lead, Headline(name, value, f"nested, standard error {error}")
 
 
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (1927), which stays within 0 and 1 and is fair for few images."""
-    found = binomtest(right, count).proportion_ci(LEVEL, method="wilson")
+def wilson(correct: int, count: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share (Wilson 1927): it stays within 0 and 1 and suits small counts."""
+    found = binomtest(correct, count).proportion_ci(LEVEL, method="wilson")
     return float(found.low), float(found.high)
 
 
 def bootstrap(confusion: NDArray[np.intp], seed: int = 0) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of balanced accuracy and macro F1: images drawn anew, with replacement.
+    """Return percentile intervals of balanced accuracy and macro F1 from images drawn with replacement.
 
     Parameters
     ----------
     confusion : int array (classes, classes)
-        Counts, a row a true class. Drawing images is drawing its cells.
+        Counts, one row per true class. Drawing images is the same as drawing cells of this matrix.
+    seed : int
+
+    Returns
+    -------
+    dict of str to (float, float)
+        Low and high end by name of the score.
     """
-    true, guess = np.nonzero(confusion)
-    counts, rng = confusion[true, guess], np.random.default_rng(seed)
+    true, predicted = np.nonzero(confusion)
+    counts, rng = confusion[true, predicted], np.random.default_rng(seed)
     total, shares = counts.sum(), counts / counts.sum()
-    drawn = [_class_means(true, guess, rng.multinomial(total, shares), len(confusion)) for _ in range(DRAWS)]
-    low, high = np.percentile(drawn, (50 * (1 - LEVEL), 50 * (1 + LEVEL)), axis=0)
+    samples = [_class_means(true, predicted, rng.multinomial(total, shares), len(confusion)) for _ in range(DRAWS)]
+    low, high = np.percentile(samples, (50 * (1 - LEVEL), 50 * (1 + LEVEL)), axis=0)
     return dict(zip(MEANS, zip(low.tolist(), high.tolist(), strict=True), strict=True))
 
 
 def _class_means(
-    true: NDArray[np.intp], guess: NDArray[np.intp], counts: NDArray[np.int64], classes: int
+    true: NDArray[np.intp], predicted: NDArray[np.intp], counts: NDArray[np.int64], classes: int
 ) -> tuple[float, float]:
-    """Mean recall of the classes that have images, and mean F1 of those that have some or are guessed."""
-    own, guessed, right = (
+    """Return mean recall over classes with images, and mean F1 over classes with images or predictions."""
+    support, guessed, correct = (
         np.bincount(codes, weights=counts * weight, minlength=classes)
-        for codes, weight in ((true, 1), (guess, 1), (true, true == guess))
+        for codes, weight in ((true, 1), (predicted, 1), (true, true == predicted))
     )
-    there, seen = own > 0, own + guessed > 0
-    recall, f1 = right[there] / own[there], 2 * right[seen] / (own + guessed)[seen]
+    present, seen = support > 0, support + guessed > 0
+    recall, f1 = correct[present] / support[present], 2 * correct[seen] / (support + guessed)[seen]
     return float(recall.mean()), float(f1.mean())
 
 
-def _score(found: Decisions, name: str, drawn: dict[str, tuple[float, float]]) -> Score:
-    value, n = float(found.report[name]), int(found.report["n"])
-    if found.flattered:
-        return Score(TITLES[name], value, None, "")
-    if name in SHARES:
-        return Score(TITLES[name], value, wilson(round(value * n), n), "Wilson")
-    if name in drawn:
-        return Score(TITLES[name], value, drawn[name], f"bootstrap, {DRAWS:,} draws")
-    return Score(TITLES[name], value, None, "")
+def _score_row(decisions: UnseenDecisions, name: str, bootstrapped: dict[str, tuple[float, float]]) -> ScoreRow:
+    value, count = float(decisions.report[name]), int(decisions.report["n"])
+    if not decisions.optimistic and name in SHARES:
+        return ScoreRow(TITLES[name], value, wilson(round(value * count), count), "Wilson")
+    if not decisions.optimistic and name in bootstrapped:
+        return ScoreRow(TITLES[name], value, bootstrapped[name], f"bootstrap, {DRAWS:,} samples")
+    return ScoreRow(TITLES[name], value, None, "")
 
 
-def _majority(found: Decisions) -> str:
-    share = percent(found.scored.targets.mean(axis=0).max())
-    if found.model.multilabel:
-        return f"The most frequent class is one of those of {share} of these images."
-    return f"Always naming the most frequent class would be right in {share} of these images."
+def _majority(decisions: UnseenDecisions) -> str:
+    share = percent(decisions.scored.targets.mean(axis=0).max())
+    if decisions.model.multilabel:
+        return f"The most frequent class is among the labels of {share} of these images."
+    return f"Always predicting the most frequent class would be correct for {share} of these images."

@@ -1,4 +1,4 @@
-"""The commands that make the store, the model and the report again."""
+"""Section with the commands that make the store, the model and the report again."""
 
 import json
 import shlex
@@ -9,119 +9,130 @@ from typing import Any
 
 from featx.backbones import BACKBONES
 from featx.engines import finetuned_path
-from featx.finetuning import Recipe, recipe
-from featx.inspection.html_report.run import Run
+from featx.finetuning import Recipe
+from featx.inspection.html_report.context import ReportContext
 from featx.inspection.html_report.section import Section
 from featx.models import Model, trained_parts
 from featx.spec import ExtractSpec
 from featx.store import Store
 
-TITLE = "Do it again"
 IMPLIED = ("backbone_digest", "preprocessing", "calibration")
-"""Fields of a spec that follow from others and from the images."""
-OPTIONS = {"view_seed": "seed", "column": "split_column", **recipe.OPTIONS}
-"""Options that have another name than what they set."""
+"""Fields of a spec that follow from other fields and from the images."""
+OPTION_NAMES = {"view_seed": "seed", "random_state": "seed"}
+"""Command-line options whose names differ from the fields that they set."""
+OLD_RECIPE_NAMES = {"learning_rate": "lr", "trunk_factor": "backbone_lr_scale", "average": "ema_decay",
+                    "seed": "random_state"}  # fmt: skip
+"""Fields of recipes in models of version 0, by their present names."""
 
 
 @dataclass(frozen=True)
-class Command:
-    """A line to type, and what it is for."""
+class CommandLine:
+    """A command line and its purpose."""
 
-    what: str
+    purpose: str
     line: str
 
 
-def make(run: Run) -> Section:
-    """From images to this page."""
-    store, root = str(run.store), str(run.root) if run.root else None
-    images, selected = root or "IMAGES", _selected(run.selection)
-    source = ("MANIFEST", images) if _of_manifest(run) else (images, None)
-    extracted = _extracted(run.facts["spec"]) | {"weights": _weights(run)}
-    lines = [Command("Extract the features", _line("extract", source[0], o=store, root=source[1], **extracted))]
-    about, more, lead = store, selected, "From the images to this page."
-    if run.model:
-        about, more = str(run.model.path), {"store": store}
-        if "backbone" in trained_parts(run.model):
-            # A fit on what its backbone gives, and training from there, would be another model.
-            lead = "From the images to this page, with the model as it is: it began at the features of another store."
+def make_commands(context: ReportContext) -> Section:
+    """List the commands that lead from the images to this page."""
+    store, root = str(context.store), str(context.root) if context.root else None
+    images, selected = root or "IMAGES", _selection_options(context.selection)
+    source = ("MANIFEST", images) if _is_from_manifest(context) else (images, None)
+    extract_options = _extract_options(context.facts["spec"]) | {"weights": _weights(context)}
+    lines = [
+        CommandLine("Extract the features", _line("extract", source[0], o=store, root=source[1], **extract_options))
+    ]
+    about, options, lead = store, selected, "These commands lead from the images to this page."
+    if context.model:
+        about, options = str(context.model.path), {"store": store}
+        if "backbone" in trained_parts(context.model):
+            # Fitting and fine-tuning on features of the fine-tuned backbone would make another model.
+            lead += " The model is taken as it is: its training started from the features of another store."
         else:
-            lines += _of_model(run.model, about, store, images, selected)
-        # On images that it was fitted on, there is no fair score.
-        if selected or not run.fitted_here:
-            lines.append(Command("Score it", _line("evaluate", about, store)))
-    lines.append(Command("Look at every depth", _line("probe", store, **selected)))
-    logs = [word for folder in run.logs for word in ("--finetune", str(folder))]
-    lines.append(Command("Make this page", _line("report", about, *logs, o="report.html", root=root, **more)))
-    return Section("commands", TITLE, lead, tuple(lines))
+            lines += _model_commands(context.model, about, store, images, selected)
+        # Images that the model was fitted on give no honest score.
+        if selected or not context.fitted_here:
+            lines.append(CommandLine("Score the model", _line("evaluate", about, store)))
+    lines.append(CommandLine("Compare the depths", _line("probe", store, **selected)))
+    logs = [word for folder in context.logs for word in ("--finetune", str(folder))]
+    lines.append(CommandLine("Write this page", _line("report", about, *logs, o="report.html", root=root, **options)))
+    return Section(lead, tuple(lines))
 
 
-def _weights(run: Run) -> Path | None:
-    """The backbone beside the model, if it is one that is known by no name."""
-    if not run.model or not run.model.path or run.model.spec.backbone in BACKBONES:
+def _weights(context: ReportContext) -> Path | None:
+    """Return the file of a fine-tuned backbone beside its model, if the model has one."""
+    if not context.model or not context.model.path or context.model.spec.backbone in BACKBONES:
         return None
-    file = finetuned_path(run.model.path)
+    file = finetuned_path(context.model.path)
     return file if file.is_file() else None
 
 
-def _of_model(model: Model, path: str, store: str, root: str, selected: dict[str, Any]) -> list[Command]:
+def _model_commands(model: Model, path: str, store: str, root: str, selected: dict[str, Any]) -> list[CommandLine]:
     tuned = model.info.get("finetune")
-    by_hand = trained_parts(model) and not tuned
-    what = "Fit the head that your own training began at" if by_hand else "Fit the head"
-    fitted = "head.featx" if tuned or by_hand else path
-    lines = [Command(what, _line("fit", store, o=fitted, **_fitted(model, store), **selected))]
+    own_training = trained_parts(model) and not tuned
+    purpose = "Fit the head that your own training started from" if own_training else "Fit the head"
+    fitted = "head.featx" if tuned or own_training else path
+    lines = [CommandLine(purpose, _line("fit", store, o=fitted, **_fit_options(model, store), **selected))]
     if tuned:
-        options = {OPTIONS.get(name, name): value for name, value in _unusual(tuned["recipe"], Recipe).items()}
-        lines.append(Command("Train it further", _line("finetune", fitted, store, o=path, root=root, **options)))
+        recipe = {OLD_RECIPE_NAMES.get(name, name): value for name, value in tuned["recipe"].items()}
+        options = _rename(_changed_fields(recipe, Recipe))
+        lines.append(CommandLine("Fine-tune it", _line("finetune", fitted, store, o=path, root=root, **options)))
     return lines
 
 
-def _of_manifest(run: Run) -> bool:
-    """Whether a folder alone cannot have given the store's columns and labels: only a manifest can."""
-    with Store(run.store) as store:
-        columns, path = store.columns, run.images.paths[0]
+def _is_from_manifest(context: ReportContext) -> bool:
+    """Whether the store has columns or labels that only a manifest can give, and not a folder of images."""
+    with Store(context.store) as store:
+        columns, path = store.columns, context.images.paths[0]
         folder = not columns or (list(columns) == ["split"] and path.split("/")[0] == columns["split"][0])
         return not folder or store.multilabel_targets is not None
 
 
-def _extracted(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a spec that are not the default."""
-    chosen = _unusual(spec, ExtractSpec)
-    return {OPTIONS.get(name, name): value for name, value in chosen.items() if name not in IMPLIED}
+def _extract_options(spec: Mapping[str, Any]) -> dict[str, Any]:
+    changed = _changed_fields(spec, ExtractSpec)
+    return _rename({name: value for name, value in changed.items() if name not in IMPLIED})
 
 
-def _fitted(model: Model, store: str) -> dict[str, Any]:
-    """The options that fit a model again: what was chosen is given."""
-    info, found = model.info, model.info["search"]
-    # Of one that was trained further, what it was then: it has become softmax.
-    best = found["best"]
-    given = {"head": best["head"], "blocks": model.spec.blocks, "C": f"{best['C']:g}"}
-    usual = {"normalize": "power", "folds": 5, "seed": 0}
-    given |= {name: found[name] for name, value in usual.items() if found[name] != value}
+def _fit_options(model: Model, store: str) -> dict[str, Any]:
+    """Return the options that fit a model again; what the search selected is given as fixed."""
+    info, search = model.info, model.info["search"]
+    # The search names the head that was fitted: fine-tuning replaces it by softmax.
+    best = search["best"]
+    options = {"head": best["head"], "blocks": model.spec.blocks, "C": f"{best['C']:g}"}
+    defaults = {"normalize": "power", "folds": 5, "seed": 0}
+    options |= {name: search[name] for name, value in defaults.items() if search[name] != value}
     with Store(store) as opened:
         if opened.spec.pools != model.spec.pools:
-            given["pools"] = model.spec.pools
+            options["pools"] = model.spec.pools
     head = model.estimator.named_steps["head"]
-    given["class_weight"] = getattr(head, "estimator", head).class_weight
+    options["class_weight"] = getattr(head, "estimator", head).class_weight
     if info.get("sample_weight", "given") != "given":
-        given["weight_column"] = info["sample_weight"]
-    return given | ({"calibrate": True} if model.calibration else {})
+        options["weight_column"] = info["sample_weight"]
+    return options | ({"calibrate": True} if model.calibration else {})
 
 
-def _selected(selection: Mapping[str, Any]) -> dict[str, Any]:
-    return {OPTIONS.get(name, name): selection[name] for name in ("column", "test_size") if selection.get(name)}
+def _selection_options(selection: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: selection[name] for name in ("split_column", "test_size") if selection.get(name)}
 
 
-def _unusual(values: Mapping[str, Any], kind: type) -> dict[str, Any]:
-    """The fields of a dataclass whose values are not its defaults."""
-    usual = json.loads(json.dumps({field.name: field.default for field in fields(kind)}))
-    return {name: value for name, value in json.loads(json.dumps(values)).items() if value != usual.get(name)}
+def _changed_fields(values: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """Return the fields of a dataclass whose values differ from its defaults."""
+    defaults = json.loads(json.dumps({field.name: field.default for field in fields(kind)}))
+    return {name: value for name, value in json.loads(json.dumps(values)).items() if value != defaults.get(name)}
+
+
+def _rename(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {OPTION_NAMES.get(name, name): value for name, value in options.items()}
 
 
 def _line(command: str, *arguments: str, **options: Any) -> str:
-    """A command line, quoted for a shell; an option that is None is left out, one that is True takes no value."""
+    """Return a command line, quoted for a shell; None leaves an option out, True and False are flags."""
     words = ["featx", command, *arguments]
     for name, value in options.items():
         flag = "-o" if name == "o" else f"--{name.replace('_', '-')}"
-        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        words += [] if value is None else [flag] if value is True else [flag, text]
+        if value is False:
+            words.append(flag.replace("--", "--no-", 1))
+        elif value is not None:
+            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            words += [flag] if value is True else [flag, text]
     return shlex.join(words)

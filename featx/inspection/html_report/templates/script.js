@@ -10,13 +10,13 @@ function element(tag, attributes = {}, ...children) {
 }
 
 function describe(number) {
-  const {path, label, guess, sure} = images[number];
+  const {path, label, predicted, confidence} = images[number];
   const parts = [label || "no label"];
-  if (guess && guess !== label) parts.push(`taken for ${guess}${sure ? `, ${sure} sure` : ""}`);
+  if (predicted && predicted !== label) parts.push(`classified as ${predicted}${confidence ? `, confidence ${confidence}` : ""}`);
   return {path, text: parts.join(", ")};
 }
 
-function picture(number) {
+function thumbnails(number) {
   const {path, text} = describe(number);
   return address(number) ? [element("img", {src: address(number), alt: `${path}: ${text}`})] : [];
 }
@@ -35,9 +35,9 @@ function show(button, follow = true) {
   const tiles = element("ul", {class: "tiles"});
   for (const number of chosen) {
     const {path, text} = describe(number);
-    tiles.append(element("li", {}, ...picture(number), element("span", {}, text), element("span", {class: "path", title: path}, path)));
+    tiles.append(element("li", {}, ...thumbnails(number), element("span", {}, text), element("span", {class: "path", title: path}, path)));
   }
-  const more = of > chosen.length ? [element("p", {class: "quiet"}, `The ${chosen.length} surest of ${of}.`)] : [];
+  const more = of > chosen.length ? [element("p", {class: "quiet"}, `The ${chosen.length} most confident of ${of}.`)] : [];
   gallery.replaceChildren(element("h3", {}, title), tiles, ...more);
   gallery.hidden = false;
   for (const other of button.closest("section").querySelectorAll("[aria-pressed]")) {
@@ -52,7 +52,7 @@ for (const section of document.querySelectorAll("section")) {
   if (first) show(first, false);
 }
 
-// Tables that sort: numbers by value, words by the alphabet.
+// Sortable tables: numbers by value, text alphabetically.
 function value(row, column) {
   const cell = row.children[column];
   const text = cell.dataset.value ?? cell.textContent.trim();
@@ -76,7 +76,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// The map: pointer or arrow keys choose an image.
+// The map: the pointer or the arrow keys select an image.
 for (const svg of document.querySelectorAll(".map svg")) {
   const points = [...svg.querySelectorAll(".points circle")].map((node) => ({node, x: +node.getAttribute("cx"), y: +node.getAttribute("cy")}));
   const ring = svg.querySelector(".ring");
@@ -90,7 +90,7 @@ for (const svg of document.querySelectorAll(".map svg")) {
     ring.setAttribute("visibility", "visible");
     const number = point.node.dataset.image;
     const {path, text} = describe(number);
-    look.replaceChildren(...picture(number), element("p", {}, element("b", {}, text), element("br"), element("span", {class: "path"}, path)));
+    look.replaceChildren(...thumbnails(number), element("p", {}, element("b", {}, text), element("br"), element("span", {class: "path"}, path)));
   };
   const nearest = (x, y, most) => {
     let best = null, least = most * most;
@@ -125,7 +125,7 @@ for (const svg of document.querySelectorAll(".map svg")) {
   });
 }
 
-// The section in view, in the list of sections.
+// Mark the section in view in the list of sections.
 const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
 const watcher = new IntersectionObserver((entries) => {
   for (const {target, isIntersecting} of entries) {

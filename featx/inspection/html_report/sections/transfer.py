@@ -1,0 +1,118 @@
+"""Sections on transfer learning: which depth, which way, and how a fine-tuning went."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from featx.drawing import figure_to_svg
+from featx.finetuning import count_epochs, plot_training_curves, read_logs
+from featx.inspection.advice.advisor import Advice
+from featx.inspection.advice.plots import plot_learning_curve, plot_plane
+from featx.inspection.depth_probe import Depth, ProbeReport, plot_probe
+from featx.inspection.html_report.context import ReportContext
+from featx.inspection.html_report.section import Headline, Section, percent, sentence
+
+
+@dataclass(frozen=True)
+class DepthData:
+    """What `featx.probe` measured, and the score by depth as SVG."""
+
+    report: ProbeReport
+    svg: str
+
+
+@dataclass(frozen=True)
+class AdviceData:
+    """What `featx.advise` recommends, and its two plots as SVG."""
+
+    advice: Advice
+    plane: str
+    learning_curve: str
+
+
+@dataclass(frozen=True)
+class TrainingCurve:
+    """One fine-tuning: its name, the rows of its log, and how many epochs had been trained at each row."""
+
+    name: str
+    rows: tuple[dict[str, Any], ...]
+    epochs: tuple[int, ...]
+
+    @property
+    def best(self) -> int:
+        """Number of the row with the highest validation accuracy."""
+        return max(range(len(self.rows)), key=lambda row: float(self.rows[row]["val_accuracy"]))
+
+    @property
+    def seconds(self) -> float:
+        """Duration of all epochs."""
+        return float(sum(row["seconds"] or 0 for row in self.rows))
+
+
+@dataclass(frozen=True)
+class FinetuningData:
+    """The fine-tunings, and their accuracy by epoch as SVG."""
+
+    curves: tuple[TrainingCurve, ...]
+    svg: str
+
+
+def make_depth(context: ReportContext) -> Section:
+    """Show the score and the cost of every range of blocks."""
+    report = context.probe
+    best = report.best
+    lead = (
+        f"{sentence(report.advice)}. Blocks {best.name} score {_score(best)} in cross-validation on {report.rows:,} "
+        "training images."
+    )
+    alone = ", ".join(f"{one.name}: {percent(one.mean)}" for one in report.depths if len(one.blocks) == 1)
+    title = (
+        f"Cross-validated {report.scoring} by depth; best range {best.name}: {percent(best.mean)}; "
+        f"single blocks {alone}"
+    )
+    data = DepthData(report, figure_to_svg(plot_probe(report), "depth-plot", title))
+    return Section(lead, data, headline=Headline("Best blocks", best.name, f"{_score(best)} in cross-validation"))
+
+
+def _score(depth: Depth) -> str:
+    return f"{percent(depth.mean)} ± {percent(depth.standard_error)}"
+
+
+def make_advice(context: ReportContext) -> Section:
+    """Show the recommended way of transfer learning, and the evidence for it."""
+    advice = context.advice
+    size, likeness = advice.size, advice.likeness
+    then = size.forecasts[-1]
+    between = f"{percent(then.low)} to {percent(then.high)}"
+    headline = Headline("Forecast", percent(then.accuracy), f"{between} with {size.gain.more:,} more images per class")
+    amount, similarity = advice.case.replace("alike", "like").split(", ")
+    lead = (
+        f"{sentence(advice.way)}: the data set is {amount} and {similarity} the images that the "
+        "backbone was trained on."
+    )
+    alike = "not measured" if likeness.score is None else f"{likeness.score:.2f}"
+    plane = figure_to_svg(plot_plane(advice), "plane-plot", (
+        f"The plane of size and likeness: size {size.score:.2f} ({size.low:.2f} to {size.high:.2f}), likeness {alike}: "
+        f"{advice.case}"))  # fmt: skip
+    points = ", ".join(f"{point.per_class:.0f} images per class {percent(point.mean)}" for point in size.curve)
+    curve = figure_to_svg(plot_learning_curve(size), "learning-plot", (
+        f"Learning curve: {points}; forecast {percent(then.accuracy)} with {then.per_class:.0f}"))  # fmt: skip
+    return Section(lead, AdviceData(advice, plane, curve), headline=headline)
+
+
+def make_finetuning(context: ReportContext) -> Section | None:
+    """Show accuracy by epoch of each fine-tuning; None if there is no log."""
+    if not context.logs:
+        return None
+    logs = read_logs(context.logs)
+    curves = tuple(TrainingCurve(name, tuple(rows), tuple(count_epochs(rows))) for name, rows in logs.items())
+    best = max(curves, key=lambda curve: float(curve.rows[curve.best]["val_accuracy"]))
+    first, last = (best.rows[row]["val_accuracy"] for row in (0, best.best))
+    lead = (
+        f"Validation accuracy of {best.name} rose from {percent(first)} to {percent(last)} at epoch "
+        f"{best.epochs[best.best]}."
+    )
+    title = "Accuracy by epoch: " + "; ".join(
+        f"{curve.name} reaches {percent(curve.rows[curve.best]['val_accuracy'])} at epoch {curve.epochs[curve.best]}"
+        for curve in curves
+    )
+    return Section(lead, FinetuningData(curves, figure_to_svg(plot_training_curves(logs), "training-plot", title)))
