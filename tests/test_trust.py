@@ -144,7 +144,7 @@ def bytes_said(size: int) -> str:
 
 def test_each_promise_has_a_test_that_is_there_and_each_limit_is_the_one_in_use() -> None:
     said = (PACKAGE.parent / "SECURITY.md").read_text()
-    table = said.partition("| what |")[2].partition("\n\n")[0].splitlines()[2:]
+    table = said.partition("| input |")[2].partition("\n\n")[0].splitlines()[2:]
     assert len(table) >= 10
     for row in table:
         names = re.findall(r"`(test_\w+\.py)`", row)
