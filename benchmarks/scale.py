@@ -24,7 +24,7 @@ import ray
 from reporting import run_claim, say, spread
 
 from featx.extraction import assemble_shards, extract
-from featx.extraction.ray_executor import BEGINNING, RayExecutor, _Hand
+from featx.extraction.ray_executor import STARTING, RayExecutor, _Task
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -121,9 +121,9 @@ def scaling(flowers: Path, work: Path) -> None:
     Ray runs already, and of a run the seconds in which parts are made are counted, as the start of workers takes
     as long for millions of images. Parts are small, so that a short run has as many to deal out as a long one.
     """
-    import featx.extraction.update
+    import featx.extraction.extraction_plan
 
-    featx.extraction.update.images_per_part = lambda _: PART_IMAGES
+    featx.extraction.extraction_plan.images_per_part = lambda _: PART_IMAGES
     paths, store = [str(path) for path in photographs(flowers)], work / "scaling.h5"
     paths = paths[: len(paths) // (2 * PART_IMAGES) * 2 * PART_IMAGES]
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -144,35 +144,35 @@ def scaling(flowers: Path, work: Path) -> None:
 def _making(paths: list[str], store: Path, name: str, cores: list[int]) -> float:
     """Seconds from the first part begun to the last one made."""
     stamps: list[float] = []
-    plain = RayExecutor._begin
+    plain = RayExecutor._check_worker
 
-    def begin(crew: RayExecutor, worker: object, *given: object) -> None:
+    def check_worker(executor: RayExecutor, worker: object, *given: object) -> None:
         # All workers have their backbone before the clock starts.
-        process = crew._ray.get(worker.agree.remote(*given))  # type: ignore[attr-defined]
+        process = executor._ray.get(worker.check.remote(*given))  # type: ignore[attr-defined]
         for thread in Path(f"/proc/{process}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), {cores[len(crew._workers) - 1]})
+            os.sched_setaffinity(int(thread.name), {cores[len(executor._workers) - 1]})
         stamps[:] = [time.monotonic()]
-        crew._hands[ray.put(process)] = _Hand(worker, BEGINNING)  # as `_begin`, which would ask it once more
+        executor._tasks[ray.put(process)] = _Task(worker, STARTING)  # as `_check_worker`, which would check once more
 
-    RayExecutor._begin = begin  # type: ignore[method-assign,assignment]
-    from featx.extraction.update import ExtractionPlan
+    RayExecutor._check_worker = check_worker  # type: ignore[method-assign,assignment]
+    from featx.extraction.extraction_plan import ExtractionPlan
 
-    enter = ExtractionPlan.enter
-    ExtractionPlan.enter = lambda *given: (stamps.append(time.monotonic()), enter(*given))[1]  # type: ignore[method-assign,assignment,func-returns-value]
+    add_part = ExtractionPlan.add_part
+    ExtractionPlan.add_part = lambda *given: (stamps.append(time.monotonic()), add_part(*given))[1]  # type: ignore[method-assign,assignment,func-returns-value]
     try:
         if name == "plain":
             os.sched_setaffinity(0, {cores[0]})
             from featx.extraction.local_executor import LocalExecutor
 
-            carry_out = LocalExecutor.carry_out
-            LocalExecutor.carry_out = lambda *given: (stamps.append(time.monotonic()), carry_out(*given))[1]  # type: ignore
+            run = LocalExecutor.run
+            LocalExecutor.run = lambda *given: (stamps.append(time.monotonic()), run(*given))[1]  # type: ignore
             extract(paths, store, ExtractSpec(), Compute(workers=1), overwrite=True)
-            LocalExecutor.carry_out = carry_out  # type: ignore[method-assign]
+            LocalExecutor.run = run  # type: ignore[method-assign]
         else:
             compute = Compute(executor="ray", workers=int(name[-1]), cpus_per_worker=1)
             extract(paths, store, ExtractSpec(), compute, overwrite=True)
     finally:
-        RayExecutor._begin, ExtractionPlan.enter = plain, enter  # type: ignore[method-assign]
+        RayExecutor._check_worker, ExtractionPlan.add_part = plain, add_part  # type: ignore[method-assign]
     store.unlink()
     return stamps[-1] - stamps[0]
 

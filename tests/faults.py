@@ -29,6 +29,7 @@ import numpy as np
 from conftest import fill
 
 import featx.extraction.extraction_run
+import featx.extraction.local_executor
 from featx.cli.group import main
 from featx.engines import streaming
 from featx.engines.batching import BatchedEngine
@@ -111,7 +112,7 @@ def stand_in() -> None:
     streaming.PART_ROWS = 4
     backbone = SimpleNamespace(name="oxford", digest="0" * 64, preprocessing="oxford", source="")
     featx.extraction.extraction_run.load_backbone = lambda *_: backbone
-    featx.extraction.extraction_run.make_engine = lambda _backbone, spec, *_: StandIn(spec)
+    featx.extraction.local_executor.make_engine = lambda _backbone, spec, *_: StandIn(spec)
 
 
 def attempt(argv: list[str], log: Path, hurt: Callable[[], object] = int) -> dict:

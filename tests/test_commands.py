@@ -326,7 +326,7 @@ def test_labels_and_splits_that_change_are_counted(photos, tmp_path):
     assert "split columns of 24 images updated from the source\n" in said
     assert "changed" not in run("extract", photos / "rows.csv", "-o", store, *options).output
     again = json.loads(run("extract", photos, "-o", store, *options, "--json").stdout)
-    assert (again["relabeled"], again["resplit"], again["extracted"], again["n_views"]) == (3, 24, 0, 2)
+    assert (again["labels_changed"], again["columns_changed"], again["extracted"], again["n_views"]) == (3, 24, 0, 2)
 
 
 def test_evaluate_says_what_a_calibration_error_is_and_how_to_have_one(photos, tmp_path, shared_store):

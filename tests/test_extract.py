@@ -17,9 +17,9 @@ from PIL import Image
 from featx.engines import streaming
 from featx.engines.reference_check import relative_error
 from featx.errors import ImageError, ListingError, SpecError, SpecMismatch, StoreError, StoreExists
-from featx.extraction import AssemblyOptions
-from featx.extraction.extraction_run import _found, extract
-from featx.extraction.update import read_parts
+from featx.extraction import AssemblyOptions, extract
+from featx.extraction.existing_features import read_finished_parts
+from featx.extraction.extraction_run import _find_existing_spec
 from featx.images.loading import load_images
 from featx.runtime import Compute
 from featx.spec.extract_spec import ExtractSpec
@@ -58,15 +58,15 @@ def test_a_folder_becomes_a_store(photos, store, oxford):
 
 
 def test_running_again_extracts_nothing(photos, store, monkeypatch):
-    monkeypatch.setattr("featx.extraction.extraction_run.make_engine", None)
+    monkeypatch.setattr("featx.extraction.local_executor.make_engine", None)
     before, inode = store.read_bytes(), store.stat().st_ino
     assert extract(photos, store, SPEC).extracted == 0
-    assert (store.read_bytes(), store.stat().st_ino) == (before, inode)  # nor is anything written
+    assert (store.read_bytes(), store.stat().st_ino) == (before, inode)  # the store is not written again
     assert leftovers(photos.parent) == []
 
 
 @pytest.mark.parametrize("change", ["label", "split", "failure", "dtype"])
-def test_what_is_new_is_written_though_nothing_is_extracted(photos, store, tmp_path, change):
+def test_changed_metadata_is_written_without_extracting(photos, store, tmp_path, change):
     dtype = None
     if change == "label":
         (photos / "red").rename(photos / "rot")
@@ -88,10 +88,10 @@ def test_what_is_new_is_written_though_nothing_is_extracted(photos, store, tmp_p
         assert ("rot" in opened.classes) == (change == "label")
         assert len(opened.failures) == (change == "failure")
         assert opened.dtype == ("float16" if change == "dtype" else "float32")
-        assert report.resplit == ("test" in opened.columns.get("split", ())) == (change == "split")
+        assert report.columns_changed == ("test" in opened.columns.get("split", ())) == (change == "split")
 
 
-def test_new_and_changed_images_alone_are_extracted(photos, store):
+def test_only_new_and_changed_images_are_extracted(photos, store):
     paths, before = read(store)
     draw(0, 999).save(photos / "red" / "a new one.png")
     draw(0, 998).save(photos / "red" / "7.png")
@@ -104,10 +104,10 @@ def test_new_and_changed_images_alone_are_extracted(photos, store):
         assert same == (path not in {"red/a new one.png", "red/7.png"})
 
 
-def test_rows_whose_images_have_gone_are_not_dropped_silently(photos, store):
+def test_rows_of_missing_images_are_kept_or_dropped_on_request(photos, store):
     (photos / "red" / "0.png").unlink()
     with pytest.raises(
-        StoreExists, match=r"1 rows whose images are no longer .* 'red/0\.png' first; give --missing-images drop"
+        StoreExists, match=r"1 rows whose images are no longer .* first is 'red/0\.png'; give --missing-images drop"
     ):
         extract(photos, store, SPEC)
     assert extract(photos, store, SPEC, assembly=AssemblyOptions("keep")).rows == 24
@@ -116,26 +116,26 @@ def test_rows_whose_images_have_gone_are_not_dropped_silently(photos, store):
     assert "red/0.png" not in read(store)[0]
 
 
-def test_a_store_of_other_images_can_be_added_to(photos, store, tmp_path):
+def test_images_of_another_folder_can_be_added(photos, store, tmp_path):
     fill(tmp_path / "more", each=2)
     shutil.move(tmp_path / "more" / "red", tmp_path / "more" / "pink")
     (tmp_path / "more" / "green" / "1.png").write_bytes(b"")
     report = extract(tmp_path / "more", store, SPEC, assembly=AssemblyOptions("keep"))
     with Store(store) as opened:
         assert opened.classes == ["blue", "green", "pink", "red"]
-        assert report.rows == opened.n_rows == 25  # green/1.png is a bad image now
+        assert report.rows == opened.n_rows == 25  # green/1.png is bad now
         assert [path for path, _ in opened.failures] == ["green/1.png"]
         assert [path for path in opened.paths if path.startswith("pink")] == ["pink/0.png", "pink/1.png"]
 
 
-def test_an_image_that_has_gone_bad_is_a_failure_and_no_row(photos, store):
+def test_an_image_that_broke_becomes_a_failure(photos, store):
     (photos / "red" / "0.png").write_bytes(b"")
     for missing in ("keep", "drop"):
         report = extract(photos, store, SPEC, assembly=AssemblyOptions(missing))
         assert (report.rows, [path for path, _ in report.failures]) == (23, ["red/0.png"])
 
 
-def test_an_image_that_a_manifest_names_and_that_has_gone_is_a_failure(photos, tmp_path):
+def test_an_image_of_a_manifest_that_was_removed_is_a_failure(photos, tmp_path):
     (tmp_path / "m.csv").write_text("path\nred/0.png\nred/1.png\n")
     assert extract(tmp_path / "m.csv", tmp_path / "m.h5", SPEC, root=photos).rows == 2
     (photos / "red" / "1.png").unlink()
@@ -143,7 +143,7 @@ def test_an_image_that_a_manifest_names_and_that_has_gone_is_a_failure(photos, t
     assert (report.rows, report.failures) == (1, [("red/1.png", "does not exist")])
 
 
-def test_another_spec_is_refused_unless_overwritten(photos, store):
+def test_another_spec_is_refused_without_overwrite(photos, store):
     other = ExtractSpec(size=48, blocks=(1, 3))
     with pytest.raises(SpecMismatch, match=r"size is 32 in .*photos\.h5 but 48 in this extraction; .* --overwrite"):
         extract(photos, store, other)
@@ -152,14 +152,14 @@ def test_another_spec_is_refused_unless_overwritten(photos, store):
         assert opened.spec.size == 48
 
 
-def test_a_file_that_is_no_store_is_not_overwritten(photos, store):
+def test_a_file_that_is_not_a_store_is_not_overwritten(photos, store):
     store.write_text("my notes")
     with pytest.raises(StoreError, match=r"photos\.h5 is not a featx store"):
         extract(photos, store, SPEC)
     assert store.read_text() == "my notes"
 
 
-def test_bad_images_become_failures_and_are_tried_again(photos, tmp_path):
+def test_bad_images_are_failures_and_are_tried_again(photos, tmp_path):
     (photos / "red" / "text.jpg").write_text("not a picture")
     (photos / "red" / "empty.png").touch()
     report = extract(photos, tmp_path / "photos.h5", SPEC)
@@ -173,14 +173,14 @@ def test_bad_images_become_failures_and_are_tried_again(photos, tmp_path):
 
 def test_strict_stops_at_the_first_bad_image_and_resumes(photos, tmp_path):
     (photos / "red" / "x.png").write_bytes(b"")
-    with pytest.raises(ImageError, match=r"red/x\.png: empty file.*; without --strict it is recorded and passed over"):
+    with pytest.raises(ImageError, match=r"red/x\.png: empty file.*; without --strict it is recorded and skipped"):
         extract(photos, tmp_path / "photos.h5", SPEC, strict=True)
     assert not (tmp_path / "photos.h5").exists()
     (photos / "red" / "x.png").unlink()
     assert extract(photos, tmp_path / "photos.h5", SPEC).rows == 24
 
 
-def test_a_run_that_ended_before_its_first_part_leaves_nothing(photos, tmp_path):
+def test_a_run_that_fails_before_its_first_part_leaves_no_files(photos, tmp_path):
     (photos / "blue" / "0.png").write_bytes(b"")
     with pytest.raises(ImageError, match=r"blue/0\.png: empty file"):
         extract(photos, tmp_path / "photos.h5", SPEC, strict=True)
@@ -188,8 +188,8 @@ def test_a_run_that_ended_before_its_first_part_leaves_nothing(photos, tmp_path)
     assert extract(photos, tmp_path / "photos.h5", dataclasses.replace(SPEC, size=64)).rows == 23
 
 
-def test_parts_of_another_spec_are_never_taken(photos, tmp_path, monkeypatch):
-    """Not even if what they are of is no longer written down: features of all sizes are equally wide."""
+def test_parts_of_another_spec_are_never_used(photos, tmp_path, monkeypatch):
+    """Not even without the file that names their spec. Features of all image sizes have the same width."""
     output, other = tmp_path / "photos.h5", dataclasses.replace(SPEC, size=48)
     monkeypatch.setattr(streaming, "PART_ROWS", 8)
     with failing_disk(output), pytest.raises(StoreError, match="Input/output error"):
@@ -200,15 +200,15 @@ def test_parts_of_another_spec_are_never_taken(photos, tmp_path, monkeypatch):
     assert output.read_bytes() == (tmp_path / "anew.h5").read_bytes()
 
 
-def test_strict_takes_no_image_that_cannot_be_listed(photos, tmp_path):
+def test_strict_refuses_an_image_that_cannot_be_listed(photos, tmp_path):
     draw(0, 1).save(photos / "loose.png")
     with pytest.raises(ImageError, match=r"loose\.png: is not in a class folder, but beside them; without --str"):
         extract(photos, tmp_path / "photos.h5", SPEC, strict=True)
     assert leftovers(tmp_path) == []
 
 
-def test_what_failed_before_a_stop_is_tried_again(photos, tmp_path, monkeypatch):
-    """So that strict does not pass over it, and what was mended meanwhile is in the store, as if never stopped."""
+def test_images_that_failed_before_a_stop_are_tried_again(photos, tmp_path, monkeypatch):
+    """So strict refuses an image that is still bad, and the store is the same as without the stop."""
     whole, output, bad = tmp_path / "whole.h5", tmp_path / "photos.h5", photos / "blue" / "0.png"
     extract(photos, whole, SPEC)
     good = bad.read_bytes()
@@ -220,7 +220,7 @@ def test_what_failed_before_a_stop_is_tried_again(photos, tmp_path, monkeypatch)
         with pytest.raises(ImageError, match=r"blue/0\.png: empty file"):
             extract(photos, output, SPEC, strict=True)
         with PartFolder(output) as folder:
-            assert read_parts(folder).failures == [("blue/0.png", "empty file")]
+            assert read_finished_parts(folder).failures == [("blue/0.png", "empty file")]
     bad.write_bytes(good)
     report = extract(photos, output, SPEC, strict=True)
     assert (report.rows, report.failures) == (24, [])
@@ -228,14 +228,16 @@ def test_what_failed_before_a_stop_is_tried_again(photos, tmp_path, monkeypatch)
     assert read(output)[0] == read(whole)[0]
 
 
-def test_nothing_but_bad_images_is_an_error(tmp_path):
+def test_without_any_readable_image_there_is_no_store(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"")
-    with pytest.raises(ImageError, match=r"none of the 1 images of .*photos could be read; a\.jpg: empty"):
+    with pytest.raises(
+        ImageError, match=r"none of the 1 images of .* could be read; the first failure: a\.jpg: empty"
+    ):
         extract(tmp_path / "photos", tmp_path / "photos.h5", SPEC)
 
 
-def test_what_no_image_could_be_read_for_can_be_mended(photos, tmp_path):
+def test_a_run_that_could_read_no_image_can_be_repeated(photos, tmp_path):
     with pytest.raises(ImageError, match="none of the 24 images"):
         extract(photos, tmp_path / "photos.h5", SPEC, Compute(max_pixels=10))
     assert leftovers(tmp_path) == []
@@ -243,7 +245,7 @@ def test_what_no_image_could_be_read_for_can_be_mended(photos, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["relative", "link"])
-def test_a_virtual_store_is_made_wherever_its_folder_is(photos, tmp_path, monkeypatch, way):
+def test_a_virtual_store_may_be_in_a_relative_or_linked_folder(photos, tmp_path, monkeypatch, way):
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there", target_is_directory=True)
     monkeypatch.chdir(tmp_path / "there")
@@ -255,21 +257,21 @@ def test_a_virtual_store_is_made_wherever_its_folder_is(photos, tmp_path, monkey
         assert len(store.read(store.spec.widths)) == 25
 
 
-def test_what_is_overwritten_goes_on_from_no_other_backbone_or_size(photos, tmp_path):
+def test_overwrite_resumes_only_a_run_of_the_same_spec(photos, tmp_path):
     asked = dataclasses.replace(SPEC, precision="int8")
     begun = dataclasses.replace(SPEC, backbone_digest="0" * 64, precision="int8", calibration=(150.0,) * 13)
     with PartFolder(tmp_path / "photos.h5") as folder:
         folder.create_run(begun, {name: np.zeros((3, width), np.float32) for name, width in begun.widths.items()})
         same = dataclasses.replace(asked, backbone_digest="0" * 64)
-        assert _found(folder, tmp_path / "photos.h5", same, overwrite=True) == begun
+        assert _find_existing_spec(folder, tmp_path / "photos.h5", same, overwrite=True) == begun
         for change in ({"size": 64}, {"backbone_digest": "1" * 64}, {"preprocessing": "imagenet1k_v1"}):
             other = dataclasses.replace(same, **change)
-            assert _found(folder, tmp_path / "photos.h5", other, overwrite=True) is None
-            # Without it the run is what is to be gone on from, and refused where it differs.
-            assert _found(folder, tmp_path / "photos.h5", other, overwrite=False) == begun
+            assert _find_existing_spec(folder, tmp_path / "photos.h5", other, overwrite=True) is None
+            # Without overwrite the existing run counts, and a difference is an error.
+            assert _find_existing_spec(folder, tmp_path / "photos.h5", other, overwrite=False) == begun
 
 
-def test_a_folder_that_another_process_began_after_the_end_stays(tmp_path):
+def test_a_finished_run_does_not_remove_the_folder_of_the_next_one(tmp_path):
     first, second = PartFolder(tmp_path / "photos.h5"), PartFolder(tmp_path / "photos.h5")
     with first:
         first.discard()
@@ -286,21 +288,21 @@ def test_an_empty_folder_is_an_error(tmp_path):
     assert leftovers(tmp_path) == []
 
 
-def test_an_unknown_way_with_missing_rows_is_refused(photos, tmp_path):
+def test_missing_images_must_be_one_of_its_choices(photos, tmp_path):
     with pytest.raises(
         SpecError, match="missing_images of AssemblyOptions must be one of error, drop, keep, got 'ask'"
     ):
         extract(photos, tmp_path / "photos.h5", SPEC, assembly=AssemblyOptions("ask"))
 
 
-def test_equal_files_in_different_classes_are_named(photos, tmp_path):
+def test_equal_files_in_different_classes_are_conflicts(photos, tmp_path):
     shutil.copy(photos / "red" / "0.png", photos / "blue" / "copy.png")
     shutil.copy(photos / "red" / "1.png", photos / "red" / "copy.png")
     report = extract(photos, tmp_path / "photos.h5", SPEC)
     assert report.conflicts == [("blue/copy.png", "red/0.png")]
 
 
-def test_an_image_without_a_class_is_of_no_other(photos, tmp_path):
+def test_an_image_without_a_class_conflicts_with_no_other(photos, tmp_path):
     (photos / "train").mkdir()
     for name in ("red", "green", "blue"):
         (photos / name).rename(photos / "train" / name)
@@ -310,19 +312,19 @@ def test_an_image_without_a_class_is_of_no_other(photos, tmp_path):
     assert (report.rows, report.conflicts) == (25, [])
 
 
-def test_turned_images_are_counted_and_upright(photos, tmp_path):
+def test_exif_orientation_is_applied_and_counted(photos, tmp_path):
     upright = draw(0, 1, (64, 48))
     exif = Image.Exif()
     exif[0x0112] = 6
     upright.transpose(Image.Transpose.ROTATE_90).save(photos / "red" / "turned.png", exif=exif)
     upright.save(photos / "red" / "upright.png")
-    assert extract(photos, tmp_path / "photos.h5", SPEC).turned == 1
+    assert extract(photos, tmp_path / "photos.h5", SPEC).exif_rotated == 1
     paths, features = read(tmp_path / "photos.h5")
     turned, upright = (features[paths.index(f"red/{name}.png")] for name in ("turned", "upright"))
     np.testing.assert_array_equal(turned, upright)
 
 
-def test_a_manifest_brings_labels_and_splits(photos, tmp_path):
+def test_labels_and_splits_come_from_a_manifest(photos, tmp_path):
     lines = [
         "path,label,split,split_0",
         *(f"red/{n}.png,warm,train,test" for n in range(3)),
@@ -344,7 +346,7 @@ def test_a_manifest_brings_labels_and_splits(photos, tmp_path):
         assert store.classes == ["cold", "hot"]
 
 
-def test_workers_and_batch_size_change_no_value(photos, store, tmp_path):
+def test_workers_and_batch_size_do_not_change_features(photos, store, tmp_path):
     extract(photos, tmp_path / "other.h5", SPEC, Compute(workers=5, batch_size=3))
     (paths, one), (other_paths, other) = read(store), read(tmp_path / "other.h5")
     assert paths == other_paths
@@ -353,7 +355,7 @@ def test_workers_and_batch_size_change_no_value(photos, store, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "same.h5")[1], one)
 
 
-def test_golden_rows_of_another_machine_refuse_to_mix(photos, store):
+def test_a_store_of_a_machine_that_computes_other_features_is_refused(photos, store):
     with h5py.File(store, "r+") as file:
         file["golden/block3_avg"][...] *= 1.1
     draw(0, 999).save(photos / "red" / "new.png")
@@ -361,7 +363,7 @@ def test_golden_rows_of_another_machine_refuse_to_mix(photos, store):
         extract(photos, store, SPEC)
 
 
-def test_golden_rows_of_the_unfinished_run_are_checked_too(photos, tmp_path, monkeypatch):
+def test_reference_features_of_an_unfinished_run_are_checked(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(streaming, "PART_ROWS", 8)
     stop_after(1, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -388,7 +390,7 @@ def stop_after(parts, monkeypatch):
 
 
 @pytest.mark.parametrize("parts", [0, 1, 2])
-def test_a_stopped_run_goes_on_from_its_parts(photos, tmp_path, monkeypatch, parts):
+def test_a_stopped_run_resumes_from_its_parts(photos, tmp_path, monkeypatch, parts):
     (photos / "blue" / "bad.png").write_bytes(b"")
     monkeypatch.setattr(streaming, "PART_ROWS", 8)
     extract(photos, tmp_path / "whole.h5", SPEC)
@@ -405,7 +407,7 @@ def test_a_stopped_run_goes_on_from_its_parts(photos, tmp_path, monkeypatch, par
         lambda listing, rows, *args: load_images(listing, (counted.append(row) or row for row in rows), *args),
     )
     extract(photos, tmp_path / "photos.h5", SPEC)
-    # Row 8, which failed in the second part, is tried again.
+    # Row 8 failed in the second part, and is tried again.
     assert sorted(counted) == sorted([*range(8 * parts, 25), *[8] * (parts > 1)])
     assert (tmp_path / "photos.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
@@ -432,7 +434,7 @@ extract(sys.argv[1], sys.argv[2], ExtractSpec.from_json(sys.argv[3]))
     [(SPEC, 2), (dataclasses.replace(SPEC, n_views=3, augment="flip,rotate=20"), 6)],
     ids=["plain", "with views"],
 )
-def test_kill_nine_loses_at_most_the_part_in_hand(photos, tmp_path, monkeypatch, spec, rows):
+def test_a_killed_run_loses_at_most_one_part(photos, tmp_path, monkeypatch, spec, rows):
     monkeypatch.setattr(streaming, "PART_ROWS", rows)
     extract(photos, tmp_path / "whole.h5", spec)
     target = tmp_path / "killed.h5"
@@ -450,7 +452,7 @@ def test_kill_nine_loses_at_most_the_part_in_hand(photos, tmp_path, monkeypatch,
     assert not (tmp_path / "killed.h5.parts").exists()
 
 
-def test_names_of_any_kind(tmp_path):
+def test_file_names_may_have_any_characters(tmp_path):
     names = ["with space.png", "emoji 🌻.png", "new\nline.png", os.fsdecode(b"not-utf8-\xff.png")]
     for folder in ("a class", os.fsdecode(b"\xe4-class")):
         (tmp_path / "photos" / folder).mkdir(parents=True)
@@ -475,8 +477,8 @@ main(["extract", sys.argv[2], "-o", sys.argv[3], "--size", "32", "--blocks", "1,
 
 
 @pytest.mark.parametrize(("limit", "message"), [(12_000, "cannot be written"), (30_000, "cannot be assembled")])
-def test_a_full_disk_ends_with_a_message_and_the_same_command_goes_on(photos, tmp_path, monkeypatch, limit, message):
-    """The limit on a file's size lets the golden rows through, then also the parts, but never the store."""
+def test_a_run_resumes_after_the_disk_was_full(photos, tmp_path, monkeypatch, limit, message):
+    """The first limit on file sizes is below the size of a part, the second one below that of the store."""
     monkeypatch.setattr(streaming, "PART_ROWS", 8)
     extract(photos, tmp_path / "whole.h5", SPEC)
     target = tmp_path / "photos.h5"
@@ -484,7 +486,7 @@ def test_a_full_disk_ends_with_a_message_and_the_same_command_goes_on(photos, tm
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 1, run.stderr
     assert message in run.stderr
-    assert "; what is finished is kept: mend that and run the same command again" in run.stderr
+    assert "; finished parts are kept: solve this problem and run the same command again" in run.stderr
     assert not target.exists()
     extract(photos, target, SPEC)
     assert target.read_bytes() == (tmp_path / "whole.h5").read_bytes()

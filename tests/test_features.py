@@ -171,7 +171,7 @@ def test_a_pipeline_can_be_cross_validated(paths, labels):
 
 
 def test_a_grid_search_with_a_cache_extracts_once(paths, labels, tmp_path, monkeypatch):
-    from featx.extraction import extraction_run as extraction
+    from featx.extraction import local_executor as extraction
 
     engines = []
     make = extraction.make_engine

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import featx.models.model_file
-from featx.extraction.update import read_parts
+from featx.extraction.existing_features import read_finished_parts
 from featx.models.model_file import load_model
 from featx.spec.extract_spec import ExtractSpec
 from featx.store import schema
@@ -83,7 +83,7 @@ def test_an_old_stopped_run_is_resumed(tmp_path):
         shutil.copy(OLD / "part-without-views.h5", folder.path / "0.part.h5")
         reference = folder.load_run(SPEC)
         np.testing.assert_array_equal(reference["block1_avg"], REFERENCE)
-        done = read_parts(folder)
+        done = read_finished_parts(folder)
         assert list(done.paths) == PATHS
         table = RowTable(PATHS, [f"{number:064x}" for number in range(4)], np.zeros(4, int), ("x",), {}, done.failures)
         assemble(folder.store, table, SPEC, reference, folder.part_files())

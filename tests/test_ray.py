@@ -1,4 +1,4 @@
-"""Ray workers make the store of one process, whatever becomes of them: real workers, really killed."""
+"""Ray workers make the same store as one process, even if they are killed. The workers and the kills are real."""
 
 import dataclasses
 import os
@@ -35,7 +35,7 @@ from ray.util.joblib.ray_backend import RayBackend  # noqa: E402
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A cluster of two cores on this machine, one for the module."""
+    """A Ray cluster with two cores on this machine, shared by the tests of this module."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
@@ -44,12 +44,12 @@ def cluster():
 
 @pytest.fixture
 def killed(monkeypatch):
-    """Kills, by their process ids, as many workers as are set, each when it has begun and some part is done."""
+    """Kill as many workers as ``left`` says, each after it has started and some part is finished."""
     state = {"left": 0, "pids": [], "killed": []}
     plain = RayExecutor._result
 
-    def result(crew, reference):
-        value = plain(crew, reference)
+    def result(executor, reference):
+        value = plain(executor, reference)
         if isinstance(value, int):
             state["pids"].append(value)
         elif not isinstance(value, dict) and state["left"] and state["pids"]:
@@ -69,7 +69,7 @@ def on_ray(images, store, **options):
     return extract(images, store, SPEC, ON_RAY, **options)
 
 
-def test_two_workers_one_killed_twice_and_one_process_give_the_same_store(source, tmp_path, cluster, killed, oxford):  # noqa: F811
+def test_killed_workers_and_one_process_make_the_same_store(source, tmp_path, cluster, killed, oxford):  # noqa: F811
     extract(source, tmp_path / "one.h5", SPEC)
     assert on_ray(source, tmp_path / "two.h5").extracted == 24
     killed["left"], killed["pids"] = 2, []
@@ -82,32 +82,33 @@ def test_two_workers_one_killed_twice_and_one_process_give_the_same_store(source
     assert not (tmp_path / "killed.h5.parts").exists()
 
 
-def test_a_group_that_costs_worker_after_worker_ends_the_run(photos, tmp_path, cluster, monkeypatch, oxford):
-    give = RayExecutor._give
+def test_a_part_that_kills_every_worker_ends_the_run(photos, tmp_path, cluster, monkeypatch, oxford):
+    assign = RayExecutor._assign
 
-    def deadly(crew, worker, group, groups):
-        give(crew, worker, group, groups)
-        if group == 1:
+    def assign_and_kill(executor, worker, part, parts):
+        assign(executor, worker, part, parts)
+        if part == 1:
             ray.kill(worker)
 
-    monkeypatch.setattr(RayExecutor, "_give", deadly)
-    with pytest.raises(EngineError, match=r"4 Ray workers were lost over the images from .*see whether memory ran out"):
+    monkeypatch.setattr(RayExecutor, "_assign", assign_and_kill)
+    message = r"4 Ray workers were lost while they computed the part that begins with .*png; look for out-of-memory"
+    with pytest.raises(EngineError, match=message):
         on_ray(photos, tmp_path / "a.h5")
-    monkeypatch.setattr(RayExecutor, "_give", give)
+    monkeypatch.setattr(RayExecutor, "_assign", assign)
     extract(photos, tmp_path / "one.h5", SPEC)
     assert on_ray(photos, tmp_path / "a.h5").rows == 24
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
 
 
-def test_bad_images_are_recorded_and_with_strict_refused(photos, tmp_path, cluster, oxford):
+def test_bad_images_are_recorded_or_refused_with_strict(photos, tmp_path, cluster, oxford):
     (photos / "red" / "0.png").write_bytes(b"")
     report = on_ray(photos, tmp_path / "a.h5")
     assert (report.rows, [path for path, _ in report.failures]) == (23, ["red/0.png"])
-    with pytest.raises(ImageError, match=r"red/0\.png.*without --strict it is recorded"):
+    with pytest.raises(ImageError, match=r"red/0\.png.*without --strict it is recorded and skipped"):
         on_ray(photos, tmp_path / "b.h5", strict=True)
 
 
-def test_limits_of_the_driver_hold_on_a_cluster_that_was_started_before(photos, tmp_path, cluster, oxford):
+def test_workers_have_the_limits_of_the_driver(photos, tmp_path, cluster, oxford):
     table = {"image": [path.read_bytes() for path in sorted(photos.rglob("*.png"))], "label": ["a", "b"] * 12}
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
     with (
@@ -118,7 +119,7 @@ def test_limits_of_the_driver_hold_on_a_cluster_that_was_started_before(photos, 
     assert on_ray(tmp_path / "a.parquet", tmp_path / "a.h5").extracted == 24
 
 
-def test_a_truncated_part_is_made_again(photos, tmp_path, cluster, monkeypatch, oxford):
+def test_a_truncated_part_is_computed_again(photos, tmp_path, cluster, monkeypatch, oxford):
     extract(photos, tmp_path / "one.h5", SPEC)
     with failing_disk(tmp_path / "a.h5"), pytest.raises(StoreError, match="Input/output error"):
         on_ray(photos, tmp_path / "a.h5")
@@ -129,12 +130,12 @@ def test_a_truncated_part_is_made_again(photos, tmp_path, cluster, monkeypatch, 
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
 
 
-def test_a_second_driver_is_refused(photos, tmp_path, cluster):
-    with PartFolder(tmp_path / "a.h5"), pytest.raises(StoreLocked, match="is being written by another featx"):
+def test_only_one_driver_may_write_a_store(photos, tmp_path, cluster):
+    with PartFolder(tmp_path / "a.h5"), pytest.raises(StoreLocked, match="is being written by another featx process"):
         on_ray(photos, tmp_path / "a.h5")
 
 
-def test_a_killed_driver_is_resumed(tmp_path, cluster, oxford):
+def test_a_run_resumes_after_its_driver_was_killed(tmp_path, cluster, oxford):
     photos, store = fill(tmp_path / "photos", each=30), tmp_path / "a.h5"
     extract(photos, tmp_path / "one.h5", SPEC)
     code = (
@@ -154,7 +155,7 @@ def test_a_killed_driver_is_resumed(tmp_path, cluster, oxford):
     assert store.read_bytes() == (tmp_path / "one.h5").read_bytes()
 
 
-def test_another_machine_that_computes_other_features_is_refused(photos, tmp_path, cluster, monkeypatch, oxford):
+def test_a_worker_that_computes_other_features_is_refused(photos, tmp_path, cluster, monkeypatch, oxford):
     monkeypatch.setattr(
         "featx.extraction.extraction_run.compute_golden",
         lambda engine: {name: values + 1 for name, values in engine(golden_pixels(engine.spec)).items()},
@@ -165,10 +166,10 @@ def test_another_machine_that_computes_other_features_is_refused(photos, tmp_pat
         on_ray(photos, tmp_path / "a.h5")
 
 
-def test_what_ray_cannot_do_is_refused(photos, tmp_path, cluster, monkeypatch, oxford):
-    with pytest.raises(EngineError, match="node with 99 CPUs and 0 GPUs, and the largest of 1 has 2 and 0"):
+def test_errors_before_the_extraction_say_what_to_change(photos, tmp_path, cluster, monkeypatch, oxford):
+    with pytest.raises(EngineError, match="node with 99 CPUs and 0 GPUs, but the largest of 1 nodes has 2 and 0"):
         extract(photos, tmp_path / "a.h5", SPEC, Compute(executor="ray", cpus_per_worker=99))
-    with pytest.raises(SpecError, match="precision auto is measured on one machine"):
+    with pytest.raises(SpecError, match="--precision auto is measured on one machine"):
         extract(photos, tmp_path / "a.h5", dataclasses.replace(SPEC, precision="auto"), ON_RAY)
     with pytest.raises(EngineError, match="--executor ray must have images that its workers can read"):
         on_ray([(Image.new("RGB", (40, 40)), 0)], tmp_path / "a.h5")
@@ -177,7 +178,7 @@ def test_what_ray_cannot_do_is_refused(photos, tmp_path, cluster, monkeypatch, o
         on_ray(photos, tmp_path / "a.h5")
 
 
-def test_fits_on_a_cluster_give_the_model_of_one_process(shared_store, tmp_path, cluster):
+def test_a_fit_on_a_cluster_gives_the_same_model(shared_store, tmp_path, cluster):
     options = {"head": "ovr-logistic", "blocks": (1,), "validation": Validation(folds=3, nested=True)}
     for executor in ("local", "ray"):
         fit(shared_store, tmp_path / f"{executor}.featx", compute=Compute(executor=executor), **options)
@@ -185,7 +186,7 @@ def test_fits_on_a_cluster_give_the_model_of_one_process(shared_store, tmp_path,
     assert isinstance(get_active_backend()[0], LokyBackend)
 
 
-def test_fits_of_calibration_run_on_workers(shared_store, cluster, monkeypatch):
+def test_calibration_fits_on_workers(shared_store, cluster, monkeypatch):
     asked = []
     plain = RayBackend.configure
     monkeypatch.setattr(
@@ -204,7 +205,7 @@ def test_fits_of_calibration_run_on_workers(shared_store, cluster, monkeypatch):
     assert model.calibration is not None
 
 
-def test_a_lost_worker_of_a_fit_is_said(cluster):
+def test_a_worker_lost_during_a_fit_is_an_error(cluster):
     with (
         pytest.raises(EngineError, match="a Ray worker was lost during a fit"),
         parallel_workers(Compute(executor="ray")) as workers,
@@ -212,26 +213,29 @@ def test_a_lost_worker_of_a_fit_is_said(cluster):
         Parallel(workers)(delayed(os._exit)(1) for _ in range(2))
 
 
-def test_an_error_within_a_fit_on_a_cluster_keeps_its_words(cluster):
+def test_an_error_of_a_worker_keeps_its_message(cluster):
     def fail():
-        raise DataError("its own words")
+        raise DataError("the original message")
 
-    with pytest.raises(DataError, match=r"^its own words$"), parallel_workers(Compute(executor="ray")) as workers:
+    with (
+        pytest.raises(DataError, match=r"^the original message$"),
+        parallel_workers(Compute(executor="ray")) as workers,
+    ):
         Parallel(workers)(delayed(fail)() for _ in range(2))
 
 
-def test_executor_ray_without_ray_names_the_extra_before_the_search(shared_store, monkeypatch):
+def test_a_fit_on_ray_without_ray_names_the_extra(shared_store, monkeypatch):
     monkeypatch.setattr("featx.models.searched_fit.search", None)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EngineError, match=r"--executor ray needs a package: pip install 'featx\[ray\]'"):
         fit(shared_store, compute=Compute(executor="ray"))
 
 
-def test_a_cluster_that_is_not_there_is_said(monkeypatch):
+def test_a_cluster_that_cannot_be_reached_is_an_error(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(ConnectionError("refused")))
-    with pytest.raises(EngineError, match=r"--ray-address must be a Ray cluster .* got 10\.0\.0\.1:6379: refused"):
-        Cluster("10.0.0.1:6379").connected().__enter__()
+    with pytest.raises(EngineError, match=r"--ray-address must be a running .* got 10\.0\.0\.1:6379: refused"):
+        Cluster("10.0.0.1:6379").connect().__enter__()
 
 
 @pytest.mark.parametrize(
@@ -240,20 +244,20 @@ def test_a_cluster_that_is_not_there_is_said(monkeypatch):
         (Cluster(), [{"CPU": 8.0}], (1, 8, 0)),
         (Cluster(workers=2), [{"CPU": 8.0}], (2, 4, 0)),
         (Cluster(), [{"CPU": 8.0}, {"CPU": 4.0}], (2, 4, 0)),
-        (Cluster(), [{"CPU": 4.0}, {"CPU": 64.0}, {"CPU": 64.0}], (2, 64, 0)),  # a small head
-        (Cluster(), [{}, {"CPU": 64.0}, {"CPU": 64.0}], (2, 64, 0)),  # and one that computes nothing
+        (Cluster(), [{"CPU": 4.0}, {"CPU": 64.0}, {"CPU": 64.0}], (2, 64, 0)),  # a small head node
+        (Cluster(), [{}, {"CPU": 64.0}, {"CPU": 64.0}], (2, 64, 0)),  # a head node without CPUs for workers
         (Cluster(), [{"CPU": 4.0}, {"CPU": 64.0, "GPU": 8.0}], (8, 8, 1)),
         (Cluster(), [{"CPU": 16.0, "GPU": 8.0}, {"CPU": 64.0, "GPU": 8.0}], (16, 2, 1)),
         (Cluster(), [{"CPU": 16.0, "GPU": 4.0}], (4, 4, 1)),
         (Cluster(gpus_per_worker=0.5), [{"CPU": 16.0, "GPU": 4.0}], (8, 2, 0.5)),
     ],
 )
-def test_workers_share_what_there_is(cluster_, nodes, expected):
-    size = cluster_.size(nodes)
-    assert (size.workers, size.cpus, size.gpus) == expected
+def test_workers_share_the_nodes(cluster_, nodes, expected):
+    planned = cluster_.plan_workers(nodes)
+    assert (planned.workers, planned.cpus, planned.gpus) == expected
 
 
-def test_a_listing_crosses_to_another_process(source):  # noqa: F811
+def test_a_listing_can_be_sent_to_another_process(source):  # noqa: F811
     from featx.images.sources.any_source import list_images
 
     cloudpickle = pytest.importorskip("ray.cloudpickle")

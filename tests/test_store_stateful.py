@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from featx.extraction.update import read_parts
+from featx.extraction.existing_features import read_finished_parts
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.assembly import assemble
 from featx.store.part_file import Part
@@ -104,7 +104,7 @@ class Stores(RuleBasedStateMachine):
             else:
                 return
             with mock.patch("warnings.warn") as warned:
-                done = read_parts(folder)
+                done = read_finished_parts(folder)
             assert warned.called
         self.parts = {name: version for name, version in self.parts.items() if name in list(done.paths)}
 
@@ -140,7 +140,7 @@ class Stores(RuleBasedStateMachine):
     def parts_hold_what_was_written(self):
         if (self.folder / "rows.h5.parts" / "run.h5").exists():
             with PartFolder(self.target) as folder:
-                done = read_parts(folder)
+                done = read_finished_parts(folder)
             wanted = {name: digest_of(name, version) for name, version in self.parts.items()}
             assert dict(zip(done.paths, map(bytes.decode, done.digests.tolist()), strict=True)) == wanted
         else:

@@ -9,14 +9,14 @@ from featx.images.loading import LoadedImage
 
 
 @pytest.mark.parametrize("stage", list(ADVICE))
-def test_the_stage_of_the_lowest_rate_holds_it_up(stage):
+def test_the_bottleneck_is_the_stage_with_the_lowest_rate(stage):
     timings = Timings(workers=1, images=10, seconds={**dict.fromkeys(ADVICE, 1.0), stage: 10.0})
     assert timings.rates[stage] == 1.0
     assert timings.bottleneck == stage
-    assert timings.advice.startswith(stage) or (stage == "computing" and timings.advice.startswith("the backbone"))
+    assert timings.advice.startswith("the bottleneck is " + {"computing": "the backbone"}.get(stage, stage))
 
 
-def test_workers_share_what_is_done_in_threads():
+def test_rates_count_the_threads_of_a_stage():
     timings = Timings(workers=2)
     timings.loaded([LoadedImage("a.png", seconds=(1.0, 2.0, 4.0)), LoadedImage("b.png", seconds=(1.0, 2.0, 4.0))])
     timings.seconds["computing"] = 4.0
@@ -27,30 +27,30 @@ def test_workers_share_what_is_done_in_threads():
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no process to cores")
-def test_cores_are_those_that_this_process_may_use():
+def test_cores_are_those_that_the_process_is_bound_to():
     code = ("import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
             "from featx.engines.timings import Timings; print(Timings().cores)")  # fmt: skip
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
 
 
-def test_nothing_timed_has_no_advice():
+def test_without_timings_there_is_no_advice():
     assert (Timings().rates, Timings().bottleneck, Timings().advice) == ({}, "", "")
 
 
 @pytest.mark.parametrize(
     ("precision", "on_gpu", "named"),
     [
-        ("fp32", False, "try a GPU, a faster --precision (int8 where the processor has VNNI), "),
-        ("bf16", False, "try a GPU, a faster --precision (int8 where the processor has VNNI), "),
-        ("int8", False, "try a GPU, fewer"),
-        ("auto", False, "try a GPU, fewer"),
-        ("fp32", True, "try a faster --precision (bf16), "),
-        ("bf16", True, "try fewer"),
-        ("int8", True, "try fewer"),
+        ("fp32", False, "use a GPU, a faster --precision (int8 if the CPU has VNNI), "),
+        ("bf16", False, "use a GPU, a faster --precision (int8 if the CPU has VNNI), "),
+        ("int8", False, "use a GPU, fewer"),
+        ("auto", False, "use a GPU, fewer"),
+        ("fp32", True, "use a faster --precision (bf16), "),
+        ("bf16", True, "use fewer"),
+        ("int8", True, "use fewer"),
     ],
 )
-def test_what_is_named_is_not_taken_already(precision, on_gpu, named):
+def test_advice_does_not_recommend_what_is_already_used(precision, on_gpu, named):
     seconds = dict.fromkeys(ADVICE, 0.0) | {"computing": 1.0}
     timings = Timings(images=1, seconds=seconds, precision=precision, on_gpu=on_gpu)
     assert named in timings.advice
-    assert timings.advice.endswith("fewer --blocks or a smaller --size")
+    assert timings.advice.endswith("fewer --blocks, or a smaller --size")

@@ -35,7 +35,7 @@ FOLDS = Validation(folds=3)
 
 @pytest.fixture(scope="module")
 def stores(shared_photos, oxford, tmp_path_factory):
-    """The same pictures, plain and in three views each; not to be changed."""
+    """Stores of the same images, plain and with three views per image. Tests must not change them."""
     folder = tmp_path_factory.mktemp("views")
     extract(shared_photos, folder / "plain.h5", PLAIN)
     extract(shared_photos, folder / "views.h5", SPEC)
@@ -52,7 +52,7 @@ def features(path):
         return store.read(store.spec.widths)
 
 
-def test_views_of_an_image_are_rows_one_after_the_other(stores):
+def test_views_of_an_image_are_consecutive_rows(stores):
     with Store(stores[0]) as plain, Store(stores[1]) as store:
         assert store.n_rows == 3 * plain.n_rows == 108
         assert store.view_index.tolist() == [0, 1, 2] * 36
@@ -81,13 +81,13 @@ def test_info_counts_images(stores):
     assert describe(stores[0])["images"] == 36
 
 
-def test_another_augmentation_is_another_spec(stores, shared_photos):
+def test_a_store_of_another_augmentation_is_refused(stores, shared_photos):
     for spec, field in ((PLAIN, "views"), (ExtractSpec(**{**vars(SPEC), "augment": "flip,rotate=10"}), "augment")):
         with pytest.raises(SpecMismatch, match=f"{field} is .* in .*views.h5 but .* in this extraction"):
             extract(shared_photos, stores[1], spec)
 
 
-def test_an_update_extracts_new_images_in_all_views(photos, tmp_path):
+def test_an_update_extracts_all_views_of_new_images(photos, tmp_path):
     path = tmp_path / "photos.h5"
     first = extract(photos, path, SPEC)
     assert (first.rows, first.extracted) == (72, 72)
@@ -105,7 +105,7 @@ def test_an_update_extracts_new_images_in_all_views(photos, tmp_path):
     np.testing.assert_allclose(features(path), features(tmp_path / "updated.h5"), rtol=1e-4, atol=1e-5)
 
 
-def test_rows_that_go_and_images_that_fail_do_so_in_all_views(photos, tmp_path):
+def test_missing_and_bad_images_lose_all_views(photos, tmp_path):
     path = tmp_path / "photos.h5"
     (photos / "blue" / "bad.png").write_bytes(b"")
     shutil.copyfile(photos / "blue" / "0.png", photos / "red" / "same.png")
@@ -113,7 +113,7 @@ def test_rows_that_go_and_images_that_fail_do_so_in_all_views(photos, tmp_path):
     assert (report.rows, [name for name, _ in report.failures]) == (75, ["blue/bad.png"])
     assert report.conflicts == [("blue/0.png", "red/same.png")]
     (photos / "red" / "1.png").unlink()
-    with pytest.raises(StoreExists, match=r"has 3 rows whose images are no longer .* 'red/1\.png' first"):
+    with pytest.raises(StoreExists, match=r"has 3 rows whose images are no longer .* first is 'red/1\.png'"):
         extract(photos, path, SPEC)
     kept = extract(photos, path, SPEC, assembly=AssemblyOptions("keep"))
     assert (kept.rows, kept.dropped) == (75, 0)
@@ -121,21 +121,21 @@ def test_rows_that_go_and_images_that_fail_do_so_in_all_views(photos, tmp_path):
     assert (dropped.rows, dropped.dropped) == (72, 3)
 
 
-def test_turned_images_are_counted_once(photos, tmp_path):
-    picture = draw(0, 1)
-    exif = picture.getexif()
+def test_exif_rotated_images_are_counted_once(photos, tmp_path):
+    image = draw(0, 1)
+    exif = image.getexif()
     exif[0x0112] = 6
-    picture.save(photos / "red" / "turned.jpg", exif=exif)
-    assert extract(photos, tmp_path / "photos.h5", SPEC).turned == 1
+    image.save(photos / "red" / "rotated.jpg", exif=exif)
+    assert extract(photos, tmp_path / "photos.h5", SPEC).exif_rotated == 1
 
 
 @pytest.mark.parametrize(("rows", "views", "images"), [(128, 3, 42), (8, 3, 2), (8, 20, 1)])
-def test_a_part_counts_rows_and_splits_no_image(monkeypatch, rows, views, images):
+def test_a_part_holds_all_views_of_its_images(monkeypatch, rows, views, images):
     monkeypatch.setattr(streaming, "PART_ROWS", rows)
     assert streaming.rows_per_part(ExtractSpec(n_views=views, augment="flip")) == images * views
 
 
-def test_fewer_images_wait_the_more_views_they_have(shared_photos):
+def test_fewer_images_are_loaded_ahead_with_more_views(shared_photos):
     asked = []
     listing = list_images([str(path) for path in sorted(shared_photos.glob("*/*.png"))], shared_photos)
     rows = (asked.append(row) or row for row in range(27))
@@ -146,7 +146,7 @@ def test_fewer_images_wait_the_more_views_they_have(shared_photos):
 
 
 @pytest.mark.parametrize("parts", [0, 1, 2])
-def test_a_stopped_run_with_views_goes_on(photos, tmp_path, monkeypatch, parts):
+def test_a_stopped_run_with_views_resumes(photos, tmp_path, monkeypatch, parts):
     (photos / "blue" / "bad.png").write_bytes(b"")
     monkeypatch.setattr(streaming, "PART_ROWS", 24)
     extract(photos, tmp_path / "whole.h5", SPEC)
@@ -167,7 +167,7 @@ def test_a_stopped_run_with_views_goes_on(photos, tmp_path, monkeypatch, parts):
     assert (tmp_path / "photos.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
-def test_parts_of_before_there_were_views_are_taken(photos, tmp_path, monkeypatch):
+def test_parts_written_before_views_existed_are_used(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(streaming, "PART_ROWS", 8)
     extract(photos, tmp_path / "whole.h5", PLAIN)
     with failing_disk(tmp_path / "photos.h5"), pytest.raises(StoreError, match="Input/output error"):
@@ -180,9 +180,9 @@ def test_parts_of_before_there_were_views_are_taken(photos, tmp_path, monkeypatc
     assert (tmp_path / "photos.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
-def test_folds_test_plain_rows_alone_and_those_of_a_plain_store():
+def test_folds_test_plain_rows_and_equal_those_of_a_plain_store():
     y, images = np.repeat(np.arange(3), 8), np.arange(24)
-    images[1] = 0  # the same picture twice
+    images[1] = 0  # the same image twice
     views, plain = np.repeat(images, 3), np.tile([True, False, False], 24)
     folds = make_folds(np.repeat(y, 3), views, 4, seed=5, plain=plain)
     for (train, test), (train_images, test_images) in zip(folds, make_folds(y, images, 4, seed=5), strict=True):
@@ -204,10 +204,10 @@ def test_a_head_is_fitted_on_all_views_and_scored_on_plain_ones(stores, model):
     }  # fmt: skip
 
 
-def test_images_are_held_out_whole_and_scored_plain(stores, model):
+def test_held_out_images_have_no_training_view(stores, model):
     held = evaluate(model, stores[1])
     assert held["n"] == 9
-    # The plain store is known to have the same images, so its training images are not scored either.
+    # The plain store has the same images, so the training images are left out there too.
     assert evaluate(model, stores[0]) == {**held, "store": str(stores[0])}
     whole = fit(stores[1], validation=FOLDS, **HEAD)
     with pytest.raises(DataError, match=r"the model was fitted on all rows of .*plain\.h5"):
@@ -221,41 +221,41 @@ def test_nested_cross_validation_scores_plain_rows(stores):
                for score in estimate["scores"])  # fmt: skip
 
 
-def test_sigmoids_are_fitted_on_plain_rows(stores):
+def test_calibration_uses_plain_rows(stores):
     rows = read_training_rows(stores[1], blocks=(1,))
     pipeline = make_head("linear-svc", 1.0, normalize="none")
-    dealt = make_folds(rows.y, rows.groups, 3, plain=rows.plain)
-    fitted, calibration = refit_calibrated(pipeline, rows.X, rows.y, dealt)
+    folds = make_folds(rows.y, rows.groups, 3, plain=rows.plain)
+    fitted, calibration = refit_calibrated(pipeline, rows.X, rows.y, folds)
     np.testing.assert_array_equal(
         fitted.decision_function(rows.X), refit(pipeline, rows.X, rows.y).decision_function(rows.X)
     )
     assert (calibration.slope < 0).all()
-    weighted = refit_calibrated(pipeline, rows.X, rows.y, dealt, sample_weight=np.ones(len(rows.y)))[1]
+    weighted = refit_calibrated(pipeline, rows.X, rows.y, folds, sample_weight=np.ones(len(rows.y)))[1]
     np.testing.assert_allclose(weighted.slope, calibration.slope, rtol=1e-3)
 
 
 @pytest.mark.parametrize("weight", [None, 1.5])
-def test_without_views_both_ways_to_the_sigmoids_agree(weight):
+def test_calibration_without_views_equals_that_of_scikit_learn(weight):
     from featx.heads.refitting import _refit_on_views
 
     rng = np.random.default_rng(0)
     y = np.repeat(list("abc"), 20)
     X = rng.normal(size=(60, 8)) + np.repeat(np.arange(3), 20)[:, np.newaxis]
     weights = None if weight is None else rng.uniform(0.5, weight, 60)
-    pipeline, dealt = make_head("linear-svc", 1.0, normalize="none"), make_folds(y, seed=1)
-    one = refit_calibrated(pipeline, X, y, dealt, sample_weight=weights)[1]
-    other = _refit_on_views(pipeline, X, y, dealt, weights, 1)[1]
+    pipeline, folds = make_head("linear-svc", 1.0, normalize="none"), make_folds(y, seed=1)
+    one = refit_calibrated(pipeline, X, y, folds, sample_weight=weights)[1]
+    other = _refit_on_views(pipeline, X, y, folds, weights, 1)[1]
     np.testing.assert_allclose(other.slope, one.slope, rtol=1e-9)
     np.testing.assert_allclose(other.intercept, one.intercept, rtol=1e-6, atol=1e-9)
 
 
-def test_load_features_says_which_view_a_row_is(stores):
+def test_load_features_returns_the_view_of_each_row(stores):
     data = load_features(stores[1])
     assert data.views.tolist() == [0, 1, 2] * 36
     assert len(set(data.groups.tolist())) == 36
 
 
-def test_tta_averages_over_views(stores, model, shared_photos):
+def test_prediction_averages_over_views(stores, model, shared_photos):
     plain = list(predict(model, [stores[1]]))
     assert [found.path for found in plain] == load_features(stores[0]).filenames.tolist()
     averaged = list(predict(model, [stores[1]], n_views=3, top=3))
@@ -270,21 +270,21 @@ def test_tta_averages_over_views(stores, model, shared_photos):
     np.testing.assert_allclose([p.decisions for p in images], [p.decisions for p in averaged], rtol=1e-3, atol=1e-4)
 
 
-def test_views_of_a_store_are_those_it_has(stores, model):
+def test_prediction_from_a_store_uses_its_views(stores, model):
     with pytest.raises(
         SpecError, match=r"--augment of predict is for images; a store already has its copies: leave it out"
     ):
         next(predict(model, [stores[1]], n_views=2, augment="rotate=30"))
 
 
-def test_tta_by_default_is_the_picture_and_its_mirror_image(model, shared_photos):
+def test_two_views_are_the_image_and_its_mirror_image(model, shared_photos):
     path = shared_photos / "red" / "3.png"
     (two,), (one,) = predict(model, [path], n_views=2), predict(model, [path])
     assert two.decisions == next(predict(model, [path], n_views=2, augment="flip")).decisions
     assert two.decisions != one.decisions
 
 
-def test_tta_of_two_classes_and_of_bad_images(shared_photos, tmp_path):
+def test_views_of_two_classes_and_of_bad_images(shared_photos, tmp_path):
     for name in ("red", "blue"):
         shutil.copytree(shared_photos / name, tmp_path / "two" / name)
     extract(tmp_path / "two", tmp_path / "two.h5", SPEC)
@@ -313,7 +313,7 @@ def test_wrong_views_to_predict_are_refused(stores, model, options, message):
         next(predict(model, [stores[1]], **options))
 
 
-def test_several_labels_an_image_and_views(tmp_path, oxford):
+def test_multi_label_images_with_views(tmp_path, oxford):
     fill(tmp_path / "photos", each=8)
     lines = ["path,label"]
     for name in ("blue", "green", "red"):
@@ -328,7 +328,7 @@ def test_several_labels_an_image_and_views(tmp_path, oxford):
 
 
 @pytest.mark.parametrize(("views", "batch_size", "passes"), [(3, 4, [12, 12, 3]), (8, 4, [8] * 9), (1, 4, [4, 4, 1])])
-def test_views_of_several_images_fill_passes(tmp_path, views, batch_size, passes):
+def test_views_of_several_images_fill_batches(tmp_path, views, batch_size, passes):
     class Counts:
         spec = ExtractSpec(size=32, blocks=(1,), n_views=views, augment="flip" if views > 1 else "")
         on_gpu = False
@@ -349,8 +349,8 @@ def test_views_of_several_images_fill_passes(tmp_path, views, batch_size, passes
 
 
 @pytest.mark.parametrize(("batch_size", "asked"), [(100, 200), (4, 68)])
-def test_while_a_batch_is_computed_the_next_is_loaded(tmp_path, monkeypatch, batch_size, asked):
-    """Of the larger batches of a GPU too, which would wait for half of the next."""
+def test_the_next_batch_is_loaded_while_one_is_computed(tmp_path, monkeypatch, batch_size, asked):
+    """Also for the large batches of a GPU, which would otherwise wait for half of the next batch."""
     seen, rows = [], []
 
     class Means:
@@ -374,7 +374,7 @@ def test_while_a_batch_is_computed_the_next_is_loaded(tmp_path, monkeypatch, bat
 
 
 @pytest.mark.parametrize(("augment", "views"), [("flip", 2), ("flip,vflip", 4), ("vflip,rotate=1", 9)])
-def test_views_that_are_copies_are_told(shared_photos, tmp_path, augment, views, recwarn, model):
+def test_identical_views_are_warned_about(shared_photos, tmp_path, augment, views, recwarn, model):
     folder, plain = shared_photos / "red", dataclasses.replace(PLAIN, blocks=(1,))
     extract(folder, tmp_path / "enough.h5", dataclasses.replace(plain, n_views=views, augment=augment))
     assert not recwarn.list

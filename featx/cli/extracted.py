@@ -19,7 +19,7 @@ def print_report(ctx: click.Context, report: Any, *, quiet: bool, as_json: bool)
         click.echo(f"warning: {len(report.failures) - SHOWN} more; see: featx info {report.store}", err=True)
     for first, second in report.conflicts[:SHOWN]:
         click.echo(
-            f"warning: {printable(first)} and {printable(second)} have the same bytes but different classes", err=True
+            f"warning: {printable(first)} and {printable(second)} have the same bytes, but different classes", err=True
         )
     if as_json:
         echo_json(dataclasses.asdict(report))
@@ -43,18 +43,18 @@ def _summary(report: Any) -> str:
     ]
     if report.agreement:
         cosines = ", ".join(f"{name} {cosine:.5f}" for name, cosine in report.agreement.items())
-        lines.append(f"int8 calibrated on a sample; mean cosine to fp32: {cosines}")
+        lines.append(f"int8 was calibrated on a sample of the images; mean cosine to fp32: {cosines}")
     if report.rates:
         rates = ", ".join(f"{stage} {rate:.0f}" for stage, rate in report.rates.items())
         lines.append(f"{report.precision}; images/s of each stage alone: {rates}")
         lines.append(report.advice)
-    if report.turned:
-        lines.append(f"{pluralize(report.turned, 'image')} rotated by the EXIF orientation")
+    if report.exif_rotated:
+        lines.append(f"{pluralize(report.exif_rotated, 'image')} rotated by the EXIF orientation")
     if report.dropped:
         lines.append(f"{pluralize(report.dropped, 'row')} dropped: their images are gone")
-    for number, what in ((report.relabeled, "labels"), (report.resplit, "split columns")):
+    for number, what in ((report.labels_changed, "labels"), (report.columns_changed, "split columns")):
         if number:
             lines.append(f"{what} of {pluralize(number, 'image')} updated from the source")
     if report.failures:
-        lines.append(f"{pluralize(len(report.failures), 'image')} failed: see featx info {report.store}")
+        lines.append(f"{pluralize(len(report.failures), 'image')} could not be read: see featx info {report.store}")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
-from .assembly import MISSING_IMAGES as MISSING_IMAGES
-from .assembly import AssemblyOptions as AssemblyOptions
 from .assembly import assemble_shards as assemble_shards
+from .assembly_options import MISSING_IMAGES as MISSING_IMAGES
+from .assembly_options import AssemblyOptions as AssemblyOptions
 from .extraction_run import extract as extract
 from .ray_cluster import Cluster as Cluster
 from .report import ExtractReport as ExtractReport

@@ -1,154 +1,170 @@
-"""The end of an extraction: from what the ledger has to the store and a report of it."""
+"""Make the store from finished parts, at the end of an extraction or after its shards."""
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from joblib import cpu_count
 
 from featx.engines import Timings
-from featx.errors import ImageError, SpecError, StoreError, StoreExists
-from featx.extraction.report import ExtractReport, count_changed, make_report
-from featx.extraction.shard_jobs import check_complete, read_job
-from featx.extraction.update import ExistingStore, ExtractionPlan, read_parts
+from featx.errors import ImageError, StoreError, StoreExists
+from featx.extraction.assembly_options import AssemblyOptions
+from featx.extraction.existing_features import ExistingStore, read_finished_parts
+from featx.extraction.extraction_plan import ExtractionPlan
+from featx.extraction.report import ExtractReport, count_changes, make_report
+from featx.extraction.shards import Shard, ShardedRun, no_shards
 from featx.images import Listing, list_images
 from featx.spec import ExtractSpec
-from featx.store import PartFolder, RowTable, assemble, check_assembly, parts_folder
-
-MISSING_IMAGES = ("error", "drop", "keep")
+from featx.store import PartFolder, RowTable, assemble, parts_folder
 
 
-@dataclass(frozen=True)
-class AssemblyOptions:
-    """How the extracted parts become a store.
+def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = False) -> ExtractReport:
+    """Make the store from the parts that shards have written.
 
     Parameters
     ----------
-    missing_images : {"error", "drop", "keep"}
-        What to do with rows of the existing store whose images are no longer in the source.
-    layout : {"copy", "virtual"}, optional
-        Copy the features into the store, or let the store refer to the part files. By default as the existing store,
-        else ``copy``.
-    dtype : {"float32", "float16"}, optional
-        How features are stored; float16 rounds to 11 binary digits. By default as the existing store, else float32.
+    output : path
+        The store's file, as the shards got it.
+    partial : bool
+        Leave out the images of shards that are not done; `extract` can add them to the store later.
+    wait : bool
+        Wait for running shards, instead of raising ``StoreLocked``.
+
+    Returns
+    -------
+    ExtractReport
 
     Raises
     ------
-    SpecError
-        If a value is not one of those.
+    StoreError
+        If there are no parts of shards, or, without ``partial``, if some are missing; the message names the shards.
+    StoreLocked
+        If a shard is running.
     """
+    began, output = time.monotonic(), Path(output)
+    if not parts_folder(output).is_dir():
+        raise no_shards(output)
+    with PartFolder(output, wait=wait) as folder:
+        run, spec = ShardedRun.load(folder), folder.spec
+        references = folder.load_run(spec) if spec else None
+        if spec is None or references is None:
+            raise no_shards(output, f": no parts are finished in {folder.path}")
+        listing = list_images(run.source, run.root)
+        existing = ExistingStore.read(output, spec) if output.exists() else ExistingStore()
+        dropped = spec.n_views * count_missing_images(output, existing, listing, run.assembly, spec.n_views)
+        finished = read_finished_parts(folder)
+        plan = ExtractionPlan(listing, spec, existing, finished, cpu_count(), trust_parts=True)
+        _check_complete(output, plan, run.shards, partial=partial)
+        changed = make_store(folder, plan, existing, spec, references, run.assembly, run.source)
+    seconds = time.monotonic() - began
+    return make_report(output, spec.n_views * plan.extracted, dropped, seconds, {}, Timings(), changed)
 
-    missing_images: str = "error"
-    layout: str | None = None
-    dtype: str | None = None
 
-    def __post_init__(self) -> None:
-        if self.missing_images not in MISSING_IMAGES:
-            choices = ", ".join(MISSING_IMAGES)
-            raise SpecError(f"missing_images of AssemblyOptions must be one of {choices}, got {self.missing_images!r}")
-        check_assembly(self.layout, self.dtype)
-
-
-def finish(
+def make_store(
     folder: PartFolder,
-    ledger: ExtractionPlan,
-    old: ExistingStore,
+    plan: ExtractionPlan,
+    existing: ExistingStore,
     spec: ExtractSpec,
-    golden: Mapping[str, np.ndarray],
-    how: AssemblyOptions,
-    whose: str,
+    references: Mapping[str, np.ndarray],
+    options: AssemblyOptions,
+    source: str,
 ) -> tuple[int, int]:
-    """Assemble the store, if it is not so already, and remove the folder; of how many images labels and split columns
-    changed.
+    """Make the store from the finished parts and the existing store, and remove the parts.
+
+    An existing store that already has this content is not written again.
+
+    Returns
+    -------
+    labels_changed, columns_changed : int
+        As `count_changes` counts them.
 
     Raises
     ------
     ImageError
-        If there is no row.
+        If no image of ``source`` could be read.
     StoreError
         If the store cannot be written.
     """
-    if how.missing_images == "keep":
-        ledger.keep(old)
-    if not ledger.digests.any():
-        # Nothing is lost with it, and what was wrong may be mended before the next run.
+    if options.missing_images == "keep":
+        plan.keep_missing_images(existing)
+    if not plan.digests.any():
+        # There are no features to keep, and the next run may read what this one could not.
         folder.discard()
-        raise ImageError(f"none of the {len(ledger.rows)} images of {whose} could be read; "
-                         f"{': '.join(ledger.failures[0])}")  # fmt: skip
-    kept = np.flatnonzero(ledger.digests)
-    rows, digests = ledger.rows.take(kept), ledger.digests[kept]
-    changed = count_changed(old.rows, rows)
-    as_it_is = how.layout in (None, old.layout) and how.dtype in (None, old.dtype)
-    if as_it_is and not any(changed) and old.holds(rows, digests, ledger.failures):
-        # Gigabytes that would be written as they are, at each look into a cache.
+        raise ImageError(f"none of the {len(plan.rows)} images of {source} could be read; the first failure: "
+                         f"{': '.join(plan.failures[0])}")  # fmt: skip
+    kept = np.flatnonzero(plan.digests)
+    rows, digests = plan.rows.take(kept), plan.digests[kept]
+    changed = count_changes(existing.rows, rows)
+    same_storage = options.layout in (None, existing.layout) and options.dtype in (None, existing.dtype)
+    if same_storage and not any(changed) and existing.has_same_content(rows, digests, plan.failures):
         folder.discard()
         return changed
-    table = RowTable.from_images(rows, digests, ledger.failures, spec.n_views)
-    sources = [*([folder.store] if len(old.rows) else []), *folder.part_files()]
-    with resumable():
+    layout = options.layout or existing.layout
+    with explain_resuming():
         assemble(
-            folder.store, table, spec, golden or dict(old.golden), sources, scratch=folder.path,
-            layout=how.layout or old.layout, dtype=how.dtype or (None if how.layout == "virtual" else old.dtype),
-        )  # fmt: skip
+            folder.store,
+            RowTable.from_images(rows, digests, plan.failures, spec.n_views),
+            spec,
+            references or dict(existing.references),
+            [*([folder.store] if len(existing.rows) else []), *folder.part_files()],
+            scratch=folder.path,
+            layout=layout,
+            dtype=options.dtype or (None if layout == "virtual" else existing.dtype),
+        )
     folder.discard()
     return changed
 
 
 @contextmanager
-def resumable() -> Iterator[None]:
-    """Say of a disk that does not take what is written how to go on once it does."""
+def explain_resuming() -> Iterator[None]:
+    """Add to a ``StoreError`` within that finished parts are kept, and how to resume."""
     try:
         yield
     except StoreError as error:
-        raise StoreError(f"{error}; what is finished is kept: mend that and run the same command again") from error
+        raise StoreError(
+            f"{error}; finished parts are kept: solve this problem and run the same command again"
+        ) from error
 
 
-def missing_images(output: Path, old: ExistingStore, listing: Listing, missing: str, views: int) -> int:
-    """How many images of the old store go, since they are no longer listed."""
-    gone = np.flatnonzero(listing.paths.find(old.rows.paths) < 0)
-    if len(gone) and missing == "error":
-        raise StoreExists(
-            f"{output} has {views * len(gone)} rows whose images are no longer among the source's, "
-            f"{min(old.rows.paths.take(gone))!r} first; "
-            "give --missing-images drop to remove them, --missing-images keep to keep them, or another --output"
-        )
-    return len(gone) if missing == "drop" else 0
-
-
-def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = False) -> ExtractReport:
-    """Make the store of a run whose parts were written by shards.
-
-    Parameters
-    ----------
-    output : path
-        The store's file, as the shards were given it.
-    partial : bool
-        Leave out the images of shards that are not done; ``extract`` adds them to the store at any time.
-    wait : bool
-        Wait for shards at work, instead of raising ``StoreLocked``.
+def count_missing_images(
+    output: Path, existing: ExistingStore, listing: Listing, options: AssemblyOptions, n_views: int
+) -> int:
+    """Count the images that are dropped from the store because they are no longer listed.
 
     Raises
     ------
-    StoreError
-        If there are no shards' parts, or some are missing: it says of which shards. With ``partial``, if all are.
-    StoreLocked
-        If a shard is at work.
+    StoreExists
+        If there are any, and ``options.missing_images`` is ``error``.
     """
-    began, output = time.monotonic(), Path(output)
-    if not parts_folder(output).is_dir():
-        raise StoreError(f"{output} has no shards to assemble: featx extract --shard N/COUNT writes their parts")
-    with PartFolder(output, wait=wait) as folder:
-        job, identity = read_job(folder)
-        spec, golden = identity
-        listing = list_images(job["source"], job["root"])
-        old = ExistingStore.read(output, spec) if output.exists() else ExistingStore()
-        dropped = spec.n_views * missing_images(output, old, listing, job["missing_images"], spec.n_views)
-        ledger = ExtractionPlan(listing, spec, old, read_parts(folder), cpu_count(), believing=True)
-        check_complete(output, ledger, job["shards"], partial=partial)
-        changed = finish(folder, ledger, old, spec, golden, AssemblyOptions(job["missing_images"], job["layout"], job["dtype"]),
-                         job["source"])  # fmt: skip
-    seconds = time.monotonic() - began
-    return make_report(output, spec.n_views * ledger.extracted, dropped, seconds, {}, Timings(), changed)
+    missing = np.flatnonzero(listing.paths.find(existing.rows.paths) < 0)
+    if len(missing) and options.missing_images == "error":
+        raise StoreExists(
+            f"{output} has {n_views * len(missing)} rows whose images are no longer in the source, the first is "
+            f"{min(existing.rows.paths.take(missing))!r}; give --missing-images drop to remove these rows, "
+            "--missing-images keep to keep them, or another --output"
+        )
+    return len(missing) if options.missing_images == "drop" else 0
+
+
+def _check_complete(store: Path, plan: ExtractionPlan, shards: int, *, partial: bool) -> None:
+    """Raise ``StoreError`` if images are in no finished part; the message names the shards that must run.
+
+    With ``partial``, one finished image is enough.
+    """
+    if partial and plan.digests.any():
+        return
+    undone = [shard for number in range(1, shards + 1)
+              if plan.unfinished((shard := Shard(number, shards)).select(plan.parts))]  # fmt: skip
+    if not undone:
+        return
+    missing = int(sum(map(len, plan.unfinished(plan.parts))))
+    names = ", ".join(map(str, undone[:8])) + (", …" if len(undone) > 8 else "")
+    remedy = f"run featx extract with --shard {names}"
+    if partial:
+        raise StoreError(f"{store} must have at least one row, but no shard has finished a part yet; {remedy}")
+    raise StoreError(
+        f"{store} needs all shards, but only {shards - len(undone)} of {shards} are done: {missing} of "
+        f"{len(plan.rows)} images are missing; {remedy}, or give --partial to leave these images out"
+    )

@@ -1,7 +1,8 @@
-"""How many images a second a device's backbone computes: measured, from the package's table, or by arithmetic.
+"""Estimate how many images per second a device computes: from measurements in ``devices.json``, or by arithmetic.
 
-To extend the table ``devices.json``, add a line to ``rates``: device, precision, ``backbone`` images/s at 224 px with all
-five blocks, ``whole`` images/s from files to a store if that was measured too, where it was measured, and when.
+To add a measurement, add an entry to ``rates`` in ``devices.json``: the device, the precision, ``backbone`` (images per
+second at 224 px with all five blocks), ``whole`` (images per second from files to a store, if that was measured too),
+the source of the measurement, and its date.
 """
 
 import dataclasses
@@ -13,18 +14,20 @@ from typing import Any
 
 from featx.backbones import CONVOLUTIONS, backbone_flops
 from featx.errors import EngineError
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 
-HERE = "this machine"
+THIS_MACHINE = "this machine"
 ROUNDS = 3
-"""How often the backbone is timed: more than by a probe, since hours and money are reckoned from it."""
+"""How often the backbone is timed. More often than by a probe, because hours and money are computed from the rate."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Images a second of one device, of the backbone alone and, if that is known, of the whole way from files to a store.
+    """Images per second of one device.
 
-    ``measured`` tells a measurement from arithmetic; ``source`` says of what, where and when, or how it was reckoned.
+    ``backbone`` counts only the backbone, ``whole`` all stages from files to a store; it is None if unknown.
+    ``measured`` is False for an estimate, and ``source`` says where the numbers come from.
     """
 
     device: str
@@ -35,61 +38,68 @@ class Rate:
 
 
 def known_devices() -> list[str]:
-    """The devices that the table knows something of."""
+    """List the devices with a measurement or a known peak rate."""
     table = _table()
     return sorted({row["device"] for row in table["rates"]} | table["peaks"]["tflops"].keys())
 
 
 def rate_of(device: str, spec: ExtractSpec) -> Rate:
-    """The rate of a device of the table, or an estimate from its peak; ``EngineError`` if neither is known."""
+    """Look up the rate of a device, or estimate it from the peak rate of the device.
+
+    Raises
+    ------
+    EngineError
+        If neither is known for this device and precision.
+    """
     table = _table()
     names = {name.lower(): name for name in known_devices()}
     name = names.get(device.lower())
     if name is None:
-        raise EngineError(f"--devices of plan must be of {', '.join(names.values())}, got {device!r}; "
-                          "run it there with --measure")  # fmt: skip
+        raise EngineError(f"--devices of plan must be one of {', '.join(names.values())}, got {device!r}; "
+                          "or run featx plan on that device with --measure")  # fmt: skip
     work = backbone_flops(spec.size)[max(spec.blocks)] / backbone_flops(table["size"])[5]
     scaled = f"; scaled to {spec.size} px and block {max(spec.blocks)} by operations" if work != 1 else ""
-    if row := _row(name, spec.precision):
-        # Reading and decoding cost the same at any depth, so that the whole way gains nothing but by a measurement.
+    if row := _find_row(name, spec.precision):
+        # Reading and decoding take the same time at any depth, so fewer blocks do not speed up the whole.
         whole = row.get("whole")
         whole = whole and (whole if work <= 1 else whole / work)
         return Rate(name, row["backbone"] / work, whole, not scaled, f"{row['source']}, {row['date']}{scaled}")
     return _estimate(name, spec, work)
 
 
-def _estimate(name: str, spec: ExtractSpec, work: float) -> Rate:
-    """By the share of its peak that the reference device reaches."""
-    table = _table()
-    peaks, reference = table["peaks"]["tflops"], table["peaks"]["reference"]
-    row = _row(reference, spec.precision)
-    if row is None or spec.precision not in peaks.get(name, {}):
-        raise EngineError(f"plan knows no rate of {name} in {spec.precision}; give another --precision, "
-                          "or run it there with --measure")  # fmt: skip
-    flops = backbone_flops(table["size"])[5]
-    share = row["backbone"] * flops / (peaks[reference][spec.precision] * 1e12)
-    peak = peaks[name][spec.precision]
-    rate = share * peak * 1e12 / (flops * work)
-    return Rate(name, rate, None, False, (
-        f"{flops * work / 1e9:.1f} GFLOP an image, at {share:.0%} of {peak:,g} TFLOP/s: the share that {reference} "
-        f"reaches, measured {row['date']}; the peaks are {table['peaks']['source']}"
-    ))  # fmt: skip
-
-
-def measure(spec: ExtractSpec, device: str, engine: str) -> Rate:
-    """The backbone's rate on this machine, the best of some rounds on made images."""
+def measure(spec: ExtractSpec, compute: Compute) -> Rate:
+    """Measure the rate of the backbone on this machine, on random images; the best of several rounds counts."""
     from featx.backbones import load_backbone
     from featx.engines import time_depths
 
     backbone = load_backbone(spec.backbone)
     spec = spec.with_backbone(backbone.name, backbone.digest, backbone.preprocessing).select(blocks=(max(spec.blocks),))
-    if spec.precision == "int8":  # How fast it is does not depend on the values.
+    if spec.precision == "int8":  # The speed does not depend on the values of the calibration.
         spec = dataclasses.replace(spec, calibration=(1.0,) * len(CONVOLUTIONS))
-    (seconds,) = time_depths(spec, device, engine, ROUNDS).values()
-    return Rate(HERE, 1 / seconds, None, True, f"made images of {spec.size} px through the backbone on {HERE}, now")
+    (seconds,) = time_depths(spec, compute.device, compute.engine, ROUNDS).values()
+    source = f"random images of {spec.size} px through the backbone on {THIS_MACHINE}, now"
+    return Rate(THIS_MACHINE, 1 / seconds, None, True, source)
 
 
-def _row(device: str, precision: str) -> dict[str, Any] | None:
+def _estimate(name: str, spec: ExtractSpec, work: float) -> Rate:
+    """Assume that a device reaches the same share of its peak rate as the reference device."""
+    table = _table()
+    peaks, reference = table["peaks"]["tflops"], table["peaks"]["reference"]
+    row = _find_row(reference, spec.precision)
+    if row is None or spec.precision not in peaks.get(name, {}):
+        raise EngineError(f"featx plan has no rate of {name} in {spec.precision}; give another --precision, "
+                          "or run featx plan on that device with --measure")  # fmt: skip
+    flops = backbone_flops(table["size"])[5]
+    share = row["backbone"] * flops / (peaks[reference][spec.precision] * 1e12)
+    peak = peaks[name][spec.precision]
+    rate = share * peak * 1e12 / (flops * work)
+    return Rate(name, rate, None, False, (
+        f"{flops * work / 1e9:.1f} GFLOP per image, at {share:.0%} of {peak:,g} TFLOP/s: the share that {reference} "
+        f"reached, measured {row['date']}; peak rates from {table['peaks']['source']}"
+    ))  # fmt: skip
+
+
+def _find_row(device: str, precision: str) -> dict[str, Any] | None:
     wanted = (device, precision)
     return next((row for row in _table()["rates"] if (row["device"], row["precision"]) == wanted), None)
 

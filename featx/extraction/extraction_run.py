@@ -1,4 +1,4 @@
-"""Extract the features of images into a store, resuming a run that was stopped."""
+"""Extract the features of images into a store, and resume an extraction that was stopped."""
 
 import dataclasses
 import time
@@ -11,18 +11,18 @@ import numpy as np
 from joblib import cpu_count
 
 from featx.backbones import load_backbone
-from featx.engines import Engine, Timings, check_golden, compute_golden, make_engine
+from featx.engines import Engine, Timings, check_golden, compute_golden
 from featx.errors import SpecError
-from featx.extraction.assembly import AssemblyOptions, finish, missing_images, resumable
-from featx.extraction.local_executor import ExtractJob, LocalExecutor, check_none
-from featx.extraction.part_groups import Shard
-from featx.extraction.precision import ResolvedPrecision, draw_sample, resolve_precision
-from featx.extraction.ray_actor import EngineConfig
+from featx.extraction.assembly import count_missing_images, explain_resuming, make_store
+from featx.extraction.assembly_options import AssemblyOptions
+from featx.extraction.existing_features import ExistingStore, read_finished_parts
+from featx.extraction.extraction_plan import ExtractionPlan
+from featx.extraction.local_executor import EngineConfig, ExtractJob, LocalExecutor, refuse_failures
+from featx.extraction.precision import ResolvedPrecision, draw_sample, resolve_precision, share_calibration
 from featx.extraction.ray_cluster import Cluster
 from featx.extraction.ray_executor import RayExecutor
 from featx.extraction.report import ExtractReport, make_report, make_shard_report
-from featx.extraction.shard_jobs import calibrated_first, make_job
-from featx.extraction.update import ExistingStore, ExtractionPlan, read_parts
+from featx.extraction.shards import Shard, ShardedRun
 from featx.images import MAX_PIXELS, Listing, list_images
 from featx.runtime import Compute, progress_bar
 from featx.spec import AUTO, ExtractSpec, warn_of_copies
@@ -94,33 +94,31 @@ def extract(
     began, output = time.monotonic(), Path(output)
     spec, compute, assembly = spec or ExtractSpec(), compute or Compute(), assembly or AssemblyOptions()
     shard = Shard.parse(compute.shard) if compute.shard else None
-    shard_job = make_job(source, root, dataclasses.asdict(assembly), shard, overwrite=overwrite) if shard else None
+    sharded = ShardedRun.start(source, root, shard.count, assembly, overwrite=overwrite) if shard else None
     listing = _list(source, root, strict=strict)
     warn_of_copies(spec.augment, spec.n_views)
-    backbone = load_backbone(spec.backbone, weights)
-    spec = spec.with_backbone(backbone.name, backbone.digest, backbone.preprocessing)
+    config = _configure(spec, compute, weights)
     threads = cpu_count() if compute.executor == "ray" else compute.workers or cpu_count()
     job = ExtractJob(listing, output, threads, compute.max_pixels or MAX_PIXELS, strict)
-    config = EngineConfig(backbone, spec, compute.device, compute.batch_size, compute.engine)
     timings = Timings(threads, spec.precision)
 
     with PartFolder(output, wait=wait, shard=compute.shard or "") as folder:
         resolved = _resolve(folder, config, job, compute, overwrite=overwrite)
         spec = resolved.spec
-        old = ExistingStore() if overwrite or not output.exists() else ExistingStore.read(output, spec)
-        check_assembly(assembly.layout or old.layout, assembly.dtype, output)
-        dropped = spec.n_views * missing_images(output, old, listing, assembly.missing_images, spec.n_views)
-        golden = folder.load_run(spec, overwrite=overwrite)
-        plan = ExtractionPlan(listing, spec, old, read_parts(folder), threads, shard)
-        if shard_job:
-            folder.save_job(shard_job)
-        if plan.groups:
+        existing = ExistingStore() if overwrite or not output.exists() else ExistingStore.read(output, spec)
+        check_assembly(assembly.layout or existing.layout, assembly.dtype, output)
+        dropped = spec.n_views * count_missing_images(output, existing, listing, assembly, spec.n_views)
+        references = folder.load_run(spec, overwrite=overwrite)
+        plan = ExtractionPlan(listing, spec, existing, read_finished_parts(folder), threads, shard)
+        if sharded:
+            sharded.save(folder)
+        if plan.pending:
             with _make_executor(compute, dataclasses.replace(config, spec=spec), job, resolved.engine) as executor:
-                golden = _begin(folder, executor.engine, golden, old)
-                _carry_out(executor, plan, golden, timings, progress=compute.progress)
+                references = _agree_on_references(folder, executor.engine, references, existing)
+                _run(executor, plan, references, timings, progress=compute.progress)
         if shard:
             return make_shard_report(output, str(shard), plan, spec, time.monotonic() - began, timings)
-        changed = finish(folder, plan, old, spec, golden or {}, assembly, _name(source))
+        changed = make_store(folder, plan, existing, spec, references or {}, assembly, _describe(source))
     seconds = time.monotonic() - began
     return make_report(output, spec.n_views * plan.extracted, dropped, seconds, resolved.agreement, timings, changed)
 
@@ -129,38 +127,41 @@ def _list(source: Any, root: str | Path | None, *, strict: bool) -> Listing:
     """List the images of a source, each once."""
     listing = list_images(source, root)
     if strict:
-        check_none(listing.failures)
+        refuse_failures(listing.failures)
     return listing if isinstance(source, str | Path) else listing.drop_duplicates()
 
 
-def _name(source: object) -> str:
+def _describe(source: object) -> str:
     return str(source) if isinstance(source, str | Path) else type(source).__name__
+
+
+def _configure(spec: ExtractSpec, compute: Compute, weights: str | Path | None) -> EngineConfig:
+    """Load the backbone, and fill it in into the spec."""
+    backbone = load_backbone(spec.backbone, weights)
+    spec = spec.with_backbone(backbone.name, backbone.digest, backbone.preprocessing)
+    return EngineConfig(backbone, spec, compute.device, compute.batch_size, compute.engine)
 
 
 def _resolve(
     folder: PartFolder, config: EngineConfig, job: ExtractJob, compute: Compute, *, overwrite: bool
 ) -> ResolvedPrecision:
-    """Resolve the precision of this run, and its calibration."""
+    """Decide the precision and calibration of this run."""
     spec = config.spec
-    found = _found(folder, job.store, spec, overwrite=overwrite)
-    if spec.precision == AUTO and not found and (compute.shard or compute.executor == "ray"):
-        raise SpecError("precision auto is measured on one machine, but shards and Ray workers on several must agree: "
-                        "choose a --precision")  # fmt: skip
-
-    def make(spec: ExtractSpec) -> Engine:
-        return make_engine(config.backbone, spec, config.device, config.batch_size, config.engine)
-
+    existing = _find_existing_spec(folder, job.store, spec, overwrite=overwrite)
+    if spec.precision == AUTO and not existing and (compute.shard or compute.executor == "ray"):
+        raise SpecError("--precision auto is measured on one machine, but shards and Ray workers must all use the same "
+                        "precision: name one")  # fmt: skip
     sample = partial(draw_sample, job.listing, workers=job.workers, max_pixels=job.max_pixels)
-    resolved = resolve_precision(spec, found, make, sample, config.backbone)
+    resolved = resolve_precision(spec, existing, config.make_engine, sample, config.backbone)
     if compute.shard and resolved.engine:
-        return calibrated_first(folder, resolved, resolved.engine)
+        return share_calibration(folder, resolved, resolved.engine)
     return resolved
 
 
-def _found(folder: PartFolder, output: Path, spec: ExtractSpec, *, overwrite: bool) -> ExtractSpec | None:
-    """The spec of the unfinished run, else of the store, that this extraction continues.
+def _find_existing_spec(folder: PartFolder, output: Path, spec: ExtractSpec, *, overwrite: bool) -> ExtractSpec | None:
+    """Return the spec of the unfinished run, else of the store, that this extraction continues.
 
-    With ``overwrite`` it continues only a run of the same spec, whatever its precision and calibration.
+    With ``overwrite`` only a run of the same spec is continued, whatever its precision and calibration.
     """
     found = folder.spec
     if found and overwrite:
@@ -175,43 +176,49 @@ def _found(folder: PartFolder, output: Path, spec: ExtractSpec, *, overwrite: bo
 def _make_executor(
     compute: Compute, config: EngineConfig, job: ExtractJob, engine: Engine | None
 ) -> LocalExecutor | RayExecutor:
-    """The executor that ``compute`` asks for; ``engine`` is one that was made to calibrate, if any."""
+    """Make the executor that ``compute`` names; ``engine`` is the one that calibrated int8, if any."""
     if compute.executor == "ray":
         cluster = Cluster(compute.ray_address, compute.workers, compute.cpus_per_worker, compute.gpus_per_worker)
         return RayExecutor(cluster, config, job)
-    return LocalExecutor(
-        engine or make_engine(config.backbone, config.spec, config.device, config.batch_size, config.engine), job
-    )
+    return LocalExecutor(engine or config.make_engine(), job)
 
 
-def _begin(
-    folder: PartFolder, engine: Engine, golden: dict[str, np.ndarray] | None, old: ExistingStore
+def _agree_on_references(
+    folder: PartFolder, engine: Engine, references: dict[str, np.ndarray] | None, existing: ExistingStore
 ) -> dict[str, np.ndarray]:
-    """The reference features of this run; those of an existing run or store must agree with this machine."""
-    if golden:
-        check_golden(engine, golden, str(folder.path), f"remove {folder.path} to start again")
-        return golden
-    if old.golden:
-        check_golden(engine, old.golden, str(folder.store))
-    golden = dict(old.golden) or compute_golden(engine)
-    with resumable(), folder.exclusive():
-        begun = folder.load_run(engine.spec)
-        if begun is None:
-            folder.create_run(engine.spec, golden)
-            return golden
-    # Another shard has begun meanwhile.
-    check_golden(engine, begun, str(folder.path), f"remove {folder.path} to start again")
-    return begun
+    """Return the features of the reference images for this run, and record them if it is new.
+
+    Raises
+    ------
+    SpecMismatch
+        If this machine computes other features than the unfinished run or the existing store has.
+    """
+    remedy = f"remove {folder.path} to start again"
+    if references:
+        check_golden(engine, references, str(folder.path), remedy)
+        return references
+    if existing.references:
+        check_golden(engine, existing.references, str(folder.store))
+    references = dict(existing.references) or compute_golden(engine)
+    with explain_resuming(), folder.exclusive():
+        others = folder.load_run(engine.spec)
+        if others is None:
+            folder.create_run(engine.spec, references)
+            return references
+    # Another shard has created the run in the meantime.
+    check_golden(engine, others, str(folder.path), remedy)
+    return others
 
 
-def _carry_out(
+def _run(
     executor: LocalExecutor | RayExecutor,
     plan: ExtractionPlan,
-    golden: dict[str, np.ndarray],
+    references: dict[str, np.ndarray],
     timings: Timings,
     *,
     progress: bool,
 ) -> None:
-    images = sum(map(len, plan.groups))
-    with progress_bar(images, "image", "extract", shown=progress) as bar, resumable():
-        executor.carry_out(plan.groups, golden, plan.enter, timings, bar.update)
+    """Compute the pending parts, with a progress bar."""
+    images = sum(map(len, plan.pending))
+    with progress_bar(images, "image", "extract", shown=progress) as bar, explain_resuming():
+        executor.run(plan.pending, references, plan.add_part, timings, bar.update)

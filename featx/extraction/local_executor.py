@@ -1,4 +1,4 @@
-"""Carrying out groups in one process: the whole of a plain run or a shard, and the parts in a cluster worker's hand."""
+"""Compute and write parts in this process: all of a plain run or shard, or what a Ray worker is given."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,22 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
-from featx.engines import Engine, Timings, group_parts
+from featx.backbones import BackboneWeights
+from featx.engines import Engine, Timings, group_parts, make_engine
 from featx.errors import ImageError
-from featx.extraction.part_groups import Group
+from featx.extraction.shards import PartRows
 from featx.images import Listing
+from featx.spec import ExtractSpec
 from featx.store import Part, PartFolder
 
-Enter = Callable[[Group, Part], object]
-"""What is told of each part that was made: the group's rows, and the part."""
+OnPart = Callable[[PartRows, Part], object]
+"""Callback for each part that was computed, with the rows of the listing that it holds."""
+OnProgress = Callable[[int], object]
+"""Callback with the number of images that have just been done."""
 
 
 @dataclass(frozen=True)
 class ExtractJob:
-    """What all who carry out groups must know: where images come from and parts go to.
+    """Where images come from and parts go: what every process of an extraction must know.
 
-    ``workers`` are the threads that decode in each process, ``max_pixels`` those of the largest image; ``strict``
-    makes the first bad image an error.
+    ``workers`` is the number of threads per process that decode images. ``strict`` makes a bad image an error.
     """
 
     listing: Listing
@@ -33,70 +36,86 @@ class ExtractJob:
     strict: bool
 
 
-class LocalExecutor:
-    """Carries out groups in this process."""
+@dataclass(frozen=True)
+class EngineConfig:
+    """What an engine is made from; see `featx.engines.make_engine`."""
 
-    def __init__(self, engine: Engine, work: ExtractJob) -> None:
-        self.engine, self._work = engine, work
+    backbone: BackboneWeights
+    spec: ExtractSpec
+    device: str
+    batch_size: int | None
+    engine: str
+    threads: int | None = None
+
+    def make_engine(self, spec: ExtractSpec | None = None) -> Engine:
+        """Make the engine, for another spec if one is given."""
+        return make_engine(
+            self.backbone, spec or self.spec, self.device, self.batch_size, self.engine, self.threads
+        )  # fmt: skip
+
+
+class LocalExecutor:
+    """Computes parts in this process; has the interface of `featx.extraction.ray_executor.RayExecutor`."""
+
+    def __init__(self, engine: Engine, job: ExtractJob) -> None:
+        self.engine, self._job = engine, job
 
     def __enter__(self) -> "LocalExecutor":
         return self
 
     def __exit__(self, *raised: object) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
-    def carry_out(
+    def run(
         self,
-        groups: Sequence[Group],
-        golden: Mapping[str, np.ndarray],
-        enter: Enter,
+        parts: Sequence[PartRows],
+        references: Mapping[str, np.ndarray],
+        on_part: OnPart,
         timings: Timings,
-        advance: Callable[[int], object],
+        on_progress: OnProgress,
     ) -> None:
-        """As `carry_out`; ``golden`` is for crews of several machines, each of which must agree with it."""
-        carry_out(self.engine, self._work, groups, enter, timings, advance)
+        """Compute and write parts, as `write_parts`; ``references`` are checked where there are several machines."""
+        write_parts(self.engine, self._job, parts, on_part, timings, on_progress)
 
 
-def carry_out(
+def write_parts(
     engine: Engine,
-    work: ExtractJob,
-    groups: Sequence[Group],
-    enter: Enter,
+    job: ExtractJob,
+    parts: Sequence[PartRows],
+    on_part: OnPart,
     timings: Timings,
-    advance: Callable[[int], object] = int,
+    on_progress: OnProgress,
 ) -> None:
-    """Compute the parts of groups in order, each written beside the computing of the next.
-
-    ``advance`` is called with the number of images that have just been done.
+    """Compute parts in order and write them; a part is written while the next one is computed.
 
     Raises
     ------
     ImageError
-        If an image is bad and the work is strict; its part is not written.
+        If an image is bad and the job is strict. Its part is not written.
     StoreError
         If a part cannot be written.
     """
-    folder, written = PartFolder(work.store), None
-    parts = group_parts(engine, work.listing, groups, work.workers, work.max_pixels, advance, timings)
+    folder, previous = PartFolder(job.store), None
+    computed = group_parts(engine, job.listing, parts, job.workers, job.max_pixels, on_progress, timings)
     with ThreadPoolExecutor(1, thread_name_prefix="featx-write") as writer:
-        for group, part in zip(groups, parts, strict=True):
-            if work.strict:
-                check_none(part.failures)
-            _finish(written)
-            written = writer.submit(_write, folder, part, timings)
-            enter(group, part)
-        _finish(written)
+        for rows, part in zip(parts, computed, strict=True):
+            if job.strict:
+                refuse_failures(part.failures)
+            _wait(previous)
+            previous = writer.submit(_write, folder, part, timings)
+            on_part(rows, part)
+        _wait(previous)
 
 
-def check_none(failures: Sequence[tuple[str, str]]) -> None:
-    """Raise ``ImageError`` of the first of failures, of (path, reason) each."""
+def refuse_failures(failures: Sequence[tuple[str, str]]) -> None:
+    """Raise ``ImageError`` for the first (path, reason), if there is any."""
     if failures:
-        raise ImageError(f"{': '.join(failures[0])}; without --strict it is recorded and passed over")
+        raise ImageError(f"{': '.join(failures[0])}; without --strict it is recorded and skipped")
 
 
-def _finish(written: Future[None] | None) -> None:
-    if written:
-        written.result()
+def _wait(write: Future[None] | None) -> None:
+    if write:
+        write.result()
 
 
 def _write(folder: PartFolder, part: Part, timings: Timings) -> None:

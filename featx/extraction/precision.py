@@ -1,4 +1,4 @@
-"""The precision of an extraction: that of what it goes on from, the fastest of the machine, or int8 by calibration."""
+"""Resolve the precision of an extraction: ``auto`` becomes a class, and int8 gets its calibration."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,19 +7,23 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from featx.backbones import BackboneWeights
-from featx.engines import Engine, calibrate, check_agreement, fastest_precision
+from featx.engines import Engine, calibrate, check_agreement, compute_golden, fastest_precision
 from featx.errors import ImageError
 from featx.images import Listing, load_images
 from featx.spec import AUTO, ExtractSpec
+from featx.store import PartFolder
 
-SAMPLE = 16
-"""Images, drawn evenly from the listing, on which int8 is calibrated; 64 gave bounds of the same cosines to fp32."""
+CALIBRATION_IMAGES = 16
+"""Images, drawn evenly from the listing, that calibrate int8; 64 images gave bounds with the same cosines to fp32."""
 
 
 @dataclass(frozen=True)
 class ResolvedPrecision:
-    """The spec with its precision and calibration; for a new calibration also the mean cosine to fp32 by feature, and
-    the engine that was compared."""
+    """A spec whose precision and calibration are decided.
+
+    After a new calibration, ``agreement`` is the mean cosine to fp32 by feature, and ``engine`` the engine that was
+    compared with fp32.
+    """
 
     spec: ExtractSpec
     agreement: dict[str, float] = field(default_factory=dict)
@@ -28,43 +32,74 @@ class ResolvedPrecision:
 
 def resolve_precision(
     spec: ExtractSpec,
-    found: ExtractSpec | None,
-    make: Callable[[ExtractSpec], Engine],
-    sample: Callable[[ExtractSpec], np.ndarray],
+    existing: ExtractSpec | None,
+    make_engine: Callable[[ExtractSpec], Engine],
+    draw_images: Callable[[ExtractSpec], np.ndarray],
     backbone: BackboneWeights,
 ) -> ResolvedPrecision:
-    """Resolve ``auto``, and calibrate int8; the precision and calibration of ``found``, an existing store or unfinished
-    run, are kept.
+    """Decide the precision ``auto`` and the calibration of int8.
 
-    ``make`` gives the engine of a spec, ``sample`` its images, uint8 (n, size, size, 3).
+    Parameters
+    ----------
+    spec : ExtractSpec
+    existing : ExtractSpec, optional
+        The spec of the existing store or unfinished run, whose precision and calibration are taken.
+    make_engine : callable
+        Makes the engine of a spec.
+    draw_images : callable
+        Draws images to calibrate on, uint8 (n, size, size, 3).
+    backbone : BackboneWeights
 
     Raises
     ------
     EngineError
-        If int8 is too far from fp32 on the sample.
+        If int8 is too far from fp32 on the images drawn.
     ImageError
-        If no image of the sample can be read.
+        If none of the images drawn can be read.
     """
     if spec.precision == AUTO:
-        spec = dataclasses.replace(spec, precision=found.precision) if found else fastest_precision(make, spec)
+        fastest = existing or fastest_precision(make_engine, spec)
+        spec = dataclasses.replace(spec, precision=fastest.precision)
     if spec.precision != "int8" or spec.calibration:
         return ResolvedPrecision(spec)
-    if found and found.calibration:
-        return ResolvedPrecision(dataclasses.replace(spec, calibration=found.calibration))
-    images = sample(spec)
+    if existing and existing.calibration:
+        return ResolvedPrecision(dataclasses.replace(spec, calibration=existing.calibration))
+    images = draw_images(spec)
     calibration = calibrate(backbone, spec, images)
     spec = dataclasses.replace(spec, calibration=calibration.bounds)
-    engine = make(spec)
+    engine = make_engine(spec)
     return ResolvedPrecision(spec, check_agreement(engine, images, calibration.features), engine)
 
 
 def draw_sample(listing: Listing, spec: ExtractSpec, workers: int, max_pixels: int) -> np.ndarray:
-    """Images drawn evenly from a listing, uint8 (n, size, size, 3); those that cannot be read are left out."""
-    rows = np.unique(np.linspace(0, len(listing) - 1, SAMPLE).astype(int)).tolist()
+    """Draw images evenly from a listing, uint8 (n, size, size, 3); images that cannot be read are left out.
+
+    Raises
+    ------
+    ImageError
+        If none can be read.
+    """
+    rows = np.unique(np.linspace(0, len(listing) - 1, CALIBRATION_IMAGES).astype(int)).tolist()
     loaded = list(load_images(listing, rows, spec.plain, workers, max_pixels))
     pixels = [image.pixels for image in loaded if image.pixels is not None]
     if not pixels:
         raise ImageError(
-            f"none of the {len(loaded)} images drawn to calibrate can be read; {loaded[0].path}: {loaded[0].reason}"
+            f"none of the {len(loaded)} images drawn to calibrate int8 can be read; "
+            f"the first one, {loaded[0].path}: {loaded[0].reason}"
         )
     return np.stack(pixels)
+
+
+def share_calibration(folder: PartFolder, resolved: ResolvedPrecision, engine: Engine) -> ResolvedPrecision:
+    """Use the calibration of the shard that calibrated first, so that all shards of a run have the same one.
+
+    Two machines that calibrate on the same images differ by rounding. The first shard creates the run, with its
+    calibration; the other shards take that one.
+    """
+    references = compute_golden(engine)
+    with folder.exclusive():
+        first = folder.spec
+        if first is None:
+            folder.create_run(resolved.spec, references)
+            return resolved
+    return ResolvedPrecision(dataclasses.replace(resolved.spec, calibration=first.calibration), resolved.agreement)

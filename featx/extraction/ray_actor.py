@@ -1,4 +1,7 @@
-"""A worker of a cluster: it keeps the backbone, and makes the parts that it is given. It knows nothing of Ray."""
+"""The actor that runs on each Ray worker: it keeps an engine and computes the parts that it is given.
+
+It does not import Ray, so that it can be tested without.
+"""
 
 import os
 import time
@@ -10,57 +13,44 @@ from threading import Lock
 
 import numpy as np
 
-from featx.backbones import BackboneWeights
-from featx.engines import Engine, Timings, check_golden, make_engine
-from featx.extraction.local_executor import ExtractJob, carry_out
-from featx.extraction.part_groups import Group
+from featx.engines import Engine, Timings, check_golden
+from featx.extraction.local_executor import EngineConfig, ExtractJob, write_parts
+from featx.extraction.shards import PartRows
 from featx.files import limit_variables
-from featx.spec import ExtractSpec
+from featx.runtime import no_progress
 from featx.store import Part
 
 
 @dataclass(frozen=True)
-class EngineConfig:
-    """What a worker makes its engine of; as `featx.engines.selection.make_engine` takes it."""
-
-    backbone: BackboneWeights
-    spec: ExtractSpec
-    device: str
-    batch_size: int | None
-    engine: str
-    threads: int | None = None
-
-
-@dataclass(frozen=True)
 class ProcessEnvironment:
-    """The folder of a process, which its relative paths start from, and its limits: what no argument says."""
+    """The working folder and the limits of the driver, which its actors must share."""
 
     folder: Path
     limits: dict[str, str]
 
     @classmethod
-    def here(cls) -> "ProcessEnvironment":
-        """That of this process."""
+    def current(cls) -> "ProcessEnvironment":
+        """Return that of this process."""
         return cls(Path.cwd(), limit_variables())
 
-    def take(self) -> None:
+    def apply(self) -> None:
         """Make it that of this process."""
         os.environ.update(self.limits)
-        # Where there is no such folder, the paths that need it say so.
+        # On a node without this folder, only relative paths fail, and their messages name them.
         with suppress(OSError):
             os.chdir(self.folder)
 
 
 @dataclass
-class Done:
-    """A part that was made and written, without its features, and where the time went."""
+class ComputedPart:
+    """A part that was computed and written, without its features, and the time that its stages took."""
 
     part: Part
     timings: Timings = field(default_factory=Timings)
 
 
-class _InTurn:
-    """An engine that several threads use one after the other; ``waited`` seconds for its turn."""
+class _SharedEngine:
+    """An engine that several threads use in turn; ``waited`` is the time in seconds that this one waited."""
 
     def __init__(self, engine: Engine, lock: Lock) -> None:
         self._engine, self._lock, self.waited = engine, lock, 0.0
@@ -74,36 +64,42 @@ class _InTurn:
 
 
 class RayActor:
-    """Makes parts, as if it were at the driver's place; two threads may be in it: one decodes, the other computes."""
+    """Computes parts on a Ray worker, in the environment of the driver.
 
-    def __init__(self, runner: EngineConfig, work: ExtractJob, place: ProcessEnvironment) -> None:
-        self._runner, self._work, self._lock = runner, work, Lock()
+    Two calls may run at once: one decodes images while the other computes features.
+    """
+
+    def __init__(self, config: EngineConfig, job: ExtractJob, environment: ProcessEnvironment) -> None:
+        self._config, self._job, self._lock = config, job, Lock()
         self._engine: Engine | None = None
-        place.take()
+        environment.apply()
 
     def compute(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Features of images, as an engine gives them."""
-        return self._ready()(images)
+        """Compute the features of images, as an engine does."""
+        return self._get_engine()(images)
 
-    def agree(self, golden: Mapping[str, np.ndarray], whose: str) -> int:
-        """Check that golden features are the same here; give this process's id."""
-        check_golden(self._ready(), golden, whose)
+    def check(self, references: Mapping[str, np.ndarray], owner: str) -> int:
+        """Check that this machine computes the same features of the reference images; return the process id.
+
+        Raises
+        ------
+        SpecMismatch
+            If it does not; the message names ``owner``.
+        """
+        check_golden(self._get_engine(), references, owner)
         return os.getpid()
 
-    def make(self, group: Group) -> Done:
-        """Make and write the part of a group."""
-        engine = _InTurn(self._ready(), self._lock)
+    def write_part(self, rows: PartRows) -> ComputedPart:
+        """Compute and write the part of some rows."""
+        engine = _SharedEngine(self._get_engine(), self._lock)
         parts, timings = list[Part](), Timings()
-        carry_out(engine, self._work, [group], lambda _, part: parts.append(part), timings)
+        write_parts(engine, self._job, [rows], lambda _, part: parts.append(part), timings, no_progress)
         timings.seconds["computing"] -= engine.waited
         part = parts[0]
-        return Done(Part(part.paths, part.digests, failures=part.failures), timings)
+        return ComputedPart(Part(part.paths, part.digests, failures=part.failures), timings)
 
-    def _ready(self) -> Engine:
+    def _get_engine(self) -> Engine:
         with self._lock:
             if self._engine is None:
-                runner = self._runner
-                self._engine = make_engine(
-                    runner.backbone, runner.spec, runner.device, runner.batch_size, runner.engine, runner.threads
-                )
+                self._engine = self._config.make_engine()
             return self._engine

@@ -1,4 +1,4 @@
-"""A Ray cluster: reaching it, and what each worker on it has."""
+"""Connect to a Ray cluster, and decide how many workers it gets and what each of them has."""
 
 import math
 import os
@@ -14,8 +14,8 @@ from featx.runtime import SIGNALS, import_optional
 
 
 @dataclass(frozen=True)
-class Size:
-    """How many workers there are, and what each has."""
+class WorkerResources:
+    """How many workers there are, and the CPUs and GPUs of each."""
 
     workers: int
     cpus: int
@@ -24,7 +24,10 @@ class Size:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Which cluster, and how large its workers are to be; None is left to what there is."""
+    """A Ray cluster and the workers to start on it; what is None is decided by the cluster.
+
+    The fields are those of `featx.Compute`.
+    """
 
     address: str | None = None
     workers: int | None = None
@@ -32,17 +35,24 @@ class Cluster:
     gpus_per_worker: float | None = None
 
     @contextmanager
-    def connected(self, wanted_by: str = "--executor ray") -> Iterator[Any]:
-        """The module ``ray``, connected: to the address, else to that of ``RAY_ADDRESS``, else to a cluster of this
-        machine that ends with the context. One that this process is connected to already is taken, and stays.
+    def connect(self, feature: str = "--executor ray") -> Iterator[Any]:
+        """Connect to the cluster, and return the module ``ray``.
+
+        Without an address, that of the environment variable ``RAY_ADDRESS`` is used; without either, a cluster is
+        started on this machine and stopped at the end. An existing connection of this process is used, and kept.
+
+        Parameters
+        ----------
+        feature : str
+            What needs Ray; the message begins with it.
 
         Raises
         ------
         EngineError
-            If Ray is not installed, the cluster cannot be reached, or no worker has room on this machine.
+            If Ray is not installed or the cluster cannot be reached.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray = import_optional("ray", "ray", wanted_by)
+        ray = import_optional("ray", "ray", feature)
         if ray.is_initialized():
             yield ray
             return
@@ -53,7 +63,8 @@ class Cluster:
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             option = "--ray-address" if self.address else "RAY_ADDRESS"
             where = self.address or os.environ.get("RAY_ADDRESS") or "a new cluster on this machine"
-            raise EngineError(f"{option} must be a Ray cluster that runs, got {where}: {error}") from error
+            raise EngineError(f"{option} must be a running Ray cluster, got {where}: {error}") from error
+        # Ray installs its own handlers, which would skip the cleaning up of ours.
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -62,36 +73,41 @@ class Cluster:
         finally:
             ray.shutdown()
 
-    def size(self, nodes: Sequence[dict[str, float]]) -> Size:
-        """The workers, given the resources of each node.
+    def plan_workers(self, nodes: Sequence[dict[str, float]]) -> WorkerResources:
+        """Decide the number of workers and their CPUs and GPUs.
+
+        Parameters
+        ----------
+        nodes : sequence of dict
+            The resources of each node, as ``{"CPU": 64.0, "GPU": 8.0}``.
 
         Raises
         ------
         EngineError
-            If no node has room for a worker.
+            If no node has enough CPUs and GPUs for one worker.
         """
-        most = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
-        gpus = self.gpus_per_worker if self.gpus_per_worker is not None else min(most, 1.0)
-        hosts = _hosts(nodes, gpus)
-        room = sum(int(node["GPU"] / gpus) for node in hosts) if gpus else len(hosts)
-        workers = self.workers or max(1, room)
+        most_gpus = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
+        gpus = self.gpus_per_worker if self.gpus_per_worker is not None else min(most_gpus, 1.0)
+        hosts = _usable_nodes(nodes, gpus)
+        slots = sum(int(node["GPU"] / gpus) for node in hosts) if gpus else len(hosts)
+        workers = self.workers or max(1, slots)
         cores = [int(node.get("CPU", 0)) for node in hosts]
         cpus = self.cpus_per_worker or max(1, min(cores, default=1) // math.ceil(workers / max(1, len(hosts))))
         if cpus > max(cores, default=0):
             largest = max((int(node.get("CPU", 0)) for node in nodes), default=0)
             raise EngineError(
-                f"each Ray worker must have a node with {cpus} CPUs and {gpus:g} GPUs, and the largest of {len(nodes)} "
-                f"has {largest} and {most:g}: give other --cpus-per-worker and --gpus-per-worker"
+                f"each Ray worker must have a node with {cpus} CPUs and {gpus:g} GPUs, but the largest of {len(nodes)} "
+                f"nodes has {largest} and {most_gpus:g}: change --cpus-per-worker or --gpus-per-worker"
             )
-        return Size(workers, cpus, gpus)
+        return WorkerResources(workers, cpus, gpus)
 
 
-def _hosts(nodes: Sequence[dict[str, float]], gpus: float) -> list[dict[str, float]]:
-    """The nodes that are to have workers, each of which has as many cores as on the smallest of them.
+def _usable_nodes(nodes: Sequence[dict[str, float]], gpus: float) -> list[dict[str, float]]:
+    """Select the nodes that get workers.
 
-    Those without a core or the GPUs cannot; a small one without GPUs, such as the head's of a cluster, would make the
-    workers of all others as small.
+    All workers have as many CPUs as the smallest of these nodes allows. So, where there are no GPUs, nodes with less
+    than half the CPUs of the largest one are left out: often the head node of a cluster is that small.
     """
-    most = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
-    least = 1 if gpus else max(1, most / 2)
-    return [node for node in nodes if node.get("CPU", 0.0) >= least and node.get("GPU", 0.0) >= gpus]
+    most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
+    least_cpus = 1 if gpus else max(1, most_cpus / 2)
+    return [node for node in nodes if node.get("CPU", 0.0) >= least_cpus and node.get("GPU", 0.0) >= gpus]

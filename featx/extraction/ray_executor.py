@@ -1,8 +1,8 @@
-"""The driver of Ray workers: deals out groups, two to a hand, and deals again what a lost worker had in hand."""
+"""Compute parts on the workers of a Ray cluster, and replace workers that are lost."""
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pickle import PicklingError
@@ -12,133 +12,135 @@ import numpy as np
 
 from featx.engines import Timings
 from featx.errors import EngineError
-from featx.extraction.local_executor import Enter, ExtractJob
-from featx.extraction.part_groups import Group
-from featx.extraction.ray_actor import EngineConfig, ProcessEnvironment, RayActor
+from featx.extraction.local_executor import EngineConfig, ExtractJob, OnPart, OnProgress
+from featx.extraction.ray_actor import ProcessEnvironment, RayActor
 from featx.extraction.ray_cluster import Cluster
+from featx.extraction.shards import PartRows
 from featx.spec import ExtractSpec
 
-IN_HAND = 2
-"""Groups that a worker has: one is decoded while the other computes."""
-LOSSES = 4
-"""Workers that may be lost over the same group, or in a row before they begin, until that is no accident."""
-BEGINNING = -1
+TASKS_PER_WORKER = 2
+"""One part is decoded while the features of the other one are computed."""
+MAX_LOSSES = 4
+"""The run ends when this many workers were lost over one part, or in a row while they started."""
+STARTING = -1
+"""The part number of a task that starts a worker."""
 
 
-class _AnyWorker:
-    """The engine of some worker, for what the driver wants computed."""
+class _ClusterEngine:
+    """An engine that computes on the first worker: what the driver uses to compute the reference images."""
 
     on_gpu = False
     batch_size = 0
 
-    def __init__(self, spec: ExtractSpec, crew: "RayExecutor") -> None:
-        self.spec, self._crew = spec, crew
+    def __init__(self, spec: ExtractSpec, executor: "RayExecutor") -> None:
+        self.spec, self._executor = spec, executor
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return self._crew.compute(images)
+        return self._executor.compute(images)
 
 
 @dataclass(frozen=True)
-class _Hand:
-    """What a result is awaited of: a worker, and the group that it has in hand, or that it begins."""
+class _Task:
+    """A call of a worker whose result is awaited; ``part`` is the number of a part, or `STARTING`."""
 
     worker: Any
-    group: int
+    part: int
 
 
 class RayExecutor:
-    """Carries out groups on the workers of a Ray cluster; they write their parts themselves.
+    """Computes parts on Ray workers, which write them to the shared folder themselves.
 
-    A lost worker costs what it has in hand: another is started in its place, and the groups are dealt out again. Parts
-    are the same whoever writes them, so nothing is lost if one is written twice.
+    When a worker is lost, another one is started, and the parts that the lost one was computing are assigned again.
+    Nothing is lost if a part is written twice: every worker writes the same bytes.
 
     Raises
     ------
     EngineError
-        On entering, as `Cluster.connected` and `Cluster.size`; if the source cannot be sent to other processes.
+        On entering, if Ray is not installed, the cluster cannot be reached, no node is large enough for a worker, or
+        the source of the images cannot be sent to other processes.
     """
 
-    def __init__(self, cluster: Cluster, runner: EngineConfig, work: ExtractJob) -> None:
-        self._cluster, self._runner, self._work = cluster, runner, work
-        self.engine = _AnyWorker(runner.spec, self)
-        self._open = ExitStack()
+    def __init__(self, cluster: Cluster, config: EngineConfig, job: ExtractJob) -> None:
+        self._cluster, self._config, self._job = cluster, config, job
+        self.engine = _ClusterEngine(config.spec, self)
+        self._connection = ExitStack()
         self._workers: list[Any] = []
-        self._hands: dict[Any, _Hand] = {}
-        self._lost: Counter[int] = Counter()
+        self._tasks: dict[Any, _Task] = {}
+        self._losses: Counter[int] = Counter()
 
     def __enter__(self) -> "RayExecutor":
         with ExitStack() as stack:
-            self._ray = stack.enter_context(self._cluster.connected())
+            self._ray = stack.enter_context(self._cluster.connect())
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            self._size = size = self._cluster.size(nodes)
-            work = replace(self._work, workers=size.cpus)
-            self._given = [
-                self._put(replace(self._runner, threads=size.cpus)),
-                self._put(work),
-                ProcessEnvironment.here(),
+            self._resources = resources = self._cluster.plan_workers(nodes)
+            self._actor_arguments = [
+                self._put(replace(self._config, threads=resources.cpus)),
+                self._put(replace(self._job, workers=resources.cpus)),
+                ProcessEnvironment.current(),
             ]
-            self._open = stack.pop_all()
+            self._connection = stack.pop_all()
         return self
 
     def __exit__(self, *raised: object) -> None:
         for worker in self._workers:
             self._ray.kill(worker)
-        self._open.close()
+        self._connection.close()
 
     def compute(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Features of images, by the first worker; it is started, and stays."""
-        for _ in range(LOSSES):
-            worker = self._workers[0] if self._workers else self._start()
+        """Compute the features of images on the first worker, which is started if needed."""
+        for _ in range(MAX_LOSSES):
+            worker = self._workers[0] if self._workers else self._start_worker()
             try:
                 features: dict[str, np.ndarray] = self._result(worker.compute.remote(images))
                 return features
             except self._ray.exceptions.RayError:
-                self._drop(worker)
-        raise EngineError(self._hopeless("while they began"))
+                self._drop_worker(worker)
+        raise self._too_many_losses("while they started")
 
-    def carry_out(
+    def run(
         self,
-        groups: Sequence[Group],
-        golden: Mapping[str, np.ndarray],
-        enter: Enter,
+        parts: Sequence[PartRows],
+        references: Mapping[str, np.ndarray],
+        on_part: OnPart,
         timings: Timings,
-        advance: Callable[[int], object],
+        on_progress: OnProgress,
     ) -> None:
-        """Have the parts of groups made and written; ``enter`` is told of each, in no order.
+        """Have parts computed and written; ``on_part`` is called for each, in any order.
 
         Raises
         ------
         SpecMismatch
-            If a worker's machine computes other features than ``golden``.
+            If a worker's machine computes other features of the reference images than ``references``.
         EngineError
             If workers are lost again and again.
         FeatxError
-            What a worker raises, as `featx.extraction.carry_out`.
+            Errors of `featx.extraction.local_executor.write_parts`.
         """
-        timings.workers = timings.cores = self._size.workers * self._size.cpus
-        todo = deque(range(len(groups)))
-        whose = f"the run of {self._work.store}"
-        for number in range(min(self._size.workers, len(groups))):
-            self._begin(self._workers[number] if number < len(self._workers) else self._start(), golden, whose)
-        while todo or any(hand.group != BEGINNING for hand in self._hands.values()):
-            (ready,), _ = self._ray.wait(list(self._hands))
-            hand = self._hands.pop(ready)
+        timings.workers = timings.cores = self._resources.workers * self._resources.cpus
+        waiting = deque(range(len(parts)))
+        owner = f"the run of {self._job.store}"
+        for number in range(min(self._resources.workers, len(parts))):
+            worker = self._workers[number] if number < len(self._workers) else self._start_worker()
+            self._check_worker(worker, references, owner)
+        while waiting or any(task.part != STARTING for task in self._tasks.values()):
+            (ready,), _ = self._ray.wait(list(self._tasks))
+            task = self._tasks.pop(ready)
             try:
                 done = self._result(ready)
             except self._ray.exceptions.RayError:
-                todo.extendleft(self._lose(hand, groups))
-                if todo:
-                    self._begin(self._start(), golden, whose)
+                waiting.extendleft(self._handle_loss(task, parts))
+                if waiting:
+                    self._check_worker(self._start_worker(), references, owner)
                 continue
-            if hand.group == BEGINNING:
-                self._lost[BEGINNING] = 0
+            if task.part == STARTING:
+                self._losses[STARTING] = 0
             else:
-                enter(groups[hand.group], done.part)
-                timings.add(done.timings, self._size.workers)
-                advance(len(groups[hand.group]))
-            for _ in range(IN_HAND if hand.group == BEGINNING else 1):
-                if todo:
-                    self._give(hand.worker, todo.popleft(), groups)
+                on_part(parts[task.part], done.part)
+                timings.add(done.timings, self._resources.workers)
+                on_progress(len(parts[task.part]))
+            for _ in range(TASKS_PER_WORKER if task.part == STARTING else 1):
+                if waiting:
+                    self._assign(task.worker, waiting.popleft(), parts)
 
     def _put(self, value: object) -> Any:
         try:
@@ -148,47 +150,61 @@ class RayExecutor:
                 f"--executor ray must have images that its workers can read, such as a folder's or shards': {error}"
             ) from error
 
-    def _start(self) -> Any:
-        # Not restarted by Ray: what it had in hand would wait for the same node, while others have nothing to do.
+    def _start_worker(self) -> Any:
+        # Not restarted by Ray: its tasks would wait for the same node while other workers have nothing to do.
         actor = self._ray.remote(RayActor).options(
-            num_cpus=self._size.cpus, num_gpus=self._size.gpus, max_concurrency=IN_HAND, max_restarts=0
+            num_cpus=self._resources.cpus,
+            num_gpus=self._resources.gpus,
+            max_concurrency=TASKS_PER_WORKER,
+            max_restarts=0,
         )
-        worker = actor.remote(*self._given)
+        worker = actor.remote(*self._actor_arguments)
         self._workers.append(worker)
         return worker
 
-    def _begin(self, worker: Any, golden: Mapping[str, np.ndarray], whose: str) -> None:
-        self._hands[worker.agree.remote(golden, whose)] = _Hand(worker, BEGINNING)
+    def _check_worker(self, worker: Any, references: Mapping[str, np.ndarray], owner: str) -> None:
+        self._tasks[worker.check.remote(references, owner)] = _Task(worker, STARTING)
 
-    def _give(self, worker: Any, group: int, groups: Sequence[Group]) -> None:
-        self._hands[worker.make.remote(groups[group])] = _Hand(worker, group)
+    def _assign(self, worker: Any, part: int, parts: Sequence[PartRows]) -> None:
+        self._tasks[worker.write_part.remote(parts[part])] = _Task(worker, part)
 
     def _result(self, reference: Any) -> Any:
-        """What a worker gives; what it raises on purpose is raised as such, and its loss as a ``RayError``."""
+        """Wait for a result. An exception of the worker is raised as it is; a lost worker is a ``RayError``."""
         try:
             return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error
 
-    def _lose(self, hand: _Hand, groups: Sequence[Group]) -> list[int]:
-        """Drop a lost worker; the groups that it had in hand, or ``EngineError`` if one cost too many workers."""
-        self._drop(hand.worker)
-        others = [reference for reference, other in self._hands.items() if other.worker is hand.worker]
-        had = [hand.group, *(self._hands.pop(reference).group for reference in others)]
-        self._lost.update(had)
-        for group in had:
-            if self._lost[group] >= LOSSES:
-                first = "" if group == BEGINNING else self._work.listing.full_path(
-                    self._work.listing.paths[int(groups[group][0])])  # fmt: skip
-                raise EngineError(self._hopeless(f"over the images from {first} on" if first else "while they began"))
-        return [group for group in had if group != BEGINNING]
+    def _handle_loss(self, task: _Task, parts: Sequence[PartRows]) -> list[int]:
+        """Drop a lost worker and return the parts that it was computing.
 
-    def _drop(self, worker: Any) -> None:
+        Raises
+        ------
+        EngineError
+            If too many workers were lost over one of these parts.
+        """
+        self._drop_worker(task.worker)
+        others = [reference for reference, other in self._tasks.items() if other.worker is task.worker]
+        lost = [task.part, *(self._tasks.pop(reference).part for reference in others)]
+        self._losses.update(lost)
+        for part in lost:
+            if self._losses[part] >= MAX_LOSSES:
+                raise self._too_many_losses(self._describe(part, parts))
+        return [part for part in lost if part != STARTING]
+
+    def _describe(self, part: int, parts: Sequence[PartRows]) -> str:
+        if part == STARTING:
+            return "while they started"
+        listing = self._job.listing
+        return f"while they computed the part that begins with {listing.full_path(listing.paths[int(parts[part][0])])}"
+
+    def _drop_worker(self, worker: Any) -> None:
         self._workers.remove(worker)
         self._ray.kill(worker)
 
-    def _hopeless(self, when: str) -> str:
-        return (
-            f"{LOSSES} Ray workers were lost {when}, which is no accident: see whether memory ran out, in the logs in "
-            f"{os.environ.get('RAY_TMPDIR', '/tmp')}/ray on their nodes; what is finished is kept"
+    def _too_many_losses(self, when: str) -> EngineError:
+        logs = f"{os.environ.get('RAY_TMPDIR', '/tmp')}/ray"
+        return EngineError(
+            f"{MAX_LOSSES} Ray workers were lost {when}; look for out-of-memory errors in the logs in {logs} on their "
+            "nodes; finished parts are kept, and the same command resumes"
         )

@@ -1,4 +1,4 @@
-"""What an extraction did, and where its time went."""
+"""Report what an extraction did, and which stage was its bottleneck."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,42 +7,94 @@ from typing import Any
 import numpy as np
 
 from featx.engines import Timings
-from featx.extraction.update import ExtractionPlan
+from featx.extraction.extraction_plan import ExtractionPlan
+from featx.runtime import html_table, pluralize
 from featx.spec import ExtractSpec
 from featx.store import Store
 from featx.table import CategoricalArray, ImageTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExtractReport:
     """What an extraction did.
 
-    ``rows`` are in the store now, one for each view of an image, of which ``extracted`` are new; ``dropped`` were there
-    and have gone; ``turned`` images had an EXIF orientation applied; ``failures`` are (path, reason); ``conflicts`` are
-    pairs of files with the same bytes in different classes. ``precision`` is the class that was taken, ``agreement``
-    the mean cosine of each feature to fp32 if int8 was calibrated now. ``rates`` are images a second that each stage
-    could do were it alone, ``advice`` says which holds up the others and what would help; both are empty if nothing was
-    extracted. ``views`` are the rows of an image. Of images that were there and are kept, ``relabeled`` have other
-    labels now, and ``resplit`` other values in columns such as ``split``. Of a ``shard`` there is no store yet:
-    ``rows`` are those of its parts, and what only the store can tell is 0 or empty.
+    Attributes
+    ----------
+    store : str
+        File of the store.
+    rows : int
+        Rows in the store, ``n_views`` per image; for a shard, rows in its parts.
+    extracted : int
+        Rows that this run extracted.
+    dropped : int
+        Rows of the existing store that were removed because their images are missing.
+    exif_rotated : int
+        Images that were rotated or mirrored as their EXIF orientation says.
+    failures : list of (path, reason)
+        Images that could not be read.
+    conflicts : list of (path, path)
+        Files with the same bytes in different classes.
+    seconds : float
+        Duration of the run.
+    precision : str
+        The precision class that was used.
+    agreement : dict
+        Mean cosine to fp32 by feature name, if int8 was calibrated by this run.
+    rates : dict
+        Images per second that each stage could do alone, by stage; empty if nothing was extracted.
+    bottleneck : str
+        The slowest stage: reading, decoding, resizing, computing or writing.
+    advice : str
+        One sentence on the bottleneck and how to speed it up.
+    n_views : int
+        Rows per image.
+    labels_changed, columns_changed : int
+        Images of the existing store whose labels, or whose values in columns such as ``split``, are different now.
+    shard : str
+        Such as ``3/16`` if only a shard was run. Then there is no store yet, and what only the store can tell is 0 or
+        empty.
     """
 
     store: str
     rows: int
     extracted: int
     dropped: int
-    turned: int
+    exif_rotated: int
     failures: list[tuple[str, str]]
     conflicts: list[tuple[str, str]]
     seconds: float
     precision: str
     agreement: dict[str, float] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
+    bottleneck: str = ""
     advice: str = ""
     n_views: int = 1
-    relabeled: int = 0
-    resplit: int = 0
+    labels_changed: int = 0
+    columns_changed: int = 0
     shard: str = ""
+
+    def __repr__(self) -> str:
+        lines = [
+            f"ExtractReport of {self._name()}",
+            f"  {pluralize(self.rows, 'row')}, {self.extracted:,} extracted in {self.seconds:.1f} s ({self.precision})",
+        ]
+        if self.failures:
+            lines.append(f"  {pluralize(len(self.failures), 'image')} could not be read, see .failures")
+        if self.advice:
+            lines.append(f"  {self.advice}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Show the report as a table in a notebook."""
+        facts = {
+            "rows": f"{self.rows:,}", "extracted": f"{self.extracted:,}", "dropped": f"{self.dropped:,}",
+            "images that could not be read": f"{len(self.failures):,}", "seconds": f"{self.seconds:.1f}",
+            "precision": self.precision, "speed": self.advice,
+        }  # fmt: skip
+        return html_table(f"ExtractReport of {self._name()}", {name: fact for name, fact in facts.items() if fact})
+
+    def _name(self) -> str:
+        return f"{self.store}, shard {self.shard}" if self.shard else self.store
 
 
 def make_report(
@@ -54,47 +106,59 @@ def make_report(
     timings: Timings,
     changed: tuple[int, int],
 ) -> ExtractReport:
-    """The report of a store that has just been written; ``changed`` is what `count_changed` counted."""
+    """Report on a store that was just written; ``changed`` is the result of `count_changes`."""
     with Store(output) as store:
         return ExtractReport(
             store=str(output),
             rows=store.n_rows,
             extracted=extracted,
             dropped=dropped,
-            turned=int(store.exif_rotated[store.view_index == 0].sum()),
+            exif_rotated=int(store.exif_rotated[store.view_index == 0].sum()),
             failures=store.failures,
-            conflicts=_conflicts(store),
+            conflicts=_find_conflicts(store),
             seconds=seconds,
             precision=store.spec.precision,
             agreement=agreement,
             rates=timings.rates,
+            bottleneck=timings.bottleneck,
             advice=timings.advice,
             n_views=store.spec.n_views,
-            relabeled=changed[0],
-            resplit=changed[1],
+            labels_changed=changed[0],
+            columns_changed=changed[1],
         )
 
 
 def make_shard_report(
-    output: Path, shard: str, ledger: ExtractionPlan, spec: ExtractSpec, seconds: float, timings: Timings
+    output: Path, shard: str, plan: ExtractionPlan, spec: ExtractSpec, seconds: float, timings: Timings
 ) -> ExtractReport:
-    """The report of a shard that is done."""
-    extracted = spec.n_views * ledger.extracted
+    """Report on a shard that is done."""
+    extracted = spec.n_views * plan.extracted
     return ExtractReport(
-        store=str(output), rows=extracted, extracted=extracted, dropped=0, turned=0, failures=sorted(ledger.failures),
-        conflicts=[], seconds=seconds, precision=spec.precision, rates=timings.rates, advice=timings.advice,
-        n_views=spec.n_views, shard=shard,
-    )  # fmt: skip
+        store=str(output),
+        rows=extracted,
+        extracted=extracted,
+        dropped=0,
+        exif_rotated=0,
+        failures=sorted(plan.failures),
+        conflicts=[],
+        seconds=seconds,
+        precision=spec.precision,
+        rates=timings.rates,
+        bottleneck=timings.bottleneck,
+        advice=timings.advice,
+        n_views=spec.n_views,
+        shard=shard,
+    )
 
 
-def count_changed(old: ImageTable, new: ImageTable) -> tuple[int, int]:
-    """Of how many images that are in both the labels differ, and of how many a value of a split column."""
-    at = new.paths.find(old.paths)
-    old, new = old.take(np.flatnonzero(at >= 0)), new.take(at[at >= 0])
-    resplit, blank = np.zeros(len(old), bool), CategoricalArray.full("", len(old))
+def count_changes(old: ImageTable, new: ImageTable) -> tuple[int, int]:
+    """Count the images of both tables whose labels differ, and those with a different value in some column."""
+    rows = new.paths.find(old.paths)
+    old, new = old.take(np.flatnonzero(rows >= 0)), new.take(rows[rows >= 0])
+    columns_differ, blank = np.zeros(len(old), bool), CategoricalArray.full("", len(old))
     for name in {*old.columns, *new.columns}:
-        resplit |= _differs(old.columns.get(name, blank), new.columns.get(name, blank))
-    return int(_differs(old.labels, new.labels).sum()), int(resplit.sum())
+        columns_differ |= _differs(old.columns.get(name, blank), new.columns.get(name, blank))
+    return int(_differs(old.labels, new.labels).sum()), int(columns_differ.sum())
 
 
 def _differs(old: CategoricalArray[Any], new: CategoricalArray[Any]) -> np.ndarray:
@@ -103,17 +167,17 @@ def _differs(old: CategoricalArray[Any], new: CategoricalArray[Any]) -> np.ndarr
     return differs
 
 
-def _conflicts(store: Store) -> list[tuple[str, str]]:
-    """Pairs of files with equal bytes in different classes."""
+def _find_conflicts(store: Store) -> list[tuple[str, str]]:
+    """Find pairs of files with equal bytes in different classes."""
     images, digests = store.image_table()
-    _, of, count = np.unique(digests, return_inverse=True, return_counts=True)
+    _, group, size = np.unique(digests, return_inverse=True, return_counts=True)
     first: dict[int, int] = {}
     pairs = []
-    # Of several hundred labels an image, a million images would be gigabytes of objects: the few are looked at.
-    for row in np.flatnonzero(count[of] > 1).tolist():
+    # Only labels of duplicate files are decoded: with many labels per image, those of a million images take gigabytes.
+    for row in np.flatnonzero(size[group] > 1).tolist():
         if not images.labels[row]:
-            continue  # no class is none that could differ
-        other = first.setdefault(int(of[row]), row)
+            continue  # an image without a class contradicts no other
+        other = first.setdefault(int(group[row]), row)
         if images.labels[row] != images.labels[other]:
             pairs.append((images.paths[other], images.paths[row]))
     return pairs

@@ -1,35 +1,47 @@
-"""Plan: what an extraction past this machine takes in time, disk, memory and money, before it is begun."""
+"""Estimate the time, disk, memory and money that an extraction takes, before it is started."""
 
 import re
 from dataclasses import dataclass
 
 from featx.errors import SpecError
-from featx.extraction.assembly import AssemblyOptions
-from featx.extraction.device_rates import Rate, known_devices, measure, rate_of
+from featx.extraction.assembly_options import AssemblyOptions
+from featx.extraction.device_rates import Rate, measure, rate_of
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import feature_bytes
 
-__all__ = ["Plan", "Rate", "known_devices", "parse_count", "parse_devices", "plan"]
-
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 ROW_BYTES = 110
-"""Of path, digest, label, split and checksums in a store: an allowance, not a measurement."""
+"""Bytes per row for path, digest, label, split and checksums in a store. An allowance, not a measurement."""
 FLAT_SHARE = 0.11
-"""What deflate leaves of block 5 of photographs, flat, as ``benchmarks/stores.py compression`` measures it."""
+"""Compressed size of flat features of block 5, as a share, for photographs (``benchmarks/stores.py compression``)."""
 LISTING_BYTES = 320
-"""Of memory an image while a manifest is listed and a store assembled: an allowance, not a measurement."""
+"""Bytes of memory per image to list a manifest and assemble a store. An allowance, not a measurement."""
 PROCESS_BYTES = 2 << 30
-"""Of a process with the backbone, which docs/benchmarks.md measures to be 0.6 to 2.0 GB on a processor."""
+"""Bytes of memory of a process with a backbone; docs/benchmarks.md measures 0.6 to 2.0 GB on CPUs."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What an extraction takes: seconds, bytes and, given a price an hour of a device, a cost.
+    """Resources that an extraction takes.
 
-    ``seconds`` are those of the backbone on all devices, ``whole_seconds`` of the whole way where that was measured, one
-    process a device; where it was not, the cost is of the backbone alone, and ``cost_at_least`` true. ``disk`` is what the
-    store takes in the end, ``peak_disk`` while it is assembled. ``memory`` is of the process that lists and assembles.
+    Attributes
+    ----------
+    images, devices : int
+    rate : Rate
+        Images per second of one device.
+    seconds : float
+        Time that the backbone takes on all devices.
+    whole_seconds : float or None
+        Time from files to a store, with one process per device; None if that rate is not known.
+    disk, peak_disk : int
+        Bytes of the store, and bytes on disk while it is assembled.
+    memory : int
+        Bytes of the process that lists the images and assembles the store.
+    cost : float or None
+        In the currency of the price; None without a price.
+    cost_at_least : bool
+        True if the cost counts only the backbone.
     """
 
     images: int
@@ -53,47 +65,61 @@ def plan(
     price: float | None = None,
     assembly: AssemblyOptions | None = None,
 ) -> Plan:
-    """Reckon what extracting so many images takes.
+    """Estimate the time, disk, memory and money that an extraction takes.
 
     Parameters
     ----------
     images : int
+        Number of images.
     spec : ExtractSpec, optional
-        Of the extraction; its size, blocks, pools, precision and views count.
+        What is extracted; size, blocks, pools, precision and views count.
     compute : Compute, optional
-        Engine and device that are measured on this machine.
+        Engine and device to measure on this machine.
     devices : str, optional
-        ``8xH100``: how many of what. None measures this machine.
+        Number and kind of the devices, such as ``8xH100``. Without it, this machine is measured.
     price : float, optional
-        Of one device for an hour, in any money.
+        Price of one device for one hour, in any currency.
     assembly : AssemblyOptions, optional
         Layout and dtype of the store; by default a copy in float32.
+
+    Returns
+    -------
+    Plan
 
     Raises
     ------
     SpecError
-        If ``devices`` is not like ``8xH100``, or no store is kept so.
+        If ``devices`` is not like ``8xH100``, or the precision is ``auto``.
     EngineError
-        If the table knows no rate of the device.
+        If no rate of the device is known.
     """
     spec, compute, assembly = spec or ExtractSpec(), compute or Compute(), assembly or AssemblyOptions()
     spec.check_resolved("a plan")
     count, name = parse_devices(devices) if devices else (1, "")
-    rate = rate_of(name, spec) if name else measure(spec, compute.device, compute.engine)
+    rate = rate_of(name, spec) if name else measure(spec, compute)
     rows = images * spec.n_views
     seconds = rows / (rate.backbone * count)
     whole = rows / (rate.whole * count) if rate.whole else None
     itemsize = 2 if assembly.dtype == "float16" else 4
     parts, store = (rows * ROW_BYTES + feature_bytes(spec.widths, rows, each, FLAT_SHARE) for each in (4, itemsize))
-    disk = parts if assembly.layout == "virtual" else store
-    peak_disk = parts if assembly.layout == "virtual" else parts + disk
+    virtual = assembly.layout == "virtual"
     cost = None if price is None else price * count * (whole or seconds) / 3600
-    memory = PROCESS_BYTES + LISTING_BYTES * rows
-    return Plan(images, count, rate, seconds, whole, disk, peak_disk, memory, cost, cost is not None and whole is None)
+    return Plan(
+        images=images,
+        devices=count,
+        rate=rate,
+        seconds=seconds,
+        whole_seconds=whole,
+        disk=parts if virtual else store,
+        peak_disk=parts if virtual else parts + store,
+        memory=PROCESS_BYTES + LISTING_BYTES * rows,
+        cost=cost,
+        cost_at_least=cost is not None and whole is None,
+    )
 
 
 def parse_count(text: str) -> int:
-    """``10M``, ``250k``, ``1360``: a number above 0; ``ValueError`` for another text."""
+    """Read a count such as ``10M``, ``250k`` or ``1360``; ``ValueError`` if the text is not a number above 0."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)", text.strip().replace(",", "").lower())
     number = round(float(found[1]) * UNITS[found[2]]) if found else 0
     if number < 1:
@@ -102,7 +128,7 @@ def parse_count(text: str) -> int:
 
 
 def parse_devices(text: str) -> tuple[int, str]:
-    """How many and which: ``8xH100`` or ``H100``."""
+    """Read the number and kind of devices, ``8xH100`` or ``H100``; ``SpecError`` if the text is not like that."""
     found = re.fullmatch(r"(?:([1-9]\d*)\s*[x×*]\s*)?(\S+)", text.strip())
     if not found or re.fullmatch(r"[\d.]+x.*", found[2]):
         raise SpecError(f"--devices of plan must be like 8xH100, got {text!r}")

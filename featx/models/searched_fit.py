@@ -161,7 +161,7 @@ def parallel_workers(compute: Compute) -> Iterator[int]:
     # Imported here because it loads the engines, which a fit does not need.
     from featx.extraction import Cluster
 
-    with Cluster(compute.ray_address).connected("--executor ray") as ray:
+    with Cluster(compute.ray_address).connect("--executor ray") as ray:
         from ray.util.joblib import register_ray
 
         register_ray()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Progress bars, signals, optional packages and words for messages."""
+"""How work runs (`Compute`), progress bars, signals, and packages of optional extras."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Packages: those of the optional extras, imported where they are needed, and the versions that are installed."""
+"""Import packages of optional extras where they are needed, and list installed versions."""
 
 import platform
 from collections.abc import Callable
@@ -12,17 +12,32 @@ from featx.errors import EngineError
 from featx.version import __version__
 
 
-def import_optional(module: str, extra: str, whose: str) -> Any:
-    """Import a module; ``EngineError`` names the extra that brings it, and ``whose`` need it is."""
+def import_optional(module: str, extra: str, feature: str) -> Any:
+    """Import a module of an optional extra.
+
+    Parameters
+    ----------
+    module : str
+        Name of the module.
+    extra : str
+        The extra of featx that installs it.
+    feature : str
+        What needs the module, such as ``--executor ray``; the message begins with it.
+
+    Raises
+    ------
+    EngineError
+        If the module cannot be imported; the message has the command that installs the extra.
+    """
     try:
         return import_module(module)
     except ImportError as error:
-        raise missing_extras(extra, whose, error) from error
+        raise missing_extras(extra, feature, error) from error
 
 
-def missing_extras(extra: str, whose: str, error: ImportError) -> EngineError:
-    """What to raise where a package of an extra is not installed."""
-    return EngineError(f"{whose} needs a package: pip install 'featx[{extra}]' ({error})")
+def missing_extras(extra: str, feature: str, error: ImportError) -> EngineError:
+    """Make the error to raise when ``feature`` needs an extra that is not installed."""
+    return EngineError(f"{feature} needs a package: pip install 'featx[{extra}]' ({error})")
 
 
 def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -46,7 +61,7 @@ def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable
 
 
 def installed(*names: str) -> dict[str, str]:
-    """The versions of featx, of those packages that are installed, and of Python; none is imported."""
+    """Look up the versions of featx, Python and those of ``names`` that are installed, without importing them."""
     versions = {"featx": __version__}
     for name in names:
         with suppress(metadata.PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop: Ctrl-C, and the SIGTERM of schedulers."""
+"""Handle the signals that ask a process to stop: Ctrl-C, and the SIGTERM of schedulers."""
 
 import signal
 import threading
@@ -10,7 +10,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """A signal asked to stop: ``number``. Like ``KeyboardInterrupt``, but nothing between takes it for its own."""
+    """Raised when a signal asks the process to stop; ``number`` is the signal.
+
+    A ``BaseException``, as ``KeyboardInterrupt`` is, so that no ``except Exception`` on the way catches it.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -19,23 +22,23 @@ class Stopped(BaseException):
 
 @contextmanager
 def raise_on_signal() -> Iterator[None]:
-    """Within, the first signal raises `Stopped`, so that all is tidied up; a second ends the process on the spot."""
+    """Raise `Stopped` on the first signal, so that files and locks are cleaned up; a second one kills the process."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         raise Stopped(number)
 
-    # What is ignored stays so, such as Ctrl-C for a job in the background.
+    # A signal that the parent process ignores stays ignored, as Ctrl-C is for a job in the background.
     with _handling(stop, [each for each in SIGNALS if signal.getsignal(each) != signal.SIG_IGN]):
         yield
 
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Within, signals that would raise an exception wait; the first is raised at the end.
+    """Hold back signals until the block ends, then raise the first one again.
 
-    For calls of a C library that calls back, and does not survive an exception there.
+    Needed around calls of C libraries that call back into Python: an exception in such a callback would crash them.
     """
     waiting: list[int] = []
 
@@ -50,7 +53,7 @@ def defer_signals() -> Iterator[None]:
 
 @contextmanager
 def _handling(handler: Callable[[int, FrameType | None], None], numbers: list[signal.Signals]) -> Iterator[None]:
-    """Handle signals so, and then as before; in the main thread, the only one in which handlers run."""
+    """Install a handler within the block. Does nothing outside the main thread, where Python runs no handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 
 from featx.backbones.readers.formats import read_weights
-from featx.extraction.update import read_parts
+from featx.extraction.existing_features import read_finished_parts
 from featx.images.decoding.decoder import decode
 from featx.images.pixels.augmentation import augmented_copies
 from featx.images.sources.any_source import list_images
@@ -72,7 +72,7 @@ def read_part(path: Path) -> None:
     (folder.path / "run.h5").write_bytes(RUN)  # or no part is looked at
     try:
         with np.errstate(all="ignore"), mock.patch("warnings.warn"):
-            read_parts(folder)
+            read_finished_parts(folder)
         (folder.path / "run.h5").write_bytes(path.read_bytes())
         folder.load_run(seeds.SPEC)
     finally:

@@ -1,0 +1,46 @@
+"""Options that decide how extracted parts become a store."""
+
+from dataclasses import dataclass
+
+from featx.errors import SpecError
+from featx.store import check_assembly
+
+MISSING_IMAGES = ("error", "drop", "keep")
+
+
+@dataclass(frozen=True)
+class AssemblyOptions:
+    """How extracted parts become a store.
+
+    Parameters
+    ----------
+    missing_images : {"error", "drop", "keep"}
+        What to do with rows of the existing store whose images are no longer in the source.
+    layout : {"copy", "virtual"}, optional
+        ``copy`` writes the features into the store, ``virtual`` lets the store refer to the part files. By default
+        the layout of the existing store, else ``copy``.
+    dtype : {"float32", "float16"}, optional
+        How features are stored; float16 rounds to 11 binary digits. By default the dtype of the existing store, else
+        float32.
+
+    Raises
+    ------
+    SpecError
+        If a value is not among the choices.
+
+    Examples
+    --------
+    >>> from featx import AssemblyOptions
+    >>> AssemblyOptions(missing_images="drop", dtype="float16")
+    AssemblyOptions(missing_images='drop', layout=None, dtype='float16')
+    """
+
+    missing_images: str = "error"
+    layout: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.missing_images not in MISSING_IMAGES:
+            choices = ", ".join(MISSING_IMAGES)
+            raise SpecError(f"missing_images of AssemblyOptions must be one of {choices}, got {self.missing_images!r}")
+        check_assembly(self.layout, self.dtype)
