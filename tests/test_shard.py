@@ -161,7 +161,7 @@ def test_shards_lock_out_the_same_shard_and_plain_runs(photos, tmp_path, monkeyp
             PartFolder(store, shard="1/2").__enter__()
         with pytest.raises(StoreLocked, match=r"by another featx process \(shard 1/2\)"):
             PartFolder(store).__enter__()
-    monkeypatch.setattr("featx.store.locking.INSTANT", 0.1)
+    monkeypatch.setattr("featx.store.locking.START_TIMEOUT", 0.1)
     with PartFolder(store), pytest.raises(StoreLocked, match="by another featx process; wait"):
         PartFolder(store, shard="1/2").__enter__()
 
@@ -261,7 +261,7 @@ def test_the_failure_of_a_removed_image_is_forgotten(photos, tmp_path, oxford):
 
 
 def test_a_waiting_process_does_not_block_a_shard(tmp_path, monkeypatch):
-    monkeypatch.setattr("featx.store.locking.INSTANT", 1.0)
+    monkeypatch.setattr("featx.store.locking.START_TIMEOUT", 1.0)
     entered = threading.Event()
 
     def wait():
