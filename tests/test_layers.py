@@ -26,6 +26,8 @@ LAYERS = [
     ["__main__", "__init__"],
 ]
 """Lowest first; docs/architecture.md says what each package is for."""
+INNER_LAYERS = {"images": ["pixels", "decoding", "sources", "loading"]}
+"""Modules and sub-packages of a large package, lowest first."""
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -70,6 +72,22 @@ def test_packages_import_one_another_as_a_whole(path: Path) -> None:
             f"{path.relative_to(PACKAGE)} imports featx.{name}: import from featx.{package}, and list the name in "
             f"featx/{package}/__init__.pyi"
         )
+
+
+@pytest.mark.parametrize("package", INNER_LAYERS)
+def test_imports_inside_a_package_point_to_lower_layers(package: str) -> None:
+    layers = INNER_LAYERS[package]
+    for path in (PACKAGE / package).rglob("*.py"):
+        unit = path.relative_to(PACKAGE / package).parts[0].removesuffix(".py")
+        if unit == "__init__":
+            continue
+        assert unit in layers, f"featx/{package}/{unit} is in no layer: add it to INNER_LAYERS of tests/test_layers.py"
+        for name in imports_of(path):
+            if name.startswith(package + "."):
+                other = name.split(".")[1]
+                assert layers.index(other) <= layers.index(unit), (
+                    f"{path.relative_to(PACKAGE)} imports featx.{name}, which is in a higher layer"
+                )
 
 
 def test_every_layer_exists() -> None:

@@ -119,7 +119,7 @@ def read_manifest(path: Path) -> None:
 def read_picture(path: Path) -> None:
     """A picture and its views."""
     picture = decode(path.read_bytes(), MAX_PIXELS, side=16)
-    augmented_copies(picture.image, PICTURE, "ab" * 32)
+    list(augmented_copies(picture.image, PICTURE, "ab" * 32))
 
 
 READERS = {
