@@ -35,11 +35,10 @@ DEMANDED = {
 """Calls that are allowed with one argument, and its value."""
 REFUSED_ARGUMENTS = {"allow_pickle": True, "shell": True, "trust_remote_code": True}
 ALLOWED = {
-    ("featx/__init__.py", "importlib.import_module"),  # of its own table
-    ("featx/commands/__init__.py", "importlib.import_module"),  # of its own table
-    ("featx/packages.py", "importlib.import_module"),  # of names that stand in the package
-    ("featx/scale/crew.py", "pickle.PicklingError"),  # an exception of what is sent, and loads nothing
-    ("featx/export/torch_files.py", "torch.export.load"),  # of what was written in the line before
+    ("featx/cli/group.py", "importlib.import_module"),  # names from its own table
+    ("featx/runtime/packages.py", "importlib.import_module"),  # names written in the package
+    ("featx/extraction/ray_executor.py", "pickle.PicklingError"),  # an exception about sending; loads nothing
+    ("featx/exporting/torch_files.py", "torch.export.load"),  # the file that the line before wrote
 }
 
 
