@@ -225,7 +225,7 @@ def test_an_error_of_a_worker_keeps_its_message(cluster):
 
 
 def test_a_fit_on_ray_without_ray_names_the_extra(shared_store, monkeypatch):
-    monkeypatch.setattr("featx.models.searched_fit.search", None)
+    monkeypatch.setattr("featx.models.searched_fit.HeadSearchCV.fit", lambda *_, **__: pytest.fail("the search ran"))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EngineError, match=r"--executor ray needs a package: pip install 'featx\[ray\]'"):
         fit(shared_store, compute=Compute(executor="ray"))
