@@ -1,6 +1,7 @@
 """Fit a head on a store: equal to scikit-learn, with clear errors."""
 
 import dataclasses
+import inspect
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from conftest import SPEC
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.svm import LinearSVC
 
+from featx.cli.fit import command
 from featx.curation.dataset import load_features
 from featx.errors import DataError, ModelError, SpecError
 from featx.extraction import extract
@@ -61,6 +63,15 @@ def test_info_has_the_names_of_every_version(shared_store):
     assert set(info["search"]["best"]) == {
         "head", "C", "feature_set", "columns", "rank", "scores", "mean", "standard_error", "gap", "gradient_norm",
     }  # fmt: skip
+
+
+def test_the_command_has_the_defaults_of_the_function():
+    defaults = command.make_context("fit", ["photos.h5", "-o", "photos.featx"]).params
+    options = dataclasses.asdict(FitOptions()) | dataclasses.asdict(Validation())
+    options["seed"] = options.pop("random_state")
+    del options["sample_weight"]  # an array, only in Python
+    assert {name: defaults[name] for name in options} == options
+    assert defaults["head"] == inspect.signature(fit).parameters["head"].default
 
 
 def test_block_runs_lists_neighboring_blocks():
