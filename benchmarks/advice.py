@@ -20,7 +20,10 @@ from sklearn.datasets import load_digits
 
 from featx.extraction import extract
 from featx.finetuning import Recipe, finetune
-from featx.inspection import CASES, Advice, Depth, ProbeReport, advise, probe
+from featx.inspection import advise, probe
+from featx.inspection.advice.advisor import Advice
+from featx.inspection.advice.cases import CASES
+from featx.inspection.depth_probe import Depth, ProbeReport
 from featx.models import Validation, evaluate, fit, load_model, predict
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
@@ -93,7 +96,7 @@ def digits(_flowers: Path, work: Path) -> None:
     manifest = write_table(table, work / "digits.csv")
     store = work / "digits.h5"
     extract(manifest, store, ExtractSpec(size=64), Compute(progress=True), root=root)
-    compare(store, root, {"split_few": "small, unlike", "split_whole": "large, unlike"})
+    compare(store, root, {"split_few": "small, different", "split_whole": "large, different"})
 
 
 def flowers(flowers: Path, work: Path) -> None:
@@ -104,7 +107,7 @@ def flowers(flowers: Path, work: Path) -> None:
         store = extract_flowers(table, flowers, work, f"flowers-{size}", size)
         for column in ("split_few", "split_0"):
             say(f"{size} px {column}: {advise(store, split_column=column).recommendation}")
-    compare(store, flowers / "jpg", {"split_few": "small, alike", "split_0": "large, alike"})
+    compare(store, flowers / "jpg", {"split_few": "small, similar", "split_0": "large, similar"})
 
 
 def extract_flowers(table: Table, flowers: Path, work: Path, name: str, size: int) -> Path:

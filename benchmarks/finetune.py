@@ -26,19 +26,12 @@ from reporting import described, machine, present, say, spread, table
 
 from featx.drawing import make_figure
 from featx.extraction import extract
-from featx.finetuning import (
-    RUN,
-    Log,
-    Recipe,
-    Rows,
-    Stage,
-    Tail,
-    configure_convolutions,
-    finetune,
-    keeping_memory,
-    mixed_pays,
-    run_folder,
-)
+from featx.finetuning import Recipe, finetune
+from featx.finetuning.performance import amp_is_faster, configure_convolutions, keep_freed_memory
+from featx.finetuning.resumable_run import RUN, run_folder
+from featx.finetuning.stage import Stage, TrainingExamples
+from featx.finetuning.trainable_layers import TrainableLayers
+from featx.finetuning.training_log import TrainingLog
 from featx.models import FitOptions, Validation, evaluate, fit, load_model, predict, to_torch
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
@@ -57,18 +50,18 @@ RAW = {"head": "softmax", "blocks": (5,), "C": 0.1, "normalize": "none"}
 def epoch_seconds(work: Path, store: Path, images: int = 1088) -> float:
     """One epoch of featx's second stage at 224 px, block 5 from cached activations; the first is not timed."""
     model = fit(store, head="softmax", blocks=(5,), C=1.0, validation=Validation(split_column="split_0"))
-    place, rng = torch.device("cpu"), np.random.default_rng(0)
-    tail = Tail(to_torch(model), 24, mixed=mixed_pays(place))
-    configure_convolutions(tail.module.backbone, place, mixed=tail.mixed)
-    boundary = rng.random((images, 512, 14, 14), np.float32).astype(np.float16)
+    device, rng = torch.device("cpu"), np.random.default_rng(0)
+    layers = TrainableLayers(to_torch(model), 24, amp=amp_is_faster(device))
+    configure_convolutions(layers.classifier.backbone, device, amp=layers.amp)
+    activations = rng.random((images, 512, 14, 14), np.float32).astype(np.float16)
     features = np.zeros((images, sum(model.spec.widths.values())), np.float32)
-    rows = Rows((boundary, features), rng.integers(0, len(model.classes), images), np.arange(images))
+    rows = TrainingExamples((activations, features), rng.integers(0, len(model.classes), images), np.arange(images))
     folder = work / "epoch"
     folder.mkdir(exist_ok=True)
     recipe = Recipe(val_size=0.2)
-    stage = Stage("epoch", tail, tail.groups(1e-3, 0.01, 1.0), 2, recipe, rows, rows, folder, Log(folder),
-                  device=place)  # fmt: skip
-    with keeping_memory():
+    groups = layers.parameter_groups(recipe)
+    stage = Stage("epoch", layers, groups, 2, recipe, rows, rows, TrainingLog(folder), device=device)
+    with keep_freed_memory():
         stage._train_epoch(1)
         began = time.perf_counter()
         stage._train_epoch(2)
@@ -136,7 +129,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     manifest, root = options.flowers / "splits.csv", options.flowers / "jpg"
     spec = ExtractSpec(size=options.size, blocks=(3, 4, 5), pools=("avg", "max"), precision=options.precision,
                        n_views=options.n_views, augment=AUGMENT)  # fmt: skip
-    store, seconds = options.work / f"views-{options.size}-{options.views}.h5", None
+    store, seconds = options.work / f"views-{options.size}-{options.n_views}.h5", None
     if options.splits:
         extracted, told = (
             extract(manifest, store, spec, Compute(progress=True), root=root),
@@ -145,7 +138,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         if extracted.extracted == extracted.rows:
             told.write_text(str(extracted.seconds))
         seconds = float(told.read_text()) if told.exists() else None
-        say(f"{extracted.rows} rows of {options.views} views at {options.size} px in {extracted.seconds:.0f} s")
+        say(f"{extracted.rows} rows of {options.n_views} views at {options.size} px in {extracted.seconds:.0f} s")
     plain = options.work / "plain-224.h5"
     raw = ExtractSpec(blocks=(5,), pools=("flat",))
     extract(manifest, plain, raw, Compute(progress=True), root=root)
@@ -161,7 +154,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         extract(manifest, small, dataclasses.replace(raw, size=options.scratch_size), Compute(progress=True), root=root)
         runs.append(tune_split(0, small, options, SCRATCH, f"from scratch, {options.scratch_size} px", RAW))
     seconds_an_epoch = {"featx": [ours for ours, _ in epochs], "Keras": [theirs for _, theirs in epochs]}
-    return {"machine": machine(), "size": options.size, "views": options.views, "epochs": options.epochs,
+    return {"machine": machine(), "size": options.size, "views": options.n_views, "epochs": options.epochs,
             "extract_seconds": seconds, "epoch": seconds_an_epoch, "runs": runs}  # fmt: skip
 
 

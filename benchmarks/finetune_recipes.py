@@ -24,22 +24,19 @@ from torch import Tensor
 from featx.backbones import PREPROCESSINGS, load_backbone
 from featx.engines import Normalize, TorchBackbone
 from featx.extraction import extract
-from featx.finetuning import (
-    Data,
-    Images,
-    Log,
-    Outcome,
-    Recipe,
-    Rows,
-    Score,
-    Stage,
-    Tail,
-    frozen_block,
-    head_of,
-    logit_scale,
-    make_module,
-    read_data,
+from featx.finetuning import Recipe
+from featx.finetuning.recipe import last_frozen_block
+from featx.finetuning.stage import Stage, StageOutcome, TrainingExamples, ValidationScore
+from featx.finetuning.starting_point import (
+    FinetuneData,
+    ImageSubset,
+    fit_head,
+    fit_logit_scale,
+    make_classifier,
+    read_finetune_data,
 )
+from featx.finetuning.trainable_layers import TrainableLayers
+from featx.finetuning.training_log import TrainingLog
 from featx.images import list_images, load_images
 from featx.models import Model, Validation, fit
 from featx.spec import ExtractSpec
@@ -65,11 +62,11 @@ def recipes(epochs: int) -> Iterator[tuple[str, Recipe]]:
     yield "all", Recipe(**{**block4, "unfreeze": "all"}, backbone_lr_scale=0.25)
 
 
-class DeviceRows(Rows):
-    """Rows whose inputs lie on the device: ``inputs`` are activations, features, and the numbers of rows in them."""
+class DeviceExamples(TrainingExamples):
+    """Examples in device memory: ``inputs`` are activations, features, and the numbers of the rows in them."""
 
     def batch(self, rows: np.ndarray) -> tuple[list[Tensor], Tensor]:
-        """Tensors of some rows."""
+        """Return the inputs and labels of some rows."""
         activations, features, numbers = self.inputs
         chosen = torch.from_numpy(numbers[rows]).to(DEVICE)
         inputs: list[Tensor] = [activations[chosen], features[chosen]]  # type: ignore[list-item, index]
@@ -89,9 +86,9 @@ class Split:
             C=1.0,
             validation=Validation(split_column=f"split_{number}", folds=2),
         )
-        self.data: Data = read_data(self.full, store, Recipe())
-        self.base = head_of(self.full, self.data, self.data.train)
-        self.scale = logit_scale(self.base, self.data.val)
+        self.data: FinetuneData = read_finetune_data(self.full, store, Recipe())
+        self.base = fit_head(self.full, self.data, self.data.train)
+        self.scale = fit_logit_scale(self.base, self.data.val)
         self.weights = load_backbone("oxford")
         with Store(store) as opened:
             self.spec = opened.spec
@@ -109,12 +106,12 @@ class Split:
     def run(self, recipe: Recipe) -> dict[str, object]:
         """Validate a recipe, then train as long on all training images."""
         began = time.perf_counter()
-        self._freeze(frozen_block(recipe.first or 0))
-        outcome, score, log = self._stage(recipe, self.base, self.data.train, None)
-        _, all_score, _ = self._stage(recipe, self.full, self.data.every, recipe.epochs)
+        self._freeze(last_frozen_block(recipe.first_trained_layer(5) or 0))
+        outcome, score, log = self._stage(recipe, self.base, self.data.train, validate=True)
+        _, all_score, _ = self._stage(recipe, self.full, self.data.all, validate=False)
         return {
-            "recipe": asdict(recipe), "head": self.head, "val_start": outcome.first.accuracy,
-            "val_best": outcome.best.accuracy, "epoch": outcome.epoch, "val": [row["val_accuracy"] for row in log],
+            "recipe": asdict(recipe), "head": self.head, "val_start": outcome.start.accuracy,
+            "val_best": outcome.best.accuracy, "epoch": outcome.best_epoch, "val": [row["val_accuracy"] for row in log],
             "test_without_val": score.accuracy, "test": all_score.accuracy,
             "seconds": time.perf_counter() - began,
         }  # fmt: skip
@@ -133,29 +130,28 @@ class Split:
             self.activations = torch.cat(parts).clone(memory_format=torch.contiguous_format)
 
     def _stage(
-        self, recipe: Recipe, base: Model, images: Images, stop: int | None
-    ) -> tuple[Outcome, Score, list[dict[str, Any]]]:
+        self, recipe: Recipe, base: Model, images: ImageSubset, *, validate: bool
+    ) -> tuple[StageOutcome, ValidationScore, list[dict[str, Any]]]:
         for path in self.folder.glob("*"):
             path.unlink()
-        module = make_module(base, self.weights, self.scale, recipe).to(DEVICE)
-        tail = Tail(module, recipe.first or 0, mixed=CUDA)
-        groups = tail.groups(recipe.lr, recipe.backbone_lr_scale, recipe.layer_decay)
-        stage = Stage("backbone", tail, groups, recipe.epochs, recipe, self._rows(images, self.spec.n_views),
-                      self._rows(self.data.val, 1), self.folder, Log(self.folder), device=DEVICE,
-                      stop=stop)  # fmt: skip
+        classifier = make_classifier(base, self.weights, self.scale, recipe).to(DEVICE)
+        layers = TrainableLayers(classifier, recipe.first_trained_layer(5) or 0, amp=CUDA)
+        stage = Stage("backbone", layers, layers.parameter_groups(recipe), recipe.epochs, recipe,
+                      self._examples(images, self.spec.n_views), self._examples(self.data.val, 1),
+                      TrainingLog(self.folder), device=DEVICE, validate=validate)  # fmt: skip
         outcome = stage.run()
         log = [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
-        # The model is at its best state now, and so is not its average.
-        stage._averaged, stage.val = None, self._some(self.tested, np.arange(len(self.tested)))
+        # The model now has its best weights; the moving average has those of the last epoch.
+        stage._ema, stage.val = None, self._some(self.tested, np.arange(len(self.tested)))
         return outcome, stage.validate(), log
 
-    def _rows(self, images: Images, views: int) -> DeviceRows:
+    def _examples(self, images: ImageSubset, views: int) -> DeviceExamples:
         first = np.array([self.numbers[path] for path in images.digests]) * self.spec.n_views
         return self._some((first[:, None] + np.arange(views)).ravel(), np.repeat(np.arange(len(first)), views))
 
-    def _some(self, rows: np.ndarray, owners: np.ndarray) -> DeviceRows:
+    def _some(self, rows: np.ndarray, image_ids: np.ndarray) -> DeviceExamples:
         inputs: Any = (self.activations, self.features, rows)
-        return DeviceRows(inputs, self.labels[rows], owners)
+        return DeviceExamples(inputs, self.labels[rows], image_ids)
 
 
 def tune(number: int, store: Path, pixels: Path, options: argparse.Namespace, answers: Any) -> None:

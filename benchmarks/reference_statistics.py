@@ -1,9 +1,9 @@
-"""Make featx/advise/reference.json: the feature statistics of photographs that ``featx advise`` compares with.
+"""Make reference.json: the feature statistics of photographs that ``featx advise`` compares with.
 
     python benchmarks/reference_statistics.py FLOWERS17 WORK
 
-Every fourth photograph of Flowers-17, at four sizes. Then the distances of other pictures: crops of the sample images
-that scikit-learn and, if it is installed, scikit-image bring along, which set the threshold of likeness.
+Uses every fourth photograph of Flowers-17, at four sizes. Then prints the distances of other images, crops of
+the sample images of scikit-learn and, if it is installed, scikit-image. They set the threshold of similarity.
 """
 
 import csv
@@ -16,11 +16,11 @@ from PIL import Image
 from reporting import say
 from sklearn.datasets import load_sample_images
 
-import featx.inspection.advice.reference
 from featx.backbones import BLOCK_NUMBERS, feature_name
 from featx.curation import load_features
 from featx.extraction import extract
-from featx.inspection import POOL, distances, statistics
+from featx.inspection.advice import similarity
+from featx.inspection.advice.similarity import POOL, distances_from_photographs, feature_statistics
 from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -45,7 +45,7 @@ def make_reference(flowers: Path, work: Path) -> dict[str, object]:
         extract(manifest, target, ExtractSpec(size=size), Compute(progress=True), root=flowers / "jpg")
         with Store(target) as store:
             digest = store.spec.backbone_digest
-            sizes[str(size)] = {str(b): statistics(store.read([feature_name(b, POOL)])) for b in BLOCK_NUMBERS}
+            sizes[str(size)] = {str(b): feature_statistics(store.read([feature_name(b, POOL)])) for b in BLOCK_NUMBERS}
     what = f"every {EVERY}th photograph of Flowers-17, {len(paths)} of 17 kinds"
     return {"photographs": what, "backbone_digest": digest, "sizes": sizes}
 
@@ -79,7 +79,7 @@ def check(work: Path) -> None:
         labels = data.target_names[data.target]
         things = ["china", "flower", *(name.split(".")[0] for name in THINGS)]
         for name, members in {"all things": things, **{name: [name] for name in data.target_names}}.items():
-            found = distances(data.spec, data.data[np.isin(labels, members)])
+            found = distances_from_photographs(data.spec, data.data[np.isin(labels, members)])
             listed = " ".join(f"{value:.2f}" for value in found.values())
             say(f"{size} px, {name}: mean {np.mean(list(found.values())):.2f} ({listed})")
 
@@ -89,7 +89,7 @@ if __name__ == "__main__":
         sys.exit("usage: reference_statistics.py FLOWERS17 WORK")
     flowers, work = map(Path, sys.argv[1:])
     work.mkdir(parents=True, exist_ok=True)
-    target = Path(featx.inspection.advice.reference.__file__).with_name("reference.json")
+    target = Path(similarity.__file__).with_name("reference.json")
     target.write_text(json.dumps(make_reference(flowers, work)) + "\n")
     say(f"{target}: {target.stat().st_size} bytes")
     check(work)

@@ -163,7 +163,7 @@ def transfer(path: Path) -> None:
 
 
 def plane(path: Path) -> None:
-    """Draw where handwritten digits lie on the plane of size and likeness."""
+    """Draw where handwritten digits lie on the plane of size and similarity."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_digits(folder / "digits", 300)

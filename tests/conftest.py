@@ -87,6 +87,19 @@ def shared_store(shared_photos: Path, oxford: BackboneWeights) -> Path:
     return path
 
 
+FINETUNE_SPEC = ExtractSpec(size=32, blocks=(3, 4, 5), pools=("avg", "max"), n_views=3, augment="flip,translate=0.1")
+
+
+@pytest.fixture(scope="session")
+def finetune_folder(tmp_path_factory: pytest.TempPathFactory, oxford: BackboneWeights) -> Path:
+    """``photos``, ``photos.h5`` with three copies of each image, and the head ``photos.featx``; do not change it."""
+    folder = tmp_path_factory.mktemp("finetune")
+    fill(folder / "photos", each=12)
+    extract(folder / "photos", folder / "photos.h5", FINETUNE_SPEC)
+    fit(folder / "photos.h5", folder / "photos.featx", head="softmax", blocks=(3, 4, 5), C=1.0)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def hostile_model(tmp_path_factory: pytest.TempPathFactory, oxford: BackboneWeights) -> Path:
     """A model beside its store and its images, in a folder of a session; not to be changed.

@@ -1,13 +1,14 @@
+"""The learning curve of a linear head."""
+
 import dataclasses
 
 import numpy as np
 import pytest
 
 from featx.errors import DataError
-from featx.heads.folds import make_folds
-from featx.heads.pipelines import make_head
-from featx.inspection.advice.learning_curve import DRAWS, SHARES, learning_curve
-from featx.models.training_rows import read_training_rows
+from featx.heads import make_folds, make_head
+from featx.inspection.advice.learning_curve import DRAWS, FRACTIONS, learning_curve
+from featx.models import read_training_rows
 
 
 @pytest.fixture(scope="module")
@@ -15,12 +16,12 @@ def rows(shared_store):
     return read_training_rows(shared_store)
 
 
-def test_points_are_what_scikit_learn_would_score(rows):
+def test_the_last_point_is_the_score_of_scikit_learn(rows):
     noisy = dataclasses.replace(
         rows, X=np.abs(np.random.default_rng(0).normal(rows.X, 3 * rows.X.std(axis=0))).astype("f4")
     )
     curve = learning_curve(noisy, (3,), "softmax", [10.0])
-    assert [point.share for point in curve] == list(SHARES)
+    assert [point.fraction for point in curve] == list(FRACTIONS)
     assert all(len(point.scores) == DRAWS for point in curve)
     columns = np.concatenate(
         [np.arange(noisy.X.shape[1])[noisy.spec.slices[f"block3_{pool}"]] for pool in ("avg", "max")]
@@ -35,7 +36,7 @@ def test_points_are_what_scikit_learn_would_score(rows):
     assert 0.3 < curve[0].mean < curve[-1].mean < 1
 
 
-def test_images_are_counted_without_their_views(rows):
+def test_augmented_copies_are_not_counted_as_images(rows):
     twice = dataclasses.replace(
         rows, X=np.repeat(rows.X, 2, axis=0), y=np.repeat(rows.y, 2), groups=np.repeat(rows.groups, 2),
         plain=np.tile([True, False], len(rows.y)),
@@ -45,8 +46,8 @@ def test_images_are_counted_without_their_views(rows):
     assert one[-1].per_class == pytest.approx(12 * 0.9)
 
 
-def test_copies_of_an_image_stay_together(rows):
-    """Were they dealt out apart, a random label would be told from its copy."""
+def test_equal_images_stay_in_one_fold(rows):
+    """Otherwise a head would predict the random label of an image from its copy in the training rows."""
     rng = np.random.default_rng(0)
     X = rng.random((60, rows.X.shape[1])).astype("f4")
     y = rng.permutation(np.repeat(["a", "b"], 30))
@@ -57,7 +58,7 @@ def test_copies_of_an_image_stay_together(rows):
     assert learning_curve(copies, (1, 2), "softmax", [1000.0])[-1].mean < 0.8
 
 
-def test_small_classes_have_fewer_draws_and_single_images_none(rows):
+def test_small_classes_have_fewer_draws_and_a_single_image_is_refused(rows):
     chosen = np.concatenate([np.flatnonzero(rows.y == name)[:4] for name in rows.classes])
     few = dataclasses.replace(
         rows, X=rows.X[chosen], y=rows.y[chosen], groups=rows.groups[chosen], plain=rows.plain[chosen]

@@ -1,4 +1,4 @@
-"""Fine-tuning in several processes: as in one, whatever the share of each."""
+"""Fine-tuning in several processes gives the same model as in one."""
 
 import json
 import subprocess
@@ -10,46 +10,53 @@ import torch
 from conftest import draw
 from torch import distributed
 
-from featx.engines.finetuned import load_backbone_for
+from featx.engines import load_backbone_for
 from featx.extraction import extract
-from featx.finetuning.distributed import is_first, joined, of_first, own_device, own_rows, spread, total, wait
-from featx.models.fit_options import Validation
-from featx.models.fitting import fit
-from featx.models.model_file import load_model
-from featx.spec.extract_spec import ExtractSpec
+from featx.finetuning.distributed import (
+    broadcast_from_main,
+    data_parallel,
+    is_main_process,
+    local_device,
+    local_rows,
+    process_group,
+    sum_over_processes,
+    wait_for_all,
+)
+from featx.models import Validation, fit, load_model
+from featx.spec import ExtractSpec
 
-# Nine images to train on, in batches of four: the last batch has one row for two processes. In float32, since bfloat16
-# rounds halves of a batch otherwise than the whole.
+# Nine training images in batches of four: the last batch has one row for two processes. In float32, because bfloat16
+# rounds half of a batch differently than the whole batch.
 OPTIONS = ("--epochs", "2", "--head-epochs", "1", "--batch-size", "4", "--lr", "1e-3", "--backbone-lr-scale", "0.5",
            "--device", "cpu", "--engine", "torch", "--val-size", "0.25", "--refit", "--ema-decay", "0.5",
            "--no-amp")  # fmt: skip
 
 
 @pytest.fixture
-def place(tmp_path, oxford):
+def folder(tmp_path, oxford):
     for code, name in enumerate(("blue", "red")):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(6):
             draw(2 - 2 * code, 10 * code + number).save(tmp_path / "photos" / name / f"{number}.png")
     store = tmp_path / "photos.h5"
     extract(tmp_path / "photos", store, ExtractSpec(size=32, blocks=(5,)))
-    # Few weights of regularization leave validation something to gain.
+    # A small C leaves room for a better validation accuracy.
     fit(store, tmp_path / "photos.featx", head="softmax", C=1e-3, blocks=(5,), validation=Validation(folds=2))
     return tmp_path
 
 
-def tune(place, output, *launcher):
+def tune(folder, output, *launcher):
     command = [sys.executable, *launcher, "-m", "featx", "finetune", "photos.featx", "photos.h5", "-o", output,
                "--root", "photos", "--json", *OPTIONS]  # fmt: skip
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    log = [json.loads(line) for line in (place / f"{output}.finetune" / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (folder / f"{output}.finetune" / "log.jsonl").read_text().splitlines()]
     return json.loads(done.stdout), [{**row, "seconds": None} for row in log]
 
 
-def test_two_processes_train_as_one_does(place, oxford):
-    one, one_log = tune(place, "one.featx")
-    two, two_log = tune(place, "two.featx", "-m", "torch.distributed.run", "--nproc-per-node", "2")
+def test_two_processes_train_the_same_model_as_one(folder, oxford):
+    one, one_log = tune(folder, "one.featx")
+    two, two_log = tune(folder, "two.featx", "-m", "torch.distributed.run", "--nproc-per-node", "2")
     assert one["backbone"]
     assert two == {
         **one,
@@ -65,9 +72,9 @@ def test_two_processes_train_as_one_does(place, oxford):
         for name, value in row.items():
             if isinstance(value, float):
                 assert other[name] == pytest.approx(value, abs=1e-4), (row, name)
-    models = [load_model(place / f"{name}.featx") for name in ("one", "two")]
+    models = [load_model(folder / f"{name}.featx") for name in ("one", "two")]
     backbones = [load_backbone_for(model.spec, model=model.path).tensors for model in models]
-    # Adam makes a whole step of a gradient that is nothing but rounding: single weights differ, all together do not.
+    # Adam takes a full step even if a gradient is only rounding error. So single weights differ, but not their mean.
     for name in ("features.24.weight", "features.28.weight", "features.28.bias"):
         moved = np.abs(backbones[0][name] - oxford.tensors[name]).mean()
         assert 0 < np.abs(backbones[1][name] - backbones[0][name]).mean() < moved / 10
@@ -75,42 +82,42 @@ def test_two_processes_train_as_one_does(place, oxford):
     np.testing.assert_allclose(models[1].decision_function(rows), models[0].decision_function(rows), atol=1e-3)
 
 
-def test_processes_decide_by_the_validation_of_the_first(place):
-    """The second finds every epoch worse, and would otherwise refit none."""
+def test_all_processes_use_the_validation_score_of_the_main_process(folder):
+    """Here the second process computes a worse score after every epoch. By its own score it would not refit."""
     code = (
-        "import os, runpy, sys; from featx.finetuning.stage import Score, Stage\n"
+        "import os, runpy, sys; from featx.finetuning.stage import Stage\n"
         "logits = Stage._logits\n"
-        "def other(self, model, inputs, labels):\n"
+        "def worse(self, model, inputs, labels):\n"
         "    scores, labels = logits(self, model, inputs, labels)\n"
         "    return (scores if model.training else -scores), labels\n"
-        "if os.environ['RANK'] == '1': Stage._logits = other\n"
+        "if os.environ['RANK'] == '1': Stage._logits = worse\n"
         "sys.argv[0] = 'featx'; runpy.run_module('featx', run_name='__main__')"
     )
-    (place / "unlike.py").write_text(code)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "unlike.py"]
+    (folder / "worse.py").write_text(code)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "worse.py"]
     command = ["finetune", "photos.featx", "photos.h5", "-o", "two.featx", "--root", "photos", "--json", *OPTIONS]
-    done = subprocess.run([*launcher, *command], cwd=place, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*launcher, *command], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    one, _ = tune(place, "one.featx")
+    one, _ = tune(folder, "one.featx")
     assert json.loads(done.stdout)["epochs"] == one["epochs"]
 
 
-def test_a_torch_without_processes_trains(monkeypatch):
+def test_a_torch_without_distributed_trains_in_one_process(monkeypatch):
     for name in ("is_torchelastic_launched", "is_initialized"):
         monkeypatch.delattr(distributed, name)
     monkeypatch.setattr(distributed, "is_available", lambda: False)
     device = torch.device("cpu")
-    with joined(device):
-        wait()
-        assert is_first()
-        assert own_device(device) == device
-        assert of_first(1, 2.5) == [1, 2.5]
-        assert own_rows(np.arange(5))[1] == 1.0
+    with process_group(device):
+        wait_for_all()
+        assert is_main_process()
+        assert local_device(device) == device
+        assert broadcast_from_main(1, 2.5) == [1, 2.5]
+        assert local_rows(np.arange(5))[1] == 1.0
         model = torch.nn.Linear(1, 1)
-        assert spread(model, device) is model
+        assert data_parallel(model, device) is model
 
 
-def test_one_process_has_all_rows():
+def test_a_single_process_trains_on_all_rows():
     rows = np.arange(5)
-    assert own_rows(rows) == (rows, 1.0)
-    assert total(1, 2.5) == [1, 2.5]
+    assert local_rows(rows) == (rows, 1.0)
+    assert sum_over_processes(1, 2.5) == [1, 2.5]

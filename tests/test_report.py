@@ -28,8 +28,8 @@ from featx.errors import DataError, EngineError, ListingError, ModelError, SpecE
 from featx.extraction import extract
 from featx.finetuning.finetuned_model import finetune
 from featx.finetuning.recipe import Recipe
-from featx.finetuning.stage import Score
-from featx.finetuning.training_log import Log
+from featx.finetuning.stage import ValidationScore
+from featx.finetuning.training_log import TrainingLog
 from featx.heads.folds import make_folds
 from featx.heads.metrics import score_report
 from featx.images.loading import THUMBNAIL_SIDE
@@ -423,7 +423,7 @@ def test_the_log_beside_a_model_is_found(hostile_model, tmp_path):
 
 
 def test_a_folder_without_a_log_is_refused(hostile_model, tmp_path):
-    with pytest.raises(DataError, match=r"has no training log, log\.jsonl; give folders that featx finetune made"):
+    with pytest.raises(DataError, match=r"has no training log \(log\.jsonl\); give a folder that featx finetune made"):
         open_context(hostile_model, finetune=[tmp_path])
 
 
@@ -454,12 +454,12 @@ def test_a_damaged_line_of_a_log_is_named(hostile_model, tmp_path):
     folder = make_log(tmp_path / "a.finetune", 0.5)
     for line in ("{", "[1]", '{"epoch": 1, "stage": "head"}', '{"epoch": 1, "val_accuracy": 0.5}', "\xff"):
         (folder / "log.jsonl").write_bytes((log_rows(0.5) + line).encode("latin-1"))
-        with pytest.raises(DataError, match=r"line 2 of .*log\.jsonl is no row of a training log; remove it"):
+        with pytest.raises(DataError, match=r"line 2 of .*log\.jsonl is not a row of a training log; remove the line"):
             open_context(hostile_model, finetune=[folder])
 
 
 def test_a_log_that_cannot_be_written_stays_unchanged(tmp_path, monkeypatch):
-    log = Log(make_log(tmp_path / "a.finetune", 0.5))
+    log = TrainingLog(make_log(tmp_path / "a.finetune", 0.5))
     before = (log.folder / "log.jsonl").read_bytes()
     with pytest.raises(TypeError):
         log.add(epoch=1, stage="head", val_accuracy=object())
@@ -469,7 +469,7 @@ def test_a_log_that_cannot_be_written_stays_unchanged(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         log.add(epoch=1, stage="head", val_accuracy=0.6)
     assert not (log.folder / "log.csv").exists()
-    assert [row["epoch"] for row in Log(log.folder).rows] == [0, 1]
+    assert [row["epoch"] for row in TrainingLog(log.folder).rows] == [0, 1]
 
 
 def full(file, columns):
@@ -527,7 +527,7 @@ def test_a_store_of_a_manifest_is_extracted_from_a_manifest_again(context, share
 def tuned(tmp_path, photos, oxford, monkeypatch):
     """Return a function that fine-tunes ``head.featx`` to ``NAME.featx`` in the working folder, even without a gain."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Score, "better_than", lambda self, other: True)
+    monkeypatch.setattr(ValidationScore, "better_than", lambda self, other: True)
     extract(photos, "p.h5", ExtractSpec(size=32, blocks=(5,)))
     fit(
         "p.h5",

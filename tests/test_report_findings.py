@@ -243,10 +243,10 @@ def test_the_power_law_is_drawn_from_the_first_point_to_the_forecast(context):
 
 @pytest.mark.parametrize(("score", "top"), [(0.9, False), (0.6, True), (None, True)])
 def test_the_text_of_a_quarter_of_the_plane_leaves_room_for_the_dot(context, score, top):
-    likeness = dataclasses.replace(context.advice.likeness, score=score)
+    similarity = dataclasses.replace(context.advice.similarity, score=score)
     size = dataclasses.replace(context.advice.size, score=0.8, low=0.7, high=0.9)
-    case = next(case for case in CASES if case.large and case.alike)
-    found = dataclasses.replace(context.advice, likeness=likeness, size=size, case=case.name, way=case.way)
+    case = next(case for case in CASES if case.large and case.similar)
+    found = dataclasses.replace(context.advice, similarity=similarity, size=size, case=case.name, strategy=case.strategy)
     (axes,) = plot_plane(found).axes
     places = {text.get_text().partition("\n")[0]: text.get_verticalalignment() for text in axes.texts}
     assert {name: places[name] for name in [case.name for case in CASES]} == {

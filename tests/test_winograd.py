@@ -11,7 +11,7 @@ from torch import nn
 from featx.engines import winograd
 from featx.engines.torch_backbone import TorchBackbone
 from featx.engines.winograd import WinogradConv2d, use_winograd
-from featx.finetuning import memory
+from featx.finetuning import performance
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_autocast_does_not_halve_its_products():
 KEPT = """
 import resource
 import numpy as np
-from featx.finetuning.memory import keeping_memory
+from featx.finetuning.performance import keep_freed_memory
 
 def faults(megabytes, rounds=10):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -123,7 +123,7 @@ def resident():
 
 faults(16)
 small, large = faults(16), faults(400)
-with keeping_memory():
+with keep_freed_memory():
     faults(400, rounds=1)
     kept, grown = faults(400), resident()
 left = grown - resident()
@@ -148,7 +148,7 @@ def test_a_system_without_that_library_is_left_alone(monkeypatch, library):
         assert library is not None
         return library
 
-    monkeypatch.setattr(memory.sys, "platform", "linux" if library else "darwin")
-    monkeypatch.setattr(memory.ctypes, "CDLL", no_library)
-    with memory.keeping_memory():
+    monkeypatch.setattr(performance.sys, "platform", "linux" if library else "darwin")
+    monkeypatch.setattr(performance.ctypes, "CDLL", no_library)
+    with performance.keep_freed_memory():
         pass

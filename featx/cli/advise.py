@@ -34,8 +34,8 @@ def command(
 ) -> None:  # fmt: skip
     """Recommend feature extraction or fine-tuning for the images of STORE, and say why.
 
-    Data may be small or large, and like or unlike ImageNet's photographs. Both are measured: size by the learning curve
-    of a linear head; likeness by which depth is best and by how far feature statistics are from those of photographs.
+    A data set may be small or large, and similar to ImageNet's photographs or different. Both are measured: size by the
+    learning curve of a linear head; similarity by which depth is best, and by feature statistics.
 
     \b
     Examples:
@@ -55,14 +55,14 @@ def command(
     if as_json:
         echo_json(dataclasses.asdict(advice))
         return
-    size, likeness = advice.size, advice.likeness
+    size, similarity = advice.size, advice.similarity
     click.echo(f"{'images per class':<18}{'accuracy':>10}{'± s.e.':>8}")
     for point in size.curve:
         click.echo(f"{point.per_class:<18.1f}{point.mean:>10.4f}{point.standard_error:>8.4f}")
-    parts = ", ".join(f"{name} {part:.2f}" for name, part in likeness.parts.items())
+    parts = ", ".join(f"{name} {part:.2f}" for name, part in similarity.parts.items())
     click.echo(f"size: {size.score:.2f} ({size.low:.2f}–{size.high:.2f}): images {size.count:.2f}, flat curve "
                f"{size.flatness:.2f}")  # fmt: skip
-    click.echo("likeness: unknown" if likeness.score is None else f"likeness: {likeness.score:.2f}: {parts}")
+    click.echo("similarity: unknown" if similarity.score is None else f"similarity: {similarity.score:.2f}: {parts}")
     click.echo(f"\n{advice.recommendation}\n")
     for line in advice.commands:
         click.echo(f"  {line}")

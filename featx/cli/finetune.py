@@ -210,7 +210,7 @@ def command(
       torchrun --nproc-per-node 4 -m featx finetune photos.featx photos.h5 -o tuned.featx --root photos
     """
     from featx.drawing import plot_format, save_figure
-    from featx.finetuning import finetune, is_first, plot_training_curves, read_logs, run_folder
+    from featx.finetuning import finetune, is_main_process, plot_training_curves, read_logs, run_folder
     from featx.models import load_model
 
     check_output(ctx, output, model, store, weights, makes_folder=True)
@@ -219,7 +219,7 @@ def command(
         check_output(ctx, plot, model, store)
     report = finetune(load_model(model), store, output, recipe, compute, root=root, weights=weights, cache=cache,
                       overwrite=overwrite)  # fmt: skip
-    if not is_first():
+    if not is_main_process():
         return
     if plot:
         save_figure(plot_training_curves(read_logs([run_folder(Path(output))])), plot)

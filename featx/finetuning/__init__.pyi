@@ -1,5 +1,4 @@
-from . import recipe as recipe
-from .distributed import is_first as is_first
+from .distributed import is_main_process as is_main_process
 from .finetuned_model import finetune as finetune
 from .recipe import Recipe as Recipe
 from .resumable_run import run_folder as run_folder

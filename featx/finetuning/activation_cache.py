@@ -1,4 +1,4 @@
-"""What the frozen layers give, computed once and kept on disk: images, or the output of the last frozen block."""
+"""Compute the output of the frozen layers once and keep it on disk."""
 
 import dataclasses
 import itertools
@@ -11,31 +11,32 @@ from pathlib import Path
 
 import filelock
 import numpy as np
+from joblib import cpu_count
 
 from featx.backbones import BLOCK_NUMBERS, BLOCKS, feature_name
 from featx.engines import Engine, feature_parts
 from featx.errors import DataError, ModelError
 from featx.files import wrap_os_error
 from featx.images import MAX_PIXELS, list_images, load_images
-from featx.runtime import progress_bar
+from featx.runtime import Compute, progress_bar
 from featx.spec import ExtractSpec
 
-ROWS, INDEX, LOCK = ".boundary", ".index", ".lock"
-"""Endings of a boundary's files."""
-HEADER = b"featx boundary 1\n"
+ROWS, INDEX, LOCK = ".activations", ".index", ".lock"
+"""Suffixes of the files of a cache."""
+HEADER = b"featx activations 1\n"
 ENTRY = re.compile(rb"([0-9a-f]{64}) ([1-9][0-9]{0,5})\n")
-"""An image's line in the index: its sha256, and how many of its views are there."""
-AT_ONCE = 16
-"""Images that are written together where no engine says how many."""
+"""A line of the index: the sha256 of an image file, and how many of its augmented copies the cache holds."""
+IMAGES_PER_WRITE = 16
+"""Images per write if the cache holds images, which no engine divides into batches."""
 
 
-def boundary_spec(spec: ExtractSpec, block: int) -> ExtractSpec:
-    """The spec of a block's whole output, for the views of ``spec``."""
+def activation_spec(spec: ExtractSpec, block: int) -> ExtractSpec:
+    """Return the spec that extracts the whole output of a block, for the augmented copies of ``spec``."""
     return dataclasses.replace(spec, blocks=(block,), pools=("flat",))
 
 
-def boundary_shape(spec: ExtractSpec, block: int) -> tuple[int, int, int]:
-    """Channels, height and width of a block's output; of images for block 0."""
+def activation_shape(spec: ExtractSpec, block: int) -> tuple[int, int, int]:
+    """Return channels, height and width of a block's output; block 0 stands for the images themselves."""
     if block == 0:
         return 3, spec.size, spec.size
     side = spec.size // BLOCKS[block - 1].stride
@@ -43,8 +44,8 @@ def boundary_shape(spec: ExtractSpec, block: int) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True)
-class Selected:
-    """The rows ``numbers`` of an array (rows, …), of its dtype, read when they are asked for."""
+class RowSelection:
+    """Some rows of an array (rows, …), read from disk when they are indexed."""
 
     values: np.ndarray
     numbers: np.ndarray
@@ -54,153 +55,190 @@ class Selected:
         return chosen
 
 
-class Boundary:
-    """Activations (channels, height, width) of views of images in one file: float16, or uint8 for images.
+class ActivationCache:
+    """The output of one block for images and their augmented copies, (channels, height, width) each, in one file.
 
-    They are known by the sha256 of the image's bytes, since spec and bytes decide them: a file serves every split,
-    store and recipe, and grows by what they lack. Beside it an index has a line an image, written once its rows are
-    there: a run that was stopped goes on after the last.
+    Values are float16, or uint8 if block 0, the images themselves, is kept. An image is found by the sha256 of its
+    file, because the file's bytes and the spec decide the values. So one cache serves every split, store and recipe,
+    and computes only the images that it lacks. An index beside it gets one line per image once the rows of the image
+    are on disk, so that a stopped run resumes after the last complete image.
+
+    Parameters
+    ----------
+    folder : Path
+    spec : ExtractSpec
+        Spec of the store: decides the augmented copies.
+    block : int
+        The block whose output is kept; 0 for the images.
     """
 
     def __init__(self, folder: Path, spec: ExtractSpec, block: int) -> None:
         self._spec, self._block = spec, block
-        digest = boundary_spec(spec, block or BLOCK_NUMBERS[0]).digest
+        digest = activation_spec(spec, block or BLOCK_NUMBERS[0]).digest
         self._path = folder / f"block{block}-{digest[:16]}{ROWS}"
         self._index = self._path.with_suffix(INDEX)
         self._dtype = np.dtype(np.float16 if block else np.uint8)
-        self._shape = boundary_shape(spec, block)
+        self._shape = activation_shape(spec, block)
 
-    def of(self, digests: Iterable[str], views: int) -> Selected:
-        """The rows of the first ``views`` of images that are there; by image, then by view."""
-        known = self._read_index()
-        values = np.memmap(self._path, self._dtype, "r", shape=(known.rows, *self._shape))
-        first = np.array([known.images[digest][0] for digest in digests])
-        return Selected(values, (first[:, None] + np.arange(views)).ravel())
+    def select(self, digests: Iterable[str], n_views: int) -> RowSelection:
+        """Select the first ``n_views`` copies of each image, given by its sha256; images must be in the cache.
+
+        Rows are sorted by image, in the order given, then by copy.
+        """
+        index = self._read_index()
+        values = np.memmap(self._path, self._dtype, "r", shape=(index.rows, *self._shape))
+        first = np.array([index.images[digest][0] for digest in digests])
+        return RowSelection(values, (first[:, None] + np.arange(n_views)).ravel())
 
     def fill(
-        self, make: Callable[[ExtractSpec], Engine], images: Mapping[str, str], views: int, root: Path, workers: int,
-        max_pixels: int = MAX_PIXELS, *, progress: bool,
+        self, make_engine: Callable[[ExtractSpec], Engine], images: Mapping[str, str], n_views: int, root: Path,
+        compute: Compute,
     ) -> None:  # fmt: skip
-        """Compute the first ``views`` (1, or all of the spec) of those images, digests by path, that are not there yet.
+        """Compute the images that the cache lacks. If another process is filling the cache, wait for it.
 
-        While another process fills the file, this one waits.
+        Parameters
+        ----------
+        make_engine : callable
+            Makes the engine for a spec.
+        images : mapping
+            sha256 of each image file by its path.
+        n_views : int
+            Copies per image: 1 (the plain image), or as many as the spec has.
+        root : Path
+            Folder that the paths are relative to.
+        compute : Compute
+            Workers, pixel limit and progress bar.
 
         Raises
         ------
         DataError
             If an image cannot be read, or has changed.
         ModelError
-            If the disk does not take it, or the index is damaged.
+            If the disk is full or cannot be written, or the index is damaged.
         """
-        spec = self._spec if views > 1 else self._spec.plain
+        spec = self._spec if n_views > 1 else self._spec.plain
         with wrap_os_error(self._path, ModelError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._read_index().lacking(images, views):
+            if not self._read_index().missing(images, n_views):
                 return
         with wrap_os_error(self._path, ModelError), filelock.FileLock(self._path.with_suffix(LOCK)):
-            known = self._read_index()
-            pending = known.lacking(images, views)  # the one that had the lock may have computed it
-            if not pending:
-                return
-            # Not through mapped memory: a disk that is full would end the process there.
-            with (
-                self._path.open("r+b" if known.rows else "wb") as file,
-                self._index.open("r+b" if known.end else "wb") as index,
-                progress_bar(len(pending), "image", "frozen layers", shown=progress) as bar,
-            ):
-                file.seek(known.rows * self._row_bytes)
-                index.seek(known.end)
-                index.truncate()
-                if not known.end:
-                    index.write(HEADER)
-                for digests, rows in self._compute(make, spec, pending, root, workers, max_pixels):
-                    for output, data in ((file, rows.tobytes()), (index, _lines(digests, views))):
-                        output.write(data)
-                        output.flush()
-                        os.fsync(output.fileno())
-                    bar.update(len(digests))
+            index = self._read_index()
+            pending = index.missing(images, n_views)  # again, because another process may just have filled the cache
+            if pending:
+                computed = self._compute(make_engine, spec, pending, root, compute)
+                with progress_bar(len(pending), "image", "frozen layers", shown=compute.progress) as bar:
+                    self._append(index, computed, n_views, bar.update)
+
+    def _append(
+        self, index: "_Index", computed: Iterable[tuple[list[str], np.ndarray]], n_views: int,
+        advance: Callable[[int], object],
+    ) -> None:  # fmt: skip
+        """Write rows, then their lines of the index; overwrite whatever lies after the last complete image."""
+        # Not through a memory map: writing to one on a full disk kills the process.
+        with (
+            self._path.open("r+b" if index.rows else "wb") as rows_file,
+            self._index.open("r+b" if index.size else "wb") as index_file,
+        ):
+            rows_file.seek(index.rows * self._row_bytes)
+            index_file.seek(index.size)
+            index_file.truncate()
+            if not index.size:
+                index_file.write(HEADER)
+            for digests, rows in computed:
+                lines = "".join(f"{digest} {n_views}\n" for digest in digests).encode()
+                for file, data in ((rows_file, rows.tobytes()), (index_file, lines)):
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                advance(len(digests))
 
     def _compute(
-        self, make: Callable[[ExtractSpec], Engine], spec: ExtractSpec, pending: Mapping[str, str], root: Path,
-        workers: int, max_pixels: int,
+        self, make_engine: Callable[[ExtractSpec], Engine], spec: ExtractSpec, pending: Mapping[str, str], root: Path,
+        compute: Compute,
     ) -> Iterator[tuple[list[str], np.ndarray]]:  # fmt: skip
-        """Digests of images, and the rows of all their views, some images at a time."""
+        """Yield digests of some images, and the rows of all their copies."""
         listing = list_images(list(pending), root)
+        workers, max_pixels = compute.workers or cpu_count(), compute.max_pixels or MAX_PIXELS
         if self._block == 0:
             loaded = load_images(listing, range(len(listing)), spec, workers, max_pixels)
-            while images := list(itertools.islice(loaded, AT_ONCE)):
+            while images := list(itertools.islice(loaded, IMAGES_PER_WRITE)):
                 digests = [image.digest for image in images]
                 failures = [(image.path, image.reason) for image in images if image.reason]
-                _check(pending, [image.path for image in images], digests, failures)
+                _check_images(pending, [image.path for image in images], digests, failures)
                 yield digests, np.stack([view for image in images for view in image.views]).transpose(0, 3, 1, 2)
             return
         name = feature_name(self._block, "flat")
-        engine = make(boundary_spec(spec, self._block))
+        engine = make_engine(activation_spec(spec, self._block))
         for part in feature_parts(engine, listing, range(len(listing)), workers, max_pixels):
-            _check(pending, part.paths, part.digests, part.failures)
+            _check_images(pending, part.paths, part.digests, part.failures)
             values = part.features[name].reshape(-1, *self._shape)
             if values.max(initial=0) > np.finfo(np.float16).max:
-                raise DataError(f"block {self._block} leaves the range of float16; unfreeze an earlier block")
+                raise DataError(
+                    f"the output of block {self._block} exceeds the range of float16; --unfreeze an earlier block"
+                )
             yield part.digests[:: spec.n_views], values.astype(np.float16)
 
     @property
     def _row_bytes(self) -> int:
         return self._dtype.itemsize * math.prod(self._shape)
 
-    def _read_index(self) -> "_Known":
-        """What is there.
-
-        What a killed process left unfinished is not, nor are images whose rows a copy of the file lacks.
-        """
-        known = _Known({}, 0, 0)
+    def _read_index(self) -> "_Index":
+        """Read which images are complete: not what a killed process left, nor rows that a copied file lacks."""
+        index = _Index({}, 0, 0)
         try:
-            index, size = self._index.read_bytes(), self._path.stat().st_size
+            text, size = self._index.read_bytes(), self._path.stat().st_size
         except FileNotFoundError:
-            return known
-        lines = index[: index.rfind(b"\n") + 1].splitlines(keepends=True)
+            return index
+        lines = text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
         if not lines:
-            return known
+            return index
         if lines[0] != HEADER:
-            raise ModelError(f"{self._index} is not the index of a boundary that this featx can read; remove it")
-        known.end = len(HEADER)
+            raise ModelError(
+                f"{self._index} is not the index of an activation cache that this version of featx can read; remove it"
+            )
+        index.size = len(HEADER)
         for line in lines[1:]:
             entry = ENTRY.fullmatch(line)
             if not entry:
                 raise ModelError(f"{self._index} is damaged at {line!r}; remove it")
-            digest, views = entry[1].decode(), int(entry[2])
-            if (known.rows + views) * self._row_bytes > size:
+            digest, n_views = entry[1].decode(), int(entry[2])
+            if (index.rows + n_views) * self._row_bytes > size:
                 break
-            known.images[digest] = (known.rows, views)
-            known.rows += views
-            known.end += len(line)
-        return known
+            index.images[digest] = (index.rows, n_views)
+            index.rows += n_views
+            index.size += len(line)
+        return index
 
 
 @dataclass
-class _Known:
-    """First row and number of views of images by digest; all rows; and the bytes of the index that tell of them."""
+class _Index:
+    """The complete images of a cache.
+
+    ``images`` holds the first row and the number of copies by sha256, ``rows`` the number of all rows, and ``size``
+    the bytes of the index file up to the last complete image.
+    """
 
     images: dict[str, tuple[int, int]]
     rows: int
-    end: int
+    size: int
 
-    def lacking(self, images: Mapping[str, str], views: int) -> dict[str, str]:
-        """Those of images, digests by path, of which not all ``views`` are there; of equal ones the last alone."""
-        lacking = {digest: path for path, digest in images.items() if self.images.get(digest, (0, 0))[1] < views}
-        return {path: digest for digest, path in lacking.items()}
-
-
-def _lines(digests: Iterable[str], views: int) -> bytes:
-    return "".join(f"{digest} {views}\n" for digest in digests).encode()
+    def missing(self, images: Mapping[str, str], n_views: int) -> dict[str, str]:
+        """Select the images, sha256 by path, with fewer than ``n_views`` copies; one of several with equal bytes."""
+        missing = {digest: path for path, digest in images.items() if self.images.get(digest, (0, 0))[1] < n_views}
+        return {path: digest for digest, path in missing.items()}
 
 
-def _check(
-    known: Mapping[str, str], paths: Sequence[str], digests: Sequence[str], failures: Sequence[tuple[str, str]]
+def _check_images(
+    expected: Mapping[str, str], paths: Sequence[str], digests: Sequence[str], failures: Sequence[tuple[str, str]]
 ) -> None:
     if failures:
         path, reason = failures[0]
-        raise DataError(f"{path} of the store cannot be trained on: {reason}; finetune reads images again, from files "
-                        "below --root: give their folder, or update the store first")  # fmt: skip
+        raise DataError(
+            f"{path} of the store cannot be used for training: {reason}; finetune reads the image files again: "
+            "give their folder by --root, or update the store first"
+        )
     for path, digest in zip(paths, digests, strict=True):
-        if digest != known[path]:
-            raise DataError(f"{path} has changed since the store was made; update the store and fit the model again")
+        if digest != expected[path]:
+            raise DataError(
+                f"{path} has changed since the store was made; update the store by extract and fit the model again"
+            )

@@ -1,7 +1,6 @@
-"""Training in several processes, one a device, that ``torchrun`` starts: torch's DistributedDataParallel.
+"""Train in several processes, one per device, that ``torchrun`` starts (PyTorch's DistributedDataParallel).
 
-Every process does the same with the same weights, except that it trains on its share of each batch; files are written
-by the first.
+Every process holds the same weights and trains on its share of each batch. Only the main process writes files.
 """
 
 import os
@@ -13,20 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-PATIENCE = timedelta(days=30)
-"""How long processes wait for the first, which alone computes what the frozen layers give."""
+TIMEOUT = timedelta(days=30)
+"""How long processes wait for the main process, which alone computes the activations of the frozen layers."""
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
-    """Within, the processes that ``torchrun`` started know each other; where it started none, nothing happens."""
+def process_group(device: torch.device) -> Iterator[None]:
+    """Connect the processes that ``torchrun`` started; do nothing in a process that was started otherwise."""
     if not _launched():
         yield
         return
-    device = own_device(device)
+    device = local_device(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield
     finally:
@@ -34,54 +33,60 @@ def joined(device: torch.device) -> Iterator[None]:
 
 
 def _launched() -> bool:
-    """Whether ``torchrun`` started this process; torch's own way to ask is not in a torch without processes."""
+    """Tell whether ``torchrun`` started this process; works also with a torch that was built without distributed."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def _joined() -> bool:
+def _connected() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def own_device(device: torch.device) -> torch.device:
-    """The CUDA device of this process, of the number that ``torchrun`` gave it, unless ``device`` names one."""
+def local_device(device: torch.device) -> torch.device:
+    """Replace ``cuda`` by the CUDA device that ``torchrun`` assigned to this process."""
     if str(device) == "cuda" and _launched():
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device
 
 
-def is_first() -> bool:
-    """Whether this process writes files and speaks."""
+def is_main_process() -> bool:
+    """Tell whether this process writes files and messages: the only process, or the first of ``torchrun``'s."""
     return not _launched() or os.environ["RANK"] == "0"
 
 
-def wait() -> None:
-    """Wait until all processes are here, and so can read what the first has written."""
-    if _joined():
+def wait_for_all() -> None:
+    """Wait until all processes are here, so that all can read what the main process has written."""
+    if _connected():
         distributed.barrier()
 
 
-def spread(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model, whose gradients are the mean over all processes; itself where there is one."""
-    if not _joined():
+def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    """Wrap a model so that its gradients are averaged over all processes; return it unchanged if there is only one."""
+    if not _connected():
         return model
     return nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
 
-def own_rows(rows: np.ndarray) -> tuple[np.ndarray, float]:
-    """This process's rows of a batch, and what its mean loss counts, so that the mean gradient is that of the batch.
+def local_rows(rows: np.ndarray) -> tuple[np.ndarray, float]:
+    """Select the rows of a batch that this process trains on.
 
-    A batch of fewer rows than processes has none for some, which take its first row and count it for nothing.
+    Returns
+    -------
+    rows : int array
+        Every process needs at least one row. If the batch has fewer rows than there are processes, some processes get
+        its first row with weight 0.
+    weight : float
+        Factor on the mean loss of these rows, so that the average over processes is the mean loss of the batch.
     """
-    if not _joined():
+    if not _connected():
         return rows, 1.0
     count = distributed.get_world_size()
     own = rows[distributed.get_rank() :: count]
     return (own, count * len(own) / len(rows)) if len(own) else (rows[:1], 0.0)
 
 
-def total(*numbers: float) -> list[float]:
-    """Each number summed over all processes."""
-    if not _joined():
+def sum_over_processes(*numbers: float) -> list[float]:
+    """Sum each number over all processes."""
+    if not _connected():
         return list(numbers)
     sums: Tensor = torch.tensor(numbers, dtype=torch.float64)
     if distributed.get_backend() == "nccl":
@@ -90,6 +95,6 @@ def total(*numbers: float) -> list[float]:
     return [float(value) for value in sums]
 
 
-def of_first(*numbers: float) -> list[float]:
-    """Each number as the first process has it."""
-    return total(*numbers) if is_first() else total(*(0.0 for _ in numbers))
+def broadcast_from_main(*numbers: float) -> list[float]:
+    """Return each number as the main process has it."""
+    return sum_over_processes(*(numbers if is_main_process() else (0.0 for _ in numbers)))

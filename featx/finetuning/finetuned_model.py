@@ -1,4 +1,4 @@
-"""Fine-tune: a model's head, and then the last layers of its backbone, from where scikit-learn left it."""
+"""Fine-tune a model: its head, and then the last layers of its backbone, starting from scikit-learn's head."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -6,21 +6,30 @@ from pathlib import Path
 
 from featx.engines import find_device, finetuned_path, load_backbone_for, save_finetuned
 from featx.errors import ModelError
-from featx.finetuning.distributed import is_first, joined, wait
+from featx.finetuning.distributed import is_main_process, process_group, wait_for_all
 from featx.finetuning.recipe import Recipe
-from featx.finetuning.resumable_run import RUN, Run, run_folder
-from featx.finetuning.starting_point import accuracy_of, check_recipe, head_of, logit_scale, read_data
+from featx.finetuning.resumable_run import RUN, FinetuneRun, run_folder
+from featx.finetuning.starting_point import check_recipe, fit_head, fit_logit_scale, head_accuracy, read_finetune_data
 from featx.models import Model, from_torch
 from featx.runtime import Compute
 
-__all__ = ["FinetuneReport", "Recipe", "finetune"]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FinetuneReport:
-    """What a fine-tuning did: validation accuracy at its beginning and of what it kept, and the best epoch by stage.
+    """The result of a fine-tuning.
 
-    ``model`` and ``backbone`` are the files written; backbone is empty if it has not changed.
+    Parameters
+    ----------
+    model : str
+        The model file that was written.
+    backbone : str
+        The file with the trained weights of the backbone; empty if the backbone has not changed.
+    val_start, val_best : float
+        Validation accuracy at the start and of the model that was kept, from 0 to 1.
+    epochs : dict
+        Best epoch of each stage, ``head`` and ``backbone``; 0 stands for the start.
+    log : str
+        The training log, a CSV file.
     """
 
     model: str
@@ -29,6 +38,13 @@ class FinetuneReport:
     val_best: float
     epochs: dict[str, int]
     log: str
+
+    def __repr__(self) -> str:
+        epochs = ", ".join(f"{stage} {epoch}" for stage, epoch in self.epochs.items())
+        return (
+            f"FinetuneReport(validation accuracy {self.val_start:.4f} -> {self.val_best:.4f}, best epochs: {epochs})\n"
+            f"  model: {self.model}\n  backbone: {self.backbone or 'unchanged'}\n  log: {self.log}"
+        )
 
 
 def finetune(
@@ -43,89 +59,104 @@ def finetune(
     cache: str | Path | None = None,
     overwrite: bool = False,
 ) -> FinetuneReport:
-    """Train a model further: stage 1 its head on stored features, stage 2 the last layers of the backbone too.
+    """Train a model further: stage 1 trains its head, stage 2 also the last layers of its backbone.
 
-    Started by ``torchrun``, the processes share each batch of stage 1 and 2 among their devices.
+    Training starts from the head that scikit-learn has fitted, here without the images that are held out for
+    validation. It ends at the state with the best validation accuracy, the start included. The output of the frozen
+    layers is computed once for each augmented copy in the store. The order of the stages follows Yosinski et al.
+    (2014), "How transferable are features in deep neural networks?".
 
-    Both begin at the head that scikit-learn fitted, here without the images held out for validation, or at random ones,
-    and end at the best validated state, the beginning included. What the frozen layers give is computed once, for every
-    view that the store has. Yosinski et al. 2014, "How transferable are features in deep neural networks?", is the
-    source of the two stages' order.
+    The same call resumes a run that was stopped. Several processes started by ``torchrun`` share each batch.
 
     Parameters
     ----------
     model : Model
         From `featx.load_model`, fitted on ``store``.
     store : path
-        With the views to train on (``featx extract --n-views``).
+        The store whose images and augmented copies (``featx extract --n-views``) to train on.
     output : path
-        The model to write; a changed backbone lies beside it (``tuned.backbone.safetensors``). The training log, and what a
-        stopped run goes on from, is in ``OUTPUT.finetune``.
+        The model to write. A trained backbone is written beside it (``tuned.backbone.safetensors``), the training log
+        and the state of a stopped run to the folder ``OUTPUT.finetune``.
     recipe : Recipe, optional
+        What is trained, and how.
     compute : Compute, optional
-        Engine, device, batch size, workers and pixel limit for the frozen layers; ``device`` also trains.
+        Device of the training; and device, engine, batch size, workers and pixel limit for computing the output of the
+        frozen layers.
     root : path
-        The folder that the store's paths are relative to.
+        Folder that the store's paths are relative to.
     weights : path, optional
-        The backbone's weights, if not those known by its name.
+        File of the backbone's weights, instead of those known by its name.
     cache : path, optional
-        A folder in which what the frozen layers give is kept, gigabytes, for other splits and recipes. By default it
-        lies beside the log and is removed at the end. Who finds another process filling it waits.
+        Folder that keeps the output of the frozen layers, often gigabytes, for other splits and recipes. If another
+        process is filling it, this one waits. By default the output is kept beside the log and removed at the end.
     overwrite : bool
-        Replace a model that is there.
+        Replace an existing model.
+
+    Returns
+    -------
+    FinetuneReport
 
     Raises
     ------
     ModelError
-        If the output, or a backbone beside it, is there already or cannot be written, nothing is to be trained, the result
-        has a form that no model file takes, or ``cache`` is damaged.
+        If the output or its backbone exists or cannot be written, the recipe trains nothing, the training diverges, or
+        ``cache`` is damaged.
     EngineError
-        If the engine or device is not to be had, or a batch does not fit in memory.
+        If the engine or device is not available, or a batch does not fit in memory.
     SpecError
-        If the recipe trains layers that the model does not run, or has too few hidden units.
-    DataError, SpecMismatch
-        If images have several labels or are gone, torch has trained the model already, or store and model do not
-        belong together.
+        If the recipe trains layers that the model does not run, or its hidden layer has too few units.
+    DataError
+        If an image file is missing or has changed, or the model is multi-label, was fitted with sample weights, or has
+        been trained by torch already.
+    SpecMismatch
+        If the model was fitted on another store.
     """
     recipe, compute, output = recipe or Recipe(), compute or Compute(), Path(output)
     if not overwrite:
         _check_absent(output)
     check_recipe(model, recipe)
-    with joined(find_device(compute.device)):
-        run = Run(model, load_backbone_for(model.spec, weights, model.path), read_data(model, store, recipe), recipe,
-                   Path(root), run_folder(output), compute, Path(cache) if cache else None)  # fmt: skip
-        report = _finetune(run, output, overwrite=overwrite)
-        wait()
+    with process_group(find_device(compute.device)):
+        data = read_finetune_data(model, store, recipe)
+        backbone = load_backbone_for(model.spec, weights, model.path)
+        run = FinetuneRun(model, backbone, data, recipe, Path(root), run_folder(output), compute,
+                          Path(cache) if cache else None)  # fmt: skip
+        report = _train_and_save(run, output, overwrite=overwrite)
+        wait_for_all()
         return report
 
 
 def _check_absent(output: Path) -> None:
-    """Raise ``ModelError`` if the model is there, or, but for a run that was stopped, a backbone that another may need."""
-    going_on = (run_folder(output) / RUN).exists()
-    if there := [path for path in (output, *([] if going_on else [finetuned_path(output)])) if path.exists()]:
-        raise ModelError(f"{there[0]} is there already; choose another --output, or replace it with --overwrite")
+    """Raise ``ModelError`` if the output exists, or a backbone beside it that another model may need.
+
+    A stopped run may have written the backbone already.
+    """
+    resumes = (run_folder(output) / RUN).exists()
+    for path in (output, *([] if resumes else [finetuned_path(output)])):
+        if path.exists():
+            raise ModelError(f"{path} exists already; choose another --output, or replace it with --overwrite")
 
 
-def _finetune(run: Run, output: Path, *, overwrite: bool) -> FinetuneReport:
+def _train_and_save(run: FinetuneRun, output: Path, *, overwrite: bool) -> FinetuneReport:
     model, recipe = run.model, run.recipe
-    base = head_of(model, run.data, run.data.train)
-    scale = logit_scale(base, run.data.val)
-    outcomes, module = run.train(base, run.data.train, scale, "")
-    start, best = next(iter(outcomes.values())).first.accuracy, list(outcomes.values())[-1].best.accuracy
-    epochs = {name: outcome.epoch for name, outcome in outcomes.items()}
-    if not any(epochs.values()):
-        tuned, backbone = model, run.weights
-        start = best = accuracy_of(base, run.data.val)  # of what is kept, where the beginning was a random head
-    else:
+    base = fit_head(model, run.data, run.data.train)
+    scale = fit_logit_scale(base, run.data.val)
+    outcomes, classifier = run.train(base, run.data.train, scale)
+    start, best = next(iter(outcomes.values())).start.accuracy, list(outcomes.values())[-1].best.accuracy
+    epochs = {name: outcome.best_epoch for name, outcome in outcomes.items()}
+    if any(epochs.values()):
         if recipe.refit:
-            base, module = model, run.train(model, run.data.every, scale, "refit-", epochs)[1]
-        tuned, backbone = from_torch(module, base, run.weights, head="softmax")
+            base, classifier = model, run.train(model, run.data.all, scale, "refit-", epochs)[1]
+        tuned, backbone = from_torch(classifier, base, run.weights, head="softmax")
+    else:
+        # The model stays as it was. Report its own accuracy: training may have started from random weights instead.
+        tuned, backbone = model, run.weights
+        start = best = head_accuracy(base, run.data.val)
     summary = {"recipe": dataclasses.asdict(recipe), "val_start": start, "val_best": best, "epochs": epochs}
     tuned = dataclasses.replace(tuned, info={**tuned.info, "finetune": summary})
     written = str(finetuned_path(output)) if backbone.digest != run.weights.digest else ""
-    if is_first():
+    if is_main_process():
         if written:
             save_finetuned(backbone, output)
         tuned.save(output, overwrite=overwrite)
-        run.end()
+        run.finish()
     return FinetuneReport(str(output), written, start, best, epochs, str(run.folder / "log.csv"))

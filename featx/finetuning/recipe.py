@@ -1,4 +1,4 @@
-"""Recipe: every choice of a fine-tuning, checked; and which layers of the backbone it trains."""
+"""The recipe of a fine-tuning: every choice, checked, and which layers of the backbone are trained."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from featx.errors import SpecError
 
 INITS = ("head", "random")
 SCHEDULES = ("cosine", "constant")
-OPTIONS = {"random_state": "seed"}
-"""Command-line options whose names differ from the fields."""
+OPTION_NAMES = {"random_state": "seed"}
+"""Fields of a recipe whose command-line option has another name."""
 
 
 @dataclass(frozen=True)
@@ -17,41 +17,58 @@ class Recipe:
 
     Parameters
     ----------
-    hidden, dropout : int, float
-        Units of a hidden layer before the classes, 0 for none, and the share of its inputs that is dropped.
-    init : str
-        New layers compute what the ``head`` does, or start at ``random``.
-    head_epochs, epochs : int
-        Of stage 1, which trains the head on stored features, and of stage 2, which trains the backbone's last layers too.
+    hidden : int
+        Units of a hidden layer between the features and the classes; 0 for no hidden layer.
+    dropout : float
+        Dropout probability before the last layer.
+    init : {"head", "random"}
+        Start the new layers from scikit-learn's head, or from random weights.
+    head_epochs : int
+        Epochs of stage 1, which trains the head alone. It is fast, because it uses stored features.
+    epochs : int
+        Epochs of stage 2, which trains the head and the last layers of the backbone.
     unfreeze : str
-        ``block5`` (and all after), ``layers=4`` (the last four convolutions of those that the model runs), ``all`` or
-        ``none``.
-    lr, backbone_lr_scale, layer_decay : float
-        Of the head; that of the backbone as a share of it; and what each earlier convolution's is multiplied by.
-    weight_decay, label_smoothing, mixup : float
-        Of AdamW; of the cross-entropy; the Beta distribution's parameter, 0 for no mixing.
-    schedule : str
-        Of learning rates over a stage: ``cosine`` to zero, or ``constant``.
-    batch_size, accumulate : int
-        Images a pass, and passes a step.
+        Layers of the backbone that stage 2 trains: ``block4`` (that block and all after it), ``layers=4`` (the last
+        four convolutions that the model runs), ``all`` or ``none``.
+    lr : float
+        Learning rate of the head.
+    backbone_lr_scale : float
+        Learning rate of the backbone's last convolution, as a fraction of ``lr``.
+    layer_decay : float
+        Factor from the learning rate of a convolution to that of the convolution before it; 1 for equal rates.
+    weight_decay : float
+        Weight decay of AdamW.
+    label_smoothing : float
+        Label smoothing of the cross-entropy.
+    mixup : float
+        Parameter of the Beta distribution of mixup (Zhang et al. 2018); 0 for no mixup.
+    schedule : {"cosine", "constant"}
+        Learning rate over a stage: cosine decay to zero, or constant.
+    batch_size : int
+        Images per forward and backward pass.
+    accumulate : int
+        Passes per optimizer step (gradient accumulation).
     ema_decay : float
-        Decay per step of an exponential moving average of the weights; the average is what is validated. 0 for none.
+        Decay per step of an exponential moving average (EMA) of the weights. The averaged weights are the ones that
+        are validated and kept. 0 for no average.
     patience : int
-        Stop a stage after so many epochs without a better validation; 0 for never.
+        Stop a stage after this many epochs without a better validation; 0 for no limit.
     val_size : float
-        Share of the training images that is held out for validation.
+        Fraction of the training images that is held out for validation.
     refit : bool
-        Once validation has told how many epochs are best, train so many again on all training images.
+        At the end, train again on all training images, the held-out ones included, for as many epochs as were best.
     from_scratch : bool
-        Begin with a random backbone and head, whatever ``init``, for comparison.
+        Start from a random backbone and head, for comparison. ``init`` is then ``random``.
     amp : bool, optional
-        Train the backbone in mixed precision (bfloat16); by default where that is faster.
+        Run the trained layers of the backbone in mixed precision (bfloat16). By default on CUDA devices with bfloat16,
+        and on processors that compute faster in it.
     random_state : int
+        Seed of all random numbers.
 
     Raises
     ------
     SpecError
-        If a value is out of range; the message names its option.
+        If a value is out of range; the message names the option.
     """
 
     hidden: int = 0
@@ -78,22 +95,11 @@ class Recipe:
     random_state: int = 0
 
     def __post_init__(self) -> None:
-        shares = ("dropout", "label_smoothing", "ema_decay")
-        numbers = ("hidden", "head_epochs", "epochs", "patience", "random_state", "weight_decay", "mixup")
-        checks = [
-            *((name, 0 <= getattr(self, name) < 1, "from 0 up to, not including, 1") for name in shares),
-            *((name, getattr(self, name) >= 0, "0 or more") for name in numbers),
-            *((name, getattr(self, name) >= 1, "1 or more") for name in ("batch_size", "accumulate")),
-            *((name, getattr(self, name) > 0, "above 0") for name in ("lr", "backbone_lr_scale", "layer_decay")),
-            ("val_size", 0 < self.val_size < 1, "between 0 and 1"),
-            ("init", self.init in INITS, f"one of {', '.join(INITS)}"),
-            ("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
-        ]
-        for name, holds, allowed in checks:
-            if not holds:
-                option = "--" + OPTIONS.get(name, name).replace("_", "-")
+        for name, in_range, allowed in self._checks():
+            if not in_range:
+                option = "--" + OPTION_NAMES.get(name, name).replace("_", "-")
                 raise SpecError(f"{option} of finetune must be {allowed}, got {getattr(self, name)!r}")
-        first_trained(self.unfreeze)
+        first_trained_layer(self.unfreeze)
         if self.from_scratch:
             if self.head_epochs or not self.epochs:
                 raise SpecError(
@@ -102,15 +108,35 @@ class Recipe:
                 )
             object.__setattr__(self, "init", "random")
 
-    def first(self, last_block: int) -> int | None:
-        """The first layer that stage 2 trains of a backbone that ends at a block; None if there is no stage 2."""
-        return first_trained("all" if self.from_scratch else self.unfreeze, last_block) if self.epochs else None
+    def _checks(self) -> list[tuple[str, bool, str]]:
+        """Return (field, whether its value is in range, which values are)."""
+        fractions = ("dropout", "label_smoothing", "ema_decay")
+        from_zero = ("hidden", "head_epochs", "epochs", "patience", "random_state", "weight_decay", "mixup")
+        positive = ("lr", "backbone_lr_scale", "layer_decay")
+        return [
+            *((name, 0 <= getattr(self, name) < 1, "at least 0 and below 1") for name in fractions),
+            *((name, getattr(self, name) >= 0, "at least 0") for name in from_zero),
+            *((name, getattr(self, name) >= 1, "at least 1") for name in ("batch_size", "accumulate")),
+            *((name, getattr(self, name) > 0, "above 0") for name in positive),
+            ("val_size", 0 < self.val_size < 1, "between 0 and 1"),
+            ("init", self.init in INITS, f"one of {', '.join(INITS)}"),
+            ("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+        ]
+
+    def first_trained_layer(self, last_block: int) -> int | None:
+        """Return the first layer that stage 2 trains, in a backbone that ends at a block; None without a stage 2."""
+        if not self.epochs:
+            return None
+        return first_trained_layer("all" if self.from_scratch else self.unfreeze, last_block)
 
 
-def first_trained(unfreeze: str, last_block: int = BLOCKS[-1].number) -> int | None:
-    """The first layer that is trained of a backbone that ends at a block, by torchvision's number; None if none is.
+def first_trained_layer(unfreeze: str, last_block: int = BLOCKS[-1].number) -> int | None:
+    """Return torchvision's number of the first trained layer, in a backbone that ends at a block; None for ``none``.
 
-    ``SpecError`` if ``unfreeze`` is not understood, or the backbone has fewer layers.
+    Raises
+    ------
+    SpecError
+        If ``unfreeze`` has no such form, or the backbone has fewer layers.
     """
     convolutions = [layer for block in BLOCKS[:last_block] for layer in block.convolutions]
     kind, _, number = unfreeze.partition("=") if "=" in unfreeze else (unfreeze[:5], "", unfreeze[5:])
@@ -128,6 +154,6 @@ def first_trained(unfreeze: str, last_block: int = BLOCKS[-1].number) -> int | N
     )
 
 
-def frozen_block(first: int) -> int:
-    """The last block that lies whole before a layer; 0 if none does."""
-    return max((block.number for block in BLOCKS if block.stop <= first), default=0)
+def last_frozen_block(first_layer: int) -> int:
+    """Return the last block that ends before a layer; 0 if no block does."""
+    return max((block.number for block in BLOCKS if block.stop <= first_layer), default=0)

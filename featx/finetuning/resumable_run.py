@@ -1,55 +1,66 @@
-"""A run of fine-tuning: its folder, which a stopped one goes on from, and both stages on some images."""
+"""A fine-tuning that can be stopped and resumed: its folder, and both stages of training."""
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from joblib import cpu_count
-from torch import nn
 
 from featx.backbones import BackboneWeights
 from featx.engines import Engine, find_device, make_engine
 from featx.errors import ModelError
 from featx.files import wrap_os_error
-from featx.finetuning.activation_cache import INDEX, LOCK, ROWS, Boundary
-from featx.finetuning.distributed import is_first, own_device, wait
-from featx.finetuning.memory import advising_smaller_batches, keeping_memory
-from featx.finetuning.placement import configure_convolutions, mixed_pays
+from featx.finetuning.activation_cache import INDEX, LOCK, ROWS, ActivationCache
+from featx.finetuning.distributed import is_main_process, local_device, wait_for_all
+from featx.finetuning.performance import (
+    amp_is_faster,
+    configure_convolutions,
+    keep_freed_memory,
+    suggest_smaller_batches,
+)
 from featx.finetuning.recipe import Recipe
-from featx.finetuning.stage import Outcome, Rows, Stage
-from featx.finetuning.starting_point import Data, Images, make_module
-from featx.finetuning.trainable_layers import Tail
-from featx.finetuning.training_log import Log
+from featx.finetuning.stage import Stage, StageOutcome, TrainingExamples
+from featx.finetuning.starting_point import FinetuneData, ImageSubset, make_classifier
+from featx.finetuning.trainable_layers import HeadOnly, TrainableLayers
+from featx.finetuning.training_log import TrainingLog
 from featx.heads import linear_parts
-from featx.images import MAX_PIXELS
 from featx.models import ImageClassifier, Model
 from featx.runtime import Compute, progress_bar
 from featx.spec import ExtractSpec
 
 RUN = "run"
-"""What the run in the folder is; not there once it is done."""
+"""File that identifies a run in its folder; removed when the run is done."""
 
 
 def run_folder(output: Path) -> Path:
-    """Where the log of a model's fine-tuning lies, and what a stopped one goes on from."""
+    """Return the folder of a fine-tuning, which holds its log and the state to resume from."""
     return output.with_name(f"{output.name}.finetune")
 
 
 @dataclass
-class Run:
-    """One fine-tuning: what it trains, on what and where, and its folder.
+class FinetuneRun:
+    """One fine-tuning. It resumes a stopped run if everything that decides the result is the same.
 
-    A run that was stopped is gone on with, if all that decides its result is as it was.
+    Parameters
+    ----------
+    model : Model
+        The model to start from.
+    weights : BackboneWeights
+    data : FinetuneData
+    recipe : Recipe
+    root : Path
+        Folder that the store's paths are relative to.
+    folder : Path
+        For the log, the state to resume from, and the activation cache.
+    compute : Compute
+    cache : Path, optional
+        Folder for an activation cache that is kept.
     """
 
     model: Model
     weights: BackboneWeights
-    data: Data
+    data: FinetuneData
     recipe: Recipe
     root: Path
     folder: Path
@@ -57,117 +68,124 @@ class Run:
     cache: Path | None
 
     def __post_init__(self) -> None:
-        self.place = own_device(find_device(self.compute.device))
-        if is_first():
-            self._begin()
-        wait()
-        self.log = Log(self.folder)
-        # Of the first process, and of the run that is gone on with: another might find otherwise.
-        self.mixed = bool(json.loads((self.folder / RUN).read_text())["recipe"]["amp"])
+        self.device = local_device(find_device(self.compute.device))
+        if is_main_process():
+            self._prepare_folder()
+        wait_for_all()
+        self.log = TrainingLog(self.folder)
+        # As the main process, and the run before a stop, have decided: other machines might decide otherwise.
+        self.amp = bool(json.loads((self.folder / RUN).read_text())["recipe"]["amp"])
 
-    def _begin(self) -> None:
+    def _prepare_folder(self) -> None:
+        """Keep the folder of a stopped run that can be resumed; otherwise empty it and start a new run."""
         with wrap_os_error(self.folder, ModelError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not self._goes_on():
-                self._clear("*.pt", "log.*")
-                amp = mixed_pays(self.place) if self.recipe.amp is None else self.recipe.amp
+            if not self._can_resume():
+                self._remove("*.pt", "log.*")
+                amp = amp_is_faster(self.device) if self.recipe.amp is None else self.recipe.amp
                 (self.folder / RUN).write_text(self._identity(amp))
-            # What a killed process left half-written.
-            self._clear(".*.tmp")
+            self._remove(".*.tmp")  # half-written files of a killed process
+
+    def _can_resume(self) -> bool:
+        path = self.folder / RUN
+        choices = (False, True) if self.recipe.amp is None else (self.recipe.amp,)
+        return path.is_file() and path.read_text() in map(self._identity, choices)
 
     def _identity(self, amp: bool) -> str:
-        """What a stopped run must have in common with this one, to be gone on from."""
+        """Describe everything that decides the result, as JSON."""
         W, b = linear_parts(self.model.estimator)
-        head = hashlib.sha256(W.tobytes() + b.tobytes()).hexdigest()
-        every = self.data.every
-        labels = hashlib.sha256(
-            "\0".join([*self.model.classes, *every.digests.values()]).encode() + every.labels.tobytes()
-        )
-        parts = {"recipe": {**dataclasses.asdict(self.recipe), "amp": amp}, "head": head, "spec": self.model.spec.digest,
-                 "images": self.data.training.store_fingerprint, "labels": labels.hexdigest(), "views": self.data.spec.digest}  # fmt: skip
+        images = self.data.all
+        labels = "\0".join([*self.model.classes, *images.digests.values()]).encode() + images.labels.tobytes()
+        parts = {
+            "recipe": {**dataclasses.asdict(self.recipe), "amp": amp},
+            "head": hashlib.sha256(W.tobytes() + b.tobytes()).hexdigest(),
+            "spec": self.model.spec.digest,
+            "images": self.data.training.store_fingerprint,
+            "labels": hashlib.sha256(labels).hexdigest(),
+            "views": self.data.spec.digest,
+        }
         return json.dumps(parts, sort_keys=True)
 
-    def _goes_on(self) -> bool:
-        path = self.folder / RUN
-        either = (False, True) if self.recipe.amp is None else (self.recipe.amp,)
-        return path.is_file() and path.read_text() in map(self._identity, either)
-
-    def end(self) -> None:
-        """Leave nothing but the log."""
-        self._clear("*.pt", RUN)
+    def finish(self) -> None:
+        """Remove everything from the folder except the log."""
+        self._remove("*.pt", RUN)
         if not self.cache:
-            self._clear(*(f"*{ending}" for ending in (ROWS, INDEX, LOCK)))
+            self._remove(*(f"*{suffix}" for suffix in (ROWS, INDEX, LOCK)))
 
-    def _clear(self, *patterns: str) -> None:
-        """Remove files of the folder."""
+    def _remove(self, *patterns: str) -> None:
         with wrap_os_error(self.folder, ModelError):
             for path in [path for pattern in patterns for path in self.folder.glob(pattern)]:
                 path.unlink()
 
     def train(
-        self, base: Model, images: Images, scale: float, prefix: str, stops: dict[str, int] | None = None
-    ) -> tuple[dict[str, Outcome], ImageClassifier]:
-        """Both stages on some images, from ``base`` with logits × ``scale``; with ``stops``, just so many epochs."""
-        recipe = self.recipe
-        module = make_module(base, self.weights, scale, recipe).to(self.place)
-        configure_convolutions(module.backbone, self.place, mixed=self.mixed)
-        outcomes = {}
-        if recipe.head_epochs and _wanted(stops, "head"):
-            rows = (_rows(images, images.features), _rows(self.data.val, self.data.val.features))
-            groups = [{"params": list(module.head.parameters()), "lr": recipe.lr}]
-            outcomes["head"] = self._stage(prefix, "head", _Classify(module), groups, recipe.head_epochs, *rows, stops)
-        first = recipe.first(max(base.spec.blocks))
-        if first is not None and _wanted(stops, "backbone"):
-            tail = Tail(module, first, mixed=self.mixed)
-            rows = (self._tail_rows(tail, images, self.data.spec.n_views), self._tail_rows(tail, self.data.val, 1))
-            groups = tail.groups(recipe.lr, recipe.backbone_lr_scale, recipe.layer_decay)
-            outcomes["backbone"] = self._stage(prefix, "backbone", tail, groups, recipe.epochs, *rows, stops)
-        return outcomes, module.cpu()
+        self, base: Model, images: ImageSubset, scale: float, prefix: str = "", epochs: dict[str, int] | None = None
+    ) -> tuple[dict[str, StageOutcome], ImageClassifier]:
+        """Train both stages on some of the images.
 
-    def _stage(
-        self, prefix: str, name: str, model: nn.Module, groups: list[dict[str, object]], epochs: int, train: Rows,
-        val: Rows, stops: dict[str, int] | None,
-    ) -> Outcome:  # fmt: skip
-        stage = Stage(prefix + name, model, groups, epochs, self.recipe, train, val, self.folder, self.log,
-                      device=self.place, stop=stops[name] if stops else None)  # fmt: skip
-        shown = progress_bar(epochs, "epoch", f"finetune {prefix}{name}", shown=self.compute.progress and is_first())
-        keeping = keeping_memory() if self.place.type == "cpu" else nullcontext()
-        with advising_smaller_batches(), shown as bar, keeping:
-            return stage.run(bar.update)
+        Parameters
+        ----------
+        base : Model
+            Its head is the starting point, with logits multiplied by ``scale``.
+        images : ImageSubset
+        scale : float
+        prefix : str
+            Put before the names of the stages in the log.
+        epochs : dict, optional
+            Epochs of each stage. They are trained without validation; a stage with 0 epochs is left out. By default
+            the epochs of the recipe, with validation.
 
-    def _tail_rows(self, tail: Tail, images: Images, views: int) -> Rows:
-        boundary = Boundary(self.cache or self.folder, self.data.spec, tail.boundary)
-        if is_first():
-            # With a refit all at once, as all are to be trained on in the end; another split trains on other images.
-            wanted = self.data.every if self.recipe.refit else images
-            wanted_views = self.data.spec.n_views if self.recipe.refit or self.cache else views
-            boundary.fill(self._maker(), wanted.digests, wanted_views, self.root, self.compute.workers or cpu_count(),
-                          self.compute.max_pixels or MAX_PIXELS, progress=self.compute.progress)  # fmt: skip
-        wait()
-        return _rows(images, boundary.of(images.digests.values(), views), images.features)
+        Returns
+        -------
+        outcomes : dict
+            Outcome of each stage by its name, ``head`` and ``backbone``.
+        classifier : ImageClassifier
+            Trained, on the CPU.
+        """
+        recipe, planned, outcomes = self.recipe, epochs, {}
+        if planned is None:
+            planned = {"head": recipe.head_epochs, "backbone": recipe.epochs}
+        classifier = make_classifier(base, self.weights, scale, recipe).to(self.device)
+        configure_convolutions(classifier.backbone, self.device, amp=self.amp)
+        if planned.get("head"):
+            groups: list[dict[str, object]] = [{"params": list(classifier.head.parameters()), "lr": recipe.lr}]
+            train, val = (_examples(subset, subset.features) for subset in (images, self.data.val))
+            stage = Stage(prefix + "head", HeadOnly(classifier), groups, planned["head"], recipe, train, val, self.log,
+                          device=self.device, validate=epochs is None)  # fmt: skip
+            outcomes["head"] = self._run_stage(stage)
+        first_layer = recipe.first_trained_layer(max(base.spec.blocks))
+        if first_layer is not None and planned.get("backbone"):
+            layers = TrainableLayers(classifier, first_layer, amp=self.amp)
+            train = self._activations(layers.frozen_block, images, self.data.spec.n_views)
+            val = self._activations(layers.frozen_block, self.data.val, 1)
+            groups = layers.parameter_groups(recipe)
+            stage = Stage(prefix + "backbone", layers, groups, planned["backbone"], recipe, train, val, self.log,
+                          device=self.device, validate=epochs is None)  # fmt: skip
+            outcomes["backbone"] = self._run_stage(stage)
+        return outcomes, classifier.cpu()
 
-    def _maker(self) -> Callable[[ExtractSpec], Engine]:
-        how = self.compute
-        return lambda spec: make_engine(self.weights, spec, how.device, how.batch_size, how.engine)
+    def _run_stage(self, stage: Stage) -> StageOutcome:
+        shown = self.compute.progress and is_main_process()
+        memory = keep_freed_memory() if self.device.type == "cpu" else nullcontext()
+        bar = progress_bar(stage.epochs, "epoch", f"finetune {stage.name}", shown=shown)
+        with suggest_smaller_batches(), bar as shown_bar, memory:
+            return stage.run(shown_bar.update)
+
+    def _activations(self, block: int, images: ImageSubset, n_views: int) -> TrainingExamples:
+        """Return the activations of a block for some images, and their features; compute what the cache lacks."""
+        cache = ActivationCache(self.cache or self.folder, self.data.spec, block)
+        if is_main_process():
+            # A refit trains on all images in the end: compute them all at once. A cache that is kept gets all copies,
+            # because another split trains on the images that this one validates on.
+            wanted = self.data.all if self.recipe.refit else images
+            wanted_views = self.data.spec.n_views if self.recipe.refit or self.cache else n_views
+            cache.fill(self._make_engine, wanted.digests, wanted_views, self.root, self.compute)
+        wait_for_all()
+        return _examples(images, cache.select(images.digests.values(), n_views), images.features)
+
+    def _make_engine(self, spec: ExtractSpec) -> Engine:
+        compute = self.compute
+        return make_engine(self.weights, spec, compute.device, compute.batch_size, compute.engine)
 
 
-class _Classify(nn.Module):
-    """The head alone, from stored features."""
-
-    def __init__(self, module: ImageClassifier) -> None:
-        super().__init__()
-        self.module = module
-        # The backbone has no part in it, and processes that share the work wait for every gradient that is asked for.
-        module.backbone.requires_grad_(False)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits of pooled features (n, columns)."""
-        return self.module.classify(features)
-
-
-def _rows(images: Images, *inputs: object) -> Rows:
-    return Rows(inputs, images.labels, images.owners)  # type: ignore[arg-type]
-
-
-def _wanted(stops: dict[str, int] | None, stage: str) -> bool:
-    return stops is None or stops.get(stage, 0) > 0
+def _examples(images: ImageSubset, *inputs: object) -> TrainingExamples:
+    return TrainingExamples(inputs, images.labels, images.image_ids)  # type: ignore[arg-type]

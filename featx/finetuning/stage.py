@@ -1,11 +1,10 @@
-"""Training epoch by epoch: one stage, from its beginning or from its last finished epoch, keeping the best state."""
+"""Train one stage epoch by epoch, keep the best validated state, and resume after a stop."""
 
 import io
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,47 +15,63 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from featx.engines import full_float32
 from featx.errors import ModelError
 from featx.files import atomic_write
-from featx.finetuning.distributed import is_first, of_first, own_rows, spread, total
+from featx.finetuning.distributed import (
+    broadcast_from_main,
+    data_parallel,
+    is_main_process,
+    local_rows,
+    sum_over_processes,
+)
 from featx.finetuning.recipe import Recipe
-from featx.finetuning.training_log import Log
+from featx.finetuning.training_log import TrainingLog
+
+VALIDATION_BATCH = 32
+"""Images per forward pass in validation."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Inputs and class numbers of some rows: of ``inputs``, each is indexed by row numbers, (n, …).
+class TrainingExamples:
+    """Model inputs and class numbers of images and their augmented copies, one row per copy.
 
-    ``owners`` says which image each row is a view of: an epoch takes one view of each at random.
+    Parameters
+    ----------
+    inputs : tuple of arrays (rows, …)
+        One array per input of the model; anything that an array of row numbers can index.
+    labels : int array (rows,)
+        Class numbers.
+    image_ids : int array (rows,)
+        The image that each row is a copy of. An epoch takes one random copy of each image.
     """
 
     inputs: tuple[np.ndarray, ...]
     labels: np.ndarray
-    owners: np.ndarray
+    image_ids: np.ndarray
 
     def batch(self, rows: np.ndarray) -> tuple[list[Tensor], Tensor]:
-        """Tensors of some rows."""
+        """Return the inputs and the labels of some rows as tensors."""
         tensors = [torch.from_numpy(np.ascontiguousarray(values[rows])) for values in self.inputs]
         return tensors, torch.from_numpy(self.labels[rows])
 
 
 @dataclass(frozen=True)
-class Score:
-    """Validation: accuracy first, then loss."""
+class ValidationScore:
+    """Accuracy and mean cross-entropy on the validation images."""
 
     accuracy: float
     loss: float
 
-    def better_than(self, other: "Score") -> bool:
-        """Whether it is to be preferred; what is no number never is."""
+    def better_than(self, other: "ValidationScore") -> bool:
+        """Compare by accuracy, then by loss; a score whose loss is not finite is never better."""
         return math.isfinite(self.loss) and (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Of a stage: validation at its beginning and at its best, and the epoch of the best, 0 for the beginning."""
+class StageOutcome:
+    """The validation scores of a stage at its start and in its best epoch; epoch 0 is the start."""
 
-    first: Score
-    best: Score
-    epoch: int
+    start: ValidationScore
+    best: ValidationScore
+    best_epoch: int
 
 
 class Stage:
@@ -65,119 +80,138 @@ class Stage:
     Parameters
     ----------
     name : str
-        For the log.
+        Name of the stage in the log, and of the file that holds its state.
     model : torch.nn.Module
-        Called with the tensors of a batch; those of its parameters that ``groups`` names are trained.
+        Takes the inputs of a batch. Only the parameters in ``groups`` are trained.
     groups : list of dict
-        Of AdamW, with learning rates.
+        Parameter groups of AdamW, with their learning rates.
     epochs : int
     recipe : Recipe
-    train, val : Rows
-    folder : Path
-        Where the state after each epoch is kept; removed by the caller.
-    log : Log
-    stop : int, optional
-        Train just so many epochs, over which the schedule runs, and end at the state then reached, not at the best.
-        Nothing is validated: what it would be on is trained on.
+    train, val : TrainingExamples
+    log : TrainingLog
+        The state after each epoch is written to the folder of the log; the caller removes it.
+    device : torch.device
+    validate : bool
+        Validate after each epoch and end at the best state. If False, end at the state after the last epoch: for a
+        refit, which trains on the validation images.
     """
 
     def __init__(
-        self, name: str, model: nn.Module, groups: list[dict[str, Any]], epochs: int, recipe: Recipe, train: Rows,
-        val: Rows, folder: Path, log: Log, *, device: torch.device, stop: int | None = None,
+        self, name: str, model: nn.Module, groups: list[dict[str, Any]], epochs: int, recipe: Recipe,
+        train: TrainingExamples, val: TrainingExamples, log: TrainingLog, *, device: torch.device,
+        validate: bool = True,
     ) -> None:  # fmt: skip
         self.name, self.model, self.epochs, self.recipe = name, model, epochs, recipe
-        self.train, self.val, self.log, self.device, self.stop = train, val, log, device, stop
+        self.train, self.val, self.log, self.device, self.validates = train, val, log, device, validate
         self._trained = model
-        self._path = folder / f"{name}.pt"
+        self._path = log.folder / f"{name}.pt"
         self._parameters = [p for group in groups for p in group["params"]]
         self._optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
-        passes = math.ceil(len(np.unique(train.owners)) / recipe.batch_size / recipe.accumulate)
-        self._steps = max(1, (stop or epochs) * passes)
-        schedule, steps = recipe.schedule, self._steps
-        # Not a method: as part of a cycle the stage would keep its memory when it is done.
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, lambda step: _factor(schedule, step, steps))
-        self._averaged = _average(model, recipe.ema_decay) if recipe.ema_decay else None
+        passes = math.ceil(len(np.unique(train.image_ids)) / recipe.batch_size / recipe.accumulate)
+        schedule, steps = recipe.schedule, max(1, epochs * passes)
+        # The lambda must not refer to self: a reference cycle would keep the memory of a finished stage.
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer, lambda step: _lr_factor(schedule, step, steps)
+        )
+        self._ema = _make_ema(model, recipe.ema_decay) if recipe.ema_decay else None
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
-    def run(self, advance: Callable[[int], object] = int) -> Outcome:
-        """Train, and leave the model at its best validated state, the one it began with included."""
-        state = self._restore() or self._begin()
-        self._trained = spread(self.model, self.device)
-        for epoch in range(state["epoch"] + 1, (self.stop or self.epochs) + 1):
-            if self.stop is None and self.recipe.patience and epoch - 1 - state["best_epoch"] >= self.recipe.patience:
-                break
-            began, rates = time.perf_counter(), self._rates
-            loss, accuracy = self._train_epoch(epoch)
-            score = None if self.stop else self.validate()
-            if epoch == self.stop or (score and score.better_than(Score(*state["best_score"]))):
-                state |= {"best_epoch": epoch, "best_score": _pair(score), "best": self._weights()}
-            state["epoch"] = epoch
-            # Before the state is kept: what is stopped in between trains the epoch again, and writes its row again.
-            self._note(
-                epoch=epoch, stage=self.name, train_loss=loss, train_accuracy=accuracy,
-                val_loss=score and score.loss, val_accuracy=score and score.accuracy, learning_rate=rates[0],
-                backbone_learning_rate=rates[-1], seconds=time.perf_counter() - began,
-            )  # fmt: skip
-            self._keep(state)
-            advance(1)
-        self._trained = self.model
-        self._set(state["best"])
-        return Outcome(Score(*state["first_score"]), Score(*state["best_score"]), state["best_epoch"])
+    def run(self, advance: Callable[[int], object] | None = None) -> StageOutcome:
+        """Train, from the start or after the last finished epoch, and leave the model in its best validated state.
 
-    def validate(self) -> Score:
-        """Accuracy and cross-entropy on the validation rows."""
-        model = self._averaged or self.model
+        ``advance`` is called with 1 after each epoch.
+        """
+        state = self._restore_state() or self._start_state()
+        self._trained = data_parallel(self.model, self.device)
+        for epoch in range(state["epoch"] + 1, self.epochs + 1):
+            waited = epoch - 1 - state["best_epoch"]
+            if self.validates and self.recipe.patience and waited >= self.recipe.patience:
+                break
+            self._run_epoch(epoch, state)
+            if advance:
+                advance(1)
+        self._trained = self.model
+        self.model.load_state_dict(state["best"], strict=False)
+        start, best = (ValidationScore(*state[name]) for name in ("start_score", "best_score"))
+        return StageOutcome(start, best, state["best_epoch"])
+
+    def _run_epoch(self, epoch: int, state: dict[str, Any]) -> None:
+        """Train and validate one epoch, then write its row of the log and the state."""
+        began, rates = time.perf_counter(), self._learning_rates
+        loss, accuracy = self._train_epoch(epoch)
+        score = self.validate() if self.validates else None
+        is_best = score.better_than(ValidationScore(*state["best_score"])) if score else epoch == self.epochs
+        if is_best:
+            state |= {"best_epoch": epoch, "best_score": _as_pair(score), "best": self._trained_weights()}
+        state["epoch"] = epoch
+        # The log comes before the state: after a stop between the two, the epoch is trained and logged again.
+        self._log_row(
+            epoch=epoch, stage=self.name, train_loss=loss, train_accuracy=accuracy, val_loss=score and score.loss,
+            val_accuracy=score and score.accuracy, learning_rate=rates[0], backbone_learning_rate=rates[-1],
+            seconds=time.perf_counter() - began,
+        )  # fmt: skip
+        self._save_state(state)
+
+    def validate(self) -> ValidationScore:
+        """Compute accuracy and mean cross-entropy on the validation rows, with averaged weights if there are any."""
+        model = self._ema or self.model
         model.eval()
-        right = loss = 0.0
+        count = len(self.val.labels)
+        correct = loss = 0.0
         with torch.no_grad(), full_float32():
-            for rows in np.array_split(np.arange(len(self.val.labels)), math.ceil(len(self.val.labels) / 32)):
+            for rows in np.array_split(np.arange(count), math.ceil(count / VALIDATION_BATCH)):
                 logits, labels = self._logits(model, *self.val.batch(rows))
-                right += int((logits.argmax(1) == labels).sum())
+                correct += int((logits.argmax(1) == labels).sum())
                 loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-        # Processes on unlike devices round otherwise, and must not decide otherwise.
-        right, loss = of_first(right, loss)
-        return Score(right / len(self.val.labels), loss / len(self.val.labels))
+        # Different devices round differently, but all processes must take the same decisions.
+        correct, loss = broadcast_from_main(correct, loss)
+        return ValidationScore(correct / count, loss / count)
 
     @property
-    def _rates(self) -> list[float]:
-        """The learning rate that each group's next step takes: an epoch's are logged as they are at its beginning."""
+    def _learning_rates(self) -> list[float]:
+        """The learning rate of each parameter group in the next step."""
         return [group["lr"] for group in self._optimizer.param_groups]
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
+        """Train one epoch; return mean loss and accuracy on the training rows."""
         self._trained.train()
-        # Dropout draws from torch's generator; a resumed run must draw the same.
+        # Dropout uses torch's global generator. Seed it per epoch, so that a resumed run draws the same numbers.
         torch.manual_seed(self.recipe.random_state * 100_003 + epoch)
         rng = np.random.default_rng([self.recipe.random_state, epoch])
-        lost = right = seen = 0.0
+        loss_sum = correct = seen = 0.0
         for number, batch in enumerate(batches := list(self._batches(rng)), start=1):
-            rows, counts = own_rows(batch)
+            rows, weight = local_rows(batch)
             inputs, labels = self.train.batch(rows)
-            mixed, other, share = self._mix(inputs, rng)
+            mixed, partners, share = self._mixup(inputs, rng)
             logits, labels = self._logits(self._trained, mixed, labels)
-            loss = share * self._loss(logits, labels) + (1 - share) * self._loss(logits, labels[other])
-            (counts * loss / self.recipe.accumulate).backward()
+            loss = share * self._loss(logits, labels) + (1 - share) * self._loss(logits, labels[partners])
+            (weight * loss / self.recipe.accumulate).backward()
             if number % self.recipe.accumulate == 0 or number == len(batches):
                 self._step()
-            if counts:
-                lost += loss.item() * len(rows)
-                right += int((logits.argmax(1) == labels).sum())
+            if weight:
+                loss_sum += loss.item() * len(rows)
+                correct += int((logits.argmax(1) == labels).sum())
                 seen += len(rows)
-        lost, right, seen = total(lost, right, seen)
-        if not math.isfinite(lost):
-            raise ModelError(f"the training of epoch {epoch} has left the range of numbers; give a smaller --lr, or a "
-                             "smaller --backbone-lr-scale")  # fmt: skip
-        return lost / seen, right / seen
+        loss_sum, correct, seen = sum_over_processes(loss_sum, correct, seen)
+        if not math.isfinite(loss_sum):
+            raise ModelError(
+                f"the training loss is not finite in epoch {epoch}; give a smaller --lr or --backbone-lr-scale"
+            )  # fmt: skip
+        return loss_sum / seen, correct / seen
 
     def _step(self) -> None:
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
-        if self._averaged:
-            self._averaged.update_parameters(self.model)
+        if self._ema:
+            self._ema.update_parameters(self.model)
 
     def _logits(self, model: nn.Module, inputs: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits with a column a class, and labels, on the device; one logit is that of the second of two classes."""
-        # Halves are moved as such, and become float32 where they are used.
+        """Compute logits with one column per class; return them and the labels, both on the device.
+
+        A model of two classes may have a single logit, that of the second class. The first class then gets logit 0.
+        """
+        # float16 is converted on the device, so that half of the bytes are copied.
         moved = [x.to(self.device) for x in inputs]
         logits = model(*(x.float() if x.dtype == torch.float16 else x for x in moved))
         if logits.shape[1] == 1:
@@ -185,59 +219,72 @@ class Stage:
         return logits, labels.to(self.device)
 
     def _batches(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Row numbers in batches: one view of each image, images in random order."""
-        order = rng.permutation(len(self.train.owners))
-        _, first = np.unique(self.train.owners[order], return_index=True)
+        """Yield the row numbers of each batch: images in random order, one random copy of each."""
+        order = rng.permutation(len(self.train.image_ids))
+        _, first = np.unique(self.train.image_ids[order], return_index=True)
         rows = rng.permutation(order[first])
         for start in range(0, len(rows), self.recipe.batch_size):
             yield np.sort(rows[start : start + self.recipe.batch_size])
 
-    def _mix(self, inputs: list[Tensor], rng: np.random.Generator) -> tuple[list[Tensor], Tensor, float]:
-        """Mixup (Zhang et al. 2018) of what the trained layers take: inputs, partners, and the share of the first."""
+    def _mixup(self, inputs: list[Tensor], rng: np.random.Generator) -> tuple[list[Tensor], Tensor, float]:
+        """Mix each row with a random partner (mixup, Zhang et al. 2018).
+
+        Not torchvision's ``MixUp``: it takes only images, while the inputs here are activations and pooled features,
+        which must get the same partners and share.
+
+        Returns
+        -------
+        mixed : list of tensors
+        partners : int tensor (rows,)
+            Each row's partner.
+        share : float
+            Weight of the row itself; that of the partner is ``1 - share``.
+        """
         partners = torch.from_numpy(rng.permutation(len(inputs[0])))
         if not self.recipe.mixup:
             return inputs, partners, 1.0
         share = float(rng.beta(self.recipe.mixup, self.recipe.mixup))
         return [share * x.float() + (1 - share) * x[partners].float() for x in inputs], partners, share
 
-    def _weights(self) -> dict[str, Tensor]:
-        """A copy of what is trained, by name; the running average where there is one."""
-        model = self._averaged.module if self._averaged else self.model
-        wanted = {id(p) for p in self._parameters}
-        names = [name for name, p in self.model.named_parameters() if id(p) in wanted]
-        source = dict(model.named_parameters())
-        return {name: source[name].detach().cpu().clone() for name in names}
+    def _trained_weights(self) -> dict[str, Tensor]:
+        """Copy the trained parameters by name; their moving averages if there are any."""
+        model = self._ema.module if self._ema else self.model
+        trained = {id(p) for p in self._parameters}
+        names = [name for name, p in self.model.named_parameters() if id(p) in trained]
+        parameters = dict(model.named_parameters())
+        return {name: parameters[name].detach().cpu().clone() for name in names}
 
-    def _set(self, weights: dict[str, Tensor]) -> None:
-        self.model.load_state_dict(weights, strict=False)
-
-    def _begin(self) -> dict[str, Any]:
-        score = None if self.stop else self.validate()
+    def _start_state(self) -> dict[str, Any]:
+        score = self.validate() if self.validates else None
         if score:
-            self._note(epoch=0, stage=self.name, val_loss=score.loss, val_accuracy=score.accuracy)
-        pair = _pair(score)
-        return {"epoch": 0, "best_epoch": 0, "first_score": pair, "best_score": pair, "best": self._weights()}
+            self._log_row(epoch=0, stage=self.name, val_loss=score.loss, val_accuracy=score.accuracy)
+        pair = _as_pair(score)
+        return {
+            "epoch": 0, "best_epoch": 0, "start_score": pair, "best_score": pair, "best": self._trained_weights()
+        }  # fmt: skip
 
-    def _note(self, **row: Any) -> None:
-        if is_first():
+    def _log_row(self, **row: Any) -> None:
+        if is_main_process():
             self.log.add(**row)
 
-    def _keep(self, state: dict[str, Any]) -> None:
-        if not is_first():
+    def _save_state(self, state: dict[str, Any]) -> None:
+        """Write what `_restore_state` needs to continue after this epoch."""
+        if not is_main_process():
             return
         training = {
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
-            "averaged": self._averaged.state_dict() if self._averaged else None,
+            "ema": self._ema.state_dict() if self._ema else None,
         }
-        # torch says of a full disk only that something failed; Python says what.
+        # Written by Python, whose message names a full disk; torch's does not.
         data = io.BytesIO()
         torch.save({**state, "training": training}, data)
         with atomic_write(self._path, ModelError) as temporary:
             temporary.write_bytes(data.getbuffer())
 
-    def _restore(self) -> dict[str, Any] | None:
+    def _restore_state(self) -> dict[str, Any] | None:
+        """Read the state that a stopped run has left, if any."""
         if not self._path.exists():
             return None
         state: dict[str, Any] = torch.load(self._path, weights_only=True, map_location=self.device)
@@ -245,21 +292,21 @@ class Stage:
         self.model.load_state_dict(training["model"])
         self._optimizer.load_state_dict(training["optimizer"])
         self._schedule.load_state_dict(training["schedule"])
-        if self._averaged:
-            self._averaged.load_state_dict(training["averaged"])
+        if self._ema:
+            self._ema.load_state_dict(training["ema"])
         return state
 
 
-def _pair(score: Score | None) -> tuple[float, float]:
+def _as_pair(score: ValidationScore | None) -> tuple[float, float]:
     return (score.accuracy, score.loss) if score else (math.nan, math.nan)
 
 
-def _factor(schedule: str, step: int, steps: int) -> float:
-    """What a learning rate is multiplied by."""
+def _lr_factor(schedule: str, step: int, steps: int) -> float:
+    """Return the factor on the learning rate at a step."""
     return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * min(1, step / steps)))
 
 
-def _average(model: nn.Module, decay: float) -> AveragedModel:
-    """A running average of a model's weights (Polyak & Juditsky 1992), exponential with ``decay`` a step."""
-    averaging: Any = get_ema_multi_avg_fn  # torch gives it no types
-    return AveragedModel(model, multi_avg_fn=averaging(decay))
+def _make_ema(model: nn.Module, decay: float) -> AveragedModel:
+    """Make an exponential moving average of a model's weights, with ``decay`` per step (Polyak & Juditsky 1992)."""
+    make_function: Any = get_ema_multi_avg_fn  # not typed in torch
+    return AveragedModel(model, multi_avg_fn=make_function(decay))

@@ -1,4 +1,4 @@
-"""Where fine-tuning begins: rows to train on and to validate on, and a head that has not seen the latter."""
+"""Prepare what fine-tuning starts from: training and validation images, and a head that has not seen the latter."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -12,9 +12,8 @@ from torch import nn
 
 from featx.backbones import BackboneWeights
 from featx.errors import DataError, ModelError, SpecMismatch
-from featx.finetuning.head_layers import check_hidden, make_layers
 from featx.finetuning.recipe import Recipe
-from featx.finetuning.trainable_layers import check_reach
+from featx.finetuning.trainable_layers import check_hidden_units, check_layer_exists, make_head_layers
 from featx.heads import holdout, linear_parts, refit
 from featx.models import ImageClassifier, Model, TrainingRows, read_training_rows, to_torch, trained_parts
 from featx.spec import ExtractSpec
@@ -22,72 +21,83 @@ from featx.store import Store
 
 
 @dataclass(frozen=True)
-class Images:
-    """Rows of a store by image: digests by path, and the features, class numbers and image numbers of their rows.
+class ImageSubset:
+    """Some images of a store and the rows of their augmented copies, sorted by image, then by copy.
 
-    Rows go by image, then by view. ``rows`` are their numbers among the ``training`` rows, which have the features.
+    Parameters
+    ----------
+    digests : dict
+        sha256 of each image file by its path.
+    training : TrainingRows
+        All training rows of the store, with their features.
+    rows : int array (rows,)
+        The rows of these images among all training rows.
+    labels : int array (rows,)
+        Class numbers.
+    image_ids : int array (rows,)
+        The image of each row, as its position in ``digests``.
     """
 
     digests: dict[str, str]
     training: TrainingRows
     rows: np.ndarray
     labels: np.ndarray
-    owners: np.ndarray
+    image_ids: np.ndarray
 
     @property
     def features(self) -> np.ndarray:
-        """A copy of their features, float32 (rows, columns)."""
+        """A copy of the pooled features, float32 (rows, columns)."""
         copy: np.ndarray = self.training.X[self.rows]
         return copy
 
 
 @dataclass(frozen=True)
-class Data:
-    """The spec of the store's views, and its training images: those to train on, and those to validate on."""
+class FinetuneData:
+    """The spec of a store, and its images: to train on, to validate on (plain images only), and all of them."""
 
     spec: ExtractSpec
     training: TrainingRows
-    train: Images
-    val: Images
-    every: Images
+    train: ImageSubset
+    val: ImageSubset
+    all: ImageSubset
 
 
 def check_recipe(model: Model, recipe: Recipe) -> None:
-    """What can be told of a recipe before anything is read or made.
+    """Check a recipe against a model, before anything is read or written.
 
     Raises
     ------
     SpecError
-        If stage 2 trains layers that the model does not run, or a hidden layer has too few units.
+        If the recipe trains layers that the model does not run, or its hidden layer has too few units.
     ModelError
-        If nothing is to be trained.
+        If the recipe trains nothing.
     """
-    first = recipe.first(max(model.spec.blocks))
-    if first is None and not recipe.head_epochs:
-        raise ModelError("finetune has nothing to train: give --head-epochs, or --epochs and --unfreeze")
-    if first is not None:
-        check_reach(model.spec, first)
-    check_hidden(len(linear_parts(model.estimator)[0]), recipe)
+    first_layer = recipe.first_trained_layer(max(model.spec.blocks))
+    if first_layer is None and not recipe.head_epochs:
+        raise ModelError("finetune has nothing to train; give --head-epochs, or --epochs and --unfreeze")
+    if first_layer is not None:
+        check_layer_exists(model.spec, first_layer)
+    check_hidden_units(len(linear_parts(model.estimator)[0]), recipe)
 
 
-def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
-    """Read the rows that a model was fitted on, and hold out some of its images for validation, plain views alone.
+def read_finetune_data(model: Model, store: str | Path, recipe: Recipe) -> FinetuneData:
+    """Read the rows that a model was fitted on, and hold out some of the images for validation.
 
     Raises
     ------
     DataError
-        If images have several labels or weights, or torch has trained the model already.
+        If the model is multi-label, was fitted with sample weights, or has been trained by torch already.
     SpecMismatch
-        If the store is not that of the model, or has changed since.
+        If the model was fitted on another store, or the store has changed since.
     """
     if model.multilabel:
-        raise DataError("finetune takes one label an image; this model gives several")
+        raise DataError("finetune needs one label per image, but this model is multi-label")
     if "sample_weight" in model.info:
-        raise DataError("finetune counts all images alike, and this model's fit did not; fit it without weights")
+        raise DataError("finetune does not support sample weights; fit the model without them first")
     if trained := trained_parts(model):
         raise DataError(
-            f"finetune begins at a head of scikit-learn's, and torch has trained the {' and '.join(trained)} of this "
-            f"model; fit it anew on {store}, or start from the model that it was trained from"
+            f"a fine-tuned model cannot be fine-tuned again, and torch has trained the {' and '.join(trained)} of this "
+            f"model; fit a new head on {store}, or start from the model that this one was trained from"
         )
     selection = model.info.get("selection", {})
     training = read_training_rows(
@@ -95,70 +105,75 @@ def read_data(model: Model, store: str | Path, recipe: Recipe) -> Data:
         test_size=selection.get("test_size"), random_state=selection.get("seed", 0),
     )  # fmt: skip
     if training.store_fingerprint != model.info.get("store"):
-        raise SpecMismatch(f"{store} has other images than the store that the model was fitted on; fit it again first")
+        raise SpecMismatch(f"the model was not fitted on the images of {store}; fit it on them first")
     if training.classes != model.classes:
-        raise SpecMismatch(f"labels of {store} are others than when the model was fitted; fit it again first")
+        raise SpecMismatch(f"labels of {store} have changed since the model was fitted; fit it again first")
     with Store(store) as opened:
         opened.check_compatible(model.spec, "the model")
         spec = opened.spec
         paths, digests = (np.array(values)[training.row_index] for values in (opened.paths, opened.digests))
     labels = np.searchsorted(np.array(training.classes), training.y)
-    fit, held = holdout(labels, digests.tolist(), recipe.val_size, recipe.random_state, "--val-size")
-    held = held[training.plain[held]]
-    chosen = (_images(training, paths, digests, labels, rows) for rows in (fit, held, np.arange(len(labels))))
-    return Data(spec, training, *chosen)
+    train, val = holdout(labels, digests.tolist(), recipe.val_size, recipe.random_state, "--val-size")
+    val = val[training.plain[val]]
+    subsets = (_make_subset(training, paths, digests, labels, rows) for rows in (train, val, np.arange(len(labels))))
+    return FinetuneData(spec, training, *subsets)
 
 
-def _images(
+def _make_subset(
     training: TrainingRows, paths: np.ndarray, digests: np.ndarray, labels: np.ndarray, rows: np.ndarray
-) -> Images:
-    _, first, owners = np.unique(paths[rows], return_index=True, return_inverse=True)
-    # In the order of the store, which keeps the views of an image together.
-    rank = np.argsort(np.argsort(first))
-    ordered = rows[np.sort(first)]
-    known = dict(zip(paths[ordered].tolist(), digests[ordered].tolist(), strict=True))
-    return Images(known, training, rows, labels[rows], rank[owners])
+) -> ImageSubset:
+    _, first, ids = np.unique(paths[rows], return_index=True, return_inverse=True)
+    # np.unique numbers the images by path; number them in the order of the store instead, which keeps copies together.
+    position = np.argsort(np.argsort(first))
+    images = rows[np.sort(first)]
+    digest_of = dict(zip(paths[images].tolist(), digests[images].tolist(), strict=True))
+    return ImageSubset(digest_of, training, rows, labels[rows], position[ids])
 
 
-def head_of(model: Model, data: Data, images: Images) -> Model:
-    """The model with its head fitted on some images alone, by scikit-learn as it was, and no calibration."""
+def fit_head(model: Model, data: FinetuneData, images: ImageSubset) -> Model:
+    """Fit the model's head again on some of the images only, by scikit-learn with the same C, without calibration."""
     y = np.array(data.training.classes)[images.labels]
     return dataclasses.replace(model, estimator=refit(clone(model.estimator), images.features, y), calibration=None)
 
 
-def accuracy_of(model: Model, images: Images) -> float:
-    """The share of images that a model's head gives their class."""
+def head_accuracy(model: Model, images: ImageSubset) -> float:
+    """Return the accuracy of a model's head on stored features."""
     return float((model.estimator.predict(images.features) == np.array(model.classes)[images.labels]).mean())
 
 
-def make_module(model: Model, weights: BackboneWeights, scale: float, recipe: Recipe) -> ImageClassifier:
-    """The model as a module, with the recipe's layers as its head, and logits × ``scale``, which changes no class."""
-    module = to_torch(model, weights)
-    linear = module.head.state_dict()
-    module.head = make_layers(linear["weight"] * scale, linear["bias"] * scale, recipe)
+def make_classifier(model: Model, weights: BackboneWeights, scale: float, recipe: Recipe) -> ImageClassifier:
+    """Build the torch module to train: the model's backbone, with the recipe's layers as its head.
+
+    The logits of the model's head are multiplied by ``scale``, which changes no prediction. A recipe ``from_scratch``
+    gets random weights in the backbone (He et al. 2015).
+    """
+    classifier = to_torch(model, weights)
+    linear = classifier.head.state_dict()
+    classifier.head = make_head_layers(linear["weight"] * scale, linear["bias"] * scale, recipe)
     if recipe.from_scratch:
         torch.manual_seed(recipe.random_state)
-        for layer in module.backbone.features:
+        for layer in classifier.backbone.features:
             if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
-    return module
+    return classifier
 
 
-def logit_scale(model: Model, held: Images) -> float:
-    """What a model's logits are to be multiplied by for the least cross-entropy on images that it has not seen.
+def fit_logit_scale(model: Model, val: ImageSubset) -> float:
+    """Find the factor on a model's logits that minimizes the cross-entropy on the validation images.
 
-    Temperature scaling, Guo et al. 2017; 1 for softmax, which was fitted by cross-entropy. On images that it has seen a
-    head tells all classes apart, and no scale would be too large; training would then begin where cross-entropy has
-    nothing to tell. So that it does not where all held images are told apart, each class counts once more for every
-    image, as in Platt's targets (1999).
+    This is temperature scaling (Guo et al. 2017). It returns 1 for softmax, which was fitted by cross-entropy already.
+    The logits of a head that was fitted by another loss have another scale: training with cross-entropy would first
+    spend epochs on correcting it, or have no gradient at all if they are too large. The images that the head was
+    fitted on do not tell the scale, because the head separates them almost perfectly. The same can happen on a small
+    validation set; so targets are smoothed as in Platt (1999), as if each class had one more image.
     """
     if model.head == "softmax":
         return 1.0
-    logits = torch.from_numpy(np.asarray(model.estimator.decision_function(held.features), np.float64))
+    logits = torch.from_numpy(np.asarray(model.estimator.decision_function(val.features), np.float64))
     if logits.ndim == 1:
         logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
-    labels, classes = torch.from_numpy(held.labels), logits.shape[1]
+    labels, classes = torch.from_numpy(val.labels), logits.shape[1]
     smoothing = classes / (len(labels) + classes)
 
     def loss(power: float) -> float:

@@ -1,4 +1,4 @@
-"""The part of a classifier that is trained: from what the frozen layers give, to logits."""
+"""The layers that fine-tuning trains: a new head, and the backbone after its last frozen block."""
 
 from contextlib import nullcontext
 
@@ -9,78 +9,155 @@ from torch import Tensor, nn
 from featx.backbones import BLOCKS, feature_name
 from featx.engines import pool_outputs
 from featx.errors import SpecError
-from featx.finetuning.recipe import frozen_block
+from featx.finetuning.recipe import Recipe, last_frozen_block
 from featx.models import ImageClassifier
 from featx.spec import ExtractSpec
 
 
-class Tail(nn.Module):
-    """The classifier after its last frozen block.
+class TrainableLayers(nn.Module):
+    """A classifier without its frozen blocks: from the output of the last frozen block to logits.
 
     Parameters
     ----------
-    module : ImageClassifier
-        Its backbone's layers from ``first`` on, its normalizer and its head are trained.
-    first : int
-        The first layer that is trained, by torchvision's number.
-    mixed : bool
-        Run the backbone's convolutions in bfloat16 where that is safe. The head, which is little work, stays in float32
-        and decides as scikit-learn's does.
+    classifier : ImageClassifier
+        Its backbone from ``first_layer`` on, its normalizer and its head are trained.
+    first_layer : int
+        First trained layer of the backbone, by torchvision's number.
+    amp : bool
+        Run the convolutions in mixed precision (bfloat16). The head is little work: it stays in float32, so that it
+        predicts as scikit-learn's head does.
 
     Attributes
     ----------
-    boundary : int
-        The last block that is frozen whole, whose output is this module's input; 0 for images.
+    frozen_block : int
+        The last block that is frozen completely. Its output is the input of this module; 0 if the input is images.
 
     Raises
     ------
     SpecError
-        If the backbone ends before ``first``.
+        If the backbone ends before ``first_layer``.
     """
 
-    def __init__(self, module: ImageClassifier, first: int, *, mixed: bool = False) -> None:
+    def __init__(self, classifier: ImageClassifier, first_layer: int, *, amp: bool = False) -> None:
         super().__init__()
-        check_reach(module.spec, first)
-        self.module, self.first, self.mixed = module, first, mixed
-        self.boundary = frozen_block(first)
-        self.start = BLOCKS[self.boundary - 1].stop if self.boundary else 0
-        self.trained = tuple(block for block in module.spec.blocks if block > self.boundary)
-        for number, layer in enumerate(module.backbone.features):
-            layer.requires_grad_(number >= first)
-        self._columns = module.spec.slices
+        check_layer_exists(classifier.spec, first_layer)
+        self.classifier, self.first_layer, self.amp = classifier, first_layer, amp
+        self.frozen_block = last_frozen_block(first_layer)
+        self._start = BLOCKS[self.frozen_block - 1].stop if self.frozen_block else 0
+        self._trained_blocks = tuple(block for block in classifier.spec.blocks if block > self.frozen_block)
+        for number, layer in enumerate(classifier.backbone.features):
+            layer.requires_grad_(number >= first_layer)
+        self._columns = classifier.spec.slices
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        """Logits of the boundary's activations, (n, channels, height, width) or uint8 images (n, 3, size, size).
+        """Compute logits (n, classes).
 
-        ``features`` are pooled features (n, columns) as stored, of which those of frozen blocks are used.
+        Parameters
+        ----------
+        x : tensor (n, channels, height, width)
+            Output of the last frozen block; or images (n, 3, size, size), uint8, if no block is frozen.
+        features : tensor (n, columns)
+            Pooled features from the store, of which only those of frozen blocks are used.
         """
-        # By where it begins and not by its type: mixed images are no bytes any more.
-        x = x if self.boundary else self.module.preprocess(x)
-        # Frozen layers after the boundary are in no graph: neither their input nor their weights ask for a gradient.
-        with torch.autocast(x.device.type, torch.bfloat16) if self.mixed else nullcontext():
-            tapped = self.module.backbone(x, self.start)
-        spec = self.module.spec
-        pooled = pool_outputs(tapped, spec.select(blocks=self.trained)) if self.trained else {}
+        # Not decided by dtype: after mixup, images are floats.
+        x = x if self.frozen_block else self.classifier.preprocess(x)
+        with torch.autocast(x.device.type, torch.bfloat16) if self.amp else nullcontext():
+            outputs = self.classifier.backbone(x, self._start)
+        spec = self.classifier.spec
+        pooled = pool_outputs(outputs, spec.select(blocks=self._trained_blocks)) if self._trained_blocks else {}
         named = {feature_name(*pair): features[:, self._columns[feature_name(*pair)]] for pair in spec.features}
-        return self.module.classify(torch.cat(list((named | pooled).values()), dim=1))
+        return self.classifier.classify(torch.cat(list((named | pooled).values()), dim=1))
 
-    def groups(self, rate: float, factor: float, decay: float) -> list[dict[str, object]]:
-        """AdamW's groups: the head at ``rate``, the last convolution at ``factor`` of it, each before × ``decay``."""
-        head = [p for part in (self.module.head, self.module.normalizer) for p in part.parameters()]
-        layers = [layer for layer in self.module.backbone.features if isinstance(layer, nn.Conv2d)]
+    def parameter_groups(self, recipe: Recipe) -> list[dict[str, object]]:
+        """Return the parameter groups of AdamW: the head, then each trained convolution, with their learning rates."""
+        head = [p for part in (self.classifier.head, self.classifier.normalizer) for p in part.parameters()]
+        layers = [layer for layer in self.classifier.backbone.features if isinstance(layer, nn.Conv2d)]
         trained = [layer for layer in layers if layer.weight.requires_grad]
-        rates = rate * factor * decay ** np.arange(len(trained))[::-1]
+        rates = recipe.lr * recipe.backbone_lr_scale * recipe.layer_decay ** np.arange(len(trained))[::-1]
         return [
-            {"params": head, "lr": rate},
+            {"params": head, "lr": recipe.lr},
             *({"params": list(layer.parameters()), "lr": float(r)} for layer, r in zip(trained, rates, strict=True)),
         ]
 
 
-def check_reach(spec: ExtractSpec, first: int) -> None:
-    """``SpecError`` if the blocks of a spec end before a layer."""
-    last = max(spec.blocks)
-    if first >= BLOCKS[last - 1].stop:
+class HeadOnly(nn.Module):
+    """A classifier's normalizer and head alone, with pooled features as input."""
+
+    def __init__(self, classifier: ImageClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+        # DistributedDataParallel waits for the gradient of every parameter that requires one.
+        classifier.backbone.requires_grad_(False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Compute the logits (n, classes) of pooled features (n, columns)."""
+        return self.classifier.classify(features)
+
+
+def make_head_layers(weight: Tensor, bias: Tensor, recipe: Recipe) -> nn.Module:
+    """Build the layers from normalized features to logits.
+
+    With ``init="head"`` they start with the logits of the linear head. A hidden layer does so too: two units per class
+    hold the positive and the negative part of its logit, and the outputs of the other units start at weight 0.
+
+    Parameters
+    ----------
+    weight : tensor (classes, columns)
+        Coefficients of the linear head.
+    bias : tensor (classes,)
+        Its intercepts.
+    recipe : Recipe
+
+    Raises
+    ------
+    SpecError
+        If the hidden layer has fewer than two units per class.
+    """
+    classes, columns = weight.shape
+    check_hidden_units(classes, recipe)
+    generator = torch.Generator().manual_seed(recipe.random_state)
+    if not recipe.hidden:
+        head = _random_linear(columns, classes, generator)
+        if recipe.init == "head":
+            _set_weights(head, weight, bias)
+        return nn.Sequential(nn.Dropout(recipe.dropout), head) if recipe.dropout else head
+    first = _random_linear(columns, recipe.hidden, generator)
+    last = _random_linear(recipe.hidden, classes, generator)
+    if recipe.init == "head":
+        rest, identity = recipe.hidden - 2 * classes, torch.eye(classes)
+        _set_weights(first, torch.cat([weight, -weight, first.weight.detach()[:rest]]),
+                     torch.cat([bias, -bias, first.bias.detach()[:rest]]))  # fmt: skip
+        _set_weights(last, torch.cat([identity, -identity, torch.zeros(classes, rest)], dim=1), torch.zeros(classes))
+    return nn.Sequential(first, nn.ReLU(), nn.Dropout(recipe.dropout), last)
+
+
+def check_hidden_units(logits: int, recipe: Recipe) -> None:
+    """Raise ``SpecError`` if the hidden layer has too few units to start as a linear head with ``logits`` outputs."""
+    if recipe.init == "head" and 0 < recipe.hidden < 2 * logits:
         raise SpecError(
-            f"--unfreeze of finetune (block5 unless given) must name layers that the model runs, which ends at block "
-            f"{last}, got layers from {first} on; give block{last}, or fit a model with --blocks that end at 5"
+            f"--hidden of finetune must be at least {2 * logits} to start from a head of {logits} logits, "
+            f"got {recipe.hidden}; give more units, or --init random"
         )
+
+
+def check_layer_exists(spec: ExtractSpec, first_layer: int) -> None:
+    """Raise ``SpecError`` if the blocks of a spec end before a layer."""
+    last = max(spec.blocks)
+    if first_layer >= BLOCKS[last - 1].stop:
+        raise SpecError(
+            f"--unfreeze of finetune (default: block5) must name layers of the model's backbone, which ends at block "
+            f"{last}, got layers from {first_layer} on; give --unfreeze block{last}, or fit a model on blocks up to 5"
+        )
+
+
+def _random_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer with torch's default initialization, from a generator of its own."""
+    layer = nn.Linear(inputs, outputs)
+    bound = inputs**-0.5
+    shapes = ((outputs, inputs), (outputs,))
+    _set_weights(layer, *((2 * torch.rand(shape, generator=generator) - 1) * bound for shape in shapes))
+    return layer
+
+
+def _set_weights(layer: nn.Linear, weight: Tensor, bias: Tensor) -> None:
+    layer.load_state_dict({"weight": weight, "bias": bias})

@@ -1,4 +1,4 @@
-"""Write and read the training log: one row per epoch, as CSV and JSON lines."""
+"""Write and read the training log: one row per epoch, as CSV and as JSON lines."""
 
 import csv
 import json
@@ -14,22 +14,24 @@ COLUMNS = ("epoch", "stage", "train_loss", "train_accuracy", "val_loss", "val_ac
            "backbone_learning_rate", "seconds")  # fmt: skip
 
 
-class Log:
-    """Rows of `COLUMNS`, written to ``log.csv`` and ``log.jsonl`` of a folder as they come; a resumed one goes on.
+class TrainingLog:
+    """The rows of ``log.jsonl`` and ``log.csv`` in a folder, each a dict of `COLUMNS`; rows that exist are kept.
 
-    ``DataError`` if a line of a log that is there is no such row.
+    Raises
+    ------
+    DataError
+        If a line of an existing log is not a row of a training log.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         path = folder / "log.jsonl"
         lines = path.read_bytes().splitlines() if path.exists() else []
-        self.rows = [_parse(line, f"line {number} of {path}") for number, line in enumerate(lines, start=1)]
+        self.rows = [_parse_row(line, f"line {number} of {path}") for number, line in enumerate(lines, start=1)]
 
     def add(self, **row: Any) -> None:
-        """Add a row; one of the same stage and epoch, from before a stop, is replaced."""
-        same = [(old["stage"], old["epoch"]) == (row["stage"], row["epoch"]) for old in self.rows]
-        self.rows = [old for old, gone in zip(self.rows, same, strict=True) if not gone]
+        """Add a row; replace a row of the same stage and epoch, which a stopped run may have left."""
+        self.rows = [old for old in self.rows if (old["stage"], old["epoch"]) != (row["stage"], row["epoch"])]
         self.rows.append({name: row.get(name) for name in COLUMNS})
         with atomic_write(self.folder / "log.jsonl", ModelError) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
@@ -40,27 +42,33 @@ class Log:
 
 
 def read_logs(folders: Iterable[str | Path]) -> dict[str, list[dict[str, Any]]]:
-    """Validated rows of each fine-tuning by its name, that of its folder, or the path where several have the same.
+    """Read the validated epochs of several fine-tunings, by name.
 
-    A refit trains on the images that it was validated on, so that its epochs have no place in a curve.
+    The name is that of the folder without ``.finetune``, or its path if several folders have the same name. The epochs
+    of a refit are left out: it trains on the validation images, so it has no validation accuracy.
 
     Raises
     ------
     DataError
-        If a folder has no log, or one that is damaged.
+        If a folder has no log, or a damaged one.
     """
-    runs = {str(Path(folder)).removesuffix(".finetune"): Path(folder) for folder in folders}
-    times = Counter(Path(run).name for run in runs)
-    logs = {Path(run).name if times[Path(run).name] == 1 else run: Log(folder) for run, folder in runs.items()}
-    found = {name: [row for row in log.rows if row["val_accuracy"] is not None] for name, log in logs.items()}
+    paths = {str(Path(folder)).removesuffix(".finetune"): Path(folder) for folder in folders}
+    counts = Counter(Path(path).name for path in paths)
+    logs = {
+        Path(path).name if counts[Path(path).name] == 1 else path: TrainingLog(folder)
+        for path, folder in paths.items()
+    }  # fmt: skip
+    validated = {name: [row for row in log.rows if row["val_accuracy"] is not None] for name, log in logs.items()}
     for name, log in logs.items():
-        if not found[name]:
-            raise DataError(f"{log.folder} has no training log, log.jsonl; give folders that featx finetune made")
-    return found
+        if not validated[name]:
+            raise DataError(
+                f"{log.folder} has no training log (log.jsonl); give a folder that featx finetune made"
+            )  # fmt: skip
+    return validated
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any]:
-    """A row of all columns; None for what a log that was made elsewhere lacks."""
+def _parse_row(line: bytes, where: str) -> dict[str, Any]:
+    """Parse a line of a log; missing columns become None, because another program may have written the log."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -71,5 +79,5 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
         or not isinstance(row.get("epoch"), int | float)
         or not isinstance(row["val_accuracy"], int | float | None)
     ):
-        raise DataError(f"{where} is no row of a training log; remove it, or train anew")
+        raise DataError(f"{where} is not a row of a training log; remove the line, or train again")
     return {name: row.get(name) for name in COLUMNS}

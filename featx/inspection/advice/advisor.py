@@ -1,42 +1,62 @@
-"""Advise: which way of transfer learning fits the data at hand, by evidence measured on it."""
+"""Advise which way of transfer learning fits a data set, from measurements on it."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from featx.errors import DataError
-from featx.inspection.advice.cases import blocks_of, case_of, commands_of, expected_gain
-from featx.inspection.advice.caveats import caveats_of
-from featx.inspection.advice.likeness import Likeness, measure_likeness
-from featx.inspection.advice.reference import distances
-from featx.inspection.advice.size import Size, measure_size
+from featx.inspection.advice.cases import choose_depth, describe_gain, find_case, list_commands
+from featx.inspection.advice.caveats import list_caveats
+from featx.inspection.advice.dataset_size import DatasetSize, measure_size
+from featx.inspection.advice.similarity import Similarity, distances_from_photographs, measure_similarity
 from featx.inspection.depth_probe import ProbeReport, probe
 from featx.models import read_training_rows
 
-NEIGHBORS = (0.1, 1.0, 10.0)
-"""Of the probe's C, which was chosen on all images: what a learning curve tries at each number of them."""
+C_FACTORS = (0.1, 1.0, 10.0)
+"""Factors on the C of the probe, which was chosen on all images: fewer images may need another C."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Advice:
-    """Where the data lie on the plane, and what to do.
+    """Where a data set lies on the plane of size and similarity, and what to do.
 
-    ``case`` is one of ``small, alike``, ``large, alike``, ``small, unlike`` and ``large, unlike``; ``way`` says in
-    words what it means, ``recommendation`` also why; ``blocks`` are those that the head is fitted on; ``commands`` are
-    the lines to type; ``forecast`` is one sentence; ``caveats`` say where evidence is thin.
+    Parameters
+    ----------
+    store, head : str
+        The store, and the head that was measured.
+    size : DatasetSize
+    similarity : Similarity
+    case : str
+        ``small, similar``, ``large, similar``, ``small, different`` or ``large, different``.
+    strategy : str
+        What the case says to do.
+    recommendation : str
+        The case, the scores and the strategy in one sentence.
+    blocks : tuple of int
+        Blocks to fit the head on.
+    commands : tuple of str
+        Command lines to run, in order.
+    expected_gain, forecast : str
+        One sentence each.
+    caveats : tuple of str
+        Reasons to doubt the advice.
     """
 
     store: str
     head: str
-    size: Size
-    likeness: Likeness
+    size: DatasetSize
+    similarity: Similarity
     case: str
-    way: str
+    strategy: str
     recommendation: str
     blocks: tuple[int, ...]
     commands: tuple[str, ...]
     expected_gain: str
     forecast: str
     caveats: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        lines = (f"Advice({self.recommendation})", *self.commands, *(f"caveat: {caveat}" for caveat in self.caveats))
+        return "\n  ".join(lines)
 
 
 def advise(
@@ -50,72 +70,78 @@ def advise(
     random_state: int = 0,
     probed: ProbeReport | None = None,
 ) -> Advice:
-    """Say which way of transfer learning fits a store's training images.
+    """Advise which way of transfer learning fits the training images of a store.
 
-    The textbook's table has four cases: data may be small or large, and alike or unlike what the backbone was trained
-    on. Here both axes are measured (see `featx.inspection.advice.size`, `featx.inspection.advice.likeness`) and divided by
-    `featx.inspection.advice.thresholds`.
+    A data set may be small or large, and similar to the images that the backbone was trained on or different. Each of
+    these four cases has a strategy. Size is measured by the images per class and the learning curve of a linear head,
+    similarity by which depths are best and by feature statistics.
 
     Parameters
     ----------
     store : path
-        With labels, one an image.
+        A store with one label per image.
     split_column, test_size, folds, random_state
-        As in `featx.fit.fit`.
+        As in `featx.fit`.
     more : int, optional
-        Images a class that might be added, for the forecast; by default as many again.
+        Forecast the accuracy with this many more images per class; by default as many as there are.
     root : path, optional
-        The folder of the images, for the commands.
+        Folder of the images, for the commands.
     probed : ProbeReport, optional
-        What `featx.probe.probe` gave with the same options, if that is known.
+        The result of `featx.probe` with the same options, if it is available.
+
+    Returns
+    -------
+    Advice
 
     Raises
     ------
-    StoreError, DataError
-        If the store cannot be read, its images have several labels, or a class has too few for the folds.
+    StoreError
+        If the store cannot be read.
+    DataError
+        If the store is multi-label, or a class has too few images for the folds.
     """
     if more is not None and more < 1:
-        raise DataError(f"--more of advise must be 1 or more, got {more}")
+        raise DataError(f"--more of advise must be at least 1, got {more}")
     rows = read_training_rows(store, split_column=split_column, test_size=test_size, random_state=random_state)
     if rows.y.ndim == 2:
-        raise DataError(f"advise takes one label an image, but images of {store} have several")
+        raise DataError(f"advise needs one label per image, but {store} is multi-label")
     probed = probed or probe(
         store, split_column=split_column, test_size=test_size, folds=folds, random_state=random_state, timed=False
     )
-    best = probed.best
-    size = measure_size(rows, best.blocks, probed.head, [factor * best.C for factor in NEIGHBORS], more, random_state)
-    likeness = measure_likeness(probed, distances(rows.spec, rows.X[rows.plain]), rows.spec.size)
-    case = case_of(size, likeness)
-    depth = blocks_of(case, probed)
+    best, pixels = probed.best, rows.spec.size
+    size = measure_size(rows, best.blocks, probed.head, [factor * best.C for factor in C_FACTORS], more, random_state)
+    similarity = measure_similarity(probed, distances_from_photographs(rows.spec, rows.X[rows.plain]), pixels)
+    case = find_case(size, similarity)
+    depth = choose_depth(case, probed)
     return Advice(
         store=str(store),
         head=probed.head,
         size=size,
-        likeness=likeness,
+        similarity=similarity,
         case=case.name,
-        way=case.way,
-        recommendation=_recommend(size, likeness, case.name, case.way),
+        strategy=case.strategy,
+        recommendation=_recommend(size, similarity, case.name, case.strategy),
         blocks=depth.blocks,
-        commands=commands_of(case, depth, probed.head, store, rows.selection, root),
-        expected_gain=expected_gain(case, depth, probed, size),
-        forecast=_forecast(size),
-        caveats=caveats_of(size, likeness, probed, rows.spec.size),
+        commands=list_commands(case, depth, probed.head, store, rows.selection, root),
+        expected_gain=describe_gain(case, depth, probed, size),
+        forecast=_describe_forecast(size),
+        caveats=list_caveats(size, similarity, probed, pixels),
     )
 
 
-def _recommend(size: Size, likeness: Likeness, case: str, way: str) -> str:
-    alike = "not measured" if likeness.score is None else f"{likeness.score:.2f}"
+def _recommend(size: DatasetSize, similarity: Similarity, case: str, strategy: str) -> str:
+    score = "not measured" if similarity.score is None else f"{similarity.score:.2f}"
     return (
-        f"{case} ({size.per_class:.0f} images a class, of which as many again would bring "
-        f"{100 * size.doubling.accuracy:.1f} points: size {size.score:.2f}; likeness {alike}): {way}"
+        f"{case} (size {size.score:.2f}: {size.per_class:.0f} images per class, twice as many would gain "
+        f"{100 * size.doubling.accuracy:.1f} points; similarity {score}): {strategy}"
     )
 
 
-def _forecast(size: Size) -> str:
+def _describe_forecast(size: DatasetSize) -> str:
     now, then = size.forecasts
     if size.curve[-1].mean == 1:
-        return "there are no errors left to forecast from"
+        return "no forecast, because the head makes no errors"
     return (
-        f"{size.gain.more} more images a class would bring {now.accuracy:.3f}, by the fitted curve, to about "
-        f"{then.accuracy:.3f} ({then.low:.3f}–{then.high:.3f})"
+        f"{size.gain.more} more images per class would raise accuracy from {now.accuracy:.3f} (by the fitted curve) to "
+        f"about {then.accuracy:.3f} ({then.low:.3f}–{then.high:.3f})"
     )

@@ -1,4 +1,4 @@
-"""The learning curve: a linear head's accuracy by how many images it is trained on."""
+"""The learning curve: accuracy of a linear head by the number of images that it is trained on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,19 @@ from featx.heads import (
 )
 from featx.models import TrainingRows
 
-SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
-"""Of the images that a draw may train on."""
+FRACTIONS = (0.1, 0.2, 0.4, 0.7, 1.0)
+"""Fractions of the training images of a draw."""
 DRAWS = 10
 
 
 @dataclass(frozen=True)
-class Point:
-    """One share of the images: how many a class that is on average, and each draw's accuracy."""
+class CurvePoint:
+    """Accuracy at one fraction of the training images.
 
-    share: float
+    ``per_class`` is the mean number of training images per class, ``scores`` has the accuracy of each draw.
+    """
+
+    fraction: float
     per_class: float
     mean: float
     standard_error: float
@@ -34,22 +37,25 @@ class Point:
 
 
 def learning_curve(
-    rows: TrainingRows, blocks: Sequence[int], head: str, Cs: Sequence[float], seed: int = 0
-) -> tuple[Point, ...]:
-    """Score a head that is trained on growing shares of the images, each within the next.
+    rows: TrainingRows, blocks: Sequence[int], head: str, Cs: Sequence[float], random_state: int = 0
+) -> tuple[CurvePoint, ...]:
+    """Score a head that is trained on growing fractions of the images, each a subset of the next.
 
-    Each of ``DRAWS`` draws holds out a part of its own, stratified and by groups, so that together they score every
-    image once; it trains on shares of the rest. Where a class has fewer images than that, there are as many draws.
-    At each share the best C counts.
+    There are ``DRAWS`` draws, or fewer if a class has fewer images. Each draw tests on its own fold (stratified, with
+    groups kept together), so that together they score every image once, and trains on fractions of the other images.
+    At each fraction the best C counts.
 
     Parameters
     ----------
     rows : TrainingRows
     blocks : sequence of int
-        Whose features the head sees.
+        The blocks whose features the head gets.
     head : str
+        Key of `featx.heads.HEADS`.
     Cs : sequence of float
-    seed : int
+        Values of C to try.
+    random_state : int
+        Seed of the folds and fractions.
 
     Raises
     ------
@@ -57,45 +63,48 @@ def learning_curve(
         If a class has fewer than two different images.
     """
     columns = [rows.spec.slices[feature_name(block, pool)] for block in blocks for pool in rows.spec.pools]
-    chosen = make_feature_sets({"curve": columns}, rows.X.shape[1])[0]
+    features = make_feature_sets({"curve": columns}, rows.X.shape[1])[0]
     problem = make_problem(rows.X, rows.y, scoring="accuracy")
     codes = np.unique(rows.y, return_inverse=True)[1]
-    draws = min(DRAWS, _fewest(rows, codes))
-    rng = np.random.default_rng(seed)
-    folds = make_folds(rows.y, rows.groups, max(draws, 2), 1, seed, rows.plain)
-    nested = [_shares(fold, codes, rows.groups, rng) for fold in folds]
-    # Each part normalizes and turns the whole matrix.
-    workers = workers_for(len(nested), len(rows.y) * chosen.columns)
+    draws = min(DRAWS, _smallest_class(rows, codes))
+    rng = np.random.default_rng(random_state)
+    folds = make_folds(rows.y, rows.groups, max(draws, 2), 1, random_state, rows.plain)
+    nested = [_nested_folds(fold, codes, rows.groups, rng) for fold in folds]
+    # Each worker normalizes and rotates the whole matrix, so a worker gets several draws at once.
+    workers = workers_for(len(nested), len(rows.y) * features.columns)
     parts = [nested[start::workers] for start in range(workers)]
     grid = {head: tuple(sorted(Cs))}
 
     def score(part: list[list[Fold]]) -> np.ndarray:
-        found = cross_validate(problem, chosen, grid, [fold for draw in part for fold in draw])
-        return np.array([row.scores for row in found]).reshape(len(found), len(part), len(SHARES))
+        found = cross_validate(problem, features, grid, [fold for draw in part for fold in draw])
+        return np.array([row.scores for row in found]).reshape(len(found), len(part), len(FRACTIONS))
 
     scores = np.concatenate(run_parallel(score, parts, workers), axis=1)
     best = scores.mean(axis=1).argmax(axis=0)
     images = np.mean([[rows.plain[train].sum() for train, _ in draw] for draw in nested], axis=0)
-    return tuple(_point(share, images[i] / len(rows.classes), scores[best[i], :, i]) for i, share in enumerate(SHARES))
+    return tuple(
+        _make_point(fraction, images[i] / len(rows.classes), scores[best[i], :, i])
+        for i, fraction in enumerate(FRACTIONS)
+    )
 
 
-def _fewest(rows: TrainingRows, codes: np.ndarray) -> int:
-    """Different images of the smallest class."""
+def _smallest_class(rows: TrainingRows, codes: np.ndarray) -> int:
+    """Count the different images of the smallest class."""
     _, first = np.unique(rows.groups, return_index=True)
     return int(np.bincount(codes[first]).min())
 
 
-def _shares(fold: Fold, codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> list[Fold]:
-    """A fold whose training rows are those of a growing share of each class's groups, one at least."""
+def _nested_folds(fold: Fold, codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> list[Fold]:
+    """Make one fold per fraction: the training rows are that fraction of each class's groups, at least one group."""
     train, test = fold
     _, first, group = np.unique(groups[train], return_index=True, return_inverse=True)
-    place = np.empty(len(first))
+    rank = np.empty(len(first))
     for code in np.unique(codes):
         members = np.flatnonzero(codes[train][first] == code)
-        place[members] = rng.permutation(len(members)) / len(members)
-    return [(train[place[group] < share], test) for share in SHARES]
+        rank[members] = rng.permutation(len(members)) / len(members)
+    return [(train[rank[group] < fraction], test) for fraction in FRACTIONS]
 
 
-def _point(share: float, per_class: float, scores: np.ndarray) -> Point:
+def _make_point(fraction: float, per_class: float, scores: np.ndarray) -> CurvePoint:
     error = scores.std(ddof=1) / np.sqrt(len(scores))
-    return Point(share, float(per_class), float(scores.mean()), float(error), tuple(scores.tolist()))
+    return CurvePoint(fraction, float(per_class), float(scores.mean()), float(error), tuple(scores.tolist()))

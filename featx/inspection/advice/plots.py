@@ -7,7 +7,7 @@ import numpy as np
 
 from featx.drawing import FAINT, INK, PAPER, RULE, SERIES, SMALL, SOFT, make_figure, show_percent
 from featx.inspection.advice.cases import CASES, Case
-from featx.inspection.advice.size import Size
+from featx.inspection.advice.dataset_size import DatasetSize
 from featx.inspection.advice.thresholds import BORDER
 
 if TYPE_CHECKING:
@@ -24,40 +24,42 @@ ACCENT = SERIES[0]
 
 
 def plot_plane(advice: "Advice") -> "Figure":
-    """Draw the four cases on the plane of data size and likeness to photographs, and the data as a dot.
+    """Draw the four cases on the plane of data size and similarity to photographs, and the data as a dot.
 
-    The line through the dot is the interval of the size, the marks at the right edge are the parts of likeness.
-    If likeness was not measured, the size is a line from bottom to top.
+    The line through the dot is the interval of the size, the marks at the right edge are the parts of similarity.
+    If similarity was not measured, the size is a line from bottom to top.
 
     Raises
     ------
     EngineError
         If matplotlib is not installed.
     """
-    size, likeness = advice.size, advice.likeness
+    size, similarity = advice.size, advice.similarity
     figure, axes = make_figure(
-        "size: images per class, and flatness of the learning curve", "likeness to photographs", 3.4
+        "size: images per class, and flatness of the learning curve", "similarity to photographs", 3.4
     )
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.grid(visible=False)
     for case in CASES:
         _draw_quarter(axes, case, advice)
-    if likeness.score is None:
+    if similarity.score is None:
         axes.axvspan(size.low, size.high, color=ACCENT, alpha=0.2, linewidth=0)
         axes.axvline(size.score, color=ACCENT, linestyle="dashed")
-        axes.annotate("likeness not measured", (size.score, 0.02), xytext=(5, 0), textcoords="offset points",
+        axes.annotate("similarity not measured", (size.score, 0.02), xytext=(5, 0), textcoords="offset points",
                       fontsize=SMALL, color=INK)  # fmt: skip
     else:
-        axes.hlines(likeness.score, size.low, size.high, color=ACCENT)
-        axes.plot([size.score], [likeness.score], "o", color=ACCENT, markersize=9, markeredgecolor=PAPER)
-    axes.plot([1] * len(likeness.parts), [*likeness.parts.values()], "_", color=ACCENT, markersize=12, clip_on=False)
-    for height, names in _grouped(likeness.parts).items():
+        axes.hlines(similarity.score, size.low, size.high, color=ACCENT)
+        axes.plot([size.score], [similarity.score], "o", color=ACCENT, markersize=9, markeredgecolor=PAPER)
+    axes.plot(
+        [1] * len(similarity.parts), [*similarity.parts.values()], "_", color=ACCENT, markersize=12, clip_on=False
+    )
+    for height, names in _grouped(similarity.parts).items():
         axes.annotate(names, (1, height), xytext=(9, 0), textcoords="offset points", va="center", fontsize=SMALL,
                       color=SOFT, annotation_clip=False)  # fmt: skip
     return figure
 
 
-def plot_learning_curve(size: Size) -> "Figure":
+def plot_learning_curve(size: DatasetSize) -> "Figure":
     """Draw accuracy by training images per class, the power law through it, and the forecast.
 
     Raises
@@ -93,14 +95,14 @@ def plot_learning_curve(size: Size) -> "Figure":
 
 
 def _draw_quarter(axes: "Axes", case: Case, advice: "Advice") -> None:
-    x, y = BORDER * case.large, BORDER * case.alike
+    x, y = BORDER * case.large, BORDER * case.similar
     chosen = case.name == advice.case
     axes.axvspan(x, x + BORDER, y, y + BORDER, facecolor=ACCENT if chosen else FAINT, edgecolor=RULE,
                  alpha=0.15 if chosen else 0.4)  # fmt: skip
-    score = advice.likeness.score
+    score = advice.similarity.score
     # The text is written in the half of the quarter that the dot is not in.
     top = not chosen or score is None or score < y + BORDER / 2
-    text = f"{case.name}\n{textwrap.fill(case.way, WIDTH)}"
+    text = f"{case.name}\n{textwrap.fill(case.strategy, WIDTH)}"
     axes.text(x + 0.015, y + BORDER - 0.02 if top else y + 0.02, text, ha="left", va="top" if top else "bottom",
               fontsize=SMALL, color=INK if chosen else SOFT)  # fmt: skip
 

@@ -1,9 +1,9 @@
-"""The power law of learning curves, error = floor + factor × n^-exponent, fitted, and how far it can be trusted.
+"""Fit the power law of learning curves, error = floor + factor × n^-exponent, with confidence intervals.
 
-Figueroa, Zeng-Treitler, Kandula & Ngo (2012), "Predicting sample size required for classification performance", fit it
-by weighted least squares; Hestness et al. (2017), "Deep learning scaling is predictable, empirically", find it on many
-tasks. For one exponent the other two numbers are linear, so that trying exponents finds the global minimum (variable
-projection: Golub & Pereyra 1973).
+Figueroa, Zeng-Treitler, Kandula & Ngo (2012), "Predicting sample size required for classification performance", fit
+this law by weighted least squares. Hestness et al. (2017), "Deep learning scaling is predictable, empirically", find it
+on many tasks. For a given exponent the law is linear in floor and factor, so trying many exponents finds the global
+minimum (variable projection, Golub & Pereyra 1973).
 """
 
 from dataclasses import dataclass
@@ -14,80 +14,83 @@ from numpy.typing import ArrayLike, NDArray
 EXPONENTS = np.geomspace(0.05, 2.0, 60)
 BOOTSTRAPS = 1000
 LEVEL = 0.95
-"""Of the intervals."""
+"""Confidence level of the intervals."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """One law, or, as arrays of one shape, several: what is left with any number of images, and how the rest falls."""
+    """One power law, or several as arrays of one shape. ``floor`` is the error that any number of images leaves."""
 
     floor: Array
     factor: Array
     exponent: Array
 
     def error(self, images: float) -> Array:
-        """The error at a number of images a class."""
+        """Compute the error at a number of images per class."""
         return np.asarray(self.floor + self.factor * images**-self.exponent)
 
 
 @dataclass(frozen=True)
-class Fit:
-    """The law of the mean over draws, and one for each bootstrap sample of the draws."""
+class PowerLawFit:
+    """The law of the mean error over draws, and one law per bootstrap sample of the draws."""
 
     law: PowerLaw
     samples: PowerLaw
 
     def error(self, images: float) -> tuple[float, float, float]:
-        """The expected error at a number of images a class, and the ends of its interval."""
+        """Return the expected error at a number of images per class, and the ends of its interval."""
         low, high = _interval(self.samples.error(images))
         return float(self.law.error(images)), low, high
 
     def gain(self, images: float, more: float) -> tuple[float, float, float]:
-        """By how much the error falls with ``more`` images a class, and the ends of the interval."""
+        """Return how much the error falls with ``more`` images per class, and the ends of its interval."""
         low, high = _interval(self.samples.error(images) - self.samples.error(images + more))
         return float(self.law.error(images) - self.law.error(images + more)), low, high
 
 
-def fit_power_law(images: ArrayLike, errors: ArrayLike, scored: int, seed: int = 0) -> Fit:
-    """Fit the law to the errors of several draws.
+def fit_power_law(images: ArrayLike, errors: ArrayLike, scored: int, random_state: int = 0) -> PowerLawFit:
+    """Fit the law to the errors of several draws; intervals come from a bootstrap of the draws (Efron 1979).
+
+    Draws that happen to agree would give intervals that are too narrow. So the variance of a mean error is at least
+    the binomial variance of ``scored`` images. What is missing is added equally to all points, because they are scored
+    on the same images.
 
     Parameters
     ----------
     images : array (points,)
-        Training images a class, rising.
+        Training images per class, ascending.
     errors : array (draws, points)
-        Each draw's error; draws are scored on images of their own.
+        Error of each draw. Each draw is scored on other images.
     scored : int
-        Images that all draws together score: no mean is taken to be surer than so many allow.
-    seed : int
-        Of the bootstrap, which draws draws with replacement (Efron 1979). Where draws differ less than the binomial
-        distribution says of so many images, what is lacking is added, alike for all points: they score the same images.
+        Number of images that all draws score together.
+    random_state : int
+        Seed of the bootstrap.
     """
     n, values = np.asarray(images, np.float64), np.asarray(errors, np.float64)
     draws, mean = len(values), values.mean(axis=0)
-    spread = values.var(axis=0, ddof=1) / draws if draws > 1 else np.zeros_like(mean)
+    variance = values.var(axis=0, ddof=1) / draws if draws > 1 else np.zeros_like(mean)
     smoothed = (mean * scored + 1) / (scored + 2)
-    lacking = np.maximum(smoothed * (1 - smoothed) / scored - spread, 0)
-    rng = np.random.default_rng(seed)
+    missing = np.maximum(smoothed * (1 - smoothed) / scored - variance, 0)
+    rng = np.random.default_rng(random_state)
     chosen = rng.integers(0, draws, (BOOTSTRAPS, draws))
-    # Resampled means vary less than means do, by the share that a variance of few lacks.
-    varied = (values[chosen].mean(axis=1) - mean) * np.sqrt(draws / max(draws - 1, 1))
-    varied += rng.standard_normal((BOOTSTRAPS, 1)) * np.sqrt(lacking)
-    weights = 1 / (spread + lacking)
-    return Fit(_solve(n, mean, weights), _solve(n, np.clip(mean + varied, 0, 1), weights))
+    # The variance of resampled means is too small by (draws - 1) / draws.
+    deviations = (values[chosen].mean(axis=1) - mean) * np.sqrt(draws / max(draws - 1, 1))
+    deviations += rng.standard_normal((BOOTSTRAPS, 1)) * np.sqrt(missing)
+    weights = 1 / (variance + missing)
+    return PowerLawFit(_solve(n, mean, weights), _solve(n, np.clip(mean + deviations, 0, 1), weights))
 
 
 def _solve(n: Array, errors: Array, weights: Array) -> PowerLaw:
-    """The weighted least squares (…) of errors (…, points), floor and factor at least 0."""
+    """Solve the weighted least squares for errors (…, points), with floor and factor at least 0."""
     basis = n ** -EXPONENTS[:, np.newaxis]
     total, first = weights.sum(), basis @ weights
     second = basis**2 @ weights
     y, x = (errors @ weights)[..., np.newaxis], errors @ (basis * weights).T
     slope = (total * x - first * y) / (total * second - first**2)
     floor = (y - slope * first) / total
-    # Where one of the two would be negative it is 0, and the other what suits that best.
+    # If one of the two would be negative, it is 0 and the other one is the best for that.
     slope = np.where(floor < 0, x / second, np.maximum(slope, 0))
     floor = np.maximum((y - slope * first) / total, 0)
     residual = errors[..., np.newaxis, :] - floor[..., np.newaxis] - slope[..., np.newaxis] * basis

@@ -80,19 +80,20 @@ def _score(depth: Depth) -> str:
 def make_advice(context: ReportContext) -> Section:
     """Show the recommended way of transfer learning, and the evidence for it."""
     advice = context.advice
-    size, likeness = advice.size, advice.likeness
+    size, similarity = advice.size, advice.similarity
     then = size.forecasts[-1]
     between = f"{percent(then.low)} to {percent(then.high)}"
     headline = Headline("Forecast", percent(then.accuracy), f"{between} with {size.gain.more:,} more images per class")
-    amount, similarity = advice.case.replace("alike", "like").split(", ")
+    amount, kind = advice.case.split(", ")
+    relation = "similar to" if kind == "similar" else "different from"
     lead = (
-        f"{sentence(advice.way)}: the data set is {amount} and {similarity} the images that the "
+        f"{sentence(advice.strategy)}: the data set is {amount} and {relation} the images that the "
         "backbone was trained on."
     )
-    alike = "not measured" if likeness.score is None else f"{likeness.score:.2f}"
+    score = "not measured" if similarity.score is None else f"{similarity.score:.2f}"
     plane = figure_to_svg(plot_plane(advice), "plane-plot", (
-        f"The plane of size and likeness: size {size.score:.2f} ({size.low:.2f} to {size.high:.2f}), likeness {alike}: "
-        f"{advice.case}"))  # fmt: skip
+        f"The plane of size and similarity: size {size.score:.2f} ({size.low:.2f} to {size.high:.2f}), "
+        f"similarity {score}: {advice.case}"))  # fmt: skip
     points = ", ".join(f"{point.per_class:.0f} images per class {percent(point.mean)}" for point in size.curve)
     curve = figure_to_svg(plot_learning_curve(size), "learning-plot", (
         f"Learning curve: {points}; forecast {percent(then.accuracy)} with {then.per_class:.0f}"))  # fmt: skip

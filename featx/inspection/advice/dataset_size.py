@@ -1,0 +1,135 @@
+"""Measure how much data there is: images per class, and what more of them would gain."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from featx.errors import DataError
+from featx.inspection.advice.learning_curve import CurvePoint, learning_curve
+from featx.inspection.advice.power_law import LEVEL, fit_power_law
+from featx.inspection.advice.thresholds import GAIN, IMAGES
+from featx.models import TrainingRows
+
+Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+"""Half the width of an interval of level ``LEVEL``, in standard deviations of a normal distribution."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The expected accuracy with a number of training images per class, and its 95 % interval."""
+
+    per_class: float
+    accuracy: float
+    low: float
+    high: float
+
+    def measured_on(self, images: int) -> tuple[float, float]:
+        """Return the 95 % interval of the accuracy that a test on this many images would measure."""
+        error = Z * math.sqrt(self.accuracy * (1 - self.accuracy) / images)
+        low, high = (math.hypot(end - self.accuracy, error) for end in (self.low, self.high))
+        return max(self.accuracy - low, 0.0), min(self.accuracy + high, 1.0)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The gain in accuracy from ``more`` images per class, and its 95 % interval."""
+
+    more: int
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class DatasetSize:
+    """Size of a data set, from 0 (small) to 1 (large), and what it was computed from.
+
+    Parameters
+    ----------
+    score : float
+        The smaller one of ``count`` and ``flatness``: a large data set has many images and a flat learning curve.
+    low, high : float
+        The score at the ends of the interval of the gain.
+    count : float
+        n / (n + 40) for n images per class; 40 is the threshold ``IMAGES``.
+    flatness : float
+        0.02 / (0.02 + gain), with the gain in accuracy from twice as many images; 0.02 is the threshold ``GAIN``.
+    images, classes : int
+        Training images and classes.
+    per_class : float
+        Mean number of training images per class.
+    smallest_class : int
+        Training images of the smallest class.
+    curve : tuple of CurvePoint
+        The learning curve.
+    floor, factor, exponent : float
+        The power law that is fitted to the curve: error = floor + factor × n^-exponent.
+    doubling, gain : Gain
+        From twice as many images, and from the number of images that was asked for.
+    forecasts : tuple of Forecast
+        With the images of today, and with ``gain.more`` more per class.
+    """
+
+    score: float
+    low: float
+    high: float
+    count: float
+    flatness: float
+    images: int
+    classes: int
+    per_class: float
+    smallest_class: int
+    curve: tuple[CurvePoint, ...]
+    floor: float
+    factor: float
+    exponent: float
+    doubling: Gain
+    gain: Gain
+    forecasts: tuple[Forecast, ...]
+
+
+def measure_size(
+    rows: TrainingRows, blocks: Sequence[int], head: str, Cs: Sequence[float], more: int | None, random_state: int
+) -> DatasetSize:
+    """Measure the size of a data set by its images per class and by the learning curve of a head.
+
+    ``more`` is the number of images per class to forecast, by default as many as there are; the other parameters are
+    those of `featx.inspection.advice.learning_curve.learning_curve`.
+
+    Raises
+    ------
+    DataError
+        If every class has so few images that the curve has only one point.
+    """
+    counts = np.unique(rows.y[rows.plain], return_counts=True)[1]
+    per_class = float(counts.mean())
+    curve = learning_curve(rows, blocks, head, Cs, random_state)
+    if len({point.per_class for point in curve}) == 1:
+        raise DataError(
+            "advise needs a class with at least 3 different images for a learning curve, but the largest class has "
+            f"{counts.max()}; add images"
+        )
+    errors = 1 - np.array([point.scores for point in curve]).T
+    fit = fit_power_law([point.per_class for point in curve], errors, int(counts.sum()), random_state)
+
+    def gain(images: int) -> Gain:
+        return Gain(images, *fit.gain(per_class, images))
+
+    def forecast(images: float) -> Forecast:
+        error, low, high = fit.error(images)
+        return Forecast(images, 1 - error, 1 - high, 1 - low)
+
+    doubling, wanted = gain(round(per_class)), gain(more or round(per_class))
+    count = per_class / (per_class + IMAGES)
+    # A larger gain means a less flat curve, so its upper end gives the lower end of the flatness.
+    flatness, low, high = (
+        GAIN / (GAIN + max(value, 0.0)) for value in (doubling.accuracy, doubling.high, doubling.low)
+    )
+    return DatasetSize(
+        min(count, flatness), min(count, low), min(count, high), count, flatness, int(counts.sum()), len(counts),
+        per_class, int(counts.min()), curve, float(fit.law.floor), float(fit.law.factor), float(fit.law.exponent),
+        doubling, wanted, (forecast(per_class), forecast(per_class + wanted.more)),
+    )  # fmt: skip
