@@ -1,9 +1,9 @@
-"""Run a featx command again and again, each time with one fault, some file operations further on, and report what
-became of it: ``faults.py SCENARIO WORK FAULT[:STEP]…`` prints one JSON object an attempt, and ``test_faults.py`` says
-what must hold.
+"""Run a featx command many times, each time with a fault at a later file operation, and report the results.
 
-A fault strikes a forked child just before its k-th operation on a file below ``WORK/at``: a signal, or an error of
-that operation. Files, signals, exit codes and the disk of ``full`` are real; the backbone of an extraction is a stand-in,
+``faults.py SCENARIO WORK FAULT[:STEP]…`` prints one JSON object per attempt; ``test_faults.py`` checks them.
+
+A fault is a signal, or an error of a file operation. It happens in a forked child just before the child's k-th operation
+on a file below ``WORK/at``. Files, signals, exit codes and the disk of ``full`` are real. Only the backbone is replaced,
 so that an attempt takes a fraction of a second.
 """
 
@@ -37,23 +37,23 @@ from featx.engines.batching import BatchedEngine
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 SIGNALS = {name: getattr(signal, name) for name in ("SIGKILL", "SIGINT", "SIGTERM")}
 REMOVALS = ("os.remove", "os.rmdir")
-STRUCK = 9
-"""The descriptor on which a child says that it has begun, and what was struck."""
+REPORT = 9
+"""File descriptor on which a child reports the operation that failed."""
 PAGE = 4096
 
 
-class Striking:
-    """An audit hook that counts file operations below a folder and strikes before the k-th."""
+class FaultInjector:
+    """An audit hook that counts file operations below a folder and injects a fault before the k-th."""
 
     def __init__(self, folder: Path, fault: str, k: int) -> None:
-        self.folder, self.fault, self.k, self.count, self.struck = str(folder), fault, k, 0, False
+        self.folder, self.fault, self.k, self.count, self.active = str(folder), fault, k, 0, False
         sync = os.fsync
 
         def fsync(descriptor: int) -> None:
             self("os.fsync", (Path(f"/proc/self/fd/{descriptor}").readlink(),))
             sync(descriptor)
 
-        os.fsync = fsync  # the one of them that Python does not audit
+        os.fsync = fsync  # Python has no audit event for it
         sys.addaudithook(self)
 
     def __call__(self, event: str, args: tuple[object, ...]) -> None:
@@ -65,13 +65,17 @@ class Striking:
             return
         self.count += 1
         if self.count >= self.k:
-            self.strike(event, str(args[0]), first=not self.struck)
+            self.inject(event, str(args[0]), first=not self.active)
 
-    def strike(self, event: str, path: str, *, first: bool) -> None:
-        """A signal and EIO come once; a full disk still removes; a read-only one, and a slow one, stay so."""
-        self.struck = True
+    def inject(self, event: str, path: str, *, first: bool) -> None:
+        """Send the signal, or raise the error.
+
+        Signals and EIO happen once. A full disk still allows files to be removed. A disk that is full, read-only or slow
+        stays so.
+        """
+        self.active = True
         if first:
-            os.write(STRUCK, f"{event} {Path(path).name}".encode())
+            os.write(REPORT, f"{event} {Path(path).name}".encode())
         if self.fault in SIGNALS and first:
             os.kill(os.getpid(), SIGNALS[self.fault])
         elif self.fault == "slow" and event == "os.fsync":
@@ -87,14 +91,14 @@ class Striking:
             raise OSError(number, os.strerror(number), path)
 
 
-def jumping() -> None:
-    """A clock that goes back and forth by days."""
+def jumping_clock() -> None:
+    """Let the clock jump back and forth by days."""
     now, jumps = time.time, itertools.cycle((0, 9e5, -9e5))
     time.time = lambda: now() + next(jumps)
 
 
-class StandIn(BatchedEngine):
-    """Features that are multiples of a picture's mean."""
+class FakeEngine(BatchedEngine):
+    """An engine whose features are multiples of the mean of an image."""
 
     def __init__(self, spec: object) -> None:
         super().__init__(spec, 4)
@@ -107,24 +111,28 @@ class StandIn(BatchedEngine):
         return False
 
 
-def stand_in() -> None:
-    """Extraction without a backbone, four rows a part."""
+def replace_backbone() -> None:
+    """Let extractions run without a backbone, with four rows per part."""
     streaming.PART_ROWS = 4
     backbone = SimpleNamespace(name="oxford", digest="0" * 64, preprocessing="oxford", source="")
     featx.extraction.extraction_run.load_backbone = lambda *_: backbone
-    featx.extraction.local_executor.make_engine = lambda _backbone, spec, *_: StandIn(spec)
+    featx.extraction.local_executor.make_engine = lambda _backbone, spec, *_: FakeEngine(spec)
 
 
-def attempt(argv: list[str], log: Path, hurt: Callable[[], object] = int) -> dict:
-    """Run a command in a forked child that is first hurt."""
+def no_fault() -> None:
+    """Inject nothing."""
+
+
+def attempt(argv: list[str], log: Path, inject: Callable[[], object] = no_fault) -> dict:
+    """Run a command in a forked child, after ``inject`` was called there."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
             os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
             os.dup2(1, 2)
-            os.dup2(writing, STRUCK)
-            hurt()
+            os.dup2(writing, REPORT)
+            inject()
             code = run(argv)
         except BaseException:
             traceback.print_exc()
@@ -134,13 +142,13 @@ def attempt(argv: list[str], log: Path, hurt: Callable[[], object] = int) -> dic
         os._exit(code)
     os.close(writing)
     _, status = os.waitpid(child, 0)
-    struck = os.read(reading, 500).decode()
+    operation = os.read(reading, 500).decode()
     os.close(reading)
-    return {"struck": struck, "code": os.waitstatus_to_exitcode(status), "said": log.read_text()}
+    return {"operation": operation, "code": os.waitstatus_to_exitcode(status), "output": log.read_text()}
 
 
 def run(argv: list[str]) -> int:
-    """The command's exit code."""
+    """Run a command, and return its exit code."""
     try:
         main(argv, prog_name="featx")
     except SystemExit as stop:
@@ -150,13 +158,15 @@ def run(argv: list[str]) -> int:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command whose output goes below ``at/``, and the commands that make what it takes, from 24 pictures."""
+    """A command that writes below ``at/``, and the commands that prepare its input from 24 images."""
 
     argv: str
     outputs: tuple[str, ...]
     before: tuple[str, ...] = ()
 
 
+PACKAGES = {"extract": "extraction", "select": "curation", "merge": "curation", "fit": "models"}
+"""Package that has the function of a command."""
 STORE = "extract photos -o a.h5 --size 32 --quiet"
 RED = "extract photos/red -o b.h5 --size 32 --quiet"
 SCENARIOS = {
@@ -168,23 +178,23 @@ SCENARIOS = {
 
 
 def digests(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
-    """What there is of the outputs, by content."""
+    """Hash those outputs that exist."""
     found = [folder / name for name in names if (folder / name).exists()]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
 class Trial:
-    """A scenario at work in a folder."""
+    """Runs a scenario in a folder."""
 
     def __init__(self, scenario: Scenario, work: Path) -> None:
         self.at, self.log, self.scenario = work / "at", work / "log", scenario
         fill(work / "photos")
         os.chdir(work)
-        # What children import is imported once, here; nothing is computed here, as threads do not survive a fork.
+        # Children inherit what is imported here. Nothing is computed here, because threads do not survive a fork.
         for command in {scenario.argv.split()[0], *(each.split()[0] for each in scenario.before)}:
-            for module in (f"featx.cli.{command}", f"featx.{command}"):
-                import_module(module)
-        stand_in()
+            import_module(f"featx.cli.{command}")
+            getattr(import_module(f"featx.{PACKAGES[command]}"), command)
+        replace_backbone()
         for command in scenario.before:
             assert attempt(command.split(), self.log)["code"] == 0, self.log.read_text()
         self.argv = [str(work / each) if each.startswith("at/") else each for each in scenario.argv.split()]
@@ -193,52 +203,52 @@ class Trial:
         self.wanted = digests(self.at, scenario.outputs)
 
     def attempts(self, fault: str, step: int) -> Iterator[dict]:
-        """Strike further and further on, until a run gets through; after each, the same command without a fault."""
+        """Inject the fault at later and later operations, until a run succeeds; repeat each run without a fault."""
         for k in itertools.count(1, step):
             shutil.rmtree(self.at)
             self.at.mkdir()
             if fault in ("clock", "slow") and k > 1:
                 return
             if fault == "clock":
-                made = attempt(self.argv, self.log, jumping)
+                made = attempt(self.argv, self.log, jumping_clock)
             elif fault == "full":
                 with disk(self.at, k * PAGE):
-                    made = self.judged(attempt(self.argv, self.log))
+                    made = self.check(attempt(self.argv, self.log))
                     subprocess.run(["mount", "-o", "remount,size=64m", self.at], check=True)
-                    again = self.again()
+                    again = self.run_again()
                 if made["code"] == 0:
                     return
                 yield {"fault": fault, "k": k, **made, **again}
                 continue
             else:
-                made = attempt(self.argv, self.log, lambda k=k: Striking(self.at, fault, k))
-                if not made["struck"]:
+                made = attempt(self.argv, self.log, lambda k=k: FaultInjector(self.at, fault, k))
+                if not made["operation"]:
                     return
-            yield {"fault": fault, "k": k, **self.judged(made), **self.again()}
+            yield {"fault": fault, "k": k, **self.check(made), **self.run_again()}
 
-    def judged(self, made: dict) -> dict:
-        """What an attempt left: whether each output is whole or not there, and what lies beside."""
+    def check(self, made: dict) -> dict:
+        """Tell whether each output is complete or absent, and list the other files."""
         whole = digests(self.at, self.scenario.outputs).items() <= self.wanted.items()
-        return {**made, "whole": whole, "left": self.beside()}
+        return {**made, "whole": whole, "left": self.other_files()}
 
-    def again(self) -> dict:
-        """What the same command without a fault makes of it, and what then lies beside."""
-        there = digests(self.at, self.scenario.outputs)
-        # What is complete is not replaced unasked, but brought up to date by an extraction.
-        extra = ["--overwrite"] if there and self.argv[0] in ("select", "merge", "fit") else []
+    def run_again(self) -> dict:
+        """Run the command without a fault, and tell whether the outputs are as if there had been none."""
+        existing = digests(self.at, self.scenario.outputs)
+        # Extractions update a complete output; the other commands need leave to replace it.
+        extra = ["--overwrite"] if existing and self.argv[0] in ("select", "merge", "fit") else []
         again = attempt([*self.argv, *extra], self.log)
         same = digests(self.at, self.scenario.outputs) == self.wanted
-        return {"again": again["code"], "same": same, "beside": self.beside(), "then": again["said"]}
+        return {"again": again["code"], "same": same, "beside": self.other_files(), "output_again": again["output"]}
 
-    def beside(self) -> list[str]:
-        """What lies beside the outputs; a temporary file without its random part."""
+    def other_files(self) -> list[str]:
+        """List the files that are not outputs; a temporary file without its random name."""
         names = (path.name for path in self.at.iterdir() if path.name not in self.scenario.outputs)
         return sorted("temporary" if name.endswith(".tmp") else name for name in names)
 
 
 @contextmanager
 def disk(at: Path, size: int) -> Iterator[None]:
-    """A disk of so many bytes, in memory."""
+    """Mount a disk of ``size`` bytes, in memory."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", at], check=True)
     try:
         yield

@@ -231,9 +231,7 @@ def test_images_that_failed_before_a_stop_are_tried_again(photos, tmp_path, monk
 def test_without_any_readable_image_there_is_no_store(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"")
-    with pytest.raises(
-        ImageError, match=r"none of the 1 images of .* could be read; the first failure: a\.jpg: empty"
-    ):
+    with pytest.raises(ImageError, match=r"none of the 1 images of .* could be read; the first failure: a\.jpg: empty"):
         extract(tmp_path / "photos", tmp_path / "photos.h5", SPEC)
 
 

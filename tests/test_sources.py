@@ -655,7 +655,9 @@ def test_pairs_with_labels_of_any_kind(files):
 
 
 def test_items_that_are_not_pairs_are_refused(files):
-    with pytest.raises(ImageError, match="an item of Odd must be a pair of a Pillow image and a label; create the data"):
+    with pytest.raises(
+        ImageError, match="an item of Odd must be a pair of a Pillow image and a label; create the data"
+    ):
         list_images(Odd(files[:3]))
     source = Labeled(files[:4])
     source.items[1] = (1, 2, 3)
