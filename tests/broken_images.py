@@ -23,6 +23,11 @@ CUTS = 10
 FLIPS = 6
 MODES = {"XBM": "1", "MSP": "1", "BLP": "P", "SPIDER": "F"}
 """Modes of the formats that cannot store RGB."""
+LIBTIFF_LINE = re.compile(
+    r"(_?TIFF|ZIP|LZW|LZMA|ZSTD|JPEG|JBIG|WebP|LERC|Fax[34]|PackBits|PixarLog|Log(L16|Luv)|Thunder|NeXT|tempfile\.tif)"
+    r"\w*: .+"
+)
+"""What libtiff itself writes to standard error, usually one line per damaged file."""
 COMPRESSIONS = ("tiff_lzw", "tiff_deflate", "jpeg", "packbits", "group4")
 
 

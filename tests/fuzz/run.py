@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from broken_images import LIBTIFF_LINE
+
 from featx.errors import FeatxError
 
 MEMORY = 4 << 30
@@ -135,8 +137,9 @@ def _work(
         elif text:
             sender.send((number, text))
         if (size := os.fstat(said).st_size) > heard:
-            text = os.pread(said, 2000, heard).decode(errors="replace")
-            sender.send((number, f"printed {size - heard} bytes: {text}"))
+            printed = os.pread(said, size - heard, heard).decode(errors="replace")
+            if not all(LIBTIFF_LINE.match(line) for line in printed.splitlines()):
+                sender.send((number, f"printed {size - heard} bytes: {printed[:2000]}"))
             heard = size
     else:
         at.value = last
