@@ -75,7 +75,7 @@ def test_photographs_are_near_the_reference_and_drawn_images_are_far(shared_stor
             paths.append(tmp_path / f"{name}-{number}.png")
             Image.fromarray(photo[top : top + 200, left : left + 200]).save(paths[-1])
     extract(paths, tmp_path / "near.h5", ExtractSpec(size=64))
-    near, far = (load_features(path, pool="avg") for path in (tmp_path / "near.h5", shared_store))
+    near, far = (load_features(path, pools="avg") for path in (tmp_path / "near.h5", shared_store))
     near, far = (distances_from_photographs(data.spec, data.data) for data in (near, far))
     assert list(near) == list(far) == [1, 2, 3, 4, 5]
     assert np.mean(list(near.values())) < 1 < DISTANCE < np.mean(list(far.values()))

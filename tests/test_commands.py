@@ -480,7 +480,7 @@ def test_help_and_import_load_nothing_heavy(code):
     "module",
     [
         "heads import BlockNormalizer", "models import evaluate, fit, load_model, predict", "store import Store",
-        "curation import export_features, load_features, merge, search, select, verify",
+        "curation import export_features, load_features, merge, nearest, select, verify",
         "extraction import extract", "inspection import preview, probe", "exporting import export",
     ],
 )  # fmt: skip

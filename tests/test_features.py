@@ -32,7 +32,7 @@ def labels(paths):
 
 
 def test_features_equal_those_of_a_store(paths, shared_store):
-    stored = load_features(shared_store, blocks=(3, 5), pool="avg")
+    stored = load_features(shared_store, blocks=(3, 5), pools="avg")
     values = VGG16Features(blocks=(3, 5), size=32).fit_transform(paths)
     assert values.dtype == np.float32
     np.testing.assert_allclose(values, stored.data, rtol=1e-4, atol=1e-4)

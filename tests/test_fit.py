@@ -31,7 +31,7 @@ from featx.store.reader import Store
 
 def test_the_model_equals_a_fit_by_sklearn(shared_store):
     model = fit(shared_store, head="linear-svc", blocks=(3, 4), pools=("avg",), C=0.5, validation=Validation(folds=3))
-    data = load_features(shared_store, blocks=(3, 4), pool="avg")
+    data = load_features(shared_store, blocks=(3, 4), pools="avg")
     X = BlockNormalizer((256, 512)).fit_transform(data.data)
     expected = LinearSVC(C=0.5, random_state=0, max_iter=10_000).fit(X, data.target_names[data.target].astype(str))
     np.testing.assert_allclose(linear_parts(model.estimator)[0], expected.coef_, atol=1e-9)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import SPEC, draw, fill
 
-from featx.curation.neighbors import search
+from featx.curation.neighbors import nearest
 from featx.engines.batching import BatchedEngine
 from featx.errors import ListingError, SpecError, SpecMismatch, StoreError, WeightsError
 from featx.extraction import extract
@@ -175,5 +175,5 @@ def test_root_is_the_folder_of_a_manifest_s_images(model, shared_store, shared_p
     (found,) = predict(model, [tmp_path / "rows.csv"], root=shared_photos)
     (expected,) = predict(model, [shared_photos / "red" / "0.png"])
     assert found.decisions == pytest.approx(expected.decisions, rel=1e-4)
-    query, matches = next(search(shared_store, tmp_path / "rows.csv", root=shared_photos, top=1))
+    query, matches = next(nearest(shared_store, tmp_path / "rows.csv", root=shared_photos, top=1))
     assert (Path(query).name, matches[0].path) == ("0.png", "red/0.png")

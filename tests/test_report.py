@@ -105,7 +105,7 @@ def test_scores_are_those_of_evaluate(context, hostile_model):
 def test_a_model_fitted_on_all_images_is_cross_validated(shared_store, tmp_path):
     model = fit(shared_store, head="softmax", C=1, blocks=(1,), pools=("avg",))
     found = read_decisions(model, shared_store)
-    data = load_features(shared_store, blocks=np.int64(1), pool="avg")
+    data = load_features(shared_store, blocks=np.int64(1), pools="avg")
     folds = make_folds(data.target, data.groups, 5)
     names = data.target_names[data.target].astype(str)
     wanted = cross_val_predict(clone(model.estimator), data.data, names, cv=folds, method="predict_proba")

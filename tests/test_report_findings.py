@@ -189,7 +189,7 @@ def test_a_class_name_is_written_where_its_images_are_densest(context):
 
 
 def test_the_map_states_the_share_of_nearest_neighbors_of_the_same_class(context):
-    data = load_features(context.store, blocks=(1, 2), pool="avg")
+    data = load_features(context.store, blocks=(1, 2), pools="avg")
     X = context.model.estimator.named_steps["normalizer"].transform(data.data)
     distance = np.linalg.norm(X[:, np.newaxis] - X, axis=-1) + np.diag(np.full(len(X), np.inf))
     same = (data.target[distance.argmin(axis=1)] == data.target).mean()

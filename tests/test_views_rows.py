@@ -251,7 +251,7 @@ def test_calibration_without_views_equals_that_of_scikit_learn(weight):
 
 def test_load_features_returns_the_view_of_each_row(stores):
     data = load_features(stores[1])
-    assert data.views.tolist() == [0, 1, 2] * 36
+    assert data.view_index.tolist() == [0, 1, 2] * 36
     assert len(set(data.groups.tolist())) == 36
 
 

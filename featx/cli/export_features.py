@@ -8,12 +8,12 @@ import click
 from featx.cli.options import Blocks, Pools, check_output, echo_json, json_option
 from featx.runtime import pluralize
 
-FORMS = ("parquet", "npy", "csv")
+FORMATS = ("parquet", "npy", "csv")
 
 
 @click.command("export-features")
 @click.argument("store", type=click.Path())
-@click.option("--to", "form", type=click.Choice(FORMS), help="Format (default: what the output's suffix says).")
+@click.option("--format", type=click.Choice(FORMATS), help="Format (default: what the output's suffix says).")
 @click.option("-o", "--output", type=click.Path(dir_okay=False),
               help="File to write (default: the store's name with the format's suffix).")  # fmt: skip
 @click.option("--blocks", type=Blocks(), help="Blocks to write: 3-5 or 1,4 (default: all).")
@@ -24,7 +24,7 @@ FORMS = ("parquet", "npy", "csv")
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, store: str, output: str | None, form: str | None, as_json: bool, **options: Any
+    ctx: click.Context, /, store: str, output: str | None, format: str | None, as_json: bool, **options: Any
 ) -> None:
     """Write the features of STORE as a file that other programs read, with path, label and splits of each row.
 
@@ -33,13 +33,13 @@ def command(
 
     \b
     Examples:
-      featx export-features photos.h5 --to parquet
-      featx export-features photos.h5 --to npy -o block5.npy --blocks 5 --split train
+      featx export-features photos.h5 --format parquet
+      featx export-features photos.h5 --format npy -o block5.npy --blocks 5 --split train
     """
     from featx.curation import export_features
 
     check_output(ctx, output, store)
-    done = export_features(store, output, form, **options)
+    done = export_features(store, output, format, **options)
     if as_json:
         echo_json(dataclasses.asdict(done))
     else:

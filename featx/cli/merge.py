@@ -34,4 +34,4 @@ def command(stores: tuple[str, ...], output: str, as_json: bool, **options: Any)
     if as_json:
         echo_json(dataclasses.asdict(done))
     else:
-        click.echo(f"{done.store}: {pluralize(done.images, 'image')}; {done.duplicates:,} stood in several stores")
+        click.echo(f"{done.store}: {pluralize(done.images, 'image')}; {done.duplicates:,} were in several stores")

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from featx.cli.options import WITH_FAILURES, Blocks, Pools, device_options, echo_json, json_option, printable
+from featx.cli.options import RUN, WITH_FAILURES, Blocks, Pools, compute_options, echo_json, json_option, printable
+from featx.runtime import Compute
 
 
 @click.command()
@@ -18,12 +19,13 @@ from featx.cli.options import WITH_FAILURES, Blocks, Pools, device_options, echo
 @click.option("--blocks", type=Blocks(), help="Blocks to compare (default: the store's last two).")
 @click.option("--pools", type=Pools(), help="Pools to compare (default: all of the store).")
 @click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
-@device_options
+@compute_options(*RUN)
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, store: str, images: str, as_json: bool, max_pixels: int | None, **options: Any
-) -> None:
+    ctx: click.Context, /, store: str, images: str, root: str | None, top: int, blocks: tuple[int, ...] | None,
+    pools: tuple[str, ...] | None, weights: str | None, compute: Compute, as_json: bool,
+) -> None:  # fmt: skip
     """Find the images of STORE that are nearest to IMAGES: one file, or all that extract takes.
 
     Every image of the store is compared, by the mean of the blocks' cosines after power normalization; 1 is the same.
@@ -33,12 +35,12 @@ def command(
       featx search photos.h5 new.jpg
       featx search photos.h5 new/ --top 1 --json
     """
-    from featx.curation import search
+    from featx.curation import nearest
 
-    if max_pixels is not None:
-        options["max_pixels"] = max_pixels
     found, failures = {}, []
-    for path, matches in search(store, images, **options):
+    for path, matches in nearest(
+        store, images, compute, root=root, top=top, blocks=blocks, pools=pools, weights=weights
+    ):
         if isinstance(matches, str):
             failures.append((path, matches))
             click.echo(f"warning: {printable(path)}: {matches}", err=True)

@@ -33,4 +33,4 @@ def command(store: str, output: str, as_json: bool, **options: Any) -> None:
     if as_json:
         echo_json(dataclasses.asdict(done))
     else:
-        click.echo(f"{done.store}: {done.images:,} of {pluralize(done.of, 'image')}")
+        click.echo(f"{done.store}: {done.images:,} of {pluralize(done.source_images, 'image')}")

@@ -7,15 +7,16 @@ from typing import Any
 import click
 
 from featx.cli.options import (
+    RUN,
     WITH_FAILURES,
-    device_options,
+    compute_options,
     echo_json,
     json_option,
     printable,
     quiet_option,
     seed_option,
 )
-from featx.runtime import pluralize
+from featx.runtime import Compute, pluralize
 
 SHOWN = 10
 
@@ -28,17 +29,18 @@ SHOWN = 10
               help="Images to draw.")  # fmt: skip
 @seed_option("Of the draw.")
 @click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
-@device_options
+@compute_options(*RUN)
 @quiet_option
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, store: str, root: str, quiet: bool, as_json: bool, max_pixels: int | None, **options: Any
-) -> None:
-    """Extract a sample of a STORE's images anew, and compare with its rows.
+    ctx: click.Context, /, store: str, root: str, sample: int, seed: int, weights: str | None, compute: Compute,
+    quiet: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Extract a sample of the images of STORE again, and compare with its rows.
 
-    All views of the images are compared, and the golden images, within what the store's precision allows. Exit code 1
-    says that features differ, 3 that images are gone or have changed and all others agree.
+    Augmented copies and the reference images are compared too. A row agrees if it is within the tolerance of the
+    store's precision class. Exit code 1: features differ; 3: images are missing or have changed, all others agree.
 
     \b
     Examples:
@@ -47,19 +49,20 @@ def command(
     """
     from featx.curation import verify
 
-    if max_pixels is not None:
-        options["max_pixels"] = max_pixels
-    report = verify(store, root, progress=not quiet, **options)
+    report = verify(store, root, compute, sample=sample, random_state=seed, weights=weights)
     away = [(path, "has changed") for path in report.changed]
-    far = [(row.path, f"{row.feature} of view {row.view} is {row.error:.2g} away") for row in report.differing[:SHOWN]]
-    for path, reason in (*report.gone, *away, *report.failed, *far):
+    far = [
+        (row.path, f"{row.feature} of view {row.view_index} differs by {row.error:.2g}")
+        for row in report.differing[:SHOWN]
+    ]
+    for path, reason in (*report.missing, *away, *report.failed, *far):
         click.echo(f"warning: {printable(path)}: {reason}", err=True)
     if as_json:
         echo_json(_finite(dataclasses.asdict(report)))
     elif not quiet:
         click.echo("\n".join(_lines(report)))
     report.check()
-    if report.gone or report.changed:
+    if report.missing or report.changed:
         ctx.exit(WITH_FAILURES)
 
 
@@ -68,9 +71,12 @@ def _lines(report: Any) -> list[str]:
     allowed = f"{report.precision} allows {report.tolerance:.2g}"
     rows = f"{len(report.differing):,} differ" if report.differing else "all agree"
     return [
-        f"{pluralize(report.images, 'image')} of {report.store} extracted again, {pluralize(report.rows, 'row')}: {rows}",
-        f"relative error: {report.largest:.2g} at most, of the golden images {report.golden:.2g}; {allowed}",
-        f"images changed: {len(report.changed):,}, gone: {len(report.gone):,}, unreadable: {len(report.failed):,}",
+        f"{pluralize(report.images, 'image')} of {report.store} extracted again, "
+        f"{pluralize(report.rows, 'row')}: {rows}",
+        f"largest relative error: {report.largest_error:.2g}, "
+        f"of the reference images {report.reference_error:.2g}; {allowed}",
+        f"images changed: {len(report.changed):,}, missing: {len(report.missing):,}, "
+        f"unreadable: {len(report.failed):,}",
         *(["versions: " + "; ".join(map(printable, report.other_versions))] if report.other_versions else []),
     ]
 

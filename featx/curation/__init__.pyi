@@ -1,6 +1,6 @@
 from .dataset import load_features as load_features
-from .feature_export.convert import export_features as export_features
+from .exporting import export_features as export_features
 from .merging import merge as merge
-from .neighbors import search as search
+from .neighbors import nearest as nearest
 from .selection import select as select
 from .verification import verify as verify

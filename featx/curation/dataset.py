@@ -1,4 +1,4 @@
-"""`load_features`: a store as scikit-learn's own ``load_*`` functions give their data sets."""
+"""Load a store as scikit-learn's ``load_*`` functions load their data sets."""
 
 from pathlib import Path
 
@@ -12,46 +12,53 @@ from featx.store import Store
 def load_features(
     path: str | Path,
     blocks: WhichBlocks | None = None,
-    pool: WhichPools | None = None,
+    pools: WhichPools | None = None,
     split: str | None = None,
     split_column: str = "split",
 ) -> Bunch:
-    """Load features from a store, and nothing that is not asked for.
+    """Load features and labels from a store.
 
     Parameters
     ----------
     path : str or Path
         The store.
-    blocks, pool : sequence or single, optional
-        Which blocks and pools to load, also as ``"3-5"`` and ``"avg,max"``; all that the store has by default.
+    blocks, pools : sequence, str or single value, optional
+        The blocks and poolings to load, such as ``(3, 4)`` or ``"3-5"`` and ``"avg,max"``; by default all of the store.
     split : str, optional
-        Only rows whose value in ``split_column`` is this one.
+        Load only rows with this value in ``split_column``, such as ``"train"``; by default all rows.
     split_column : str
-        Which of the manifest's split columns ``split`` means.
+        The split column that ``split`` refers to.
 
     Returns
     -------
     sklearn.utils.Bunch
-        ``data`` float32 (rows, columns), by block, then by pool; ``target`` int64 (rows,), indices into
-        ``target_names``, or None if nothing has a label; where an image has several labels, ``target`` is an
-        indicator int64 (rows, classes); ``target_names``; ``feature_names`` (``block3_avg_0``);
-        ``features``, a dictionary from ``block3_avg`` to its slice of columns; ``filenames``; ``groups`` int64
-        (rows,), equal for files of equal bytes; ``views`` int32 (rows,), 0 for the plain view of an image; ``spec``.
+        Dictionary-like object with the attributes
+
+        - ``data``: float32 (rows, columns), sorted by block, then by pooling.
+        - ``target``: int64 (rows,), index into ``target_names``, -1 for no label; for multi-label images int64 (rows,
+          classes), 0 or 1; None if no image has a label.
+        - ``target_names``: the class names.
+        - ``feature_names``: the names of the columns, such as ``block3_avg_0``.
+        - ``features``: dictionary from ``block3_avg`` and so on to the slice of its columns.
+        - ``filenames``: the image file of each row.
+        - ``groups``: int64 (rows,), equal for files of equal bytes and for augmented copies of one image.
+        - ``view_index``: int32 (rows,), number of the augmented copy, 0 for the plain image.
+        - ``spec``: the `ExtractSpec` of the features.
 
     Raises
     ------
     StoreError
-        If the file is no store, or is damaged.
+        If the file is not a store or is damaged.
     SpecError
-        If a block or pool was not extracted.
+        If a block or pooling was not extracted.
     DataError
-        If the split column is not there or no row has that value.
+        If there is no such split column, or no row has the value.
     """
     with Store(path) as store:
-        spec = store.spec.select(blocks, pool)
+        spec = store.spec.select(blocks, pools)
         rows = store.rows_in_split(split, split_column)
-        several, labels = store.multilabel_targets, store.labels[rows].astype(np.int64)
-        target = labels if several is None else several[rows].astype(np.int64)
+        indicator, labels = store.multilabel_targets, store.labels[rows].astype(np.int64)
+        target = labels if indicator is None else indicator[rows].astype(np.int64)
         _, groups = np.unique(np.array(store.digests)[rows], return_inverse=True)
         return Bunch(
             data=store.read(spec.widths, rows),
@@ -61,6 +68,6 @@ def load_features(
             features=spec.slices,
             filenames=np.array(store.paths, object)[rows],
             groups=groups,
-            views=store.view_index[rows],
+            view_index=store.view_index[rows],
             spec=spec,
         )

@@ -1,4 +1,4 @@
-"""Merge: several stores of one spec as one."""
+"""Merge several stores of one spec into one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,16 @@ DUPLICATES = ("error", "first", "last")
 
 
 @dataclass(frozen=True)
-class Merged:
-    """The new store, how many images it has, and how many stood in several stores."""
+class MergedStore:
+    """The result of `merge`.
+
+    Attributes
+    ----------
+    store : str
+        The new store.
+    images, duplicates : int
+        Its images, and how many of them were in several stores.
+    """
 
     store: str
     images: int
@@ -26,11 +34,13 @@ class Merged:
 
 @dataclass(frozen=True, eq=False)
 class _Contents:
+    """A store without its features."""
+
     path: Path
     spec: ExtractSpec
-    rows: ImageTable
+    images: ImageTable
     digests: np.ndarray
-    golden: dict[str, np.ndarray]
+    reference: dict[str, np.ndarray]
     failures: list[tuple[str, str]]
 
     @classmethod
@@ -41,93 +51,95 @@ class _Contents:
 
 def merge(
     stores: Sequence[str | Path], output: str | Path, *, duplicates: str = "error", overwrite: bool = False
-) -> Merged:
-    """Write the images of several stores as one store: those of the first in their order, then what each next adds.
+) -> MergedStore:
+    """Write the images of several stores to one store: first those of the first store, then those each next one adds.
 
     Parameters
     ----------
     stores : sequence of paths
-        Two or more, of the same spec.
+        Two or more stores of the same spec.
     output : path
-        The store to write; it may be one of them.
-    duplicates : str
-        What to do with a path that several stores have: if bytes, labels and splits agree it is one image, else it is
-        an ``error``, or the ``first`` or the ``last`` store's image is taken.
+        The store to write; it may be one of ``stores``.
+    duplicates : {"error", "first", "last"}
+        What to do with a path that occurs in several stores with different bytes, labels or columns: raise an error, or
+        take the image of the first or last store. A path without differences is one image in any case.
     overwrite : bool
-        Replace what ``output`` holds.
+        Replace ``output`` if it exists.
 
     Raises
     ------
     SpecError
-        If there are fewer than two stores, or ``duplicates`` is another word.
+        If there are fewer than two stores, or ``duplicates`` is unknown.
     SpecMismatch
-        If specs differ, or the golden features of the machines that made the stores.
+        If the specs differ, or the machines that made the stores computed different reference features.
     DataError
-        If an image is in several stores and differs.
+        If an image differs between stores.
     StoreError
-        If a store cannot be read, or the new one written; ``StoreExists`` if it is there without ``overwrite``.
+        If a store cannot be read or written; ``StoreExists`` if ``output`` exists, without ``overwrite``.
     """
     if duplicates not in DUPLICATES:
         raise SpecError(f"--duplicates of merge must be one of {', '.join(DUPLICATES)}, got {duplicates!r}")
     if len(stores) < 2:
-        raise SpecError(f"merge takes at least two stores, got {len(stores)}")
+        raise SpecError(f"merge needs at least two stores, got {len(stores)}")
     check_absent(Path(output), overwrite=overwrite)
     contents = [_Contents.read(Path(store)) for store in stores]
     one = contents[0]
     for other in contents[1:]:
-        _check_same(one, other)
-    rows = ImageTable.concatenate([each.rows for each in contents])
+        _check_compatible(one, other)
+    images = ImageTable.concatenate([each.images for each in contents])
     digests = np.concatenate([each.digests for each in contents])
-    numbers, first = np.arange(len(rows)), rows.paths.find(rows.paths)
-    again = np.flatnonzero(first != numbers)
+    numbers, first = np.arange(len(images)), images.paths.find(images.paths)
+    repeated = np.flatnonzero(first != numbers)
     if duplicates == "error":
-        _check_equal(contents, rows, digests, first, again)
-    # Of the rows of a path one stays, at the place of the first; of values for one place numpy keeps the last.
+        _check_equal(contents, images, digests, first, repeated)
+    # One row per path remains, at the position of its first occurrence. With "last" it is the last occurrence: numpy
+    # keeps the last of several values that are assigned to one position.
     taken = numbers.copy()
     if duplicates == "last":
         taken[first] = numbers
     taken = taken[first == numbers]
-    rows = rows.take(taken)
-    table = RowTable.from_images(rows, digests[taken], _failures(contents, rows), one.spec.n_views)
+    images = images.take(taken)
+    table = RowTable.from_images(images, digests[taken], _failures(contents, images), one.spec.n_views)
     sources = [each.path for each in contents]
-    ranked = sources if duplicates == "last" else sources[::-1]
-    write_store(Path(output), table, one.spec, one.golden, ranked, overwrite=overwrite)
-    return Merged(str(output), len(rows), len(np.unique(first[again])))
+    # Of several sources with a row, the last one's features are written.
+    sources = sources if duplicates == "last" else sources[::-1]
+    write_store(Path(output), table, one.spec, one.reference, sources, overwrite=overwrite)
+    return MergedStore(str(output), len(images), len(np.unique(first[repeated])))
 
 
-def _check_same(first: _Contents, other: _Contents) -> None:
-    """Raise ``SpecMismatch`` if two stores' features are not to be mixed."""
+def _check_compatible(first: _Contents, other: _Contents) -> None:
+    """Raise ``SpecMismatch`` if the features of two stores must not be mixed."""
     remedy = "extract one of them with the options of the other"
     first.spec.check_same(other.spec, this=str(first.path), that=str(other.path), remedy=remedy)
-    for name, values in first.golden.items():
-        error = relative_error(other.golden[name], values)
+    for name, values in first.reference.items():
+        error = relative_error(other.reference[name], values)
         if not error <= first.spec.tolerance:
             raise SpecMismatch(
-                f"{name} of the golden images in {other.path} is {error:.2g} away from that in {first.path}, where "
-                f"{first.spec.precision} allows {first.spec.tolerance:.2g}: machines or versions that compute other "
-                "features made them; extract one of them anew where the other was made"
+                f"{name} of the reference images in {other.path} differs by {error:.2g} from that in {first.path}, but "
+                f"{first.spec.precision} allows {first.spec.tolerance:.2g}: the machines or versions that made the "
+                "stores compute different features; extract one of them again where the other was made"
             )
 
 
 def _check_equal(
-    contents: Sequence[_Contents], rows: ImageTable, digests: np.ndarray, first: Indices, again: Indices
+    contents: Sequence[_Contents], images: ImageTable, digests: np.ndarray, first: Indices, repeated: Indices
 ) -> None:
-    """Raise ``DataError`` for an image that is in a store again, and otherwise than where it is first."""
-    splits = {name: column.codes for name, column in rows.columns.items()}
-    for name, values in {"bytes": digests, "labels": rows.labels.codes, **splits}.items():
-        differing = again[values[again] != values[first[again]]]
+    """Raise ``DataError`` if an image differs from its first occurrence in the stores."""
+    columns = {name: column.codes for name, column in images.columns.items()}
+    for name, values in {"bytes": digests, "labels": images.labels.codes, **columns}.items():
+        differing = repeated[values[repeated] != values[first[repeated]]]
         if len(differing):
             row = int(differing[0])
-            edges = np.cumsum([len(each.rows) for each in contents])
-            earlier, later = (contents[at].path for at in np.searchsorted(edges, [first[row], row], "right").tolist())
+            ends = np.cumsum([len(each.images) for each in contents])
+            earlier, later = (contents[at].path for at in np.searchsorted(ends, [first[row], row], "right").tolist())
             raise DataError(
-                f"{rows.paths[row]!r} of {later} has other {name} than in {earlier}; "
-                "give --duplicates first or last to take one of them"
+                f"{images.paths[row]!r} has other {name} in {later} than in {earlier}; "
+                "choose one of them with --duplicates first or last"
             )
 
 
-def _failures(contents: Sequence[_Contents], rows: ImageTable) -> set[tuple[str, str]]:
-    """The failures of all stores, less those of images that have a row."""
+def _failures(contents: Sequence[_Contents], images: ImageTable) -> set[tuple[str, str]]:
+    """Return the failures of all stores, except for images that another store has."""
     failures = dict(failure for each in reversed(contents) for failure in each.failures)
-    have = set(rows.paths) & failures.keys()
-    return {(path, reason) for path, reason in failures.items() if path not in have}
+    present = set(images.paths) & failures.keys()
+    return {(path, reason) for path, reason in failures.items() if path not in present}

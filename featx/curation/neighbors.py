@@ -1,4 +1,4 @@
-"""Search: the images of a store that are nearest to a given one."""
+"""Find the images of a store that are nearest to other images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,116 +14,132 @@ from featx.engines import check_golden, feature_parts, load_backbone_for, make_e
 from featx.errors import SpecError
 from featx.heads import BlockNormalizer
 from featx.images import MAX_PIXELS, list_images
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
 
 LAST_BLOCKS = 2
-"""Blocks that are compared by default: on Flowers-17 the nearest other photograph was of the same class for 0.887 by
-blocks 4 and 5, for 0.877 by block 5 alone and for 0.874 by all five."""
+"""Number of blocks that are compared by default. On Flowers-17 the nearest other image was more often of the same class
+by the last two blocks than by the last one or by all five (measured, see docs/benchmarks)."""
 BLOCK_BYTES = 1 << 25
+"""Bytes of the store's features in memory at once."""
 
 
 @dataclass(frozen=True)
-class Match:
-    """An image of the store: its path, its labels, and the mean of its blocks' cosines to the image searched for."""
+class Neighbor:
+    """An image of the store that is near to the query.
+
+    Attributes
+    ----------
+    path : str
+    labels : tuple of str
+        Its class names.
+    similarity : float
+        Mean cosine similarity of the compared features; 1 for an equal image.
+    """
 
     path: str
     labels: tuple[str, ...]
     similarity: float
 
 
-def search(
+def nearest(
     store: str | Path,
     images: Any,
+    compute: Compute | None = None,
     *,
     root: str | Path | None = None,
     top: int = 10,
     blocks: WhichBlocks | None = None,
     pools: WhichPools | None = None,
     weights: str | Path | None = None,
-    engine: str = "auto",
-    device: str = "auto",
-    batch_size: int | None = None,
-    workers: int | None = None,
-    max_pixels: int = MAX_PIXELS,
-) -> Iterator[tuple[str, list[Match] | str]]:
-    """Find the nearest images of a store, exactly: every plain view of the store is compared.
+) -> Iterator[tuple[str, list[Neighbor] | str]]:
+    """Find the nearest images of a store by exact comparison with every image, without augmented copies.
 
-    Features are power-normalized block by block, as heads see them by default (see `featx.BlockNormalizer`), and
-    compared by the mean of the blocks' cosines.
+    Each feature (one block, one pooling) is power-normalized as heads do by default (`featx.BlockNormalizer`). The
+    similarity is the mean over the features of their cosine similarities.
 
     Parameters
     ----------
     store : path
-        Where to search.
+        The store to search in.
     images
-        What to search for: one image file, or anything else that `featx.images.list_images` takes.
+        The images to search for: one file, or anything else that `featx.extract` accepts as a source.
+    compute : Compute, optional
+        How the backbone runs.
     root : path, optional
-        What the paths of a manifest are relative to, its own folder unless given.
+        Folder that the paths of a manifest are relative to; by default the manifest's own.
     top : int
-        How many images to give, nearest first.
-    blocks, pools : sequences, optional
-        Which features of the store are compared; by default its last two blocks and all pools.
-    weights, engine, device, batch_size, workers, max_pixels
-        As in `featx.extract.extract`.
+        Number of images to return for each image, nearest first.
+    blocks, pools : sequence, str or single value, optional
+        The features to compare; by default the last two blocks and all poolings of the store.
+    weights : path, optional
+        Weights file to use instead of the known sources.
 
     Yields
     ------
-    tuple
-        The path of an image and its matches, or the reason why it cannot be read.
+    (str, list of Neighbor or str)
+        The path of an image, and its neighbors or the reason why it cannot be read.
 
     Raises
     ------
     SpecError
-        If ``top`` is less than 1, or a block or pool was not extracted.
+        If ``top`` is less than 1, or a block or pooling was not extracted.
     SpecMismatch
-        If the weights or this machine give other features than the store's.
-    ListingError, WeightsError, EngineError, StoreError
-        As their names say.
+        If the weights or this machine compute other features than the store's.
+    ListingError
+        If there are no images.
+    WeightsError, EngineError, StoreError
+        If the weights, the engine or the store cannot be used.
     """
     if top < 1:
         raise SpecError(f"--top of search must be at least 1, got {top}")
+    compute = compute or Compute()
     with Store(store) as opened:
         spec = opened.spec.plain.select(blocks or opened.spec.blocks[-LAST_BLOCKS:], pools)
-        runner = make_engine(load_backbone_for(spec, weights), spec, device, batch_size, engine)
-        check_golden(runner, opened.reference_features, str(store))
+        backbone = load_backbone_for(spec, weights)
+        engine = make_engine(backbone, spec, compute.device, compute.batch_size, compute.engine)
+        check_golden(engine, opened.reference_features, str(store))
         listing = list_images(images, root, labeled=False)
         yield from ((listing.full_path(path), reason) for path, reason in listing.failures)
         plain = np.flatnonzero(opened.view_index == 0)
-        rows, _ = opened.image_table()
-        for part in feature_parts(runner, listing, range(len(listing)), workers or cpu_count(), max_pixels):
+        known, _ = opened.image_table()
+        workers, max_pixels = compute.workers or cpu_count(), compute.max_pixels or MAX_PIXELS
+        for part in feature_parts(engine, listing, range(len(listing)), workers, max_pixels):
             yield from ((listing.full_path(path), reason) for path, reason in part.failures)
             if not part.paths:
                 continue
-            queries = _normalized(np.hstack(list(part.features.values())), spec)
-            nearest, similarity = _nearest(opened, spec, plain, queries, min(top, len(plain)))
-            for path, found, values in zip(part.paths, nearest.tolist(), similarity.tolist(), strict=True):
-                yield (
-                    listing.full_path(path),
-                    [Match(rows.paths[row], rows.labels[row], value) for row, value in zip(found, values, strict=True)],
-                )
+            queries = _normalize(np.hstack(list(part.features.values())), spec)
+            rows, similarities = _nearest_rows(opened, spec, plain, queries, min(top, len(plain)))
+            for path, found, values in zip(part.paths, rows.tolist(), similarities.tolist(), strict=True):
+                neighbors = [Neighbor(known.paths[row], known.labels[row], value)
+                             for row, value in zip(found, values, strict=True)]  # fmt: skip
+                yield listing.full_path(path), neighbors
 
 
-def _normalized(X: NDArray[np.float32], spec: ExtractSpec) -> NDArray[np.float32]:
-    """Rows whose dot products are the mean of the blocks' cosines."""
+def _normalize(X: NDArray[np.float32], spec: ExtractSpec) -> NDArray[np.float32]:
+    """Normalize rows so that their dot products are the mean cosine similarities of the features."""
     widths = tuple(spec.widths.values())
     values: NDArray[np.float32] = BlockNormalizer(widths).fit_transform(X)
     values /= np.float32(np.sqrt(len(widths)))
     return values
 
 
-def _nearest(
+def _nearest_rows(
     store: Store, spec: ExtractSpec, plain: NDArray[np.int64], queries: NDArray[np.float32], top: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The images nearest to each query and their similarities, (queries, top) each, reading a block at a time."""
+    """Return the nearest images of each query and their similarities, (queries, top) each.
+
+    ``plain`` are the rows of the store's plain images; the result holds positions in it.
+    """
     best = np.zeros((len(queries), 0), np.float32)
     rows = np.zeros((len(queries), 0), np.int64)
     step = max(1, BLOCK_BYTES // (4 * queries.shape[1]))
     for first in range(0, len(plain), step):
-        block = _normalized(store.read(spec.widths, plain[first : first + step]), spec)
+        block = _normalize(store.read(spec.widths, plain[first : first + step]), spec)
         best = np.hstack([best, queries @ block.T])
         rows = np.hstack([rows, np.broadcast_to(np.arange(first, first + len(block)), (len(queries), len(block)))])
-        # Stable, so that of equal images the first in the store comes first.
+        # A stable sort returns equal images in the order of the store.
         order = np.argsort(-best, axis=1, kind="stable")[:, :top]
         best, rows = np.take_along_axis(best, order, 1), np.take_along_axis(rows, order, 1)
     return rows, best

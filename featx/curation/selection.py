@@ -1,4 +1,4 @@
-"""Select: some of a store's images as a store of its own."""
+"""Copy some images of a store to a store of their own."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,12 +12,20 @@ from featx.table import find_rows
 
 
 @dataclass(frozen=True)
-class Selected:
-    """The new store, how many images it has, and how many the old one has."""
+class SelectedStore:
+    """The result of `select`.
+
+    Attributes
+    ----------
+    store : str
+        The new store.
+    images, source_images : int
+        Images of the new store, and of the one they were selected from.
+    """
 
     store: str
     images: int
-    of: int
+    source_images: int
 
 
 def select(
@@ -27,45 +35,44 @@ def select(
     *,
     path_glob: str | None = None,
     overwrite: bool = False,
-) -> Selected:
-    """Write those images of a store that a query means, with all their views, as a store of the same spec.
+) -> SelectedStore:
+    """Copy images of a store that match a query, with their augmented copies, to a new store of the same spec.
+
+    Failures of the store are not copied, because it is unknown which of them would match.
 
     Parameters
     ----------
     store, output : path
         The store, and the one to write.
     where : str, optional
-        Such as ``label == 'rose' and split_0 != 'test'``; see `featx.table.query.find_rows`.
+        A query such as ``label == 'rose' and split_0 != 'test'``; see `featx.table.find_rows`.
     path_glob : str, optional
-        Only images whose whole path matches, ``rose/*.jpg``; a ``*`` matches ``/`` too.
+        A shell pattern that the whole path must match, such as ``rose/*.jpg``; ``*`` also matches ``/``.
     overwrite : bool
-        Replace what ``output`` holds.
-
-    Returns
-    -------
-    Selected
-        Failures of the old store are not taken over: nothing says which of them are meant.
+        Replace ``output`` if it exists.
 
     Raises
     ------
     SpecError
-        If the query is of another form.
+        If the query is invalid.
     DataError
-        If it means no image.
+        If no image matches.
     StoreError
-        If the store cannot be read, or the new one written; ``StoreExists`` if it is there without ``overwrite``.
+        If a store cannot be read or written; ``StoreExists`` if ``output`` exists, without ``overwrite``.
     """
     check_absent(Path(output), overwrite=overwrite)
     with Store(store) as opened:
-        rows, digests = opened.image_table()
-        spec, golden = opened.spec, opened.reference_features
-    kept = np.ones(len(rows), bool) if where is None else find_rows(rows, where)
+        images, digests = opened.image_table()
+        spec, reference = opened.spec, opened.reference_features
+    kept = np.ones(len(images), bool) if where is None else find_rows(images, where)
     if path_glob is not None:
-        kept &= np.fromiter((fnmatchcase(path, path_glob) for path in rows.paths), bool, len(rows))
+        kept &= np.fromiter((fnmatchcase(path, path_glob) for path in images.paths), bool, len(images))
     if not kept.any():
-        asked = " and ".join(filter(None, [where, path_glob and f"--path-glob {path_glob}"]))
-        raise DataError(f"a selection must have at least one image, but none of the {len(rows)} of {store} has {asked}")
+        query = " and ".join(filter(None, [where, path_glob and f"--path-glob {path_glob}"]))
+        raise DataError(
+            f"a selection must have at least one image, but none of the {len(images)} of {store} has {query}"
+        )
     digests[~kept] = b""
-    table = RowTable.from_images(rows, digests, (), spec.n_views)
-    write_store(Path(output), table, spec, golden, [Path(store)], overwrite=overwrite)
-    return Selected(str(output), int(kept.sum()), len(rows))
+    table = RowTable.from_images(images, digests, (), spec.n_views)
+    write_store(Path(output), table, spec, reference, [Path(store)], overwrite=overwrite)
+    return SelectedStore(str(output), int(kept.sum()), len(images))

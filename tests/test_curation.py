@@ -1,4 +1,4 @@
-"""Out of a store: other formats that read back equal, merging, selecting, searching."""
+"""Exporting, merging, selecting and searching stores."""
 
 import csv
 import json
@@ -17,10 +17,10 @@ from conftest import draw
 from featx.cli import export_features as export_command
 from featx.cli import merge as merge_command
 from featx.cli.group import main
-from featx.curation.feature_export import table
-from featx.curation.feature_export.convert import SUFFIXES, export_features
+from featx.curation import feature_table
+from featx.curation.exporting import SUFFIXES, export_features
 from featx.curation.merging import DUPLICATES, merge
-from featx.curation.neighbors import search
+from featx.curation.neighbors import nearest
 from featx.curation.selection import select
 from featx.errors import (
     DataError,
@@ -43,7 +43,7 @@ VIEWS = ExtractSpec(size=32, blocks=(1,), n_views=2, augment="flip")
 
 @pytest.fixture(scope="module")
 def place(shared_photos, tmp_path_factory):
-    """A manifest of photos with splits and weights, its store, and one of two views and several labels."""
+    """A manifest of photos with splits and weights, its store, and a multi-label store with augmented copies."""
     root = tmp_path_factory.mktemp("out")
     names = [f"{color}/{number}.png" for color in ("blue", "green", "red") for number in range(4)]
     rows = [f"{name},{name.partition('/')[0]},{'test' if name[-5] == '3' else 'train'},{number / 7}"
@@ -57,7 +57,7 @@ def place(shared_photos, tmp_path_factory):
 
 
 def contents(path):
-    """All that a store has: rows, and features by name."""
+    """Return everything that a store holds: rows, and features by name."""
     with Store(path) as store:
         rows, digests = store.image_table()
         features = {name: store.read([name]) for name in store.spec.widths}
@@ -79,7 +79,7 @@ def run(*arguments, code=0):
 
 @pytest.fixture(params=["photos", "views"])
 def store(place, request, monkeypatch):
-    monkeypatch.setattr(table, "BLOCK_BYTES", 4 * 5 * 640)  # five rows a block
+    monkeypatch.setattr(feature_table, "BLOCK_BYTES", 4 * 5 * 640)  # five rows per block
     return place / f"{request.param}.h5"
 
 
@@ -88,7 +88,7 @@ def read_all(path):
         return opened.paths, opened.view_index.tolist(), opened.read(opened.spec.widths), opened.spec
 
 
-def test_parquet_reads_back_equal(store, tmp_path):
+def test_exported_parquet_equals_the_store(store, tmp_path):
     done = export_features(store, tmp_path / "f.parquet")
     paths, views, values, spec = read_all(store)
     found = pq.read_table(tmp_path / "f.parquet")
@@ -118,7 +118,7 @@ def test_parquet_reads_back_equal(store, tmp_path):
         ]
 
 
-def test_npy_reads_back_equal_and_is_mapped(store, tmp_path):
+def test_exported_npy_equals_the_store_and_can_be_mapped(store, tmp_path):
     done = export_features(store, tmp_path / "f.npy")
     paths, views, values, _ = read_all(store)
     found = np.load(tmp_path / "f.npy", mmap_mode="r")
@@ -130,7 +130,7 @@ def test_npy_reads_back_equal_and_is_mapped(store, tmp_path):
     assert done.files == (str(tmp_path / "f.npy"), str(tmp_path / "f.rows.csv"))
 
 
-def test_csv_reads_back_equal(store, tmp_path):
+def test_exported_csv_equals_the_store(store, tmp_path):
     export_features(store, tmp_path / "f.csv")
     paths, _, values, _ = read_all(store)
     with (tmp_path / "f.csv").open() as file:
@@ -141,7 +141,7 @@ def test_csv_reads_back_equal(store, tmp_path):
     np.testing.assert_array_equal(np.array([[row[name] for name in names] for row in rows], np.float32), values)
 
 
-def test_some_blocks_pools_and_rows(place, tmp_path):
+def test_some_blocks_pools_and_rows_can_be_exported(place, tmp_path):
     done = export_features(place / "photos.h5", tmp_path / "f.npy", blocks=(3,), pools=("max",), split="test")
     assert (done.rows, done.columns) == (3, 256)
     with Store(place / "photos.h5") as opened:
@@ -149,11 +149,11 @@ def test_some_blocks_pools_and_rows(place, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "f.npy"), expected)
 
 
-def test_names_that_are_no_utf8(photos, tmp_path):
+def test_file_names_that_are_not_utf8_can_be_exported(photos, tmp_path):
     (photos / "red" / "0.png").rename(photos / "red" / "odd-\udcff.png")
     extract(photos / "red", tmp_path / "red.h5", SPEC)
-    for form, suffix in SUFFIXES.items():
-        export_features(tmp_path / "red.h5", form=form)
+    for name, suffix in SUFFIXES.items():
+        export_features(tmp_path / "red.h5", format=name)
         assert (tmp_path / f"red{suffix}").is_file()
     assert b"\nodd-\xff.png,," in (tmp_path / "red.csv").read_bytes()
     assert r"odd-\xff.png" in pq.read_table(tmp_path / "red.parquet")["path"].to_pylist()
@@ -165,13 +165,13 @@ def test_names_that_are_no_utf8(photos, tmp_path):
         (
             {"output": "f.xls"},
             SpecError,
-            "--to of export-features must be one of parquet, npy, csv, got '.xls'",
+            "--format of export-features must be one of parquet, npy, csv, got '.xls'",
         ),
-        ({}, SpecError, "--to of export-features must be one of .*, got ''"),
+        ({}, SpecError, "--format of export-features must be one of .*, got ''"),
         (
-            {"output": "f.csv", "form": "parquet"},
+            {"output": "f.csv", "format": "parquet"},
             SpecError,
-            r"--to of export-features must be csv for a file that ends in \.csv, got parquet; .* or leave --to out",
+            r"--format of .* must be csv for a file that ends in \.csv, got parquet; .* or leave out --format",
         ),
         (
             {"output": "there.rows.csv"},
@@ -184,7 +184,7 @@ def test_names_that_are_no_utf8(photos, tmp_path):
         ({"output": "no/f.csv"}, StoreError, "f.csv cannot be written: No such file or directory"),
     ],
 )
-def test_what_cannot_be_written(place, tmp_path, monkeypatch, options, error, message):
+def test_an_export_that_is_impossible_is_refused(place, tmp_path, monkeypatch, options, error, message):
     monkeypatch.chdir(tmp_path)
     Path("there.rows.csv").touch()
     with pytest.raises(error, match=message):
@@ -195,21 +195,21 @@ def test_what_cannot_be_written(place, tmp_path, monkeypatch, options, error, me
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("x.parquet", {"form": "parquet"}), ("y.h5", {"form": "npy", "output": "y.h5"}),
-     ("z.rows.csv", {"form": "npy", "output": "z.npy"}), ("x.h5", {"output": "link.csv"})],
+    [("x.parquet", {"format": "parquet"}), ("y.h5", {"format": "npy", "output": "y.h5"}),
+     ("z.rows.csv", {"format": "npy", "output": "z.npy"}), ("x.h5", {"output": "link.csv"})],
 )  # fmt: skip
-def test_the_store_that_is_read_is_never_replaced(place, tmp_path, monkeypatch, name, options):
+def test_an_export_never_overwrites_its_own_store(place, tmp_path, monkeypatch, name, options):
     monkeypatch.chdir(tmp_path)
     shutil.copy(place / "photos.h5", name)
     Path("link.csv").symlink_to(name)
-    with pytest.raises(StoreExists, match=r" is the store that is read; choose another --output"):
+    with pytest.raises(StoreExists, match=r"--output must not be the store that is read, got .*; choose another"):
         export_features(name, overwrite=True, **options)
     check_same(contents(name), contents(place / "photos.h5"))
 
 
 @pytest.fixture
 def damaged(store, tmp_path):
-    """A store whose first rows can be read, and its last cannot."""
+    """A store whose last row is damaged."""
     path = tmp_path / "damaged.h5"
     with h5py.File(store) as whole, h5py.File(path, "w") as file:
         file.attrs.update(whole.attrs)
@@ -227,29 +227,29 @@ def damaged(store, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("form", SUFFIXES)
-def test_a_file_is_written_whole_or_not_at_all(damaged, tmp_path, form):
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_an_export_that_fails_leaves_existing_files_unchanged(damaged, tmp_path, format):
     target = tmp_path / "f"
     for name in ("f", "f.rows.csv"):
         (tmp_path / name).write_text("before")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(StoreCorrupt, match=r"damaged\.h5 is cut short or damaged"):
-        export_features(damaged, target, form, overwrite=True)
+        export_features(damaged, target, format, overwrite=True)
     assert sorted(tmp_path.iterdir()) == before
     assert [(tmp_path / name).read_text() for name in ("f", "f.rows.csv")] == ["before"] * 2
 
 
-def test_without_its_package_a_format_names_the_extra(place, tmp_path, monkeypatch):
+def test_a_format_whose_package_is_missing_names_the_extra(place, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(EngineError, match=r"--to parquet of export-features needs a package: .*'featx\[parquet\]'"):
+    with pytest.raises(EngineError, match=r"--format parquet of export-features needs a package: .*'featx\[parquet\]'"):
         export_features(place / "photos.h5", tmp_path / "f", "parquet")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_select_and_merge_give_the_store_again(place, tmp_path):
+def test_merging_complementary_selections_gives_the_store_again(place, tmp_path):
     whole = place / "photos.h5"
     done = select(whole, tmp_path / "test.h5", "split == 'test' and weight <= 1")
-    assert (done.images, done.of) == (2, 12)
+    assert (done.images, done.source_images) == (2, 12)
     select(whole, tmp_path / "rest.h5", "not (split == 'test' and weight <= 1)")
     merged = merge([tmp_path / "rest.h5", tmp_path / "test.h5"], tmp_path / "both.h5")
     assert (merged.images, merged.duplicates) == (12, 0)
@@ -264,7 +264,7 @@ def test_select_and_merge_give_the_store_again(place, tmp_path):
             np.testing.assert_array_equal(opened.reference_features["block3_max"], old.reference_features["block3_max"])
 
 
-def test_select_keeps_views_and_several_labels(place, tmp_path):
+def test_select_keeps_augmented_copies_and_all_labels(place, tmp_path):
     select(place / "views.h5", tmp_path / "s.h5", "label == 'odd'")
     with Store(tmp_path / "s.h5") as opened:
         assert opened.paths == ["blue/1.png", "blue/1.png", "blue/3.png", "blue/3.png"]
@@ -276,7 +276,7 @@ def test_select_keeps_views_and_several_labels(place, tmp_path):
         np.testing.assert_array_equal(values, opened.read(["block1_avg"], np.array([2, 3, 6, 7])))
 
 
-def test_select_by_path(place, tmp_path):
+def test_select_by_path_and_output(place, tmp_path):
     assert select(place / "photos.h5", tmp_path / "s.h5", path_glob="re*/[12].png").images == 2
     with pytest.raises(StoreExists, match=r"s\.h5 already exists; choose another --output, or replace it"):
         select(tmp_path / "nothing is read.h5", tmp_path / "s.h5")
@@ -294,7 +294,7 @@ def test_select_by_path(place, tmp_path):
 
 @pytest.fixture
 def changed(place, shared_photos, tmp_path):
-    """A store in which one image has other bytes, one another label, and one is new."""
+    """A store in which one image has other bytes, one has another label, and one is new."""
     folder = tmp_path / "photos"
     shutil.copytree(shared_photos, folder)
     draw(0, 77).save(folder / "red" / "0.png")
@@ -304,12 +304,12 @@ def changed(place, shared_photos, tmp_path):
     return tmp_path / "changed.h5"
 
 
-def test_duplicates_that_differ(place, changed, tmp_path):
+def test_duplicates_that_differ_are_refused_or_chosen(place, changed, tmp_path):
     whole = place / "photos.h5"
-    with pytest.raises(DataError, match=r"'red/0.png' of .*changed.h5 has other bytes than in .*photos.h5; give"):
+    with pytest.raises(DataError, match=r"'red/0.png' has other bytes in .*changed.h5 than in .*photos.h5; choose"):
         merge([whole, changed], tmp_path / "m.h5")
     select(changed, tmp_path / "label.h5", "label == 'pink'")
-    with pytest.raises(DataError, match=r"'red/1.png' of .*label.h5 has other labels than"):
+    with pytest.raises(DataError, match=r"'red/1.png' has other labels in .*label.h5 than"):
         merge([whole, tmp_path / "label.h5"], tmp_path / "m.h5")
     assert not (tmp_path / "m.h5").exists()
     old, new = contents(whole), contents(changed)
@@ -326,7 +326,7 @@ def test_duplicates_that_differ(place, changed, tmp_path):
 
 
 @pytest.mark.parametrize(("duplicates", "taken"), [("error", 1), ("first", 1), ("last", 3)])
-def test_of_equal_images_the_features_of_one_store_are_taken(place, tmp_path, duplicates, taken):
+def test_the_features_of_equal_images_come_from_one_store(place, tmp_path, duplicates, taken):
     stores = [tmp_path / f"{number}.h5" for number in (1, 2, 3)]
     for number, path in enumerate(stores, 1):
         shutil.copy(place / "photos.h5", path)
@@ -337,13 +337,13 @@ def test_of_equal_images_the_features_of_one_store_are_taken(place, tmp_path, du
     assert (contents(tmp_path / "m.h5")[1]["block3_max"] == taken).all()
 
 
-def test_the_earlier_store_is_named_in_which_an_image_differs(place, changed, tmp_path):
+def test_the_message_names_both_stores_in_which_an_image_differs(place, changed, tmp_path):
     for name, where in (("1", "label == 'blue'"), ("2", "label == 'red'"), ("3", "label == 'green'")):
         select(place / "photos.h5", tmp_path / f"{name}.h5", where)
     stores = [tmp_path / f"{name}.h5" for name in "123"]
-    with pytest.raises(DataError, match=r"'red/0.png' of .*changed.h5 has other bytes than in .*/2.h5; give"):
+    with pytest.raises(DataError, match=r"'red/0.png' has other bytes in .*changed.h5 than in .*/2.h5; choose"):
         merge([*stores, changed], tmp_path / "m.h5")
-    with pytest.raises(DataError, match=r"'red/0.png' of .*/2.h5 has other bytes than in .*changed.h5; give"):
+    with pytest.raises(DataError, match=r"'red/0.png' has other bytes in .*/2.h5 than in .*changed.h5; choose"):
         merge([changed, *stores], tmp_path / "m.h5")
     assert merge([*stores, changed], tmp_path / "m.h5", duplicates="last").duplicates == 3
     paths, labels, *_ = contents(tmp_path / "m.h5")[0]
@@ -351,7 +351,7 @@ def test_the_earlier_store_is_named_in_which_an_image_differs(place, changed, tm
     assert labels[paths.index("red/1.png")] == ("pink",)
 
 
-def test_failures_of_all_stores_are_kept_but_those_of_images_that_another_has(place, tmp_path):
+def test_failures_are_merged_except_for_images_that_another_store_has(place, tmp_path):
     stores = [tmp_path / f"{number}.h5" for number in (1, 2)]
     for path, (paths, reasons) in zip(stores, (
         (["a.png", "both.png", "red/0.png"], ["one", "one", "one"]), (["both.png", "z.png"], ["two", "two"]),
@@ -365,17 +365,17 @@ def test_failures_of_all_stores_are_kept_but_those_of_images_that_another_has(pl
         assert opened.failures == [("a.png", "one"), ("both.png", "one"), ("z.png", "two")]
 
 
-def test_splits_of_one_store_alone_differ(place, shared_photos, tmp_path):
+def test_a_column_that_only_one_store_has_differs(place, shared_photos, tmp_path):
     (tmp_path / "rows.csv").write_text("path,label,split_9\nblue/0.png,blue,train\n")
     extract(tmp_path / "rows.csv", tmp_path / "s.h5", SPEC, root=shared_photos)
-    with pytest.raises(DataError, match=r"'blue/0.png' of .*s.h5 has other split than"):
+    with pytest.raises(DataError, match=r"'blue/0.png' has other split in .*s.h5 than"):
         merge([place / "photos.h5", tmp_path / "s.h5"], tmp_path / "m.h5")
     merge([place / "photos.h5", tmp_path / "s.h5"], tmp_path / "m.h5", duplicates="first")
     assert contents(tmp_path / "m.h5")[0][2]["split_9"] == [""] * 12
 
 
-def test_stores_that_cannot_be_merged(place, tmp_path):
-    with pytest.raises(SpecError, match="merge takes at least two stores, got 1"):
+def test_incompatible_stores_are_not_merged(place, tmp_path):
+    with pytest.raises(SpecError, match="merge needs at least two stores, got 1"):
         merge([place / "photos.h5"], tmp_path / "m.h5")
     with pytest.raises(SpecError, match="--duplicates of merge must be one of error, first, last, got 'ask'"):
         merge([place / "photos.h5"] * 2, tmp_path / "m.h5", duplicates="ask")
@@ -384,18 +384,20 @@ def test_stores_that_cannot_be_merged(place, tmp_path):
     shutil.copy(place / "photos.h5", tmp_path / "other.h5")
     with h5py.File(tmp_path / "other.h5", "r+") as file:
         file["golden/block3_max"][...] *= 1.1
-    with pytest.raises(SpecMismatch, match=r"block3_max of the golden images in .*other\.h5 is 0\.1 away from that in"):
+    with pytest.raises(
+        SpecMismatch, match=r"block3_max of the reference images in .*other\.h5 differs by 0\.1 from that in"
+    ):
         merge([place / "photos.h5", tmp_path / "other.h5"], tmp_path / "m.h5")
 
 
-def test_the_nearest_images_are_those_of_all_products(place, shared_photos, monkeypatch):
+def test_nearest_finds_the_images_with_the_largest_mean_cosines(place, shared_photos, monkeypatch):
     monkeypatch.setattr("featx.curation.neighbors.BLOCK_BYTES", 4 * 5 * 640)
     with Store(place / "photos.h5") as opened:
         features = [opened.read([name]).astype(np.float64) for name in opened.spec.widths]
     roots = [np.sqrt(values) for values in features]
     cosines = np.mean([(unit := root / np.linalg.norm(root, axis=1, keepdims=True)) @ unit.T for root in roots], axis=0)
     found = dict(
-        search(place / "photos.h5", [shared_photos / path for path in contents(place / "photos.h5")[0][0]], top=4)
+        nearest(place / "photos.h5", [shared_photos / path for path in contents(place / "photos.h5")[0][0]], top=4)
     )
     assert len(found) == 12
     paths = contents(place / "photos.h5")[0][0]
@@ -407,28 +409,28 @@ def test_the_nearest_images_are_those_of_all_products(place, shared_photos, monk
         assert matches[0].labels == (paths[row].partition("/")[0],)
 
 
-def test_search_compares_plain_views_and_records_failures(place, shared_photos, tmp_path):
+def test_nearest_compares_plain_images_and_records_failures(place, shared_photos, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"")
     shutil.copy(shared_photos / "blue" / "1.png", tmp_path / "copy.png")
-    found = dict(search(place / "views.h5", tmp_path, top=99))
+    found = dict(nearest(place / "views.h5", tmp_path, top=99))
     assert found[str(tmp_path / "bad.png")] == "empty file"
     matches = found[str(tmp_path / "copy.png")]
     assert len(matches) == 6
     assert (matches[0].path, matches[0].labels) == ("blue/1.png", ("blue", "odd"))
     assert matches[0].similarity == pytest.approx(1, abs=1e-5)
-    assert list(search(place / "views.h5", tmp_path / "bad.png")) == [(str(tmp_path / "bad.png"), "empty file")]
+    assert list(nearest(place / "views.h5", tmp_path / "bad.png")) == [(str(tmp_path / "bad.png"), "empty file")]
 
 
-def test_what_search_refuses(place, shared_photos, tmp_path):
+def test_invalid_arguments_of_nearest_are_refused(place, shared_photos, tmp_path):
     with pytest.raises(SpecError, match="--top of search must be at least 1, got 0"):
-        next(search(place / "photos.h5", shared_photos, top=0))
+        next(nearest(place / "photos.h5", shared_photos, top=0))
     with pytest.raises(SpecError, match="pools must be among avg, max, which were extracted, got gem"):
-        next(search(place / "photos.h5", shared_photos, pools=("gem",)))
+        next(nearest(place / "photos.h5", shared_photos, pools=("gem",)))
     with pytest.raises(ListingError, match=r"none\.png must be a folder"):
-        next(search(place / "photos.h5", tmp_path / "none.png"))
+        next(nearest(place / "photos.h5", tmp_path / "none.png"))
 
 
-def test_the_commands(place, shared_photos, tmp_path):
+def test_the_commands_of_stores(place, shared_photos, tmp_path):
     store = place / "photos.h5"
     assert (
         f"{tmp_path}/a.h5: 4 of 12 images"
@@ -438,9 +440,9 @@ def test_the_commands(place, shared_photos, tmp_path):
     said = json.loads(run("merge", tmp_path / "b.h5", tmp_path / "a.h5", "-o", tmp_path / "m.h5", "--json").output)
     assert said == {"store": str(tmp_path / "m.h5"), "images": 12, "duplicates": 0}
     check_same(contents(tmp_path / "m.h5"), contents(store))
-    assert "12 images; 4 stood in several" in run("merge", store, tmp_path / "a.h5", "-o", tmp_path / "n.h5").output
+    assert "12 images; 4 were in several" in run("merge", store, tmp_path / "a.h5", "-o", tmp_path / "n.h5").output
     said = run(
-        "export-features", store, "--to", "parquet", "-o", tmp_path / "x", "--blocks", "3", "--pools", "avg"
+        "export-features", store, "--format", "parquet", "-o", tmp_path / "x", "--blocks", "3", "--pools", "avg"
     ).output
     assert said.startswith(f"{tmp_path}/x: 12 rows, 256 columns, ")
     assert json.loads(run("export-features", store, "-o", tmp_path / "f.npy", "--json").output)["rows"] == 12
@@ -457,20 +459,20 @@ def test_the_commands(place, shared_photos, tmp_path):
     assert said["failures"] == [[str(tmp_path / "new" / "bad.png"), "empty file"]]
     assert said["matches"][str(tmp_path / "new" / "3.png")][0]["path"] == "red/3.png"
     assert len(said["matches"]) == 1
-    assert "a query must be" in run("select", store, "-o", tmp_path / "c.h5", "--where", "1", code=1).output
+    assert "a query must consist of" in run("select", store, "-o", tmp_path / "c.h5", "--where", "1", code=1).output
 
 
-def test_choices_that_are_written_down_twice_to_keep_help_light_agree():
-    assert tuple(SUFFIXES) == export_command.FORMS
+def test_the_choices_of_commands_agree_with_the_functions():
+    assert tuple(SUFFIXES) == export_command.FORMATS
     assert merge_command.DUPLICATES == DUPLICATES
 
 
-def test_images_in_a_shard_are_searched_for_too(place, shared_photos, tmp_path):
+def test_nearest_reads_images_from_a_tar_shard(place, shared_photos, tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for name in ("red/1.png", "blue/2.png"):
             tar.add(shared_photos / name, name)
         tar.add(place / "rows.csv", "red/bad.png")
-    found = dict(search(place / "photos.h5", tmp_path / "a.tar", top=1))
+    found = dict(nearest(place / "photos.h5", tmp_path / "a.tar", top=1))
     (one,), (other,) = (found[f"{tmp_path}/a.tar/{name}"] for name in ("red/1.png", "blue/2.png"))
     assert (one.path, other.path) == ("red/1.png", "blue/2.png")
     assert "Pillow" in found[f"{tmp_path}/a.tar/red/bad.png"]

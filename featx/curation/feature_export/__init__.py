@@ -1,1 +1,0 @@
-"""Write the features of a store as a file for other programs."""

@@ -1,0 +1,68 @@
+"""Write a table of features as Parquet, npy or CSV."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx.curation.feature_table import FeatureTable, escape_non_utf8
+from featx.runtime import import_optional
+from featx.version import __version__
+
+NINE_DIGITS = "{:.9g}".format
+"""Format with as many digits as identify a float32."""
+
+
+def write_npy(table: FeatureTable, path: Path) -> None:
+    """Write the features as one float32 array (rows, columns)."""
+    with path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(table), table.width)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for _, values in table.blocks():
+            file.write(np.ascontiguousarray(values, "<f4").data)
+
+
+def write_csv(table: FeatureTable, path: Path) -> None:
+    """Write all columns, and one column per feature value."""
+    columns = table.columns
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*columns, *table.spec.column_names])
+        known = zip(*columns.values(), strict=True)
+        for _, values in table.blocks():
+            writer.writerows([*next(known), *map(NINE_DIGITS, row.tolist())] for row in values)
+
+
+def write_parquet(table: FeatureTable, path: Path) -> None:
+    """Write all columns, and one column of fixed-size lists per feature; one row group per block."""
+    arrow = import_optional("pyarrow", "parquet", "--format parquet of export-features")
+    parquet = import_optional("pyarrow.parquet", "parquet", "--format parquet of export-features")
+    columns = _arrow_columns(table, arrow)
+    fields = [arrow.field(name, values.type) for name, values in columns.items()]
+    fields += [arrow.field(name, arrow.list_(arrow.float32(), width)) for name, width in table.spec.widths.items()]
+    schema = arrow.schema(fields, {"featx": __version__, "featx_spec": table.spec.to_json()})
+    # Features hardly compress, and other programs can map uncompressed pages.
+    compression = dict.fromkeys(schema.names, "NONE") | dict.fromkeys(columns, "ZSTD")
+    with parquet.ParquetWriter(path, schema, use_dictionary=list(columns), compression=compression) as writer:
+        for first, values in table.blocks():
+            arrays = [column.slice(first, len(values)) for column in columns.values()]
+            for name, width in table.spec.widths.items():
+                flat = arrow.array(values[:, table.spec.slices[name]].ravel())
+                arrays.append(arrow.FixedSizeListArray.from_arrays(flat, width))
+            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+
+
+def _arrow_columns(table: FeatureTable, arrow: Any) -> dict[str, Any]:
+    """All columns but the features as Arrow arrays; a row without a label has null."""
+    if table.multilabel:
+        labels = arrow.array([list(map(escape_non_utf8, names)) for names in table.labels], arrow.list_(arrow.string()))
+    else:
+        labels = arrow.array([escape_non_utf8(names[0]) if names else None for names in table.labels], arrow.string())
+    return {
+        "path": arrow.array(map(escape_non_utf8, table.paths), arrow.string()),
+        "label": labels,
+        "digest": arrow.array(table.digests, arrow.string()),
+        "view": arrow.array(table.view_index),
+        **{name: arrow.array(list(column), arrow.string()) for name, column in table.store_columns.items()},
+    }
