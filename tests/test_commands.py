@@ -144,7 +144,7 @@ def test_one_is_not_many(model, shared_store, tmp_path):
     assert run("select", shared_store, "-o", tmp_path / "one.h5", *one).output.endswith("one.h5: 1 of 36 images\n")
     assert run("select", tmp_path / "one.h5", "-o", tmp_path / "same.h5").output.endswith("same.h5: 1 of 1 image\n")
     said = run("merge", tmp_path / "one.h5", tmp_path / "same.h5", "-o", tmp_path / "both.h5").output
-    assert said.endswith("both.h5: 1 image; 1 stood in several stores\n")
+    assert said.endswith("both.h5: 1 image; 1 were in several stores\n")
     assert ".csv: 1 row, 2,944 columns, " in run("export-features", tmp_path / "one.h5", "--to", "csv").output
 
 
@@ -409,7 +409,7 @@ def test_wrong_usage_is_two(arguments, message):
         (("extract", "none", "-o", "y.h5"), "none"),
         (("fit", "none.h5", "-o", "y.featx"), "none.h5 does not exist; create it with: featx extract"),
         (("predict", "none.featx", "x"), "none.featx does not exist; make it with: featx fit"),
-        (("info", "none.h5"), "none.h5 is not there"),
+        (("info", "none.h5"), "none.h5 does not exist"),
     ],
 )
 def test_errors_are_one(arguments, message, tmp_path, monkeypatch):
