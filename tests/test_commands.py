@@ -145,7 +145,7 @@ def test_one_is_not_many(model, shared_store, tmp_path):
     assert run("select", tmp_path / "one.h5", "-o", tmp_path / "same.h5").output.endswith("same.h5: 1 of 1 image\n")
     said = run("merge", tmp_path / "one.h5", tmp_path / "same.h5", "-o", tmp_path / "both.h5").output
     assert said.endswith("both.h5: 1 image; 1 were in several stores\n")
-    assert ".csv: 1 row, 2,944 columns, " in run("export-features", tmp_path / "one.h5", "--to", "csv").output
+    assert ".csv: 1 row, 2,944 columns, " in run("export-features", tmp_path / "one.h5", "--format", "csv").output
 
 
 def test_info_of_a_tuned_model_says_what_tuning_brought(model, tmp_path):
@@ -255,7 +255,7 @@ def test_no_command_replaces_its_input_even_with_overwrite(model, shared_store, 
         ("extract", (rows, "--root", photos), rows),
         ("extract", (photo,), photo),
         ("extract", (photos, "--weights", model), model),
-        ("export-features", (store, "--to", "csv"), store),
+        ("export-features", (store, "--format", "csv"), store),
     ):
         before = output.read_bytes()
         refused = run(name, *read, "-o", output, "--overwrite", code=1)
