@@ -20,7 +20,7 @@ from PIL import Image
 from reporting import run_claim, say
 
 from featx.backbones import load_backbone
-from featx.engines import compute_golden, make_engine
+from featx.engines import compute_reference_features, make_engine
 from featx.exporting import export
 from featx.extraction import extract
 from featx.heads import HEADS, NORMALIZERS, make_head
@@ -75,7 +75,7 @@ def bridge(flowers: Path, _work: Path) -> float:
     backbone, paths = load_backbone(), photographs(flowers)
     engine = make_engine(backbone, whole, "cpu")
     images = np.stack([preprocess(decode(path.read_bytes()).image, whole) for path in paths])
-    rows, golden = engine(images), compute_golden(engine)
+    rows, golden = engine(images), compute_reference_features(engine)
     names = np.array([f"class {number // 10}" for number in range(len(paths))])
     pixels, worst = torch.from_numpy(images).permute(0, 3, 1, 2), 0.0
     pooled: dict[str, torch.Tensor] = {}

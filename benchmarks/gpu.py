@@ -172,7 +172,7 @@ def report(results: dict[str, object]) -> str:
     stages = [
         [row["name"], f"{row['rate']:.0f}",
          ", ".join(f"{name} {rate:.0f}" for name, rate in row["stages"].items()) or "–",  # type: ignore[attr-defined]
-         str(row["advice"]).split(":")[0] or "–"]
+         str(row["advice"]).split(";")[0].removeprefix("bottleneck: ") or "–"]
         for row in whole
     ]  # fmt: skip
     return "\n\n".join([
@@ -181,7 +181,7 @@ def report(results: dict[str, object]) -> str:
         f"batches of {BATCH} that lie on the GPU, medians of ten; torchvision's fp32 is TF32, featx's is float32.",
         table(["backbone", "images/s", "of the product's rate", "from host memory", "peak MB"], cells),
         f"The whole way, {results['photographs']} JPEG files to a closed store, {results['workers']} workers:",
-        table(["", "images/s", "each stage alone", "what holds it up"], stages),  # type: ignore[arg-type]
+        table(["", "images/s", "each stage alone", "bottleneck"], stages),  # type: ignore[arg-type]
         "![Images a second of the backbone](benchmarks/gpu.svg)",
     ])  # fmt: skip
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from featx.engines.finetuned import finetuned_path, load_backbone_for, save_finetuned
-from featx.engines.reference_check import compute_golden
+from featx.engines.reference_check import compute_reference_features
 from featx.engines.torch_engine import TorchEngine
 from featx.errors import ModelError, SpecError, SpecMismatch, WeightsError, WeightsNotFound
 from featx.heads.calibration import Calibration
@@ -56,7 +56,7 @@ def fitted(oxford, head="softmax", normalize="power", classes=3, spec=None):
     estimator = make_head(head, C, normalize=normalize, widths=tuple(spec.widths.values()))
     estimator.fit(X, NAMES[np.arange(len(X)) % classes])
     names = tuple(NAMES[:classes].tolist())
-    return Model(spec, names, head, estimator, compute_golden(engine), {"C": C}), X
+    return Model(spec, names, head, estimator, compute_reference_features(engine), {"C": C}), X
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The torch engine against an independent run of the weights' own ONNX graph, and its promises."""
+"""The engines: torch against an independent run of the backbone, the others against torch, and how one is selected."""
 
 import dataclasses
 import itertools
@@ -22,9 +22,9 @@ from featx.backbones.sources import fetch_wheel
 from featx.backbones.vgg16 import BLOCKS
 from featx.engines import cpu_features, ncnn_engine, ncnn_network, torch_engine
 from featx.engines.ncnn_engine import NO_MEMORY, NcnnEngine
-from featx.engines.ncnn_network import Network
+from featx.engines.ncnn_network import NcnnNetwork
 from featx.engines.openvino_engine import OpenVINOEngine
-from featx.engines.reference_check import check_golden, compute_golden, relative_error
+from featx.engines.reference_check import check_reference_features, compute_reference_features, relative_error
 from featx.engines.selection import make_engine
 from featx.engines.torch_backbone import TorchBackbone, TorchPooling
 from featx.engines.torch_engine import TorchEngine, find_device
@@ -46,19 +46,19 @@ def graph(tmp_path_factory):
 
 
 def open_graph(folder):
-    """The wheel's graph from its input to its five pooling layers, for any image size."""
+    """Open the wheel's graph from its input to its five pooling layers, for any image size."""
     model = onnx.load(fetch_wheel(BACKBONES["oxford"].wheel, folder))
-    taps = [node.output[0] for node in model.graph.node if node.op_type == "MaxPool"]
+    pooled = [node.output[0] for node in model.graph.node if node.op_type == "MaxPool"]
     keep = list(itertools.takewhile(lambda node: node.op_type != "Shape", model.graph.node))
     value = onnx.helper.make_tensor_value_info(model.graph.input[0].name, onnx.TensorProto.FLOAT, [None, None, None, 3])
-    outputs = [onnx.helper.make_tensor_value_info(tap, onnx.TensorProto.FLOAT, None) for tap in taps]
+    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in pooled]
     cut = onnx.helper.make_graph(keep, "backbone", [value], outputs, model.graph.initializer)
     model = onnx.helper.make_model(cut, opset_imports=model.opset_import, ir_version=model.ir_version)
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def independent_averages(session, pixels):
-    """Average features a block as Keras's VGG16 is fed: BGR, less the mean."""
+    """Compute the average of each block for input as Keras's VGG16 gets it: BGR, minus the mean."""
     bgr = pixels[..., ::-1].astype(np.float32) - np.array([103.939, 116.779, 123.68], np.float32)
     return [output.mean((2, 3)) for output in session.run(None, {session.get_inputs()[0].name: bgr})]
 
@@ -87,7 +87,7 @@ def test_half_precisions_stay_within_their_tolerance(oxford, precision):
         assert cosine.min() > 0.999
 
 
-def test_blocks_alone_equal_blocks_together(oxford):
+def test_one_block_alone_equals_it_among_all_blocks(oxford):
     images = random_images(3, 64)
     together = TorchEngine(oxford, SPEC, "cpu")(images)
     for block in range(1, 6):
@@ -95,20 +95,20 @@ def test_blocks_alone_equal_blocks_together(oxford):
         np.testing.assert_allclose(alone[f"block{block}_avg"], together[f"block{block}_avg"], rtol=1e-5)
 
 
-def test_truncating_builds_and_runs_no_later_layer():
+def test_layers_after_the_last_block_are_not_built():
     assert len(TorchBackbone((1, 2)).features) == BLOCKS[1].stop
     assert len(TorchBackbone((5,)).features) == BLOCKS[4].stop
     assert set(TorchBackbone((2, 4))(torch.zeros(1, 3, 32, 32))) == {2, 4}
 
 
-def test_batch_size_changes_nothing_beyond_the_tolerance(oxford):
+def test_features_do_not_depend_on_the_batch_size(oxford):
     images = random_images(7, 64)
     one, all_at_once = (TorchEngine(oxford, SPEC, "cpu", size)(images) for size in (1, 7))
     for name in SPEC.widths:
         assert relative_error(one[name], all_at_once[name]) < SPEC.tolerance / 10
 
 
-def test_pools_on_a_map_that_a_person_can_check():
+def test_poolings_of_a_small_feature_map():
     x = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[0.0, 0.0], [0.0, 0.0]]]])
     pooled = {name: pooling.formula(TorchPooling(), x) for name, pooling in POOLINGS.items()}
     assert pooled["avg"].tolist() == [[3.0, 0.0]]
@@ -126,8 +126,8 @@ def test_flat_features_are_in_channel_major_order(oxford):
     )
 
 
-class Scarce(TorchEngine):
-    """An engine whose memory takes three images."""
+class LittleMemory(TorchEngine):
+    """An engine whose memory holds three images."""
 
     fits = 3
     error = torch.OutOfMemoryError("CUDA out of memory")
@@ -138,17 +138,17 @@ class Scarce(TorchEngine):
         return super()._forward(images)
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(oxford):
+def test_out_of_memory_halves_the_batch_and_continues(oxford):
     images = random_images(8, 32)
-    engine = Scarce(oxford, ExtractSpec(size=32), "cpu", batch_size=8)
+    engine = LittleMemory(oxford, ExtractSpec(size=32), "cpu", batch_size=8)
     features = engine(images)
     assert engine.batch_size == 2
     expected = TorchEngine(oxford, ExtractSpec(size=32), "cpu")(images)
     assert relative_error(features["block5_avg"], expected["block5_avg"]) < 1e-4
 
 
-def test_the_cpu_allocators_plain_error_counts_as_out_of_memory(oxford):
-    engine = Scarce(oxford, ExtractSpec(size=32), "cpu", batch_size=4)
+def test_the_cpu_allocators_error_counts_as_out_of_memory(oxford):
+    engine = LittleMemory(oxford, ExtractSpec(size=32), "cpu", batch_size=4)
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60)
     engine.error = caught.value
@@ -156,54 +156,56 @@ def test_the_cpu_allocators_plain_error_counts_as_out_of_memory(oxford):
     assert engine.batch_size == 2
 
 
-@pytest.mark.parametrize("words", ["MPS backend out of memory (MPS allocated: 17.00 GB)", "CUDA out of memory"])
-def test_a_gpus_plain_error_counts_as_out_of_memory(oxford, words):
-    engine = Scarce(oxford, ExtractSpec(size=32), "cpu", batch_size=4)
-    engine.error = RuntimeError(words)
+@pytest.mark.parametrize("text", ["MPS backend out of memory (MPS allocated: 17.00 GB)", "CUDA out of memory"])
+def test_a_gpus_runtime_error_counts_as_out_of_memory(oxford, text):
+    engine = LittleMemory(oxford, ExtractSpec(size=32), "cpu", batch_size=4)
+    engine.error = RuntimeError(text)
     engine(random_images(4, 32))
     assert engine.batch_size == 2
 
 
-def test_no_memory_for_one_image_says_what_to_do(oxford):
-    engine = Scarce(oxford, ExtractSpec(size=32), "cpu", batch_size=2)
+def test_no_memory_for_one_image_is_an_error_with_a_remedy(oxford):
+    engine = LittleMemory(oxford, ExtractSpec(size=32), "cpu", batch_size=2)
     engine.fits = 0
-    with pytest.raises(EngineError, match="one image of 32 pixels does not fit in memory; use a smaller --size"):
+    with pytest.raises(EngineError, match="one image of 32 × 32 pixels does not fit in memory; use a smaller --size"):
         engine(random_images(2, 32))
 
 
-def test_other_errors_pass_through(oxford):
-    engine = Scarce(oxford, ExtractSpec(size=32), "cpu", batch_size=8)
+def test_other_errors_are_raised_unchanged(oxford):
+    engine = LittleMemory(oxford, ExtractSpec(size=32), "cpu", batch_size=8)
     engine.error = RuntimeError("something else")
     with pytest.raises(RuntimeError, match="something else"):
         engine(random_images(8, 32))
     assert engine.batch_size == 8
 
 
-def test_values_out_of_range_are_an_error_not_features(oxford):
+def test_overflow_is_an_error(oxford):
     tensors = {name: values * 100 if name == "features.0.weight" else values for name, values in oxford.tensors.items()}
     weights = dataclasses.replace(oxford, tensors=tensors)
     with pytest.raises(EngineError, match=r"block\d_avg is not finite at precision fp16: .* use --precision bf16"):
         TorchEngine(weights, ExtractSpec(size=32, precision="fp16"), "cpu")(random_images(2, 32))
 
 
-def test_a_device_that_is_not_there_is_named():
+def test_a_missing_device_is_refused():
     assert find_device("auto").type in torch_engine.BATCH_SIZES
     with pytest.raises(EngineError, match=r"--device must be auto or one of .*cpu, which this machine has; got tpu"):
         find_device("tpu")
 
 
-def test_golden_rows_recognize_the_same_and_another_network(oxford):
+def test_reference_features_recognize_another_network(oxford):
     engine = make_engine(oxford, ExtractSpec(size=32), "cpu", engine="torch")
-    golden = compute_golden(engine)
-    assert {name: values.shape for name, values in golden.items()} == {
+    stored = compute_reference_features(engine)
+    assert {name: values.shape for name, values in stored.items()} == {
         name: (3, width) for name, width in engine.spec.widths.items()
     }
-    check_golden(engine, golden, "photos.h5")
-    changed = {**golden, "block3_avg": golden["block3_avg"] * 1.01}
-    with pytest.raises(SpecMismatch, match=r"block3_avg of the golden images is 0\.0099 away from that in photos\.h5"):
-        check_golden(engine, changed, "photos.h5")
+    check_reference_features(engine, stored, "photos.h5")
+    changed = {**stored, "block3_avg": stored["block3_avg"] * 1.01}
+    with pytest.raises(
+        SpecMismatch, match=r"block3_avg of the reference images differs by 0\.0099 from that in photos\.h5"
+    ):
+        check_reference_features(engine, changed, "photos.h5")
     with pytest.raises(SpecMismatch, match="block1_avg"):
-        check_golden(engine, {**golden, "block1_avg": np.full((3, 64), np.nan, np.float32)}, "photos.h5")
+        check_reference_features(engine, {**stored, "block1_avg": np.full((3, 64), np.nan, np.float32)}, "photos.h5")
 
 
 @pytest.mark.parametrize(("precision", "error"), [("fp32", 1e-4), ("bf16", 2e-2), ("fp16", 2.5e-3)])
@@ -219,7 +221,7 @@ def test_openvino_agrees_with_torch(oxford, precision, error):
         assert relative_error(values, reference[name]) < error < spec.tolerance / 2
 
 
-def test_openvino_taps_what_is_asked_for(oxford):
+def test_openvino_computes_the_requested_features(oxford):
     features = OpenVINOEngine(oxford, ExtractSpec(size=32, blocks=(2, 4), pools=("max",)), batch_size=2)(
         random_images(5, 32)
     )
@@ -229,7 +231,7 @@ def test_openvino_taps_what_is_asked_for(oxford):
 @pytest.mark.parametrize(("threads", "size", "images"), [
     (1, 224, 4), (2, 224, 4), (5, 224, 10), (64, 224, 16), (2, 32, 16), (1, 128, 6), (2, 1024, 4),
 ])  # fmt: skip
-def test_openvino_takes_as_many_images_as_pay(oxford, threads, size, images):
+def test_openvino_default_batch_size(oxford, threads, size, images):
     assert OpenVINOEngine(oxford, ExtractSpec(size=size), threads=threads).batch_size == images
 
 
@@ -237,20 +239,20 @@ def test_openvino_out_of_memory_halves_the_batch(oxford, monkeypatch):
     engine = OpenVINOEngine(oxford, ExtractSpec(size=32), batch_size=4)
     model = OpenVINOEngine._model
 
-    def scarce(engine, rows):
+    def little_memory(engine, rows):
         if rows > 2:
             raise RuntimeError("std::bad_alloc")
         return model(engine, rows)
 
     engine(random_images(4, 32))
-    monkeypatch.setattr(OpenVINOEngine, "_model", scarce)
+    monkeypatch.setattr(OpenVINOEngine, "_model", little_memory)
     assert engine(random_images(4, 32))["block1_avg"].shape == (4, 64)
     assert engine.batch_size == 2
-    assert list(engine._compiled) == [2]  # the larger model's memory is free
+    assert list(engine._compiled) == [2]  # the larger model's memory is freed
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux says where threads may run")
-def test_openvino_binds_no_thread_to_a_core_that_another_process_may_bind_too():
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of threads")
+def test_openvino_does_not_bind_threads_to_cores():
     code = """
 import os
 from pathlib import Path
@@ -268,7 +270,7 @@ assert not bound, bound
     assert done.returncode == 0, done.stderr
 
 
-def test_openvino_is_taken_without_torch_where_there_can_be_no_gpu():
+def test_without_a_gpu_device_file_torch_is_not_imported():
     code = (
         "import sys, featx.engines.selection as engines\n"
         "engines.GPU_DEVICES = ()\n"
@@ -282,7 +284,7 @@ def test_openvino_is_taken_without_torch_where_there_can_be_no_gpu():
 
 
 @pytest.mark.parametrize("size", [32, 77, 224])
-def test_ncnn_agrees_with_torch_as_closely_as_float32_can(oxford, size):
+def test_ncnn_agrees_with_torch_to_float32_rounding(oxford, size):
     spec = ExtractSpec(size=size, pools=POOLS)
     images = random_images(3, size)
     reference, features = TorchEngine(oxford, spec, "cpu")(images), NcnnEngine(oxford, spec)(images)
@@ -293,22 +295,22 @@ def test_ncnn_agrees_with_torch_as_closely_as_float32_can(oxford, size):
 
 
 @pytest.mark.parametrize(("size", "strips"), [(168, 7), (217, 18), (224, 19), (225, 19)])
-def test_ncnn_computes_the_first_block_of_large_images_in_strips_of_rows(oxford, size, strips):
-    # Of 24 rows and of 12; of 217 rows the last one alone would be none after pooling.
+def test_ncnn_computes_the_first_block_of_large_images_in_strips(oxford, size, strips):
+    # Strips of 24 rows, and of 12. Of 217 rows, the last one alone would leave no row after pooling.
     spec = ExtractSpec(size=size, blocks=(1, 2), pools=("flat",))
-    assert len(re.findall(r"^Pooling block1_", Network(oxford, spec).text, re.MULTILINE)) == strips
+    assert len(re.findall(r"^Pooling block1_", NcnnNetwork(oxford, spec).text, re.MULTILINE)) == strips
     images = random_images(2, size)
     reference, features = TorchEngine(oxford, spec, "cpu")(images), NcnnEngine(oxford, spec)(images)
     for name, values in reference.items():
         assert relative_error(features[name], values) < 1e-5
 
 
-def test_ncnn_computes_later_blocks_whole(oxford):
-    text = Network(oxford, ExtractSpec(size=384)).text
+def test_ncnn_does_not_cut_later_blocks_into_strips(oxford):
+    text = NcnnNetwork(oxford, ExtractSpec(size=384)).text
     assert re.findall(r"^Pooling (block[2-5]\S*)", text, re.MULTILINE) == ["block2", "block3", "block4", "block5"]
 
 
-def test_ncnn_taps_what_is_asked_for_and_gives_each_image_the_same_in_any_company(oxford):
+def test_ncnn_computes_the_requested_features_of_each_image_independently(oxford):
     spec = ExtractSpec(size=32, blocks=(2, 4), pools=("max",))
     images = random_images(5, 32)
     features = NcnnEngine(oxford, spec, batch_size=2, threads=1)(images)
@@ -323,73 +325,75 @@ def test_ncnn_out_of_memory_halves_the_batch(oxford, monkeypatch):
     engine = NcnnEngine(oxford, ExtractSpec(size=32, blocks=(1,)), batch_size=4)
     extract = ncnn.Extractor.extract
 
-    def scarce(extractor, name):
+    def little_memory(extractor, name):
         return (NO_MEMORY, ncnn.Mat()) if engine.batch_size > 2 else extract(extractor, name)
 
-    monkeypatch.setattr(ncnn.Extractor, "extract", scarce)
+    monkeypatch.setattr(ncnn.Extractor, "extract", little_memory)
     assert engine(random_images(4, 32))["block1_avg"].shape == (4, 64)
     assert engine.batch_size == 2
 
 
-def test_ncnn_that_does_not_load_says_so(oxford, monkeypatch):
+def test_ncnn_that_cannot_load_is_an_error(oxford, monkeypatch):
     spec = ExtractSpec(size=32, blocks=(1,))
     with monkeypatch.context() as context:
         context.setattr(ncnn_network, "MAGIC", 1)
-        with pytest.raises(EngineError, match="ncnn could not run the backbone: -1"):
+        with pytest.raises(EngineError, match="ncnn could not run the backbone: it returned -1"):
             NcnnEngine(oxford, spec)
     with monkeypatch.context() as context:
         context.setattr(ncnn.Net, "load_model", lambda net, reader: NO_MEMORY)
         with pytest.raises(MemoryError):
             NcnnEngine(oxford, spec)
-    monkeypatch.setattr(ncnn_engine._Reader, "read", lambda reader, place, size: 0)
-    with pytest.raises(EngineError, match="ncnn could not run the backbone: -1"):  # tensors that end too soon
+    monkeypatch.setattr(ncnn_engine._BytesReader, "read", lambda reader, place, size: 0)
+    with pytest.raises(
+        EngineError, match="ncnn could not run the backbone: it returned -1"
+    ):  # the tensors end too early
         NcnnEngine(oxford, spec)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux can keep a process to some cores")
-def test_ncnn_takes_no_more_threads_than_the_process_has_cores():
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to cores")
+def test_ncnn_starts_one_thread_per_core_of_the_process():
     code = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from featx.engines import ncnn_engine
-from featx.engines.ncnn_engine import IMAGES_A_THREAD, NcnnEngine
+from featx.engines.ncnn_engine import IMAGES_PER_THREAD, NcnnEngine
 from featx.spec import ExtractSpec
 from featx.backbones import load_backbone
 engine = NcnnEngine(load_backbone("oxford"), ExtractSpec(size=32, blocks=(1,)))
-assert engine.batch_size == IMAGES_A_THREAD
+assert engine.batch_size == IMAGES_PER_THREAD
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_ncnn_that_fails_says_so(oxford, monkeypatch):
+def test_ncnn_that_fails_is_an_error(oxford, monkeypatch):
     monkeypatch.setattr(ncnn.Extractor, "extract", lambda extractor, name: (-1, ncnn.Mat()))
-    with pytest.raises(EngineError, match="ncnn could not run the backbone: -1"):
+    with pytest.raises(EngineError, match="ncnn could not run the backbone: it returned -1"):
         NcnnEngine(oxford, ExtractSpec(size=32, blocks=(1,)))(random_images(1, 32))
 
 
 AVX2 = {"AVX2": True}
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names of x86")
-def test_numpy_tells_of_the_extension_that_decides():
-    assert AVX2.keys() <= cpu_features._features().keys()
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the flag is one of x86")
+def test_numpy_knows_the_flag_that_decides():
+    assert AVX2.keys() <= cpu_features._cpu_flags().keys()
 
 
 @pytest.mark.parametrize(
-    ("capability", "seconds", "pays"),
+    ("capability", "seconds", "faster"),
     [("AVX512", {torch.float32: 4, torch.bfloat16: 2}, True), ("AVX512", {torch.float32: 2, torch.bfloat16: 4}, False),
      ("AVX512", {torch.float32: 3, torch.bfloat16: 2}, False), ("AVX2", {}, False)],
 )  # fmt: skip
-def test_bf16_is_faster_where_the_processor_is_fast_at_it(monkeypatch, capability, seconds, pays):
+def test_bf16_is_faster_if_its_products_are_measured_to_be(monkeypatch, capability, seconds, faster):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(cpu_features, "repeat", lambda code, **given: [9, seconds[given["globals"]["x"].dtype]])
     monkeypatch.setattr(cpu_features, "SIDE", 2)
-    assert cpu_features.bf16_is_faster() == pays
+    assert cpu_features.bf16_is_faster() == faster
 
 
-def test_others_at_work_do_not_decide_whether_bf16_is_faster():
-    """Or a fine-tuning on a busy machine would now and then be another than the same one before."""
+def test_other_programs_do_not_change_whether_bf16_is_faster():
+    """Otherwise a fine-tuning repeated on a busy machine could have another result."""
     alone = cpu_features.bf16_is_faster()
     threads = torch.get_num_threads()
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
@@ -408,10 +412,10 @@ def test_others_at_work_do_not_decide_whether_bf16_is_faster():
     [(["FP32", "BF16"], "fp16", "f32"), (["FP32", "FP16"], "fp16", "f16"), (["FP32"], "bf16", "bf16"),
      (["FP32", "BF16"], "fp32", "f32")],
 )  # fmt: skip
-def test_openvino_takes_no_bfloat16_for_float16(oxford, monkeypatch, capabilities, precision, hint):
-    asked = {}
+def test_openvino_does_not_compute_float16_in_bfloat16(oxford, monkeypatch, capabilities, precision, hint):
+    received = {}
 
-    class Asked(Exception):
+    class Compiled(Exception):
         pass
 
     class Core:
@@ -419,13 +423,13 @@ def test_openvino_takes_no_bfloat16_for_float16(oxford, monkeypatch, capabilitie
             return {("CPU", "OPTIMIZATION_CAPABILITIES"): capabilities}[device, name]
 
         def compile_model(self, model, device, options):
-            asked.update(options)
-            raise Asked
+            received.update(options)
+            raise Compiled
 
     monkeypatch.setattr("featx.engines.openvino_engine._core", Core)
-    with pytest.raises(Asked):
+    with pytest.raises(Compiled):
         OpenVINOEngine(oxford, ExtractSpec(size=32, blocks=(1,), precision=precision))(random_images(1, 32))
-    assert asked["INFERENCE_PRECISION_HINT"] == hint
+    assert received["INFERENCE_PRECISION_HINT"] == hint
 
 
 @pytest.mark.parametrize(
@@ -442,11 +446,9 @@ def test_openvino_takes_no_bfloat16_for_float16(oxford, monkeypatch, capabilitie
         (set(), AVX2, "fp32", 96, TorchEngine),
     ],
 )
-def test_the_engine_is_chosen_by_what_is_installed_and_what_the_processor_has(
-    oxford, monkeypatch, installed, features, precision, size, chosen
-):
+def test_the_fastest_installed_engine_is_selected(oxford, monkeypatch, installed, features, precision, size, chosen):
     monkeypatch.setattr("featx.engines.selection.find_spec", lambda name: name in {*installed, "torch"})
-    monkeypatch.setattr("featx.engines.cpu_features._features", lambda: features)
+    monkeypatch.setattr("featx.engines.cpu_features._cpu_flags", lambda: features)
     spec = ExtractSpec(size=size, blocks=(1,), precision=precision)
     assert isinstance(make_engine(oxford, spec, "cpu"), chosen)
     auto = make_engine(oxford, spec)
@@ -454,13 +456,13 @@ def test_the_engine_is_chosen_by_what_is_installed_and_what_the_processor_has(
     assert isinstance(make_engine(oxford, spec, "cpu", engine="torch"), TorchEngine)
 
 
-def test_engines_that_cannot_be_say_so(oxford, monkeypatch):
+def test_engines_that_cannot_run_are_refused(oxford, monkeypatch):
     spec = ExtractSpec(size=32)
     with pytest.raises(EngineError, match="--engine must be one of auto, torch, openvino, ncnn, got 'tf'"):
         make_engine(oxford, spec, engine="tf")
     for engine in ("openvino", "ncnn"):
-        refused = f"--device of the {engine} engine must be cpu, got cuda; give --engine torch"
-        with pytest.raises(EngineError, match=refused):
+        message = f"--device of the {engine} engine must be cpu, got cuda; give --engine torch"
+        with pytest.raises(EngineError, match=message):
             make_engine(oxford, spec, "cuda", engine=engine)
         with monkeypatch.context() as context:
             context.setitem(sys.modules, f"featx.engines.{engine}_engine", None)
@@ -469,11 +471,13 @@ def test_engines_that_cannot_be_say_so(oxford, monkeypatch):
                 EngineError, match=re.escape(f"--engine {engine} needs a package: pip install {package}")
             ):
                 make_engine(oxford, spec, engine=engine)
-    with pytest.raises(EngineError, match="the ncnn engine computes in fp32 alone, got bf16; give --engine openvino"):
+    with pytest.raises(
+        EngineError, match="--precision of the ncnn engine must be fp32, got bf16; give --engine openvino"
+    ):
         make_engine(oxford, dataclasses.replace(spec, precision="bf16"), engine="ncnn")
 
 
-def test_a_signal_is_survived_after_an_engine_has_gone_in_another_thread(oxford):
+def test_a_signal_does_not_crash_after_another_thread_freed_an_engine(oxford):
     code = """
 import signal, threading
 import numpy as np

@@ -1,4 +1,4 @@
-"""CUDA: the fused backbone against the layers that it stands for, anywhere; the engine on a GPU, where there is one."""
+"""CUDA: the fused backbone against torch's own layers, on any device; and the engine, where there is a GPU."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def channels_last(*shape):
 
 @pytest.mark.parametrize("size", [48, 36, 33])
 @pytest.mark.parametrize("wide", [True, False])
-def test_the_fused_backbone_computes_what_the_backbone_does(oxford, size, wide):
+def test_the_fused_backbone_equals_the_backbone(oxford, size, wide):
     backbone = TorchBackbone.from_tensors(oxford.tensors, (1, 3, 4)).eval().to(memory_format=torch.channels_last)
     x = 60 * channels_last(2, 3, size, size)
     with torch.inference_mode():
@@ -37,7 +37,7 @@ def test_the_fused_backbone_computes_what_the_backbone_does(oxford, size, wide):
         assert got[number].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_wide_kernel_is_the_same_convolution_of_every_pixel():
+def test_a_wide_kernel_computes_the_same_convolution():
     weight, x = torch.randn(5, 3, 3, 3), channels_last(2, 3, 6, 3 * WIDE)
     rows = x.permute(0, 2, 3, 1).reshape(2, 6, 3, WIDE * 3).permute(0, 3, 1, 2)
     wide = nn.functional.conv2d(rows, widen_kernel(weight), padding=1).permute(0, 2, 3, 1).reshape(2, 6, 3 * WIDE, 5)
@@ -45,7 +45,7 @@ def test_a_wide_kernel_is_the_same_convolution_of_every_pixel():
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 10), (5, 5)])
-def test_halving_is_max_pooling(height, width):
+def test_max_pool_2x2_equals_max_pooling(height, width):
     x = channels_last(2, 16, height, width)
     assert torch.equal(max_pool_2x2(x), nn.functional.max_pool2d(x, 2))
     assert max_pool_2x2(x).is_contiguous(memory_format=torch.channels_last)
@@ -66,7 +66,7 @@ def test_cuda_agrees_with_the_cpu(oxford, precision, size):
 
 
 @gpu
-def test_whole_batches_are_replayed_and_do_not_overwrite_each_other(oxford):
+def test_full_batches_replay_a_graph_without_overwriting_results(oxford):
     images = random_images(9, 64)
     engine = TorchEngine(oxford, ExtractSpec(size=64, precision="bf16"), "cuda", batch_size=4)
     first, again = engine(images), engine(images)
@@ -84,14 +84,14 @@ def test_a_batch_that_does_not_fit_on_the_gpu_is_halved(oxford):
     engine = TorchEngine(oxford, ExtractSpec(size=224, blocks=(1,)), "cuda", batch_size=64)
     images = random_images(70, 224)
     expected = engine(images[:5])
-    taken = torch.empty(free - (3 << 28), dtype=torch.uint8, device="cuda")
+    occupied = torch.empty(free - (3 << 28), dtype=torch.uint8, device="cuda")
     features = engine(images)
     assert engine.batch_size < 64
-    assert len(taken)
+    assert len(occupied)
     assert relative_error(features["block1_avg"][:5], expected["block1_avg"]) < engine.spec.tolerance
 
 
 @gpu
-def test_a_device_that_is_not_there(oxford):
+def test_a_missing_device(oxford):
     with pytest.raises(EngineError, match="--device must be"):
         TorchEngine(oxford, ExtractSpec(size=32), "mps")

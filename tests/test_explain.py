@@ -16,7 +16,7 @@ from featx.backbones.registry import BACKBONES
 from featx.backbones.vgg16 import BLOCKS
 from featx.cli.group import main
 from featx.engines.finetuned import save_finetuned
-from featx.engines.reference_check import compute_golden
+from featx.engines.reference_check import compute_reference_features
 from featx.engines.torch_engine import TorchEngine
 from featx.errors import EngineError, ImageError, SpecError
 from featx.heads.hidden import HiddenLayer, with_hidden
@@ -44,7 +44,7 @@ def total_logit(found):
 def averages(oxford):
     """Averages of all blocks by name: of the pictures, and of the golden images."""
     engine = TorchEngine(oxford, ExtractSpec(size=SIZE), "cpu")
-    return engine(pictures()), compute_golden(engine)
+    return engine(pictures()), compute_reference_features(engine)
 
 
 def averaged(averages, head, normalize, blocks):

@@ -390,7 +390,7 @@ def test_a_cache_is_kept_even_in_the_folder_of_the_log(tune, tmp_path):
 @pytest.mark.parametrize("amp", [False, True])
 def test_training_on_a_cpu_uses_winograd_in_float32_and_keeps_memory(tune, tmp_path, monkeypatch, amp):
     monkeypatch.setattr("featx.finetuning.performance.winograd_is_faster", lambda: True)
-    monkeypatch.setattr("featx.engines.winograd.MOST_COVERED", 4)
+    monkeypatch.setattr("featx.engines.winograd.MAX_WASTE", 4)
     winograd_layers, entered, run = [], [], Stage.run
 
     def watched(stage, advance):

@@ -24,7 +24,7 @@ from conftest import draw
 
 from featx.backbones.registry import BackboneWeights
 from featx.cli.group import main
-from featx.engines.reference_check import compute_golden
+from featx.engines.reference_check import compute_reference_features
 from featx.engines.selection import make_engine
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.part_folder import PartFolder
@@ -128,7 +128,7 @@ def test_a_store_with_a_column_in_another_file(store: Path) -> None:
 def test_a_part_with_a_link_is_no_part(folder: Path, shared_photos: Path, oxford: BackboneWeights) -> None:
     spec = ExtractSpec(size=32).with_backbone(oxford.name, oxford.digest, oxford.preprocessing)
     with PartFolder(folder / "s.h5") as run:
-        run.create_run(spec, compute_golden(make_engine(oxford, spec, "cpu")))
+        run.create_run(spec, compute_reference_features(make_engine(oxford, spec, "cpu")))
         with h5py.File(run.path / ("0" * 16 + ".part.h5"), "w") as file:
             file["rows"] = h5py.ExternalLink("/etc/passwd", "x")
     with pytest.warns(UserWarning, match="must hold its data itself, but rows is an external link"):

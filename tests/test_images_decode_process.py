@@ -107,7 +107,7 @@ def test_many_images_are_decoded_in_processes_beside_a_gpu(
     for number in range(6):
         draw(0, number).save(tmp_path / f"{number}.png")
     listing, rows = list_images(tmp_path), range(6)
-    monkeypatch.setattr(streaming, "MANY", many)
+    monkeypatch.setattr(streaming, "MIN_IMAGES_FOR_PROCESSES", many)
     if frozen:
         monkeypatch.setattr(sys, "frozen", True, raising=False)
     engine = Means()

@@ -14,8 +14,8 @@ from test_engine import random_images
 
 from featx.backbones.preprocessings import PREPROCESSINGS
 from featx.cli.group import main
-from featx.engines import precision_selection as choice
-from featx.engines.calibration import calibrate, check_agreement
+from featx.engines import precision_selection
+from featx.engines.int8 import calibrate_int8, check_int8_agreement
 from featx.engines.openvino_engine import OpenVINOEngine
 from featx.engines.precision_selection import fastest_precision
 from featx.engines.reference_check import relative_error
@@ -45,19 +45,19 @@ FP32 = dataclasses.replace(SPEC, precision="fp32")
 
 @pytest.fixture(scope="module")
 def int8(oxford):
-    return dataclasses.replace(SPEC, calibration=calibrate(oxford, SPEC, random_images(6, 32)).bounds)
+    return dataclasses.replace(SPEC, calibration=calibrate_int8(oxford, SPEC, random_images(6, 32)).bounds)
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_calibration_finds_the_largest_inputs_and_fp32_features(oxford, monkeypatch, engine):
     """With OpenVINO if it is installed, else with torch. Six images are no multiple of the batch size."""
     other = "torch" if engine == "openvino" else "openvino"
-    monkeypatch.setattr("featx.engines.calibration.find_spec", lambda name: name == engine or None)
+    monkeypatch.setattr("featx.engines.int8.find_spec", lambda name: name == engine or None)
     monkeypatch.setattr(f"featx.engines.{other}_engine.largest_inputs", None)
     images = (
         random_images(6, 32) // 5 + 100
     )  # grey, so that a black image that fills a batch would have the largest inputs
-    found = calibrate(oxford, SPEC, images)
+    found = calibrate_int8(oxford, SPEC, images)
     preprocessing = PREPROCESSINGS["oxford"]
     x = Normalize(preprocessing.mean, preprocessing.std)(torch.from_numpy(images).permute(0, 3, 1, 2))
     largest = []
@@ -75,7 +75,7 @@ def test_calibration_finds_the_largest_inputs_and_fp32_features(oxford, monkeypa
 
 def test_an_input_of_zeros_has_a_positive_bound(oxford):
     silent = {**oxford.tensors, **{name: 0 * oxford.tensors[name] for name in ("features.0.weight", "features.0.bias")}}
-    bounds = calibrate(dataclasses.replace(oxford, tensors=silent), SPEC, random_images(1, 32)).bounds
+    bounds = calibrate_int8(dataclasses.replace(oxford, tensors=silent), SPEC, random_images(1, 32)).bounds
     assert bounds[1] == 1.0
     assert bounds[0] > 100
 
@@ -100,11 +100,11 @@ def test_int8_without_a_calibration_is_refused(oxford, engine):
 def test_both_engines_agree_on_photographs(oxford, flower_paths, flowers):
     pixels = [image.pixels for image in load_images(list_images(flower_paths[:4]), range(4), ExtractSpec(), 2)]
     images = np.stack(pixels)
-    found = calibrate(oxford, ExtractSpec(), images)
+    found = calibrate_int8(oxford, ExtractSpec(), images)
     spec = ExtractSpec(precision="int8", calibration=found.bounds)
     ours, theirs = OpenVINOEngine(oxford, spec)(images), TorchEngine(oxford, spec, "cpu")(images)
     assert all(relative_error(values, theirs[name]) <= spec.tolerance for name, values in ours.items())
-    assert min(check_agreement(make_engine(oxford, spec, "cpu"), images, found.features).values()) > 0.999
+    assert min(check_int8_agreement(make_engine(oxford, spec, "cpu"), images, found.features).values()) > 0.999
 
 
 def test_convolutions_run_in_int8(oxford, int8):
@@ -117,10 +117,10 @@ def test_convolutions_run_in_int8(oxford, int8):
 
 def test_int8_too_far_from_fp32_is_an_error(oxford, int8):
     images = random_images(4, 32)
-    reference = calibrate(oxford, SPEC, images).features
+    reference = calibrate_int8(oxford, SPEC, images).features
     clipped = dataclasses.replace(int8, calibration=(1.0,) * 13)
     with pytest.raises(EngineError, match=r"block\d_avg at --precision int8 must have a cosine of at least 0\.99"):
-        check_agreement(OpenVINOEngine(oxford, clipped), images, reference)
+        check_int8_agreement(OpenVINOEngine(oxford, clipped), images, reference)
 
 
 def test_the_calibration_is_kept_in_store_and_model(photos, tmp_path, monkeypatch):
@@ -136,7 +136,7 @@ def test_the_calibration_is_kept_in_store_and_model(photos, tmp_path, monkeypatc
     assert model.spec.calibration == bounds
     assert next(predict(model, [photos / "red" / "0.png"])).classes == ("red",)
     # An existing calibration is used, and no new one is made.
-    monkeypatch.setattr("featx.extraction.precision.calibrate", None)
+    monkeypatch.setattr("featx.extraction.precision.calibrate_int8", None)
     draw(0, 99).save(photos / "red" / "new.png")
     for precision in ("auto", "int8"):
         report = extract(photos, output, dataclasses.replace(FP32, precision=precision))
@@ -155,7 +155,7 @@ def test_an_unfinished_run_resumes_with_its_calibration(photos, tmp_path, int8, 
         folder.create_run(spec, golden)
         folder.write(Part(failures=[("gone.png", "empty file")]))
         assert folder.spec == spec
-    monkeypatch.setattr("featx.extraction.extraction_run.check_golden", lambda *parts: None)
+    monkeypatch.setattr("featx.extraction.extraction_run.check_reference_features", lambda *parts: None)
     extract(photos, output, SPEC)
     with Store(output) as store:
         assert store.spec.calibration == int8.calibration
@@ -193,7 +193,7 @@ class Slow:
     ids=["faster", "fastest", "no gain", "no agreement"],
 )
 def test_the_fastest_precision_that_agrees_is_chosen(engines, chosen, monkeypatch):
-    monkeypatch.setattr(choice, "_timed", lambda engine, images: (engine(images), engine.seconds))
+    monkeypatch.setattr(precision_selection, "_time_engine", lambda engine, images: (engine(images), engine.seconds))
     spec = fastest_precision(lambda spec: Slow(spec, *engines[spec.precision]), SPEC)
     assert spec == dataclasses.replace(SPEC, precision=chosen)
 
@@ -219,12 +219,12 @@ def test_the_command_prints_the_agreement_of_int8_and_the_bottleneck(photos, tmp
 
 
 def test_engines_are_timed_on_enough_images_for_all_cores(monkeypatch):
-    monkeypatch.setattr(choice, "cpu_count", lambda: 4)
+    monkeypatch.setattr(precision_selection, "cpu_count", lambda: 4)
     counts = []
 
     def engine(images):
         counts.append(len(images))
         return {}
 
-    choice._timed(engine, random_images(5, 32))
-    assert counts == [5] + [8] * choice.ROUNDS
+    precision_selection._time_engine(engine, random_images(5, 32))
+    assert counts == [5] + [8] * precision_selection.ROUNDS

@@ -147,7 +147,7 @@ def test_a_machine_with_other_reference_features_is_refused(model, shared_photos
     changed = dataclasses.replace(
         model, reference_features={name: values * np.float32(1.1) for name, values in model.reference_features.items()}
     )
-    with pytest.raises(SpecMismatch, match=r"of the golden images is .* away from that in the model"):
+    with pytest.raises(SpecMismatch, match=r"of the reference images differs by .* from that in the model"):
         list(predict(changed, [shared_photos]))
 
 

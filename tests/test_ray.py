@@ -157,10 +157,10 @@ def test_a_run_resumes_after_its_driver_was_killed(tmp_path, cluster, oxford):
 
 def test_a_worker_that_computes_other_features_is_refused(photos, tmp_path, cluster, monkeypatch, oxford):
     monkeypatch.setattr(
-        "featx.extraction.extraction_run.compute_golden",
-        lambda engine: {name: values + 1 for name, values in engine(golden_pixels(engine.spec)).items()},
+        "featx.extraction.extraction_run.compute_reference_features",
+        lambda engine: {name: values + 1 for name, values in engine(reference_pixels(engine.spec)).items()},
     )
-    from featx.engines.reference_check import golden_pixels
+    from featx.engines.reference_check import reference_pixels
 
     with pytest.raises(SpecMismatch, match="this machine or version computes other features"):
         on_ray(photos, tmp_path / "a.h5")

@@ -1,4 +1,4 @@
-"""Winograd's convolutions against torch's own, forwards and backwards; and memory that is kept meanwhile."""
+"""Winograd's convolutions against torch's own, forward and backward; and the allocator during training."""
 
 import platform
 import subprocess
@@ -16,12 +16,12 @@ from featx.finetuning import performance
 
 @pytest.fixture
 def always(monkeypatch):
-    """Tiles for images of any size."""
-    monkeypatch.setattr(winograd, "MOST_COVERED", 16)
+    """Use tiles for images of any size."""
+    monkeypatch.setattr(winograd, "MAX_WASTE", 16)
 
 
 def pair(inputs, outputs, dtype=torch.float32):
-    """A direct convolution, and one by Winograd with the same parameters."""
+    """Make a direct convolution, and one by Winograd's algorithm with the same parameters."""
     torch.manual_seed(0)
     direct, tiled = (nn.Conv2d(inputs, outputs, 3, padding=1, dtype=dtype) for _ in range(2))
     tiled.load_state_dict(direct.state_dict())
@@ -30,7 +30,7 @@ def pair(inputs, outputs, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (14, 14), (7, 10), (13, 3)])
-def test_outputs_are_those_of_direct_sums(size, always):
+def test_outputs_equal_a_direct_convolution(size, always):
     direct, tiled = pair(48, 40)
     x = torch.randn(3, 48, *size)
     assert not torch.equal(tiled(x), direct(x))
@@ -38,7 +38,7 @@ def test_outputs_are_those_of_direct_sums(size, always):
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
-def test_gradients_are_those_of_direct_sums(order, always):
+def test_gradients_equal_those_of_a_direct_convolution(order, always):
     found = []
     for layer in pair(5, 3, torch.float64):
         torch.manual_seed(1)
@@ -52,14 +52,14 @@ def test_gradients_are_those_of_direct_sums(order, always):
 
 
 @pytest.mark.parametrize("trained", [(True, False), (False, True), (True, True)])
-def test_gradients_are_right_by_finite_differences(trained, always):
+def test_gradients_equal_finite_differences(trained, always):
     _, layer = pair(2, 3, torch.float64)
     x = torch.randn(2, 2, 5, 4, dtype=torch.float64, requires_grad=trained[0])
     weight = layer.weight.detach().requires_grad_(trained[1])
     assert torch.autograd.gradcheck(lambda x, weight: layer._conv_forward(x, weight, None), (x, weight))
 
 
-def test_a_gradient_of_a_gradient_is_refused_and_not_wrong(always):
+def test_second_derivatives_are_refused(always):
     layer = nn.Conv2d(4, 4, 3, padding=1)
     layer.__class__ = WinogradConv2d
     x = torch.randn(1, 4, 24, 24, requires_grad=True)
@@ -68,14 +68,14 @@ def test_a_gradient_of_a_gradient_is_refused_and_not_wrong(always):
         gradient.square().sum().backward()
 
 
-def test_rounding_stays_small():
+def test_rounding_errors_are_small():
     direct, tiled = pair(512, 512)
     x = torch.randn(2, 512, 14, 14).relu()
     exact = direct.double()(x.double())
     assert (tiled(x).double() - exact).norm() < 5e-6 * exact.norm()
 
 
-def test_a_backbone_keeps_its_parameters_and_what_it_gives():
+def test_a_backbone_keeps_its_parameters_and_outputs():
     backbone = TorchBackbone((3, 4))
     before, x = backbone.state_dict(), torch.randn(2, 3, 32, 32)
     expected = backbone(x)
@@ -89,14 +89,14 @@ def test_a_backbone_keeps_its_parameters_and_what_it_gives():
         torch.testing.assert_close(values, expected[number], rtol=1e-3, atol=1e-4)
 
 
-def test_a_small_image_which_tiles_would_mostly_miss_is_summed_directly():
+def test_small_images_are_convolved_directly():
     direct, tiled = pair(48, 40)
     x = torch.randn(2, 48, 5, 5)
     assert torch.equal(tiled(x), direct(x))
     assert not torch.equal(tiled(torch.ones(2, 48, 7, 7)), direct(torch.ones(2, 48, 7, 7)))
 
 
-def test_autocast_does_not_halve_its_products():
+def test_autocast_does_not_apply():
     direct, tiled = pair(48, 40)
     x = torch.randn(2, 48, 8, 8, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
@@ -136,14 +136,14 @@ assert faults(400) > large / 2
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
-def test_memory_is_kept_and_then_given_back():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_is_kept_during_training_and_then_released():
     done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("library", [None, object()])
-def test_a_system_without_that_library_is_left_alone(monkeypatch, library):
+def test_a_system_without_glibc_is_left_alone(monkeypatch, library):
     def no_library(name):
         assert library is not None
         return library

@@ -10,7 +10,7 @@ from joblib import cpu_count
 from numpy.typing import NDArray
 
 from featx.backbones import WhichBlocks, WhichPools
-from featx.engines import check_golden, feature_parts, load_backbone_for, make_engine
+from featx.engines import check_reference_features, feature_parts, load_backbone_for, make_engine
 from featx.errors import SpecError
 from featx.heads import BlockNormalizer
 from featx.images import MAX_PIXELS, list_images
@@ -99,7 +99,7 @@ def nearest(
         spec = opened.spec.plain.select(blocks or opened.spec.blocks[-LAST_BLOCKS:], pools)
         backbone = load_backbone_for(spec, weights)
         engine = make_engine(backbone, spec, compute.device, compute.batch_size, compute.engine)
-        check_golden(engine, opened.reference_features, str(store))
+        check_reference_features(engine, opened.reference_features, str(store))
         listing = list_images(images, root, labeled=False)
         yield from ((listing.full_path(path), reason) for path, reason in listing.failures)
         plain = np.flatnonzero(opened.view_index == 0)

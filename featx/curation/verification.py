@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from featx.curation.sampled_images import find_images
 from featx.curation.verification_report import Difference, Verification
-from featx.engines import compute_golden, feature_parts, load_backbone_for, make_engine, relative_errors
+from featx.engines import compute_reference_features, feature_parts, load_backbone_for, make_engine, relative_errors
 from featx.errors import SpecError
 from featx.images import MAX_PIXELS
 from featx.runtime import Compute, installed, progress_bar
@@ -73,7 +73,7 @@ def verify(
         found = find_images(paths, digests[chosen].tolist(), root, str(store))
         backbone = load_backbone_for(spec, weights)
         engine = make_engine(backbone, spec, compute.device, compute.batch_size, compute.engine)
-        reference_error = _largest_errors(compute_golden(engine), opened.reference_features, spec)[1].max()
+        reference_error = _largest_errors(compute_reference_features(engine), opened.reference_features, spec)[1].max()
         number_of = dict(zip(paths, chosen.tolist(), strict=True))
         failed: list[tuple[str, str]] = []
         rows, differing, largest, tolerance = 0, list[Difference](), 0.0, spec.tolerance + ROUNDING[opened.dtype]

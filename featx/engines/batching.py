@@ -1,4 +1,4 @@
-"""What every engine does alike: batches that halve when memory runs out, and values that must be finite."""
+"""What all engines share: batches that are halved when memory runs out, and a check that features are finite."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -11,42 +11,44 @@ from featx.spec import ExtractSpec
 
 
 class BatchedEngine(ABC):
-    """Turns any number of images into features, ``batch_size`` at a time; threads that share it take turns.
+    """Compute features of any number of images, ``batch_size`` at a time.
+
+    An engine may be shared by threads: they take turns, because one call already uses all cores and the engine has
+    memory for one batch.
 
     Attributes
     ----------
     spec : ExtractSpec
-        What is tapped and pooled, at which size and precision.
+        The features to compute, and the image size and precision.
     batch_size : int
-        Images a pass; it halves itself when memory runs out.
+        Images per forward pass; halved when memory runs out.
     on_gpu : bool
-        Whether the backbone runs beside the processor rather than on it.
+        Whether the backbone runs on a GPU.
     """
 
     on_gpu: bool = False
 
     def __init__(self, spec: ExtractSpec, batch_size: int) -> None:
         self.spec, self.batch_size = spec, batch_size
-        # One image after the other takes all cores; and what a pass computes in is there once, not for each thread.
         self._turn = Lock()
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Features of images.
+        """Compute the features of images.
 
         Parameters
         ----------
         images : uint8 array (n, size, size, 3)
-            RGB, n at least 1.
+            Preprocessed RGB images, at least one.
 
         Returns
         -------
         dict of str to float32 array (n, width)
-            By name, in column order.
+            By feature name, in column order.
 
         Raises
         ------
         EngineError
-            If not even one image fits in memory, or a feature is not finite.
+            If not even one image fits in memory, or if a feature is not finite.
         """
         with self._turn:
             batches = list(self._batches(images))
@@ -54,17 +56,20 @@ class BatchedEngine(ABC):
         for name, values in features.items():
             if not np.isfinite(values).all():
                 raise EngineError(
-                    f"{name} is not finite at precision {self.spec.precision}: the backbone's values leave its range; "
+                    f"{name} is not finite at precision {self.spec.precision}: the backbone's values overflow; "
                     "use --precision bf16 or fp32"
                 )
         return features
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.spec.widths)}; {self.spec.precision}, batch {self.batch_size})"
+
     @abstractmethod
     def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Features of one batch."""
+        """Compute the features of one batch."""
 
     def _out_of_memory(self, error: Exception) -> bool:
-        """Whether an error of `_forward` says that memory ran out."""
+        """Say whether an error of `_forward` means that memory ran out."""
         return isinstance(error, MemoryError)
 
     def _batches(self, images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
@@ -79,11 +84,12 @@ class BatchedEngine(ABC):
                 start += len(batch)
 
     def _halve(self, error: Exception) -> None:
+        """Halve the batch size if memory ran out; else raise the error."""
         if not self._out_of_memory(error):
             raise error
         if self.batch_size == 1:
             raise EngineError(
-                f"one image of {self.spec.size} pixels does not fit in memory; "
+                f"one image of {self.spec.size} × {self.spec.size} pixels does not fit in memory; "
                 "use a smaller --size, fewer --blocks or another --device"
             ) from error
         self.batch_size //= 2

@@ -15,13 +15,28 @@ ROUNDS = 2
 def time_depths(
     spec: ExtractSpec, device: str = "auto", engine: str = "auto", rounds: int = ROUNDS
 ) -> dict[int, float]:
-    """Seconds an image of the backbone up to each block of a spec, the shortest of some rounds in alternation."""
+    """Measure the seconds per image of the backbone up to each block of a spec.
+
+    Parameters
+    ----------
+    spec : ExtractSpec
+        Names the backbone, its blocks and the image size.
+    device, engine : str
+        As in `make_engine`.
+    rounds : int
+        How often each block is timed; the shortest time counts. Blocks take turns, so that a busy moment of the machine
+        does not slow one block alone.
+
+    Returns
+    -------
+    dict of int to float
+        Seconds by block number.
+    """
     weights = load_backbone_for(spec)
-    # So many at once as to keep all cores at work in an engine that takes an image a core.
-    at_once = cpu_count()
-    images = np.random.default_rng(0).integers(0, 256, (at_once, spec.size, spec.size, 3), dtype=np.uint8)
+    batch_size = cpu_count()  # keeps all cores busy in an engine that computes one image per core
+    images = np.random.default_rng(0).integers(0, 256, (batch_size, spec.size, spec.size, 3), dtype=np.uint8)
     engines = {
-        block: make_engine(weights, spec.select(blocks=(block,)), device, at_once, engine) for block in spec.blocks
+        block: make_engine(weights, spec.select(blocks=(block,)), device, batch_size, engine) for block in spec.blocks
     }
     for run in engines.values():
         run(images)
@@ -29,5 +44,5 @@ def time_depths(
     for block in [block for _ in range(rounds) for block in engines]:
         began = time.perf_counter()
         engines[block](images)
-        shortest[block] = min(shortest[block], (time.perf_counter() - began) / at_once)
+        shortest[block] = min(shortest[block], (time.perf_counter() - began) / batch_size)
     return shortest

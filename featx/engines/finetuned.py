@@ -1,4 +1,4 @@
-"""A fine-tuned backbone's weights: known to no source, they lie beside the model that needs them."""
+"""Weights of a fine-tuned backbone: no known source has them, so they lie beside the file of their model."""
 
 from pathlib import Path
 
@@ -14,26 +14,31 @@ SUFFIX = ".backbone.safetensors"
 
 
 def finetuned_path(model: str | Path) -> Path:
-    """Where the backbone of a model's file lies, if anywhere: ``photos.backbone.safetensors`` for ``photos.featx``."""
+    """Name the file for the backbone of a model: ``photos.backbone.safetensors`` for ``photos.featx``."""
     path = Path(model)
-    # Any other suffix stays, as of tuned-0.95 and tuned-0.98, whose backbones are two.
+    # Only .featx is removed: tuned-0.95 and tuned-0.98 have different backbones.
     return path.with_name(path.name.removesuffix(".featx") + SUFFIX)
 
 
 def save_finetuned(weights: BackboneWeights, model: str | Path) -> Path:
-    """Write a backbone beside a model's file, whole or not at all, and say where.
+    """Write a backbone beside the file of its model, and replace an earlier one.
 
-    What lies there is replaced: a model that needs it is known by the digest.
+    A replaced backbone cannot be mistaken for the new one, because each model stores the digest of its own.
+
+    Returns
+    -------
+    Path
+        The written file.
 
     Raises
     ------
     WeightsError
-        If it cannot be written.
+        If the file cannot be written.
     """
     path = finetuned_path(model)
     try:
         with atomic_write(path) as temporary:
-            # No metadata: safetensors writes several entries in any order, and equal backbones shall have equal bytes.
+            # No metadata: safetensors writes its entries in random order, and equal backbones must have equal bytes.
             save_file(weights.tensors, temporary)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be written: {error}") from error
@@ -43,31 +48,28 @@ def save_finetuned(weights: BackboneWeights, model: str | Path) -> Path:
 def load_backbone_for(
     spec: ExtractSpec, file: str | Path | None = None, model: str | Path | None = None
 ) -> BackboneWeights:
-    """The backbone that a model's spec asks for.
+    """Load the backbone that a model's spec asks for.
 
     Parameters
     ----------
     spec : ExtractSpec
-        The model's.
+        The model's spec.
     file : path, optional
-        A weights file to take instead of all else.
+        Read the weights from this file only.
     model : path, optional
-        The model's file: a backbone that is none of ``BACKBONES`` is looked for beside it, and known by its digest.
+        The model's file. A backbone that featx does not know by name is looked for beside it.
 
     Raises
     ------
     SpecMismatch
         If the weights are not those of the spec.
     WeightsNotFound, WeightsMismatch, WeightsError
-        As `load_backbone`.
+        As in `featx.backbones.load_backbone`.
     """
-    if (
-        file is None
-        and model is not None
-        and spec.backbone not in BACKBONES
-        and (found := _find_beside(spec, Path(model)))
-    ):
-        return found
+    if file is None and model is not None and spec.backbone not in BACKBONES:
+        found = _read_beside(spec, Path(model))
+        if found:
+            return found
     backbone = _load(spec, file, model)
     spec.check_same(
         spec.with_backbone(backbone.name, backbone.digest, backbone.preprocessing),
@@ -78,7 +80,8 @@ def load_backbone_for(
     return backbone
 
 
-def _find_beside(spec: ExtractSpec, model: Path) -> BackboneWeights | None:
+def _read_beside(spec: ExtractSpec, model: Path) -> BackboneWeights | None:
+    """Read the weights beside a model's file, if they have the spec's digest."""
     path = finetuned_path(model)
     if not path.is_file():
         return None
@@ -89,7 +92,7 @@ def _find_beside(spec: ExtractSpec, model: Path) -> BackboneWeights | None:
 
 
 def _load(spec: ExtractSpec, file: str | Path | None, model: str | Path | None) -> BackboneWeights:
-    # A file does not say how its backbone's input is prepared; the spec does.
+    # A file does not say how its backbone's input is preprocessed, but the spec does.
     preprocessing = None if file is None else spec.preprocessing
     try:
         return load_backbone(spec.backbone, file, preprocessing)
@@ -97,6 +100,6 @@ def _load(spec: ExtractSpec, file: str | Path | None, model: str | Path | None) 
         if model is None or spec.backbone in BACKBONES:
             raise
         raise WeightsNotFound(
-            f"the backbone {spec.backbone} of {model} must be {finetuned_path(model)} (digest {spec.backbone_digest}) or be given by "
-            f"--weights, got neither; {error}"
+            f"the backbone {spec.backbone} of {model} must be in {finetuned_path(model)} (digest "
+            f"{spec.backbone_digest}) or be given by --weights, got neither; {error}"
         ) from None

@@ -1,4 +1,4 @@
-"""The OpenVINO engine: the same backbone, taps and pools, on the CPU, about half as fast again as torch there."""
+"""The OpenVINO engine, on the CPU."""
 
 from functools import cache
 
@@ -9,46 +9,47 @@ from joblib import cpu_count
 
 from featx.backbones import PREPROCESSINGS, BackboneWeights, Convolution, MaxPool, pool_blocks, run_blocks
 from featx.engines.batching import BatchedEngine
-from featx.engines.quantization import INPUT_LEVELS, KERNEL_LEVELS, input_range, kernel_bounds
+from featx.engines.int8 import INPUT_LEVELS, KERNEL_LEVELS, input_range, kernel_bounds
 from featx.spec import ExtractSpec
 
-PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
-"""Of what is computed in floats; int8 leaves pooling in float32."""
-FEW = 4
-"""Images that do not wait for a whole batch: the golden ones, or a single one to predict."""
-PIXELS_A_CORE, MOST = 2 * 224**2, 16
-"""Of a batch, which is no faster with more: on two cores 4 to 32 images of 224 px take the same time each, in every
-precision, and 4 the least memory and start. Of smaller images more are faster, where they are decoded meanwhile."""
+FLOAT_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+"""OpenVINO's type for floats by precision; int8 computes poolings in float32."""
+SMALL_BATCH = 4
+"""Up to so many images are computed in a batch of their own instead of a full one: the reference images, or a single
+image to predict."""
+PIXELS_PER_CORE, MAX_BATCH = 2 * 224**2, 16
+"""Default batch: larger ones are no faster (measured, see docs/benchmarks) and take more memory and time to start."""
 POSITIONS = np.array([2, 3])
+"""The axes of height and width."""
 
 
 class OpenVINOEngine(BatchedEngine):
-    """Turns batches of images into features with OpenVINO, on the CPU.
+    """Compute features with OpenVINO, on the CPU.
 
     Parameters
     ----------
     weights : BackboneWeights
-        The backbone's 26 tensors.
+        The backbone's tensors.
     spec : ExtractSpec
-        What to tap and pool, at which size and precision.
-    batch_size : int or None
-        Images a pass; None is 2 of 224 pixels a core, or as much of others, of 4 to 16.
-    threads : int or None
-        What it computes in; None takes all cores.
+        The features to compute, and the image size and precision.
+    batch_size : int, optional
+        Images per forward pass; by default 4 to 16, about 2 per core at 224 pixels and more of smaller images.
+    threads : int, optional
+        Threads to compute with, by default one per core.
     """
 
     def __init__(
         self, weights: BackboneWeights, spec: ExtractSpec, batch_size: int | None = None, threads: int | None = None
     ) -> None:
-        fitting = PIXELS_A_CORE * (threads or cpu_count()) // spec.size**2
-        super().__init__(spec, batch_size or min(MOST, max(FEW, fitting)))
+        default = PIXELS_PER_CORE * (threads or cpu_count()) // spec.size**2
+        super().__init__(spec, batch_size or min(MAX_BATCH, max(SMALL_BATCH, default)))
         self._threads = {"INFERENCE_NUM_THREADS": threads} if threads else {}
         self._weights = weights
         self._compiled: dict[int, ov.CompiledModel] = {}
 
     def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        # A compiled model has one fixed shape and 150 MB, so there are two: a batch is filled up to either.
-        rows = min(FEW, self.batch_size) if len(images) <= FEW else self.batch_size
+        # A compiled model has a fixed shape and takes 150 MB, so there are only two, and batches are filled with zeros.
+        rows = min(SMALL_BATCH, self.batch_size) if len(images) <= SMALL_BATCH else self.batch_size
         filler = np.zeros((rows - len(images), *images.shape[1:]), np.uint8)
         outputs = self._model(rows)(np.concatenate([images, filler]) if len(filler) else images)
         names = self.spec.widths
@@ -66,36 +67,39 @@ class OpenVINOEngine(BatchedEngine):
 
     def _halve(self, error: Exception) -> None:
         super()._halve(error)
-        self._compiled.clear()  # the larger one has its memory still
+        self._compiled.clear()  # frees the memory of the larger model
 
 
 def _options(precision: str) -> dict[str, object]:
     return {
-        "INFERENCE_PRECISION_HINT": _hint(precision),
+        "INFERENCE_PRECISION_HINT": _float_type(precision),
         "PERFORMANCE_HINT": "LATENCY",
-        # Each process would bind its threads to the same first cores: two workers of a machine to one.
+        # With pinning, each process binds its threads to the same first cores, and two workers share one core.
         "ENABLE_CPU_PINNING": False,
     }
 
 
-def _hint(precision: str) -> str:
-    """What to ask of OpenVINO, which on a processor that has bfloat16 alone would take that for float16."""
-    hint = PRECISIONS[precision]
-    return hint if hint != "f16" or "FP16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+def _float_type(precision: str) -> str:
+    """Return OpenVINO's float type for a precision.
+
+    Asked for float16, a processor that has only bfloat16 would use bfloat16, which is less exact: float32 instead.
+    """
+    name = FLOAT_TYPES[precision]
+    return name if name != "f16" or "FP16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
 @cache
 def _core() -> ov.Core:
-    """One for the process, which stays.
+    """Return the one OpenVINO core of this process, which is never freed.
 
-    The CPU plugin gives the thread that loads it a stack for signals, and frees it with the last core and model, maybe
-    in another thread: the next signal, such as Ctrl-C, would then end the process with a segmentation fault.
+    The CPU plugin gives the thread that loads it a stack for signal handlers, and frees it together with the last core
+    and model, maybe in another thread. The next signal, such as Ctrl-C, would then crash the process.
     """
     return ov.Core()
 
 
 def build_model(weights: BackboneWeights, spec: ExtractSpec, rows: int) -> ov.Model:
-    """The graph from uint8 (rows, size, size, 3) to every feature of the spec, in column order."""
+    """Build the graph from images, uint8 (rows, size, size, 3), to the features of a spec, in column order."""
     preprocessing = PREPROCESSINGS[spec.preprocessing]
     images = ops.parameter([rows, spec.size, spec.size, 3], ov.Type.u8, name="images")
     x = ops.subtract(ops.convert(images, "f32"), np.array(preprocessing.mean, np.float32))
@@ -106,34 +110,10 @@ def build_model(weights: BackboneWeights, spec: ExtractSpec, rows: int) -> ov.Mo
     return ov.Model(results, [images], "vgg16")
 
 
-def largest_inputs(
-    weights: BackboneWeights, spec: ExtractSpec, images: np.ndarray
-) -> tuple[list[float], dict[str, np.ndarray]]:
-    """The largest absolute input of each convolution over some images, and their features, at a spec of fp32."""
-    rows = min(FEW, len(images))
-    model = build_model(weights, spec, rows)
-    inputs = [node.input_value(0) for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
-    largest = [ops.result(ops.reduce_max(ops.abs(x), np.arange(4))) for x in inputs]
-    watched = ov.Model([*model.get_results(), *largest], model.get_parameters(), "watched")
-    compiled = _core().compile_model(watched, "CPU", _options(spec.precision))
-    found = []
-    for start in range(0, len(images), rows):
-        # Where a batch is not filled, some images once more: in any other, inputs might be larger.
-        batch = images[np.arange(start, start + rows) % len(images)]
-        found.append([values.copy() for values in compiled(batch).values()])
-    columns = list(zip(*found, strict=True))
-    features = {name: np.concatenate(parts)[: len(images)] for name, parts in zip(spec.widths, columns, strict=False)}
-    return [float(np.max(parts)) for parts in columns[len(features) :]], features
-
-
-def _quantize(x: ov.Output, kernel: np.ndarray, ends: tuple[float, float]) -> tuple[ov.Node, ov.Node]:
-    """A convolution's inputs and weights in steps; between two such nodes OpenVINO computes in 8 bits."""
-    low, high = (np.float32(end) for end in ends)
-    bounds = kernel_bounds(kernel)
-    return (
-        ops.fake_quantize(x, low, high, low, high, INPUT_LEVELS),
-        ops.fake_quantize(ops.constant(kernel), -bounds, bounds, -bounds, bounds, KERNEL_LEVELS),
-    )
+def _result(name: str, pooled: ov.Node) -> ov.Node:
+    result = ops.result(pooled)
+    result.set_friendly_name(name)
+    return result
 
 
 class _Operators:
@@ -172,7 +152,48 @@ class _Operators:
         return ops.reshape(x, np.array([0, -1]), special_zero=True)
 
 
-def _result(name: str, pooled: ov.Node) -> ov.Node:
-    result = ops.result(pooled)
-    result.set_friendly_name(name)
-    return result
+def _quantize(x: ov.Output, kernel: np.ndarray, ends: tuple[float, float]) -> tuple[ov.Node, ov.Node]:
+    """Round a convolution's inputs and weights to int8 levels; between these nodes OpenVINO computes in 8 bits."""
+    low, high = (np.float32(end) for end in ends)
+    bounds = kernel_bounds(kernel)
+    return (
+        ops.fake_quantize(x, low, high, low, high, INPUT_LEVELS),
+        ops.fake_quantize(ops.constant(kernel), -bounds, bounds, -bounds, bounds, KERNEL_LEVELS),
+    )
+
+
+def largest_inputs(
+    weights: BackboneWeights, spec: ExtractSpec, images: np.ndarray
+) -> tuple[list[float], dict[str, np.ndarray]]:
+    """Measure the largest absolute input of each convolution over some images.
+
+    Parameters
+    ----------
+    weights : BackboneWeights
+        The backbone's tensors.
+    spec : ExtractSpec
+        At precision fp32.
+    images : uint8 array (n, size, size, 3)
+        Preprocessed RGB images.
+
+    Returns
+    -------
+    largest : list of float
+        One value per convolution, in order.
+    features : dict of str to float32 array (n, width)
+        The features of the images by name.
+    """
+    rows = min(SMALL_BATCH, len(images))
+    model = build_model(weights, spec, rows)
+    inputs = [node.input_value(0) for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+    largest = [ops.result(ops.reduce_max(ops.abs(x), np.arange(4))) for x in inputs]
+    watched = ov.Model([*model.get_results(), *largest], model.get_parameters(), "watched")
+    compiled = _core().compile_model(watched, "CPU", _options(spec.precision))
+    found = []
+    for start in range(0, len(images), rows):
+        # Fill the last batch with images of the sample, because zeros might have larger inputs.
+        batch = images[np.arange(start, start + rows) % len(images)]
+        found.append([values.copy() for values in compiled(batch).values()])
+    columns = list(zip(*found, strict=True))
+    features = {name: np.concatenate(parts)[: len(images)] for name, parts in zip(spec.widths, columns, strict=False)}
+    return [float(np.max(parts)) for parts in columns[len(features) :]], features

@@ -1,4 +1,4 @@
-"""The fastest precision class of a machine, by measurement: what a processor lists may be slow on it."""
+"""Select the fastest precision class of a machine by measuring them: what a processor supports may still be slow."""
 
 import dataclasses
 import time
@@ -7,35 +7,37 @@ from collections.abc import Callable
 import numpy as np
 from joblib import cpu_count
 
-from featx.engines.reference_check import golden_pixels, relative_error
+from featx.engines.reference_check import reference_pixels, relative_error
 from featx.engines.selection import Engine
 from featx.errors import EngineError
 from featx.spec import ExtractSpec
 
 CANDIDATES = ("bf16", "fp16")
-GAIN = 1.2
-"""How many times as fast as fp32 a class must be to be worth its rounding; less is noise."""
+MIN_SPEEDUP = 1.2
+"""Lowest speedup over fp32 that makes a class worth its rounding; less may be noise."""
 ROUNDS = 2
 
 
 def fastest_precision(make: Callable[[ExtractSpec], Engine], spec: ExtractSpec) -> ExtractSpec:
-    """The spec at the fastest class on this machine, of those whose golden features agree with fp32 to its tolerance.
+    """Return a spec with the fastest precision class of this machine.
+
+    Candidates are the classes whose features of the reference images agree with fp32 to the tolerance of the class.
 
     Parameters
     ----------
     make : callable
-        The engine of a spec.
+        Makes the engine for a spec.
     spec : ExtractSpec
-        Its own precision does not matter.
+        The features to compute; its own precision is ignored.
     """
-    golden = golden_pixels(spec)
+    pixels = reference_pixels(spec)
     specs = {name: dataclasses.replace(spec, precision=name, calibration=()) for name in ("fp32", *CANDIDATES)}
-    reference, limit = _timed(make(specs["fp32"]), golden)
-    chosen, limit = "fp32", limit / GAIN
+    reference, limit = _time_engine(make(specs["fp32"]), pixels)
+    chosen, limit = "fp32", limit / MIN_SPEEDUP
     for name in CANDIDATES:
         try:
-            features, seconds = _timed(make(specs[name]), golden)
-        except EngineError:  # its range is too small for this backbone
+            features, seconds = _time_engine(make(specs[name]), pixels)
+        except EngineError:  # values of this backbone overflow in this class
             continue
         agrees = all(relative_error(features[key], reference[key]) <= specs[name].tolerance for key in reference)
         if agrees and seconds < limit:
@@ -43,10 +45,10 @@ def fastest_precision(make: Callable[[ExtractSpec], Engine], spec: ExtractSpec) 
     return specs[chosen]
 
 
-def _timed(engine: Engine, images: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
-    """Features, and seconds of some images, the shortest of some passes; the first, which prepares it, is not timed."""
+def _time_engine(engine: Engine, images: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
+    """Return features of images, and the shortest time of some runs in seconds; the first run is not timed."""
     features, seconds = engine(images), []
-    # So many as to keep all cores at work in an engine that takes an image a core.
+    # Repeat images up to a multiple of the cores, to keep all busy in an engine that computes one image per core.
     cores = cpu_count()
     timed = images[np.arange(-(-len(images) // cores) * cores) % len(images)]
     for _ in range(ROUNDS):

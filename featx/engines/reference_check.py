@@ -1,4 +1,4 @@
-"""Golden rows: features of three drawn images, by which two machines or versions show that they agree."""
+"""Compare features of the reference images, to prove that two machines or versions compute the same."""
 
 from collections.abc import Mapping
 
@@ -10,38 +10,57 @@ from featx.images import draw_reference_images, preprocess
 from featx.spec import ExtractSpec
 
 
-def golden_pixels(spec: ExtractSpec) -> np.ndarray:
-    """The three drawn images as the backbone sees them, uint8 (3, size, size, 3)."""
+def reference_pixels(spec: ExtractSpec) -> np.ndarray:
+    """Return the three reference images as the backbone gets them, uint8 (3, size, size, 3)."""
     return np.stack([preprocess(image, spec) for image in draw_reference_images()])
 
 
-def compute_golden(engine: Engine) -> dict[str, np.ndarray]:
-    """Features of the three drawn images, float32 (3, width) by name."""
-    return engine(golden_pixels(engine.spec))
+def compute_reference_features(engine: Engine) -> dict[str, np.ndarray]:
+    """Compute features of the three reference images, float32 (3, width) by name."""
+    return engine(reference_pixels(engine.spec))
 
 
 def relative_errors(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """|a - b| / |b| of each row of two (n, width) arrays."""
+    """Return ``|values - reference| / |reference|`` of each row, (n,), for two arrays (n, width)."""
     norms = np.linalg.norm(reference, axis=1)
     errors: np.ndarray = np.linalg.norm(values - reference, axis=1) / np.maximum(norms, 1e-12)
     return errors
 
 
 def relative_error(values: np.ndarray, reference: np.ndarray) -> float:
-    """The largest |a - b| / |b| over the rows of two (n, width) arrays."""
+    """Return the largest of `relative_errors`."""
     return float(relative_errors(values, reference).max())
 
 
-def check_golden(
-    engine: Engine, stored: Mapping[str, np.ndarray], whose: str, remedy: str = "extract anew with --overwrite"
+def check_reference_features(
+    engine: Engine,
+    stored: Mapping[str, np.ndarray],
+    owner: str,
+    remedy: str = "extract again with --overwrite",
 ) -> None:
-    """Compute the engine's golden features again and raise ``SpecMismatch`` if they are not those stored."""
-    computed = compute_golden(engine)
-    for name, values in computed.items():
+    """Check that an engine computes the same features as another machine or version did.
+
+    Parameters
+    ----------
+    engine : Engine
+        Computes the features of the reference images again.
+    stored : mapping of str to float32 array (3, width)
+        The features of the reference images that the other machine computed, by name.
+    owner : str
+        Where they are stored, for the message.
+    remedy : str
+        What a person can do, for the message.
+
+    Raises
+    ------
+    SpecMismatch
+        If a feature differs by more than the tolerance of the spec's precision class.
+    """
+    for name, values in compute_reference_features(engine).items():
         error = relative_error(values, stored[name])
         if not error <= engine.spec.tolerance:
             raise SpecMismatch(
-                f"{name} of the golden images is {error:.2g} away from that in {whose}, where {engine.spec.precision} "
-                f"allows {engine.spec.tolerance:.2g}: this machine or version computes other features; "
-                f"{remedy}, or use the machine and versions that made it"
+                f"{name} of the reference images differs by {error:.2g} from that in {owner}, and "
+                f"{engine.spec.precision} allows {engine.spec.tolerance:.2g}: this machine or its package versions "
+                f"compute other features; {remedy}, or use the machine and versions that made it"
             )

@@ -17,8 +17,8 @@ from featx.spec import ExtractSpec
 GPU_DEVICES = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
 """Names in /dev on Linux of GPUs that torch may use: NVIDIA's (also on small boards), AMD's, and both under WSL."""
 NCNN_SIZE = 96
-"""Image side in pixels from which ncnn is faster than OpenVINO (measured, see docs/benchmarks): it computes one image at
-a time, and for a small image most of the time goes into reading 200 MB of weights."""
+"""Image side in pixels from which ncnn is faster than OpenVINO (measured, see docs/benchmarks). It computes one image
+at a time, and for a small image most of the time goes into reading 200 MB of weights."""
 
 
 class Engine(Protocol):

@@ -1,4 +1,4 @@
-"""Images to features, part by part: decoding runs ahead while the backbone computes."""
+"""From a listing of images to parts of features: images are loaded ahead while the backbone computes."""
 
 import itertools
 import math
@@ -10,28 +10,30 @@ from contextlib import closing
 import numpy as np
 
 from featx.engines.selection import Engine
-from featx.engines.timings import Timings
+from featx.engines.timings import StageTimings
 from featx.images import MAX_PIXELS, PREFETCH, Listing, LoadedImage, load_images
+from featx.runtime import no_progress
 from featx.spec import ExtractSpec
 from featx.store import Part
 
 PART_ROWS = 128
 PART_BYTES = 1 << 26
-MANY = 512
-"""Images for which it pays to start processes that decode beside a GPU: each takes a quarter of a second."""
+"""A part has at most that many rows and bytes of features, but at least all copies of one image."""
+MIN_IMAGES_FOR_PROCESSES = 512
+"""Images from which it is worth starting decoding processes for a GPU: each takes a quarter of a second to start."""
 
 
 def rows_per_part(spec: ExtractSpec) -> int:
-    """Rows in one part: a matter of the spec alone, so that a resumed run makes the same parts and batches.
+    """Return the number of rows of a part, with all copies of an image in the same part.
 
-    All views of an image are in one part, even if those of a single image are more.
+    It depends on the spec alone, so that a resumed run makes the same parts and batches.
     """
     rows = min(PART_ROWS, PART_BYTES // (4 * spec.width))
     return max(1, rows // spec.n_views) * spec.n_views
 
 
 def images_per_part(spec: ExtractSpec) -> int:
-    """Images in one part, with all their views."""
+    """Return the number of images of a part."""
     return rows_per_part(spec) // spec.n_views
 
 
@@ -41,58 +43,86 @@ def feature_parts(
     rows: Sequence[int] | np.ndarray,
     workers: int,
     max_pixels: int = MAX_PIXELS,
-    advance: Callable[[int], object] = int,
-    timings: Timings | None = None,
+    advance: Callable[[int], object] = no_progress,
+    timings: StageTimings | None = None,
 ) -> Iterator[Part]:
-    """Extract those rows of a listing in order, one part at a time; bad images become failures of their part.
+    """Compute the features of some images of a listing, part by part, in order.
 
-    ``advance`` is called with the number of images that have just been done; the default does nothing with it.
-    ``timings`` takes down where the time goes.
+    Parameters
+    ----------
+    engine : Engine
+        Computes the features; its spec also says how images are preprocessed.
+    listing : Listing
+        The images.
+    rows : sequence of int
+        Their numbers in the listing.
+    workers : int
+        Threads or processes that load images.
+    max_pixels : int
+        Images with more pixels are not decoded.
+    advance : callable
+        Called with the number of images that were just finished.
+    timings : StageTimings, optional
+        Adds up the time that each stage takes.
+
+    Yields
+    ------
+    Part
+        Features of `images_per_part` images; an image that cannot be loaded is one of the part's failures.
     """
-    each = images_per_part(engine.spec)
-    groups = [rows[first : first + each] for first in range(0, len(rows), each)]
-    return group_parts(engine, listing, groups, workers, max_pixels, advance, timings or Timings(workers))
+    step = images_per_part(engine.spec)
+    groups = [rows[first : first + step] for first in range(0, len(rows), step)]
+    timings = timings or StageTimings(workers)
+    return grouped_feature_parts(engine, listing, groups, workers, max_pixels, advance, timings)
 
 
-def group_parts(
+def grouped_feature_parts(
     engine: Engine,
     listing: Listing,
     groups: Sequence[Sequence[int] | np.ndarray],
     workers: int,
     max_pixels: int,
     advance: Callable[[int], object],
-    timings: Timings,
+    timings: StageTimings,
 ) -> Iterator[Part]:
-    """As `feature_parts`, with the rows of each part given; decoding runs ahead over their ends."""
+    """Compute the features of groups of images, one part per group; parameters are those of `feature_parts`.
+
+    While the last images of a part are computed, those of the next part are already loaded.
+    """
     timings.on_gpu = engine.on_gpu
     rows = map(int, itertools.chain.from_iterable(groups))
-    # A processor that runs the backbone takes images more slowly than threads decode them. What is frozen has no Python to
-    # start: it would start itself.
-    processes = engine.on_gpu and sum(map(len, groups)) >= MANY and not hasattr(sys, "frozen")
-    ahead = max(PREFETCH, engine.batch_size)  # or the backbone waits for what is left of its next batch
+    # Beside a CPU backbone, threads decode fast enough. A frozen program cannot start Python processes: its executable
+    # is the program itself.
+    processes = engine.on_gpu and sum(map(len, groups)) >= MIN_IMAGES_FOR_PROCESSES and not hasattr(sys, "frozen")
+    # At least a batch ahead, or the backbone waits for the rest of its next batch.
+    ahead = max(PREFETCH, engine.batch_size)
     with closing(load_images(listing, rows, engine.spec, workers, max_pixels, processes, ahead)) as images:
         for group in groups:
-            yield _compute(engine, itertools.islice(images, len(group)), advance, timings)
+            yield _compute_part(engine, itertools.islice(images, len(group)), advance, timings)
 
 
-def _compute(engine: Engine, images: Iterable[LoadedImage], advance: Callable[[int], object], timings: Timings) -> Part:
-    part, batches, views = Part(), [], engine.spec.n_views
+def _compute_part(
+    engine: Engine, images: Iterable[LoadedImage], advance: Callable[[int], object], timings: StageTimings
+) -> Part:
+    part, computed, n_views = Part(), [], engine.spec.n_views
     images = iter(images)
-    # So many that all their views fill passes: what is left over would be a pass that is not full.
-    while batch := list(itertools.islice(images, engine.batch_size // math.gcd(engine.batch_size, views))):
-        timings.loaded(batch)
+    # The fewest images whose copies fill whole batches, because a batch that is not full wastes time.
+    step = engine.batch_size // math.gcd(engine.batch_size, n_views)
+    while loaded := list(itertools.islice(images, step)):
+        timings.add_images(loaded)
         began = time.perf_counter()
-        good = [image for image in batch if image.pixels is not None]
+        good = [image for image in loaded if image.pixels is not None]
         if good:
-            batches.append(engine(np.stack([view for image in good for view in image.views])))
+            computed.append(engine(np.stack([view for image in good for view in image.views])))
         for image in good:
-            part.paths += [image.path] * views
-            part.digests += [image.digest] * views
-            part.exif_rotated += [image.exif_rotated] * views
-            part.view_index += range(views)
-        part.failures += [(image.path, image.reason) for image in batch if image.pixels is None]
+            part.paths += [image.path] * n_views
+            part.digests += [image.digest] * n_views
+            part.exif_rotated += [image.exif_rotated] * n_views
+            part.view_index += range(n_views)
+        part.failures += [(image.path, image.reason) for image in loaded if image.pixels is None]
         timings.seconds["computing"] += time.perf_counter() - began
-        advance(len(batch))
+        advance(len(loaded))
     for name, width in engine.spec.widths.items():
-        part.features[name] = np.concatenate([np.empty((0, width), np.float32), *(batch[name] for batch in batches)])
+        arrays = [np.empty((0, width), np.float32), *(features[name] for features in computed)]
+        part.features[name] = np.concatenate(arrays)
     return part

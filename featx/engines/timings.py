@@ -1,4 +1,4 @@
-"""Measure how long each stage of an extraction takes, and find the bottleneck."""
+"""Time each stage of an extraction, to find the bottleneck and say how to speed it up."""
 
 from dataclasses import dataclass, field
 
@@ -13,19 +13,31 @@ ADVICE = {
     "computing": "the bottleneck is the backbone: use {gpu}{precision}fewer --blocks, or a smaller --size",
     "writing": "the bottleneck is writing the store: put --output on a faster disk, or use fewer --pools",
 }
-"""By stage: how to speed up a run that this stage limits."""
-FASTEST = {"auto", "int8"}, "int8 if the CPU has VNNI"
+"""By stage: how to speed up a run whose bottleneck it is."""
+FASTEST_ON_CPU = {"auto", "int8"}, "int8 if the CPU has VNNI"
 FASTEST_ON_GPU = {"auto", "int8", "fp16", "bf16"}, "bf16"
-"""The fastest precisions, and the one to recommend to a run with another; on a CPU, and on a GPU, where int8 is computed
-in floating point."""
+"""Precisions that no other one beats, and which one to recommend instead of a slower one. GPUs compute int8 in floats,
+which is no faster."""
 
 
 @dataclass
-class Timings:
-    """Seconds of each stage, summed over images; the stages run at the same time.
+class StageTimings:
+    """Seconds that each stage takes, summed over images; stages run at the same time.
 
-    ``workers`` threads share reading, decoding and resizing; ``cores``, of all machines, limit decoding and resizing.
-    ``precision`` is the one that was asked for, and ``on_gpu`` tells where the backbone runs.
+    Parameters
+    ----------
+    workers : int
+        Threads that read, decode and resize.
+    precision : str
+        The requested precision, maybe ``auto``.
+    on_gpu : bool
+        Whether the backbone runs on a GPU.
+    images : int
+        Images so far.
+    cores : int
+        Cores of all machines at work, which decoding and resizing share.
+    seconds : dict of str to float
+        By stage, the keys of `ADVICE`.
     """
 
     workers: int = 1
@@ -35,27 +47,29 @@ class Timings:
     cores: int = field(default_factory=cpu_count)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ADVICE, 0.0))
 
-    def loaded(self, images: list[LoadedImage]) -> None:
-        """Add the time that loading some images took."""
+    def add_images(self, images: list[LoadedImage]) -> None:
+        """Count images and add the time that loading them took."""
         self.images += len(images)
         for image in images:
             for stage, seconds in zip(("reading", "decoding", "resizing"), image.seconds, strict=True):
                 self.seconds[stage] += seconds
 
-    def add(self, other: "Timings", lanes: int) -> None:
-        """Add the timings of one of ``lanes`` workers that compute at the same time."""
+    def merge(self, other: "StageTimings", machines: int) -> None:
+        """Add the timings of one of ``machines`` that compute and write at the same time."""
         self.images += other.images
         self.on_gpu |= other.on_gpu
         for stage, seconds in other.seconds.items():
-            self.seconds[stage] += seconds / lanes if stage in ("computing", "writing") else seconds
+            self.seconds[stage] += seconds / machines if stage in ("computing", "writing") else seconds
 
     @property
     def rates(self) -> dict[str, float]:
-        """Images per second that each stage could do alone; stages that took no time are left out."""
-        side_by_side = min(self.workers, self.cores)
-        lanes = {"reading": self.workers, "decoding": side_by_side, "resizing": side_by_side}
+        """Images per second of each stage if it ran alone; stages that took no time are left out."""
+        parallel = min(self.workers, self.cores)
+        threads = {"reading": self.workers, "decoding": parallel, "resizing": parallel}
         return {
-            stage: lanes.get(stage, 1) * self.images / seconds for stage, seconds in self.seconds.items() if seconds > 0
+            stage: threads.get(stage, 1) * self.images / seconds
+            for stage, seconds in self.seconds.items()
+            if seconds > 0
         }
 
     @property
@@ -66,7 +80,7 @@ class Timings:
 
     @property
     def advice(self) -> str:
-        """One sentence on the bottleneck and how to speed it up."""
-        fastest, named = FASTEST_ON_GPU if self.on_gpu else FASTEST
-        faster = "" if self.precision in fastest else f"a faster --precision ({named}), "
+        """The bottleneck and how to speed it up, in one sentence; empty if nothing was timed."""
+        fastest, recommended = FASTEST_ON_GPU if self.on_gpu else FASTEST_ON_CPU
+        faster = "" if self.precision in fastest else f"a faster --precision ({recommended}), "
         return ADVICE.get(self.bottleneck, "").format(gpu="" if self.on_gpu else "a GPU, ", precision=faster)

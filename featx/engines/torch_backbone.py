@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from featx.backbones import BLOCKS, Convolution, MaxPool, apply_layers, pool_blocks
-from featx.engines.quantization import INPUT_LEVELS, KERNEL_LEVELS, input_range, kernel_bounds
+from featx.engines.int8 import INPUT_LEVELS, KERNEL_LEVELS, input_range, kernel_bounds
 from featx.spec import ExtractSpec
 
 

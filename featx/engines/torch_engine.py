@@ -1,4 +1,4 @@
-"""The torch engine: the backbone with taps and pooling on CPU, CUDA or MPS."""
+"""The torch engine, on CPU, CUDA or MPS."""
 
 from contextlib import AbstractContextManager
 
@@ -20,43 +20,50 @@ from featx.errors import EngineError
 from featx.spec import ExtractSpec
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
-"""What the backbone computes in; int8 is computed on its steps, in floats: the same values, not faster."""
+"""Dtype of the backbone by precision. int8 values are rounded to its levels but computed in float32: the values of int8
+at the speed of fp32."""
 BATCH_SIZES = {"cpu": 16, "mps": 32, "cuda": 128}
-WATCHED = 4
-"""Images a pass while the inputs of convolutions are watched, each of which is passed over once more."""
+CALIBRATION_BATCH = 4
+"""Images per forward pass of a calibration: small, because each input is read once more for its maximum."""
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` is CUDA, else MPS, else the CPU. ``EngineError`` if it is not there."""
-    there = ["cpu"]
-    if torch.backends.mps.is_available():
-        there.insert(0, "mps")
-    if torch.cuda.is_available():
-        there.insert(0, "cuda")
-    kind = there[0] if name == "auto" else name
-    if kind.partition(":")[0] not in there:
-        raise EngineError(f"--device must be auto or one of {', '.join(there)}, which this machine has; got {name}")
-    return torch.device(kind)
-
-
-class TorchEngine(BatchedEngine):
-    """Turns batches of images into features with torch.
-
-    Parameters
-    ----------
-    weights : BackboneWeights
-        The backbone's 26 tensors.
-    spec : ExtractSpec
-        What to tap and pool, at which size and precision.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-    batch_size : int or None
-        Images a pass; None takes what suits the device.
+    """Return the device of a name; ``auto`` is CUDA, else MPS, else the CPU.
 
     Raises
     ------
     EngineError
-        If the device is not there.
+        If this machine does not have the device.
+    """
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    kind = available[0] if name == "auto" else name
+    if kind.partition(":")[0] not in available:
+        raise EngineError(f"--device must be auto or one of {', '.join(available)}, which this machine has; got {name}")
+    return torch.device(kind)
+
+
+class TorchEngine(BatchedEngine):
+    """Compute features with torch.
+
+    Parameters
+    ----------
+    weights : BackboneWeights
+        The backbone's tensors.
+    spec : ExtractSpec
+        The features to compute, and the image size and precision.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    batch_size : int, optional
+        Images per forward pass; by default what suits the device.
+
+    Raises
+    ------
+    EngineError
+        If this machine does not have the device.
     """
 
     def __init__(
@@ -84,8 +91,9 @@ class TorchEngine(BatchedEngine):
         return {name: columns[:, part] for name, part in self.spec.slices.items()}
 
     def _on_cuda(self, pixels: Tensor) -> Tensor:
+        """Compute features on CUDA; full batches replay a recorded CUDA graph."""
         pixels = pixels.pin_memory()
-        with full_float32():
+        with disable_tf32():
             if len(pixels) < self.batch_size:
                 return self._features(pixels.to(self.device, non_blocking=True))
             if self._graphed is None:
@@ -93,25 +101,25 @@ class TorchEngine(BatchedEngine):
             return self._graphed(pixels)
 
     def _features(self, pixels: Tensor) -> Tensor:
-        """All features side by side, float32 (n, width), of bytes (n, size, size, 3) on the device."""
-        # NHWC bytes seen as NCHW are already in the channels_last order that convolutions are fastest in.
+        """Compute all features side by side, float32 (n, width), from bytes (n, size, size, 3) on the device."""
+        # NHWC bytes viewed as NCHW already are in channels_last order, in which convolutions are fastest.
         x = self._normalize(pixels.permute(0, 3, 1, 2)).to(self._dtype)
         return torch.cat(list(pool_outputs(self._backbone(x), self.spec).values()), dim=1)
 
     def _out_of_memory(self, error: Exception) -> bool:
-        return super()._out_of_memory(error) or lacks_memory(error)
+        return super()._out_of_memory(error) or is_out_of_memory(error)
 
     def _halve(self, error: Exception) -> None:
         super()._halve(error)
-        self._graphed = None  # it is of the larger batch, and has that much memory
+        self._graphed = None  # it holds the memory of the larger batch
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         elif self.device.type == "mps":
             torch.mps.empty_cache()
 
 
-def full_float32() -> AbstractContextManager[None]:
-    """Within, float32 is that throughout: on CUDA torch lets convolutions take TF32, which has 10 bits."""
+def disable_tf32() -> AbstractContextManager[None]:
+    """Make CUDA compute float32 convolutions in float32, within a ``with`` block: torch's default is TF32 (10 bits)."""
     flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     return flags
 
@@ -120,33 +128,49 @@ def full_float32() -> AbstractContextManager[None]:
 def largest_inputs(
     weights: BackboneWeights, spec: ExtractSpec, images: np.ndarray
 ) -> tuple[list[float], dict[str, np.ndarray]]:
-    """The largest absolute input of each convolution over some images, and their features, on the CPU."""
+    """Measure the largest absolute input of each convolution over some images, on the CPU.
+
+    Parameters
+    ----------
+    weights : BackboneWeights
+        The backbone's tensors.
+    spec : ExtractSpec
+        At precision fp32.
+    images : uint8 array (n, size, size, 3)
+        Preprocessed RGB images.
+
+    Returns
+    -------
+    largest : list of float
+        One value per convolution, in order.
+    features : dict of str to float32 array (n, width)
+        The features of the images by name.
+    """
     preprocessing = PREPROCESSINGS[spec.preprocessing]
     normalize = Normalize(preprocessing.mean, preprocessing.std)
     backbone = TorchBackbone.from_tensors(weights.tensors, spec.blocks).eval().to(memory_format=torch.channels_last)
-    watches = [_Watch() for layer in backbone.features if isinstance(layer, nn.Conv2d)]
-    put_before_convolutions(backbone, watches)
+    recorders = [_MaximumRecorder() for layer in backbone.features if isinstance(layer, nn.Conv2d)]
+    put_before_convolutions(backbone, recorders)
     batches = []
-    for start in range(0, len(images), WATCHED):
-        x = normalize(torch.from_numpy(images[start : start + WATCHED]).permute(0, 3, 1, 2))
+    for start in range(0, len(images), CALIBRATION_BATCH):
+        x = normalize(torch.from_numpy(images[start : start + CALIBRATION_BATCH]).permute(0, 3, 1, 2))
         batches.append(pool_outputs(backbone(x), spec))
     features = {name: torch.cat([batch[name] for batch in batches]).numpy() for name in spec.widths}
-    return [watch.largest for watch in watches], features
+    return [recorder.largest for recorder in recorders], features
 
 
-class _Watch(nn.Module):
-    """Passes on what it is given, and remembers the largest absolute value of it."""
+class _MaximumRecorder(nn.Module):
+    """Returns its input unchanged and records the largest absolute value."""
 
     largest = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same tensor."""
         self.largest = max(self.largest, float(x.abs().amax()))
         return x
 
 
-def lacks_memory(error: Exception) -> bool:
-    """Whether torch says that memory ran out."""
-    # The allocators of the CPU and of MPS raise a plain RuntimeError; only its text tells.
-    words = ("can't allocate memory", "out of memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in words)
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an error from torch means that memory ran out."""
+    # On the CPU and on MPS, torch raises a plain RuntimeError that only its text identifies.
+    texts = ("can't allocate memory", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)

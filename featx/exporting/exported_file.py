@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from featx.backbones import BackboneWeights
-from featx.engines import compute_golden, load_backbone_for, make_engine
+from featx.engines import compute_reference_features, load_backbone_for, make_engine
 from featx.errors import EngineError, ModelError
 from featx.files import atomic_write, infer_format
 from featx.images import draw_reference_images
@@ -114,7 +114,7 @@ def _make_file(model: Model, backbone: BackboneWeights, form: str) -> ExportFile
 def _check(file: ExportFile, path: Path, model: Model, backbone: BackboneWeights) -> float:
     """The largest difference from featx's answers; ``EngineError`` if it is above `LIMIT`."""
     engine = make_engine(backbone, dataclasses.replace(model.spec, precision="fp32", calibration=()), "cpu")
-    expected = file.expected(np.hstack(list(compute_golden(engine).values())))
+    expected = file.expected(np.hstack(list(compute_reference_features(engine).values())))
     difference = float(np.abs(file.run(path, draw_reference_images()) - expected).max())
     limit = LIMIT * max(1.0, float(np.abs(expected).max()))
     if not difference <= limit:

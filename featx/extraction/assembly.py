@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from joblib import cpu_count
 
-from featx.engines import Timings
+from featx.engines import StageTimings
 from featx.errors import ImageError, StoreError, StoreExists
 from featx.extraction.assembly_options import AssemblyOptions
 from featx.extraction.existing_features import ExistingStore, read_finished_parts
@@ -59,7 +59,7 @@ def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = F
         _check_complete(output, plan, run.shards, partial=partial)
         changed = make_store(folder, plan, existing, spec, references, run.assembly, run.source)
     seconds = time.monotonic() - began
-    return make_report(output, spec.n_views * plan.extracted, dropped, seconds, {}, Timings(), changed)
+    return make_report(output, spec.n_views * plan.extracted, dropped, seconds, {}, StageTimings(), changed)
 
 
 def make_store(

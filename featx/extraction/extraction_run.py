@@ -11,7 +11,7 @@ import numpy as np
 from joblib import cpu_count
 
 from featx.backbones import load_backbone
-from featx.engines import Engine, Timings, check_golden, compute_golden
+from featx.engines import Engine, StageTimings, check_reference_features, compute_reference_features
 from featx.errors import SpecError
 from featx.extraction.assembly import count_missing_images, explain_resuming, make_store
 from featx.extraction.assembly_options import AssemblyOptions
@@ -100,7 +100,7 @@ def extract(
     config = _configure(spec, compute, weights)
     threads = cpu_count() if compute.executor == "ray" else compute.workers or cpu_count()
     job = ExtractJob(listing, output, threads, compute.max_pixels or MAX_PIXELS, strict)
-    timings = Timings(threads, spec.precision)
+    timings = StageTimings(threads, spec.precision)
 
     with PartFolder(output, wait=wait, shard=compute.shard or "") as folder:
         resolved = _resolve(folder, config, job, compute, overwrite=overwrite)
@@ -195,18 +195,18 @@ def _agree_on_references(
     """
     remedy = f"remove {folder.path} to start again"
     if references:
-        check_golden(engine, references, str(folder.path), remedy)
+        check_reference_features(engine, references, str(folder.path), remedy)
         return references
     if existing.references:
-        check_golden(engine, existing.references, str(folder.store))
-    references = dict(existing.references) or compute_golden(engine)
+        check_reference_features(engine, existing.references, str(folder.store))
+    references = dict(existing.references) or compute_reference_features(engine)
     with explain_resuming(), folder.exclusive():
         others = folder.load_run(engine.spec)
         if others is None:
             folder.create_run(engine.spec, references)
             return references
     # Another shard has created the run in the meantime.
-    check_golden(engine, others, str(folder.path), remedy)
+    check_reference_features(engine, others, str(folder.path), remedy)
     return others
 
 
@@ -214,7 +214,7 @@ def _run(
     executor: LocalExecutor | RayExecutor,
     plan: ExtractionPlan,
     references: dict[str, np.ndarray],
-    timings: Timings,
+    timings: StageTimings,
     *,
     progress: bool,
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.backbones import BackboneWeights
-from featx.engines import Engine, Timings, group_parts, make_engine
+from featx.engines import Engine, StageTimings, grouped_feature_parts, make_engine
 from featx.errors import ImageError
 from featx.extraction.shards import PartRows
 from featx.images import Listing
@@ -71,7 +71,7 @@ class LocalExecutor:
         parts: Sequence[PartRows],
         references: Mapping[str, np.ndarray],
         on_part: OnPart,
-        timings: Timings,
+        timings: StageTimings,
         on_progress: OnProgress,
     ) -> None:
         """Compute and write parts, as `write_parts`; ``references`` are checked where there are several machines."""
@@ -83,7 +83,7 @@ def write_parts(
     job: ExtractJob,
     parts: Sequence[PartRows],
     on_part: OnPart,
-    timings: Timings,
+    timings: StageTimings,
     on_progress: OnProgress,
 ) -> None:
     """Compute parts in order and write them; a part is written while the next one is computed.
@@ -96,7 +96,7 @@ def write_parts(
         If a part cannot be written.
     """
     folder, previous = PartFolder(job.store), None
-    computed = group_parts(engine, job.listing, parts, job.workers, job.max_pixels, on_progress, timings)
+    computed = grouped_feature_parts(engine, job.listing, parts, job.workers, job.max_pixels, on_progress, timings)
     with ThreadPoolExecutor(1, thread_name_prefix="featx-write") as writer:
         for rows, part in zip(parts, computed, strict=True):
             if job.strict:
@@ -118,7 +118,7 @@ def _wait(write: Future[None] | None) -> None:
         write.result()
 
 
-def _write(folder: PartFolder, part: Part, timings: Timings) -> None:
+def _write(folder: PartFolder, part: Part, timings: StageTimings) -> None:
     began = time.perf_counter()
     folder.write(part)
     timings.seconds["writing"] += time.perf_counter() - began

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from featx.backbones import BackboneWeights
-from featx.engines import Engine, calibrate, check_agreement, compute_golden, fastest_precision
+from featx.engines import Engine, calibrate_int8, check_int8_agreement, compute_reference_features, fastest_precision
 from featx.errors import ImageError
 from featx.images import Listing, load_images
 from featx.spec import AUTO, ExtractSpec
@@ -65,10 +65,10 @@ def resolve_precision(
     if existing and existing.calibration:
         return ResolvedPrecision(dataclasses.replace(spec, calibration=existing.calibration))
     images = draw_images(spec)
-    calibration = calibrate(backbone, spec, images)
+    calibration = calibrate_int8(backbone, spec, images)
     spec = dataclasses.replace(spec, calibration=calibration.bounds)
     engine = make_engine(spec)
-    return ResolvedPrecision(spec, check_agreement(engine, images, calibration.features), engine)
+    return ResolvedPrecision(spec, check_int8_agreement(engine, images, calibration.features), engine)
 
 
 def draw_sample(listing: Listing, spec: ExtractSpec, workers: int, max_pixels: int) -> np.ndarray:
@@ -96,7 +96,7 @@ def share_calibration(folder: PartFolder, resolved: ResolvedPrecision, engine: E
     Two machines that calibrate on the same images differ by rounding. The first shard creates the run, with its
     calibration; the other shards take that one.
     """
-    references = compute_golden(engine)
+    references = compute_reference_features(engine)
     with folder.exclusive():
         first = folder.spec
         if first is None:

@@ -13,7 +13,7 @@ from threading import Lock
 
 import numpy as np
 
-from featx.engines import Engine, Timings, check_golden
+from featx.engines import Engine, StageTimings, check_reference_features
 from featx.extraction.local_executor import EngineConfig, ExtractJob, write_parts
 from featx.extraction.shards import PartRows
 from featx.files import limit_variables
@@ -46,7 +46,7 @@ class ComputedPart:
     """A part that was computed and written, without its features, and the time that its stages took."""
 
     part: Part
-    timings: Timings = field(default_factory=Timings)
+    timings: StageTimings = field(default_factory=StageTimings)
 
 
 class _SharedEngine:
@@ -86,13 +86,13 @@ class RayActor:
         SpecMismatch
             If it does not; the message names ``owner``.
         """
-        check_golden(self._get_engine(), references, owner)
+        check_reference_features(self._get_engine(), references, owner)
         return os.getpid()
 
     def write_part(self, rows: PartRows) -> ComputedPart:
         """Compute and write the part of some rows."""
         engine = _SharedEngine(self._get_engine(), self._lock)
-        parts, timings = list[Part](), Timings()
+        parts, timings = list[Part](), StageTimings()
         write_parts(engine, self._job, [rows], lambda _, part: parts.append(part), timings, no_progress)
         timings.seconds["computing"] -= engine.waited
         part = parts[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from featx.engines import Timings
+from featx.engines import StageTimings
 from featx.errors import EngineError
 from featx.extraction.local_executor import EngineConfig, ExtractJob, OnPart, OnProgress
 from featx.extraction.ray_actor import ProcessEnvironment, RayActor
@@ -102,7 +102,7 @@ class RayExecutor:
         parts: Sequence[PartRows],
         references: Mapping[str, np.ndarray],
         on_part: OnPart,
-        timings: Timings,
+        timings: StageTimings,
         on_progress: OnProgress,
     ) -> None:
         """Have parts computed and written; ``on_part`` is called for each, in any order.
@@ -136,7 +136,7 @@ class RayExecutor:
                 self._losses[STARTING] = 0
             else:
                 on_part(parts[task.part], done.part)
-                timings.add(done.timings, self._resources.workers)
+                timings.merge(done.timings, self._resources.workers)
                 on_progress(len(parts[task.part]))
             for _ in range(TASKS_PER_WORKER if task.part == STARTING else 1):
                 if waiting:

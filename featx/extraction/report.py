@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from featx.engines import Timings
+from featx.engines import StageTimings
 from featx.extraction.extraction_plan import ExtractionPlan
 from featx.runtime import html_table, pluralize
 from featx.spec import ExtractSpec
@@ -103,7 +103,7 @@ def make_report(
     dropped: int,
     seconds: float,
     agreement: dict[str, float],
-    timings: Timings,
+    timings: StageTimings,
     changed: tuple[int, int],
 ) -> ExtractReport:
     """Report on a store that was just written; ``changed`` is the result of `count_changes`."""
@@ -129,7 +129,7 @@ def make_report(
 
 
 def make_shard_report(
-    output: Path, shard: str, plan: ExtractionPlan, spec: ExtractSpec, seconds: float, timings: Timings
+    output: Path, shard: str, plan: ExtractionPlan, spec: ExtractSpec, seconds: float, timings: StageTimings
 ) -> ExtractReport:
     """Report on a shard that is done."""
     extracted = spec.n_views * plan.extracted

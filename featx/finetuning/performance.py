@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from featx.engines import TorchBackbone, bf16_is_faster, lacks_memory, use_winograd, winograd_is_faster
+from featx.engines import TorchBackbone, bf16_is_faster, is_out_of_memory, use_winograd, winograd_is_faster
 from featx.errors import EngineError
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
@@ -60,7 +60,7 @@ def suggest_smaller_batches() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or lacks_memory(error)):
+        if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
             raise
         raise EngineError(
             "memory ran out during training; give a smaller --batch-size (with --accumulate, to keep the number of "

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from featx.engines import full_float32
+from featx.engines import disable_tf32
 from featx.errors import ModelError
 from featx.files import atomic_write
 from featx.finetuning.distributed import (
@@ -158,7 +158,7 @@ class Stage:
         model.eval()
         count = len(self.val.labels)
         correct = loss = 0.0
-        with torch.no_grad(), full_float32():
+        with torch.no_grad(), disable_tf32():
             for rows in np.array_split(np.arange(count), math.ceil(count / VALIDATION_BATCH)):
                 logits, labels = self._logits(model, *self.val.batch(rows))
                 correct += int((logits.argmax(1) == labels).sum())

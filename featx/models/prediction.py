@@ -10,7 +10,7 @@ import numpy as np
 from joblib import cpu_count
 from numpy.typing import NDArray
 
-from featx.engines import Engine, check_golden, feature_parts, load_backbone_for, make_engine
+from featx.engines import Engine, check_reference_features, feature_parts, load_backbone_for, make_engine
 from featx.errors import SpecError
 from featx.images import MAX_PIXELS, Listing, image_suffixes, is_url, list_images, suffix_of
 from featx.models.saved_model import Model
@@ -122,7 +122,7 @@ def predict(
     if any(listing is not None for listing in listings):
         backbone = load_backbone_for(model.spec, weights, model.path)
         engine = make_engine(backbone, spec, compute.device, compute.batch_size, compute.engine)
-        check_golden(engine, model.reference_features, "the model")
+        check_reference_features(engine, model.reference_features, "the model")
     for source, listing in _join_files(sources, listings):
         if listing is None:
             yield from _predict_store(model, Path(source), top, n_views)

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from featx.backbones import BackboneWeights, backbone_digest
-from featx.engines import TorchBackbone, TorchEngine, compute_golden, load_backbone_for
+from featx.engines import TorchBackbone, TorchEngine, compute_reference_features, load_backbone_for
 from featx.errors import ModelError
 from featx.heads import (
     BlockNormalizer,
@@ -155,7 +155,7 @@ def from_torch(
         # The module computes in fp32, and a calibration holds for one backbone.
         named = model.spec.with_backbone(after.name, after.digest, after.preprocessing)
         spec = dataclasses.replace(named, precision="fp32", calibration=())
-        changes |= {"spec": spec, "reference_features": compute_golden(TorchEngine(after, spec, "cpu"))}
+        changes |= {"spec": spec, "reference_features": compute_reference_features(TorchEngine(after, spec, "cpu"))}
     return dataclasses.replace(model, **changes), after
 
 

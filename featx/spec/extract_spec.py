@@ -66,7 +66,7 @@ class ExtractSpec:
         machine that agrees with fp32. Stored specs never hold ``auto``.
     calibration : tuple of float
         For ``int8``: the largest input of each convolution that is told apart, in the backbone's order (see
-        `featx.engines.calibration`). Empty before the calibration, and for the other classes.
+        `featx.engines.int8`). Empty before the calibration, and for the other classes.
     n_views : int
         Rows an image: the plain picture, and ``views`` - 1 augmented copies of it.
     augment : str

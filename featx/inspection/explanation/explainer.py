@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from featx.backbones import BACKBONES, BackboneWeights
-from featx.engines import find_device, full_float32
+from featx.engines import disable_tf32, find_device
 from featx.errors import ImageError, SpecError
 from featx.heads import hidden_of
 from featx.images import MAX_PIXELS, load_file
@@ -139,7 +139,7 @@ class Explainer:
     def _feature_maps(self, pixels: NDArray[np.uint8]) -> dict[int, Tensor]:
         """Return the feature map of each block, on the CPU in float64: (1, channels, height, width)."""
         images = torch.tensor(pixels, device=self._device).permute(2, 0, 1)[None]
-        with torch.no_grad(), full_float32():
+        with torch.no_grad(), disable_tf32():
             outputs = self._backbone(self._preprocess(images))
         return {number: output.cpu().double() for number, output in outputs.items()}
 
