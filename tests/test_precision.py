@@ -119,7 +119,7 @@ def test_int8_too_far_from_fp32_is_an_error(oxford, int8):
     images = random_images(4, 32)
     reference = calibrate_int8(oxford, SPEC, images).features
     clipped = dataclasses.replace(int8, calibration=(1.0,) * 13)
-    with pytest.raises(EngineError, match=r"block\d_avg at --precision int8 must have a cosine of at least 0\.99"):
+    with pytest.raises(EngineError, match=r"block\d_avg at --precision int8 must have a mean cosine of at least 0\.99"):
         check_int8_agreement(OpenVINOEngine(oxford, clipped), images, reference)
 
 
