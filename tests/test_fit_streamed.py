@@ -104,7 +104,9 @@ def test_a_streamed_model_is_saved_and_its_scratch_file_deleted(tmp_path: Path) 
     assert {entry.name for entry in tmp_path.iterdir()} == {"s.h5", "m.featx"}
     said = CliRunner().invoke(main, ["info", str(tmp_path / "m.featx")]).output
     assert "fitted on: 300 of 400 rows" in said
-    with pytest.raises(ModelError, match=r"must be a model that featx fit chose by cross-validation, .* has no search"):
+    with pytest.raises(
+        ModelError, match=r"must be a model that featx fit selected by cross-validation, .* with --stream"
+    ):
         report(tmp_path / "m.featx", tmp_path / "r.html", store=path)
 
 

@@ -210,7 +210,7 @@ def test_held_out_images_have_no_training_view(stores, model):
     # The plain store has the same images, so the training images are left out there too.
     assert evaluate(model, stores[0]) == {**held, "store": str(stores[0])}
     whole = fit(stores[1], validation=FOLDS, **HEAD)
-    with pytest.raises(DataError, match=r"the model was fitted on all rows of .*plain\.h5"):
+    with pytest.raises(DataError, match=r"the model was fitted on all labeled rows of .*plain\.h5"):
         evaluate(whole, stores[0])
     assert evaluate(fit(stores[0], validation=Validation(folds=3, test_size=0.25), **HEAD), stores[1])["n"] == 9
 
