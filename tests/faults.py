@@ -2,9 +2,9 @@
 
 ``faults.py SCENARIO WORK FAULT[:STEP]…`` prints one JSON object per attempt; ``test_faults.py`` checks them.
 
-A fault is a signal, or an error of a file operation. It happens in a forked child just before the child's k-th operation
-on a file below ``WORK/at``. Files, signals, exit codes and the disk of ``full`` are real. Only the backbone is replaced,
-so that an attempt takes a fraction of a second.
+A fault is a signal, or an error of a file operation. It happens in a forked child just before the child's k-th
+operation on a file below ``WORK/at``. Files, signals, exit codes and the disk of ``full`` are real. Only the backbone
+is replaced, so that an attempt takes a fraction of a second.
 """
 
 import errno
@@ -70,8 +70,8 @@ class FaultInjector:
     def inject(self, event: str, path: str, *, first: bool) -> None:
         """Send the signal, or raise the error.
 
-        Signals and EIO happen once. A full disk still allows files to be removed. A disk that is full, read-only or slow
-        stays so.
+        Signals and EIO happen once. A disk that is full, read-only or slow stays so; files can be removed from a full
+        disk.
         """
         self.active = True
         if first:

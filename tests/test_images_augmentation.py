@@ -16,7 +16,7 @@ from featx.images.pixels.placement import Placement, apply_placement
 from featx.images.pixels.preprocessing import mean_color, preprocess
 from featx.images.pixels.reference_images import draw_reference_images
 from featx.images.sources.any_source import list_images
-from featx.spec.augmentation import DEFAULT, FILLS, parse_augment
+from featx.spec.augmentation import DEFAULT_AUGMENT, FILLS, parse_augment
 from featx.spec.extract_spec import INTERPOLATIONS, RESIZES, ExtractSpec
 
 DIGEST = hashlib.sha256(b"a picture").hexdigest()
@@ -36,7 +36,7 @@ def placed(image, spec, **values):
 def test_copies_depend_only_on_seed_digest_and_index(tmp_path):
     for number in range(6):
         draw(0, number).save(tmp_path / f"{number}.png")
-    spec = spec_of(size=32, n_views=4, augment=DEFAULT + ",color")
+    spec = spec_of(size=32, n_views=4, augment=DEFAULT_AUGMENT + ",color")
     listing = list_images(tmp_path)
     loaded = {image.path: image.views for image in load_images(listing, range(6), spec, 1)}
     for image in load_images(listing, reversed(range(6)), spec, 3):
@@ -45,7 +45,9 @@ def test_copies_depend_only_on_seed_digest_and_index(tmp_path):
 
 
 def test_more_copies_and_more_kinds_of_change_leave_the_others_as_they_are():
-    few, many = (list(augmented_copies(SMOOTH, spec_of(n_views=count, augment=DEFAULT), DIGEST)) for count in (2, 4))
+    few, many = (
+        list(augmented_copies(SMOOTH, spec_of(n_views=count, augment=DEFAULT_AUGMENT), DIGEST)) for count in (2, 4)
+    )
     np.testing.assert_array_equal(few, many[:2])
     augment = parse_augment("rotate")
     more = parse_augment("rotate,crop,hue")
@@ -62,16 +64,16 @@ def test_another_seed_digest_or_index_gives_another_copy(other):
 
 def test_drawn_values_never_change():
     """The features in existing stores depend on them."""
-    view = draw_transform(parse_augment(DEFAULT + ",color"), 0, DIGEST, 1)
+    view = draw_transform(parse_augment(DEFAULT_AUGMENT + ",color"), 0, DIGEST, 1)
     assert view.placement.degrees == pytest.approx(DRAWN[0])
     assert view.placement.crop == pytest.approx(DRAWN[1])
     assert view.hue == pytest.approx(DRAWN[2])
 
 
 def test_copy_0_is_the_plain_image():
-    first = next(augmented_copies(SMOOTH, spec_of(augment=DEFAULT), DIGEST))
+    first = next(augmented_copies(SMOOTH, spec_of(augment=DEFAULT_AUGMENT), DIGEST))
     np.testing.assert_array_equal(first, preprocess(SMOOTH, spec_of()))
-    assert draw_transform(parse_augment(DEFAULT), 0, DIGEST, 0) == Transform()
+    assert draw_transform(parse_augment(DEFAULT_AUGMENT), 0, DIGEST, 0) == Transform()
 
 
 @given(st.integers(1, 1000), st.integers(0, 2**32))

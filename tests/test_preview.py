@@ -12,11 +12,11 @@ from featx.errors import ImageError, SpecError
 from featx.images.pixels.preprocessing import preprocess
 from featx.images.pixels.reference_images import draw_reference_images
 from featx.inspection.augmentation_preview import preview
-from featx.spec.augmentation import DEFAULT
+from featx.spec.augmentation import DEFAULT_AUGMENT
 from featx.spec.extract_spec import ExtractSpec
 
 GOLDEN = Path(__file__).parent / "golden" / "views.png"
-SPEC = ExtractSpec(size=64, n_views=12, augment=DEFAULT + ",color")
+SPEC = ExtractSpec(size=64, n_views=12, augment=DEFAULT_AUGMENT + ",color")
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_unreadable_images_and_wrong_suffixes_are_refused(picture, tmp_path):
     with pytest.raises(ImageError, match=r"sheet\.png cannot be written: No such file"):
         sheet.save(tmp_path / "nowhere" / "sheet.png")
     assert (
-        "augment of the spec must name parts"
+        "augment of the spec must name transforms"
         in run("preview", picture, "-o", tmp_path / "sheet.png", "--augment", "flop", code=1).output
     )
 

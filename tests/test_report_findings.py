@@ -246,7 +246,9 @@ def test_the_text_of_a_quarter_of_the_plane_leaves_room_for_the_dot(context, sco
     similarity = dataclasses.replace(context.advice.similarity, score=score)
     size = dataclasses.replace(context.advice.size, score=0.8, low=0.7, high=0.9)
     case = next(case for case in CASES if case.large and case.similar)
-    found = dataclasses.replace(context.advice, similarity=similarity, size=size, case=case.name, strategy=case.strategy)
+    found = dataclasses.replace(
+        context.advice, similarity=similarity, size=size, case=case.name, strategy=case.strategy
+    )
     (axes,) = plot_plane(found).axes
     places = {text.get_text().partition("\n")[0]: text.get_verticalalignment() for text in axes.texts}
     assert {name: places[name] for name in [case.name for case in CASES]} == {

@@ -8,7 +8,7 @@ from featx.errors import SpecError, SpecMismatch
 from featx.spec.extract_spec import LATER, PRECISIONS, STORED_AS, ExtractSpec
 
 
-def test_json_goes_there_and_back():
+def test_json_can_be_read_again():
     spec = ExtractSpec(blocks=(5, 3), pools=("max", "avg"), size=384, resize="crop", precision="bf16")
     assert ExtractSpec.from_json(spec.to_json()) == spec
     assert spec.blocks == (3, 5)
@@ -20,7 +20,7 @@ def test_equal_specs_have_equal_digests():
     assert ExtractSpec(size=225).digest != ExtractSpec().digest
 
 
-def test_columns_go_by_block_then_by_pool():
+def test_features_are_ordered_by_block_then_by_pool():
     spec = ExtractSpec(blocks=(1, 5), pools=("max", "avg"))
     assert list(spec.widths.items()) == [
         ("block1_avg", 64),
@@ -64,12 +64,12 @@ def test_a_value_out_of_range_is_named(values, message):
         ('{"precision": "auto"}', "precision of a stored spec must be one of fp32, fp16, bf16, int8, got 'auto'"),
     ],
 )
-def test_what_is_no_spec_is_refused(text, message):
+def test_a_text_that_is_not_a_spec_is_refused(text, message):
     with pytest.raises(SpecError, match=message):
         ExtractSpec.from_json(text)
 
 
-def test_select_takes_some_of_what_there_is():
+def test_select_keeps_some_blocks_and_pools():
     spec = ExtractSpec(blocks=(3, 4, 5), pools=("avg", "max"))
     assert spec.select(blocks=(5,)).widths == {"block5_avg": 512, "block5_max": 512}
     with pytest.raises(SpecError, match=r"blocks must be among 3, 4, 5, which were extracted, got 1"):
@@ -78,7 +78,7 @@ def test_select_takes_some_of_what_there_is():
         spec.select(pools=("flat",))
 
 
-def test_a_mismatch_names_field_values_and_remedy():
+def test_a_mismatch_names_the_field_the_values_and_the_remedy():
     with pytest.raises(SpecMismatch, match=r"size is 224 in a\.h5 but 384 in b\.h5; do this"):
         ExtractSpec().check_same(ExtractSpec(size=384), this="a.h5", that="b.h5", remedy="do this")
     ExtractSpec().check_same(ExtractSpec(), this="a", that="b", remedy="")
@@ -96,13 +96,13 @@ def test_a_spec_with_precision_auto_cannot_be_stored():
         dataclasses.replace(spec, calibration=(1.0,) * 13)
 
 
-def test_engine_device_and_batch_size_are_not_in_it():
+def test_a_spec_has_no_engine_device_or_batch_size():
     stored = {STORED_AS.get(field.name, field.name) for field in dataclasses.fields(ExtractSpec)}
     assert set(json.loads(ExtractSpec().to_json())) == stored - {STORED_AS.get(name, name) for name in LATER}
     assert not {"engine", "device", "batch_size", "workers"} & set(json.loads(ExtractSpec().to_json()))
 
 
-def test_a_field_that_came_later_leaves_the_digests_of_older_specs():
+def test_fields_added_later_do_not_change_older_digests():
     fields = {field.name: field.default for field in dataclasses.fields(ExtractSpec)}
     assert {name: fields[name] for name in LATER} == LATER
     assert ExtractSpec().digest == "dde78e2544840daffe596a485811f5e5ac1807ad914616bc103183fb7a186fa0"
@@ -110,7 +110,7 @@ def test_a_field_that_came_later_leaves_the_digests_of_older_specs():
     assert ExtractSpec.from_json(calibrated.to_json()) == calibrated
 
 
-def test_columns_stand_by_block_then_by_pool():
+def test_column_names_are_ordered_by_block_then_by_pool():
     spec = ExtractSpec(blocks=(1, 2), pools=("avg", "max"))
     assert spec.width == len(spec.column_names) == 2 * (64 + 128)
     assert [spec.column_names[at] for at in (0, 63, 64, 128, -1)] == [
@@ -123,7 +123,7 @@ def test_columns_stand_by_block_then_by_pool():
     [
         (
             {"calibration": (1.0,) * 13},
-            "calibration of the spec is for precision int8, got one with fp32; leave it out",
+            "calibration of the spec is for precision int8, got precision fp32; leave it out",
         ),
         (
             {"precision": "int8", "calibration": (1.0,) * 12},
@@ -135,14 +135,22 @@ def test_columns_stand_by_block_then_by_pool():
         ),
     ],
 )
-def test_a_calibration_fits_its_precision(values, message):
+def test_a_calibration_that_does_not_fit_is_refused(values, message):
     with pytest.raises(SpecError, match=message):
         ExtractSpec(**values)
 
 
-def test_whole_numbers_of_numpy_are_whole_numbers():
+def test_numpy_integers_are_accepted():
     spec = ExtractSpec(size=np.int64(64), n_views=np.int32(2), augment="flip", view_seed=np.uint8(3))
     assert spec == ExtractSpec(size=64, n_views=2, augment="flip", view_seed=3)
     assert spec.to_json() == ExtractSpec(size=64, n_views=2, augment="flip", view_seed=3).to_json()
     with pytest.raises(SpecError, match="size of the spec must be a whole number"):
         ExtractSpec(size=True)
+
+
+def test_the_repr_shows_what_differs_from_the_defaults():
+    assert repr(ExtractSpec()) == "ExtractSpec()"
+    spec = ExtractSpec(blocks="4-5", precision="int8", calibration=(1.0,) * 13, backbone_digest="25d244c5" + "0" * 56)
+    assert repr(spec) == (
+        "ExtractSpec(backbone_digest='25d244c5…', blocks=(4, 5), precision='int8', calibration=(13 numbers))"
+    )

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featx.errors import SpecError
-from featx.spec.augmentation import DEFAULT, DEFAULT_TTA, FLIPS, PARTS, format_augment, parse_augment
+from featx.spec.augmentation import (
+    DEFAULT_AUGMENT,
+    DEFAULT_PREDICT_AUGMENT,
+    FLIPS,
+    TRANSFORMS,
+    format_augment,
+    parse_augment,
+)
 from featx.spec.extract_spec import LATER, ExtractSpec
 
 
@@ -33,13 +40,13 @@ def test_equal_augmentations_have_one_canonical_text(text, canonical):
 
 
 def test_the_defaults_can_be_parsed():
-    assert parse_augment(DEFAULT).keys() > parse_augment(DEFAULT_TTA).keys() == {"flip"}
+    assert parse_augment(DEFAULT_AUGMENT).keys() > parse_augment(DEFAULT_PREDICT_AUGMENT).keys() == {"flip"}
 
 
 @st.composite
 def ranges(draw):
-    name = draw(st.sampled_from([name for name in PARTS if name not in FLIPS]))
-    low, high = PARTS[name].limits
+    name = draw(st.sampled_from([name for name in TRANSFORMS if name not in FLIPS]))
+    low, high = TRANSFORMS[name].limits
     ends = st.floats(low, high, allow_subnormal=False)
     return name, tuple(sorted((draw(ends), draw(ends))))
 
@@ -55,10 +62,10 @@ def test_formatted_ranges_can_be_parsed_again(parts):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("flop", "must name parts among flip, vflip, rotate, scale, .*, hue, color, got 'flop'"),
-        ("flip,", "must name parts among .* got ''"),
-        ("flip=1", "takes no value for flip, got 'flip=1'; leave it out"),
-        ("flip,rotate,flip", "has flip twice; give each part once"),
+        ("flop", "must name transforms among flip, vflip, rotate, scale, .*, hue, color, got 'flop'"),
+        ("flip,", "must name transforms among .* got ''"),
+        ("flip=1", "takes no value for flip, got 'flip=1'; give the name alone"),
+        ("flip,rotate,flip", "has flip twice; give each transform once"),
         ("color,hue=0.1", "has hue twice"),
         ("rotate=far", "must have numbers for rotate, degrees of -180 to 180, such as 30 or -10:30, got 'far'"),
         ("rotate=1:2:3", "must have numbers for rotate, .* got '1:2:3'"),
@@ -66,10 +73,10 @@ def test_formatted_ranges_can_be_parsed_again(parts):
         ("rotate=270", "must have for rotate degrees of -180 to 180, .* got '270'"),
         ("rotate=-5", "must have for rotate degrees .* got '-5'"),
         ("rotate=nan", "must have for rotate degrees .* got 'nan'"),
-        ("scale=0.8", "must have a range low:high for scale, factors of 0.1 to 10, above 1 to zoom in, .* got '0.8'"),
+        ("scale=0.8", "must have a range low:high for scale, factors of 0.1 to 10 .* got '0.8'"),
         ("scale=1.2:0.8", "must have for scale factors .* got '1.2:0.8'"),
-        ("crop=0:1", "must have for crop shares of the area of 0.01 to 1, .* got '0:1'"),
-        ("translate=2", "must have for translate shares of the sides of -1 to 1, .* got '2'"),
+        ("crop=0:1", "must have for crop fractions of the area of 0.01 to 1, .* got '0:1'"),
+        ("translate=2", "must have for translate fractions of the side of -1 to 1, .* got '2'"),
         ("hue=0.6", "must have for hue turns of the color circle of -0.5 to 0.5, .* got '0.6'"),
         ("color=2", "must have for color one number of 0 to 1, such as 0.2, got '2'"),
         ("color=0:1", "must have for color one number of 0 to 1, .* got '0:1'"),
@@ -93,11 +100,11 @@ def test_an_invalid_augmentation_is_refused_with_the_reason(text, message):
             {"n_views": 2, "augment": "flip", "fill": "black"},
             "fill of the spec must be one of reflect, symmetric, edge",
         ),
-        ({"n_views": 2}, "augment of the spec must name a part for 2 views, such as flip, got none"),
-        ({"augment": "flip"}, "augment, fill and view_seed of the spec are for views of 2 or more; leave them out"),
-        ({"fill": "edge"}, "augment, fill and view_seed of the spec are for views"),
-        ({"view_seed": 1}, "augment, fill and view_seed of the spec are for views"),
-        ({"augment": 3, "n_views": 2}, "augment of the spec must name parts among .* got '3'"),
+        ({"n_views": 2}, "augment of the spec must name a transform for 2 views, such as flip, got none"),
+        ({"augment": "flip"}, "augment, fill and view_seed of the spec are for n_views of 2 or more; leave them out"),
+        ({"fill": "edge"}, "augment, fill and view_seed of the spec are for n_views"),
+        ({"view_seed": 1}, "augment, fill and view_seed of the spec are for n_views"),
+        ({"augment": 3, "n_views": 2}, "augment of the spec must name transforms among .* got '3'"),
     ],
 )
 def test_a_spec_with_invalid_augmentation_is_refused(values, message):

@@ -303,8 +303,8 @@ def test_views_of_two_classes_and_of_bad_images(shared_photos, tmp_path):
             {"n_views": 4},
             r"--n-views of predict must be 1 to 3, the copies per image in .*views\.h5, got 4; extract with more",
         ),
-        ({"n_views": 2, "augment": "flop"}, "augment of the spec must name parts"),
-        ({"augment": "flip"}, "augment, fill and view_seed of the spec are for views of 2 or more"),
+        ({"n_views": 2, "augment": "flop"}, "augment of the spec must name transforms"),
+        ({"augment": "flip"}, "augment, fill and view_seed of the spec are for n_views of 2 or more"),
         ({"n_views": 0}, "views of the spec must be a whole number of at least 1, got 0"),
     ],
 )
@@ -380,7 +380,7 @@ def test_identical_views_are_warned_about(shared_photos, tmp_path, augment, view
     assert not recwarn.list
     if views == 9:
         return
-    said = rf"^{views + 1} views by {augment} are {views} and copies of them: take {views}, or more parts$"
+    said = rf"^{views + 1} views by {augment} include identical copies, .* take {views} views, or more transforms$"
     with pytest.warns(UserWarning, match=said):
         extract(folder, tmp_path / "more.h5", dataclasses.replace(plain, n_views=views + 1, augment=augment))
     with pytest.warns(UserWarning, match=said):

@@ -27,7 +27,7 @@ from featx.cli.options import (
     weights_option,
 )
 from featx.runtime import EXECUTORS, Compute
-from featx.spec import AUTO, DECODES, DEFAULT, PRECISIONS, ExtractSpec
+from featx.spec import AUTO, DECODES, DEFAULT_AUGMENT, PRECISIONS, ExtractSpec
 
 SECTIONS = {
     "Input and output": ("output", "root", "overwrite", "strict", "missing_images", "quiet", "as_json"),
@@ -46,7 +46,7 @@ def _spec(n_views: int, augment: str | None, **fields: Any) -> ExtractSpec:
     if n_views == 1:
         refuse_given(click.get_current_context(), AUGMENTATION, "--n-views of 2 or more")
     if augment is None:
-        augment = DEFAULT if n_views > 1 else ""
+        augment = DEFAULT_AUGMENT if n_views > 1 else ""
     return ExtractSpec(n_views=n_views, augment=augment, **fields)
 
 
@@ -76,7 +76,7 @@ def _assembly(**fields: Any) -> Any:
                  help="scaled: decode large JPEGs at reduced size; faster, pixel values differ slightly."),
     click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
                  help="Rows per image: the plain image and N - 1 augmented copies; see featx preview."),
-    augmentation_options(None, DEFAULT),
+    augmentation_options(None, DEFAULT_AUGMENT),
 )  # fmt: skip
 @weights_option
 @gather(

@@ -16,7 +16,7 @@ from featx.backbones import BLOCK_NUMBERS, MIN_SIZE, POOLS, parse_blocks
 from featx.errors import DataError, ModelError
 from featx.files import DECODE_TIMEOUT, check_folder
 from featx.runtime import ENGINES, Compute
-from featx.spec import COLOR, FILLS, INTERPOLATIONS, PARTS, RESIZES
+from featx.spec import COLOR, FILLS, INTERPOLATIONS, RESIZES, TRANSFORMS
 
 AUGMENTATION = ("augment", "fill", "view_seed")
 """The parameters of `augmentation_options`."""
@@ -228,9 +228,9 @@ def augmentation_options(augment: str | None, default: str) -> Callable[[Command
                          help="Seed of the augmentation."),
             click.option("--fill", type=click.Choice(FILLS), default="reflect", show_default=True,
                          help="What augmented copies show outside the image."),
-            click.option("--augment", default=augment, metavar="PARTS",
-                         help="Changes of augmented copies, such as flip,rotate=30,scale=0.8:1.2. Parts: "
-                              f"{', '.join([*PARTS, COLOR])} (default: {default})."),
+            click.option("--augment", default=augment, metavar="TRANSFORMS",
+                         help="Transforms of augmented copies, such as flip,rotate=30,scale=0.8:1.2. Available: "
+                              f"{', '.join([*TRANSFORMS, COLOR])} (default: {default})."),
         ):  # fmt: skip
             command = option(command)
         return command

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featx.cli.options import blocks_option, echo_json, json_option, pools_option, size_option
-from featx.spec import DEFAULT, PRECISIONS, ExtractSpec
+from featx.spec import DEFAULT_AUGMENT, PRECISIONS, ExtractSpec
 
 if TYPE_CHECKING:
     from featx.extraction import Plan
@@ -65,7 +65,8 @@ def command(
 
     if measure == bool(devices):
         raise click.UsageError("featx plan takes one of --devices and --measure; give --devices 8xH100, or --measure")
-    spec = ExtractSpec(size=size, blocks=blocks, pools=pools, n_views=n_views, augment=DEFAULT if n_views > 1 else "",
+    spec = ExtractSpec(size=size, blocks=blocks, pools=pools, n_views=n_views,
+                       augment=DEFAULT_AUGMENT if n_views > 1 else "",
                        precision=precision or ("bf16" if devices else "fp32"))  # fmt: skip
     found = plan(images, spec, devices=devices, price=price, assembly=AssemblyOptions(layout=layout, dtype=dtype))
     if as_json:

@@ -23,7 +23,7 @@ from featx.cli.options import (
     weights_option,
 )
 from featx.runtime import Compute, pluralize
-from featx.spec import DEFAULT_TTA
+from featx.spec import DEFAULT_PREDICT_AUGMENT
 
 HEADER = ("path", "class", "probability", "decision", "reason")
 
@@ -40,13 +40,13 @@ HEADER = ("path", "class", "probability", "decision", "reason")
               help="Classes per image, best first (default: 1; multi-label: all above 0).")  # fmt: skip
 @click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
               help="Average over the plain image and N - 1 augmented copies (test-time augmentation).")  # fmt: skip
-@augmentation_options(None, DEFAULT_TTA)
+@augmentation_options(None, DEFAULT_PREDICT_AUGMENT)
 @weights_option
 @compute_options(*RUN)
 @quiet_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, model: str, images: tuple[str, ...], output: str | None, root: str | None, format: str,  # noqa: A002
+    ctx: click.Context, /, model: str, images: tuple[str, ...], output: str | None, root: str | None, format: str,
     top: int | None, n_views: int, augment: str | None, fill: str, view_seed: int, weights: str | None,
     compute: Compute, quiet: bool,
 ) -> None:  # fmt: skip

@@ -15,7 +15,7 @@ from featx.cli.options import (
     resize_option,
     size_option,
 )
-from featx.spec import DEFAULT, ExtractSpec
+from featx.spec import DEFAULT_AUGMENT, ExtractSpec
 
 
 @click.command()
@@ -27,7 +27,7 @@ from featx.spec import DEFAULT, ExtractSpec
     ExtractSpec,
     click.option("--n-views", type=click.IntRange(min=2), default=12, show_default=True, metavar="N",
                  help="Show the image and N - 1 augmented copies."),
-    augmentation_options(DEFAULT, DEFAULT),
+    augmentation_options(DEFAULT_AUGMENT, DEFAULT_AUGMENT),
     size_option,
     resize_option,
 )  # fmt: skip

@@ -25,7 +25,7 @@ from featx.extraction.report import ExtractReport, make_report, make_shard_repor
 from featx.extraction.shards import Shard, ShardedRun
 from featx.images import MAX_PIXELS, Listing, list_images
 from featx.runtime import Compute, progress_bar
-from featx.spec import AUTO, ExtractSpec, warn_of_copies
+from featx.spec import AUTO, ExtractSpec, warn_identical_copies
 from featx.store import PartFolder, Store, check_assembly
 
 
@@ -96,7 +96,7 @@ def extract(
     shard = Shard.parse(compute.shard) if compute.shard else None
     sharded = ShardedRun.start(source, root, shard.count, assembly, overwrite=overwrite) if shard else None
     listing = _list(source, root, strict=strict)
-    warn_of_copies(spec.augment, spec.n_views)
+    warn_identical_copies(spec.augment, spec.n_views)
     config = _configure(spec, compute, weights)
     threads = cpu_count() if compute.executor == "ray" else compute.workers or cpu_count()
     job = ExtractJob(listing, output, threads, compute.max_pixels or MAX_PIXELS, strict)

@@ -9,9 +9,9 @@ from PIL import Image
 from featx.drawing import arrange_images, save_image
 from featx.errors import ImageError
 from featx.images import MAX_PIXELS, Transform, draw_transform, load_file
-from featx.spec import DEFAULT, ExtractSpec, parse_augment
+from featx.spec import DEFAULT_AUGMENT, ExtractSpec, parse_augment
 
-PREVIEW_SPEC = ExtractSpec(n_views=12, augment=DEFAULT)
+PREVIEW_SPEC = ExtractSpec(n_views=12, augment=DEFAULT_AUGMENT)
 """What `preview` and ``featx preview`` show by default."""
 
 

@@ -15,7 +15,7 @@ from featx.errors import SpecError
 from featx.images import MAX_PIXELS, Listing, image_suffixes, is_url, list_images, suffix_of
 from featx.models.saved_model import Model
 from featx.runtime import Compute, progress_bar
-from featx.spec import DEFAULT_TTA, warn_of_copies
+from featx.spec import DEFAULT_PREDICT_AUGMENT, warn_identical_copies
 from featx.store import Store, is_store
 
 BLOCK_ROWS = 4096
@@ -111,10 +111,10 @@ def predict(
     """
     compute = compute or Compute()
     compute.check_unused("predict", "executor", "shard")
-    chosen = (DEFAULT_TTA if n_views > 1 else "") if augment is None else augment
+    chosen = (DEFAULT_PREDICT_AUGMENT if n_views > 1 else "") if augment is None else augment
     spec = dataclasses.replace(model.spec, n_views=n_views, augment=chosen, fill=fill, view_seed=view_seed)
     if not all(map(is_store, sources)):
-        warn_of_copies(chosen, n_views)
+        warn_identical_copies(chosen, n_views)
     if augment is not None and any(map(is_store, sources)):
         raise SpecError("--augment of predict is for images; a store already has its copies: leave it out")
     # All sources are listed first, so that a wrong name is reported before anything is computed.

@@ -1,4 +1,4 @@
-"""ExtractSpec: everything that decides the value of a feature."""
+"""What to extract: `ExtractSpec`, which decides the value of every feature, and augmentation by name."""
 
 import lazy_loader
 

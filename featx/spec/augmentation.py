@@ -1,7 +1,8 @@
-"""Augmentation by name: which changes a view of an image goes through, and how far each may go.
+"""Describe augmentation as text: which transforms an augmented copy goes through, and how strong they are.
 
-``flip,rotate=30,scale=0.8:1.2`` names its parts; a part without a value has the default of `PARTS`. The order of the
-names does not matter: a view is cropped, scaled, turned, shifted and mirrored, in this order, and then recolored.
+``flip,rotate=30,scale=0.8:1.2`` names three transforms; one without a value has the default range of `TRANSFORMS`. The
+order of the names does not matter: an image is always cropped, scaled, rotated, translated and mirrored, in this order,
+and then its colors are changed.
 """
 
 import math
@@ -11,102 +12,120 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 FILLS = ("reflect", "symmetric", "edge", "constant")
-"""What a view shows where it looks beyond its picture: the picture mirrored about the middle of its outermost pixels
-(``reflect``) or about their edge (``symmetric``), those pixels repeated (``edge``), or the mean color of the backbone's
-preprocessing (``constant``)."""
+"""Fill modes: what an augmented copy shows outside the image. ``reflect`` mirrors the image about the centers of its
+outermost pixels and ``symmetric`` about their outer edges, ``edge`` repeats these pixels, and ``constant`` is the mean color
+of the backbone's preprocessing."""
 
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Part:
-    """One kind of change: its default range and its limits. ``centered`` means that one number d stands for -d:d."""
+class TransformKind:
+    """A kind of transform: the default range of its value, and the limits of that range.
+
+    ``centered`` means that one number d stands for the range -d:d. ``values`` describes the values in messages.
+    """
 
     default: Range = (1, 1)
     limits: Range = (1, 1)
     centered: bool = False
-    what: str = ""
+    values: str = ""
 
 
-_FACTOR = Part((0.8, 1.2), (0, 10), what="factors of 0 to 10, such as 0.8:1.2")
-PARTS: Mapping[str, Part] = MappingProxyType(
+_FACTOR = TransformKind((0.8, 1.2), (0, 10), values="factors of 0 to 10, such as 0.8:1.2")
+TRANSFORMS: Mapping[str, TransformKind] = MappingProxyType(
     {
-        "flip": Part(),
-        "vflip": Part(),
-        "rotate": Part((-30, 30), (-180, 180), True, "degrees of -180 to 180, such as 30 or -10:30"),
-        "scale": Part((0.8, 1.2), (0.1, 10), what="factors of 0.1 to 10, above 1 to zoom in, such as 0.8:1.2"),
-        "crop": Part((0.5, 1), (0.01, 1), what="shares of the area of 0.01 to 1, such as 0.5:1"),
-        "translate": Part((-0.1, 0.1), (-1, 1), True, "shares of the sides of -1 to 1, such as 0.1"),
+        "flip": TransformKind(),
+        "vflip": TransformKind(),
+        "rotate": TransformKind((-30, 30), (-180, 180), True, "degrees of -180 to 180, such as 30 or -10:30"),
+        "scale": TransformKind(
+            (0.8, 1.2), (0.1, 10), values="factors of 0.1 to 10 (above 1 zooms in), such as 0.8:1.2"
+        ),
+        "crop": TransformKind((0.5, 1), (0.01, 1), values="fractions of the area of 0.01 to 1, such as 0.5:1"),
+        "translate": TransformKind((-0.1, 0.1), (-1, 1), True, "fractions of the side of -1 to 1, such as 0.1"),
         "brightness": _FACTOR,
         "contrast": _FACTOR,
         "saturation": _FACTOR,
-        "hue": Part((-0.02, 0.02), (-0.5, 0.5), True, "turns of the color circle of -0.5 to 0.5, such as 0.02"),
+        "hue": TransformKind(
+            (-0.02, 0.02), (-0.5, 0.5), True, "turns of the color circle of -0.5 to 0.5, such as 0.02"
+        ),
     }
 )
-"""Every part by name. ``flip`` and ``vflip`` mirror left to right and top to bottom, and take no value."""
+"""Every transform by name. ``flip`` mirrors left to right, ``vflip`` top to bottom; both take no value."""
 FLIPS = ("flip", "vflip")
 COLORS = ("brightness", "contrast", "saturation", "hue")
 COLOR = "color"
-"""Short for the four `COLORS`; ``color=0.3`` is brightness, contrast and saturation of 0.7:1.3 and a hue of 0.03."""
+"""Short for the four `COLORS`: ``color=0.3`` is brightness, contrast and saturation of 0.7:1.3, and a hue of 0.03."""
 _COLOR_DEFAULT = 0.2
 
-DEFAULT = "flip,rotate=30,scale=0.8:1.2,crop,translate=0.1"
-"""For training, where nothing else is asked for."""
+DEFAULT_AUGMENT = "flip,rotate=30,scale=0.8:1.2,crop,translate=0.1"
+"""The default augmentation for training."""
 
-DEFAULT_TTA = "flip"
-"""For prediction, where nothing else is asked for."""
+DEFAULT_PREDICT_AUGMENT = "flip"
+"""The default augmentation for prediction."""
 
-Augment = Mapping[str, Range]
-"""The parts of an augmentation with their ranges, in the order of `PARTS`."""
+TransformRanges = Mapping[str, Range]
+"""The ranges of an augmentation by transform, in the order of `TRANSFORMS`."""
 
 
-def parse_augment(text: str) -> Augment:
-    """The parts of ``"flip,rotate=30,scale=0.8:1.2"``; ``ValueError`` says what is wrong with it."""
-    found: dict[str, Range] = {}
+def parse_augment(text: str) -> TransformRanges:
+    """Read an augmentation such as ``"flip,rotate=30,scale=0.8:1.2"``.
+
+    Raises
+    ------
+    ValueError
+        If the text is wrong. The message has no subject, so that the caller can name the option before it.
+    """
+    ranges: dict[str, Range] = {}
     for entry in text.split(",") if text.strip() else ():
         name, equals, value = (piece.strip() for piece in entry.partition("="))
-        if name != COLOR and name not in PARTS:
-            raise ValueError(f"must name parts among {', '.join([*PARTS, COLOR])}, got {name!r}")
+        if name != COLOR and name not in TRANSFORMS:
+            raise ValueError(f"must name transforms among {', '.join([*TRANSFORMS, COLOR])}, got {name!r}")
         if equals and name in FLIPS:
-            raise ValueError(f"takes no value for {name}, got {entry.strip()!r}; leave it out, or give the name alone")
-        parts = _color(value if equals else None) if name == COLOR else {name: _range(name, value if equals else None)}
-        if twice := [part for part in parts if part in found]:
-            raise ValueError(f"has {twice[0]} twice; give each part once")
-        found |= parts
-    return MappingProxyType({name: found[name] for name in PARTS if name in found})
+            raise ValueError(f"takes no value for {name}, got {entry.strip()!r}; give the name alone, or leave it out")
+        given = value if equals else None
+        added = _parse_color(given) if name == COLOR else {name: _parse_range(name, given)}
+        if repeated := [transform for transform in added if transform in ranges]:
+            raise ValueError(f"has {repeated[0]} twice; give each transform once")
+        ranges |= added
+    return MappingProxyType({name: ranges[name] for name in TRANSFORMS if name in ranges})
 
 
-def format_augment(augment: Augment) -> str:
-    """The one way to write an augmentation, with all values: equal augmentations give equal text."""
-    return ",".join(name if name in FLIPS else f"{name}={_format(PARTS[name], *augment[name])}" for name in augment)
+def format_augment(augment: TransformRanges) -> str:
+    """Write an augmentation as text, with all values; equal augmentations give equal texts."""
+    return ",".join(
+        name if name in FLIPS else f"{name}={_format_range(TRANSFORMS[name], *augment[name])}" for name in augment
+    )
 
 
-def warn_of_copies(text: str, views: int) -> None:
-    """Warn if an augmentation has not so many different views: mirroring alone has two, or four both ways."""
+def warn_identical_copies(text: str, n_views: int) -> None:
+    """Warn if an augmentation has fewer than ``n_views`` different results: two with ``flip``, four with both flips."""
     names = parse_augment(text).keys()
-    if views > (kinds := 2 ** len(names)) and names <= set(FLIPS):
+    if n_views > (different := 2 ** len(names)) and names <= set(FLIPS):
         warnings.warn(
-            f"{views} views by {text} are {kinds} and copies of them: take {kinds}, or more parts", stacklevel=3
+            f"{n_views} views by {text} include identical copies, because only {different} are different: "
+            f"take {different} views, or more transforms",
+            stacklevel=3,
         )
 
 
-def _range(name: str, value: str | None) -> Range:
-    part = PARTS[name]
+def _parse_range(name: str, value: str | None) -> Range:
+    kind = TRANSFORMS[name]
     if value is None:
-        return part.default
+        return kind.default
     low, colon, high = value.partition(":")
     try:
         ends = (float(low), float(high)) if colon else (-float(low), float(low))
     except ValueError:
-        raise ValueError(f"must have numbers for {name}, {part.what}, got {value!r}") from None
-    if not (colon or part.centered):
-        raise ValueError(f"must have a range low:high for {name}, {part.what}, got {value!r}")
-    if not part.limits[0] <= ends[0] <= ends[1] <= part.limits[1]:
-        raise ValueError(f"must have for {name} {part.what}, got {value!r}")
-    return ends[0] + 0.0, ends[1] + 0.0  # No negative zero: equal values, equal text.
+        raise ValueError(f"must have numbers for {name}, {kind.values}, got {value!r}") from None
+    if not (colon or kind.centered):
+        raise ValueError(f"must have a range low:high for {name}, {kind.values}, got {value!r}")
+    if not kind.limits[0] <= ends[0] <= ends[1] <= kind.limits[1]:
+        raise ValueError(f"must have for {name} {kind.values}, got {value!r}")
+    return ends[0] + 0.0, ends[1] + 0.0  # adding 0 makes -0 to 0, so that equal values give equal texts
 
 
-def _color(value: str | None) -> dict[str, Range]:
+def _parse_color(value: str | None) -> dict[str, Range]:
     try:
         amount = _COLOR_DEFAULT if value is None else float(value)
     except ValueError:
@@ -117,10 +136,12 @@ def _color(value: str | None) -> dict[str, Range]:
     return {name: (-hue, hue) if name == "hue" else factors for name in COLORS}
 
 
-def _format(part: Part, low: float, high: float) -> str:
-    return _number(high) if part.centered and low == -high else f"{_number(low)}:{_number(high)}"
+def _format_range(kind: TransformKind, low: float, high: float) -> str:
+    if kind.centered and low == -high:
+        return _format_number(high)
+    return f"{_format_number(low)}:{_format_number(high)}"
 
 
-def _number(value: float) -> str:
-    """The shortest text that reads as this number, without a needless ``.0``."""
+def _format_number(value: float) -> str:
+    """Write a number as the shortest text that reads as the same number, without a trailing ``.0``."""
     return repr(float(value)).removesuffix(".0")

@@ -1,7 +1,7 @@
-"""ExtractSpec: everything that decides a feature's value, and nothing else.
+"""ExtractSpec: everything that decides the value of a feature, and nothing else.
 
-Engine, device, batch size and worker count are left out on purpose: they must not change a value beyond the
-tolerance of the precision class.
+Engine, device, batch size and number of workers are in `featx.Compute` instead: they must not change a value by more than
+the tolerance of the precision class.
 """
 
 import dataclasses
@@ -33,53 +33,64 @@ RESIZES = ("squash", "crop", "pad")
 DECODES = ("full", "scaled")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 TOLERANCES = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 4.5e-2, "int8": 4.5e-2}
-"""By precision class: the largest relative error, ``|a - b| / |b|`` over one row of one feature, between two ways of
-computing it. A relative error of 0.045 is a cosine of 0.999. For int8, between two of the same calibration."""
+"""By precision class: the largest relative error ``|a - b| / |b|`` of one row of one feature between two machines or
+engines. A relative error of 0.045 is a cosine of 0.999. For int8, both must have the same calibration."""
 PRECISIONS = tuple(TOLERANCES)
 AUTO = "auto"
-"""The precision of a spec that is not resolved yet."""
+"""The precision of a spec before `featx.extract` has chosen one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExtractSpec:
-    """All that decides a feature's value.
+    """What to extract: everything that decides the value of a feature.
 
     Parameters
     ----------
     backbone, backbone_digest : str
-        Name of the weights and the sha256 of their 26 tensors (see ``featx.backbones``).
+        Name of the weights, and the sha256 of their 26 tensors, which `featx.extract` fills in.
     preprocessing : str
-        Which of ``PREPROCESSINGS`` the backbone's input goes through.
-    blocks, pools : tuple
-        Which blocks are tapped (1 to 5) and how each is pooled (``avg``, ``max``, ``gem``, ``flat``). Given as texts,
-        ``"3-5"`` and ``"avg,max"``, or one block as a number, they become tuples.
+        How pixels are normalized for the backbone, a key of ``featx.backbones.PREPROCESSINGS``; filled in as well.
+    blocks : tuple of int, str or int
+        Blocks whose output is pooled, 1 to 5. ``"3-5"``, ``"1,4"`` and ``5`` become tuples.
+    pools : tuple of str or str
+        How the feature map of a block becomes a vector: ``avg``, ``max``, ``gem`` or ``flat``. ``"avg,max"`` becomes a
+        tuple.
     size : int
-        Image side in pixels, 32 or more.
-    resize, interpolation : str
-        How a picture becomes size × size pixels (``squash``, ``crop``, ``pad``), by which filter.
-    decode : str
-        ``scaled`` decodes a JPEG at the smallest of its own scales, 1/2, 1/4 and 1/8, that is no smaller than size ×
-        size; it is faster, and another picture. ``full`` decodes all of it.
-    precision : str
-        Precision class of the backbone's arithmetic: ``fp32``, ``fp16``, ``bf16`` or ``int8``. Pooling sums in float32.
-        ``auto`` lets `featx.extract` choose: the precision of the existing store, else the fastest class on this
-        machine that agrees with fp32. Stored specs never hold ``auto``.
+        Side of the square input in pixels, 32 or more.
+    resize : {"squash", "crop", "pad"}
+        How an image is fitted into the square: change its aspect ratio, cut off the longer side, or add borders.
+    interpolation : {"nearest", "bilinear", "bicubic", "lanczos"}
+        Filter that resizes images.
+    decode : {"full", "scaled"}
+        ``scaled`` decodes a large JPEG at 1/2, 1/4 or 1/8 of its size, but no smaller than ``size``. That is faster,
+        and the pixel values differ slightly.
+    precision : {"fp32", "fp16", "bf16", "int8", "auto"}
+        Precision of the backbone; pooling always sums in float32. With ``auto``, `featx.extract` chooses: the precision
+        of the existing store, else the fastest one on this machine that agrees with fp32. A stored spec never has
+        ``auto``.
     calibration : tuple of float
-        For ``int8``: the largest input of each convolution that is told apart, in the backbone's order (see
-        `featx.engines.int8`). Empty before the calibration, and for the other classes.
+        For ``int8``: the largest input of each of the 13 convolutions; larger ones are clipped. Empty before the
+        calibration, and for the other precisions.
     n_views : int
-        Rows an image: the plain picture, and ``views`` - 1 augmented copies of it.
+        Rows per image: the plain image and ``n_views - 1`` augmented copies.
     augment : str
-        What the copies go through, ``flip,rotate=30`` (see `featx.spec.augmentation`); empty for one view.
-    fill : str
-        What copies show beyond their picture: ``reflect``, ``symmetric``, ``edge`` or ``constant``.
+        Transforms of the augmented copies, such as ``flip,rotate=30`` (see `featx.spec.augmentation`). Empty for one
+        view.
+    fill : {"reflect", "symmetric", "edge", "constant"}
+        Fill mode: what an augmented copy shows outside the image.
     view_seed : int
-        Of the copies' random numbers, 0 or more.
+        Seed of the augmentation, 0 or more.
 
     Raises
     ------
     SpecError
         If a value is out of range; the message names it.
+
+    Examples
+    --------
+    >>> from featx import ExtractSpec
+    >>> ExtractSpec(blocks="4-5", pools="avg,max", size=384)
+    ExtractSpec(blocks=(4, 5), pools=('avg', 'max'), size=384)
     """
 
     backbone: str = "oxford"
@@ -106,8 +117,8 @@ class ExtractSpec:
         for name in ("size", "n_views", "view_seed"):
             value = getattr(self, name)
             if hasattr(value, "__index__") and not isinstance(value, bool):
-                object.__setattr__(self, name, operator.index(value))  # of numpy's, as in a grid that is searched
-        # In the table's order and once each, so that equal specs have equal digests.
+                object.__setattr__(self, name, operator.index(value))  # numpy's integers become Python's
+        # In the order of POOLS and without duplicates, so that equal specs have equal digests.
         pools: WhichPools = self.pools
         pools = pools.split(",") if isinstance(pools, str) else pools
         object.__setattr__(self, "pools", tuple(dict.fromkeys(pools)))
@@ -126,12 +137,24 @@ class ExtractSpec:
         self._check_calibration()
         self._check_views()
 
+    def __repr__(self) -> str:
+        changed = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "backbone_digest" and value:
+                changed.append(f"{field.name}='{value[:8]}…'")
+            elif field.name == "calibration" and value:
+                changed.append(f"calibration=({len(value)} numbers)")
+            elif value != field.default:
+                changed.append(f"{field.name}={value!r}")
+        return f"ExtractSpec({', '.join(changed)})"
+
     def _check_calibration(self) -> None:
         if not self.calibration:
             return
         if self.precision != "int8":
             raise SpecError(
-                f"calibration of the spec is for precision int8, got one with {self.precision}; leave it out"
+                f"calibration of the spec is for precision int8, got precision {self.precision}; leave it out"
             )
         if len(self.calibration) != len(CONVOLUTIONS) or not all(0 < bound < math.inf for bound in self.calibration):
             listed = _listed(self.calibration)
@@ -148,54 +171,56 @@ class ExtractSpec:
         except ValueError as error:
             raise SpecError(f"augment of the spec {error}") from None
         if self.n_views > 1 and not self.augment:
-            raise SpecError(f"augment of the spec must name a part for {self.n_views} views, such as flip, got none")
+            raise SpecError(
+                f"augment of the spec must name a transform for {self.n_views} views, such as flip, got none"
+            )
         if self.n_views == 1 and any(getattr(self, name) != value for name, value in ONE_VIEW.items()):
-            raise SpecError("augment, fill and view_seed of the spec are for views of 2 or more; leave them out")
+            raise SpecError("augment, fill and view_seed of the spec are for n_views of 2 or more; leave them out")
 
     @property
     def plain(self) -> "ExtractSpec":
-        """The same spec of plain pictures alone, which is what a head's features are told by."""
+        """The same spec without augmented copies: what the features of two specs are compared by."""
         return dataclasses.replace(self, **ONE_VIEW)
 
     @property
     def features(self) -> tuple[tuple[int, str], ...]:
-        """The (block, pool) pairs in column order: by block, then by pool."""
+        """The (block, pool) pairs in the order of columns: by block, then by pool."""
         return tuple((block, pool) for block in self.blocks for pool in self.pools)
 
     @property
     def widths(self) -> dict[str, int]:
-        """Columns of each feature by name (``block3_avg``), in column order."""
+        """Number of columns of each feature, by name (``block3_avg``) and in the order of columns."""
         return {feature_name(block, pool): feature_width(block, pool, self.size) for block, pool in self.features}
 
     @property
     def width(self) -> int:
-        """Columns of all features side by side."""
+        """Number of columns of all features together."""
         return sum(self.widths.values())
 
     @property
     def column_names(self) -> list[str]:
-        """The name of each column when all features stand side by side, ``block3_avg_17``."""
+        """The name of each column, such as ``block3_avg_17``."""
         return [f"{name}_{column}" for name, width in self.widths.items() for column in range(width)]
 
     @property
     def slices(self) -> dict[str, slice]:
-        """Where each feature's columns lie when all stand side by side."""
+        """The columns of each feature, by name."""
         edges = itertools.accumulate(self.widths.values(), initial=0)
         return {name: slice(*edge) for name, edge in zip(self.widths, itertools.pairwise(edges), strict=True)}
 
     @property
     def tolerance(self) -> float:
-        """The largest relative error between two ways of computing a row of one feature."""
+        """The largest relative error of a row of one feature between two machines or engines."""
         return TOLERANCES[self.precision]
 
     def check_resolved(self, owner: str) -> None:
-        """Raise ``SpecError`` if the precision is still ``auto``, which only an extraction can resolve."""
+        """Raise ``SpecError`` if the precision is still ``auto``; ``owner`` is what the message names."""
         if self.precision == AUTO:
             raise SpecError(f"precision of {owner} must be one of {', '.join(PRECISIONS)}, got 'auto'; "
                             "name one, or let featx.extract choose")  # fmt: skip
 
     def to_json(self) -> str:
-        """The spec as one line of JSON with sorted keys: equal specs give equal text, in every later version.
+        """Write the spec as one line of JSON with sorted keys; equal specs give equal texts, in every later version.
 
         Raises
         ------
@@ -212,7 +237,13 @@ class ExtractSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "ExtractSpec":
-        """Read what `to_json` wrote; ``SpecError`` if it is not a spec, or one of a later featx."""
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        SpecError
+            If the text is not a spec, or has fields of a later version of featx.
+        """
         try:
             values: dict[str, Any] = json.loads(text)
             for name, stored in STORED_AS.items():
@@ -233,11 +264,11 @@ class ExtractSpec:
 
     @property
     def digest(self) -> str:
-        """sha256 of the spec's JSON, as hex."""
+        """The sha256 of the spec's JSON, as hex."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def select(self, blocks: WhichBlocks | None = None, pools: WhichPools | None = None) -> "ExtractSpec":
-        """The same spec for some of its blocks and pools; ``SpecError`` if one of them is not in it."""
+        """Return the spec for some of its blocks and pools; ``SpecError`` if the spec does not have one of them."""
         given: dict[str, Any] = {
             name: value for name, value in (("blocks", blocks), ("pools", pools)) if value is not None
         }
@@ -249,11 +280,25 @@ class ExtractSpec:
         return chosen
 
     def with_backbone(self, name: str, digest: str, preprocessing: str) -> "ExtractSpec":
-        """The same spec for other weights."""
+        """Return the spec for other weights."""
         return dataclasses.replace(self, backbone=name, backbone_digest=digest, preprocessing=preprocessing)
 
     def check_same(self, other: "ExtractSpec", *, this: str, that: str, remedy: str) -> None:
-        """Raise ``SpecMismatch`` naming the first field in which ``other`` differs, both values and the remedy."""
+        """Check that two specs are equal.
+
+        Parameters
+        ----------
+        other : ExtractSpec
+        this, that : str
+            What has this spec, and what has the other one; named in the message.
+        remedy : str
+            What the user can do; the message ends with it.
+
+        Raises
+        ------
+        SpecMismatch
+            Names the first field that differs, and both values.
+        """
         for field in dataclasses.fields(self):
             mine, others = getattr(self, field.name), getattr(other, field.name)
             if mine != others:
@@ -263,11 +308,11 @@ class ExtractSpec:
 
 
 ONE_VIEW: dict[str, Any] = {"n_views": 1, "augment": "", "fill": "reflect", "view_seed": 0}
-"""The fields that decide the views of an image, for the plain one alone."""
+"""Values of the fields of augmentation for a spec without augmented copies."""
 STORED_AS = {"backbone": "trunk", "backbone_digest": "trunk_digest", "n_views": "views"}
-"""Fields whose names in stored JSON differ: changing those would change the digest of every existing store."""
+"""Fields with another name in stored JSON. Renaming them there would change the digests of existing stores."""
 LATER: dict[str, object] = {"calibration": (), "decode": "full", **ONE_VIEW}
-"""Fields that came after the first version. Their defaults are not written, so that older specs keep their digests."""
+"""Fields that were added after the first version. Defaults are not written, so that older specs keep their digests."""
 
 
 def _is_later_default(name: str, value: object) -> bool:

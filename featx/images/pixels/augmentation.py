@@ -16,7 +16,7 @@ from PIL import Image
 from featx.images.pixels.colors import adjust_colors, to_rgb
 from featx.images.pixels.placement import PLAIN, WHOLE, Placement, apply_placement
 from featx.images.pixels.preprocessing import preprocess
-from featx.spec import COLORS, FLIPS, Augment, ExtractSpec, Range, parse_augment
+from featx.spec import COLORS, FLIPS, ExtractSpec, Range, TransformRanges, parse_augment
 
 MAX_STRETCH = 4 / 3
 """Limit on the aspect ratio of a crop, relative to the frame: from 3:4 to 4:3."""
@@ -42,7 +42,7 @@ class Transform:
         return ", ".join([*self.placement.changes(), *colors]) or "plain"
 
 
-def draw_transform(augment: Augment, seed: int, digest: str, index: int) -> Transform:
+def draw_transform(augment: TransformRanges, seed: int, digest: str, index: int) -> Transform:
     """Draw the changes in copy ``index`` of the image with this digest; none for index 0.
 
     Values are drawn uniformly from their ranges; scales and aspect ratios uniformly by their logarithm. Mirroring is
