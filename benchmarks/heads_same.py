@@ -18,7 +18,7 @@ from reporting import say
 from scipy.special import logsumexp
 from sklearn.base import BaseEstimator
 
-from featx.heads import HEADS, fit_path, make_head, penalizes_intercept, rotate
+from featx.heads import HEADS, fit_path, make_head, make_principal_axes, penalizes_intercept
 
 OBJECTIVES, POINTS = 1e-4, 0.3
 """How far objectives, as a share, and means may be apart."""
@@ -58,7 +58,7 @@ def compare(path: Path, head: str) -> str:
     X, folds, Cs = data["X"][data["train"]], data["folds"], data[f"Cs_{head}"].tolist()
     codes, tests = np.unique(data["y"][data["train"]], return_inverse=True)[1], [folds == fold for fold in range(5)]
     held_in = np.array([~test for test in tests], float)
-    fits = list(fit_path(rotate(X, penalizes_intercept(head)), codes, held_in, Cs, head, codes.max() + 1))
+    fits = list(fit_path(make_principal_axes(X, penalizes_intercept(head)), codes, held_in, Cs, head, codes.max() + 1))
     ours = np.array([fit.objective for fit in fits])
     right = [[(fit.decisions[fold].argmax(0) == codes)[test].mean() for fold, test in enumerate(tests)] for fit in fits]
     tasks = (delayed(by_sklearn)(head, C, X.astype(float), codes, test) for C in Cs for test in tests)

@@ -11,8 +11,8 @@ from featx.backbones.preprocessings import PREPROCESSINGS
 from featx.cli.group import main
 from featx.engines.selection import make_engine
 from featx.errors import ImageError, SpecError
-from featx.heads.folds import make_folds
-from featx.heads.pipelines import make_head
+from featx.heads.pipeline.linear_heads import make_head
+from featx.heads.splitting.folds import make_folds
 from featx.images.decoding.decoder import decode
 from featx.images.pixels.preprocessing import preprocess, resize_without_antialiasing
 from featx.inspection.preprocessing_audit.accuracy import CVProtocol, Evaluation

@@ -12,9 +12,9 @@ from featx.engines.finetuned import finetuned_path, load_backbone_for, save_fine
 from featx.engines.reference_check import compute_reference_features
 from featx.engines.torch_engine import TorchEngine
 from featx.errors import ModelError, SpecError, SpecMismatch, WeightsError, WeightsNotFound
-from featx.heads.calibration import Calibration
-from featx.heads.normalizer import BlockNormalizer
-from featx.heads.pipelines import HEADS, make_head
+from featx.heads.pipeline.calibration import SigmoidCalibration
+from featx.heads.pipeline.linear_heads import HEADS, make_head
+from featx.heads.pipeline.normalizer import BlockNormalizer
 from featx.images.pixels.preprocessing import preprocess
 from featx.images.pixels.reference_images import draw_reference_images
 from featx.models.model_file import load_model
@@ -155,7 +155,7 @@ def test_there_and_back_is_the_same_model(oxford, model):
 
 def test_a_calibration_does_not_outlive_its_decisions(oxford):
     model, _ = fitted(oxford, "linear-svc")
-    calibrated = dataclasses.replace(model, calibration=Calibration(np.full(3, -1.0), np.zeros(3)))
+    calibrated = dataclasses.replace(model, calibration=SigmoidCalibration(np.full(3, -1.0), np.zeros(3)))
     back, _ = from_torch(to_torch(calibrated, oxford), calibrated, oxford)
     assert back.calibration is None
 

@@ -19,8 +19,8 @@ from featx.engines.finetuned import save_finetuned
 from featx.engines.reference_check import compute_reference_features
 from featx.engines.torch_engine import TorchEngine
 from featx.errors import EngineError, ImageError, SpecError
-from featx.heads.hidden import HiddenLayer, with_hidden
-from featx.heads.pipelines import HEADS, from_linear_parts, linear_parts, make_head
+from featx.heads.pipeline.hidden_layer import HiddenLayer, add_hidden_layer
+from featx.heads.pipeline.linear_heads import HEADS, from_linear_parts, linear_parts, make_head
 from featx.inspection.explanation.class_maps import refine_map, sum_maps
 from featx.inspection.explanation.explainer import Explainer, explain
 from featx.inspection.explanation.overlay import overlay_map, plot_explanation
@@ -154,7 +154,7 @@ def with_hidden_units(model):
     layer = HiddenLayer.from_parts(rng.normal(size=(8, columns)).astype(np.float32), np.zeros(8, np.float32))
     W, b = rng.normal(size=(3, 8)).astype(np.float32), np.zeros(3, np.float32)
     normalizer = model.estimator.named_steps["normalizer"]
-    pipeline = with_hidden(from_linear_parts(model.head, W, b, np.array(model.classes), normalizer), layer)
+    pipeline = add_hidden_layer(from_linear_parts(model.head, W, b, np.array(model.classes), normalizer), layer)
     return dataclasses.replace(model, estimator=pipeline)
 
 

@@ -27,8 +27,8 @@ from featx.exporting.facts import facts_of
 from featx.exporting.onnx_file import OnnxFile
 from featx.exporting.onnx_graph import Graph
 from featx.exporting.onnx_resize import Resizer
-from featx.heads.calibration import Calibration
-from featx.heads.pipelines import HEADS, MULTILABEL_HEADS, make_head
+from featx.heads.pipeline.calibration import SigmoidCalibration
+from featx.heads.pipeline.linear_heads import HEADS, MULTILABEL_HEADS, make_head
 from featx.images.pixels.preprocessing import preprocess
 from featx.images.pixels.reference_images import draw_reference_images
 from featx.models.torch_bridge import from_torch
@@ -130,7 +130,7 @@ def test_onnx_with_every_pool_on_pictures_of_any_size(oxford, tmp_path, resize):
 def test_calibrated_probabilities_are_exported(oxford, tmp_path, classes):
     model, X = fitted(oxford, "linear-svc", classes=classes)
     rows = 1 if classes == 2 else classes
-    calibration = Calibration(np.linspace(-2, -1, rows), np.linspace(-0.5, 0.5, rows))
+    calibration = SigmoidCalibration(np.linspace(-2, -1, rows), np.linspace(-0.5, 0.5, rows))
     model = dataclasses.replace(model, calibration=calibration)
     exported = export(model, tmp_path / "m.onnx")
     assert exported.answers == "probabilities"
@@ -160,7 +160,7 @@ def test_several_labels_an_image(oxford, tmp_path, head, classes):
 
 def test_sigmoids_that_all_vanish_say_nothing(oxford, tmp_path):
     model, _ = fitted(oxford, "linear-svc")
-    model = dataclasses.replace(model, calibration=Calibration(np.full(3, -1.0), np.full(3, 800.0)))
+    model = dataclasses.replace(model, calibration=SigmoidCalibration(np.full(3, -1.0), np.full(3, 800.0)))
     np.testing.assert_allclose(answers(export(model, tmp_path / "m.onnx").path, pictures(1)), 1 / 3)
 
 

@@ -13,13 +13,13 @@ from featx.cli.fit import command
 from featx.curation.dataset import load_features
 from featx.errors import DataError, ModelError, SpecError
 from featx.extraction import extract
-from featx.heads.folds import make_folds
-from featx.heads.head_search import HeadSearchCV
-from featx.heads.image_ids import fingerprint, holdout
-from featx.heads.nested_cv import nested_cross_validate
-from featx.heads.normalizer import BlockNormalizer
-from featx.heads.pipelines import HEADS, linear_parts, make_head
-from featx.heads.refitting import refit
+from featx.heads.image_ids import fingerprint, hold_out
+from featx.heads.pipeline.linear_heads import HEADS, linear_parts, make_head
+from featx.heads.pipeline.normalizer import BlockNormalizer
+from featx.heads.pipeline.refitting import refit
+from featx.heads.search.head_search_cv import HeadSearchCV
+from featx.heads.search.nested_cv import nested_cross_validate
+from featx.heads.splitting.folds import make_folds
 from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import MAX_C, fit
 from featx.models.model_file import load_model
@@ -157,11 +157,11 @@ def test_split_column_and_test_size_exclude_each_other(shared_store):
 def test_holdout_keeps_equal_files_together_and_classes_in_proportion():
     labels = np.array([0, 0, 1, 1] * 10 + [-1])
     digests = [f"{row // 2}" for row in range(41)]
-    train, test = holdout(labels, digests, 0.25, seed=3)
+    train, test = hold_out(labels, digests, 0.25, seed=3)
     assert len(train) + len(test) == 40
     assert not {digests[row] for row in train} & {digests[row] for row in test}
     assert abs(np.bincount(labels[test]) - 5).max() <= 1
-    np.testing.assert_array_equal(holdout(labels, digests, 0.25, seed=3)[1], test)
+    np.testing.assert_array_equal(hold_out(labels, digests, 0.25, seed=3)[1], test)
     assert fingerprint(digests) == fingerprint(digests[::-1]) != fingerprint(digests[1:])
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from featx.cli.group import main
 from featx.errors import DataError, ModelError, StoreError
-from featx.heads.pipelines import make_head
+from featx.heads.pipeline.linear_heads import make_head
 from featx.inspection.html_report.writer import report
 from featx.models import streamed_softmax as streamed
 from featx.models.evaluation import evaluate

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
 
 from featx.errors import DataError, SpecError
-from featx.heads import folds as folds_module
-from featx.heads.folds import make_folds
+from featx.heads.splitting import folds as folds_module
+from featx.heads.splitting.folds import make_folds
 
 
 @st.composite

@@ -13,19 +13,26 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from featx.errors import DataError, SpecError
-from featx.heads.cross_validation import cross_validate_sets, make_grids, make_problem, select_candidate
-from featx.heads.feature_sets import block_feature_sets, make_feature_sets
-from featx.heads.folds import make_folds
-from featx.heads.head_search import HeadSearchCV
-from featx.heads.image_ids import holdout
-from featx.heads.metrics import format_report
-from featx.heads.multilabel import average_precision, multilabel_report
-from featx.heads.nested_cv import nested_cross_validate
-from featx.heads.pipelines import HEADS, MULTILABEL_HEADS, from_linear_parts, is_multilabel, linear_parts, make_head
-from featx.heads.refitting import refit
+from featx.heads.metrics.multilabel import average_precision, multilabel_report
+from featx.heads.metrics.report_text import format_report
+from featx.heads.pipeline.linear_heads import (
+    HEADS,
+    MULTILABEL_HEADS,
+    from_linear_parts,
+    is_multilabel,
+    linear_parts,
+    make_head,
+)
+from featx.heads.pipeline.refitting import refit
+from featx.heads.search.cross_validation import cross_validate_sets, make_grids, make_problem, select_candidate
+from featx.heads.search.feature_sets import block_feature_sets, make_feature_sets
+from featx.heads.search.head_search_cv import HeadSearchCV
+from featx.heads.search.nested_cv import nested_cross_validate
 from featx.heads.solver.batch import fit_batch
 from featx.heads.solver.row_weights import row_weights
-from featx.heads.stratification import stratify_multilabel
+from featx.heads.splitting.folds import make_folds
+from featx.heads.splitting.holdout import hold_out
+from featx.heads.splitting.stratification import stratify_multilabel
 
 ALL = {"all": [slice(0, 4), slice(4, 12)]}
 SETS = block_feature_sets({"block1_avg": slice(0, 4), "block2_avg": slice(4, 12)})
@@ -108,19 +115,19 @@ def test_what_several_labels_cannot_have(options, error, message):
 
 def test_softmax_takes_one_label():
     X, Y = make_rows()
-    with pytest.raises(SpecError, match="softmax takes rows of one class each, got rows of several"):
+    with pytest.raises(SpecError, match="softmax cannot be fitted to multi-label targets"):
         fit_batch(X, Y > 0, np.ones((1, 90)), [1.0], "softmax", 3)
-    with pytest.raises(SpecError, match=r"head for several labels a row must be one of .*, got 'softmax'"):
+    with pytest.raises(SpecError, match=r"head for multi-label targets must be one of .*, got 'softmax'"):
         make_head("softmax", multilabel=True)
-    with pytest.raises(SpecError, match="must be 'balanced', None or for 0"):
+    with pytest.raises(SpecError, match="must be 'balanced', None or a dict with keys 0 and 1"):
         make_head("linear-svc", multilabel=True, class_weight={"ant": 2.0})
-    with pytest.raises(SpecError, match="class_weight of linear-svc must be balanced or none"):
+    with pytest.raises(SpecError, match="class_weight of linear-svc must be 'balanced' or None"):
         row_weights(Y > 0, np.ones((1, 90)), "linear-svc", 3, {0: 2.0})
 
 
 def test_one_label_a_row_has_no_average_precision():
     X, _ = make_rows()
-    with pytest.raises(DataError, match="macro average precision needs rows with several labels"):
+    with pytest.raises(DataError, match="macro average precision needs multi-label targets"):
         search(X, np.arange(90) % 3, scoring="average_precision_macro")
 
 
@@ -186,13 +193,13 @@ def test_labels_too_rare_or_too_common(counts, message):
 def test_a_part_held_out_has_its_share_of_each_label():
     _, Y = make_rows(100)
     digests = [str(row // 2) for row in range(100)]
-    train, test = holdout(Y > 0, digests, 0.25, seed=1)
+    train, test = hold_out(Y > 0, digests, 0.25, seed=1)
     labeled = np.flatnonzero(Y.any(axis=1))
     np.testing.assert_array_equal(np.sort([*train, *test]), labeled)
     assert not {digests[row] for row in train} & {digests[row] for row in test}
     assert (abs(Y[test].sum(axis=0) - Y.sum(axis=0) / 4) <= 3).all()
     with pytest.raises(DataError, match=r"--test-size 0.005 does not split these rows by class: 3 of 3 labels would"):
-        holdout(Y > 0, digests, 0.005, seed=1)
+        hold_out(Y > 0, digests, 0.005, seed=1)
 
 
 @pytest.fixture
@@ -239,7 +246,7 @@ def test_the_report_in_words(decided):
         (lambda truth, decisions, shares: (truth, decisions[:, :2], shares), r"must be \(rows, 4\), got \(50, 4\)"),
         (lambda truth, decisions, shares: (truth, decisions * np.nan, shares), "must be finite, got NaN"),
         (lambda truth, decisions, shares: (truth, decisions, shares[:3]), r"must have shape \(50, 4\), got \(3, 4\)"),
-        (lambda truth, decisions, shares: (truth & False, decisions, shares), "needs rows with several labels, of"),
+        (lambda truth, decisions, shares: (truth & False, decisions, shares), "needs multi-label targets with"),
     ],
 )
 def test_what_cannot_be_scored(decided, change, message):

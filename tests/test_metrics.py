@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from featx.errors import DataError
-from featx.heads.metrics import format_report, score_report
+from featx.heads.metrics.multiclass import score_report
+from featx.heads.metrics.report_text import format_report
 
 
 def _draw(seed, rows, classes, absent=()):
@@ -95,13 +96,13 @@ def test_report_is_json():
 @pytest.mark.parametrize(
     ("truth", "decision", "message"),
     [
-        ([], np.zeros((0, 3)), r"labels to score must be one or more in one dimension, got shape \(0,\)"),
-        ([[0]], np.zeros((1, 3)), r"in one dimension, got shape \(1, 1\)"),
+        ([], np.zeros((0, 3)), r"labels to score must be a one-dimensional array with one row or more, got"),
+        ([[0]], np.zeros((1, 3)), r"one-dimensional array .* got shape \(1, 1\)"),
         ([0, 1], np.zeros((2, 4)), r"decisions for 2 rows must have shape \(2, 3\), got \(2, 4\)"),
         ([0, 1], np.zeros(2), r"decisions for 2 rows must have shape \(2, 3\), got \(2,\)"),
-        ([0, 3], np.zeros((2, 3)), r"labels to score must be whole numbers from 0 to 2, got \[0, 3\]"),
-        ([0, -1], np.zeros((2, 3)), r"must be whole numbers from 0 to 2, got \[-1, 0\]"),
-        ([0.0, 1.0], np.zeros((2, 3)), "must be whole numbers from 0 to 2"),
+        ([0, 3], np.zeros((2, 3)), r"labels to score must be integers from 0 to 2, got \[0, 3\]"),
+        ([0, -1], np.zeros((2, 3)), r"must be integers from 0 to 2, got \[-1, 0\]"),
+        ([0.0, 1.0], np.zeros((2, 3)), "must be integers from 0 to 2"),
         ([0], np.array([[0, np.nan, 1]]), "decisions to score must be finite, got NaN or infinity"),
     ],
 )

@@ -18,8 +18,8 @@ from sklearn.datasets import make_blobs
 
 import featx.models.model_file
 from featx.errors import ModelError
-from featx.heads.calibration import Calibration
-from featx.heads.pipelines import HEADS, NORMALIZERS, make_head
+from featx.heads.pipeline.calibration import SigmoidCalibration
+from featx.heads.pipeline.linear_heads import HEADS, NORMALIZERS, make_head
 from featx.models.model_file import load_model
 from featx.models.saved_model import Model
 from featx.spec.extract_spec import ExtractSpec
@@ -329,12 +329,12 @@ def test_an_unknown_normalizer_is_refused(tmp_path):
 def test_a_calibration_is_saved(tmp_path, count):
     X, _ = _rows(classes=count)
     rows = 1 if count == 2 else count
-    calibration = Calibration(np.linspace(-2.0, -1.0, rows), np.linspace(0.1, 0.3, rows))
+    calibration = SigmoidCalibration(np.linspace(-2.0, -1.0, rows), np.linspace(0.1, 0.3, rows))
     model = _model("linear-svc", count=count, calibration=calibration)
     model.save(tmp_path / "a.featx")
     again = load_model(tmp_path / "a.featx")
     np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
-    np.testing.assert_array_equal(model.predict_proba(X), calibration.probabilities(model.decision_function(X)))
+    np.testing.assert_array_equal(model.predict_proba(X), calibration.predict_proba(model.decision_function(X)))
     again.save(tmp_path / "b.featx")
     assert (tmp_path / "a.featx").read_bytes() == (tmp_path / "b.featx").read_bytes()
 
@@ -347,7 +347,7 @@ def _header(path):
 def test_a_file_claims_the_lowest_schema_that_holds_it(saved, tmp_path):
     assert _header(saved)["schema"] == 1
     assert "calibration" not in _header(saved)
-    _model("linear-svc", calibration=Calibration(-np.ones(3), np.zeros(3))).save(tmp_path / "b.featx")
+    _model("linear-svc", calibration=SigmoidCalibration(-np.ones(3), np.zeros(3))).save(tmp_path / "b.featx")
     assert (_header(tmp_path / "b.featx")["schema"], _header(tmp_path / "b.featx")["calibration"]) == (2, "sigmoid")
     _resealed(tmp_path / "b.featx", lambda document, tensors: document.update(calibration="isotonic"))
     with pytest.raises(ModelError, match="calibration must be sigmoid, got 'isotonic'"):
@@ -371,7 +371,7 @@ def _with_weights(value):
         ({"spec": SPEC.select(blocks=(1,))}, r"must take the 64 columns of its spec, got 192 and 192"),
         ({"estimator": _with_weights(np.nan)}, "weights of the model must be finite, got NaN or infinity"),
         (
-            {"calibration": Calibration(np.ones(2), np.ones(2))},
+            {"calibration": SigmoidCalibration(np.ones(2), np.ones(2))},
             r"must have one slope per decision, shape \(3,\), got \(2,\)",
         ),
         (

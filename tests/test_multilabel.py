@@ -17,8 +17,8 @@ from featx.cli.group import main
 from featx.curation.dataset import load_features
 from featx.errors import DataError
 from featx.extraction import AssemblyOptions, extract
-from featx.heads.normalizer import BlockNormalizer
-from featx.heads.pipelines import MULTILABEL_HEADS
+from featx.heads.pipeline.linear_heads import MULTILABEL_HEADS
+from featx.heads.pipeline.normalizer import BlockNormalizer
 from featx.inspection.summary import describe
 from featx.models.evaluation import evaluate
 from featx.models.fit_options import FitOptions, Validation

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
 
 from featx.errors import DataError, SpecError
-from featx.heads.normalizer import BlockNormalizer
+from featx.heads.pipeline.normalizer import BlockNormalizer
 
 DTYPES = (np.float32, np.float64)
 
@@ -111,7 +111,7 @@ def test_none_takes_the_whole_row():
 
 def test_scattered_columns_are_refused():
     X = pd.DataFrame(_rows(3), columns=["block1_avg_0", "block2_avg_0", "block1_avg_1"])
-    with pytest.raises(DataError, match="columns of block1_avg must stand side by side for BlockNormalizer"):
+    with pytest.raises(DataError, match="columns of block1_avg must be adjacent for BlockNormalizer"):
         BlockNormalizer().fit(X)
 
 

@@ -14,9 +14,9 @@ from featx.cli.group import main
 from featx.engines.depth_cost import time_depths
 from featx.errors import DataError, EngineError, WeightsError
 from featx.extraction import extract
-from featx.heads.folds import make_folds
 from featx.heads.logme import log_maximum_evidence
-from featx.heads.pipelines import make_head
+from featx.heads.pipeline.linear_heads import make_head
+from featx.heads.splitting.folds import make_folds
 from featx.inspection.depth_probe import Depth, ProbeReport, plot_probe, probe
 from featx.models.training_rows import read_training_rows
 from featx.spec.extract_spec import ExtractSpec

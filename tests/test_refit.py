@@ -8,11 +8,11 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from featx.errors import ModelError, SpecError
-from featx.heads.calibration import Calibration
-from featx.heads.folds import make_folds
-from featx.heads.pipelines import HEADS, NORMALIZERS, linear_parts, make_head
-from featx.heads.refitting import refit, refit_calibrated
-from featx.heads.solver.cholesky_factor import cholesky_factor
+from featx.heads.pipeline.calibration import SigmoidCalibration
+from featx.heads.pipeline.linear_heads import HEADS, NORMALIZERS, linear_parts, make_head
+from featx.heads.pipeline.refitting import refit, refit_calibrated
+from featx.heads.solver.cholesky_factor import make_cholesky_factor
+from featx.heads.splitting.folds import make_folds
 
 
 def make_rows(classes=3, n=90, seed=0):
@@ -31,7 +31,7 @@ def test_calibrated_probabilities_are_those_of_sklearn(normalize, classes):
     pipeline, calibration = refit_calibrated(head, X, y, folds)
     expected = CalibratedClassifierCV(head, cv=folds, ensemble=False).fit(X, y)
     np.testing.assert_allclose(
-        calibration.probabilities(pipeline.decision_function(X)), expected.predict_proba(X), atol=1e-12
+        calibration.predict_proba(pipeline.decision_function(X)), expected.predict_proba(X), atol=1e-12
     )
     np.testing.assert_array_equal(pipeline.decision_function(X), refit(head, X, y).decision_function(X))
 
@@ -48,23 +48,23 @@ def test_calibration_counts_weights_as_sklearn_does(normalize):
         svc = LinearSVC(random_state=0, max_iter=10_000)
         expected = CalibratedClassifierCV(svc, cv=folds, ensemble=False).fit(normalized, y, sample_weight=weight)
         np.testing.assert_allclose(
-            calibration.probabilities(pipeline.decision_function(X)), expected.predict_proba(normalized), atol=1e-12
+            calibration.predict_proba(pipeline.decision_function(X)), expected.predict_proba(normalized), atol=1e-12
         )
     unweighted = refit_calibrated(make_head("linear-svc", normalize=normalize), X, y, folds)[1]
     assert abs(calibration.slope - unweighted.slope).max() > 1e-3
 
 
 def test_sigmoids_that_are_all_zero_say_nothing():
-    calibration = Calibration(np.full(3, -1.0), np.zeros(3))
-    np.testing.assert_array_equal(calibration.probabilities([[-1e4, -1e4, -1e4]]), np.full((1, 3), 1 / 3))
+    calibration = SigmoidCalibration(np.full(3, -1.0), np.zeros(3))
+    np.testing.assert_array_equal(calibration.predict_proba([[-1e4, -1e4, -1e4]]), np.full((1, 3), 1 / 3))
 
 
 @pytest.mark.parametrize(
     ("slope", "intercept"), [([1.0, 2.0], [1.0]), ([[1.0]], [[1.0]]), ([np.nan], [0.0]), ([1.0], [np.inf])]
 )
 def test_a_calibration_that_does_not_fit_is_refused(slope, intercept):
-    with pytest.raises(ModelError, match="slope and intercept of a calibration must be finite, one a class, got"):
-        Calibration(np.array(slope), np.array(intercept))
+    with pytest.raises(ModelError, match="slope and intercept of a calibration must be finite, one number per class, got"):
+        SigmoidCalibration(np.array(slope), np.array(intercept))
 
 
 @pytest.mark.parametrize("normalize", NORMALIZERS)
@@ -121,7 +121,10 @@ def make_wide(dtype=np.float32):
 @pytest.mark.parametrize("head", HEADS)
 def test_wide_rows_are_fitted_as_sklearn_fits_them(head, classes, dtype, monkeypatch):
     seen = []
-    monkeypatch.setattr("featx.heads.refitting.cholesky_factor", lambda X: seen.append(X.shape) or cholesky_factor(X))
+    monkeypatch.setattr(
+        "featx.heads.pipeline.refitting.make_cholesky_factor",
+        lambda X: seen.append(X.shape) or make_cholesky_factor(X),
+    )
     X, y = make_wide(dtype)
     kept = np.isin(y, ["ant", "bee", "cat"][:classes])
     X, y = X[kept], y[kept]
@@ -159,7 +162,7 @@ def test_wide_rows_count_their_weights():
 
 @pytest.mark.parametrize("X", [np.zeros((6, 20)), make_wide(np.float64)[0]])
 def test_a_triangle_has_the_inner_products_of_its_rows(X):
-    triangle = cholesky_factor(X)
+    triangle = make_cholesky_factor(X)
     assert triangle.rows.shape == (len(X), len(X) + 1)
     assert not np.triu(triangle.rows, 1).any()
     U = np.random.default_rng(0).normal(size=(2, len(X) + 1))

@@ -30,8 +30,8 @@ from featx.finetuning.finetuned_model import finetune
 from featx.finetuning.recipe import Recipe
 from featx.finetuning.stage import ValidationScore
 from featx.finetuning.training_log import TrainingLog
-from featx.heads.folds import make_folds
-from featx.heads.metrics import score_report
+from featx.heads.metrics.multiclass import score_report
+from featx.heads.splitting.folds import make_folds
 from featx.images.loading import THUMBNAIL_SIDE
 from featx.inspection.html_report.inputs import MAX_LOGS, open_context
 from featx.inspection.html_report.page import encode_thumbnails

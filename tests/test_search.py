@@ -12,8 +12,12 @@ from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import cross_val_score
 
 from featx.errors import DataError, SpecError
-from featx.heads import HeadSearchCV, cross_validation
-from featx.heads.cross_validation import (
+from featx.heads import HeadSearchCV
+from featx.heads.metrics.scoring import MULTICLASS_SCORERS, PrecomputedDecisions
+from featx.heads.parallel import count_threads
+from featx.heads.pipeline.linear_heads import HEADS, make_head
+from featx.heads.search import cross_validation
+from featx.heads.search.cross_validation import (
     DEFAULT_CS,
     Candidate,
     cross_validate_sets,
@@ -22,13 +26,10 @@ from featx.heads.cross_validation import (
     make_problem,
     select_candidate,
 )
-from featx.heads.feature_sets import block_feature_sets, make_feature_sets
-from featx.heads.folds import make_folds
-from featx.heads.nested_cv import nested_cross_validate
-from featx.heads.parallel import count_threads
-from featx.heads.pipelines import HEADS, make_head
-from featx.heads.scoring import MULTICLASS_SCORERS, PrecomputedDecisions
-from featx.heads.solver.batch import CELLS
+from featx.heads.search.feature_sets import block_feature_sets, make_feature_sets
+from featx.heads.search.nested_cv import nested_cross_validate
+from featx.heads.solver.batch import MAX_BATCH_VALUES
+from featx.heads.splitting.folds import make_folds
 
 FEATURES = {"block1_avg": slice(0, 4), "block2_avg": slice(4, 12), "block2_max": slice(12, 20)}
 SETS = block_feature_sets(FEATURES)
@@ -307,8 +308,8 @@ def test_threads_left_over_by_feature_sets_share_the_folds(monkeypatch, normaliz
         assert whole.scores == parts.scores
         assert parts.gap <= 1e-6
     too_few = 5 * 3 * len(y) - 1
-    for options, cells in (({"jobs": 3, "fold_jobs": 1}, CELLS), ({"jobs": 3}, too_few)):
-        monkeypatch.setattr(cross_validation, "CELLS", cells)
+    for options, cells in (({"jobs": 3, "fold_jobs": 1}, MAX_BATCH_VALUES), ({"jobs": 3}, too_few)):
+        monkeypatch.setattr(cross_validation, "MAX_BATCH_VALUES", cells)
         batches.clear()
         search(X, y, **common, **options)
         assert len(batches) == alone

@@ -14,9 +14,9 @@ from sklearn.svm import LinearSVC
 from featx.errors import DataError, SpecError
 from featx.heads.solver import pivoting
 from featx.heads.solver.batch import LOSSES, fit_batch
-from featx.heads.solver.losses import SquaredHinge
-from featx.heads.solver.pivoting import make_pivot
-from featx.heads.solver.principal_axes import rotate
+from featx.heads.solver.loss_functions import SquaredHinge
+from featx.heads.solver.pivoting import make_pivot_solver
+from featx.heads.solver.principal_axes import make_principal_axes
 from featx.heads.solver.row_weights import row_weights
 
 CS = (10.0, 0.1)
@@ -194,7 +194,7 @@ def test_an_unfinished_fit_says_so():
 def test_small_batches_give_the_same(monkeypatch):
     X, codes = make_data(60, 10, 3)
     whole = [fit_batch(X, codes, np.ones((3, 60)), CS, loss, 3, tol=1e-9) for loss in LOSSES]
-    monkeypatch.setattr("featx.heads.solver.batch.CELLS", 2 * 60)
+    monkeypatch.setattr("featx.heads.solver.batch.MAX_BATCH_VALUES", 2 * 60)
     for loss, expected in zip(LOSSES, whole, strict=True):
         fit = fit_batch(X, codes, np.ones((3, 60)), CS, loss, 3, tol=1e-9)
         # Within 1e-9 of the least objective, weights lie within about the root of that.
@@ -248,7 +248,7 @@ def test_refused(changes, error, message):
 @pytest.mark.parametrize(
     ("loss", "class_weight", "message"),
     [
-        ("softmax", "equal", "class_weight of softmax must be balanced, a dict or none, got 'equal'"),
+        ("softmax", "equal", "class_weight of softmax must be 'balanced', a dict or None, got 'equal'"),
     ],
 )
 def test_class_weight_refused(loss, class_weight, message):
@@ -296,9 +296,9 @@ def test_what_newton_leaves_is_finished_by_pivoting(monkeypatch):
 
 def test_pivoting_needs_no_guess():
     X, codes = make_data(60, 10, 2)
-    rotated = rotate(X, penalize_intercept=True)
+    rotated = make_principal_axes(X, penalize_intercept=True)
     signs = np.where(codes == 1, 1.0, -1.0)[np.newaxis, np.newaxis]
-    U, exchanges = make_pivot(rotated)(SquaredHinge(signs, np.ones_like(signs)), np.zeros((1, 60), bool))
+    U, exchanges = make_pivot_solver(rotated)(SquaredHinge(signs, np.ones_like(signs)), np.zeros((1, 60), bool))
     W, b = rotated.restore(U[:, 0])
     expected = objective("linear-svc", 1.0, *sklearn_fit("linear-svc", 1.0, X, codes), X, codes, 1)
     assert objective("linear-svc", 1.0, W, b, X, codes, 1) == pytest.approx(expected, rel=1e-6)
@@ -327,7 +327,7 @@ def test_rows_that_repeat_at_an_enormous_c():
 def test_the_next_c_begins_where_the_last_two_point(loss, Cs, monkeypatch):
     X, codes = make_data(60, 200, 4)
     ahead = fit_batch(X, codes, np.ones((3, 60)), Cs, loss, 4)
-    monkeypatch.setattr("featx.heads.solver.batch._look_ahead", lambda U, Cs: (U.copy() for _ in Cs))
+    monkeypatch.setattr("featx.heads.solver.batch._extrapolate", lambda U, Cs: (U.copy() for _ in Cs))
     plain = fit_batch(X, codes, np.ones((3, 60)), Cs, loss, 4)
     np.testing.assert_allclose(ahead.objective, plain.objective, rtol=1e-5)
     assert ahead.converged.all()

@@ -14,9 +14,9 @@ from sklearn.model_selection import cross_val_predict
 from featx.cli.group import main
 from featx.errors import DataError, EngineError, ImageError, SpecError
 from featx.extraction import extract
-from featx.heads.cross_validation import default_grid
-from featx.heads.folds import make_folds
-from featx.heads.pipelines import make_head
+from featx.heads.pipeline.linear_heads import make_head
+from featx.heads.search.cross_validation import default_grid
+from featx.heads.splitting.folds import make_folds
 from featx.images.loading import THUMBNAIL_SIDE
 from featx.inspection.suspect_images.finder import suspects
 from featx.inspection.suspect_images.findings import Confused, Failed

@@ -10,9 +10,9 @@ from featx.curation.dataset import load_features
 from featx.engines import streaming
 from featx.errors import DataError, SpecError, SpecMismatch, StoreError, StoreExists
 from featx.extraction import AssemblyOptions, extract
-from featx.heads.folds import make_folds
-from featx.heads.pipelines import make_head
-from featx.heads.refitting import refit, refit_calibrated
+from featx.heads.pipeline.linear_heads import make_head
+from featx.heads.pipeline.refitting import refit, refit_calibrated
+from featx.heads.splitting.folds import make_folds
 from featx.images.decoding.decoder import decode
 from featx.images.loading import load_images
 from featx.images.pixels.augmentation import augmented_copies
@@ -236,7 +236,7 @@ def test_calibration_uses_plain_rows(stores):
 
 @pytest.mark.parametrize("weight", [None, 1.5])
 def test_calibration_without_views_equals_that_of_scikit_learn(weight):
-    from featx.heads.refitting import _refit_on_views
+    from featx.heads.pipeline.refitting import _refit_with_copies
 
     rng = np.random.default_rng(0)
     y = np.repeat(list("abc"), 20)
@@ -244,7 +244,7 @@ def test_calibration_without_views_equals_that_of_scikit_learn(weight):
     weights = None if weight is None else rng.uniform(0.5, weight, 60)
     pipeline, folds = make_head("linear-svc", 1.0, normalize="none"), make_folds(y, seed=1)
     one = refit_calibrated(pipeline, X, y, folds, sample_weight=weights)[1]
-    other = _refit_on_views(pipeline, X, y, folds, weights, 1)[1]
+    other = _refit_with_copies(pipeline, X, y, folds, weights, 1)[1]
     np.testing.assert_allclose(other.slope, one.slope, rtol=1e-9)
     np.testing.assert_allclose(other.intercept, one.intercept, rtol=1e-6, atol=1e-9)
 

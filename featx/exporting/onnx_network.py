@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 
 from featx.backbones import PREPROCESSINGS, Convolution, MaxPool, pool_blocks, run_blocks
 from featx.exporting.onnx_graph import Graph
-from featx.heads import BlockNormalizer, hidden_of, linear_parts
+from featx.heads import BlockNormalizer, get_hidden_layer, linear_parts
 from featx.models import Model
 from featx.spec import ExtractSpec
 
@@ -29,7 +29,7 @@ def add_features(graph: Graph, pixels: str, spec: ExtractSpec, tensors: Mapping[
 def add_decisions(graph: Graph, features: str, model: Model) -> str:
     """Features to the head's decisions: (n, classes), or (n, 1) for one of two classes."""
     x = _normalized(graph, features, model)
-    if hidden := hidden_of(model.estimator):
+    if hidden := get_hidden_layer(model.estimator):
         first = (
             graph.constant(hidden.coef_, name="hidden.weight"),
             graph.constant(hidden.intercept_, name="hidden.bias"),

@@ -14,7 +14,7 @@ from featx.backbones import BackboneWeights
 from featx.errors import DataError, ModelError, SpecMismatch
 from featx.finetuning.recipe import Recipe
 from featx.finetuning.trainable_layers import check_hidden_units, check_layer_exists, make_head_layers
-from featx.heads import holdout, linear_parts, refit
+from featx.heads import hold_out, linear_parts, refit
 from featx.models import ImageClassifier, Model, TrainingRows, read_training_rows, to_torch, trained_parts
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -113,7 +113,7 @@ def read_finetune_data(model: Model, store: str | Path, recipe: Recipe) -> Finet
         spec = opened.spec
         paths, digests = (np.array(values)[training.row_index] for values in (opened.paths, opened.digests))
     labels = np.searchsorted(np.array(training.classes), training.y)
-    train, val = holdout(labels, digests.tolist(), recipe.val_size, recipe.random_state, "--val-size")
+    train, val = hold_out(labels, digests.tolist(), recipe.val_size, recipe.random_state, "--val-size")
     val = val[training.plain[val]]
     subsets = (_make_subset(training, paths, digests, labels, rows) for rows in (train, val, np.arange(len(labels))))
     return FinetuneData(spec, training, *subsets)

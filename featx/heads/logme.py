@@ -1,7 +1,8 @@
 """LogME: how well features suit labels, without fitting a head.
 
-You, Liu, Wang & Long (2021), "LogME: practical assessment of pre-trained models for transfer learning": the largest
-log evidence of the labels under a Bayesian linear model of the features, over its precisions, found by fixed point.
+You, Liu, Wang & Long (2021), "LogME: practical assessment of pre-trained models for transfer learning". LogME is the
+log evidence of the labels under a Bayesian linear model of the features, maximized over the precisions of weights and
+noise by fixed-point iteration.
 """
 
 from dataclasses import dataclass
@@ -9,25 +10,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featx.heads.solver.principal_axes import principal_axes
+from featx.heads.solver.principal_axes import find_axes
 
 MAX_ITER = 100
 TOLERANCE = 1e-6
-FREEDOM = 1e-9
+SMALLEST = 1e-9
+"""Smallest divisor: keeps precisions finite if the model fits the labels exactly."""
 
 
 def log_maximum_evidence(X: ArrayLike, y: ArrayLike) -> float:
-    """The mean over classes of the maximum log evidence a row; the larger, the better the features suit.
+    """Return the maximum log evidence per row, averaged over classes; larger means that the features suit better.
 
     Parameters
     ----------
     X : float array (rows, columns)
     y : array (rows,)
-        Labels; each class is regressed on by itself, 1 against 0 for the rest.
+        Labels. Each class is a regression target of its own: 1 for its rows and 0 for the others.
     """
     values, labels = np.asarray(X, np.float64), np.asarray(y)
     targets = (labels[:, np.newaxis] == np.unique(labels)).astype(np.float64)
-    spectrum, vectors, of_rows = principal_axes(values)
+    spectrum, vectors, of_rows = find_axes(values)
     if of_rows:
         inside = (vectors.T @ targets) ** 2
     else:
@@ -39,7 +41,11 @@ def log_maximum_evidence(X: ArrayLike, y: ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class _Model:
-    """One target: the spectrum of X X', the target's squared projections on its axes, and what lies outside them."""
+    """Bayesian linear model of one target.
+
+    ``spectrum`` are the eigenvalues of X X', ``inside`` the squared projections of the target on its eigenvectors, and
+    ``outside`` is the squared norm of the rest of the target.
+    """
 
     spectrum: NDArray[np.float64]
     inside: NDArray[np.float64]
@@ -48,14 +54,14 @@ class _Model:
     columns: int
 
     def evidence(self) -> float:
-        """The maximum log evidence, divided by the rows."""
+        """Return the maximum log evidence per row."""
         alpha = beta = 1.0
         for _ in range(MAX_ITER):
             weights, residual, effective = self._terms(alpha, beta)
             before = alpha / beta
-            # As many parameters as rows leave no noise, and its precision without a bound.
-            freedom = max(self.rows - effective, FREEDOM)
-            alpha, beta = max(effective, FREEDOM) / max(weights, FREEDOM), freedom / max(residual, FREEDOM)
+            # If there are as many parameters as rows, no noise is left, and its precision would be infinite.
+            freedom = max(self.rows - effective, SMALLEST)
+            alpha, beta = max(effective, SMALLEST) / max(weights, SMALLEST), freedom / max(residual, SMALLEST)
             if abs(alpha / beta - before) <= TOLERANCE * before:
                 break
         weights, residual, _ = self._terms(alpha, beta)
@@ -65,7 +71,7 @@ class _Model:
         return float((constant - beta * residual - alpha * weights - log_determinant) / (2 * self.rows))
 
     def _terms(self, alpha: float, beta: float) -> tuple[float, float, float]:
-        """Squared norms of the weights and of the residual, and the effective number of parameters."""
+        """Return the squared norms of weights and residual, and the effective number of parameters."""
         share = beta * self.spectrum / (alpha + beta * self.spectrum)
         weights = (share**2 * self.inside / self.spectrum).sum()
         residual = ((1 - share) ** 2 * self.inside).sum() + self.outside

@@ -38,7 +38,7 @@ def count_threads(n_jobs: int | None) -> int:
     return n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)
 
 
-def workers_for(tasks: int, cells: int, most: int | None = None) -> int:
+def count_workers(tasks: int, cells: int, most: int | None = None) -> int:
     """Return the number of tasks to run at the same time, each on a matrix of ``cells`` values.
 
     It is at most ``most`` (by default the number of cores), and smaller where the matrices would fill the memory.

@@ -14,6 +14,7 @@ from featx.engines import time_depths
 from featx.errors import DataError, SpecMismatch, WeightsError
 from featx.heads import (
     BlockNormalizer,
+    count_workers,
     cross_validate_sets,
     log_maximum_evidence,
     make_feature_sets,
@@ -21,7 +22,6 @@ from featx.heads import (
     make_grids,
     make_problem,
     run_parallel,
-    workers_for,
 )
 from featx.models import TrainingRows, block_runs, read_training_rows
 from featx.runtime import Compute, pluralize
@@ -206,7 +206,7 @@ def probe(
     )  # fmt: skip
     cells = min(len(rows.y), LOGME_ROWS) * rows.X.shape[1]
     logmes = run_parallel(lambda blocks: _logme(rows, blocks, random_state), list(ranges.values()),
-                    workers_for(len(ranges), cells), lambda blocks: rows.spec.select(blocks=blocks).width)  # fmt: skip
+                    count_workers(len(ranges), cells), lambda blocks: rows.spec.select(blocks=blocks).width)  # fmt: skip
     flops = backbone_flops(rows.spec.size)
     depths = []
     for (name, blocks), logme in zip(ranges.items(), logmes, strict=True):

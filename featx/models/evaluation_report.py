@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from featx.heads import TITLES
+from featx.heads import SCORE_TITLES
 from featx.runtime import html_table, pluralize
 
 
@@ -20,7 +20,7 @@ class EvaluationReport(dict[str, Any]):
 
     @property
     def _scores(self) -> dict[str, str]:
-        return {title: f"{self[name]:.4f}" for name, title in TITLES.items() if self.get(name) is not None}
+        return {title: f"{self[name]:.4f}" for name, title in SCORE_TITLES.items() if self.get(name) is not None}
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{title} {score}" for title, score in self._scores.items())

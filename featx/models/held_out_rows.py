@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import DataError
-from featx.heads import compact_ids, fingerprint, holdout
+from featx.heads import compact_ids, fingerprint, hold_out
 from featx.models.saved_model import Model
 from featx.store import Store
 
@@ -88,4 +88,4 @@ def _held_out_in_equal_store(
         return rows if len(rows) else None
     if "test_size" not in selection:
         return None
-    return holdout(store.targets, store.digests, selection["test_size"], selection["seed"])[1]
+    return hold_out(store.targets, store.digests, selection["test_size"], selection["seed"])[1]

@@ -22,7 +22,7 @@ from safetensors.numpy import load, save
 
 from featx.errors import FeatxError, ModelError
 from featx.files import MAX_HEADER, atomic_write
-from featx.heads import give_state, hidden_of, take_state
+from featx.heads import get_hidden_layer, pack_head, unpack_head
 from featx.models.saved_model import Model
 from featx.spec import ExtractSpec
 
@@ -106,9 +106,9 @@ def _read_document(file: BinaryIO, path: Path) -> dict[str, Any]:
 
 
 def _to_bytes(model: Model) -> bytes:
-    state, arrays = take_state(model.estimator, model.calibration)
+    state, arrays = pack_head(model.estimator, model.calibration)
     document = {
-        "schema": 2 if model.calibration or model.multilabel or hidden_of(model.estimator) else 1,
+        "schema": 2 if model.calibration or model.multilabel or get_hidden_layer(model.estimator) else 1,
         "spec": model.spec.to_json(),
         "classes": list(model.classes),
         "head": model.head,
@@ -131,7 +131,7 @@ def _to_bytes(model: Model) -> bytes:
 
 def _build_model(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], path: Path) -> Model:
     classes, head = tuple(document["classes"]), document["head"]
-    estimator, calibration = give_state(head, classes, document, tensors)
+    estimator, calibration = unpack_head(head, classes, document, tensors)
     spec = ExtractSpec.from_json(document["spec"])
     reference = {name: tensors[f"golden.{name}"].copy() for name in spec.widths}
     return Model(spec, classes, head, estimator, reference, document["info"], calibration, tensors.get("fitted"), path)

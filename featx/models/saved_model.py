@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from featx.backbones import BackboneWeights
 from featx.errors import ModelError
-from featx.heads import HEADS, Calibration, hidden_of, is_multilabel, linear_parts
+from featx.heads import HEADS, SigmoidCalibration, get_hidden_layer, is_multilabel, linear_parts
 from featx.runtime import html_table, pluralize, shorten_list
 from featx.spec import ExtractSpec
 from featx.store import REFERENCE_IMAGES
@@ -41,7 +41,7 @@ class Model:
         training features. `featx.predict` compares them with those of its own machine.
     info : dict
         How the model was fitted: C, scores of the search, training rows, versions. It must be valid JSON.
-    calibration : Calibration, optional
+    calibration : SigmoidCalibration, optional
         Turns decisions into probabilities, for ``linear-svc``.
     fitted_image_ids : uint64 array (images,), optional
         Identifiers of the training images (`featx.heads.compact_ids`), so that `featx.evaluate` can leave them out.
@@ -61,7 +61,7 @@ class Model:
     estimator: Pipeline
     reference_features: dict[str, NDArray[np.float32]]
     info: dict[str, Any]
-    calibration: Calibration | None = None
+    calibration: SigmoidCalibration | None = None
     fitted_image_ids: NDArray[np.uint64] | None = None
     path: Path | None = None
 
@@ -84,7 +84,7 @@ class Model:
     def _check_weights(self) -> None:
         weights, bias = linear_parts(self.estimator)
         columns, normalizer = self.spec.width, self.estimator.named_steps["normalizer"]
-        hidden = hidden_of(self.estimator)
+        hidden = get_hidden_layer(self.estimator)
         first = hidden.coef_.shape[1] if hidden else weights.shape[1]
         takes = (getattr(normalizer, "n_features_in_", first), first)
         if takes != (columns, columns):
@@ -153,7 +153,7 @@ class Model:
         if not self.has_probabilities:
             raise ModelError(f"{self.head} without calibration has no probabilities; fit it with --calibrate")
         if self.calibration:
-            return self.calibration.probabilities(self.decision_function(X))
+            return self.calibration.predict_proba(self.decision_function(X))
         values: NDArray[np.floating] = self.estimator.predict_proba(X)
         return values
 

@@ -13,11 +13,11 @@ from sklearn.pipeline import Pipeline
 from featx.backbones import WhichBlocks, WhichPools, feature_name
 from featx.errors import DataError, EngineError
 from featx.heads import (
+    CALIBRATION_METHOD,
     HEADS,
-    METHOD,
     MULTILABEL_HEADS,
-    Calibration,
     HeadSearchCV,
+    SigmoidCalibration,
     check_labels,
     default_scoring,
     make_folds,
@@ -80,7 +80,7 @@ def fit_searched(
     if nested:
         info["nested"] = nested.to_dict()
     if calibration:
-        info["calibration"] = {"method": METHOD, "folds": folds}
+        info["calibration"] = {"method": CALIBRATION_METHOD, "folds": folds}
     with Store(store) as opened:
         facts, reference = describe_store(opened, spec)
     head = search.best_candidate_.head
@@ -190,7 +190,7 @@ def _refit(
     options: FitOptions,
     validation: Validation,
     workers: int,
-) -> tuple[Pipeline, Calibration | None]:
+) -> tuple[Pipeline, SigmoidCalibration | None]:
     """Fit the selected candidate on all rows, and its calibration if ``options`` asks for one."""
     best = search.best_candidate_
     pipeline = make_head(

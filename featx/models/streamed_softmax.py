@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 
 from featx.errors import DataError, StoreError
 from featx.files import wrap_os_error
-from featx.heads import MAX_ITER, from_linear_parts, make_head
+from featx.heads import ESTIMATOR_MAX_ITER, from_linear_parts, make_head
 from featx.spec import ExtractSpec
 from featx.store import BLOCK_BYTES, Store
 
@@ -128,7 +128,7 @@ def _minimize(
         np.zeros(shape).ravel() if start is None else start.ravel(),
         method="L-BFGS-B",
         jac=True,
-        options={"maxiter": MAX_ITER, "maxfun": 2 * MAX_ITER, "maxls": 50, "gtol": TOLERANCE,
+        options={"maxiter": ESTIMATOR_MAX_ITER, "maxfun": 2 * ESTIMATOR_MAX_ITER, "maxls": 50, "gtol": TOLERANCE,
                  "ftol": 64 * np.finfo(float).eps},
     )  # fmt: skip
     if not found.success:

@@ -21,11 +21,11 @@ from featx.errors import ModelError
 from featx.heads import (
     BlockNormalizer,
     HiddenLayer,
+    add_hidden_layer,
     from_linear_parts,
-    hidden_of,
+    get_hidden_layer,
     is_multilabel,
     linear_parts,
-    with_hidden,
 )
 from featx.models.torch_modules import BlockPower, ImageClassifier, Standardize
 from featx.models.trained_by_torch import KEY, PARTS, trained_parts
@@ -93,7 +93,7 @@ def to_torch(model: Fitted, weights: BackboneWeights | str | Path | None = None)
     backbone = TorchBackbone.from_tensors(_weights_of(model, weights).tensors, model.spec.blocks)
     normalizer = _normalizer_module(model.estimator.named_steps["normalizer"])
     head: nn.Module = _linear_module(*linear_parts(model.estimator, np.float32))
-    if hidden := hidden_of(model.estimator):
+    if hidden := get_hidden_layer(model.estimator):
         head = nn.Sequential(_linear_module(hidden.coef_, hidden.intercept_), nn.ReLU(), head)
     return ImageClassifier(model.spec, model.classes, backbone, normalizer, head)
 
@@ -195,14 +195,14 @@ def _pipeline_of(module: ImageClassifier, model: Fitted, kind: str) -> Pipeline:
         # Weights by class are no weights of a class against the rest.
         kept["class_weight"] = None
     parts = (W, b, np.array(model.classes), model.estimator.named_steps["normalizer"])
-    return with_hidden(from_linear_parts(kind, *parts, **kept, multilabel=multilabel), hidden)
+    return add_hidden_layer(from_linear_parts(kind, *parts, **kept, multilabel=multilabel), hidden)
 
 
 def _same_head(one: Pipeline, other: Pipeline) -> bool:
     """Whether two heads have the same layers with the same weights, to a module's precision."""
     arrays = [
         [*linear_parts(pipeline, np.float32), *((hidden.coef_, hidden.intercept_) if hidden else ())]
-        for pipeline, hidden in ((pipeline, hidden_of(pipeline)) for pipeline in (one, other))
+        for pipeline, hidden in ((pipeline, get_hidden_layer(pipeline)) for pipeline in (one, other))
     ]
     return len(arrays[0]) == len(arrays[1]) and all(map(np.array_equal, *arrays))
 

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from sklearn.pipeline import Pipeline
 
-from featx.heads import hidden_of
+from featx.heads import get_hidden_layer
 
 PARTS = ("head", "backbone")
 KEY = "trained_by_torch"
@@ -30,5 +30,5 @@ def trained_parts(model: Described) -> tuple[str, ...]:
     """
     # The first versions of featx finetune stored only the number of epochs per stage; both stages train the head.
     epochs = model.info.get("finetune", {}).get("epochs", {})
-    found = {"head": any(epochs.values()) or hidden_of(model.estimator), "backbone": epochs.get("backbone")}
+    found = {"head": any(epochs.values()) or get_hidden_layer(model.estimator), "backbone": epochs.get("backbone")}
     return tuple(part for part in PARTS if part in model.info.get(KEY, ()) or found[part])

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featx.backbones import WhichBlocks, WhichPools
 from featx.errors import DataError
-from featx.heads import compact_ids, fingerprint, holdout
+from featx.heads import compact_ids, fingerprint, hold_out
 from featx.runtime import pluralize
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -115,7 +115,7 @@ def select_training_rows(
         raise DataError(f"{store.path} has no labels; extract a folder with one sub-folder per class, or a manifest")
     selection = _selection(store, split_column, test_size, random_state)
     if "test_size" in selection:
-        return holdout(store.targets, digests, selection["test_size"], random_state)[0], selection
+        return hold_out(store.targets, digests, selection["test_size"], random_state)[0], selection
     rows = store.rows_in_split("train" if "column" in selection else None, selection.get("column", ""))
     return rows[labels[rows] >= 0], selection
 

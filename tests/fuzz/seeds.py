@@ -18,8 +18,8 @@ from safetensors.numpy import save
 from sklearn.datasets import make_blobs
 
 from featx.backbones.vgg16 import BLOCKS
-from featx.heads.calibration import Calibration
-from featx.heads.pipelines import NORMALIZERS, make_head
+from featx.heads.pipeline.calibration import SigmoidCalibration
+from featx.heads.pipeline.linear_heads import NORMALIZERS, make_head
 from featx.images.decoding.decoder import decode
 from featx.models.saved_model import Model
 from featx.spec.extract_spec import ExtractSpec
@@ -108,14 +108,14 @@ def model_seeds() -> list[bytes]:
         estimator = make_head(head, 1.0, normalize=normalize, widths=(64,)).fit(rows, names)
         models.append(_model(head, estimator, ("a", "b", "c")))
     slope = np.full(3, -1.0)
-    models.append(_model("linear-svc", models[0].estimator, ("a", "b", "c"), Calibration(slope, slope)))
+    models.append(_model("linear-svc", models[0].estimator, ("a", "b", "c"), SigmoidCalibration(slope, slope)))
     two = make_head("softmax", 1.0, normalize="power", widths=(64,)).fit(rows[codes < 2], names[codes < 2])
     models.append(_model("softmax", two, ("a", "b")))
     with tempfile.TemporaryDirectory() as folder:
         return [_saved(model, Path(folder) / f"{number}.featx") for number, model in enumerate(models)]
 
 
-def _model(head: str, estimator: object, classes: tuple[str, ...], calibration: Calibration | None = None) -> Model:
+def _model(head: str, estimator: object, classes: tuple[str, ...], calibration: SigmoidCalibration | None = None) -> Model:
     return Model(SPEC, classes, head, estimator, GOLDEN, {"C": 1.0, "rows": 40, "selection": {}}, calibration)
 
 

@@ -1,4 +1,4 @@
-"""All folds, all C and all classes of one head, solved and certified."""
+"""Fit all folds, values of C and classes of one head as a batch, with a certificate for each fit."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,24 +7,34 @@ from dataclasses import dataclass
 import numpy as np
 
 from featx.errors import DataError, SpecError
-from featx.heads.solver.certified import make_solver
-from featx.heads.solver.losses import Array, Logistic, Loss, Softmax, SquaredHinge, dot
-from featx.heads.solver.principal_axes import PrincipalAxes, rotate
+from featx.heads.solver.certified_solver import make_solver
+from featx.heads.solver.loss_functions import Array, Logistic, LossFunction, Softmax, SquaredHinge, dot
+from featx.heads.solver.principal_axes import PrincipalAxes, make_principal_axes
 
 LOSSES = ("linear-svc", "softmax", "ovr-logistic")
 TOLERANCE = 1e-6
 MAX_ITER = 100
-CELLS = 1 << 24
-"""Most decisions (problems × classes × rows) in one batch: 64 MB in float32, of which some ten are held at once."""
+MAX_BATCH_VALUES = 1 << 24
+"""Largest number of decisions (problems × classes × rows) in one batch: 64 MB in float32, of which about ten arrays are
+held at once."""
 
 
 @dataclass(frozen=True)
-class Fits:
-    """All folds and classes at one C. The number of problems q a fold is 1 for softmax, else one a row of weights.
+class PathFit:
+    """Fits of all folds and classes at one C.
 
-    ``weights`` (folds, rows of weights, r) are on the axes of `Rotated`; ``decisions`` (folds, rows of weights, n)
-    cover all n rows of data, held out ones too; ``objective``, ``gradient_norm``, ``gap`` and ``iterations`` are
-    (folds, q), the first three in float64.
+    A fold has q problems: one for softmax, else one per row of weights.
+
+    Parameters
+    ----------
+    C : float
+    weights : array (folds, rows of weights, r)
+        Weights on the axes of `PrincipalAxes`.
+    decisions : array (folds, rows of weights, n)
+        Decisions on all rows, held-out rows included.
+    objective, gradient_norm, gap : float64 arrays (folds, q)
+        ``gap`` bounds the distance of the objective from its minimum.
+    iterations : int array (folds, q)
     """
 
     C: float
@@ -38,11 +48,14 @@ class Fits:
 
 @dataclass(frozen=True)
 class BatchFit:
-    """What `fit_batch` found, with the folds as first axis and Cs, in the order given, as second.
+    """Fits of all folds, values of C and classes, on the original columns.
 
-    ``coefs`` (folds, Cs, rows of weights, d), ``intercepts`` (folds, Cs, rows of weights); ``objective``,
-    ``gradient_norm``, ``gap`` (at most how far the objective is above its minimum), ``iterations`` and ``converged``
-    (folds, Cs, problems).
+    Parameters
+    ----------
+    coefs : array (folds, Cs, rows of weights, d)
+    intercepts : array (folds, Cs, rows of weights)
+    objective, gradient_norm, gap, iterations, converged : arrays (folds, Cs, problems)
+        ``gap`` bounds the distance of the objective from its minimum.
     """
 
     coefs: Array
@@ -65,45 +78,42 @@ def fit_batch(
     tol: float = TOLERANCE,
     max_iter: int = MAX_ITER,
 ) -> BatchFit:
-    """Minimize sklearn's own objective for every fold, every C and every class of one head, as one batch.
+    """Minimize the objective of a scikit-learn estimator for every fold, C and class as one batch.
 
-    ``softmax`` is LogisticRegression (one binary problem for two classes), ``ovr-logistic`` one LogisticRegression a
-    class, both with a free intercept; ``linear-svc`` is LinearSVC: squared hinge, its intercept penalized like a
-    weight. Two classes give one row of weights. The modules say by what methods: `rotation`, `newton`, `pivoting`,
-    `certified`.
+    ``softmax`` is LogisticRegression (for two classes one binary problem) and ``ovr-logistic`` is one
+    LogisticRegression per class; their intercept is not penalized. ``linear-svc`` is LinearSVC: squared hinge with a
+    penalized intercept. Two classes have one row of weights.
 
     Parameters
     ----------
     X : float array (n, d)
-        Features of all rows, shared by all problems.
+        All rows, shared by all problems.
     codes : int array (n,), or bool array (n, n_classes)
-        Class of each row, 0 to n_classes - 1; or which classes each row has, for the two losses that solve one
-        problem a class, which then have a row of weights a class, for two classes too.
+        Class of each row, 0 to n_classes - 1; or a multi-label indicator, for the two losses with one problem per
+        class. Multi-label rows have one row of weights per class, for two classes too.
     weights : float array (folds, n) or (folds, rows of weights, n)
-        What each row counts in each fold, 0 for rows held out; the latter where it depends on the class
-        (see `row_weights`).
+        Weight of each row in each fold, 0 for held-out rows; from `row_weights`.
     Cs : sequence of float
-    loss : str
-        One of ``LOSSES``.
+    loss : {"linear-svc", "softmax", "ovr-logistic"}
     n_classes : int
     tol : float
-        Largest duality gap (half the squared norm of the gradient) as a share of the objective.
+        Largest duality gap (half the squared norm of the gradient), as a share of the objective.
     max_iter : int
-        Most Newton steps a problem and precision.
+        Largest number of Newton steps per problem and precision.
 
     Raises
     ------
     SpecError
-        If loss or a C is out of range, or softmax meets rows of several classes.
+        If the loss or a C is out of range, or softmax gets multi-label rows.
     DataError
-        If shapes do not fit, X is not finite, or a weight is below 0.
+        If shapes do not match, X is not finite, or a weight is negative.
     """
     check_rows(X, codes, n_classes)
     order = np.argsort(Cs)
-    rotated = rotate(X, penalizes_intercept(loss))
-    fits = list(fit_path(rotated, codes, weights, [Cs[i] for i in order], loss, n_classes, tol=tol, max_iter=max_iter))
+    axes = make_principal_axes(X, penalizes_intercept(loss))
+    fits = list(fit_path(axes, codes, weights, [Cs[i] for i in order], loss, n_classes, tol=tol, max_iter=max_iter))
     back = np.argsort(order)
-    coefs, intercepts = rotated.restore(np.stack([fit.weights for fit in fits], axis=1)[:, back])
+    coefs, intercepts = axes.restore(np.stack([fit.weights for fit in fits], axis=1)[:, back])
     objective, gradient_norm, gap, iterations = (
         np.stack([getattr(fit, name) for fit in fits], axis=1)[:, back]
         for name in ("objective", "gradient_norm", "gap", "iterations")
@@ -112,14 +122,14 @@ def fit_batch(
 
 
 def penalizes_intercept(loss: str) -> bool:
-    """Whether sklearn's estimator shrinks its intercept with the weights; `rotate` needs to know."""
+    """Return whether scikit-learn's estimator penalizes its intercept; `make_principal_axes` needs to know."""
     if loss not in LOSSES:
         raise SpecError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
     return loss == "linear-svc"
 
 
 def fit_path(
-    rotated: PrincipalAxes,
+    axes: PrincipalAxes,
     codes: Array,
     weights: Array,
     Cs: Sequence[float],
@@ -128,47 +138,50 @@ def fit_path(
     *,
     tol: float = TOLERANCE,
     max_iter: int = MAX_ITER,
-) -> Iterator[Fits]:
-    """The fits at one C after the other, each started from those before; as in `fit_batch`, on rotated data."""
+) -> Iterator[PathFit]:
+    """Yield the fits of `fit_batch` at one C after the other, on rows that are on their principal axes.
+
+    Each fit starts from the fits at the values of C before it.
+    """
     weights = _check_weights(weights, len(codes), Cs)
-    solver = make_solver(rotated, loss, tol, max_iter)
+    solver = make_solver(axes, loss, tol, max_iter)
     if codes.ndim == 2 and loss == "softmax":
-        raise SpecError("softmax takes rows of one class each, got rows of several; take linear-svc or ovr-logistic")
-    folds, rows = len(weights), _count_rows(codes, n_classes)
+        raise SpecError("softmax cannot be fitted to multi-label targets; use linear-svc or ovr-logistic")
+    folds, rows = len(weights), _count_weight_rows(codes, n_classes)
     joint = loss == "softmax" and n_classes > 2
-    U = np.zeros((folds, rows, len(rotated.penalty)) if joint else (folds * rows, 1, len(rotated.penalty)))
-    size = max(1, CELLS // (U.shape[1] * len(codes)))
-    for C, ahead in zip(Cs, _look_ahead(U, Cs), strict=True):
+    U = np.zeros((folds, rows, len(axes.penalty)) if joint else (folds * rows, 1, len(axes.penalty)))
+    size = max(1, MAX_BATCH_VALUES // (U.shape[1] * len(codes)))
+    for C, extrapolated in zip(Cs, _extrapolate(U, Cs), strict=True):
         parts = []
         for start in range(0, len(U), size):
             chunk = np.arange(start, min(start + size, len(U)))
             state, iterations = solver.solve(
-                _make_loss(codes, C * weights, loss, n_classes, chunk), U[chunk], ahead[chunk]
+                _make_loss(codes, C * weights, loss, n_classes, chunk), U[chunk], extrapolated[chunk]
             )
             U[chunk] = state.U
             norms = np.sqrt(dot(state.gradient, state.gradient))
             parts.append((state.Z, state.objective, norms, state.gaps(), iterations))
         decisions, *rest = (np.concatenate(values) for values in zip(*parts, strict=True))
         shaped = (values.reshape(folds, -1) for values in rest)
-        yield Fits(C, U.reshape(folds, rows, -1).copy(), decisions.reshape(folds, rows, -1), *shaped)
+        yield PathFit(C, U.reshape(folds, rows, -1).copy(), decisions.reshape(folds, rows, -1), *shaped)
 
 
-def _look_ahead(U: Array, Cs: Sequence[float]) -> Iterator[Array]:
-    """Where U, that each C's minima are written to, may be at the next: straight on by the logarithm of C."""
+def _extrapolate(U: Array, Cs: Sequence[float]) -> Iterator[Array]:
+    """Yield a start for each C: linear extrapolation, by the logarithm of C, of the weights that U holds by then."""
     before, step, last = U.copy(), 0.0, math.log(Cs[0])
     for C in Cs:
         further = math.log(C) - last
-        ahead = U + (further / step if step else 1.0) * (U - before)
+        extrapolated = U + (further / step if step else 1.0) * (U - before)
         if further:
             before, step, last = U.copy(), further, math.log(C)
-        yield ahead
+        yield extrapolated
 
 
-def _make_loss(codes: Array, weights: Array, loss: str, n_classes: int, problems: Array) -> Loss:
-    """The loss of some problems: folds for softmax, else folds × rows of weights in row-major order."""
+def _make_loss(codes: Array, weights: Array, loss: str, n_classes: int, problems: Array) -> LossFunction:
+    """Return the loss of some problems, numbered by fold for softmax, else by fold and row of weights."""
     if loss == "softmax" and n_classes > 2:
         return Softmax(codes, weights[problems])
-    rows = _count_rows(codes, n_classes)
+    rows = _count_weight_rows(codes, n_classes)
     fold, row = np.divmod(problems, rows)
     positive = codes.T[row] if codes.ndim == 2 else codes == (1 if rows == 1 else row[:, np.newaxis])
     signs = np.where(positive, 1.0, -1.0)
@@ -177,13 +190,19 @@ def _make_loss(codes: Array, weights: Array, loss: str, n_classes: int, problems
     return kind(signs, weights[fold, row % weights.shape[1]][:, np.newaxis])
 
 
-def _count_rows(codes: Array, n_classes: int) -> int:
-    """Rows of weights: one does for two classes that exclude each other."""
+def _count_weight_rows(codes: Array, n_classes: int) -> int:
+    """Return the number of rows of weights: one for two classes that exclude each other, else one per class."""
     return 1 if n_classes == 2 and codes.ndim == 1 else n_classes
 
 
 def check_rows(X: Array, codes: Array, n_classes: int) -> None:
-    """Raise ``DataError`` unless X (n, d) is finite and ``codes``, (n,) or (n, classes), suit ``n_classes`` classes."""
+    """Check that X (n, d) is finite, and that ``codes``, (n,) or (n, classes), match it and ``n_classes`` classes.
+
+    Raises
+    ------
+    DataError
+        If they do not.
+    """
     if X.ndim != 2 or not X.size or codes.shape not in ((len(X),), (len(X), n_classes)):
         raise DataError(f"features must be (rows, columns) and classes (rows,), got shapes {X.shape} and {codes.shape}")
     if n_classes < 2 or codes.min() < 0 or codes.max() >= n_classes:

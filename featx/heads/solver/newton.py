@@ -1,201 +1,211 @@
-"""Truncated Newton for a whole batch of problems at once.
+"""Truncated Newton method for a whole batch of problems at once.
 
 Lin, Weng & Keerthi (2008), "Trust region Newton method for large-scale logistic regression", with the line search of
-Galli & Lin (2021), "A study on truncated Newton methods for linear classification": each Newton system is solved
-roughly by conjugate gradients, in which a product with every problem's second derivative is two products of matrices.
-The line search moves along known decisions and takes none. Finished problems leave the batch.
+Galli & Lin (2021), "A study on truncated Newton methods for linear classification". Conjugate gradients solve each
+Newton system roughly; there, the product with the second derivatives of all problems is two matrix products. The line
+search needs no matrix products, since decisions change linearly along a step. Finished problems leave the batch.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from featx.heads.solver.losses import Array, Expansion, Loss, dot
+from featx.heads.solver.loss_functions import Array, Expansion, LossFunction, dot
 from featx.heads.solver.principal_axes import PrincipalAxes
 
 FORCING = 0.25
-"""How far conjugate gradients reduce the preconditioned norm of a Newton system's residual."""
+"""Conjugate gradients stop when the preconditioned norm of the residual is this share of its first value."""
 MAX_CG = 200
 FLATTEST = 1e-12
-"""Least second derivative along a preconditioned direction, where it is about 1."""
+"""Smallest second derivative along a preconditioned direction (usually about 1) that is not taken for rounding."""
 MAX_TRIALS = 30
 PATIENCE = 2
-"""Steps without progress after which a problem is taken to have reached what its precision can tell."""
+"""Steps without progress after which a problem has reached the limit of its precision."""
 ROUNDING = 8
-"""Units of the last place by which an objective must fall to count as progress."""
+"""Smallest decrease of an objective that counts as progress, in units of the last place."""
 UNDERSHOOT, OVERSHOOT = 0.9, 0.1
-"""A step's length is right when the slope along it is at most these shares of what it was at the start. Without the
-second the squared hinge may zigzag over an edge of its quadratic pieces for thousands of steps."""
+"""A step is long enough if the slope along it has fallen to these shares of its first value, below and above the
+minimum. Without the second limit, squared hinge can zigzag across an edge of its quadratic pieces for thousands of
+steps."""
 
 
 @dataclass(frozen=True)
-class State:
-    """Where unfinished problems are: weights U (P, k, r), decisions Z (P, k, n), and what follows from them."""
+class SolverState:
+    """Unfinished problems: weights U (P, k, r), decisions Z (P, k, n) and what follows from them.
 
-    rotated: PrincipalAxes
-    loss: Loss
+    ``expansion`` is that of the loss at Z; ``gradient`` (P, k, r) and ``objective`` (P,) are those of the whole
+    objective, penalty included.
+    """
+
+    axes: PrincipalAxes
+    loss: LossFunction
     U: Array
     Z: Array
-    at: Expansion
+    expansion: Expansion
     gradient: Array
     objective: Array
 
-    def take(self, keep: Array) -> "State":
-        """The same for some of the problems."""
+    def take(self, keep: Array) -> "SolverState":
+        """Return the state of some of the problems."""
         return replace(
             self,
             loss=self.loss.take(keep),
             U=self.U[keep],
             Z=self.Z[keep],
-            at=self.at.take(keep),
+            expansion=self.expansion.take(keep),
             gradient=self.gradient[keep],
             objective=self.objective[keep],
         )
 
     def gaps(self) -> Array:
-        """How far each objective is above its minimum, at most (P,).
+        """Return an upper bound (P,) of the distance of each objective from its minimum.
 
-        The penalty makes the objective strongly convex, so half the squared gradient bounds the distance; for these
-        losses that bound is the duality gap at the dual point that the decisions name. The share of an unpenalized
-        intercept is that of a Newton step along it.
+        Because of the penalty the objective is strongly convex, so half the squared gradient bounds the distance. For
+        these losses the bound is the duality gap at the dual point that the decisions give. For an intercept that is
+        not penalized, the bound is the gain of a Newton step along it.
         """
-        curvature = np.where(self.rotated.penalty > 0, 1, self.at.bends[..., np.newaxis] * self.Z.shape[2])
-        with np.errstate(over="ignore"):  # Infinite where nothing bends: then nothing is certified.
+        curvature = np.where(self.axes.penalty > 0, 1, self.expansion.curvature[..., np.newaxis] * self.Z.shape[2])
+        with np.errstate(over="ignore"):  # Infinite if there is no curvature: then nothing is certified.
             return dot(self.gradient, self.gradient / np.maximum(curvature, np.finfo(curvature.dtype).tiny)) / 2
 
 
 def evaluate(
-    rotated: PrincipalAxes, loss: Loss, U: Array, Z: Array | None = None, at: Expansion | None = None
-) -> State:
-    """The state at weights U (P, k, r), whose decisions and loss there need not be computed again if given."""
+    axes: PrincipalAxes, loss: LossFunction, U: Array, Z: Array | None = None, expansion: Expansion | None = None
+) -> SolverState:
+    """Return the state at weights U (P, k, r); decisions Z and the expansion there are computed unless given."""
     if Z is None:
-        Z = multiply(U, rotated.data.T)
-    if at is None:
-        at = loss.expand(Z)
-    gradient = multiply(at.slopes, rotated.data)
-    gradient += rotated.penalty * U
-    return State(rotated, loss, U, Z, at, gradient, at.value + _penalty(rotated, U, U) / 2)
+        Z = multiply(U, axes.data.T)
+    if expansion is None:
+        expansion = loss.expand(Z)
+    gradient = multiply(expansion.gradient, axes.data)
+    gradient += axes.penalty * U
+    return SolverState(axes, loss, U, Z, expansion, gradient, expansion.value + _penalty(axes, U, U) / 2)
 
 
-def objectives(rotated: PrincipalAxes, loss: Loss, U: Array) -> Array:
-    """The objectives (P,) at weights U (P, k, r)."""
-    return loss.expand(multiply(U, rotated.data.T)).value + _penalty(rotated, U, U) / 2
+def objectives(axes: PrincipalAxes, loss: LossFunction, U: Array) -> Array:
+    """Return the objectives (P,) at weights U (P, k, r)."""
+    return loss.expand(multiply(U, axes.data.T)).value + _penalty(axes, U, U) / 2
 
 
-def minimize(rotated: PrincipalAxes, loss: Loss, U: Array, tolerance: float, max_iter: int) -> tuple[Array, Array]:
-    """Weights (P, k, r) and iterations (P,) of all problems, each until its gap is ``tolerance`` × its objective.
+def minimize(axes: PrincipalAxes, loss: LossFunction, U: Array, tolerance: float, max_iter: int) -> tuple[Array, Array]:
+    """Minimize each problem from weights U until its gap is at most ``tolerance`` × its objective.
 
-    A problem also leaves when its steps no longer rise above rounding; the caller decides whether that is enough.
+    A problem also stops if its steps make no progress beyond rounding. The caller decides whether that is enough.
+
+    Returns
+    -------
+    U : array (P, k, r)
+    iterations : int array (P,)
     """
     U = U.copy()
     iterations: Array = np.zeros(len(U), int)
     active: Array = np.arange(len(U))
-    state = evaluate(rotated, loss, U)
+    state = evaluate(axes, loss, U)
     gaps = state.gaps()
     best, lowest, idle = gaps, state.objective, 0 * iterations
     for _ in range(max_iter):
-        going = (idle < PATIENCE) & ~(gaps <= tolerance * state.objective)
-        if not going.all():
-            U[active[~going]] = state.U[~going]
+        unfinished = (idle < PATIENCE) & ~(gaps <= tolerance * state.objective)
+        if not unfinished.all():
+            U[active[~unfinished]] = state.U[~unfinished]
             active, state, best, lowest, idle = (
-                active[going],
-                state.take(going),
-                best[going],
-                lowest[going],
-                idle[going],
+                active[unfinished],
+                state.take(unfinished),
+                best[unfinished],
+                lowest[unfinished],
+                idle[unfinished],
             )
         if not len(active):
             return U, iterations
         iterations[active] += 1
         state = _line_search(state, conjugate_gradients(state))
         gaps = state.gaps()
-        ahead = (gaps < best / 2) | (state.objective < lowest * (1 - ROUNDING * np.finfo(U.dtype).eps))
-        idle = np.where(ahead, 0, idle + 1)
+        progress = (gaps < best / 2) | (state.objective < lowest * (1 - ROUNDING * np.finfo(U.dtype).eps))
+        idle = np.where(progress, 0, idle + 1)
         best, lowest = np.minimum(best, gaps), np.minimum(lowest, state.objective)
     U[active] = state.U
     return U, iterations
 
 
-def conjugate_gradients(state: State) -> Array:
-    """Rough Newton steps (P, k, r), preconditioned by the second derivative as if all rows bent alike."""
-    rotated = state.rotated
-    # Where all rows are far from the margin nothing bends along a free intercept, and a step would have no length.
-    damping = np.maximum(rotated.penalty, ROUNDING * np.finfo(state.U.dtype).eps)
-    scale = damping + state.at.bends[..., np.newaxis] * rotated.spectrum
+def conjugate_gradients(state: SolverState) -> Array:
+    """Return rough Newton steps (P, k, r). The preconditioner assumes the same second derivative for all rows."""
+    axes = state.axes
+    # If all rows are far from the margin there is no curvature along a free intercept, and a step would be infinite.
+    damping = np.maximum(axes.penalty, ROUNDING * np.finfo(state.U.dtype).eps)
+    scale = damping + state.expansion.curvature[..., np.newaxis] * axes.spectrum
     inverse = 1 / scale
     steps = np.zeros_like(state.U)
     active: Array = np.arange(len(steps))
-    step, residual, factors = steps.copy(), -state.gradient, state.at.factors
-    guess = inverse * residual
-    power = dot(residual, guess)
+    step, residual, factors = steps.copy(), -state.gradient, state.expansion.factors
+    direction = inverse * residual
+    power = dot(residual, direction)
     goal: Array = FORCING**2 * power
-    going = np.ones(len(power), bool)
+    unfinished = np.ones(len(power), bool)
     for _ in range(MAX_CG):
-        curved = multiply(state.at.product(multiply(guess, rotated.data.T), factors), rotated.data)
-        curved += damping * guess
-        # A finished problem stays where it is: of what is left of its residual, only rounding would grow. So does one
-        # whose direction bends no more than rounding does.
-        bend = dot(guess, curved)
-        going &= bend > FLATTEST * power
-        length = _column(np.divide(power, bend, out=np.zeros_like(power), where=going))
-        step += length * guess
+        curved = multiply(state.expansion.product(multiply(direction, axes.data.T), factors), axes.data)
+        curved += damping * direction
+        # A finished problem takes no more steps: they would only amplify the rounding error of its residual. Nor does
+        # one whose second derivative along the direction is no larger than rounding.
+        curvature = dot(direction, curved)
+        unfinished &= curvature > FLATTEST * power
+        length = _column(np.divide(power, curvature, out=np.zeros_like(power), where=unfinished))
+        step += length * direction
         residual -= length * curved
-        fresh = inverse * residual
-        power, before = dot(residual, fresh), power
-        going &= power > goal
-        guess *= _column(np.divide(power, before, out=np.zeros_like(power), where=going))
-        guess += fresh
-        if going.all():
+        scaled = inverse * residual
+        power, before = dot(residual, scaled), power
+        unfinished &= power > goal
+        direction *= _column(np.divide(power, before, out=np.zeros_like(power), where=unfinished))
+        direction += scaled
+        if unfinished.all():
             continue
-        # Copies cost as much as a product: finished problems go along until they are many.
-        if not going.any() or going.mean() < 0.8:
+        # Copying the rest costs as much as a matrix product, so finished problems stay until they are many.
+        if not unfinished.any() or unfinished.mean() < 0.8:
             steps[active] = step
-            if not going.any():
+            if not unfinished.any():
                 break
-            active, step, residual, guess, power, goal, inverse = (
-                values[going] for values in (active, step, residual, guess, power, goal, inverse)
+            active, step, residual, direction, power, goal, inverse = (
+                values[unfinished] for values in (active, step, residual, direction, power, goal, inverse)
             )
-            factors = tuple(factor[going] for factor in factors)
-            going = going[going]
+            factors = tuple(factor[unfinished] for factor in factors)
+            unfinished = unfinished[unfinished]
     steps[active] = step
     return steps
 
 
-def _line_search(state: State, step: Array) -> State:
-    """The state after steps whose lengths come near each objective's minimum along its step."""
-    rotated = state.rotated
-    move = multiply(step, rotated.data.T)
-    cross, square = _penalty(rotated, state.U, step), _penalty(rotated, step, step)
-    start, slope = state.objective, -dot(state.gradient, step)
+def _line_search(state: SolverState, step: Array) -> SolverState:
+    """Return the state after steps whose lengths nearly minimize each objective along its step."""
+    axes = state.axes
+    move = multiply(step, axes.data.T)
+    cross, square = _penalty(axes, state.U, step), _penalty(axes, step, step)
+    start, descent = state.objective, -dot(state.gradient, step)
     noise = ROUNDING * np.finfo(state.U.dtype).eps * start
     tiny = np.finfo(start.dtype).tiny
     length, low, high = np.ones_like(start), np.zeros_like(start), np.full_like(start, np.inf)
-    low_tilt, high_tilt = -slope, slope
+    low_slope, high_slope = -descent, descent
     for _ in range(MAX_TRIALS):
         Z = state.Z + _column(length) * move
-        at = state.loss.expand(Z)
-        rise = at.value - state.at.value + length * cross + length**2 * square / 2
-        tilt = dot(at.slopes, move) + cross + length * square
-        good = (tilt >= -UNDERSHOOT * slope) & (tilt <= OVERSHOOT * slope) & (rise <= noise)
-        if (good | (np.abs(tilt) * length <= noise)).all():
+        expansion = state.loss.expand(Z)
+        rise = expansion.value - state.expansion.value + length * cross + length**2 * square / 2
+        slope = dot(expansion.gradient, move) + cross + length * square
+        good = (slope >= -UNDERSHOOT * descent) & (slope <= OVERSHOOT * descent) & (rise <= noise)
+        if (good | (np.abs(slope) * length <= noise)).all():
             break
-        over = tilt > 0
-        low, low_tilt = np.where(over, low, length), np.where(over, low_tilt, tilt)
-        high, high_tilt = np.where(over, length, high), np.where(over, tilt, high_tilt)
-        share = np.clip(low_tilt / np.minimum(low_tilt - high_tilt, -tiny), 0.1, 0.9)
+        over = slope > 0
+        low, low_slope = np.where(over, low, length), np.where(over, low_slope, slope)
+        high, high_slope = np.where(over, length, high), np.where(over, slope, high_slope)
+        share = np.clip(low_slope / np.minimum(low_slope - high_slope, -tiny), 0.1, 0.9)
         between = low + share * (np.where(np.isinf(high), 0, high) - low)
         length = np.where(good, length, np.where(np.isinf(high), 4 * length, between))
-    return evaluate(rotated, state.loss, state.U + _column(length) * step, Z, at)
+    return evaluate(axes, state.loss, state.U + _column(length) * step, Z, expansion)
 
 
 def multiply(stack: Array, matrix: Array) -> Array:
-    """A stack of matrices (P, k, m) times one matrix (m, q), as one product."""
+    """Multiply a stack of matrices (P, k, m) by one matrix (m, q) in a single product."""
     P, k, m = stack.shape
     return (stack.reshape(P * k, m) @ matrix).reshape(P, k, matrix.shape[1])
 
 
-def _penalty(rotated: PrincipalAxes, a: Array, b: Array) -> Array:
-    return dot(a * rotated.penalty, b)
+def _penalty(axes: PrincipalAxes, a: Array, b: Array) -> Array:
+    return dot(a * axes.penalty, b)
 
 
 def _column(values: Array) -> Array:

@@ -1,12 +1,12 @@
-"""The squared hinge solved exactly, from the rows inside the margin alone.
+"""Solve squared hinge exactly, from the rows inside the margin alone.
 
-Once it is known which rows are inside the margin, the minimum is a linear system of as many unknowns (Chapelle 2007,
-"Training a support vector machine in the primal"). Near the solution those are few, about 100 of 1,000 rows at large
-C, where Newton's method by conjugate gradients takes hundreds of products. Which rows they are is found by block
-principal pivoting: Júdice & Pires (1994), "A block principal pivoting algorithm for large-scale strictly monotone
-linear complementarity problems": all rows on the wrong side change sides at once. Should that cycle, steps go as far
-as the objective falls, which ends too: Keerthi & DeCoste (2005), "A modified finite Newton method for fast solution of
-large scale linear SVMs".
+If the rows inside the margin are known, the minimum is the solution of a linear system with as many unknowns (Chapelle
+2007, "Training a support vector machine in the primal"). Near the solution these rows are few, while Newton's method
+with conjugate gradients needs hundreds of matrix products. Block principal pivoting finds them: all rows on the wrong
+side of the margin change sides at once (Júdice & Pires 1994, "A block principal pivoting algorithm for large-scale
+strictly monotone linear complementarity problems"). If that repeats itself, steps are shortened so that the objective
+falls, which ends as well (Keerthi & DeCoste 2005, "A modified finite Newton method for fast solution of large scale
+linear SVMs").
 """
 
 from collections.abc import Callable
@@ -16,73 +16,77 @@ import numpy as np
 from scipy import linalg, optimize
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from featx.heads.solver.losses import Array, SquaredHinge
+from featx.heads.solver.loss_functions import Array, SquaredHinge
 from featx.heads.solver.principal_axes import PrincipalAxes
 
 MAX_ROWS = 6000
-"""Above this many rows the matrix of all their inner products (288 MB) is not held."""
+"""Largest number of rows whose matrix of inner products (288 MB) is held in memory."""
 COST = 25
-"""Rows inside the margin whose cube is this × rows × columns cost as much as conjugate gradients (measured)."""
+"""Solving m rows inside the margin takes as long as conjugate gradients if m³ = COST × rows × columns (measured)."""
 MIN_LIMIT = 200
 PATIENCE = 3
-"""Exchanges without fewer rows on the wrong side before steps are cut short."""
+"""Exchanges that do not reduce the number of rows on the wrong side before steps are shortened."""
 MAX_EXCHANGES = 200
 PARTS = 4
-"""Parts a thread into which a batch is cut, so that no thread waits long for another."""
+"""Parts of a batch per thread, so that threads finish at about the same time."""
 ROUNDING = 1e-9
 
-Pivot = Callable[[SquaredHinge, Array], tuple[Array, Array]]
+PivotSolver = Callable[[SquaredHinge, Array], tuple[Array, Array]]
+"""Function of losses and a guess (P, n) of the rows inside each margin, to weights (P, 1, r) and exchanges (P,)."""
 
 
-def count_limit(rotated: PrincipalAxes) -> float:
-    """How many rows inside the margin a problem may have for pivoting to pay; 0 if there are too many rows at all."""
-    n, r = rotated.data.shape
+def max_rows_inside(axes: PrincipalAxes) -> float:
+    """Return the number of rows inside the margin up to which pivoting is faster than Newton's method.
+
+    It is 0 if there are too many rows to hold their inner products.
+    """
+    n, r = axes.data.shape
     return max(MIN_LIMIT, float(np.cbrt(COST * n * r))) if n <= MAX_ROWS else 0
 
 
-def make_pivot(rotated: PrincipalAxes) -> Pivot:
-    """A function from losses and a guess (P, n) of the rows inside each margin to weights (P, 1, r) and exchanges."""
-    data = rotated.data
+def make_pivot_solver(axes: PrincipalAxes) -> PivotSolver:
+    """Return a function that solves squared hinge on these rows by pivoting."""
+    data = axes.data
     gram = data @ data.T
     controller = ThreadpoolController().select(user_api="blas")
-    # As many as BLAS itself may use, which is one where feature sets are solved side by side.
+    # As many threads as BLAS may use: one if feature sets are solved in parallel.
     threads = max((library["num_threads"] for library in controller.info()), default=1)
 
-    def pivot(loss: SquaredHinge, inside: Array) -> tuple[Array, Array]:
-        def solve(part: Array) -> tuple[Array, Array]:
+    def solve(loss: SquaredHinge, inside: Array) -> tuple[Array, Array]:
+        def solve_part(part: Array) -> tuple[Array, Array]:
             return _pivot(data, gram, loss.take(part), inside[part])
 
-        # Some problems a thread: the systems are too small to be shared.
+        # Each thread solves several problems: one system is too small to be shared by threads.
         parts = np.array_split(np.arange(len(inside)), min(len(inside), PARTS * threads if threads > 1 else 1))
         with controller.limit(limits=1), ThreadPoolExecutor(threads) as pool:
-            shares, exchanges = zip(*pool.map(solve, parts), strict=True)
+            shares, exchanges = zip(*pool.map(solve_part, parts), strict=True)
         return (np.concatenate(shares) @ data)[:, np.newaxis], np.concatenate(exchanges)
 
-    return pivot
+    return solve
 
 
 def _pivot(data: Array, gram: Array, loss: SquaredHinge, inside: Array) -> tuple[Array, Array]:
-    """What each row adds (P, n) to the weights at the minimum, and how many exchanges (P,) that took."""
+    """Return the share (P, n) of each row in the weights at the minimum, and the number of exchanges (P,)."""
     margins = [_Margin(*row) for row in zip(loss.signs[:, 0], loss.weights[:, 0], inside, strict=True)]
     shares, exchanges = np.zeros(inside.shape), np.zeros(len(inside), int)
     active = np.arange(len(inside))
     for _ in range(MAX_EXCHANGES):
         exchanges[active] += 1
-        reached = [margins[problem].solve(data, gram) for problem in active]
-        shares[active] = [share for share, _ in reached]
+        solutions = [margins[problem].solve(data, gram) for problem in active]
+        shares[active] = [share for share, _ in solutions]
         decisions = shares[active] @ gram
-        for place, (_, known) in enumerate(reached):
+        for place, (_, known) in enumerate(solutions):
             if known is not None:
                 decisions[place] = known
-        moved = [margins[problem].mend(shares[problem], z) for problem, z in zip(active, decisions, strict=True)]
-        active = active[moved]
+        changed = [margins[problem].exchange(shares[problem], z) for problem, z in zip(active, decisions, strict=True)]
+        active = active[changed]
         if not len(active):
             break
     return shares, exchanges
 
 
 class _Margin:
-    """Which rows (n,) of one problem are inside its margin: a guess, and how it is mended."""
+    """A guess of the rows (n,) inside the margin of one problem, and its correction."""
 
     def __init__(self, signs: Array, weights: Array, inside: Array) -> None:
         self.signs, self.weights, self.counted = signs, weights, weights > 0
@@ -91,14 +95,14 @@ class _Margin:
         self.point = (np.zeros(len(signs)), np.zeros(len(signs)))
 
     def solve(self, data: Array, gram: Array) -> tuple[Array, Array | None]:
-        """Shares (n,) at the minimum of the quadratic of the rows inside; decisions too if they come with it."""
+        """Return shares (n,) at the minimum for the rows inside, and the decisions if they are known too."""
         rows = np.flatnonzero(self.inside)
         if len(rows) <= data.shape[1]:
             return _solve_rows(gram, self.signs, self.weights, rows), None
         return _solve_columns(data, self.signs, self.weights, rows)
 
-    def mend(self, shares: Array, decisions: Array) -> bool:
-        """Exchange the rows that shares and decisions put on the wrong side; whether there were any."""
+    def exchange(self, shares: Array, decisions: Array) -> bool:
+        """Move the rows that are on the wrong side of the margin; return whether there were any."""
         pulls, reached = self.signs * shares, self.signs * decisions
         wrong = np.where(self.inside, pulls < -ROUNDING * pulls.max(), self.counted & (reached < 1 - ROUNDING))
         count = int(np.count_nonzero(wrong))
@@ -117,7 +121,7 @@ class _Margin:
 def _descend(
     point: tuple[Array, Array], target: tuple[Array, Array], signs: Array, weights: Array
 ) -> tuple[Array, Array]:
-    """From shares and decisions toward others, as far as the objective falls."""
+    """Return the shares and decisions with the lowest objective on the way from a point to a target."""
     (shares, decisions), (change, move) = point, (target[0] - point[0], target[1] - point[1])
 
     def slope(length: float) -> float:
@@ -129,7 +133,7 @@ def _descend(
 
 
 def _solve_rows(gram: Array, signs: Array, weights: Array, rows: Array) -> Array:
-    """Shares (n,) at the minimum of the rows' quadratic, by a system of one unknown a row."""
+    """Return shares (n,) at the minimum of the quadratic of ``rows``, by a system with one unknown per row."""
     shares = np.zeros(len(signs))
     if len(rows):
         system = gram.take(rows, 0).take(rows, 1)
@@ -139,7 +143,10 @@ def _solve_rows(gram: Array, signs: Array, weights: Array, rows: Array) -> Array
 
 
 def _solve_columns(data: Array, signs: Array, weights: Array, rows: Array) -> tuple[Array, Array]:
-    """The same by a system of one unknown a column, which alone is well conditioned for more rows than columns."""
+    """Return shares (n,) and decisions (n,) by a system with one unknown per column.
+
+    With more rows than columns, the system with one unknown per row is badly conditioned.
+    """
     inner, double = data[rows], 2 * weights[rows]
     system = (inner.T * double) @ inner
     system.flat[:: len(system) + 1] += 1
@@ -151,11 +158,11 @@ def _solve_columns(data: Array, signs: Array, weights: Array, rows: Array) -> tu
 
 
 def _solve_positive(system: Array, target: Array) -> Array:
-    """The solution (m,) of a positive definite system (m, m)."""
+    """Return the solution (m,) of a positive definite system (m, m)."""
     try:
-        # Not by scipy, which keeps Python to itself meanwhile: threads would wait for one another.
+        # numpy, not scipy: scipy holds the interpreter lock, so that threads would wait for each other.
         lower = np.linalg.cholesky(system)
-    except np.linalg.LinAlgError:  # Positive definite, but for rounding.
+    except np.linalg.LinAlgError:  # Positive definite except for rounding.
         return np.asarray(np.linalg.lstsq(system, target, rcond=None)[0])
     half = linalg.blas.dtrsv(lower.T, target, lower=False, trans=True)
     return np.asarray(linalg.blas.dtrsv(lower.T, half, lower=False))

@@ -1,8 +1,8 @@
-"""The exact change of coordinates in which the batch is solved.
+"""Rows on their principal axes, the coordinates in which a batch is solved.
 
-An L2 penalty does not change under rotation, so the data may be turned onto its own principal axes. That leaves no
-more columns than rows (25,088 columns of 1,088 rows become 1,088), and gives the solver its preconditioner: on these
-axes X'X is diagonal.
+An L2 penalty does not change under rotation, so the rows can be expressed on their own principal axes without changing
+the problem. There are at most as many axes as rows: 25,088 columns of 1,088 rows become 1,088. And since X'X is
+diagonal on these axes, it gives the solver a preconditioner.
 """
 
 from dataclasses import dataclass
@@ -10,49 +10,59 @@ from typing import Any
 
 import numpy as np
 
-from featx.heads.solver.losses import Array
+from featx.heads.solver.loss_functions import Array
 
 RANK_TOLERANCE = 1e-14
-"""Smallest share of the largest eigenvalue that is kept: what float64 tells from nothing."""
+"""Smallest eigenvalue that is kept, as a share of the largest; smaller ones are rounding errors in float64."""
 CHUNK = 4096
+"""Number of columns that are converted to float64 at a time."""
 
 
 @dataclass(frozen=True)
 class PrincipalAxes:
-    """Data on its principal axes.
+    """Rows on their principal axes.
 
-    ``data`` is (n, r); ``penalty`` (r,) is 1, or 0 for an intercept, which then is the last column, all ones;
-    ``spectrum`` (r,) is the squared norm of each column. ``back`` are matrices that turn weights back, one after
-    the other; ``center`` (d,) was taken from every row.
+    Parameters
+    ----------
+    data : array (n, r)
+        The rows, with one column per axis. If the intercept is not penalized, the last column is ones.
+    penalty : array (r,)
+        Penalty of each weight: 1, or 0 for an intercept that is not penalized.
+    spectrum : array (r,)
+        Squared norm of each column.
+    inverse : tuple of arrays
+        Matrices that turn weights on the axes into weights on the columns, one after the other.
+    center : array (d,)
+        What was subtracted from each row.
     """
 
     data: Array
     penalty: Array
     spectrum: Array
-    back: tuple[Array, ...]
+    inverse: tuple[Array, ...]
     center: Array
 
     def astype(self, dtype: type[Any]) -> "PrincipalAxes":
-        """The same in another precision, but for the way back."""
+        """Return the rows in another precision; ``inverse`` and ``center`` keep theirs."""
         data, penalty, spectrum = (
             values.astype(dtype, copy=False) for values in (self.data, self.penalty, self.spectrum)
         )
-        return PrincipalAxes(data, penalty, spectrum, self.back, self.center)
+        return PrincipalAxes(data, penalty, spectrum, self.inverse, self.center)
 
     def restore(self, U: Array) -> tuple[Array, Array]:
-        """Coefficients (…, d) and intercepts (…,) of the original columns, from weights (…, r) on the axes."""
+        """Return coefficients (…, d) and intercepts (…,) of the original columns from weights (…, r) on the axes."""
         free = self.penalty[-1] == 0
         W = U[..., :-1] if free else U
-        for matrix in self.back:
+        for matrix in self.inverse:
             W = W @ matrix
         return (W, U[..., -1] - W @ self.center) if free else (W[..., :-1], W[..., -1])
 
 
-def rotate(X: Array, penalize_intercept: bool) -> PrincipalAxes:
-    """Turn X (n, d) onto its principal axes, in its own dtype; the axes are found in float64.
+def make_principal_axes(X: Array, penalize_intercept: bool) -> PrincipalAxes:
+    """Express X (n, d) on its principal axes, in its own dtype; the axes are computed in float64.
 
-    A penalized intercept is one more column of ones, turned with the rest. An unpenalized one stays a column of its
-    own, and takes up the mean of X, which is subtracted.
+    A penalized intercept is a column of ones that is part of X. An intercept that is not penalized stays a separate
+    column, and the mean of X is subtracted.
     """
     n = len(X)
     if penalize_intercept:
@@ -61,38 +71,49 @@ def rotate(X: Array, penalize_intercept: bool) -> PrincipalAxes:
     else:
         center = X.mean(axis=0, dtype=np.float64)
         X = X - center.astype(X.dtype)
-    data, spectrum, back = turn(X)
+    data, spectrum, inverse = _project(X)
     if penalize_intercept:
-        return PrincipalAxes(data, np.ones(len(spectrum)), spectrum, back, center)
+        return PrincipalAxes(data, np.ones(len(spectrum)), spectrum, inverse, center)
     data = np.hstack([data, np.ones((n, 1), X.dtype)])
     penalty = np.append(np.ones(len(spectrum)), 0.0)
-    # As it was rounded when it was taken off.
-    return PrincipalAxes(data, penalty, np.append(spectrum, n), back, center.astype(X.dtype).astype(np.float64))
+    # The center that was subtracted: it was rounded to the dtype of X.
+    return PrincipalAxes(data, penalty, np.append(spectrum, n), inverse, center.astype(X.dtype).astype(np.float64))
 
 
-def turn(X: Array) -> tuple[Array, Array, tuple[Array, ...]]:
-    """X (n, d) on its principal axes (n, r) as it is, the squared norm of each column, and the way back."""
-    spectrum, vectors, of_rows = principal_axes(X)
+def _project(X: Array) -> tuple[Array, Array, tuple[Array, ...]]:
+    """Return X (n, d) on its principal axes (n, r), the squared norm of each column, and the inverse matrices."""
+    spectrum, vectors, of_rows = find_axes(X)
     if of_rows:
         scale = np.sqrt(spectrum)
         return (vectors * scale).astype(X.dtype), spectrum, ((vectors / scale).T, X)
     return X @ vectors.astype(X.dtype), spectrum, (vectors.T,)
 
 
-def principal_axes(X: Array) -> tuple[Array, Array, bool]:
-    """The nonzero eigenvalues (r,) of X'X, largest first, and eigenvectors of length 1, all in float64.
+def find_axes(X: Array) -> tuple[Array, Array, bool]:
+    """Return the eigenvalues and eigenvectors of X'X, or of X X' if that is smaller.
 
-    The vectors are those of X X' (n, r) if X (n, d) has no more rows than columns, which is said, else of X'X (d, r).
+    Parameters
+    ----------
+    X : float array (n, d)
+
+    Returns
+    -------
+    spectrum : float64 array (r,)
+        Eigenvalues above 0, largest first.
+    vectors : float64 array (d, r) or (n, r)
+        Eigenvectors of length 1.
+    of_rows : bool
+        True if the vectors are those of X X' (n, r), since X has no more rows than columns.
     """
     of_rows = X.shape[0] <= X.shape[1]
-    # Not by scipy, which keeps Python to itself meanwhile: feature sets are turned side by side.
+    # numpy, not scipy: scipy holds the interpreter lock, and feature sets are prepared on several threads.
     spectrum, vectors = np.linalg.eigh(inner_products(X if of_rows else X.T))
     kept = np.flatnonzero(spectrum > RANK_TOLERANCE * max(spectrum[-1], np.finfo(float).tiny))[::-1]
     return spectrum[kept], vectors[:, kept], of_rows
 
 
 def inner_products(X: Array) -> Array:
-    """X X' (n, n) in float64, added up over some columns of X (n, d) at a time."""
+    """Return X X' (n, n) in float64, added up over chunks of the columns of X (n, d)."""
     products = np.zeros((len(X), len(X)))
     for start in range(0, X.shape[1], CHUNK):
         part = X[:, start : start + CHUNK].astype(np.float64)

@@ -8,12 +8,12 @@ import numpy as np
 from featx.backbones import feature_name
 from featx.heads import (
     Fold,
+    count_workers,
     cross_validate,
     make_feature_sets,
     make_folds,
     make_problem,
     run_parallel,
-    workers_for,
 )
 from featx.models import TrainingRows
 
@@ -71,7 +71,7 @@ def learning_curve(
     folds = make_folds(rows.y, rows.groups, max(draws, 2), 1, random_state, rows.plain)
     nested = [_nested_folds(fold, codes, rows.groups, rng) for fold in folds]
     # Each worker normalizes and rotates the whole matrix, so a worker gets several draws at once.
-    workers = workers_for(len(nested), len(rows.y) * features.columns)
+    workers = count_workers(len(nested), len(rows.y) * features.columns)
     parts = [nested[start::workers] for start in range(workers)]
     grid = {head: tuple(sorted(Cs))}
 

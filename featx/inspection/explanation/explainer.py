@@ -16,7 +16,7 @@ from torch import Tensor
 from featx.backbones import BACKBONES, BackboneWeights
 from featx.engines import disable_tf32, find_device
 from featx.errors import ImageError, SpecError
-from featx.heads import hidden_of
+from featx.heads import get_hidden_layer
 from featx.images import MAX_PIXELS, load_file
 from featx.inspection.explanation.class_maps import ClassMap, Explanation, sum_maps
 from featx.inspection.explanation.gradients import FeatureMapHead, grad_cam_maps, gradient_maps
@@ -69,7 +69,7 @@ class Explainer:
         linear = _is_linear(model)
         prefer_grad_cam = (
             model.spec.backbone not in BACKBONES
-            or hidden_of(model.estimator)
+            or get_hidden_layer(model.estimator)
             or not set(self.spec.pools) <= {*LINEAR_POOLS}
         )
         self.method = ("grad-cam" if prefer_grad_cam and not linear else "cam") if method == "auto" else method
@@ -183,4 +183,4 @@ def _is_linear(model: Model) -> bool:
     """Whether the logits are linear in the feature maps, apart from the intercept."""
     normalizer = model.estimator.named_steps["normalizer"]
     plain = isinstance(normalizer, StandardScaler) or normalizer == "passthrough"
-    return plain and hidden_of(model.estimator) is None and set(model.spec.pools) <= {*LINEAR_POOLS}
+    return plain and get_hidden_layer(model.estimator) is None and set(model.spec.pools) <= {*LINEAR_POOLS}

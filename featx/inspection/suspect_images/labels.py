@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, log_loss
 
-from featx.heads import PrecomputedDecisions, default_grid, fit_path, make_folds, rotate, row_weights
+from featx.heads import PrecomputedDecisions, default_grid, fit_path, make_folds, make_principal_axes, row_weights
 from featx.runtime import import_optional
 
 HEAD = "softmax"
@@ -88,7 +88,7 @@ def score_labels(
     groups : int array (rows,)
         Rows that stay together, as a copy of an image would vouch for its label.
     folds, seed : int
-        As in `featx.heads.folds.make_folds`.
+        As in `featx.heads.splitting.folds.make_folds`.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def score_labels(
     for fold, (train, tested) in enumerate(dealt):
         trained[fold, train], fold_of[tested] = 1, fold
     weights = row_weights(codes, trained, HEAD, len(classes), None)
-    fits = fit_path(rotate(X, False), codes, weights, default_grid(HEAD, X), HEAD, len(classes))
+    fits = fit_path(make_principal_axes(X, False), codes, weights, default_grid(HEAD, X), HEAD, len(classes))
     held_out = (fit.decisions[fold_of, :, np.arange(len(X))] for fit in fits)
     candidates = (_probabilities(decisions, classes) for decisions in held_out)
     best = min(candidates, key=lambda probability: log_loss(codes, probability))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from featx.heads import TITLES
+from featx.heads import SCORE_TITLES
 from featx.inspection.html_report.context import ReportContext
 from featx.inspection.html_report.section import Headline, Section, percent, sentence
 from featx.inspection.html_report.unseen import UnseenDecisions
@@ -49,7 +49,7 @@ def make_accuracy(context: ReportContext) -> Section:
     decisions = context.decisions
     bootstrapped = bootstrap(np.array(decisions.report["confusion"])) if "confusion" in decisions.report else {}
     scores = tuple(
-        _score_row(decisions, name, bootstrapped) for name in TITLES if decisions.report.get(name) is not None
+        _score_row(decisions, name, bootstrapped) for name in SCORE_TITLES if decisions.report.get(name) is not None
     )
     lowest = min([1.0, *(score.interval[0] for score in scores if score.interval)])
     start = min(0.9, math.floor(10 * lowest) / 10)
@@ -133,10 +133,10 @@ def _class_means(
 def _score_row(decisions: UnseenDecisions, name: str, bootstrapped: dict[str, tuple[float, float]]) -> ScoreRow:
     value, count = float(decisions.report[name]), int(decisions.report["n"])
     if not decisions.optimistic and name in SHARES:
-        return ScoreRow(TITLES[name], value, wilson(round(value * count), count), "Wilson")
+        return ScoreRow(SCORE_TITLES[name], value, wilson(round(value * count), count), "Wilson")
     if not decisions.optimistic and name in bootstrapped:
-        return ScoreRow(TITLES[name], value, bootstrapped[name], f"bootstrap, {DRAWS:,} samples")
-    return ScoreRow(TITLES[name], value, None, "")
+        return ScoreRow(SCORE_TITLES[name], value, bootstrapped[name], f"bootstrap, {DRAWS:,} samples")
+    return ScoreRow(SCORE_TITLES[name], value, None, "")
 
 
 def _majority(decisions: UnseenDecisions) -> str:

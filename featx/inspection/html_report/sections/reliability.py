@@ -7,7 +7,7 @@ import numpy as np
 
 from featx.drawing import RULE, SERIES, SOFT, add_legend, figure_to_svg, make_figure, show_percent
 from featx.errors import DataError
-from featx.heads import BINS, bins_of
+from featx.heads import CALIBRATION_BINS, bin_confidences
 from featx.inspection.html_report.context import ReportContext
 from featx.inspection.html_report.section import Section, percent
 from featx.inspection.html_report.sections.accuracy import wilson
@@ -45,7 +45,7 @@ def make_reliability(context: ReportContext) -> Section:
     # The most probable class, as in the calibration error; a calibrated head may predict another one.
     correct = decisions.scored.probabilities.argmax(axis=1) == decisions.scored.labels
     confidence = decisions.scored.probabilities.max(axis=1)
-    numbers = bins_of(confidence)
+    numbers = bin_confidences(confidence)
     bins = tuple(
         _make_bin(index, correct[numbers == index], confidence[numbers == index])
         for index in np.unique(numbers).tolist()
@@ -70,7 +70,7 @@ def plot_reliability(bins: tuple[ConfidenceBin, ...]) -> "Figure":
     figure, axes = make_figure("confidence", "share of correct predictions", 3.4)
     most = max(one.n for one in bins)
     # Bars take the lowest fifth of the plot, below 0.
-    axes.bar([one.low for one in bins], [0.2 * one.n / most for one in bins], 1 / BINS, bottom=-0.25, align="edge",
+    axes.bar([one.low for one in bins], [0.2 * one.n / most for one in bins], 1 / CALIBRATION_BINS, bottom=-0.25, align="edge",
              color=SERIES[0], alpha=0.35, linewidth=0, label="number of images")  # fmt: skip
     axes.axhline(0, color=RULE, linewidth=0.8)
     axes.plot([0, 1], [0, 1], color=SOFT, linestyle="dashed", linewidth=1, label="perfect calibration")
@@ -88,4 +88,4 @@ def plot_reliability(bins: tuple[ConfidenceBin, ...]) -> "Figure":
 
 def _make_bin(index: int, correct: np.ndarray, confidence: np.ndarray) -> ConfidenceBin:
     n, hits = len(correct), int(correct.sum())
-    return ConfidenceBin(index / BINS, (index + 1) / BINS, n, float(confidence.mean()), hits / n, wilson(hits, n))
+    return ConfidenceBin(index / CALIBRATION_BINS, (index + 1) / CALIBRATION_BINS, n, float(confidence.mean()), hits / n, wilson(hits, n))

@@ -1,4 +1,4 @@
-"""Power normalization of pooled features, block by block."""
+"""Power normalization of pooled features, one block at a time."""
 
 import itertools
 import re
@@ -18,34 +18,34 @@ _CHUNK_BYTES = 1 << 20
 
 
 class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Signed power, then unit L2 norm for each block of columns of each row.
+    """Scale the features of each block: signed power, then unit L2 norm per block and row.
 
-    Power normalization of Perronnin, Sánchez & Mensink (2010), "Improving the Fisher kernel for large-scale image
-    classification", applied to each block's features apart, so that no block outweighs another. A block that is
-    all zero stays zero. Rows are independent: nothing is learned from the data but its number of columns.
+    This is the power normalization of Perronnin, Sánchez & Mensink (2010), "Improving the Fisher kernel for large-scale
+    image classification", applied to each block separately so that no block outweighs another. A block of zeros stays
+    zero. Rows are transformed independently: nothing is learned except the number of columns.
 
     Parameters
     ----------
     widths : tuple of int, "auto" or None
-        Columns of each block, in order. None takes the whole row as one block. "auto" groups columns named like
-        ``block3_avg_17`` by their block and pool; without such names it takes `featx.backbones.widths_of`, which knows
-        VGG16's blocks by the number of columns.
+        Number of columns of each block, in order. None treats the whole row as one block. "auto" groups columns with
+        names like ``block3_avg_17`` by block and pooling. If columns have no such names, "auto" recognizes the blocks
+        of VGG16 by the number of columns (`featx.backbones.widths_of`).
     power : float
         Exponent, above 0 and at most 1; 0.5 is the signed square root.
 
     Attributes
     ----------
     widths_ : tuple of int
-        Columns of each block.
+        Number of columns of each block.
     n_features_in_ : int
-        Columns of a row.
+        Number of columns.
 
     Raises
     ------
     SpecError
         From `fit`, if a parameter is out of range.
     DataError
-        From `fit`, if the widths do not add up to the columns of X, or a named block's columns are not side by side.
+        From `fit`, if the widths do not add up to the columns of X, or the columns of a named block are not adjacent.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
         self.power = power
 
     def fit(self, X: ArrayLike, y: object = None) -> "BlockNormalizer":
-        """Take the blocks from X's number of columns, or from their names; X is (rows, columns), ``y`` is ignored."""
+        """Find the blocks of X (rows, columns) by the names or the number of its columns; ``y`` is ignored."""
         validate_data(self, X, dtype=(np.float64, np.float32))
         if not 0 < self.power <= 1:
             raise SpecError(f"power of BlockNormalizer must be above 0 and at most 1, got {self.power}")
@@ -66,11 +66,11 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """The normalized rows in a new array: float32 for float32 (rows, columns), float64 for all else."""
+        """Return the normalized rows (rows, columns) as a new array: float32 for float32, float64 for other types."""
         check_is_fitted(self)
         values = validate_data(self, X, reset=False, dtype=(np.float64, np.float32))
         out: NDArray[Any] = np.empty_like(values, order="C")
-        # In chunks that stay in the processor's cache while they go through every step.
+        # Chunks are small enough to stay in the processor's cache during all steps.
         rows = max(1, _CHUNK_BYTES // (values.itemsize * values.shape[1]))
         for start in range(0, len(values), rows):
             self._normalize(values[start : start + rows], out[start : start + rows])
@@ -85,7 +85,7 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
         np.copysign(out, values, out=out)
         for columns in self._slices():
             block = out[:, columns]
-            # Norms in float64, where no float32 overflows or vanishes when it is squared.
+            # In float64, since squares of float32 may overflow or underflow.
             norms = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
             norms[norms == 0] = 1
             np.divide(block, norms[:, np.newaxis], out=block, casting="same_kind")
@@ -126,7 +126,5 @@ def widths_by_name(names: Sequence[str]) -> tuple[int, ...]:
         return ()
     for name in owners:
         if owners.count(name) > 1:
-            raise DataError(
-                f"columns of {name} must stand side by side for BlockNormalizer, got them in several places"
-            )
+            raise DataError(f"columns of {name} must be adjacent for BlockNormalizer, got them in several places")
     return tuple(width for _, width in runs)

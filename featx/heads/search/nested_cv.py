@@ -9,10 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from featx.errors import DataError, SpecError
-from featx.heads.cross_validation import Candidate, cross_validate, cross_validate_sets, make_grids, select_candidate
-from featx.heads.folds import Fold, make_folds
-from featx.heads.head_search import HeadSearchCV, SearchSpace, make_search_space
 from featx.heads.parallel import among_processes
+from featx.heads.search.cross_validation import (
+    Candidate,
+    cross_validate,
+    cross_validate_sets,
+    make_grids,
+    select_candidate,
+)
+from featx.heads.search.head_search_cv import HeadSearchCV, SearchSpace, make_search_space
+from featx.heads.splitting.folds import Fold, make_folds
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Fits by sklearn itself, weighted and calibrated if asked, in several processes with the same result."""
+"""Fit a head by scikit-learn: weighted and calibrated if asked, on several processes with the same result."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,12 +14,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
 from featx.errors import SpecError
-from featx.heads.calibration import METHOD, Calibration
-from featx.heads.folds import Fold
+from featx.heads.metrics.scoring import PrecomputedDecisions
 from featx.heads.parallel import among_processes, one_thread_each, one_thread_if_small
-from featx.heads.scoring import PrecomputedDecisions
-from featx.heads.solver.cholesky_factor import cholesky_factor
+from featx.heads.pipeline.calibration import CALIBRATION_METHOD, SigmoidCalibration
+from featx.heads.solver.cholesky_factor import make_cholesky_factor
 from featx.heads.solver.pivoting import MAX_ROWS
+from featx.heads.splitting.folds import Fold
 
 
 def refit(
@@ -30,34 +30,41 @@ def refit(
     sample_weight: ArrayLike | None = None,
     jobs: int = 1,
 ) -> Pipeline:
-    """Fit a pipeline of `make_head`, in place.
+    """Fit a pipeline of `make_head` in place.
 
-    Of rows with more columns than there are rows, LinearSVC sees a triangle with the same inner products
-    (`make_triangle`). Those are all that decides where liblinear's steps lead, so the weights are the same, but for
-    rounding. L-BFGS would take the same steps too, but ends by its largest gradient entry, which depends on the axes.
+    If there are more columns than rows, LinearSVC is fitted to a Cholesky factor that has the same inner products and
+    fewer columns (`make_cholesky_factor`). The steps of liblinear depend on inner products alone, so the weights are
+    the same except for rounding. L-BFGS stops by its largest gradient entry, which depends on the axes, so logistic
+    heads are fitted to the rows themselves.
 
     Parameters
     ----------
     pipeline : Pipeline
     X : float array (rows, columns)
-    y : array (rows,)
+    y : array (rows,), or int array (rows, classes)
+        Labels, or a multi-label indicator.
     sample_weight : float array (rows,), optional
-        For the head; the normalizer counts rows alike.
+        Weights for the head; the normalizer counts all rows alike.
     jobs : int
-        Processes for one-vs-rest; the result is the same for any number.
+        Number of processes for one-vs-rest. The result does not depend on it.
+
+    Returns
+    -------
+    Pipeline
+        The given pipeline.
 
     Raises
     ------
     SpecError
-        If jobs is out of range.
+        If ``jobs`` is out of range.
     EngineError
-        If one of several processes is ended from outside.
+        If one of several processes is killed.
     """
     head = pipeline.named_steps["head"]
     if not isinstance(head, OneVsRestClassifier):
-        with _weighing(pipeline, sample_weight) as weights:
+        with _route_weights(pipeline, sample_weight) as weights:
             return _fit(pipeline, X, y, weights)
-    with _weighing(pipeline, sample_weight) as weights, _sharing(jobs):
+    with _route_weights(pipeline, sample_weight) as weights, _limit_processes(jobs):
         head.set_params(n_jobs=jobs)
         _fit(pipeline, X, y, weights)
     head.set_params(n_jobs=None)
@@ -72,46 +79,49 @@ def refit_calibrated(
     *,
     sample_weight: ArrayLike | None = None,
     jobs: int = 1,
-) -> tuple[Pipeline, Calibration]:
-    """Fit a clone of a pipeline, and sigmoids to its decisions on rows held out.
+) -> tuple[Pipeline, SigmoidCalibration]:
+    """Fit a clone of a pipeline, and sigmoids that turn its decisions into probabilities.
 
-    Done by sklearn's CalibratedClassifierCV without ensemble: one head, fitted on all rows, whose decisions stay as
-    they are, so that what it adds is two numbers a class.
+    CalibratedClassifierCV does both, without an ensemble: one head is fitted on all rows, and the sigmoids are fitted
+    to the decisions on held-out rows. The decisions of the head are not changed.
 
     Parameters
     ----------
     pipeline, X, y, sample_weight, jobs
-        As in `refit`; the weights count for the sigmoids too.
+        As in `refit`; the weights apply to the sigmoids too.
     folds : sequence of (train, test)
-        From `make_folds`, of one shuffle: every row is tested once, or every plain one; the sigmoids are fitted on
-        those.
+        From `make_folds` with one shuffle, so that every row is tested once. If there are augmented copies, only the
+        plain rows are tested, and the sigmoids are fitted to those.
 
     Raises
     ------
     SpecError
-        If jobs is out of range.
+        If ``jobs`` is out of range.
     EngineError
-        If one of several processes is ended from outside.
+        If one of several processes is killed.
     """
     if sum(len(tested) for _, tested in folds) < len(y):
-        return _refit_on_views(pipeline, X, y, folds, sample_weight, jobs)
-    calibrated = CalibratedClassifierCV(pipeline, method=METHOD, cv=folds, n_jobs=jobs, ensemble=False)
-    with _weighing(pipeline, sample_weight) as weights, _sharing(jobs):
+        return _refit_with_copies(pipeline, X, y, folds, sample_weight, jobs)
+    calibrated = CalibratedClassifierCV(pipeline, method=CALIBRATION_METHOD, cv=folds, n_jobs=jobs, ensemble=False)
+    with _route_weights(pipeline, sample_weight) as weights, _limit_processes(jobs):
         if weights:
             calibrated.set_fit_request(sample_weight=True)
         calibrated.fit(X, y, **weights)
-    return calibrated.calibrated_classifiers_[0].estimator, _sigmoids(calibrated)
+    return calibrated.calibrated_classifiers_[0].estimator, _get_sigmoids(calibrated)
 
 
-def _refit_on_views(
+def _refit_with_copies(
     pipeline: Pipeline,
     X: NDArray[np.floating],
     y: NDArray[Any],
     folds: Sequence[Fold],
     sample_weight: ArrayLike | None,
     jobs: int,
-) -> tuple[Pipeline, Calibration]:
-    """The same where some rows are trained on only: sklearn predicts all rows, so it is handed the decisions."""
+) -> tuple[Pipeline, SigmoidCalibration]:
+    """Fit and calibrate if some rows are never tested.
+
+    CalibratedClassifierCV needs every row to be tested, so it gets the decisions on the tested rows instead of X.
+    """
     weights = None if sample_weight is None else np.asarray(sample_weight)
 
     def fitted(rows: NDArray[np.intp]) -> Pipeline:
@@ -122,17 +132,17 @@ def _refit_on_views(
     rows = np.concatenate([tested for _, tested in folds])
     decided = FrozenEstimator(PrecomputedDecisions("linear-svc", np.unique(y)))
     whole = np.arange(len(rows))
-    calibrated = CalibratedClassifierCV(decided, method=METHOD, cv=[(whole, whole)], ensemble=False)
+    calibrated = CalibratedClassifierCV(decided, method=CALIBRATION_METHOD, cv=[(whole, whole)], ensemble=False)
     with config_context(enable_metadata_routing=True):
         calibrated.set_fit_request(sample_weight=True)
         calibrated.fit(decisions, y[rows], sample_weight=None if weights is None else weights[rows])
-    return fitted(np.arange(len(y))), _sigmoids(calibrated)
+    return fitted(np.arange(len(y))), _get_sigmoids(calibrated)
 
 
-def _sigmoids(calibrated: CalibratedClassifierCV) -> Calibration:
+def _get_sigmoids(calibrated: CalibratedClassifierCV) -> SigmoidCalibration:
     (found,) = calibrated.calibrated_classifiers_
     slope, intercept = np.array([(part.a_, part.b_) for part in found.calibrators], np.float64).T
-    return Calibration(slope, intercept)
+    return SigmoidCalibration(slope, intercept)
 
 
 def _fit(pipeline: Pipeline, X: NDArray[np.floating], y: NDArray[Any], weights: dict[str, ArrayLike]) -> Pipeline:
@@ -142,18 +152,18 @@ def _fit(pipeline: Pipeline, X: NDArray[np.floating], y: NDArray[Any], weights: 
         with one_thread_if_small(X.size):
             return pipeline.fit(X, y, **weights)
     values = X if normalizer == "passthrough" else normalizer.fit_transform(X)
-    triangle = cholesky_factor(values)
+    factor = make_cholesky_factor(values)
     pipeline.set_params(normalizer="passthrough")
     try:
-        with one_thread_if_small(triangle.rows.size):
-            pipeline.fit(triangle.rows, y, **weights)
+        with one_thread_if_small(factor.rows.size):
+            pipeline.fit(factor.rows, y, **weights)
     finally:
         pipeline.set_params(normalizer=normalizer)
     parts = head.estimators_ if isinstance(head, OneVsRestClassifier) else [head]
-    # A class that all rows have, or none, has no weights.
+    # OneVsRestClassifier fits a constant, without weights, to a class that all rows have or none.
     parts = [part for part in parts if hasattr(part, "coef_")]
     if parts:
-        W = triangle.restore(np.vstack([part.coef_ for part in parts]))
+        W = factor.restore(np.vstack([part.coef_ for part in parts]))
         for part, coef in zip(parts, np.split(W, len(parts)), strict=True):
             part.coef_ = np.array(coef, part.coef_.dtype, order="F")
     for estimator in (head, *parts):
@@ -162,8 +172,8 @@ def _fit(pipeline: Pipeline, X: NDArray[np.floating], y: NDArray[Any], weights: 
 
 
 @contextmanager
-def _weighing(pipeline: Pipeline, sample_weight: ArrayLike | None) -> Iterator[dict[str, ArrayLike]]:
-    """The keywords that make ``fit`` weigh rows in the head alone, while sklearn routes them there."""
+def _route_weights(pipeline: Pipeline, sample_weight: ArrayLike | None) -> Iterator[dict[str, ArrayLike]]:
+    """Make scikit-learn route sample weights to the head alone; yield the keyword arguments for ``fit``."""
     if sample_weight is None:
         yield {}
         return
@@ -176,8 +186,8 @@ def _weighing(pipeline: Pipeline, sample_weight: ArrayLike | None) -> Iterator[d
 
 
 @contextmanager
-def _sharing(jobs: int) -> Iterator[None]:
-    """Several processes, with one thread each, so that sums are added up in the same order for any number of them."""
+def _limit_processes(jobs: int) -> Iterator[None]:
+    """Give each of ``jobs`` processes one thread, so that sums have the same order for any number of processes."""
     if jobs < 1:
         raise SpecError(f"jobs of a fit must be 1 or more, got {jobs}")
     with among_processes(jobs), one_thread_each():

@@ -1,4 +1,4 @@
-"""A hidden layer of a fine-tuned head, as a step of the pipeline between normalizer and linear head."""
+"""Hidden layer of a fine-tuned head: the step of the pipeline between normalizer and linear head."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,7 @@ from featx.errors import DataError
 
 
 class HiddenLayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """max(0, X W' + b): units that were trained with the head, by ``featx finetune``; fitting it learns nothing.
+    """Transform rows to max(0, X Wᵀ + b), with weights that ``featx finetune`` trained; ``fit`` learns nothing.
 
     Attributes
     ----------
@@ -21,7 +21,7 @@ class HiddenLayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def from_parts(cls, coef: NDArray[np.float32], intercept: NDArray[np.float32]) -> "HiddenLayer":
-        """A fitted layer from its weights (units, columns) and intercepts (units,)."""
+        """Return a fitted layer with the given weights (units, columns) and intercepts (units,)."""
         if coef.ndim != 2 or intercept.shape != coef.shape[:1]:
             raise DataError(
                 "a hidden layer has weights (units, columns) and intercepts (units,), got shapes "
@@ -32,25 +32,25 @@ class HiddenLayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return layer
 
     def fit(self, X: ArrayLike, y: object = None) -> "HiddenLayer":
-        """Return self, if it has weights: they come from training, and from nowhere else."""
+        """Return self if it has weights. Only training with the head makes weights."""
         check_is_fitted(self, "coef_")
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[np.floating]:
-        """Rows (n, columns) to (n, units)."""
+        """Return the outputs (rows, units) for X (rows, columns)."""
         check_is_fitted(self, "coef_")
         units: NDArray[np.floating] = np.maximum(np.asarray(X) @ self.coef_.T + self.intercept_, 0)
         return units
 
 
-def hidden_of(pipeline: Pipeline) -> HiddenLayer | None:
-    """The hidden layer of a head, if it has one."""
+def get_hidden_layer(pipeline: Pipeline) -> HiddenLayer | None:
+    """Return the hidden layer of a pipeline, None if it has none."""
     found: HiddenLayer | None = pipeline.named_steps.get("hidden")
     return found
 
 
-def with_hidden(pipeline: Pipeline, layer: HiddenLayer | None) -> Pipeline:
-    """The pipeline with a hidden layer before its head, which takes the layer's units."""
+def add_hidden_layer(pipeline: Pipeline, layer: HiddenLayer | None) -> Pipeline:
+    """Return the pipeline with a hidden layer before its head; the head must take the outputs of the layer."""
     if layer is None:
         return pipeline
     normalizer, head = pipeline.steps

@@ -1,4 +1,4 @@
-"""The three linear heads as plain sklearn pipelines, and the weights inside them."""
+"""The three linear heads as plain scikit-learn pipelines, and their weights."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,21 +13,23 @@ from sklearn.preprocessing import LabelBinarizer, StandardScaler
 from sklearn.svm import LinearSVC
 
 from featx.errors import SpecError
-from featx.heads.normalizer import BlockNormalizer
+from featx.heads.pipeline.normalizer import BlockNormalizer
 
-MAX_ITER = 10_000
-"""More than any of the solvers took on VGG16's features, power normalized, up to C = 100 (8,023)."""
+ESTIMATOR_MAX_ITER = 10_000
+"""More iterations than any of scikit-learn's solvers needed on power-normalized features of VGG16 (measured)."""
 ClassWeight = Mapping[Any, float] | str | None
 
 
 def _linear_svc(C: float, class_weight: ClassWeight, random_state: int | None) -> BaseEstimator:
-    # The dual where columns outnumber rows: there the primal's stopping rule is met at C = 100 with decisions that are
-    # still off by 0.1 and more. The primal elsewhere, where the dual takes thousands of passes.
-    return LinearSVC(C=C, dual="auto", class_weight=class_weight, max_iter=MAX_ITER, random_state=random_state)
+    # "auto" solves the dual if there are more columns than rows: there the primal stops too early at C = 100, with
+    # decisions that are wrong by 0.1 and more. With more rows than columns the dual needs thousands of passes.
+    return LinearSVC(
+        C=C, dual="auto", class_weight=class_weight, max_iter=ESTIMATOR_MAX_ITER, random_state=random_state
+    )
 
 
 def _softmax(C: float, class_weight: ClassWeight, random_state: int | None) -> BaseEstimator:
-    return LogisticRegression(C=C, class_weight=class_weight, max_iter=MAX_ITER, random_state=random_state)
+    return LogisticRegression(C=C, class_weight=class_weight, max_iter=ESTIMATOR_MAX_ITER, random_state=random_state)
 
 
 def _ovr_logistic(C: float, class_weight: ClassWeight, random_state: int | None) -> BaseEstimator:
@@ -39,9 +41,9 @@ HEADS: dict[str, Callable[[float, ClassWeight, int | None], BaseEstimator]] = {
     "softmax": _softmax,
     "ovr-logistic": _ovr_logistic,
 }
-"""Factories by name, called with (C, class_weight, random_state)."""
+"""Functions that make the estimator of each head, called with (C, class_weight, random_state)."""
 MULTILABEL_HEADS = ("linear-svc", "ovr-logistic")
-"""Those that solve one problem a class, and so take rows with several labels."""
+"""Heads that solve one problem per class, so that they can be fitted to multi-label targets."""
 NORMALIZERS = ("power", "standard", "none")
 
 
@@ -55,25 +57,27 @@ def make_head(
     random_state: int | None = 0,
     multilabel: bool = False,
 ) -> Pipeline:
-    """An unfitted pipeline of a ``normalizer`` and a linear ``head``.
+    """Make an unfitted pipeline with the steps ``normalizer`` and ``head``.
 
     Parameters
     ----------
     head : str
         A key of ``HEADS``: ``linear-svc`` (squared hinge), ``softmax`` (multinomial logistic regression) or
-        ``ovr-logistic`` (one logistic regression a class).
+        ``ovr-logistic`` (one logistic regression per class).
     C : float
         Inverse strength of the L2 penalty, above 0.
     normalize : str
-        ``power`` (`BlockNormalizer`), ``standard`` (zero mean, unit variance a column) or ``none``.
+        ``power`` (`BlockNormalizer`), ``standard`` (StandardScaler: zero mean and unit variance per column) or
+        ``none``.
     widths : tuple of int, "auto" or None
-        Columns of each block, for ``power``.
+        Number of columns of each block, for ``power``; see `BlockNormalizer`.
     class_weight : dict, "balanced" or None
-        As in sklearn: for ``ovr-logistic`` within each class's own problem, whose classes are 0 (the rest) and 1.
+        As in scikit-learn. For ``ovr-logistic`` a dict has the weights of 0 (all other classes) and 1 (the class) in
+        the problem of each class.
     random_state : int or None
-        Seed of LinearSVC's passes where columns outnumber rows; the other solvers draw nothing.
+        Seed of LinearSVC if there are more columns than rows; the other solvers use no random numbers.
     multilabel : bool
-        To be fitted on an indicator (rows, classes): any number of labels a row, each class a problem of its own.
+        Whether the targets are a multi-label indicator (rows, classes); then each class is a problem of its own.
 
     Raises
     ------
@@ -85,14 +89,14 @@ def make_head(
     if not C > 0:
         raise SpecError(f"C of {head} must be above 0, got {C}")
     if multilabel and head not in MULTILABEL_HEADS:
-        raise SpecError(f"head for several labels a row must be one of {', '.join(MULTILABEL_HEADS)}, got {head!r}")
+        raise SpecError(f"head for multi-label targets must be one of {', '.join(MULTILABEL_HEADS)}, got {head!r}")
     if (
         (multilabel or head == "ovr-logistic")
         and isinstance(class_weight, Mapping)
         and not class_weight.keys() <= {0, 1}
     ):
         raise SpecError(
-            f"class_weight of {head} must be 'balanced', None or for 0 (the rest) and 1, got {class_weight}"
+            f"class_weight of {head} must be 'balanced', None or a dict with keys 0 and 1, got {class_weight}"
         )
     estimator = HEADS[head](C, class_weight, random_state)
     if multilabel and not isinstance(estimator, OneVsRestClassifier):
@@ -111,25 +115,25 @@ def _make_normalizer(normalize: str, widths: Sequence[int] | str | None) -> Base
 
 
 def is_multilabel(pipeline: Pipeline) -> bool:
-    """Whether a pipeline was fitted on an indicator, and so decides each class by itself."""
+    """Return whether a pipeline was fitted to a multi-label indicator, so that it decides each class separately."""
     head = pipeline.named_steps["head"]
     return hasattr(head, "label_binarizer_") and bool(head.multilabel_)
 
 
 def linear_parts(pipeline: Pipeline, dtype: DTypeLike | None = np.float64) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Weights and intercepts of a fitted pipeline's head.
+    """Return the weights and intercepts of the head of a fitted pipeline.
 
     Parameters
     ----------
     pipeline : Pipeline
         From `make_head` or `from_linear_parts`, fitted.
     dtype : dtype or None
-        Of the result. None keeps that of the fit: float32 for a logistic head that was fitted on float32.
+        Type of the result. None keeps the type of the fit: float32 for a logistic head fitted to float32.
 
     Returns
     -------
-    W : array (classes, columns); (1, columns) for two classes, of which each row has one
-    b : array (classes,); (1,) for two such classes
+    W : array (classes, columns), or (1, columns) for two classes that exclude each other
+    b : array (classes,), or (1,) for two such classes
     """
     head = pipeline.named_steps["head"]
     parts = head.estimators_ if isinstance(head, OneVsRestClassifier) else [head]
@@ -150,29 +154,28 @@ def from_linear_parts(
     random_state: int | None = 0,
     multilabel: bool = False,
 ) -> Pipeline:
-    """A fitted pipeline from the weights of one: the inverse of `linear_parts`.
+    """Make a fitted pipeline from weights and intercepts: the inverse of `linear_parts`.
 
-    Given weights in the dtype of the fit (``linear_parts(pipeline, None)``), all that it computes is equal to the
-    bit to what the original computes; to rounding for softmax of three or more classes that scikit-learn before 1.9
-    fitted, since that leaves weights in another order in memory.
+    With weights in the type of the fit (``linear_parts(pipeline, None)``), its results are equal to those of the
+    original to the last bit. The exception is softmax of three or more classes fitted by scikit-learn before 1.9, which
+    leaves the weights in another order in memory; there the results differ by rounding.
 
     Parameters
     ----------
     head : str
         A key of ``HEADS``.
-    W : array (classes, columns), or (1, columns) for two classes, of which each row has one
+    W : array (classes, columns), or (1, columns) for two classes that exclude each other
     b : array (classes,), or (1,) for two such classes
     classes : array (classes,)
-        Labels in sorted order, as a fit leaves them. One that was ``multilabel`` knows only their number.
-    normalizer : transformer or "passthrough"
-        Fitted.
+        Labels in sorted order, as after a fit. A multi-label pipeline keeps only their number.
+    normalizer : fitted transformer or "passthrough"
     C, class_weight, random_state, multilabel
-        As in `make_head`: parameters of the estimator, which decide nothing that it computes.
+        As in `make_head`. They are stored as parameters of the estimator and do not change its results.
 
     Raises
     ------
     SpecError
-        If the head is not known, the classes are not sorted, or the shapes do not fit them.
+        If the head is unknown, the classes are not sorted, or the shapes do not match them.
     """
     labels = np.asarray(classes)
     _check_parts(W, b, labels, multilabel)
@@ -195,7 +198,7 @@ def from_linear_parts(
 
 
 def _set_linear(estimator: Any, W: NDArray[Any], b: NDArray[Any], labels: NDArray[Any]) -> Any:
-    # Column order is what both solvers leave since scikit-learn 1.9: BLAS adds up in another order for another layout.
+    # Columns first in memory, as scikit-learn 1.9 leaves them: BLAS rounds differently for another memory layout.
     estimator.coef_ = np.array(np.atleast_2d(W), order="F")
     estimator.intercept_ = np.array(b)
     estimator.classes_ = labels

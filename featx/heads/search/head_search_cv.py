@@ -19,7 +19,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.errors import DataError
-from featx.heads.cross_validation import (
+from featx.heads.metrics.scoring import Scoring, default_scoring, make_score
+from featx.heads.parallel import count_threads
+from featx.heads.pipeline.linear_heads import HEADS, MULTILABEL_HEADS, ClassWeight, make_head
+from featx.heads.pipeline.normalizer import widths_by_name
+from featx.heads.pipeline.refitting import refit
+from featx.heads.search.cross_validation import (
     Candidate,
     OpenGrids,
     Problem,
@@ -28,13 +33,8 @@ from featx.heads.cross_validation import (
     make_problem,
     select_candidate,
 )
-from featx.heads.feature_sets import Columns, FeatureSet, make_feature_sets
-from featx.heads.folds import Fold, fewest_groups, make_folds
-from featx.heads.normalizer import widths_by_name
-from featx.heads.parallel import count_threads
-from featx.heads.pipelines import HEADS, MULTILABEL_HEADS, ClassWeight, make_head
-from featx.heads.refitting import refit
-from featx.heads.scoring import Scoring, default_scoring, make_score
+from featx.heads.search.feature_sets import Columns, FeatureSet, make_feature_sets
+from featx.heads.splitting.folds import Fold, fewest_groups, make_folds
 
 DTYPES = (np.float64, np.float32)
 

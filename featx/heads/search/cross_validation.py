@@ -11,14 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from featx.errors import DataError, SpecError
-from featx.heads.feature_sets import FeatureSet
-from featx.heads.folds import Fold, folds_per_pass
-from featx.heads.parallel import run_parallel, workers_for
-from featx.heads.pipelines import HEADS, MULTILABEL_HEADS, ClassWeight, make_head
-from featx.heads.scoring import Score, Scoring, default_scoring, make_score
-from featx.heads.solver.batch import CELLS, TOLERANCE, Fits, check_rows, fit_path, penalizes_intercept
-from featx.heads.solver.principal_axes import PrincipalAxes, rotate
+from featx.heads.metrics.scoring import Score, Scoring, default_scoring, make_score
+from featx.heads.parallel import count_workers, run_parallel
+from featx.heads.pipeline.linear_heads import HEADS, MULTILABEL_HEADS, ClassWeight, make_head
+from featx.heads.search.feature_sets import FeatureSet
+from featx.heads.solver.batch import MAX_BATCH_VALUES, TOLERANCE, PathFit, check_rows, fit_path, penalizes_intercept
+from featx.heads.solver.principal_axes import PrincipalAxes, make_principal_axes
 from featx.heads.solver.row_weights import row_weights
+from featx.heads.splitting.folds import Fold, folds_per_pass
 
 SELECT = ("best", "one-se")
 TIE = 1e-9
@@ -227,7 +227,7 @@ def cross_validate_sets(
         Number of threads.
     fold_jobs : int, optional
         Number of batches into which the folds of a set are divided, to be solved in parallel; by default the threads
-        that are left over by ``sets``. Fits differ within ``tol`` between numbers of batches, not more.
+        that are left over by ``sets``. PathFit differ within ``tol`` between numbers of batches, not more.
 
     Returns
     -------
@@ -235,7 +235,7 @@ def cross_validate_sets(
         In the order of ``sets`` and of C. Of the heads, those that do not penalize their intercept come first.
     """
     cells = len(problem.y) * max(chosen.columns for chosen in sets)
-    workers = workers_for(len(sets), cells, jobs)
+    workers = count_workers(len(sets), cells, jobs)
     threads = max(1, fold_jobs or jobs // workers)
     found = run_parallel(
         lambda chosen: cross_validate(problem, chosen, grids, folds, threads),
@@ -296,20 +296,20 @@ def _solve(
         alike = [head for head in grids if penalizes_intercept(head) == penalized]
         if not alike:
             continue
-        rotated = rotate(X, penalized)
+        axes = make_principal_axes(X, penalized)
         for head in alike:
             weights = row_weights(problem.codes, trained, head, count, problem.class_weight)
             # Each thread solves a batch of its own, so memory allows threads only if one batch would hold all folds.
-            shares = min(threads, len(folds)) if len(folds) * count * len(X) <= CELLS else 1
+            shares = min(threads, len(folds)) if len(folds) * count * len(X) <= MAX_BATCH_VALUES else 1
             parts = np.array_split(np.arange(len(folds)), shares)
-            solve = partial(_solve_folds, problem, rotated, head, grids[head], weights, folds)
+            solve = partial(_solve_folds, problem, axes, head, grids[head], weights, folds)
             for found in run_parallel(solve, parts, shares):
                 yield from ((head, rank, C, outcome) for rank, (C, outcome) in enumerate(found))
 
 
 def _solve_folds(
     problem: Problem,
-    rotated: PrincipalAxes,
+    axes: PrincipalAxes,
     head: str,
     Cs: Sequence[float],
     weights: NDArray[np.floating],
@@ -319,7 +319,7 @@ def _solve_folds(
     """Return each C and its outcome on the folds whose numbers are ``part``."""
     outcomes = []
     start = time.perf_counter()
-    for fit in fit_path(rotated, problem.codes, weights[part], Cs, head, len(problem.classes), tol=problem.tol):
+    for fit in fit_path(axes, problem.codes, weights[part], Cs, head, len(problem.classes), tol=problem.tol):
         scores = [_score(problem, head, fit, place, folds[fold][1]) for place, fold in enumerate(part.tolist())]
         now = time.perf_counter()
         gap = float((fit.gap / fit.objective).max())
@@ -328,7 +328,7 @@ def _solve_folds(
     return outcomes
 
 
-def _score(problem: Problem, head: str, fit: Fits, fold: int, test: NDArray[np.intp]) -> float:
+def _score(problem: Problem, head: str, fit: PathFit, fold: int, test: NDArray[np.intp]) -> float:
     return problem.score(head, fit.decisions[fold][:, test].T, problem.y[test], problem.classes)
 
 

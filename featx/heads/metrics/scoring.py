@@ -11,7 +11,7 @@ from sklearn.metrics import get_scorer
 from sklearn.utils.metaestimators import available_if
 
 from featx.errors import DataError, SpecError
-from featx.heads.multilabel import AVERAGES, average_precision
+from featx.heads.metrics.multilabel import AVERAGES, average_precision
 
 Score = Callable[[str, NDArray[Any], NDArray[Any], NDArray[Any]], float]
 """Function of head, decisions (rows, rows of weights), labels and classes that returns a score."""

@@ -1,4 +1,4 @@
-"""A fitted head as JSON and arrays, from which an equal one is made: what a saved model holds of its head."""
+"""A fitted head as JSON values and arrays, from which an equal head can be made: what a model file stores of it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,19 +11,25 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from featx.errors import ModelError
-from featx.heads.calibration import METHOD, Calibration
-from featx.heads.hidden import HiddenLayer, hidden_of, with_hidden
-from featx.heads.normalizer import BlockNormalizer
-from featx.heads.pipelines import from_linear_parts, is_multilabel, linear_parts
+from featx.heads.pipeline.calibration import CALIBRATION_METHOD, SigmoidCalibration
+from featx.heads.pipeline.hidden_layer import HiddenLayer, add_hidden_layer, get_hidden_layer
+from featx.heads.pipeline.linear_heads import from_linear_parts, is_multilabel, linear_parts
+from featx.heads.pipeline.normalizer import BlockNormalizer
 
 _SCALER_ARRAYS = ("mean", "scale", "var")
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def take_state(pipeline: Pipeline, calibration: Calibration | None) -> tuple[dict[str, Any], Arrays]:
-    """What of a fitted pipeline goes into JSON, and its arrays by name; ``ModelError`` for another normalizer."""
-    kind, parameters, arrays = _take_normalizer(pipeline.named_steps["normalizer"])
+def pack_head(pipeline: Pipeline, calibration: SigmoidCalibration | None) -> tuple[dict[str, Any], Arrays]:
+    """Return a fitted pipeline and its calibration as JSON values and named arrays.
+
+    Raises
+    ------
+    ModelError
+        If the normalizer is not one of `make_head`.
+    """
+    kind, parameters, arrays = _pack_normalizer(pipeline.named_steps["normalizer"])
     document: dict[str, Any] = {
         "head_parameters": _head_parameters(pipeline.named_steps["head"]),
         "normalizer": kind,
@@ -32,25 +38,33 @@ def take_state(pipeline: Pipeline, calibration: Calibration | None) -> tuple[dic
     if is_multilabel(pipeline):
         document["head_parameters"]["multilabel"] = True
     if calibration:
-        document["calibration"] = METHOD
+        document["calibration"] = CALIBRATION_METHOD
         arrays |= {"calibration.slope": calibration.slope, "calibration.intercept": calibration.intercept}
-    if hidden := hidden_of(pipeline):
+    if hidden := get_hidden_layer(pipeline):
         arrays |= {"hidden.weight": hidden.coef_, "hidden.bias": hidden.intercept_}
     weight, bias = linear_parts(pipeline, None)
     return document, {"weight": weight, "bias": bias, **arrays}
 
 
-def give_state(
+def unpack_head(
     head: str, classes: tuple[str, ...], document: Mapping[str, Any], arrays: Mapping[str, Any]
-) -> tuple[Pipeline, Calibration | None]:
-    """Pipeline and calibration of what `take_state` gave, fitted on ``classes``; they compute the same, to the bit.
+) -> tuple[Pipeline, SigmoidCalibration | None]:
+    """Return the pipeline and calibration that `pack_head` packed; their results are equal to the last bit.
+
+    Parameters
+    ----------
+    head : str
+        A key of ``HEADS``.
+    classes : tuple of str
+    document, arrays : mapping
+        From `pack_head`.
 
     Raises
     ------
     SpecError, ModelError, KeyError, TypeError, AttributeError
         If the parts are not those of one pipeline.
     """
-    normalizer = _give_normalizer(document["normalizer"], document["normalizer_parameters"], arrays)
+    normalizer = _unpack_normalizer(document["normalizer"], document["normalizer_parameters"], arrays)
     parameters = document["head_parameters"]
     if isinstance(weights := parameters["class_weight"], list):
         parameters = {**parameters, "class_weight": dict(weights)}
@@ -58,28 +72,28 @@ def give_state(
     pipeline = from_linear_parts(head, *linear, np.array(classes), normalizer, **parameters)
     if "hidden.weight" in arrays:
         layer = HiddenLayer.from_parts(arrays["hidden.weight"].copy(), arrays["hidden.bias"].copy())
-        pipeline = with_hidden(pipeline, layer)
-    return pipeline, _give_calibration(document.get("calibration"), arrays)
+        pipeline = add_hidden_layer(pipeline, layer)
+    return pipeline, _unpack_calibration(document.get("calibration"), arrays)
 
 
-def _give_calibration(method: str | None, arrays: Mapping[str, Any]) -> Calibration | None:
+def _unpack_calibration(method: str | None, arrays: Mapping[str, Any]) -> SigmoidCalibration | None:
     if method is None:
         return None
-    if method != METHOD:
-        raise ModelError(f"calibration must be {METHOD}, got {method!r}")
-    return Calibration(arrays["calibration.slope"].copy(), arrays["calibration.intercept"].copy())
+    if method != CALIBRATION_METHOD:
+        raise ModelError(f"calibration must be {CALIBRATION_METHOD}, got {method!r}")
+    return SigmoidCalibration(arrays["calibration.slope"].copy(), arrays["calibration.intercept"].copy())
 
 
 def _head_parameters(head: BaseEstimator) -> dict[str, Any]:
     inner = head.estimator if isinstance(head, OneVsRestClassifier) else head
     parameters = {name: getattr(inner, name) for name in ("C", "class_weight", "random_state")}
-    if isinstance(inner.class_weight, Mapping):  # As pairs: the keys of JSON's objects are strings, these need not be.
+    if isinstance(inner.class_weight, Mapping):  # As pairs, since the keys of JSON objects must be strings.
         parameters["class_weight"] = list(inner.class_weight.items())
     return parameters
 
 
-def _take_normalizer(normalizer: BaseEstimator | str) -> tuple[str, dict[str, Any], Arrays]:
-    """A fitted normalizer as its kind, what of it goes into JSON, and its arrays."""
+def _pack_normalizer(normalizer: BaseEstimator | str) -> tuple[str, dict[str, Any], Arrays]:
+    """Return the name of a fitted normalizer, its JSON values and its arrays."""
     if isinstance(normalizer, BlockNormalizer):
         return "power", {**normalizer.get_params(), "widths_": normalizer.widths_}, {}
     if isinstance(normalizer, StandardScaler):
@@ -92,8 +106,8 @@ def _take_normalizer(normalizer: BaseEstimator | str) -> tuple[str, dict[str, An
     )
 
 
-def _give_normalizer(kind: str, parameters: Mapping[str, Any], arrays: Mapping[str, Any]) -> BaseEstimator | str:
-    """The fitted normalizer of what `_take_normalizer` gave."""
+def _unpack_normalizer(kind: str, parameters: Mapping[str, Any], arrays: Mapping[str, Any]) -> BaseEstimator | str:
+    """Return the fitted normalizer that `_pack_normalizer` packed."""
     if kind == "none":
         return "passthrough"
     if kind == "standard":

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.errors import DataError, SpecError
-from featx.heads.stratification import labels_of_groups, stratify_multilabel
+from featx.heads.splitting.stratification import labels_of_groups, stratify_multilabel
 from featx.runtime import pluralize
 
 MAX_UNEVEN_GROUPS = 5000
@@ -30,7 +30,7 @@ def make_folds(
     The folds hold equal shares of each class as far as whole groups allow. Groups of equal size are split as
     scikit-learn's StratifiedKFold splits rows, and up to 5,000 groups of unequal size as StratifiedGroupKFold does. A
     group with several classes counts for the class of its first row. Multi-label rows are split group by group, with
-    `featx.heads.stratification.stratify_multilabel`.
+    `featx.heads.splitting.stratification.stratify_multilabel`.
 
     Parameters
     ----------

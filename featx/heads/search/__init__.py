@@ -1,0 +1,1 @@
+"""Cross-validated search over heads, values of C and feature sets."""

@@ -1,0 +1,1 @@
+"""Folds and held-out rows, stratified by class or label and split by group."""
