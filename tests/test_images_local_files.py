@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from featx.images.sources.local_files import LOOP, find_images
+from featx.images.sources.local_files import LOOP, find_image_files
 
 
 def touch(root, *names):
@@ -18,14 +18,14 @@ def touch(root, *names):
 
 def test_files_with_image_suffixes_in_any_case_are_found(tmp_path):
     touch(tmp_path, "a.jpg", "B.JPEG", "c.Png", "d.txt", "e.csv", "Thumbs.db", "no_suffix", "f.pdf", "g.mp4", "jpg")
-    found = find_images(tmp_path)
+    found = find_image_files(tmp_path)
     assert sorted(found.paths) == ["B.JPEG", "a.jpg", "c.Png"]
     assert found.skipped == {".txt": 1, ".csv": 1, ".db": 1, "no suffix": 2, ".pdf": 1, ".mp4": 1}
 
 
 def test_hidden_files_and_folders_are_skipped(tmp_path):
     touch(tmp_path, ".hidden.jpg", "._a.jpg", ".cache/b.jpg", "x/.git/c.jpg", "x/d.jpg", ".jpg")
-    assert find_images(tmp_path).paths == ["x/d.jpg"]
+    assert find_image_files(tmp_path).paths == ["x/d.jpg"]
 
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
@@ -42,7 +42,7 @@ NAMES = [
 
 def test_unusual_file_names_are_kept_unchanged(tmp_path):
     touch(tmp_path, *(f"{os.fsdecode(b'dir' + bytes([255]))}/{name}" for name in NAMES))
-    paths = find_images(tmp_path).paths
+    paths = find_image_files(tmp_path).paths
     assert sorted(path.split("/")[1] for path in paths) == sorted(NAMES)
     assert all((tmp_path / path).read_bytes() == b"x" for path in paths)
 
@@ -50,7 +50,7 @@ def test_unusual_file_names_are_kept_unchanged(tmp_path):
 def test_symlinks_to_folders_are_followed(tmp_path):
     touch(tmp_path, "real/a.jpg", "photos/own/b.jpg")
     (tmp_path / "photos/linked").symlink_to(tmp_path / "real")
-    found = find_images(tmp_path / "photos")
+    found = find_image_files(tmp_path / "photos")
     assert sorted(found.paths) == ["linked/a.jpg", "own/b.jpg"]
     assert found.failures == []
 
@@ -60,7 +60,7 @@ def test_symlink_loops_are_not_followed(tmp_path):
     (tmp_path / "a/b/up").symlink_to("..")
     (tmp_path / "a/top").symlink_to(tmp_path)
     (tmp_path / "a/itself").symlink_to("itself")
-    found = find_images(tmp_path)
+    found = find_image_files(tmp_path)
     assert found.paths == ["a/b/c.jpg"]
     failures = dict(found.failures)
     assert failures["a/b/up"] == failures["a/top"] == LOOP
@@ -72,7 +72,7 @@ def test_broken_symlinks_and_pipes_with_image_suffixes_are_failures(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "round.jpg").symlink_to("round.jpg")
     (tmp_path / "folder.jpg").mkdir()
-    found = find_images(tmp_path)
+    found = find_image_files(tmp_path)
     assert found.paths == []
     failures = dict(found.failures)
     assert failures["gone.jpg"] == failures["pipe.png"] == "not a regular file, or a broken symlink"
@@ -90,7 +90,7 @@ def test_an_unreadable_folder_is_a_failure(tmp_path, monkeypatch):
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    found = find_images(tmp_path)
+    found = find_image_files(tmp_path)
     assert found.paths == ["open/a.jpg"]
     assert found.failures == [("closed", "cannot be read: Permission denied")]
 
@@ -102,8 +102,8 @@ def test_a_folder_without_permission_is_a_failure(tmp_path):
     tmp_path.chmod(0o755)
     # The other user may have no access to this folder by its path, nor to Python's modules: import and list first.
     code = (
-        "import os; from featx.images.sources.local_files import find_images; find_images('.'); "
-        "os.getuid() or os.setuid(65534); print(find_images('.').failures)"
+        "import os; from featx.images.sources.local_files import find_image_files; find_image_files('.'); "
+        "os.getuid() or os.setuid(65534); print(find_image_files('.').failures)"
     )
     command = [sys.executable, "-c", code]
     try:
@@ -114,7 +114,7 @@ def test_a_folder_without_permission_is_a_failure(tmp_path):
 
 
 def test_an_unreadable_root_is_a_failure(tmp_path):
-    found = find_images(tmp_path / "missing")
+    found = find_image_files(tmp_path / "missing")
     assert found.failures == [(".", "cannot be read: No such file or directory")]
 
 
@@ -125,7 +125,7 @@ def test_folders_may_be_nested_deeper_than_the_recursion_limit(tmp_path):
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(depth + 100)
     try:
-        found = find_images(tmp_path)
+        found = find_image_files(tmp_path)
     finally:
         sys.setrecursionlimit(limit)
     assert found.paths == ["d/" * 150 + "a.jpg"]
@@ -136,5 +136,5 @@ def test_files_are_listed_without_stat(tmp_path, monkeypatch, name):
     touch(tmp_path, *(f"{number}{name}" for number in range(50)))
     stat, calls = os.stat, []
     monkeypatch.setattr(os, "stat", lambda *args, **options: calls.append(args) or stat(*args, **options))
-    find_images(tmp_path)
+    find_image_files(tmp_path)
     assert len(calls) == 1

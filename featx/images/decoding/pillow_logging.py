@@ -1,4 +1,4 @@
-"""Collect what Pillow warns of and logs while images are decoded, instead of showing it; safe in threads."""
+"""Hide Pillow's warnings and collect its log messages while images are decoded, in any number of threads."""
 
 import logging
 import re

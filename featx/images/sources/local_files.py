@@ -46,7 +46,7 @@ class FoundFiles:
             self.containers.append(path)
 
 
-def find_images(root: Path) -> FoundFiles:
+def find_image_files(root: Path) -> FoundFiles:
     """Find the image files below a folder.
 
     Hidden files and folders are skipped. Symlinks to folders are followed, except those that would lead into a loop.
@@ -99,7 +99,7 @@ class LocalFiles:
 
     def find_images(self) -> FoundFiles:
         """Find the image files."""
-        return find_images(self.root)
+        return find_image_files(self.root)
 
 
 def _identify(folder: str) -> FolderId:

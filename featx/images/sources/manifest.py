@@ -22,7 +22,7 @@ from featx.images.sources.metadata import check_distinct_columns, clean_text, ke
 from featx.table import CategoricalArray, ImageTable, Indices, StringArray
 
 NEEDS_NORMALIZING = ("//", "/.", "/\n", "\n/", "\n.", "\n\n")
-"""Text that occurs in paths, joined by line ends, if one of them is not in its shortest form."""
+"""If one of these occurs in paths that are joined by line ends, some path is not in its shortest form."""
 
 
 def list_manifest(files: Files, name: str, images: Files) -> Listing:

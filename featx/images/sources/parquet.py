@@ -62,7 +62,7 @@ def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Li
     with _opened(files, names[0], arrow) as file:
         column = _image_column(file.schema_arrow, whose, arrow)
     if column is None:
-        several = f" and {len(names) - 1} more, rows counted over all," if len(names) > 1 else ""
+        several = f" and {len(names) - 1} more (rows are counted across files)" if len(names) > 1 else ""
         whose = f"manifest {whose}{several}"
         return list_table(_read_manifests(files, names, whose, arrow), whose, images or files)
     check_no_root(images, whose)

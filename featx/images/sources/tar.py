@@ -35,7 +35,7 @@ DUPLICATE = "occurs earlier in the shard; the first one is used"
 
 
 @dataclass
-class _Index:
+class _ShardIndex:
     """What one shard contains.
 
     Attributes
@@ -95,7 +95,7 @@ def list_shards(files: Files, shards: Sequence[str]) -> Listing:
 
 def _index(files: Files, shard: str) -> tuple[ImageTable, np.ndarray, list[tuple[str, str]]]:
     """Index one shard: a table of its images, their starts and sizes in bytes, int64 (rows, 2), and its failures."""
-    index = _Index()
+    index = _ShardIndex()
     try:
         with files.open(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for key, sample in itertools.groupby(_members(tar, file), key=_key):
@@ -132,7 +132,9 @@ def _key(member: tarfile.TarInfo) -> str:
     return posixpath.join(folder, name.partition(".")[0])
 
 
-def _add_sample(tar: tarfile.TarFile, key: str, sample: Sequence[tarfile.TarInfo], index: _Index, shard: str) -> None:
+def _add_sample(
+    tar: tarfile.TarFile, key: str, sample: Sequence[tarfile.TarInfo], index: _ShardIndex, shard: str
+) -> None:
     """Add the images of one sample to the index, with the labels and columns from its sidecars."""
     images = [member for member in sample if suffix_of(member.name) in image_suffixes()]
     if not images:
