@@ -13,13 +13,14 @@ from featx.cli.fit import command
 from featx.curation.dataset import load_features
 from featx.errors import DataError, ModelError, SpecError
 from featx.extraction import extract
-from featx.heads.image_ids import fingerprint, hold_out
+from featx.heads.image_ids import fingerprint
 from featx.heads.pipeline.linear_heads import HEADS, linear_parts, make_head
 from featx.heads.pipeline.normalizer import BlockNormalizer
 from featx.heads.pipeline.refitting import refit
 from featx.heads.search.head_search_cv import HeadSearchCV
 from featx.heads.search.nested_cv import nested_cross_validate
 from featx.heads.splitting.folds import make_folds
+from featx.heads.splitting.holdout import hold_out
 from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import MAX_C, fit
 from featx.models.model_file import load_model
