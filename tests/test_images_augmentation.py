@@ -44,7 +44,7 @@ def test_copies_depend_only_on_seed_digest_and_index(tmp_path):
     assert len({view.tobytes() for views in loaded.values() for view in views}) == 24
 
 
-def test_more_copies_and_more_kinds_of_change_leave_the_others_as_they_are():
+def test_more_copies_or_kinds_of_change_do_not_affect_the_others():
     few, many = (
         list(augmented_copies(SMOOTH, spec_of(n_views=count, augment=DEFAULT_AUGMENT), DIGEST)) for count in (2, 4)
     )
@@ -185,7 +185,7 @@ def test_a_shift_moves_right_and_down_and_a_zoom_enlarges():
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == (10, 49, 10, 49)
 
 
-def test_shrinking_is_antialiased():
+def test_warping_is_antialiased():
     checkers = Image.fromarray(np.indices((512, 512)).sum(axis=0).astype(np.uint8) % 2 * 255).convert("RGB")
     for values in ({"degrees": 20}, {"zoom": 0.8}, {"crop": (0.1, 0.1, 0.8, 0.8)}):
         assert placed(checkers, spec_of(), **values).astype(int).std() < 12
@@ -223,7 +223,7 @@ def test_images_of_any_size_can_be_augmented(resize, interpolation, size):
     assert min(view.min() for view in views) > 40
 
 
-def test_padding_is_part_of_the_frame_and_a_shifted_crop_shows_pixels_outside_the_frame():
+def test_a_shift_shows_padding_or_pixels_outside_the_center_square():
     image = Image.new("RGB", (100, 50), (255, 0, 0))
     spec = spec_of(resize="pad", augment="scale")
     pixels = placed(image, spec, zoom=0.9)

@@ -489,7 +489,9 @@ def test_a_folder_of_parquet_manifests_takes_a_root(files, folder, tmp_path):
     with pytest.raises(ListingError, match=r"b.parquet must have the column label as the first file has, got path$"):
         list_images(tmp_path, folder)
     pq.write_table(pa.table({"path": ["../x"], "label": ["a"]}), tmp_path / "b.parquet")
-    with pytest.raises(ListingError, match=r"row 1 of manifest .*a.parquet and 1 more \(rows are counted across files\)"):
+    with pytest.raises(
+        ListingError, match=r"row 1 of manifest .*a.parquet and 1 more \(rows are counted across files\)"
+    ):
         list_images(tmp_path, folder)
 
 

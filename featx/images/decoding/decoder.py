@@ -37,9 +37,9 @@ TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How to turn an image upright, by EXIF orientation; other values mean that it is upright.
+"""How to turn an image upright by its EXIF orientation; other values mean that it is upright.
 
-``ImageOps.exif_transpose`` does the same, but also rewrites all other EXIF tags, and so fails if one of them is damaged.
+``ImageOps.exif_transpose`` also rewrites all other EXIF tags, and so fails if one of them is damaged.
 """
 CUT_SHORT = re.compile(r"truncated|too early|EOF|not enough|only got", re.IGNORECASE)
 """What Pillow's errors say of a file that ends too early."""
