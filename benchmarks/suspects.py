@@ -20,7 +20,9 @@ from reporting import run_claim, say
 from featx.cli import table
 from featx.drawing import save_image
 from featx.extraction import extract
-from featx.inspection import MISTAKES, Audit, audit, draw_suspects, suspects
+from featx.inspection import audit, draw_suspects, suspects
+from featx.inspection.preprocessing_audit.mistakes import MISTAKES
+from featx.inspection.preprocessing_audit.report import AuditReport
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -122,10 +124,10 @@ def mistakes(flowers: Path, work: Path) -> None:
             exif[ExifTags.Base.Orientation] = list(TURNED)[number // 3 % len(TURNED)]
             image = image.transpose(TURNED[exif[ExifTags.Base.Orientation]])
         image.save(target, quality=95, exif=exif)
-    _say(audit(turned, images=SAMPLE, mistakes=[wrong for wrong in MISTAKES if not wrong.upright]))
+    _say(audit(turned, images=SAMPLE, mistakes=[mistake for mistake in MISTAKES if not mistake.upright]))
 
 
-def _say(report: Audit) -> None:
+def _say(report: AuditReport) -> None:
     say("\n".join(table(report)))
 
 

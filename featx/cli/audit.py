@@ -48,7 +48,7 @@ from featx.spec import ExtractSpec
 @click.pass_context
 def command(
     ctx: click.Context, /, source: str, root: str | None, images: int, spec: ExtractSpec, weights: str | None,
-    head: str, folds: int, seed: int, compute: Compute, quiet: bool, as_json: bool,
+    head: str, folds: int, seed: int, compute: Compute, quiet: bool, as_json: bool,  # noqa: ARG001
 ) -> None:  # fmt: skip
     """Measure what common preprocessing mistakes would cost on a sample of IMAGES.
 
@@ -71,7 +71,7 @@ def command(
         click.echo(f"warning: {printable(path)}: {reason}", err=True)
     if as_json:
         echo_json(dataclasses.asdict(report))
-    elif not quiet:
+    else:  # even with --quiet, which hides the progress bar: the table is the result
         click.echo("\n".join(table(report)))
     for note in report.notes:
         click.echo(note, err=True)
@@ -84,7 +84,9 @@ def table(report: Any) -> list[str]:
     names = list(report.costs[0].cosines)
     head = pluralize(report.images, "image")
     if report.accuracy is not None:
-        head += f", {report.head}: accuracy {report.accuracy:.4f} ± {report.standard_error:.4f} as declared"
+        head += (
+            f", {report.head}: accuracy {report.accuracy:.4f} ± {report.standard_error:.4f} with correct preprocessing"
+        )
     columns = "".join(f"{name:>{len(name) + 2}}" for name in names)
     lines = [head, f"{'':<16}{'changed':>8}{columns}{'lost at prediction':>22}{'lost throughout':>18}"]
     for cost in report.costs:

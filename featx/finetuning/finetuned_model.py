@@ -112,6 +112,7 @@ def finetune(
         If the model was fitted on another store.
     """
     recipe, compute, output = recipe or Recipe(), compute or Compute(), Path(output)
+    compute.check_unused("finetune", "executor", "shard")
     if not overwrite:
         _check_absent(output)
     check_recipe(model, recipe)

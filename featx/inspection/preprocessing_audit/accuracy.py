@@ -1,4 +1,4 @@
-"""The accuracy that wrong features cost, by cross-validation."""
+"""Measure by cross-validation how much accuracy wrong features cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,75 +17,91 @@ from featx.heads import (
     make_head,
     refit,
 )
-from featx.inspection.preprocessing_audit.report import Loss
+from featx.inspection.preprocessing_audit.report import AccuracyLoss
 from featx.spec import ExtractSpec
 
-NOTHING = Loss(0.0, 0.0)
+NO_LOSS = AccuracyLoss(0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class CVProtocol:
-    """How heads are chosen and tested: the same for right and for wrong features."""
+    """How a head is chosen and tested. It is the same for correct and for wrong features."""
 
     head: str
     folds: int
-    seed: int
+    random_state: int
     spec: ExtractSpec
 
     def search(self, X: NDArray[np.floating], y: NDArray[np.generic], groups: NDArray[np.intp]) -> HeadSearchCV:
-        """C and blocks by cross-validation on features (rows, columns)."""
+        """Choose C and blocks by cross-validation on features (rows, columns)."""
         search = HeadSearchCV(
             (self.head,), feature_sets=block_feature_sets(self.spec.slices), normalize="power",
-            cv=make_folds(y, groups, self.folds, seed=self.seed), n_jobs=-1, refit=False,
+            cv=make_folds(y, groups, self.folds, seed=self.random_state), n_jobs=-1, refit=False,
         )  # fmt: skip
         return search.fit(X, y)
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Heads chosen on right features by ``found``, and fitted by scikit-learn on the training rows of each fold."""
+    """Heads that were chosen and fitted on correct features, one per fold.
 
-    course: CVProtocol
+    Parameters
+    ----------
+    protocol : CVProtocol
+    y : array (rows,)
+        Labels.
+    groups : int array (rows,)
+        Rows of one group stay in one fold.
+    search : HeadSearchCV
+        Chose C and blocks on the correct features.
+    columns : FeatureSet
+        Columns of the chosen blocks.
+    folds : sequence of (training rows, test rows)
+    heads : sequence of Pipeline
+        Fitted by scikit-learn on the training rows of each fold.
+    """
+
+    protocol: CVProtocol
     y: NDArray[np.generic]
     groups: NDArray[np.intp]
-    found: HeadSearchCV
+    search: HeadSearchCV
     columns: FeatureSet
     folds: Sequence[Fold]
     heads: Sequence[Pipeline]
 
     @classmethod
     def run(
-        cls, course: CVProtocol, X: NDArray[np.floating], y: NDArray[np.generic], groups: NDArray[np.intp]
+        cls, protocol: CVProtocol, X: NDArray[np.floating], y: NDArray[np.generic], groups: NDArray[np.intp]
     ) -> "Evaluation":
-        """On right features (rows, columns); ``DataError`` if labels do not allow the folds."""
-        found = course.search(X, y, groups)
-        best = found.best_candidate_
-        sets = make_feature_sets(block_feature_sets(course.spec.slices), X.shape[1])
+        """Choose and fit heads on correct features (rows, columns); ``DataError`` if the labels do not allow it."""
+        search = protocol.search(X, y, groups)
+        best = search.best_candidate_
+        sets = make_feature_sets(block_feature_sets(protocol.spec.slices), X.shape[1])
         columns = next(chosen for chosen in sets if chosen.name == best.feature_set)
-        folds = make_folds(y, groups, course.folds, seed=course.seed)
+        folds = make_folds(y, groups, protocol.folds, seed=protocol.random_state)
         values = columns.select(X)
         heads = [
             refit(make_head(best.head, best.C, widths=columns.widths or "auto"), values[train], y[train])
             for train, _ in folds
         ]
-        return cls(course, y, groups, found, columns, folds, heads)
+        return cls(protocol, y, groups, search, columns, folds, heads)
 
-    def at_prediction(self, right: NDArray[np.floating], wrong: NDArray[np.floating]) -> Loss:
-        """What the heads lose if each fold's test rows are wrong, and nothing else."""
-        return _loss(self._scores(right), self._scores(wrong))
+    def loss_at_prediction(self, correct: NDArray[np.floating], wrong: NDArray[np.floating]) -> AccuracyLoss:
+        """Measure what the heads lose if only the features of the test rows are wrong."""
+        return _mean_loss(self._scores(correct), self._scores(wrong))
 
-    def throughout(self, wrong: NDArray[np.floating]) -> Loss:
-        """What is lost by heads that are chosen and fitted on wrong features, too."""
-        found = self.course.search(wrong, self.y, self.groups)
-        return _loss(np.array(self.found.best_candidate_.scores), np.array(found.best_candidate_.scores))
+    def loss_throughout(self, wrong: NDArray[np.floating]) -> AccuracyLoss:
+        """Measure what is lost if heads are chosen, fitted and tested on wrong features."""
+        search = self.protocol.search(wrong, self.y, self.groups)
+        return _mean_loss(np.array(self.search.best_candidate_.scores), np.array(search.best_candidate_.scores))
 
     def _scores(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Accuracy on the test rows of each fold."""
+        """Compute the accuracy on the test rows of each fold."""
         values = self.columns.select(X)
         tested = zip(self.folds, self.heads, strict=True)
         return np.array([head.score(values[rows], self.y[rows]) for (_, rows), head in tested])
 
 
-def _loss(right: NDArray[np.float64], wrong: NDArray[np.float64]) -> Loss:
-    lost = right - wrong
-    return Loss(float(lost.mean()), float(lost.std(ddof=1) / np.sqrt(len(lost))))
+def _mean_loss(correct: NDArray[np.float64], wrong: NDArray[np.float64]) -> AccuracyLoss:
+    lost = correct - wrong
+    return AccuracyLoss(float(lost.mean()), float(lost.std(ddof=1) / np.sqrt(len(lost))))

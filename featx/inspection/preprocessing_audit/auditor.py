@@ -1,4 +1,4 @@
-"""Audit: what the usual mistakes of preprocessing would cost on the images at hand."""
+"""Measure what common preprocessing mistakes would cost on a set of images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +10,12 @@ from featx.backbones import load_backbone
 from featx.engines import Engine, make_engine
 from featx.errors import DataError, SpecError
 from featx.images import MAX_PIXELS, Listing, list_images
-from featx.inspection.preprocessing_audit.accuracy import NOTHING, CVProtocol, Evaluation
-from featx.inspection.preprocessing_audit.mistakes import DECLARED, MISTAKES, Mistake
-from featx.inspection.preprocessing_audit.report import Audit, Cost, Loss
-from featx.inspection.preprocessing_audit.sample import Variants, compute_variants, draw_rows
+from featx.inspection.preprocessing_audit.accuracy import NO_LOSS, CVProtocol, Evaluation
+from featx.inspection.preprocessing_audit.mistakes import MISTAKES, PreprocessingMistake
+from featx.inspection.preprocessing_audit.report import AuditReport, MistakeCost
+from featx.inspection.preprocessing_audit.sample import SampleFeatures, draw_sample, extract_sample
 from featx.runtime import Compute, pluralize, progress_bar
 from featx.spec import ExtractSpec
-
-__all__ = ["DECLARED", "MISTAKES", "Audit", "Cost", "Loss", "Mistake", "audit"]
-
-IMAGES = 200
 
 
 def audit(
@@ -29,100 +25,118 @@ def audit(
     *,
     root: str | Path | None = None,
     weights: str | Path | None = None,
-    images: int = IMAGES,
-    mistakes: Sequence[Mistake] = MISTAKES,
+    images: int = 200,
+    mistakes: Sequence[PreprocessingMistake] = MISTAKES,
     head: str = "softmax",
     folds: int = 5,
     random_state: int = 0,
-) -> Audit:
-    """Extract a sample of images as declared and by each mistake, and compare features and accuracy.
+) -> AuditReport:
+    """Measure what common preprocessing mistakes would cost on a sample of images.
+
+    A mistake raises no error: features still come out, only worse. The sample is extracted with correct preprocessing
+    and with each mistake; features and cross-validated accuracy are compared.
 
     Parameters
     ----------
     source : path or sequence of paths
-        As `featx.extract.extract` takes it. Without labels only features are compared.
+        The images, as for `featx.extract`. Without labels only features are compared.
     spec : ExtractSpec, optional
-        What to extract, of plain pictures; its backbone's preprocessing is the right one.
+        What to extract, without augmented copies. The preprocessing of its backbone is the correct one.
     compute : Compute, optional
-        Engine, device, batch size and pixel limit of the backbone, and whether to show progress.
+        Engine, device, batch size and pixel limit, and whether to show a progress bar.
     root, weights
-        As in `featx.extract`.
+        As for `featx.extract`.
     images : int
-        How many to draw, as many of each class where there are; the backbone runs on each up to ``mistakes`` + 1 times.
-    mistakes : sequence of Mistake
-        What to compare with.
+        Images to draw, the same number from each class as far as possible. The backbone runs on each image up to
+        ``len(mistakes) + 1`` times.
+    mistakes : sequence of PreprocessingMistake
+        The mistakes to measure.
     head : str
-        Key of `featx.heads.HEADS`. C and blocks are chosen by cross-validation on the features that it is fitted on.
-    folds, random_state : int
-        Folds and seed of the cross-validation; the seed also draws the images.
+        Key of `featx.heads.HEADS`. Its C and blocks are chosen by cross-validation.
+    folds : int
+        Folds of the cross-validation.
+    random_state : int
+        Seed of the folds and of the drawn images.
+
+    Returns
+    -------
+    AuditReport
 
     Raises
     ------
-    ListingError, WeightsError, EngineError
-        As their names say.
+    ListingError
+        If the source has no usable images.
+    WeightsError, EngineError
+        If the weights, the engine or the device are not available.
     SpecError
-        If images, head or folds are out of range.
+        If ``images``, ``head`` or ``folds`` is out of range.
     ImageError
-        If no image that was drawn can be read.
+        If none of the drawn images can be read.
     """
     compute = compute or Compute()
+    compute.check_unused("audit", "executor", "shard", "workers")
     listing = list_images(source, root)
     backbone = load_backbone((spec or ExtractSpec()).backbone, weights)
     spec = (spec or ExtractSpec()).plain.with_backbone(backbone.name, backbone.digest, backbone.preprocessing)
     if images < 1:
         raise SpecError(f"--images of audit must be at least 1, got {images}")
-    # Accuracy is of images with a class, so that one without would leave it unmeasured.
+    # Only labeled images, if there are any: an image without a label would leave the accuracy unmeasured.
     labeled = np.flatnonzero(listing.labels >= 0)
     rows = labeled if len(labeled) else np.arange(len(listing))
-    rows = rows[draw_rows(listing.labels[rows], images, random_state)]
+    rows = rows[draw_sample(listing.labels[rows], images, random_state)]
 
     def make(spec: ExtractSpec) -> Engine:
         return make_engine(backbone, spec, compute.device, compute.batch_size, compute.engine)
 
     with progress_bar(len(rows), "image", "audit", shown=compute.progress) as bar:
-        variants = compute_variants(listing, rows, mistakes, spec, make, compute.max_pixels or MAX_PIXELS, bar.update)
-    notes, trial = [], None
+        sample = extract_sample(listing, rows, mistakes, spec, make, compute.max_pixels or MAX_PIXELS, bar.update)
+    notes, evaluation = [], None
     try:
-        course = CVProtocol(head, folds, random_state, spec)
-        trial = Evaluation.run(course, variants.right, _labels(listing, variants.rows), variants.groups)
+        protocol = CVProtocol(head, folds, random_state, spec)
+        evaluation = Evaluation.run(protocol, sample.correct, _labels_of(listing, sample.rows), sample.groups)
     except DataError as error:
-        notes.append(f"accuracy is not measured: {error}")
-    return Audit(
+        notes.append(f"accuracy was not measured: {error}")
+    best = evaluation.search.best_candidate_ if evaluation else None
+    return AuditReport(
         source=str(source) if isinstance(source, str | Path) else pluralize(len(listing), "image"),
-        images=len(variants.rows),
+        images=len(sample.rows),
         head=head,
         folds=folds,
-        accuracy=trial.found.best_candidate_.mean if trial else None,
-        standard_error=trial.found.best_candidate_.standard_error if trial else None,
-        costs=tuple(_cost(wrong, variants, spec, trial) for wrong in mistakes),
-        failed=variants.failed,
+        accuracy=best.mean if best else None,
+        standard_error=best.standard_error if best else None,
+        costs=tuple(_measure_cost(mistake, sample, spec, evaluation) for mistake in mistakes),
+        failed=sample.failed,
         notes=tuple(notes),
     )
 
 
-def _labels(listing: Listing, rows: NDArray[np.intp]) -> NDArray[np.str_]:
-    """Classes of the images, one each."""
+def _labels_of(listing: Listing, rows: NDArray[np.intp]) -> NDArray[np.str_]:
+    """Return the class name of each image; ``DataError`` if an image has none, or several."""
     if listing.label_sets is not None:
-        raise DataError("images have several labels each")
+        raise DataError("the images are multi-label")
     labels = listing.labels[rows]
-    if lacking := int((labels < 0).sum()):
+    if missing := int((labels < 0).sum()):
         raise DataError(
-            f"{pluralize(lacking, 'image')} of {len(labels):,} {'has' if lacking == 1 else 'have'} no label"
+            f"{pluralize(missing, 'image')} of {len(labels):,} {'has' if missing == 1 else 'have'} no label"
         )
     return np.array(listing.classes)[labels]
 
 
-def _cost(wrong: Mistake, variants: Variants, spec: ExtractSpec, trial: Evaluation | None) -> Cost:
-    features, changed = variants.features[wrong.name], int(variants.changed[wrong.name].sum())
-    at_prediction = throughout = NOTHING if trial else None
-    if trial and changed:
-        at_prediction, throughout = trial.at_prediction(variants.right, features), trial.throughout(features)
-    cosines = {name: _cosine(variants.right[:, columns], features[:, columns]) for name, columns in spec.slices.items()}
-    return Cost(wrong.name, wrong.origin, changed, cosines, at_prediction, throughout)
+def _measure_cost(
+    mistake: PreprocessingMistake, sample: SampleFeatures, spec: ExtractSpec, evaluation: Evaluation | None
+) -> MistakeCost:
+    correct, wrong = sample.correct, sample.features[mistake.name]
+    changed = int(sample.changed[mistake.name].sum())
+    at_prediction = throughout = NO_LOSS if evaluation else None
+    if evaluation and changed:
+        at_prediction = evaluation.loss_at_prediction(correct, wrong)
+        throughout = evaluation.loss_throughout(wrong)
+    cosines = {name: _mean_cosine(correct[:, columns], wrong[:, columns]) for name, columns in spec.slices.items()}
+    return MistakeCost(mistake.name, mistake.origin, changed, cosines, at_prediction, throughout)
 
 
-def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Mean cosine of rows, in float64; of a row that is all zero, 0."""
+def _mean_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Compute the mean cosine of pairs of rows, in float64; 0 for a row of zeros."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float(np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms > 0).mean())

@@ -1,4 +1,4 @@
-"""The usual mistakes of preprocessing, as data: what each of them does otherwise than was declared."""
+"""Common mistakes of preprocessing, as data."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from featx.spec import ExtractSpec
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """One way to prepare pictures otherwise than the backbone expects.
+class PreprocessingMistake:
+    """One way to preprocess images differently from what the backbone expects.
 
     Parameters
     ----------
     name, origin : str
         What it is, and where it usually comes from.
     preprocessing : str, optional
-        The key of `featx.spec.extract_spec.PREPROCESSINGS` that is taken instead of the backbone's own.
+        Key of `featx.backbones.PREPROCESSINGS` that is used instead of the backbone's own.
     reverse : bool
-        Give the channels in the order blue, green, red.
+        Put the channels in the order blue, green, red.
     antialias : bool
-        Whether pictures that shrink are antialiased.
+        Antialias images that are made smaller.
     upright : bool
-        Whether the EXIF orientation is applied.
+        Apply the EXIF orientation.
     """
 
     name: str
@@ -36,27 +36,46 @@ class Mistake:
     upright: bool = True
 
     @property
-    def same_pixels(self) -> bool:
-        """Whether pictures are the declared ones, and only what the backbone is given of them differs."""
+    def keeps_pixels(self) -> bool:
+        """Whether the pixels are the correct ones, and only their scaling is wrong."""
         return not self.reverse and self.antialias and self.upright
 
-    def spec(self, declared: ExtractSpec) -> ExtractSpec:
-        """What the backbone is run by: the declared spec, or that of the wrong preprocessing."""
-        return dataclasses.replace(declared, preprocessing=self.preprocessing or declared.preprocessing)
+    def wrong_spec(self, spec: ExtractSpec) -> ExtractSpec:
+        """Return the spec of the engine that makes this mistake: ``spec`` with the wrong preprocessing, if any."""
+        return dataclasses.replace(spec, preprocessing=self.preprocessing or spec.preprocessing)
 
-    def prepare(self, data: bytes, declared: ExtractSpec, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-        """An image file's pixels, uint8 (size, size, 3), by this mistake; ``ImageError`` if it cannot be decoded."""
-        side = declared.size if declared.decode == "scaled" else None
-        picture = decode(data, max_pixels, side, self.upright).image
-        pixels = preprocess(picture, declared, self.antialias)
+    def load_pixels(self, data: bytes, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+        """Decode an image file and make this mistake.
+
+        Parameters
+        ----------
+        data : bytes
+            The image file.
+        spec : ExtractSpec
+            The correct spec.
+        max_pixels : int
+            Largest image that is decoded.
+
+        Returns
+        -------
+        uint8 array (size, size, 3)
+
+        Raises
+        ------
+        ImageError
+            If the image cannot be decoded.
+        """
+        side = spec.size if spec.decode == "scaled" else None
+        image = decode(data, max_pixels, side, self.upright).image
+        pixels = preprocess(image, spec, self.antialias)
         return np.ascontiguousarray(pixels[..., ::-1]) if self.reverse else pixels
 
 
-DECLARED = Mistake("declared", "as the backbone expects")
+NO_MISTAKE = PreprocessingMistake("correct", "as the backbone expects")
 MISTAKES = (
-    Mistake("BGR order", "pictures as OpenCV reads them", reverse=True),
-    Mistake("0 to 1", "pixels divided by 255: ToTensor, rescale=1/255", preprocessing="zero_to_one"),
-    Mistake("-1 to 1", "the scaling of Inception and MobileNet", preprocessing="minus_one_to_one"),
-    Mistake("no antialiasing", "how OpenCV and torch resize by default", antialias=False),
-    Mistake("EXIF ignored", "pictures of a phone left lying, as Pillow opens them", upright=False),
+    PreprocessingMistake("BGR order", "images as OpenCV reads them", reverse=True),
+    PreprocessingMistake("0 to 1", "pixels divided by 255: ToTensor, rescale=1/255", preprocessing="zero_to_one"),
+    PreprocessingMistake("-1 to 1", "the scaling of Inception and MobileNet", preprocessing="minus_one_to_one"),
+    PreprocessingMistake("no antialiasing", "the default resizing of OpenCV and torch", antialias=False),
+    PreprocessingMistake("EXIF ignored", "photos of a phone as Pillow opens them", upright=False),
 )

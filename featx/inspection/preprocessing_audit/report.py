@@ -1,40 +1,63 @@
-"""What `featx.audit.audit` measures, as values that JSON holds."""
+"""The result of `featx.audit`, as dataclasses that can be written as JSON."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Loss:
-    """Accuracy that is lost, as a share: the mean over folds of the differences, and its standard error."""
+class AccuracyLoss:
+    """Lost accuracy, from 0 to 1: the mean over folds, and its standard error."""
 
     mean: float
     standard_error: float
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What one mistake does.
+class MistakeCost:
+    """The cost of one mistake.
 
-    ``changed`` is for how many images it makes a difference to what the backbone is given, ``cosines`` the mean cosine of
-    right and wrong features by name, over all images. ``at_prediction`` is lost by a head that was fitted on right
-    features and is given wrong ones, ``throughout`` by one that is also fitted on wrong ones, with C and blocks chosen
-    anew; None where accuracy was not measured.
+    Parameters
+    ----------
+    name, origin : str
+        What the mistake is, and where it usually comes from.
+    changed : int
+        Images whose input of the backbone it changes.
+    cosines : dict
+        Mean cosine of correct and wrong features over all images, by feature.
+    at_prediction : AccuracyLoss or None
+        Loss of a head that was fitted on correct features and predicts on wrong ones. None without labels.
+    throughout : AccuracyLoss or None
+        Loss of a head that was also fitted on wrong features, with its own C and blocks. None without labels.
     """
 
     name: str
     origin: str
     changed: int
     cosines: dict[str, float]
-    at_prediction: Loss | None
-    throughout: Loss | None
+    at_prediction: AccuracyLoss | None
+    throughout: AccuracyLoss | None
 
 
-@dataclass(frozen=True)
-class Audit:
-    """The cost of each mistake on a sample of ``images``.
+@dataclass(frozen=True, repr=False)
+class AuditReport:
+    """The cost of each mistake on a sample of images.
 
-    ``accuracy`` is cross-validated with the declared preprocessing, None where it was not measured; ``failed`` are
-    (path, reason) of drawn images that could not be read, and ``notes`` say what was not measured, and why.
+    Parameters
+    ----------
+    source : str
+        Where the images are from.
+    images : int
+        Images in the sample that could be read.
+    head : str
+        The head whose accuracy is measured.
+    folds : int
+        Folds of the cross-validation.
+    accuracy, standard_error : float or None
+        Accuracy with correct preprocessing, from 0 to 1. None without labels.
+    costs : tuple of MistakeCost
+    failed : tuple of (path, reason)
+        Images of the sample that could not be read.
+    notes : tuple of str
+        What was not measured, and why.
     """
 
     source: str
@@ -43,6 +66,14 @@ class Audit:
     folds: int
     accuracy: float | None
     standard_error: float | None
-    costs: tuple[Cost, ...]
+    costs: tuple[MistakeCost, ...]
     failed: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        accuracy = "not measured" if self.accuracy is None else f"{self.accuracy:.4f}"
+        lines = [f"AuditReport({self.source}: {self.images} images, {self.head}, accuracy {accuracy})"]
+        for cost in self.costs:
+            lost = f", loses {100 * cost.at_prediction.mean:.1f} points at prediction" if cost.at_prediction else ""
+            lines.append(f"{cost.name}: changes {cost.changed} images{lost}")
+        return "\n  ".join(lines)

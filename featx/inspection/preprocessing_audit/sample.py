@@ -1,4 +1,4 @@
-"""A sample of images, and its features by the declared preprocessing and by each mistake."""
+"""Draw a sample of images, and compute its features with correct preprocessing and with each mistake."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,20 +10,33 @@ from numpy.typing import NDArray
 from featx.engines import Engine
 from featx.errors import ImageError
 from featx.images import Listing
-from featx.inspection.preprocessing_audit.mistakes import DECLARED, Mistake
+from featx.inspection.preprocessing_audit.mistakes import NO_MISTAKE, PreprocessingMistake
 from featx.runtime import pluralize
 from featx.spec import ExtractSpec
 
-CHUNK = 64
-"""Images that are in memory at once, each in all its variants."""
+IMAGES_AT_ONCE = 64
+"""Images in memory at the same time."""
+
+Part = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""Features (images, columns), and which of the images differ from the correct ones (images,)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Variants:
-    """The images that could be read, by number in their listing, and their features by each mistake.
+class SampleFeatures:
+    """The images of a sample that could be read, and their features with each mistake.
 
-    ``features`` are float32 (images, columns) by name, the right ones as ``declared``; ``changed`` bool (images,) says
-    where the backbone was given something else. ``groups`` are equal for files of equal bytes.
+    Parameters
+    ----------
+    rows : int array (images,)
+        Rows of the images in their listing.
+    groups : int array (images,)
+        Equal for files with equal bytes.
+    features : dict
+        float32 arrays (images, columns) by the name of the mistake; the correct ones as ``correct``.
+    changed : dict
+        bool arrays (images,) by the name of the mistake: where the input of the backbone differs from the correct one.
+    failed : tuple of (path, reason)
+        Images that could not be read.
     """
 
     rows: NDArray[np.intp]
@@ -33,55 +46,68 @@ class Variants:
     failed: tuple[tuple[str, str], ...]
 
     @property
-    def right(self) -> NDArray[np.float32]:
-        """The features by the declared preprocessing."""
-        return self.features[DECLARED.name]
+    def correct(self) -> NDArray[np.float32]:
+        """The features with correct preprocessing."""
+        return self.features[NO_MISTAKE.name]
 
 
-def draw_rows(labels: NDArray[np.int64], images: int, seed: int) -> NDArray[np.intp]:
-    """Sorted rows of a random sample with as many of each class as there are, or as are needed."""
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
+def draw_sample(labels: NDArray[np.int64], images: int, random_state: int) -> NDArray[np.intp]:
+    """Draw rows at random, equally many of each class as far as possible; return them sorted."""
+    shuffled = np.random.default_rng(random_state).permutation(len(labels))
     order = shuffled[np.argsort(labels[shuffled], kind="stable")]
     _, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
-    place_in_class = np.arange(len(order)) - np.repeat(first, counts)
-    return np.sort(order[np.argsort(place_in_class, kind="stable")[:images]])
+    rank_in_class = np.arange(len(order)) - np.repeat(first, counts)
+    return np.sort(order[np.argsort(rank_in_class, kind="stable")[:images]])
 
 
-def compute_variants(
+def extract_sample(
     listing: Listing,
     rows: NDArray[np.intp],
-    mistakes: Sequence[Mistake],
+    mistakes: Sequence[PreprocessingMistake],
     spec: ExtractSpec,
-    make: Callable[[ExtractSpec], Engine],
+    make_engine: Callable[[ExtractSpec], Engine],
     max_pixels: int,
-    advance: Callable[[int], object] = int,
-) -> Variants:
-    """Run the backbone on each image by each mistake, where that makes a difference.
+    advance: Callable[[int], object],
+) -> SampleFeatures:
+    """Compute the features of each image with each mistake, where the mistake makes a difference.
 
-    ``make`` gives the engine of a spec; ``advance`` is called with the number of images that are done.
+    Parameters
+    ----------
+    listing : Listing
+    rows : int array (images,)
+        Rows of the sample in the listing.
+    mistakes : sequence of PreprocessingMistake
+    spec : ExtractSpec
+        The correct spec.
+    make_engine : callable
+        Makes the engine for a spec.
+    max_pixels : int
+        Largest image that is decoded.
+    advance : callable
+        Called with the number of images that were done.
 
     Raises
     ------
     ImageError
         If no image can be read.
     """
-    engines = {wrong.spec(spec): make(wrong.spec(spec)) for wrong in (DECLARED, *mistakes)}
+    engines = {mistake.wrong_spec(spec): make_engine(mistake.wrong_spec(spec)) for mistake in (NO_MISTAKE, *mistakes)}
     read: list[int] = []
     digests: list[bytes] = []
     failed: list[tuple[str, str]] = []
-    parts: dict[str, list[tuple[NDArray[np.float32], NDArray[np.bool_]]]] = {}
-    for first in range(0, len(rows), CHUNK):
-        chunk = rows[first : first + CHUNK].tolist()
-        files = list(_read(listing, chunk, spec, max_pixels, failed))
+    parts: dict[str, list[Part]] = {}
+    for first in range(0, len(rows), IMAGES_AT_ONCE):
+        chunk = rows[first : first + IMAGES_AT_ONCE].tolist()
+        files = list(_read_files(listing, chunk, spec, max_pixels, failed))
         if files:
-            for name, part in _compute(files, mistakes, spec, engines, max_pixels):
+            for name, part in _compute_parts(files, mistakes, spec, engines, max_pixels):
                 parts.setdefault(name, []).append(part)
         read += [file.row for file in files]
         digests += [hashlib.sha256(file.data).digest() for file in files]
         advance(len(chunk))
     if not read:
         raise ImageError(f"none of the {pluralize(len(rows), 'image')} drawn can be read; {': '.join(failed[0])}")
-    return Variants(
+    return SampleFeatures(
         rows=np.array(read, np.intp),
         groups=np.unique(np.array(digests), return_inverse=True)[1],
         features={name: np.concatenate([features for features, _ in found]) for name, found in parts.items()},
@@ -91,48 +117,49 @@ def compute_variants(
 
 
 @dataclass(frozen=True, eq=False)
-class _File:
-    """One image file: its number, its bytes, and its pixels by the declared preprocessing."""
+class _ImageFile:
+    """An image file: its row in the listing, its bytes, and its pixels with correct preprocessing."""
 
     row: int
     data: bytes
     pixels: NDArray[np.uint8]
 
 
-def _read(
+def _read_files(
     listing: Listing, rows: Sequence[int], spec: ExtractSpec, max_pixels: int, failed: list[tuple[str, str]]
-) -> Iterator[_File]:
-    """The files that can be read; the others are added to ``failed``."""
+) -> Iterator[_ImageFile]:
+    """Yield the files that can be read; add the others to ``failed``."""
     for row in rows:
         try:
             data = listing.read(row)
-            yield _File(row, data, DECLARED.prepare(data, spec, max_pixels))
+            yield _ImageFile(row, data, NO_MISTAKE.load_pixels(data, spec, max_pixels))
         except (OSError, ValueError) as error:
             failed.append((listing.paths[row], str(error)))
 
 
-def _compute(
-    files: Sequence[_File],
-    mistakes: Sequence[Mistake],
+def _compute_parts(
+    files: Sequence[_ImageFile],
+    mistakes: Sequence[PreprocessingMistake],
     spec: ExtractSpec,
     engines: Mapping[ExtractSpec, Engine],
     max_pixels: int,
-) -> Iterator[tuple[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]]:
-    """By name, features and where they are others than the declared ones, which come first."""
-    declared = np.stack([file.pixels for file in files])
-    right = _run(engines[spec], declared)
-    yield DECLARED.name, (right, np.zeros(len(files), bool))
-    for wrong in mistakes:
-        pixels = declared
-        if not wrong.same_pixels:
-            pixels = np.stack([wrong.prepare(file.data, spec, max_pixels) for file in files])
-        changed = (pixels != declared).any(axis=(1, 2, 3)) | (wrong.spec(spec) != spec)
-        features = right.copy()
+) -> Iterator[tuple[str, Part]]:
+    """Yield the name of each mistake with its features and changed images; the correct ones come first."""
+    correct_pixels = np.stack([file.pixels for file in files])
+    correct = _run_engine(engines[spec], correct_pixels)
+    yield NO_MISTAKE.name, (correct, np.zeros(len(files), bool))
+    for mistake in mistakes:
+        pixels = correct_pixels
+        if not mistake.keeps_pixels:
+            pixels = np.stack([mistake.load_pixels(file.data, spec, max_pixels) for file in files])
+        wrong_spec = mistake.wrong_spec(spec)
+        changed = (pixels != correct_pixels).any(axis=(1, 2, 3)) | (wrong_spec != spec)
+        features = correct.copy()
         if changed.any():
-            features[changed] = _run(engines[wrong.spec(spec)], pixels[changed])
-        yield wrong.name, (features, changed)
+            features[changed] = _run_engine(engines[wrong_spec], pixels[changed])
+        yield mistake.name, (features, changed)
 
 
-def _run(engine: Engine, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Features side by side, (images, columns)."""
+def _run_engine(engine: Engine, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Compute all features, side by side (images, columns)."""
     return np.concatenate(list(engine(pixels).values()), axis=1)
