@@ -80,7 +80,7 @@ def copies(flowers: Path, work: Path) -> None:
         store = Path(shutil.copy(base, work / "copies.h5"))
         extract(manifest, store, ExtractSpec(), root=root)
         found = suspects(store, split_column="split_0")
-        pairs = {frozenset((item.first, item.second)): item for item in found.near_duplicates if item.across}
+        pairs = {frozenset((item.first, item.second)): item for item in found.near_duplicates if item.split_columns}
         hits = [(kind, frozenset((own["path"], copy["path"])) in pairs) for kind, own, copy in planted]
         by_kind = {kind: [hit for each, hit in hits if each == kind] for kind in COPY}
         kinds = ", ".join(f"{sum(values)} of {len(values)} {kind}" for kind, values in by_kind.items())
@@ -105,9 +105,9 @@ def untouched(flowers: Path, work: Path) -> None:
     store = store_of(flowers, work, "default224", ExtractSpec())
     began = time.monotonic()
     found = suspects(store)
-    say(f"{time.monotonic() - began:.1f} s; near-duplicates have a cosine of {found.cosine:.3f} or more")
+    say(f"{time.monotonic() - began:.1f} s; near-duplicates have a cosine of {found.min_cosine:.3f} or more")
     cosines = np.array([pair.cosine for pair in found.near_duplicates])
-    say(f"{len(cosines)} pairs, {(cosines > 0.999).sum()} of them above 0.999; on two sides: {found.straddling}")
+    say(f"{len(cosines)} pairs, {(cosines > 0.999).sum()} of them above 0.999; on two sides: {found.pairs_across_splits}")
     say(f"{len(found.mislabeled)} probably mislabeled, {len(found.outliers)} outliers")
     save_image(draw_suspects(found, flowers / "jpg", len(cosines)), work / "untouched.png", "WORK")
 

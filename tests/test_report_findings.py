@@ -22,7 +22,7 @@ from featx.inspection.html_report.sections.image_map import NEIGHBORS, make_imag
 from featx.inspection.html_report.sections.images import make_mistakes, make_suspects
 from featx.inspection.html_report.sections.reliability import make_reliability
 from featx.inspection.html_report.unseen import read_decisions
-from featx.inspection.suspect_images.findings import Confused, NearDuplicate, Suspects
+from featx.inspection.suspect_images.findings import ConfusedClasses, NearDuplicate, Suspects
 from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import fit
 from featx.spec.extract_spec import ExtractSpec
@@ -55,7 +55,7 @@ def test_the_report_of_a_store_uses_the_given_split_column(hostile_model, tmp_pa
     found = open_context(store, split_column=column)
     assert found.probe.rows == rows
     (pair,) = [pair for pair in found.suspects.near_duplicates if pair.cosine > 0.999]
-    assert pair.across == across
+    assert pair.split_columns == across
 
 
 # Accuracy
@@ -213,7 +213,7 @@ def test_near_duplicates_across_splits_come_first(context):
 
 def test_the_report_of_a_store_lists_confused_classes(context):
     """With a model, the confusion matrix does."""
-    found = dataclasses.replace(context.suspects, confused=(Confused("red", "green", 3),))
+    found = dataclasses.replace(context.suspects, confused=(ConfusedClasses("red", "green", 3),))
     assert not make_suspects(changed(context, suspects=found)).data.show_confused
     assert make_suspects(changed(open_context(context.store), suspects=found)).data.show_confused
 

@@ -1,3 +1,5 @@
+"""Suspects: wrong labels, near-duplicates, outliers and confused classes, and the sheet of thumbnails."""
+
 import dataclasses
 import json
 import re
@@ -14,16 +16,13 @@ from sklearn.model_selection import cross_val_predict
 from featx.cli.group import main
 from featx.errors import DataError, EngineError, ImageError, SpecError
 from featx.extraction import extract
-from featx.heads.pipeline.linear_heads import make_head
-from featx.heads.search.cross_validation import default_grid
-from featx.heads.splitting.folds import make_folds
-from featx.images.loading import THUMBNAIL_SIDE
-from featx.inspection.suspect_images.finder import suspects
-from featx.inspection.suspect_images.findings import Confused, Failed
-from featx.inspection.suspect_images.labels import score_labels
+from featx.heads import default_grid, make_folds, make_head
+from featx.images import THUMBNAIL_SIDE
+from featx.inspection import draw_suspects, suspects
+from featx.inspection.suspect_images.findings import ConfusedClasses, FailedImage
+from featx.inspection.suspect_images.label_quality import score_labels
 from featx.inspection.suspect_images.neighbors import EXTREME, NEIGHBORS, SAME, find_neighbors
-from featx.inspection.suspect_images.sheet import draw_suspects
-from featx.spec.extract_spec import ExtractSpec
+from featx.spec import ExtractSpec
 
 SPEC = ExtractSpec(size=64, blocks=(3, 4, 5))
 WRONG = tuple(f"sunflower-{number:02}" for number in (5, 9, 13, 17))
@@ -36,7 +35,7 @@ COPIES = {
 
 @pytest.fixture(scope="session")
 def garden(flowers, tmp_path_factory, oxford):
-    """Photographs of five classes with copies, a stranger, wrong labels and a bad file among them, and their store."""
+    """A store of photographs of five classes, among them copies, a noise image, wrong labels and a damaged file."""
     root = tmp_path_factory.mktemp("garden")
     lines = ["path,label,split"]
     for name in ("daffodil", "iris", "sunflower", "snowdrop", "pansy"):
@@ -49,7 +48,7 @@ def garden(flowers, tmp_path_factory, oxford):
         change(Image.open(root / "pansy-03.png")).save(root / f"{kind}.jpg", quality=50)
         lines.append(f"{kind}.jpg,pansy,test")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)).save(root / "noise.png")
-    (root / "bad.png").write_text("no picture")
+    (root / "bad.png").write_text("not an image")
     lines += ["noise.png,iris,train", "bad.png,iris,train"]
     lines = [line.replace(",sunflower", ",snowdrop") if line.startswith(WRONG) else line for line in lines]
     (root / "garden.csv").write_text("\n".join(lines))
@@ -66,7 +65,7 @@ def paths(items):
     return [item.path for item in items]
 
 
-def test_wrong_labels_are_found_and_the_right_ones_suggested(found):
+def test_wrong_labels_are_found_and_the_right_class_is_suggested(found):
     wrong = [item for item in found.mislabeled if item.path.startswith(WRONG)]
     assert len(wrong) >= 2
     assert paths(found.mislabeled)[0].startswith(WRONG)
@@ -78,19 +77,19 @@ def test_wrong_labels_are_found_and_the_right_ones_suggested(found):
 
 
 @pytest.mark.parametrize("kind", COPIES)
-def test_a_copy_is_found_across_the_split(found, kind):
+def test_a_copy_across_the_split_is_found(found, kind):
     (pair,) = [p for p in found.near_duplicates if {p.first, p.second} == {"pansy-03.png", f"{kind}.jpg"}]
-    assert pair.cosine >= found.cosine
-    assert pair.across == ("split",)
-    assert not pair.conflict
+    assert pair.cosine >= found.min_cosine
+    assert pair.split_columns == ("split",)
+    assert not pair.labels_differ
 
 
-def test_pairs_are_of_one_photograph_and_closest_first(found):
+def test_pairs_show_one_photograph_and_are_sorted_by_cosine(found):
     cosines = [pair.cosine for pair in found.near_duplicates]
     assert cosines == sorted(cosines, reverse=True)
     assert len({frozenset((pair.first, pair.second)) for pair in found.near_duplicates}) == len(cosines)
-    assert found.straddling["split"] >= 3
-    # What else there is are photographs that the data set itself has twice, always in one class.
+    assert found.pairs_across_splits["split"] >= 3
+    # All other pairs are photographs that the data set itself has twice, always in one class.
     assert all(
         pair.first.split("-")[0] == pair.second.split("-")[0]
         for pair in found.near_duplicates
@@ -98,7 +97,7 @@ def test_pairs_are_of_one_photograph_and_closest_first(found):
     )
 
 
-def test_the_stranger_is_an_outlier_and_the_bad_file_failed(found):
+def test_noise_is_an_outlier_and_a_damaged_file_is_a_failure(found):
     assert paths(found.outliers)[0] == "noise.png"
     assert found.outliers[0].score > EXTREME
     (failed,) = found.failed
@@ -107,15 +106,15 @@ def test_the_stranger_is_an_outlier_and_the_bad_file_failed(found):
     assert found.images == 5 * 24 + 3 + 1
 
 
-def test_what_is_confused_is_what_is_not_on_the_diagonal(found):
+def test_confused_classes_are_sorted_by_count(found):
     counts = [pair.count for pair in found.confused]
     assert counts == sorted(counts, reverse=True)
-    assert all(pair.label != pair.taken_for and pair.count > 0 for pair in found.confused)
-    assert any((pair.label, pair.taken_for) == ("snowdrop", "sunflower") for pair in found.confused)
+    assert all(pair.label != pair.predicted and pair.count > 0 for pair in found.confused)
+    assert any((pair.label, pair.predicted) == ("snowdrop", "sunflower") for pair in found.confused)
 
 
 @pytest.mark.parametrize("label", [0, -1], ids=["another label", "no label"])
-def test_labels_conflict_where_both_images_have_one(garden, tmp_path, label):
+def test_labels_differ_only_if_both_images_have_one(garden, tmp_path, label):
     store = tmp_path / "garden.h5"
     store.write_bytes((garden / "garden.h5").read_bytes())
     with h5py.File(store, "r+") as file:
@@ -123,67 +122,67 @@ def test_labels_conflict_where_both_images_have_one(garden, tmp_path, label):
         file["rows/label"][names.index("mirrored.jpg")] = label
     found = suspects(store)
     pair = next(p for p in found.near_duplicates if {p.first, p.second} == {"pansy-03.png", "mirrored.jpg"})
-    assert pair.conflict == (label == 0)
+    assert pair.labels_differ == (label == 0)
 
 
-@pytest.mark.parametrize(("column", "across"), [("split_1", ("split_1",)), (None, ("split_0", "split_1"))])
-def test_one_column_alone_or_all(garden, tmp_path, column, across):
+@pytest.mark.parametrize(("split_column", "reported"), [("split_1", ("split_1",)), (None, ("split_0", "split_1"))])
+def test_one_split_column_or_all_are_reported(garden, tmp_path, split_column, reported):
     store = tmp_path / "garden.h5"
     store.write_bytes((garden / "garden.h5").read_bytes())
     with h5py.File(store, "r+") as file:
         file["splits"].move("split", "split_0")
         file.copy(file["splits/split_0"], file["splits"], "split_1")
-    found = suspects(store, split_column=column)
+    found = suspects(store, split_column=split_column)
     pair = next(p for p in found.near_duplicates if {p.first, p.second} == {"pansy-03.png", "mirrored.jpg"})
-    assert pair.across == across
-    assert tuple(found.straddling) == across
+    assert pair.split_columns == reported
+    assert tuple(found.pairs_across_splits) == reported
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_probabilities_are_those_of_scikit_learn(classes):
-    """At the C of the smallest log loss, once scikit-learn is told to converge."""
+    """Both use the C with the smallest log loss; scikit-learn needs a smaller tolerance to converge."""
     rng = np.random.default_rng(0)
     codes = np.repeat(np.arange(classes), 30)
     X = rng.random((len(codes), 12)) + np.eye(classes, 12)[codes]
     X /= np.linalg.norm(X, axis=1, keepdims=True)
     labels, groups = np.array(["a", "b", "c"])[codes], np.arange(len(codes))
-    verdicts = score_labels(X, labels, groups)
+    quality = score_labels(X, labels, groups)
     candidates = []
     for C in default_grid("softmax", X):
         head = make_head("softmax", C, normalize="none").set_params(head__tol=1e-9)
         folds = make_folds(labels, groups, 5)
         candidates.append(cross_val_predict(head, X, labels, cv=folds, method="predict_proba"))
     best = min(candidates, key=lambda probability: log_loss(labels, probability))
-    np.testing.assert_allclose(verdicts.probability, best, atol=2e-3)
-    np.testing.assert_array_equal(verdicts.quality, verdicts.probability[np.arange(len(codes)), codes])
+    np.testing.assert_allclose(quality.probability, best, atol=2e-3)
+    np.testing.assert_array_equal(quality.quality, quality.probability[np.arange(len(codes)), codes])
 
 
-def test_a_copy_does_not_vouch_for_a_label():
+def test_the_copy_of_an_image_does_not_confirm_its_label():
     rng = np.random.default_rng(2)
     codes = np.repeat([0, 1], 20)
     X = rng.standard_normal((40, 30)) + 2 * np.eye(2, 30)[codes]
     labels = np.array(["a", "b"])[codes]
     X[1], labels[:2] = X[0], "b"
-    apart, together = np.arange(40), np.array([0, 0, *range(2, 40)])
-    alone, vouched = (score_labels(X, labels, groups).quality[:2].mean() for groups in (together, apart))
-    assert alone < 0.2 < vouched
+    separate, together = np.arange(40), np.array([0, 0, *range(2, 40)])
+    grouped, confirmed = (score_labels(X, labels, groups).quality[:2].mean() for groups in (together, separate))
+    assert grouped < 0.2 < confirmed
 
 
-def test_classes_far_apart_have_nothing_wrong_or_confused():
+def test_separable_classes_have_no_wrong_labels_and_no_confusions():
     codes = np.repeat([0, 1, 2], 20)
     X = np.random.default_rng(1).random((60, 6)) + 2 * np.eye(3, 6)[codes]
-    verdicts = score_labels(X, np.array(["x", "y", "z"])[codes], np.arange(60))
-    assert verdicts.classes.tolist() == ["x", "y", "z"]
-    assert verdicts.confusions == []
-    assert len(verdicts.wrong) == 0
-    assert verdicts.suggested is verdicts.suggested, "all rows again for each that is suspected"
+    quality = score_labels(X, np.array(["x", "y", "z"])[codes], np.arange(60))
+    assert quality.classes.tolist() == ["x", "y", "z"]
+    assert quality.confusions == []
+    assert len(quality.mislabeled) == 0
+    assert quality.suggested is quality.suggested, "computed once and not once per suspect"
 
 
 def random_rows(count, seed=0):
     return np.abs(np.random.default_rng(seed).standard_normal((count, 40))).astype(np.float32)
 
 
-def test_neighbors_agree_with_all_distances_at_once():
+def test_a_near_duplicate_among_random_rows_is_found():
     X = random_rows(80)
     X[7] = X[3] + 1e-4
     found = find_neighbors(X)
@@ -191,11 +190,11 @@ def test_neighbors_agree_with_all_distances_at_once():
     assert found.cosines[0] == pytest.approx(1, abs=SAME)
     assert found.groups[3] == found.groups[7]
     assert len(set(found.groups)) == 80 - len(found.pairs)
-    assert not len(found.outliers) or found.remoteness[found.outliers].min() > EXTREME
+    assert not len(found.outliers) or found.z_scores[found.outliers].min() > EXTREME
 
 
-def test_rows_that_are_all_there_twice_are_all_found():
-    """The bulk is that of different rows: copies do not make each other usual."""
+def test_all_copies_are_found_if_every_row_has_one():
+    """The threshold comes from the distances of different rows only."""
     half = random_rows(60)
     found = find_neighbors(np.concatenate([half, half]))
     exact = {(row, row + 60) for row in range(60)}
@@ -203,11 +202,11 @@ def test_rows_that_are_all_there_twice_are_all_found():
     assert len(found.pairs) < 70
 
 
-def test_rows_that_are_all_the_same_are_one_group():
+def test_equal_rows_are_near_duplicates_and_no_outliers():
     found = find_neighbors(np.tile(random_rows(1), (40, 1)))
     assert len(found.pairs) >= 40 * NEIGHBORS // 2
     assert (found.cosines > 1 - SAME).all()
-    assert found.threshold == pytest.approx(1 - SAME)
+    assert found.min_cosine == pytest.approx(1 - SAME)
     assert not len(found.outliers)
 
 
@@ -223,53 +222,55 @@ def small_store(folder, photos, labels=None):
 @pytest.mark.parametrize(
     ("labels", "folds", "notes"),
     [
-        (lambda path: "", 5, ["outliers show among 32 images or more, got 24", "has no labels; extract a folder"]),
-        (lambda path: path.parent.name + "|all", 5, ["got 24", "images of .* have several labels each"]),
+        (lambda path: "", 5, ["outliers need at least 32 images, got 24", "has no labels; extract a folder"]),
+        (lambda path: path.parent.name + "|all", 5, ["got 24", "labels were not checked: .* is multi-label"]),
         (None, 9, ["got 24", "class blue has 8 different images, too few for 9 folds"]),
     ],
-    ids=["unlabeled", "several", "few"],
+    ids=["unlabeled", "multi-label", "few images"],
 )
-def test_what_cannot_be_looked_for_is_said(tmp_path, photos, oxford, labels, folds, notes):
+def test_notes_say_what_could_not_be_looked_for(tmp_path, photos, oxford, labels, folds, notes):
     found = suspects(small_store(tmp_path, photos, labels), folds=folds)
-    assert found.cosine is None
+    assert found.min_cosine is None
     assert found.mislabeled == found.near_duplicates == found.outliers == found.confused == ()
-    assert found.straddling == {}
+    assert found.pairs_across_splits == {}
     for note, pattern in zip(found.notes, notes, strict=True):
         assert re.search(pattern, note), note
 
 
-def test_views_of_an_image_are_no_copies_of_it(tmp_path, photos, oxford):
+def test_augmented_copies_are_not_near_duplicates(tmp_path, photos, oxford):
     extract(photos, tmp_path / "v.h5", ExtractSpec(size=32, blocks=(1,), n_views=2, augment="flip"))
     found = suspects(tmp_path / "v.h5", folds=4)
     assert found.images == 24
     assert found.near_duplicates == ()
 
 
-def test_wrong_options_are_named(garden, tmp_path, photos, oxford):
-    with pytest.raises(DataError, match=r"--split-column of suspects must be one that .* has \(split\), got place"):
+def test_errors_name_the_option(garden, tmp_path, photos, oxford):
+    with pytest.raises(
+        DataError, match=r"--split-column of suspects must be a split column of .* \(split\), got place"
+    ):
         suspects(garden / "garden.h5", split_column="place")
-    with pytest.raises(DataError, match=r"has \(none: extract a manifest that has one\), got split"):
+    with pytest.raises(DataError, match=r"\(none: extract a manifest that has one\), got split"):
         suspects(small_store(tmp_path, photos), split_column="split")
     with pytest.raises(SpecError, match="folds must be 2 or more, got 1"):
         suspects(garden / "garden.h5", folds=1)
 
 
-def test_labels_need_cleanlab(garden, monkeypatch):
+def test_checking_labels_needs_cleanlab(garden, monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
     with pytest.raises(EngineError, match=r"suspects needs? a package: pip install 'featx\[suspects\]'"):
         suspects(garden / "garden.h5")
 
 
-def test_the_sheet_has_a_tile_each_and_a_cross_for_what_is_gone(garden, found, tmp_path):
+def test_the_sheet_has_a_tile_per_suspect_and_a_cross_for_a_missing_image(garden, found, tmp_path):
     whole = draw_suspects(found, garden, limit=2)
     one = dataclasses.replace(found, near_duplicates=(), outliers=(), mislabeled=found.mislabeled[:1])
     assert draw_suspects(one, garden).height < whole.height
     pixels = np.asarray(draw_suspects(one, garden))
     path = one.mislabeled[0].path
-    picture = Image.open(garden / path).convert("RGB")
-    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    thumbnail = Image.open(garden / path).convert("RGB")
+    thumbnail.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     shown = [
-        (pixels[top : top + picture.height, 4 : 4 + picture.width] == np.asarray(picture)).all()
+        (pixels[top : top + thumbnail.height, 4 : 4 + thumbnail.width] == np.asarray(thumbnail)).all()
         for top in range(20, 40)
     ]
     assert any(shown)
@@ -277,16 +278,23 @@ def test_the_sheet_has_a_tile_each_and_a_cross_for_what_is_gone(garden, found, t
         one, mislabeled=(one.mislabeled[0], dataclasses.replace(one.mislabeled[0], path="no/" * 20))
     )
     assert (np.asarray(draw_suspects(gone, garden)) == 160).all(axis=-1).any()
-    with pytest.raises(ImageError, match=r"--root of suspects must be the folder .* such as"):
+    with pytest.raises(ImageError, match=r"--root of suspects must be the folder .* for example"):
         draw_suspects(found, tmp_path)
 
 
-def test_a_sheet_of_nothing_says_so(found):
+def test_suspects_print_their_counts(garden, found):
+    lines = repr(found).splitlines()
+    assert lines[0] == f"Suspects({garden / 'garden.h5'}: 124 images)"
+    assert lines[1].startswith(f"  {len(found.mislabeled)} probably mislabeled, {len(found.near_duplicates)} near-dup")
+    assert lines[1].endswith("1 failed")
+
+
+def test_a_sheet_without_suspects_has_only_titles(found):
     nothing = dataclasses.replace(found, mislabeled=(), near_duplicates=(), outliers=())
     assert draw_suspects(nothing, "nowhere").height < THUMBNAIL_SIDE
 
 
-def test_the_command_prints_draws_and_gives_json(garden, found, tmp_path):
+def test_the_command_prints_suspects_draws_them_and_writes_json(garden, found, tmp_path):
     sheet = tmp_path / "sheet.png"
     options = ["suspects", str(garden / "garden.h5"), "--sheet", str(sheet), "--root", str(garden)]
     result = CliRunner().invoke(main, [*options, "--limit", "1"])
@@ -294,23 +302,24 @@ def test_the_command_prints_draws_and_gives_json(garden, found, tmp_path):
     assert sheet.read_bytes()[:4] == b"\x89PNG"
     lines = result.stdout.splitlines()
     assert lines[0] == f"probably mislabeled: {len(found.mislabeled)}"
-    assert f"near-duplicates ({found.straddling['split']} across split): {len(found.near_duplicates)}" in lines
+    assert f"near-duplicates ({found.pairs_across_splits['split']} across split): {len(found.near_duplicates)}" in lines
     assert f"  and {len(found.near_duplicates) - 1} more" in lines
     assert f"  {found.failed[0].path}: {found.failed[0].reason}" in lines
     document = json.loads(CliRunner().invoke(main, [*options, "--json"]).stdout)
     assert document["near_duplicates"] == json.loads(json.dumps([dataclasses.asdict(p) for p in found.near_duplicates]))
-    assert Confused(**document["confused"][0]) == found.confused[0]
-    assert Failed(**document["failed"][0]) == found.failed[0]
+    assert ConfusedClasses(**document["confused"][0]) == found.confused[0]
+    assert FailedImage(**document["failed"][0]) == found.failed[0]
 
 
-def test_a_sheet_of_unknown_format_is_refused_before_the_work(tmp_path):
-    """The store is not even there: its name would be the message if the sheet's were looked at later."""
+def test_a_sheet_of_unknown_format_is_refused_first(tmp_path):
+    """The store does not exist either, but the message is about the sheet."""
     refused = CliRunner().invoke(main, ["suspects", str(tmp_path / "no.h5"), "--sheet", str(tmp_path / "sheet.txt")])
     assert refused.exit_code == 1
-    assert "--sheet of suspects must end in a picture's suffix, such as .png, got 'sheet.txt'" in refused.output
+    message = "--sheet of suspects must end in the suffix of an image format, such as .png, got 'sheet.txt'"
+    assert message in refused.output
 
 
-def test_nothing_found_is_said_and_not_drawn(tmp_path, photos, oxford):
+def test_without_suspects_no_sheet_is_written(tmp_path, photos, oxford):
     sheet = tmp_path / "sheet.png"
     store = small_store(tmp_path, photos)
     options = ["--folds", "2", "--sheet", str(sheet), "--root", str(photos)]
@@ -321,7 +330,7 @@ def test_nothing_found_is_said_and_not_drawn(tmp_path, photos, oxford):
     assert not sheet.exists()
 
 
-def test_notes_are_printed(tmp_path, photos, oxford):
+def test_the_command_prints_notes(tmp_path, photos, oxford):
     result = CliRunner().invoke(main, ["suspects", str(small_store(tmp_path, photos)), "--folds", "2"])
     assert result.exit_code == 0, result.output
-    assert "near-duplicates and outliers show among 32 images" in result.stderr
+    assert "near-duplicates and outliers need at least 32 images" in result.stderr

@@ -54,7 +54,7 @@ def command(
     elif sheet:
         save_image(draw_suspects(found, root, limit), sheet, SHEET)
     if as_json:
-        echo_json({**dataclasses.asdict(found), "straddling": found.straddling})
+        echo_json({**dataclasses.asdict(found), "pairs_across_splits": found.pairs_across_splits})
         return
     for title, lines in _tables(found).items():
         _show(title, lines, limit)
@@ -64,17 +64,17 @@ def command(
 
 def _tables(found: "Suspects") -> dict[str, list[str]]:
     """Return one line per finding, by title."""
-    across = ", ".join(f"{count} across {column}" for column, count in found.straddling.items())
+    across = ", ".join(f"{count} across {column}" for column, count in found.pairs_across_splits.items())
     return {
         "probably mislabeled": [
             f"{item.quality:.4f} {item.label}, more likely {item.suggested} ({item.probability:.2f}): {item.path}"
             for item in found.mislabeled
         ],
         f"near-duplicates{across and f' ({across})'}": [
-            f"{item.cosine:.4f} {item.first} {item.second}{' with different labels' * item.conflict}"
+            f"{item.cosine:.4f} {item.first} {item.second}{' with different labels' * item.labels_differ}"
             for item in found.near_duplicates
         ],
-        "confused": [f"{item.count:>6} {item.label} predicted as {item.taken_for}" for item in found.confused],
+        "confused": [f"{item.count:>6} {item.label} predicted as {item.predicted}" for item in found.confused],
         "outliers": [f"{item.score:>6.1f} {item.path}" for item in found.outliers],
         "failed": [f"{item.path}: {item.reason}" for item in found.failed],
     }

@@ -1,1 +1,1 @@
-"""Find images that deserve a look: wrong labels, duplicates, outliers."""
+"""Find images to look at: wrong labels, near-duplicates, outliers and confused classes."""

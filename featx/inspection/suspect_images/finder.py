@@ -1,4 +1,4 @@
-"""Suspects: images of a store that deserve a look."""
+"""Find the images of a store to look at."""
 
 from pathlib import Path
 
@@ -6,65 +6,73 @@ import numpy as np
 
 from featx.errors import DataError
 from featx.heads import BlockNormalizer
-from featx.inspection.suspect_images.findings import Confused, Failed, Mislabeled, NearDuplicate, Outlier, Suspects
-from featx.inspection.suspect_images.labels import score_labels
-from featx.inspection.suspect_images.naming import Images
+from featx.inspection.suspect_images.findings import Suspects
+from featx.inspection.suspect_images.label_quality import score_labels
 from featx.inspection.suspect_images.neighbors import MIN_ROWS, find_neighbors
+from featx.inspection.suspect_images.plain_images import PlainImages
 from featx.store import Store
 
-__all__ = ["Confused", "Failed", "Mislabeled", "NearDuplicate", "Outlier", "Suspects", "suspects"]
 
+def suspects(
+    store: str | Path, *, split_column: str | None = None, folds: int = 5, random_state: int = 0
+) -> Suspects:  # fmt: skip
+    """Find wrong labels, near-duplicates, confused classes, outliers and failed images of a store.
 
-def suspects(store: str | Path, *, split_column: str | None = None, folds: int = 5, random_state: int = 0) -> Suspects:
-    """Find likely wrong labels, near-duplicates, classes that are confused, outliers and images that failed.
-
-    All of the store's features are used, power-normalized, of the plain view of each image. See
-    `featx.inspection.suspect_images.labels.score_labels` and `featx.inspection.suspect_images.neighbors.find_neighbors` for the methods.
+    All features of the plain images are used, power-normalized. Labels are checked by confident learning on
+    cross-validated probabilities of a softmax head; near-duplicates and outliers are found by the distances of whitened
+    features.
 
     Parameters
     ----------
     store : path
-        With labels, or without: what cannot be looked for then is said in the result's notes.
+        With or without labels. The notes of the result say what could not be looked for.
     split_column : str, optional
-        The split column across which near-duplicates are looked for; by default all whose names begin with ``split``.
-    folds, random_state : int
-        Of the cross-validation by which labels are checked.
+        Report near-duplicates with different values in this split column; by default in every column whose name begins
+        with ``split``.
+    folds : int
+        Folds of the cross-validation that checks labels.
+    random_state : int
+        Seed of the folds.
+
+    Returns
+    -------
+    Suspects
 
     Raises
     ------
     StoreError
         If the store cannot be read.
     SpecError
-        If folds are fewer than 2.
+        If ``folds`` is less than 2.
     DataError
-        If there is no such split column.
+        If the store has no such split column.
     EngineError
-        If labels are to be checked and cleanlab is not installed.
+        If the store has labels to check and cleanlab is not installed.
     """
     with Store(store) as opened:
-        images = Images.read(opened, split_column)
+        images = PlainImages.read(opened, split_column)
         normalizer = BlockNormalizer(tuple(opened.spec.widths.values()))
         X = normalizer.fit_transform(opened.read(opened.spec.widths, np.flatnonzero(opened.view_index == 0)))
     notes = []
-    near = verdicts = None
+    neighbors = quality = None
     if len(X) < MIN_ROWS:
-        notes.append(f"near-duplicates and outliers show among {MIN_ROWS} images or more, got {len(X)}")
+        notes.append(f"near-duplicates and outliers need at least {MIN_ROWS} images, got {len(X)}")
     else:
-        near = find_neighbors(X)
+        neighbors = find_neighbors(X)
     try:
-        rows, groups = images.labeled, np.arange(len(X)) if near is None else near.groups
+        rows, groups = images.labeled, np.arange(len(X)) if neighbors is None else neighbors.groups
         labeled = X if len(rows) == len(X) else X[rows]
-        verdicts = score_labels(labeled, images.names, groups[rows], folds, random_state)
+        quality = score_labels(labeled, images.label_names, groups[rows], folds, random_state)
     except DataError as error:
-        notes.append(f"labels are not checked: {error}")
+        notes.append(f"labels were not checked: {error}")
     return Suspects(
         store=str(store),
         images=len(X),
-        cosine=near.threshold if near else None,
-        mislabeled=images.mislabeled(verdicts) if verdicts else (),
-        near_duplicates=images.near_duplicates(near) if near else (),
-        confused=images.confused(verdicts) if verdicts else (),
-        outliers=images.outliers(near) if near else (),
+        min_cosine=neighbors.min_cosine if neighbors else None,
+        mislabeled=images.mislabeled(quality) if quality else (),
+        near_duplicates=images.near_duplicates(neighbors) if neighbors else (),
+        confused=images.confused(quality) if quality else (),
+        outliers=images.outliers(neighbors) if neighbors else (),
         failed=images.failed,
         notes=tuple(notes),
     )

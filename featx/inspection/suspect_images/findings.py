@@ -1,14 +1,14 @@
-"""What `featx.suspects.suspects` finds, as values that JSON holds."""
+"""The result of `featx.suspects`, as dataclasses that can be written as JSON."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Mislabeled:
-    """An image that was probably given a wrong label.
+class MislabeledImage:
+    """An image that probably has a wrong label.
 
-    ``probability`` is that of ``suggested``, the likeliest class, and ``quality`` that of ``label``, both from a head
-    that was fitted without this image.
+    ``probability`` is that of ``suggested``, the most probable class, and ``quality`` that of ``label``. Both come from
+    a head that was fitted without this image.
     """
 
     path: str
@@ -20,64 +20,84 @@ class Mislabeled:
 
 @dataclass(frozen=True)
 class NearDuplicate:
-    """Two images that are one photograph, or nearly.
+    """Two images that show (almost) the same photograph.
 
-    ``cosine`` is between their whitened features, 1 for copies. ``across`` names the split columns that put the two on
-    different sides, ``conflict`` says that their labels differ.
+    ``cosine`` is that of their whitened features, 1 for equal images. ``split_columns`` names the split columns in
+    which the two images have different values, ``labels_differ`` says whether their labels are different.
     """
 
     first: str
     second: str
     cosine: float
-    across: tuple[str, ...]
-    conflict: bool
+    split_columns: tuple[str, ...]
+    labels_differ: bool
 
 
 @dataclass(frozen=True)
-class Confused:
-    """How many images of class ``label`` a head that was fitted without them takes for ``taken_for``."""
+class ConfusedClasses:
+    """How many images of class ``label`` are predicted as ``predicted`` by heads that were fitted without them."""
 
     label: str
-    taken_for: str
+    predicted: str
     count: int
 
 
 @dataclass(frozen=True)
 class Outlier:
-    """An image unlike all others: ``score`` is the robust z of how far its nearest neighbors are."""
+    """An image unlike all others. ``score`` is the robust z-score of the distance to its nearest neighbors."""
 
     path: str
     score: float
 
 
 @dataclass(frozen=True)
-class Failed:
-    """An image that could not be read."""
+class FailedImage:
+    """An image that could not be read in the extraction."""
 
     path: str
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Suspects:
-    """Images of a store that deserve a look, each kind with the most suspicious first.
+    """Images of a store to look at, each kind with the most suspicious first.
 
-    ``images`` is how many were compared, ``cosine`` from which on two count as near-duplicates (None if there are too
-    few to say), and ``notes`` say what could not be looked for, and why.
+    Parameters
+    ----------
+    store : str
+    images : int
+        Images that were compared.
+    min_cosine : float or None
+        Smallest cosine of near-duplicates; None if there are too few images to tell.
+    mislabeled : tuple of MislabeledImage
+    near_duplicates : tuple of NearDuplicate
+    confused : tuple of ConfusedClasses
+    outliers : tuple of Outlier
+    failed : tuple of FailedImage
+    notes : tuple of str
+        What could not be looked for, and why.
     """
 
     store: str
     images: int
-    cosine: float | None
-    mislabeled: tuple[Mislabeled, ...]
+    min_cosine: float | None
+    mislabeled: tuple[MislabeledImage, ...]
     near_duplicates: tuple[NearDuplicate, ...]
-    confused: tuple[Confused, ...]
+    confused: tuple[ConfusedClasses, ...]
     outliers: tuple[Outlier, ...]
-    failed: tuple[Failed, ...]
+    failed: tuple[FailedImage, ...]
     notes: tuple[str, ...]
 
     @property
-    def straddling(self) -> dict[str, int]:
-        """How many near-duplicates each split column puts on different sides, of those that put any."""
-        columns = sorted({column for pair in self.near_duplicates for column in pair.across})
-        return {column: sum(column in pair.across for pair in self.near_duplicates) for column in columns}
+    def pairs_across_splits(self) -> dict[str, int]:
+        """Number of near-duplicate pairs with different values, for each split column that has such pairs."""
+        columns = sorted({column for pair in self.near_duplicates for column in pair.split_columns})
+        return {column: sum(column in pair.split_columns for pair in self.near_duplicates) for column in columns}
+
+    def __repr__(self) -> str:
+        counts = {
+            "probably mislabeled": self.mislabeled, "near-duplicate pairs": self.near_duplicates,
+            "pairs of confused classes": self.confused, "outliers": self.outliers, "failed": self.failed,
+        }  # fmt: skip
+        found = ", ".join(f"{len(items)} {kind}" for kind, items in counts.items())
+        return "\n  ".join((f"Suspects({self.store}: {self.images} images)", found, *self.notes))

@@ -1,9 +1,9 @@
-"""Near-duplicates and outliers, from how far each image's nearest neighbors are.
+"""Find near-duplicates and outliers by the distances of images to their nearest neighbors.
 
-What most photographs of a data set have in common says nothing about which two are one. So features are whitened on
-their principal axes, as Jégou & Chum (2012), "Negative evidences and co-occurences in image retrieval: the benefit of
-PCA and whitening", do to find other photographs of one object: there a re-encoded, resized or mirrored copy is far
-closer than the most similar other photograph.
+What most images of a data set have in common does not tell whether two of them show the same photograph. So features
+are whitened on their principal axes, as in Jégou & Chum (2012), "Negative evidences and co-occurences in image
+retrieval: the benefit of PCA and whitening". Then a re-encoded, resized or mirrored copy is much closer than any other
+photograph.
 """
 
 from dataclasses import dataclass
@@ -18,91 +18,106 @@ from sklearn.neighbors import NearestNeighbors
 
 AXES = 128
 ROWS_PER_AXIS = 8
-"""As many axes as rows, and whitening would put all rows equally far apart."""
+"""Rows per principal axis: with as many axes as rows, all whitened rows would be equally distant."""
 NEIGHBORS = 10
 MIN_ROWS = 32
 ROUNDING = 1e-8
-"""The variance of an axis on which rows of unit norm a block do not differ, but for rounding."""
+"""Smallest variance of an axis; below it the rows, of unit norm per block, differ only by rounding."""
 SAME = 1e-3
-"""A distance that two files of the same pixels may have, and two photographs do not: 1 - cosine, whitened."""
+"""Whitened distance, 1 - cosine, below which two files have the same pixels up to rounding."""
 EXTREME = 3.5
-"""The robust z of Iglewicz & Hoaglin (1993), "How to detect and handle outliers", from which on a value is no longer
-taken for one of the bulk."""
+"""Robust z-score from which a value is an outlier (Iglewicz & Hoaglin 1993, "How to detect and handle outliers")."""
 
 
 @dataclass(frozen=True, eq=False)
-class Neighborhood:
-    """Rows on their principal axes: ``pairs`` (pairs, 2) are rows of near-duplicates with their ``cosines``, closest
-    first; ``threshold`` is the least such cosine; ``remoteness`` (rows,) is the robust z of how far neighbors are."""
+class NeighborFindings:
+    """Near-duplicates and outliers, as row numbers.
+
+    Parameters
+    ----------
+    pairs : int array (pairs, 2)
+        Rows of near-duplicates, closest first.
+    cosines : float array (pairs,)
+        Cosines of their whitened features.
+    min_cosine : float
+        Smallest cosine of near-duplicates.
+    z_scores : float array (rows,)
+        Robust z-score of each row's distance to its neighbors.
+    """
 
     pairs: NDArray[np.intp]
     cosines: NDArray[np.float64]
-    threshold: float
-    remoteness: NDArray[np.float64]
+    min_cosine: float
+    z_scores: NDArray[np.float64]
 
     @property
     def groups(self) -> NDArray[np.intp]:
-        """int (rows,): equal for rows that near-duplicates join."""
-        count = len(self.remoteness)
+        """int (rows,): equal for rows that are connected by near-duplicates."""
+        count = len(self.z_scores)
         graph = coo_array((np.ones(len(self.pairs)), tuple(self.pairs.T)), (count, count))
-        joined: NDArray[np.intp] = connected_components(graph, directed=False)[1]
-        return joined
+        groups: NDArray[np.intp] = connected_components(graph, directed=False)[1]
+        return groups
 
     @property
     def outliers(self) -> NDArray[np.intp]:
-        """The rows whose neighbors are too far, farthest first."""
-        order = np.argsort(-self.remoteness, kind="stable")
-        return order[self.remoteness[order] > EXTREME]
+        """The rows that are too far from their neighbors, most distant first."""
+        order = np.argsort(-self.z_scores, kind="stable")
+        return order[self.z_scores[order] > EXTREME]
 
 
-def find_neighbors(X: NDArray[np.floating]) -> Neighborhood:
-    """Compare normalized features (rows, columns), at least ``MIN_ROWS`` of them, each row with its neighbors.
+def find_neighbors(X: NDArray[np.floating]) -> NeighborFindings:
+    """Find near-duplicates and outliers among the rows of normalized features.
 
-    The distance to the nearest neighbor, ``SAME`` ones left out, is nearly lognormal among different photographs; a
-    pair is near-duplicate if its logarithm lies ``EXTREME`` robust deviations below the median. Rows are compared in
-    blocks: memory grows with the rows, not with their square.
+    Among different photographs, the distance to the nearest neighbor is nearly lognormal (distances below ``SAME`` left
+    out). Two rows are near-duplicates if the logarithm of their distance is ``EXTREME`` robust deviations below the
+    median. Rows are compared in blocks, so memory grows with the rows and not with their square.
+
+    Parameters
+    ----------
+    X : float array (rows, columns)
+        At least ``MIN_ROWS`` rows.
     """
     axes = min(AXES, len(X) // ROWS_PER_AXIS, X.shape[1])
-    turned = PCA(axes, random_state=0)
-    scores = turned.fit_transform(X)
-    whitened = scores / np.sqrt(np.maximum(turned.explained_variance_, ROUNDING))
+    pca = PCA(axes, random_state=0)
+    scores = pca.fit_transform(X)
+    whitened = scores / np.sqrt(np.maximum(pca.explained_variance_, ROUNDING))
     whitened /= np.maximum(np.linalg.norm(whitened, axis=1, keepdims=True), 1)
     chord, nearest = _nearest(whitened)
     distance = chord**2 / 2
     different = np.ma.masked_less(distance, SAME).min(axis=1).compressed()
-    limit = max(SAME, _lowest(np.log(different)))
-    pairs, cosines = _pairs(nearest, distance, limit)
-    remote = np.log(np.maximum(_nearest(scores)[0].mean(axis=1), ROUNDING))
-    return Neighborhood(pairs, cosines, 1 - limit, _robust_z(remote))
+    limit = max(SAME, _lower_limit(np.log(different)))
+    pairs, cosines = _pairs_below(nearest, distance, limit)
+    remoteness = np.log(np.maximum(_nearest(scores)[0].mean(axis=1), ROUNDING))
+    return NeighborFindings(pairs, cosines, 1 - limit, _robust_z(remoteness))
 
 
 def _nearest(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Distances and rows of each row's nearest others, (rows, neighbors) each."""
+    """Find the nearest other rows of each row: distances and row numbers, (rows, neighbors) each."""
     index = NearestNeighbors(n_neighbors=NEIGHBORS, algorithm="brute").fit(points)
     distance, nearest = index.kneighbors()
     return distance.astype(np.float64), nearest
 
 
 def _robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance from the median in deviations that a few extremes do not stretch; 0 where there is no spread."""
-    spread = median_abs_deviation(values, scale="normal")
-    return (values - np.median(values)) / spread if spread else np.zeros_like(values)
+    """Compute z-scores from the median and the median absolute deviation; 0 if all values are equal."""
+    deviation = median_abs_deviation(values, scale="normal")
+    return (values - np.median(values)) / deviation if deviation else np.zeros_like(values)
 
 
-def _lowest(logs: NDArray[np.float64]) -> float:
-    """The distance below which a logarithm is no longer one of the bulk; 0 without a bulk."""
+def _lower_limit(logs: NDArray[np.float64]) -> float:
+    """Return the distance below which a log distance is an outlier; 0 if there are no distances."""
     if not len(logs):
         return 0.0
     return float(np.exp(np.median(logs) - EXTREME * median_abs_deviation(logs, scale="normal")))
 
 
-def _pairs(
+def _pairs_below(
     nearest: NDArray[np.intp], distance: NDArray[np.float64], limit: float
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Rows nearer to each other than ``limit``, each pair once, closest first, and their cosines."""
-    row, place = np.nonzero(distance < limit)
-    found = np.sort(np.column_stack([row, nearest[row, place]]), axis=1)
+    """List the pairs of rows that are closer than ``limit``, each pair once, closest first; and their cosines."""
+    row, position = np.nonzero(distance < limit)
+    found = np.sort(np.column_stack([row, nearest[row, position]]), axis=1)
     pairs, first = np.unique(found, axis=0, return_index=True)
-    cosines = 1 - distance[row, place][first]
+    cosines = 1 - distance[row, position][first]
     order = np.argsort(-cosines, kind="stable")
     return pairs[order], cosines[order]

@@ -1,4 +1,4 @@
-"""Suspects as thumbnails, so that a person can look at them."""
+"""Draw suspects as a sheet of thumbnails."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,103 +12,112 @@ from featx.errors import ImageError
 from featx.images import THUMBNAIL_SIDE, load_thumbnail
 from featx.inspection.suspect_images.findings import Suspects
 
-LINE = 16
-LETTERS = 24
-"""So many fit below a thumbnail."""
+LINE_HEIGHT = 16
+LINE_LENGTH = 24
+"""Characters per line below a thumbnail."""
 COLUMNS = 4
 BLACK, WHITE, GRAY = (0, 0, 0), (255, 255, 255), (160, 160, 160)
 Tile = tuple[Sequence[str], str]
-"""Paths side by side, one or two, and what to say below."""
+"""Paths of one or two images to show side by side, and the text below."""
 
 
 def draw_suspects(suspects: Suspects, root: str | Path, limit: int = 48) -> Image.Image:
-    """Draw the first ``limit`` of mislabeled images, near-duplicates and outliers, each kind below its title.
+    """Draw the first ``limit`` mislabeled images, near-duplicates and outliers, each kind below a title.
 
-    An image that cannot be read is a crossed gray field.
+    An image that cannot be read is drawn as a gray tile with a cross.
+
+    Parameters
+    ----------
+    suspects : Suspects
+    root : path
+        Folder that the paths are relative to.
+    limit : int
+        Tiles per kind.
 
     Raises
     ------
     ImageError
-        If none can be read.
+        If none of the images can be read.
     """
     root = Path(root)
     bands: list[Image.Image] = []
-    unread: list[str] = []
+    unreadable: list[str] = []
     drawn = 0
-    for title, found in _kinds(suspects).items():
+    for title, found in _tiles_by_title(suspects).items():
         tiles = found[:limit]
         drawn += sum(len(paths) for paths, _ in tiles)
         shown = f", the first {limit}" if len(found) > limit else ""
-        bands += [_line(f"{title}: {len(found)}{shown}"), *_grid(tiles, root, unread)]
-    if drawn and len(unread) == drawn:
+        bands += [_draw_title(f"{title}: {len(found)}{shown}"), *_draw_tiles(tiles, root, unreadable)]
+    if drawn and len(unreadable) == drawn:
         raise ImageError(
             f"--root of suspects must be the folder that the paths of {suspects.store} are relative to, but none of "
-            f"the images to show is in {root}, such as {unread[0]}"
+            f"the images to show is in {root}, for example {unreadable[0]}"
         )
     return _stack(bands)
 
 
-def _kinds(suspects: Suspects) -> dict[str, list[Tile]]:
-    """What to show below each title."""
+def _tiles_by_title(suspects: Suspects) -> dict[str, list[Tile]]:
     return {
         "Probably mislabeled": [
             ([found.path], f"{found.label}: {found.suggested} {found.probability:.0%}") for found in suspects.mislabeled
         ],
         "Near-duplicates": [
-            ([found.first, found.second], f"{found.cosine:.3f} {' '.join(found.across) or 'on one side'}")
+            ([found.first, found.second], f"{found.cosine:.3f} {' '.join(found.split_columns) or 'in one split'}")
             for found in suspects.near_duplicates
         ],
         "Outliers": [([found.path], f"{found.score:.1f} deviations") for found in suspects.outliers],
     }
 
 
-def _grid(tiles: Sequence[Tile], root: Path, unread: list[str]) -> Iterator[Image.Image]:
-    """The tiles of one kind; what cannot be read is added to ``unread``."""
+def _draw_tiles(tiles: Sequence[Tile], root: Path, unreadable: list[str]) -> Iterator[Image.Image]:
+    """Draw the tiles of one kind, if there are any; add the paths that cannot be read to ``unreadable``."""
     if tiles:
-        wide = len(tiles[0][0])
-        yield arrange_images([_tile(paths, text, root, unread) for paths, text in tiles], 2 * COLUMNS // wide)
+        images_per_tile = len(tiles[0][0])
+        drawn = [_draw_tile(paths, text, root, unreadable) for paths, text in tiles]
+        yield arrange_images(drawn, 2 * COLUMNS // images_per_tile)
 
 
-def _tile(paths: Sequence[str], text: str, root: Path, unread: list[str]) -> NDArray[np.uint8]:
-    """Thumbnails side by side above their names and a line of text."""
-    tile = Image.new("RGB", (THUMBNAIL_SIDE * len(paths), THUMBNAIL_SIDE + (len(paths) + 1) * LINE), WHITE)
-    for place, path in enumerate(paths):
+def _draw_tile(paths: Sequence[str], text: str, root: Path, unreadable: list[str]) -> NDArray[np.uint8]:
+    """Draw thumbnails side by side, with their paths and a line of text below."""
+    lines = len(paths) + 1
+    tile = Image.new("RGB", (THUMBNAIL_SIDE * len(paths), THUMBNAIL_SIDE + lines * LINE_HEIGHT), WHITE)
+    for number, path in enumerate(paths):
         try:
-            picture = load_thumbnail(root, path)
+            image = load_thumbnail(root, path)
         except (OSError, ImageError):
-            unread.append(path)
-            picture = _crossed()
-        tile.paste(picture, (place * THUMBNAIL_SIDE, 0))
-        _write(tile, _end(path, LETTERS * len(paths)), THUMBNAIL_SIDE + place * LINE)
-    _write(tile, text, THUMBNAIL_SIDE + len(paths) * LINE)
+            unreadable.append(path)
+            image = _draw_cross()
+        tile.paste(image, (number * THUMBNAIL_SIDE, 0))
+        _write(tile, _shorten(path, LINE_LENGTH * len(paths)), THUMBNAIL_SIDE + number * LINE_HEIGHT)
+    _write(tile, text, THUMBNAIL_SIDE + len(paths) * LINE_HEIGHT)
     return np.asarray(tile)
 
 
-def _end(path: str, letters: int) -> str:
-    """The end of a path, which tells it from others."""
-    return path if len(path) <= letters else "…" + path[1 - letters :]
+def _shorten(path: str, length: int) -> str:
+    """Keep the end of a path, which differs most from other paths."""
+    return path if len(path) <= length else "…" + path[1 - length :]
 
 
-def _crossed() -> Image.Image:
-    field = Image.new("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE), GRAY)
-    ImageDraw.Draw(field).line(
-        [(0, 0), (THUMBNAIL_SIDE, THUMBNAIL_SIDE), (THUMBNAIL_SIDE, 0), (0, THUMBNAIL_SIDE)], WHITE
-    )
-    return field
+def _draw_cross() -> Image.Image:
+    side = THUMBNAIL_SIDE
+    image = Image.new("RGB", (side, side), GRAY)
+    ImageDraw.Draw(image).line([(0, 0), (side, side), (side, 0), (0, side)], WHITE)
+    return image
 
 
-def _line(text: str) -> Image.Image:
-    line = Image.new("RGB", (2 * COLUMNS * THUMBNAIL_SIDE, LINE + GAP), WHITE)
-    _write(line, text, GAP)
-    return line
+def _draw_title(text: str) -> Image.Image:
+    band = Image.new("RGB", (2 * COLUMNS * THUMBNAIL_SIDE, LINE_HEIGHT + GAP), WHITE)
+    _write(band, text, GAP)
+    return band
 
 
-def _write(picture: Image.Image, text: str, top: int) -> None:
+def _write(image: Image.Image, text: str, top: int) -> None:
     printable = "".join(letter if letter.isprintable() else "?" for letter in text)
-    ImageDraw.Draw(picture).text((GAP, top), printable, BLACK, ImageFont.load_default(11))
+    ImageDraw.Draw(image).text((GAP, top), printable, BLACK, ImageFont.load_default(11))
 
 
 def _stack(bands: Sequence[Image.Image]) -> Image.Image:
+    """Put the bands of a sheet below each other."""
     sheet = Image.new("RGB", (max(band.width for band in bands), sum(band.height for band in bands)), WHITE)
     top = 0
     for band in bands:

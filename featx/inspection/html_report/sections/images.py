@@ -119,7 +119,7 @@ def _mistakes_lead(data: MistakeList, total: int) -> str:
 def make_suspects(context: ReportContext) -> Section:
     """List likely wrong labels, near-duplicates and outliers."""
     found = context.suspects
-    pairs = tuple(sorted(found.near_duplicates, key=lambda pair: not pair.across))
+    pairs = tuple(sorted(found.near_duplicates, key=lambda pair: not pair.split_columns))
     shown = {item.path for item in found.mislabeled[:MAX_SUSPECTS]}
     shown |= {item.path for item in found.outliers[:MAX_SUSPECTS]}
     shown |= {path for pair in pairs[:MAX_DUPLICATES] for path in (pair.first, pair.second)}
@@ -133,5 +133,5 @@ def make_suspects(context: ReportContext) -> Section:
 
 def _suspects_lead(found: Suspects, duplicates: str) -> str:
     labels = f"{len(found.mislabeled):,} of {pluralize(found.images, 'label')} may be wrong"
-    sides = ", ".join(f"{pairs} across {column}" for column, pairs in found.straddling.items())
+    sides = ", ".join(f"{pairs} across {column}" for column, pairs in found.pairs_across_splits.items())
     return f"{labels}; {duplicates}{f' ({sides})' if sides else ''}; {pluralize(len(found.outliers), 'outlier')}."

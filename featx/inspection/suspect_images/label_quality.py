@@ -1,4 +1,4 @@
-"""Labels that a head fitted without them finds improbable: mislabeled images, and classes that are confused."""
+"""Score labels by heads that were fitted without them, to find wrong labels and confused classes."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +15,15 @@ HEAD = "softmax"
 
 @dataclass(frozen=True, eq=False)
 class LabelQuality:
-    """What heads say of images that they were not fitted on.
+    """Class probabilities of images, from heads that were not fitted on them.
 
-    ``labels`` (rows,) are the classes that they were given, and ``classes`` those of the columns of ``probability``
-    (rows, classes), sorted.
+    Parameters
+    ----------
+    labels : str array (rows,)
+        The given labels.
+    classes : str array (classes,)
+        The classes, sorted.
+    probability : float array (rows, classes)
     """
 
     labels: NDArray[np.str_]
@@ -27,45 +32,50 @@ class LabelQuality:
 
     @cached_property
     def codes(self) -> NDArray[np.intp]:
-        """The column of each row's own class."""
+        """The column of each row's label."""
         return np.searchsorted(self.classes, self.labels)
 
     @cached_property
     def quality(self) -> NDArray[np.float64]:
-        """The probability (rows,) of each row's own class."""
+        """The probability (rows,) of each row's label."""
         own: NDArray[np.float64] = self.probability[np.arange(len(self.labels)), self.codes]
         return own
 
     @cached_property
     def suggested(self) -> NDArray[np.str_]:
-        """The likeliest class of each row."""
+        """The most probable class of each row."""
         likeliest: NDArray[np.str_] = self.classes[self.probability.argmax(axis=1)]
         return likeliest
 
     @cached_property
-    def wrong(self) -> NDArray[np.intp]:
+    def mislabeled(self) -> NDArray[np.intp]:
         """The rows that are probably mislabeled, least probable label first.
 
-        How many there are follows from the counts of Northcutt, Jiang & Chuang (2021), "Confident learning: estimating
-        uncertainty in dataset labels", by cleanlab; ``EngineError`` if that is not installed.
+        Their number is estimated by confident learning (Northcutt, Jiang & Chuang 2021, "Confident learning: estimating
+        uncertainty in dataset labels"), as cleanlab implements it.
+
+        Raises
+        ------
+        EngineError
+            If cleanlab is not installed.
         """
         find = import_optional("cleanlab.filter", "suspects", "suspects").find_label_issues
         found = find(
             self.codes, self.probability, filter_by="low_self_confidence",
             return_indices_ranked_by="self_confidence", n_jobs=1,
         )  # fmt: skip
-        # Of a tie, the likeliest class is the label's own: nothing else is suggested.
+        # If the label ties with another class, no other class is suggested.
         return np.array([row for row in found if self.suggested[row] != self.labels[row]], np.intp)
 
     @cached_property
     def confusions(self) -> list[tuple[str, str, int]]:
-        """(class, class that it is taken for, count), most often first."""
+        """(label, predicted class, count), most frequent first."""
         counts = confusion_matrix(self.labels, self.suggested, labels=self.classes)
         np.fill_diagonal(counts, 0)
         order = np.argsort(-counts, axis=None, kind="stable")[: np.count_nonzero(counts)]
         return [
-            (str(self.classes[label]), str(self.classes[other]), int(counts[label, other]))
-            for label, other in zip(*np.unravel_index(order, counts.shape), strict=True)
+            (str(self.classes[label]), str(self.classes[predicted]), int(counts[label, predicted]))
+            for label, predicted in zip(*np.unravel_index(order, counts.shape), strict=True)
         ]
 
 
@@ -74,11 +84,11 @@ def score_labels(
     labels: NDArray[np.str_],
     groups: NDArray[np.intp],
     folds: int = 5,
-    seed: int = 0,
+    random_state: int = 0,
 ) -> LabelQuality:
-    """Let each row be judged by a softmax head that was fitted on the folds without it.
+    """Predict class probabilities for each row by a softmax head that was fitted without its fold.
 
-    C is that of the smallest log loss in the default grid of `featx.HeadSearchCV`.
+    C has the smallest log loss in the default grid of `featx.HeadSearchCV`.
 
     Parameters
     ----------
@@ -86,25 +96,26 @@ def score_labels(
         Normalized features.
     labels : str array (rows,)
     groups : int array (rows,)
-        Rows that stay together, as a copy of an image would vouch for its label.
-    folds, seed : int
-        As in `featx.heads.splitting.folds.make_folds`.
+        Rows of one group stay in one fold. Otherwise the copy of an image would confirm its label.
+    folds : int
+    random_state : int
+        Seed of the folds.
 
     Raises
     ------
     SpecError
-        If folds are fewer than 2.
+        If ``folds`` is less than 2.
     DataError
-        If there are too few classes, or images of one.
+        If there are fewer than two classes, or a class with fewer images than folds.
     EngineError
-        If cleanlab, which `Verdicts.wrong` needs, is not installed.
+        If cleanlab, which `LabelQuality.mislabeled` needs, is not installed.
     """
     classes, codes = np.unique(labels, return_inverse=True)
-    dealt = make_folds(labels, groups, folds, seed=seed)
-    import_optional("cleanlab.filter", "suspects", "suspects")  # before what takes long
+    splits = make_folds(labels, groups, folds, seed=random_state)
+    import_optional("cleanlab.filter", "suspects", "suspects")  # before the fits, which take long
     trained, fold_of = np.zeros((folds, len(X))), np.empty(len(X), np.intp)
-    for fold, (train, tested) in enumerate(dealt):
-        trained[fold, train], fold_of[tested] = 1, fold
+    for fold, (train, test) in enumerate(splits):
+        trained[fold, train], fold_of[test] = 1, fold
     weights = row_weights(codes, trained, HEAD, len(classes), None)
     fits = fit_path(make_principal_axes(X, False), codes, weights, default_grid(HEAD, X), HEAD, len(classes))
     held_out = (fit.decisions[fold_of, :, np.arange(len(X))] for fit in fits)
@@ -114,7 +125,7 @@ def score_labels(
 
 
 def _probabilities(decisions: NDArray[np.floating], classes: NDArray[np.str_]) -> NDArray[np.float64]:
-    """Of decisions (rows, classes), or (rows, 1) for two classes."""
-    made = decisions[:, 0] if decisions.shape[1] == 1 else decisions
-    probability: NDArray[np.float64] = PrecomputedDecisions(HEAD, classes).predict_proba(made.astype(np.float64))
+    """Turn decisions (rows, classes), or (rows, 1) for two classes, into probabilities (rows, classes)."""
+    scores = decisions[:, 0] if decisions.shape[1] == 1 else decisions
+    probability: NDArray[np.float64] = PrecomputedDecisions(HEAD, classes).predict_proba(scores.astype(np.float64))
     return probability
