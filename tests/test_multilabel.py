@@ -66,7 +66,7 @@ def test_the_store_keeps_all_labels(multilabel_store):
         wanted = [["blue" in label_of(number), "red" in label_of(number)] for number in range(30)]
         np.testing.assert_array_equal(store.multilabel_targets, [*wanted, [False, True], [False, False]])
     facts = describe(multilabel_store)
-    assert (facts["classes"], facts["several labels"], facts["unlabeled"]) == ({"blue": 20, "red": 21}, 10, 1)
+    assert (facts["classes"], facts["with several labels"], facts["unlabeled"]) == ({"blue": 20, "red": 21}, 10, 1)
     target = load_features(multilabel_store, blocks=1).target
     assert (target.shape, target.dtype, target.sum()) == ((32, 2), np.int64, 41)
 

@@ -73,7 +73,7 @@ def depth(name, mean, error=0.01):
         (
             {"3": 0.8, "4": 0.85, "5": 0.9},
             "5",
-            "the range 5 is the best, and no shallower one is within one standard error",
+            "the range 5 is the best, and no shallower one comes within one standard error of it",
         ),
     ],
 )

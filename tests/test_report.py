@@ -673,8 +673,15 @@ def test_without_weights_the_page_lacks_only_times_and_class_maps(hostile_model,
     written = report(hostile_model, tmp_path / "r.html", root=context.root)
     assert written.missing == {}
     page = (tmp_path / "r.html").read_text()
-    assert "its share of the backbone’s arithmetic; the time was not measured" in page
+    assert "Times are missing, because the weights of the backbone are not available" in page
     assert "No class maps: " in page
+
+
+def test_without_torch_the_page_lacks_only_class_maps(context, monkeypatch):
+    monkeypatch.setitem(sys.modules, "featx.inspection.explanation.explainer", None)
+    data = make_mistakes(context).data
+    assert [row.predicted_map for row in data.rows] == ["", ""]
+    assert data.note.startswith("no class maps: they need a package: pip install 'featx[torch]' (")
 
 
 def test_with_the_weights_of_another_backbone_the_page_lacks_only_times_and_class_maps(

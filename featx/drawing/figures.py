@@ -26,7 +26,7 @@ DOTS_PER_INCH = 200
 
 
 def make_figure(xlabel: str, ylabel: str, height: float = 3.0) -> "tuple[Figure, Axes]":
-    """Make an empty figure with one plot, 4.6 inches wide.
+    """Make an empty figure with one plot, 4.4 inches wide.
 
     ``height`` is in inches; ``ylabel`` is written above the plot, where it can be read without turning the head.
 
@@ -35,7 +35,7 @@ def make_figure(xlabel: str, ylabel: str, height: float = 3.0) -> "tuple[Figure,
     EngineError
         If matplotlib is not installed.
     """
-    figure = _blank_figure(4.6, height)
+    figure = _blank_figure(4.4, height)
     axes = figure.subplots()
     axes.set_xlabel(xlabel, fontsize=FONT_SIZE, color=SOFT)
     axes.set_title(ylabel, loc="left", fontsize=FONT_SIZE, color=SOFT)
@@ -77,10 +77,7 @@ def add_legend(figure: "Figure", axes: "Axes") -> None:
 
 def show_percent(axis: Any) -> None:
     """Label a matplotlib axis of shares, 0 to 1, in percent."""
-    _matplotlib()
-    from matplotlib.ticker import PercentFormatter
-
-    axis.set_major_formatter(PercentFormatter(1, symbol="\N{NO-BREAK SPACE}%"))
+    axis.set_major_formatter(lambda share, _: f"{100 * share:.4g}\N{NO-BREAK SPACE}%")
 
 
 def color_map(name: str) -> "Colormap":

@@ -110,9 +110,9 @@ class ProbeReport:
         best, choice = self.best, self.one_se
         if best is choice:
             others = len(self.near_best) - 1
-            more = f"; {pluralize(others, 'other range')} of the same depth or deeper {'is' if others == 1 else 'are'}"
+            more = f"; {pluralize(others, 'range')} of the same depth or deeper {'does' if others == 1 else 'do'}"
             return (
-                f"the range {best.name} is the best, and no shallower one is within one standard error"
+                f"the range {best.name} is the best, and no shallower one comes within one standard error of it"
                 f"{more if others else ''}"
             )
         lost, cost = 100 * (best.mean - choice.mean), choice.arithmetic / best.arithmetic

@@ -1,4 +1,4 @@
-"""Info: what a store or a model holds, in a few facts."""
+"""Describe what a store or a model file contains."""
 
 import dataclasses
 from collections import Counter
@@ -12,12 +12,15 @@ from featx.store import Store, is_store
 
 
 def describe(path: str | Path) -> dict[str, Any]:
-    """The facts of a store or a model as a JSON-able dictionary.
+    """Return the facts that ``featx info`` prints, as values that JSON can hold.
+
+    ``kind`` is ``"store"`` or ``"model"``; both have ``classes``, ``features`` (columns by name), ``spec`` and
+    ``bytes``.
 
     Raises
     ------
     StoreError, ModelError
-        If the file is neither or is damaged.
+        If the file is neither a store nor a model, or is damaged.
     """
     facts = _describe_store(Path(path)) if is_store(path) else _describe_model(Path(path))
     return {**facts, "bytes": Path(path).stat().st_size}
@@ -26,10 +29,10 @@ def describe(path: str | Path) -> dict[str, Any]:
 def _describe_store(path: Path) -> dict[str, Any]:
     with Store(path) as store:
         views = store.spec.n_views
-        labels, classes, several = store.labels[::views], store.classes, store.multilabel_targets
-        several = None if several is None else several[::views]
-        counts = np.bincount(labels[labels >= 0], minlength=len(classes)) if several is None else several.sum(axis=0)
-        splits = {name: values[::views] for name, values in store.columns.items()}
+        labels, classes, targets = store.labels[::views], store.classes, store.multilabel_targets
+        targets = None if targets is None else targets[::views]
+        counts = np.bincount(labels[labels >= 0], minlength=len(classes)) if targets is None else targets.sum(axis=0)
+        splits = {name: values[::views] for name, values in store.columns.items() if name.startswith("split")}
         return {
             "kind": "store",
             "featx": store.version,
@@ -37,25 +40,25 @@ def _describe_store(path: Path) -> dict[str, Any]:
             "images": store.n_rows // views,
             "classes": dict(zip(classes, counts.tolist(), strict=True)),
             "unlabeled": int((labels < 0).sum()),
-            **({} if several is None else {"several labels": int((several.sum(axis=1) > 1).sum())}),
-            "turned": int(store.exif_rotated[::views].sum()),
-            "splits": {name: dict(Counter(values)) for name, values in splits.items() if name.startswith("split")},
+            **({} if targets is None else {"with several labels": int((targets.sum(axis=1) > 1).sum())}),
+            "rotated by EXIF": int(store.exif_rotated[::views].sum()),
+            "splits": {name: dict(Counter(values)) for name, values in splits.items()},
             "failures": [f"{path}: {reason}" for path, reason in store.failures],
             "features": store.spec.widths,
             "dtype": store.dtype,
-            **_parts(store),
+            **_assembly(store),
             "versions": store.versions,
             "spec": dataclasses.asdict(store.spec),
         }
 
 
-def _parts(store: Store) -> dict[str, str]:
-    """Where the features of a virtual store are."""
+def _assembly(store: Store) -> dict[str, str]:
+    """Say which part files a virtual store needs; empty for a store that holds its features itself."""
     if not store.parts:
         return {}
     size = sum(path.stat().st_size for path in store.parts)
-    return {"assembly": f"virtual: features are in {len(store.parts)} part files, {size:,} bytes, of "
-            f"{store.parts[0].parent.name}, to be kept beside the store"}  # fmt: skip
+    return {"assembly": f"virtual: features are in {len(store.parts)} part files, {size:,} bytes, in the folder "
+            f"{store.parts[0].parent.name}; keep it beside the store"}  # fmt: skip
 
 
 def _describe_model(path: Path) -> dict[str, Any]:

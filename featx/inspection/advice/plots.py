@@ -49,7 +49,8 @@ def plot_plane(advice: "Advice") -> "Figure":
                       fontsize=SMALL, color=INK)  # fmt: skip
     else:
         axes.hlines(similarity.score, size.low, size.high, color=ACCENT)
-        axes.plot([size.score], [similarity.score], "o", color=ACCENT, markersize=9, markeredgecolor=PAPER)
+        axes.plot([size.score], [similarity.score], "o", color=ACCENT, markersize=9, markeredgecolor=PAPER,
+                  clip_on=False)  # fmt: skip
     axes.plot(
         [1] * len(similarity.parts), [*similarity.parts.values()], "_", color=ACCENT, markersize=12, clip_on=False
     )
@@ -87,7 +88,7 @@ def plot_learning_curve(size: DatasetSize) -> "Figure":
     below, above = [[max(then.accuracy - then.low, 0)], [max(then.high - then.accuracy, 0)]]
     axes.errorbar([then.per_class], [then.accuracy], [below, above], fmt="o", color=ACCENT, markersize=5,
                   markerfacecolor=PAPER, capsize=3)  # fmt: skip
-    axes.annotate(f"{then.accuracy:.1%}", (then.per_class, then.high), xytext=(0, 4), textcoords="offset points",
+    axes.annotate(f"{100 * then.accuracy:.1f}\N{NO-BREAK SPACE}%", (then.per_class, then.high), xytext=(0, 4), textcoords="offset points",
                   ha="right", fontsize=SMALL, color=INK, weight="bold")  # fmt: skip
     axes.margins(y=0.12)
     show_percent(axes.yaxis)

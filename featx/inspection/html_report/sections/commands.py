@@ -53,7 +53,8 @@ def make_commands(context: ReportContext) -> Section:
         # Images that the model was fitted on give no honest score.
         if selected or not context.fitted_here:
             lines.append(CommandLine("Score the model", _line("evaluate", about, store)))
-    lines.append(CommandLine("Compare the depths", _line("probe", store, **selected)))
+    seed = _rename({"random_state": context.selection.get("random_state") or None})
+    lines.append(CommandLine("Compare the depths", _line("probe", store, **selected, **seed)))
     logs = [word for folder in context.logs for word in ("--finetune", str(folder))]
     lines.append(CommandLine("Write this page", _line("report", about, *logs, o="report.html", root=root, **options)))
     return Section(lead, tuple(lines))

@@ -63,7 +63,7 @@ def _image_facts(context: ReportContext) -> Facts:
     if column in facts["splits"]:
         counts = ", ".join(f"{count:,} {name}" for name, count in facts["splits"][column].items())
         rows.append((f"Split column {column}", counts))
-    rows += [("Without a label", f"{facts['unlabeled']:,}"), ("Rotated by EXIF", f"{facts['turned']:,}"),
+    rows += [("Without a label", f"{facts['unlabeled']:,}"), ("Rotated by EXIF", f"{facts['rotated by EXIF']:,}"),
              ("Unreadable", f"{len(facts['failures']):,}")]  # fmt: skip
     return rows
 

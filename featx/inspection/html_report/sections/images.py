@@ -110,10 +110,9 @@ def _mistakes_lead(data: MistakeList, total: int) -> str:
         return "No image is misclassified."
     first = data.rows[0]
     sure = f" with a probability of {percent(first.confidence, 0)}" if data.has_probability else ""
-    here = f"{pluralize(total, 'image')} {'is' if total == 1 else 'are'} misclassified"
-    if total > len(data.rows):
-        here += f"; the {len(data.rows)} most confident mistakes are shown"
-    return f"{here}. {first.path} is classified as {first.predicted}{sure}."
+    count = f"{pluralize(total, 'image')} {'is' if total == 1 else 'are'} misclassified"
+    shown = f"; the {len(data.rows)} with the highest confidence are shown" if total > len(data.rows) else ""
+    return f"{count}{shown}. The most confident mistake is {first.path}, classified as {first.predicted}{sure}."
 
 
 def make_suspects(context: ReportContext) -> Section:

@@ -60,10 +60,8 @@ def make_depth(context: ReportContext) -> Section:
     """Show the score and the cost of every range of blocks."""
     report = context.probe
     best = report.best
-    lead = (
-        f"{sentence(report.advice)}. Blocks {best.name} score {_score(best)} in cross-validation on {report.rows:,} "
-        "training images."
-    )
+    how = f"by cross-validation on {report.rows:,} training images"
+    lead = f"{sentence(report.advice)}. The best score is {_score(best)}, {how}."
     alone = ", ".join(f"{one.name}: {percent(one.mean)}" for one in report.depths if len(one.blocks) == 1)
     title = (
         f"Cross-validated {report.scoring} by depth; best range {best.name}: {percent(best.mean)}; "
@@ -87,7 +85,7 @@ def make_advice(context: ReportContext) -> Section:
     amount, kind = advice.case.split(", ")
     relation = "similar to" if kind == "similar" else "different from"
     lead = (
-        f"{sentence(advice.strategy)}: the data set is {amount} and {relation} the images that the "
+        f"{sentence(advice.strategy)}. The data set is {amount} and {relation} the images that the "
         "backbone was trained on."
     )
     score = "not measured" if similarity.score is None else f"{similarity.score:.2f}"
@@ -108,10 +106,8 @@ def make_finetuning(context: ReportContext) -> Section | None:
     curves = tuple(TrainingCurve(name, tuple(rows), tuple(count_epochs(rows))) for name, rows in logs.items())
     best = max(curves, key=lambda curve: float(curve.rows[curve.best]["val_accuracy"]))
     first, last = (best.rows[row]["val_accuracy"] for row in (0, best.best))
-    lead = (
-        f"Validation accuracy of {best.name} rose from {percent(first)} to {percent(last)} at epoch "
-        f"{best.epochs[best.best]}."
-    )
+    rose = f"rose from {percent(first)} to {percent(last)} at epoch {best.epochs[best.best]}"
+    lead = f"Validation accuracy of {best.name} {rose if last > first else f'did not rise above {percent(first)}'}."
     title = "Accuracy by epoch: " + "; ".join(
         f"{curve.name} reaches {percent(curve.rows[curve.best]['val_accuracy'])} at epoch {curve.epochs[curve.best]}"
         for curve in curves
