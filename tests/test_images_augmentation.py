@@ -223,7 +223,7 @@ def test_images_of_any_size_can_be_augmented(resize, interpolation, size):
     assert min(view.min() for view in views) > 40
 
 
-def test_a_shift_shows_padding_or_pixels_outside_the_center_square():
+def test_copies_show_padding_or_pixels_outside_the_center_square():
     image = Image.new("RGB", (100, 50), (255, 0, 0))
     spec = spec_of(resize="pad", augment="scale")
     pixels = placed(image, spec, zoom=0.9)

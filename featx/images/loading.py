@@ -65,7 +65,7 @@ class LoadedImage:
 def load_image(
     listing: Listing, row: int, spec: ExtractSpec, max_pixels: int = MAX_PIXELS, decoder: DecodeProcess | None = None
 ) -> LoadedImage:
-    """Load one image of a listing, in this thread or with a ``decoder``; what fails is in its ``reason``."""
+    """Load one image of a listing, in this thread or with a ``decoder``; if that fails, ``reason`` says why."""
     path, began = listing.paths[row], time.perf_counter()
     try:
         check_file_size(listing.size(row), max_pixels)
@@ -87,7 +87,7 @@ def load_image(
 
 
 def load_file(path: str | Path, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> LoadedImage:
-    """Load one image file; what fails is in its ``reason``, never raised."""
+    """Load one image file; if that fails, ``reason`` says why."""
     path = Path(path)
     return load_image(list_images([path.name], path.parent), 0, spec, max_pixels)
 

@@ -227,7 +227,7 @@ class _ParentBudget:
 
     @contextmanager
     def acquire(self, pixels: int) -> Iterator[None]:
-        """Wait until the parent's budget has so many plain pixels."""
+        """Wait until this many plain pixels of the parent's budget are free."""
         _send(sys.stdout.buffer, {"acquire": pixels}, b"")
         _receive(sys.stdin.buffer)
         yield

@@ -163,7 +163,7 @@ def prepare_image(
 def _open(data: bytes, messages: list[str]) -> ImageFile.ImageFile:
     """Read the header with the first format that accepts it; ``messages`` collects what Pillow logs meanwhile.
 
-    ``Image.open`` would hide the reasons of the formats, and apply a limit on pixels that is global to the process.
+    ``Image.open`` would hide the reasons of the formats, and apply a limit on pixels that holds for the whole process.
     """
     if not data:
         raise ImageError("empty file")

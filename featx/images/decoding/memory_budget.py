@@ -92,7 +92,7 @@ class Budget(Protocol):
     """A limit on the images that are decoded at the same time."""
 
     def acquire(self, pixels: int) -> AbstractContextManager[None]:
-        """Wait until the budget has so many plain pixels, and take them for the duration of the block."""
+        """Wait until this many plain pixels are free, and take them until the block ends."""
 
 
 class PixelBudget:
@@ -107,7 +107,7 @@ class PixelBudget:
 
     @contextmanager
     def acquire(self, pixels: int) -> Iterator[None]:
-        """Wait until the budget has so many plain pixels, and take them for the duration of the block."""
+        """Wait until this many plain pixels are free, and take them until the block ends."""
         taken = min(pixels, self._total)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= taken)

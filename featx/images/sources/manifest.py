@@ -91,7 +91,7 @@ class _Columns:
 
 
 class _Encoder(dict[str, int]):
-    """Encode a column: a code per different text, each of which is parsed only once."""
+    """Encode a column with one code per distinct text, which is parsed only once."""
 
     def __init__(self, parse: Callable[[str], object]) -> None:
         self._parse = parse
