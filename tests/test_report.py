@@ -648,7 +648,9 @@ def test_the_command_names_empty_sections_and_prints_json(tmp_path, photos, oxfo
 
 def test_a_page_that_cannot_be_written_is_refused_before_the_work(hostile_model, tmp_path):
     """The model does not exist either: if it were opened first, the message would name it."""
-    with pytest.raises(StoreError, match=r"no/r\.html cannot be written: there is no folder .*no; make it first"):
+    with pytest.raises(
+        StoreError, match=r"no/r\.html cannot be written: its folder .*no does not exist; create it first"
+    ):
         report(tmp_path / "no.featx", tmp_path / "no" / "r.html")
     (tmp_path / "r.html").mkdir()
     with pytest.raises(StoreError, match=r"r\.html cannot be written: "):

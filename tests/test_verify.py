@@ -194,7 +194,7 @@ def test_invalid_arguments_are_refused(made, tmp_path):
     assert "is not a featx store: it is not an HDF5 file" in said.stderr
     with pytest.raises(StoreError, match="does not exist; create it with"):
         verify(tmp_path / "none.h5", made / "photos")
-    with pytest.raises(ListingError, match=r"--root of verify must be the folder .* but .*red has none of 12 images: "
+    with pytest.raises(ListingError, match=r"--root of verify must be the folder .* but .*red lacks all 12 images: "
                                            r"blue/0.png cannot be read: No such file"):  # fmt: skip
         verify(made / "photos.h5", made / "photos" / "red")
     with pytest.raises(SpecError, match="--sample of verify must be at least 1, got 0"):

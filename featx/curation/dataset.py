@@ -52,7 +52,7 @@ def load_features(
     SpecError
         If a block or pooling was not extracted.
     DataError
-        If there is no such split column, or no row has the value.
+        If the store lacks the split column, or the value does not occur in it.
     """
     with Store(path) as store:
         spec = store.spec.select(blocks, pools)

@@ -80,7 +80,7 @@ def export_features(
     SpecError
         If the format is unknown, ``output`` has the suffix of another one, or a block or pooling was not extracted.
     DataError
-        If there is no such split.
+        If the store lacks the split.
     EngineError
         If a package that the format needs is not installed.
     StoreError

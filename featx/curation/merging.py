@@ -101,7 +101,7 @@ def merge(
     images = images.take(taken)
     table = RowTable.from_images(images, digests[taken], _failures(contents, images), one.spec.n_views)
     sources = [each.path for each in contents]
-    # Of several sources with a row, the last one's features are written.
+    # If several sources hold a row, the last one's features are written.
     sources = sources if duplicates == "last" else sources[::-1]
     write_store(Path(output), table, one.spec, one.reference, sources, overwrite=overwrite)
     return MergedStore(str(output), len(images), len(np.unique(first[repeated])))
@@ -115,7 +115,7 @@ def _check_compatible(first: _Contents, other: _Contents) -> None:
         error = relative_error(other.reference[name], values)
         if not error <= first.spec.tolerance:
             raise SpecMismatch(
-                f"{name} of the reference images in {other.path} differs by {error:.2g} from that in {first.path}, but "
+                f"the reference images differ by {error:.2g} in {name} between {first.path} and {other.path}, but "
                 f"{first.spec.precision} allows {first.spec.tolerance:.2g}: the machines or versions that made the "
                 "stores compute different features; extract one of them again where the other was made"
             )

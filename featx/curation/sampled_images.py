@@ -33,7 +33,7 @@ class SampledImages:
 
 
 def find_images(paths: StringArray, digests: list[bytes], root: str | Path, store: str) -> SampledImages:
-    """Find images as files below a root; if there is none, look for them in what the root lists, such as shards.
+    """Find images as files below a root, or else in what the root lists, such as shards.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def find_images(paths: StringArray, digests: list[bytes], root: str | Path, stor
     path, reason = found.missing[0]
     raise ListingError(
         f"--root of verify must be the folder that the paths of {store} are relative to, or the shards that were "
-        f"extracted, but {root} has none of {pluralize(len(paths), 'image')}: {path} {reason}"
+        f"extracted, but {root} lacks all {pluralize(len(paths), 'image')}: {path} {reason}"
     )
 
 

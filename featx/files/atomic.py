@@ -58,7 +58,7 @@ def atomic_write(path: Path, error: type[FeatxError] | None = None, *, scratch: 
 def check_folder(path: Path, error: type[FeatxError]) -> None:
     """Raise ``error`` if the folder of a file does not exist, so that a command fails before a long computation."""
     if not path.parent.is_dir():
-        raise error(f"{path} cannot be written: there is no folder {path.parent}; make it first")
+        raise error(f"{path} cannot be written: its folder {path.parent} does not exist; create it first")
 
 
 @contextmanager

@@ -53,8 +53,8 @@ def check_layout_heap(file: h5py.File, raw: BinaryIO, address: int) -> None:
 def check_attribute_heaps(file: h5py.File, raw: BinaryIO) -> None:
     """Check the heaps of the root group's attributes; reading an attribute would make HDF5 read them.
 
-    Every eight bytes of an attribute that are the address of a heap are taken for one. Attributes of fixed length,
-    which featx writes, have none; those of older stores have variable length.
+    Every eight bytes of an attribute that are the address of a heap are taken for one. Only the attributes of older
+    stores lie in heaps: they have variable length, while featx now writes attributes of fixed length.
 
     Raises
     ------

@@ -88,7 +88,7 @@ def override_limits(sizes: Mapping[str, int | str]) -> Iterator[None]:
     Raises
     ------
     SpecError
-        If there is no such limit, or a size is invalid, here or in the environment.
+        If a name is unknown, or a size is invalid, here or in the environment.
     """
     if unknown := sorted(set(sizes) - set(LIMITS)):
         raise SpecError(f"a limit must be one of {', '.join(LIMITS)}, got {unknown[0]!r}")

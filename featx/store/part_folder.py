@@ -41,7 +41,7 @@ class PartFolder:
     Parameters
     ----------
     store : Path
-        The store to be made; the folder lies beside it.
+        The store that is being extracted; the folder lies in the same place.
     wait : bool
         Wait for another process that holds the lock, instead of raising ``StoreLocked``.
     shard : str
@@ -89,7 +89,7 @@ class PartFolder:
 
     @property
     def spec(self) -> ExtractSpec | None:
-        """The spec of the unfinished run in this folder; None if there is none."""
+        """The spec of the unfinished run in this folder; None without such a run."""
         identity = self._identity()
         return identity[0] if identity else None
 
@@ -105,7 +105,7 @@ class PartFolder:
         Returns
         -------
         dict of str to float32 (3, width), or None
-            Features of the reference images as that run computed them; None if there is no run.
+            Features of the reference images as that run computed them; None without such a run.
 
         Raises
         ------

@@ -138,7 +138,7 @@ class Store:
 
     @property
     def labels(self) -> np.ndarray:
-        """int32 (rows,): index into ``classes``, -1 for no label; of a multi-label image the first of its labels."""
+        """int32 (rows,): index into ``classes``, -1 for no label; the first label of a multi-label image."""
         codes = self._column("rows/label")
         last = len(self.classes) - 1
         if len(codes) and (codes.min() < NO_LABEL or codes.max() > last):
@@ -251,7 +251,7 @@ class Store:
         Raises
         ------
         DataError
-            If there is no such column, or no row has the value.
+            If the store lacks the column, or the value does not occur in it.
         """
         if split is None:
             return np.arange(self.n_rows)

@@ -20,7 +20,7 @@ class RowTable:
     paths, digests : sequence of str
         File name of each row, and sha256 of the file as hex.
     labels : int (rows,)
-        Index into ``classes``, -1 for none; of a multi-label image the first of its labels.
+        Index into ``classes``, -1 without a label, the first label of a multi-label image.
     classes : sequence of str
         The sorted class names.
     columns : mapping of str to sequence of str

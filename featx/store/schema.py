@@ -2,7 +2,7 @@
 
 - ``/features/<name>``: float32 or float16 (rows, width), or a virtual dataset (`featx.store.virtual`).
 - ``/rows/path``, ``/rows/digest``: file name, and sha256 of the file as hex.
-- ``/rows/label``: index into ``/classes``, -1 for none; of a multi-label image the first of its labels.
+- ``/rows/label``: index into ``/classes``, -1 without a label, the first label of a multi-label image.
 - ``/rows/labels_multi``: bool (rows, classes), only if an image has several labels.
 - ``/rows/view``: number of the augmented copy, 0 for the plain image. The rows of an image are adjacent, in this order.
 - ``/rows/turned``: whether an EXIF orientation was applied.
@@ -120,12 +120,12 @@ def read_versions(file: h5py.File) -> dict[str, str]:
 
 
 def _write_text(file: h5py.File, name: str, text: str) -> None:
-    # Of fixed length, so that the checksum of the header covers it.
+    # A text of fixed length lies in the header, whose checksum covers it.
     data = text.encode()
     file.attrs.create(name, np.array(data, dtype=h5py.string_dtype("utf-8", len(data))))
 
 
 def _read_text(file: h5py.File, name: str) -> str:
-    """Read a text attribute: of fixed length, or of variable length as older versions wrote it."""
+    """Read a text attribute; older versions wrote texts of variable length."""
     value = file.attrs[name]
     return value.decode() if isinstance(value, bytes) else str(value)

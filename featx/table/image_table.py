@@ -13,7 +13,7 @@ NO_LABEL = -1
 LABEL_SEPARATOR = "|"
 """Separates the labels of a multi-label image where they are written as one text."""
 LabelNames = tuple[str, ...]
-"""The sorted labels of one image; empty if it has none."""
+"""The sorted labels of one image; empty for an image without a label."""
 
 
 @dataclass(frozen=True, eq=False)

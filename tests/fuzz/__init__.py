@@ -1,5 +1,5 @@
-"""A mutation fuzzer of what reads files that anyone may have made: stores, models, weights, manifests and images.
+"""A mutation fuzzer for everything that reads untrusted files: stores, models, weights, manifests and images.
 
-``python -m fuzz`` (in ``tests/``; ``make fuzz`` from the root) makes inputs from small valid files, gives each to its
-reader, and keeps those that make it raise anything but a ``FeatxError``, crash, hang, or print.
+``python -m fuzz`` (in ``tests/``; ``make fuzz`` from the root) changes small valid files, passes each to its reader,
+and keeps the inputs on which a reader crashes, hangs, prints, or raises anything but a ``FeatxError``.
 """

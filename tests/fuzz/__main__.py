@@ -9,14 +9,14 @@ from fuzz.run import attack
 
 
 def main() -> int:
-    """Attack each reader, print what was found, and keep the inputs; 1 if there was anything."""
+    """Attack each reader, print the findings and keep their inputs; return 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("readers", nargs="*", metavar="READER", help=f"of {', '.join(READERS)} (default: all)")
-    parser.add_argument("--count", type=int, default=10**9, help="inputs a reader")
+    parser.add_argument("readers", nargs="*", metavar="READER", help=f"one of {', '.join(READERS)} (default: all)")
+    parser.add_argument("--count", type=int, default=10**9, help="inputs per reader")
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
-    parser.add_argument("--seconds", type=float, default=1e9, help="for each reader")
-    parser.add_argument("--timeout", type=float, default=20, help="seconds after which an input hangs")
-    parser.add_argument("--keep", type=Path, help="folder for the inputs that were not withstood")
+    parser.add_argument("--seconds", type=float, default=1e9, help="seconds per reader")
+    parser.add_argument("--timeout", type=float, default=20, help="seconds after which an input counts as a hang")
+    parser.add_argument("--keep", type=Path, help="folder for the inputs of findings")
     options = parser.parse_args()
     found = False
     for reader in options.readers or READERS:

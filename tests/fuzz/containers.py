@@ -1,4 +1,4 @@
-"""Changes that know a format, so that what they make gets past its first check."""
+"""Changes that respect a format, so that the changed file passes the first checks of its reader."""
 
 import hashlib
 import io
@@ -20,23 +20,23 @@ SHAPES = ((), (0,), (1,), (3,), (4,), (1, 64), (3, 64), (64, 3), (0, 64), (3, 0)
 
 
 def seal(data: bytes) -> bytes:
-    """A model with the digest that its bytes have, so that a change is not noticed by that alone."""
+    """Return a model with the digest of its changed bytes, so that the digest alone does not reveal the change."""
     body = data[:-DIGEST_BYTES]
     return body + hashlib.sha256(body).digest()
 
 
 def edit_safetensors(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
-    """Change something in the JSON header, and say its length right, mostly."""
+    """Change something in the JSON header; its length is usually right."""
     length = int.from_bytes(data[:8], "little")
     header = edit_json(data[8 : 8 + length].decode(), rng).encode("utf-8", "surrogatepass")
-    if rng.random() < 0.8:  # As safetensors pads it, so that tensors begin where they may.
+    if rng.random() < 0.8:  # safetensors pads the header, so that tensors are aligned.
         header += b" " * (-len(header) % 8)
     told = len(header) if rng.random() < 0.95 else rng.choice(EDGES)
     return told.to_bytes(8, "little") + header + data[8 + length :]
 
 
 def edit_model(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
-    """Change a model's own JSON, its tensors or its header; its digest is right, mostly."""
+    """Change a model's JSON, its tensors or its header; its digest is usually right."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     if (kind := rng.random()) < 0.6:
@@ -50,7 +50,7 @@ def edit_model(data: bytes, rng: random.Random, others: Sequence[bytes]) -> byte
 
 
 def edit_zip(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
-    """Change the bytes of one member, or which there are."""
+    """Change the bytes of one member, or add, rename or remove a member."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [(info.filename, archive.read(info)) for info in archive.infolist()]
     at = rng.randrange(len(members))
@@ -112,7 +112,7 @@ def edit_onnx(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes
 
 
 def edit_hdf5(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
-    """Change what an HDF5 file holds, so that all its checksums are right."""
+    """Change objects and attributes of an HDF5 file with HDF5 itself, so that all checksums are right."""
     image = io.BytesIO(data)
     with h5py.File(image, "r+") as file:
         names: list[str] = []
@@ -142,7 +142,7 @@ def _edit_object(file: Any, name: str, names: list[str], rng: random.Random) -> 
             target = file.get(rng.choice(names))
             if target is not None:
                 del file[name]
-                file[name] = target  # Perhaps of itself: a ring of hard links.
+                file[name] = target  # perhaps one of its parents: a cycle of hard links
         case 4 | 5 if isinstance(old, h5py.Dataset) and old.size:
             values = old[()]
             raw = mutate(np.ascontiguousarray(values).tobytes(), rng, [b"\xff\xfe\x80", bytes(8)])
@@ -161,6 +161,7 @@ def _edit_object(file: Any, name: str, names: list[str], rng: random.Random) -> 
 def _edit_attribute(file: Any, rng: random.Random) -> None:
     name = rng.choice(("schema", "spec", "featx"))
     value = file.attrs.get(name)
+    value = value.decode() if isinstance(value, bytes) else value
     if rng.random() < 0.15:
         file.attrs.pop(name, None)
     elif name == "spec" and isinstance(value, str) and rng.random() < 0.8:

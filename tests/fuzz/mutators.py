@@ -1,4 +1,4 @@
-"""Changes to bytes and to JSON, drawn from a generator, so that a number stands for an input."""
+"""Random changes of bytes and of JSON; the same generator gives the same changes."""
 
 import json
 import random
@@ -13,7 +13,7 @@ VALUES: tuple[Any, ...] = (
     "é|<b>", "\ud800", "9" * 50, "avg", [], [[]], {}, [None], {"": None}, [1, 2], ["avg", "avg"], "x" * 5000,
 )  # fmt: skip
 DEEP = "\x01deep\x01"
-"""Stands for a text that is nested deeper than any parser of Python goes."""
+"""Stands for a text that is nested more deeply than Python's parsers can follow."""
 
 
 def mutate(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
@@ -25,7 +25,7 @@ def mutate(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
 
 
 def _place(data: bytearray, rng: random.Random) -> int:
-    # Headers are at the ends, and say more than what lies between.
+    # Headers are at the ends of a file, and matter more than the bytes between.
     size = len(data)
     near = min(size, 64)
     return max(0, rng.choice((rng.randrange(size + 1), rng.randrange(near + 1), size - rng.randrange(near + 1))) - 1)
@@ -81,7 +81,7 @@ CHANGES: tuple[Callable[[bytearray, random.Random, Sequence[bytes]], None], ...]
 
 
 def edit_json(text: str, rng: random.Random) -> str:
-    """Change one value, key or the text of a JSON document; a text that is JSON itself may be changed inside."""
+    """Change a value, a key or the text of a JSON document; also inside a string that is JSON itself."""
     if rng.random() < 0.05:
         return mutate(text.encode("utf-8", "surrogatepass"), rng, [b'{"a": [1, "b"]}']).decode("latin-1")
     changed = json.dumps(_edited(json.loads(text), rng))

@@ -1,4 +1,4 @@
-"""The readers that are attacked: for each what its inputs are made of, and how all of one is read."""
+"""The readers under attack: the kinds of their inputs, and functions that read a whole input."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -25,31 +25,31 @@ from fuzz.mutators import mutate
 Change = Callable[[bytes, random.Random, Sequence[bytes]], bytes]
 _, RUN = seeds.part_seeds()
 TENSOR_SHAPES = ("digest", "readers.formats", "readers.keras", "readers.onnx_graph", "readers.state_dicts")
-PICTURE = ExtractSpec(size=32, n_views=2, augment="flip,rotate=30")
+AUGMENTED = ExtractSpec(size=32, n_views=2, augment="flip,rotate=30")
 MAX_PIXELS = 1 << 20
-"""Pixels of a picture: what takes seconds to decode would only be slow here."""
+"""Limit on the pixels of an image, because images that take seconds to decode only slow the fuzzer down."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of input: valid ones, its suffix, and a change that knows the format, made to so many of them."""
+    """A kind of input: valid files, their suffix, and a format-aware change that is made to a share of them."""
 
     seeds: Callable[[], list[bytes]]
     suffix: str
-    knowing: Change = mutate
+    edit: Change = mutate
     share: float = 0.0
 
 
 @dataclass(frozen=True)
 class Reader:
-    """What reads a file, all of it; one of ``kinds`` is drawn for each input."""
+    """A function that reads a whole file, and the kinds of its inputs, one of which is drawn per input."""
 
     read: Callable[[Path], object]
     kinds: tuple[Kind, ...]
 
 
 def read_store(path: Path) -> None:
-    """All that a store has."""
+    """Read everything in a store."""
     with Store(path) as store:
         for name in ("paths", "digests", "multilabel_targets", "targets", "view_index", "exif_rotated", "classes",
                      "columns", "failures", "reference_features"):  # fmt: skip
@@ -58,18 +58,18 @@ def read_store(path: Path) -> None:
                 name in ("paths", "digests", "targets", "view_index", "exif_rotated")
                 and len(getattr(store, name)) != store.n_rows
             ):
-                raise AssertionError(f"{name} is not of {store.n_rows} rows")
+                raise AssertionError(f"{name} does not have {store.n_rows} rows")
         rows, _ = store.image_table()
         list(rows.labels)
         store.read(store.spec.widths)
 
 
 def read_part(path: Path) -> None:
-    """A part file, or what a run wrote down first, where a run that goes on finds it."""
+    """Read a part file, and the same bytes as the file that records a run, as a resumed run does."""
     folder = PartFolder(path.parent / "rows.h5")
     folder.path.mkdir(exist_ok=True)
     (folder.path / "0.part.h5").write_bytes(path.read_bytes())
-    (folder.path / "run.h5").write_bytes(RUN)  # or no part is looked at
+    (folder.path / "run.h5").write_bytes(RUN)  # without it, parts are ignored
     try:
         with np.errstate(all="ignore"), mock.patch("warnings.warn"):
             read_finished_parts(folder)
@@ -80,16 +80,18 @@ def read_part(path: Path) -> None:
 
 
 def read_model(path: Path) -> None:
-    """A model, and what it says of features."""
+    """Read a model and predict with it."""
     model = load_model(path)
     rows = np.linspace(-1, 1, 2 * model.spec.width, dtype=np.float32).reshape(2, -1)
-    with np.errstate(all="ignore"):  # Weights of 1e308 are numbers too.
-        for ask in (model.predict, model.decision, model.probabilities):
-            ask(rows)
+    with np.errstate(all="ignore"):  # weights of 1e308 overflow
+        model.predict(rows)
+        model.decision_function(rows)
+        if model.has_probabilities:
+            model.predict_proba(rows)
 
 
 def read_backbone(path: Path) -> None:
-    """A weights file of a backbone of one channel a layer: the real one takes 59 MB, and would be all numbers."""
+    """Read weights of a backbone with one channel per layer, because the real one has 59 MB."""
     with _small_backbone():
         read_weights(path)
 
@@ -107,19 +109,19 @@ def _small_backbone() -> Iterator[None]:
 
 
 def read_manifest(path: Path) -> None:
-    """What a manifest lists, and the first images of it."""
+    """Read a manifest and its first images."""
     listing = list_images(path)
     for row in range(min(3, len(listing))):
         try:
             listing.read(row)
-        except (OSError, ValueError):  # Which `featx.images.loading` records.
+        except (OSError, ValueError):  # `featx.images` records these as failures
             continue
 
 
-def read_picture(path: Path) -> None:
-    """A picture and its views."""
-    picture = decode(path.read_bytes(), MAX_PIXELS, side=16)
-    list(augmented_copies(picture.image, PICTURE, "ab" * 32))
+def read_image(path: Path) -> None:
+    """Decode an image and make its augmented copies."""
+    decoded = decode(path.read_bytes(), MAX_PIXELS, side=16)
+    list(augmented_copies(decoded.image, AUGMENTED, "ab" * 32))
 
 
 READERS = {
@@ -139,25 +141,25 @@ READERS = {
     "manifest": Reader(
         read_manifest, (Kind(seeds.csv_seeds, ".csv"), Kind(seeds.parquet_seeds, ".parquet"))
     ),
-    "images": Reader(read_picture, (Kind(seeds.picture_seeds, ".img"),)),
+    "images": Reader(read_image, (Kind(seeds.image_seeds, ".img"),)),
 }  # fmt: skip
 
 
 @cache
 def seeds_of(reader: str) -> list[list[bytes]]:
-    """The valid files of each kind of a reader."""
+    """Return the valid files of each kind of a reader."""
     return [kind.seeds() for kind in READERS[reader].kinds]
 
 
 def make_input(reader: str, number: int) -> tuple[bytes, str]:
-    """The input of that number, and its file's suffix."""
+    """Return the input of a number, and the suffix of its file."""
     rng = random.Random(f"{reader} {number}")
     at = rng.randrange(len(READERS[reader].kinds))
     kind, valid = READERS[reader].kinds[at], seeds_of(reader)[at]
     data = rng.choice(valid)
     if rng.random() < kind.share:
         try:
-            return kind.knowing(data, rng, valid), kind.suffix
-        except Exception:  # The libraries that write do not take everything; then bytes are changed.
+            return kind.edit(data, rng, valid), kind.suffix
+        except Exception:  # The libraries cannot write every change; then bytes are changed instead.
             return mutate(data, rng, valid), kind.suffix
     return mutate(data, rng, valid), kind.suffix

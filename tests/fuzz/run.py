@@ -1,4 +1,4 @@
-"""Giving inputs to a reader in a process that may crash or hang, and goes on with the next input when it did."""
+"""Pass inputs to a reader in a child process, and continue with the next input after a crash or hang."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ from broken_images import LIBTIFF_LINE
 from featx.errors import FeatxError
 
 MEMORY = 4 << 30
-"""Bytes that a reader may have beyond what it has before its first input."""
+"""Bytes that a reader may allocate beyond those before its first input."""
 LONGEST_MESSAGE = 100_000
 Read = Callable[[Path], object]
 SPAWN = multiprocessing.get_context("spawn")
@@ -26,7 +26,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass
 class Result:
-    """How many inputs a reader was given, how many it refused, and what it did not withstand, by input's number."""
+    """Number of inputs of a reader, how many of them it refused, and the findings by number of the input."""
 
     reader: str
     inputs: int = 0
@@ -44,10 +44,10 @@ class Result:
 def attack(
     reader: str, first: int, count: int, timeout: float = 20.0, seconds: float = 1e9, read: Read | None = None
 ) -> Result:
-    """Give a reader ``count`` inputs from number ``first`` on, for ``seconds`` at most.
+    """Pass ``count`` inputs to a reader, starting with number ``first``, for at most ``seconds`` seconds.
 
-    One that takes longer than ``timeout`` seconds is a hang; the process is then ended. With ``read``, that is
-    what its inputs are read by.
+    An input that takes longer than ``timeout`` seconds is a hang; its process is then killed. ``read`` replaces the
+    reader's function.
     """
     with tempfile.TemporaryDirectory(prefix="featx-fuzz-", dir=_memory_folder()) as folder:
         return _attack(Path(folder), reader, first, count, timeout, seconds, read)
@@ -83,7 +83,7 @@ def _attack(
 
 
 def _take(result: Result, message: tuple[int, str]) -> bool:
-    """Note what a child found; whether that was its last word."""
+    """Record a child's message; return whether it was the last one."""
     number, text = message
     if number < 0:
         result.refused += -number - 1
@@ -93,7 +93,7 @@ def _take(result: Result, message: tuple[int, str]) -> bool:
 
 
 def _messages(receiver: Any, child: Any, at: Any, timeout: float) -> Iterator[tuple[int, str]]:
-    """What a child says, until it is done, is dead or does not get on."""
+    """Iterate over a child's messages until it is done, dead or stuck."""
     last, since = None, time.monotonic()
     while True:
         if receiver.poll(0.2):
@@ -108,7 +108,7 @@ def _messages(receiver: Any, child: Any, at: Any, timeout: float) -> Iterator[tu
                 return
         if at.value != last or last is None:
             last, since = at.value, time.monotonic()
-        # Importing and making the valid files takes a while, the more so beside others.
+        # Importing featx and making the valid files takes a while, longer on a busy machine.
         elif time.monotonic() - since > (timeout if last != -1 else timeout + 120):
             return
 
@@ -147,7 +147,7 @@ def _work(
 
 
 def _fault(read: Read, path: Path) -> str | None:
-    """What a reader did that it should not, ``""`` if it took the input; None if it refused it."""
+    """Return what a reader did wrong, ``""`` if it accepted the input, None if it refused it."""
     try:
         read(path)
     except FeatxError as error:

@@ -1,4 +1,4 @@
-"""Small valid files of every kind, made in memory; from the same versions always the same bytes."""
+"""Small valid files of every kind, made in memory; the same versions always make the same bytes."""
 
 import contextlib
 import io
@@ -31,12 +31,12 @@ from featx.store.row_table import RowTable
 SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32, backbone_digest="ab" * 32)
 VIEWS = ExtractSpec(blocks=(1,), pools=("avg", "max"), size=32, n_views=2, augment="flip", precision="int8",
                     calibration=(1.5,) * 13)  # fmt: skip
-GOLDEN = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}
+REFERENCE = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}
 LAYERS = [layer for block in BLOCKS for layer in block.convolutions]
 
 
 def small_shapes() -> dict[str, tuple[int, ...]]:
-    """Names of the backbone's tensors with the shapes of one channel a layer: what readers are told a backbone is."""
+    """Return the names and shapes of a backbone with one channel per layer, which replace the real ones."""
     return {
         f"features.{layer}.{kind}": shape
         for layer in LAYERS
@@ -45,17 +45,17 @@ def small_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def store_seeds() -> list[bytes]:
-    """Stores of three rows: plain, with several labels and views, and as HDF5 without any checksum writes them."""
+    """Make stores of three images: plain, multi-label with augmented copies, and both with heaps and in old formats."""
     with tempfile.TemporaryDirectory() as folder:
         plain = _store(Path(folder) / "a.h5", SPEC, None)
         several = _store(Path(folder) / "b.h5", VIEWS, [[0, 1], [1], []])
-    return [plain, several, _without_checksums(plain), _without_checksums(several)]
+    return [plain, several, *map(_with_heaps, (plain, several)), *map(_without_checksums, (plain, several))]
 
 
 def part_seeds() -> list[bytes]:
-    """A part, and what a run writes down first."""
+    """Make a part, and the file that records a run."""
     with tempfile.TemporaryDirectory() as place, PartFolder(Path(place) / "a.h5") as folder:
-        folder.create_run(SPEC, GOLDEN)
+        folder.create_run(SPEC, REFERENCE)
         folder.write(_part(SPEC))
         return [path.read_bytes() for path in sorted(folder.path.glob("*.h5"))]
 
@@ -74,22 +74,41 @@ def _store(path: Path, spec: ExtractSpec, sets: list[list[int]] | None) -> bytes
     sets = sets and [codes for codes in sets for _ in range(spec.n_views)]
     splits = {"split": ["train"] * count, "weight": ["1.5"] * count}
     table = RowTable(part.paths, part.digests, labels, ("cat", "dög"), splits, part.failures, sets, spec.n_views)
-    golden = {name: np.full((3, width), 0.5, np.float32) for name, width in spec.widths.items()}
+    reference = {name: np.full((3, width), 0.5, np.float32) for name, width in spec.widths.items()}
     with PartFolder(path) as folder:
-        folder.create_run(spec, golden)
+        folder.create_run(spec, reference)
         folder.write(part)
-        assemble(path, table, spec, golden, folder.part_files())
+        assemble(path, table, spec, reference, folder.part_files())
         folder.discard()
     return path.read_bytes()
 
 
+def _with_heaps(data: bytes) -> bytes:
+    """Return the same store with its texts and features in global heaps, which have no checksum.
+
+    Attributes have variable length, as older versions wrote them, and features are virtual datasets.
+    """
+    image = io.BytesIO(data)
+    with h5py.File(image, "r+", libver="v110") as file:
+        for name, value in list(file.attrs.items()):
+            if isinstance(value, bytes):
+                del file.attrs[name]
+                file.attrs[name] = value.decode()
+        for name in list(file["features"]):
+            file.move(f"features/{name}", f"own/{name}")
+            layout = h5py.VirtualLayout(file[f"own/{name}"].shape, "f4")
+            layout[:] = h5py.VirtualSource(file[f"own/{name}"])
+            file["features"].create_virtual_dataset(name, layout)
+    return image.getvalue()
+
+
 def _without_checksums(data: bytes) -> bytes:
-    """The same in HDF5's oldest layout, where a changed byte reaches the code behind the checksums."""
+    """Return the same store in HDF5's oldest format, where no checksum reveals a changed byte."""
     image = io.BytesIO()
     with h5py.File(io.BytesIO(data)) as old, h5py.File(image, "w", libver="earliest") as new:
         new.attrs.update(old.attrs)
 
-        def copy(name: str, item: h5py.Dataset | h5py.Group) -> None:  # What is not None would end the visit.
+        def copy(name: str, item: h5py.Dataset | h5py.Group) -> None:  # A result other than None would end the visit.
             if isinstance(item, h5py.Dataset):
                 new[name] = item[()]
             else:
@@ -100,7 +119,7 @@ def _without_checksums(data: bytes) -> bytes:
 
 
 def model_seeds() -> list[bytes]:
-    """A model of each head and normalizer, calibrated, with several labels an image."""
+    """Make models: one per head and normalizer, a calibrated one, and one of two classes."""
     rows, codes = make_blobs(40, SPEC.width, centers=3, cluster_std=4.0, random_state=0)
     rows, names = (rows / 10).astype(np.float32), np.array(["a", "b", "c"])[codes]
     models = []
@@ -116,7 +135,7 @@ def model_seeds() -> list[bytes]:
 
 
 def _model(head: str, estimator: object, classes: tuple[str, ...], calibration: SigmoidCalibration | None = None) -> Model:
-    return Model(SPEC, classes, head, estimator, GOLDEN, {"C": 1.0, "rows": 40, "selection": {}}, calibration)
+    return Model(SPEC, classes, head, estimator, REFERENCE, {"C": 1.0, "rows": 40, "selection": {}}, calibration)
 
 
 def _saved(model: Model, path: Path) -> bytes:
@@ -129,13 +148,13 @@ def _tensors() -> dict[str, np.ndarray]:
 
 
 def safetensors_seeds() -> list[bytes]:
-    """The backbone alone, and as a part of a larger module."""
+    """Make weights of the backbone alone, and as a part of a larger module."""
     tensors = _tensors()
     return [save(tensors), save({f"module.{name}": tensor for name, tensor in tensors.items()}, {"format": "pt"})]
 
 
 def torch_seeds() -> list[bytes]:
-    """A state dict in the zip of today and in the pickles of before; a checkpoint that wraps one."""
+    """Make a state dict as zip and as pickle, and a checkpoint that wraps one."""
     state = {name: torch.from_numpy(tensor) for name, tensor in _tensors().items()}
     seeds = []
     for content, is_zip in ((state, True), ({"epoch": 3, "state_dict": state}, True), (state, False)):
@@ -145,7 +164,7 @@ def torch_seeds() -> list[bytes]:
 
 
 def keras_seeds(libver: str = "earliest") -> list[bytes]:
-    """Weights of Keras in HDF5, as Keras writes it."""
+    """Make weights in HDF5 as Keras writes them."""
     image = io.BytesIO()
     with h5py.File(image, "w", libver=libver) as file:
         for number, layer in enumerate(LAYERS):
@@ -156,7 +175,7 @@ def keras_seeds(libver: str = "earliest") -> list[bytes]:
 
 
 def archive_seeds() -> list[bytes]:
-    """A ``.keras`` archive."""
+    """Make a ``.keras`` archive."""
     import zipfile
 
     file = io.BytesIO()
@@ -167,7 +186,7 @@ def archive_seeds() -> list[bytes]:
 
 
 def onnx_seeds() -> list[bytes]:
-    """A graph of 13 convolutions, with its numbers as bytes and as floats."""
+    """Make a graph of 13 convolutions, with values as bytes and as floats."""
     nodes, initializers, last = [], [], "x"
     for number, (name, tensor) in enumerate(_tensors().items()):
         made = numpy_helper.from_array(tensor, name)
@@ -190,20 +209,20 @@ CSV = (
 
 
 def csv_seeds() -> list[bytes]:
-    """Manifests with and without labels, quotes, a byte order mark and names that are not UTF-8."""
+    """Make manifests with and without labels, quotes, a byte order mark and names that are not UTF-8."""
     return [*(text.encode() for text in CSV), b"path,label\n\xff\xfe.png,a\n" + b"".join(
         b"%d.png,b\n" % number for number in range(50))]  # fmt: skip
 
 
 def parquet_seeds() -> list[bytes]:
-    """A manifest, and images with labels as Hugging Face writes them."""
+    """Make a manifest, and images with labels as Hugging Face writes them."""
     manifest = pyarrow.table({"path": ["a.png", "b.png"], "label": [["x", "y"], []], "split": ["train", None],
                               "weight": [0.5, None]})  # fmt: skip
-    picture = picture_seeds()[0]
+    image = image_seeds()[0]
     names = json.dumps({"info": {"features": {"label": {"names": ["cat", "dog"]}}}})
-    images = pyarrow.table({"image": [{"bytes": picture, "path": "a"}, {"bytes": None, "path": None}], "label": [1, 0],
+    images = pyarrow.table({"image": [{"bytes": image, "path": "a"}, {"bytes": None, "path": None}], "label": [1, 0],
                             "split": ["train", "test"]}).replace_schema_metadata({"huggingface": names})  # fmt: skip
-    plain = pyarrow.table({"image": [picture] * 3, "label": ["a", "b|c", None]})
+    plain = pyarrow.table({"image": [image] * 3, "label": ["a", "b|c", None]})
     seeds = []
     for table in (manifest, images, plain):
         for compression in ("snappy", "none"):
@@ -212,8 +231,8 @@ def parquet_seeds() -> list[bytes]:
     return seeds
 
 
-def picture_seeds() -> list[bytes]:
-    """A small picture in every format and mode that Pillow both writes and opens, some with EXIF and a profile."""
+def image_seeds() -> list[bytes]:
+    """Make a small image in every format and mode that Pillow can write and open, some with EXIF and a profile."""
     Image.init()
     pixels = np.random.default_rng(0).integers(0, 256, (14, 12, 4), np.uint8)
     base, exif = Image.fromarray(pixels), Image.Exif()
@@ -221,10 +240,10 @@ def picture_seeds() -> list[bytes]:
     seeds = []
     for name in sorted(Image.SAVE.keys() & Image.OPEN.keys()):
         for mode in ("RGB", "RGBA", "L", "P", "1", "I;16", "CMYK", "F"):
-            picture = _in_mode(base, mode)
-            seeds += _written(picture, name)
+            image = _in_mode(base, mode)
+            seeds += _written(image, name)
             if mode == "RGB" and name in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "JPEG2000", "MPO"):
-                seeds += _written(picture, name, exif=exif, icc_profile=b"\0" * 128)
+                seeds += _written(image, name, exif=exif, icc_profile=b"\0" * 128)
     for options in ({"compression": "tiff_lzw"}, {"compression": "tiff_deflate"}, {"compression": "jpeg"}):
         seeds += _written(base.convert("RGB"), "TIFF", **options)
     seeds += _written(base.convert("1"), "TIFF", compression="group4")
@@ -234,16 +253,16 @@ def picture_seeds() -> list[bytes]:
     return seeds
 
 
-def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     between = {"I;16": "L", "CMYK": "RGB"}
-    return picture.convert(between.get(mode, "RGBA")).convert(mode)
+    return image.convert(between.get(mode, "RGBA")).convert(mode)
 
 
-def _written(picture: Image.Image, name: str, **options: object) -> list[bytes]:
+def _written(image: Image.Image, name: str, **options: object) -> list[bytes]:
     file = io.BytesIO()
     with warnings.catch_warnings(), contextlib.suppress(Exception):
         warnings.simplefilter("ignore")
-        picture.save(file, name, **options)
+        image.save(file, name, **options)
         decode(file.getvalue())
         return [file.getvalue()]
     return []
