@@ -292,7 +292,7 @@ def test_the_command(model, tmp_path):
     again = CliRunner().invoke(main, ["export", str(saved)])
     assert again.exit_code == 1
     assert "--overwrite" in again.output
-    assert tuple(SUFFIXES) == featx.cli.export.FORMS
+    assert tuple(SUFFIXES) == featx.cli.export.FORMATS
 
 
 @pytest.mark.parametrize(

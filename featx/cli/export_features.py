@@ -1,11 +1,10 @@
 """``featx export-features``."""
 
 import dataclasses
-from typing import Any
 
 import click
 
-from featx.cli.options import Blocks, Pools, check_output, echo_json, json_option
+from featx.cli.options import Blocks, Pools, check_output, echo_json, json_option, overwrite_option
 from featx.runtime import pluralize
 
 FORMATS = ("parquet", "npy", "csv")
@@ -13,23 +12,24 @@ FORMATS = ("parquet", "npy", "csv")
 
 @click.command("export-features")
 @click.argument("store", type=click.Path())
-@click.option("--format", type=click.Choice(FORMATS), help="Format (default: what the output's suffix says).")
-@click.option("-o", "--output", type=click.Path(dir_okay=False),
-              help="File to write (default: the store's name with the format's suffix).")  # fmt: skip
+@click.option("--format", type=click.Choice(FORMATS), help="Format (default: by the suffix of the output).")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE",
+              help="File to write (default: the name of the store with the suffix of the format).")  # fmt: skip
 @click.option("--blocks", type=Blocks(), help="Blocks to write: 3-5 or 1,4 (default: all).")
-@click.option("--pools", type=Pools(), help="Pools to write (default: all).")
-@click.option("--split", help="Only rows of this split: train.")
-@click.option("--split-column", default="split", show_default=True, help="Which split column --split means.")
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--pools", type=Pools(), help="Poolings to write (default: all).")
+@click.option("--split", metavar="VALUE", help="Write only the rows of this split, such as train.")
+@click.option("--split-column", default="split", show_default=True, metavar="NAME", help="Split column of --split.")
+@overwrite_option
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, store: str, output: str | None, format: str | None, as_json: bool, **options: Any
-) -> None:
-    """Write the features of STORE as a file that other programs read, with path, label and splits of each row.
+    ctx: click.Context, /, store: str, output: str | None, format: str | None, blocks: tuple[int, ...] | None,
+    pools: tuple[str, ...] | None, split: str | None, split_column: str, overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Write the features of STORE, with path, label and splits of each row, as a file for other programs.
 
-    parquet has a column a feature, for DuckDB, Polars and pandas; npy is one array that numpy maps, for FAISS, with a
-    CSV of its rows beside it. Values are the store's, to the bit.
+    parquet has one column per feature, for DuckDB, Polars and pandas. npy is one array that numpy can map, for FAISS,
+    with a CSV of its rows beside it. Values are exactly those of the store.
 
     \b
     Examples:
@@ -39,7 +39,8 @@ def command(
     from featx.curation import export_features
 
     check_output(ctx, output, store)
-    done = export_features(store, output, format, **options)
+    done = export_features(store, output, format, blocks=blocks, pools=pools, split=split, split_column=split_column,
+                           overwrite=overwrite)  # fmt: skip
     if as_json:
         echo_json(dataclasses.asdict(done))
     else:

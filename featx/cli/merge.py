@@ -1,11 +1,10 @@
 """``featx merge``."""
 
 import dataclasses
-from typing import Any
 
 import click
 
-from featx.cli.options import echo_json, json_option
+from featx.cli.options import echo_json, json_option, overwrite_option
 from featx.runtime import pluralize
 
 DUPLICATES = ("error", "first", "last")
@@ -13,16 +12,17 @@ DUPLICATES = ("error", "first", "last")
 
 @click.command()
 @click.argument("stores", nargs=-1, required=True, type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The store to write.")
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE",
+              help="Store to write.")  # fmt: skip
 @click.option("--duplicates", type=click.Choice(DUPLICATES), default="error", show_default=True,
-              help="What to do with a path of several stores whose bytes, labels or splits differ.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace what the output holds.")
+              help="Which store to follow if a path has different bytes, labels or splits in several.")  # fmt: skip
+@overwrite_option
 @json_option
-def command(stores: tuple[str, ...], output: str, as_json: bool, **options: Any) -> None:
-    """Write the images of several STORES of one spec as one store.
+def command(stores: tuple[str, ...], output: str, duplicates: str, overwrite: bool, as_json: bool) -> None:
+    """Join several STORES with the same spec into one.
 
-    First come the images of the first store, then what each next one adds. An image that several stores have alike is
-    one image.
+    The images of the first store come first, then the new ones of each further store. An image that is equal in several
+    stores is written once.
 
     \b
     Examples:
@@ -30,7 +30,7 @@ def command(stores: tuple[str, ...], output: str, as_json: bool, **options: Any)
     """
     from featx.curation import merge
 
-    done = merge(stores, output, **options)
+    done = merge(stores, output, duplicates=duplicates, overwrite=overwrite)
     if as_json:
         echo_json(dataclasses.asdict(done))
     else:

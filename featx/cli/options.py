@@ -282,32 +282,3 @@ def echo_json(value: Any) -> None:
 def printable(text: str) -> str:
     """Return a file name as a terminal can show it: on one line, with bytes that are not UTF-8 escaped."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
-
-
-OF_VIEWS = AUGMENTATION
-view_options = augmentation_options
-
-
-def engine_options(command: Command) -> Command:
-    """Choose engine and device."""
-    return engine_option(device_option(command))
-
-
-def device_options(command: Command) -> Command:
-    """Say how the backbone runs."""
-    for option in reversed(RUN):
-        command = option(command)
-    return command
-
-
-def split_options(command: Command) -> Command:
-    """Say which rows of a store are used."""
-    return split_column_option(test_size_option(command))
-
-
-def spec_options(command: Command) -> Command:
-    """Say what the features of a plain image are."""
-    for option in (weights_option, backbone_option, interpolation_option, resize_option, size_option, pools_option,
-                   blocks_option):  # fmt: skip
-        command = option(command)
-    return command

@@ -5,20 +5,30 @@ from typing import Any
 
 import click
 
-from featx.cli.options import RUN, WITH_FAILURES, Blocks, Pools, compute_options, echo_json, json_option, printable
+from featx.cli.options import (
+    RUN,
+    WITH_FAILURES,
+    Blocks,
+    Pools,
+    compute_options,
+    echo_json,
+    json_option,
+    printable,
+    root_option,
+    weights_option,
+)
 from featx.runtime import Compute
 
 
 @click.command()
 @click.argument("store", type=click.Path())
 @click.argument("images", type=click.Path())
-@click.option("--root", type=click.Path(file_okay=False),
-              help="Folder that a manifest's paths are relative to (default: its own).")  # fmt: skip
+@root_option
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="K",
-              help="How many images to give, nearest first.")  # fmt: skip
-@click.option("--blocks", type=Blocks(), help="Blocks to compare (default: the store's last two).")
-@click.option("--pools", type=Pools(), help="Pools to compare (default: all of the store).")
-@click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
+              help="Number of images to print, nearest first.")  # fmt: skip
+@click.option("--blocks", type=Blocks(), help="Blocks to compare (default: the last two of the store).")
+@click.option("--pools", type=Pools(), help="Poolings to compare (default: all of the store).")
+@weights_option
 @compute_options(*RUN)
 @json_option
 @click.pass_context
@@ -26,9 +36,10 @@ def command(
     ctx: click.Context, /, store: str, images: str, root: str | None, top: int, blocks: tuple[int, ...] | None,
     pools: tuple[str, ...] | None, weights: str | None, compute: Compute, as_json: bool,
 ) -> None:  # fmt: skip
-    """Find the images of STORE that are nearest to IMAGES: one file, or all that extract takes.
+    """Find the images of STORE that are nearest to IMAGES: one file, or any source that extract takes.
 
-    Every image of the store is compared, by the mean of the blocks' cosines after power normalization; 1 is the same.
+    Every image of the store is compared. The similarity is the mean cosine over the blocks after power normalization;
+    1 means equal.
 
     \b
     Examples:

@@ -1,26 +1,28 @@
 """``featx select``."""
 
 import dataclasses
-from typing import Any
 
 import click
 
-from featx.cli.options import echo_json, json_option
+from featx.cli.options import echo_json, json_option, overwrite_option
 from featx.runtime import pluralize
 
 
 @click.command()
 @click.argument("store", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The store to write.")
-@click.option("--where", metavar="QUERY", help="label == 'rose' and split != 'test'")
-@click.option("--path-glob", metavar="GLOB", help="Only images whose whole path matches a shell pattern")
-@click.option("--overwrite", is_flag=True, help="Replace what the output holds.")
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE",
+              help="Store to write.")  # fmt: skip
+@click.option("--where", metavar="QUERY",
+              help="Condition, such as: label == 'rose' and split != 'test'")  # fmt: skip
+@click.option("--path-glob", metavar="GLOB",
+              help="Only images whose full path matches this shell pattern.")  # fmt: skip
+@overwrite_option
 @json_option
-def command(store: str, output: str, as_json: bool, **options: Any) -> None:
-    """Write some images of STORE, with all their views, as a store of its own.
+def command(store: str, output: str, where: str | None, path_glob: str | None, overwrite: bool, as_json: bool) -> None:
+    """Write some images of STORE, with their augmented copies, as a new store.
 
-    A query compares path, label and the split and weight columns with texts and numbers: ==, !=, <, in, and, or, not.
-    'x' in path asks for a part of the path. Nothing of a query is ever run as code.
+    A query compares path, label and the split and weight columns with strings and numbers, by ==, !=, <, in, and, or,
+    not. 'x' in path is true if the path contains x. A query is never run as code.
 
     \b
     Examples:
@@ -29,7 +31,7 @@ def command(store: str, output: str, as_json: bool, **options: Any) -> None:
     """
     from featx.curation import select
 
-    done = select(store, output, **options)
+    done = select(store, output, where=where, path_glob=path_glob, overwrite=overwrite)
     if as_json:
         echo_json(dataclasses.asdict(done))
     else:

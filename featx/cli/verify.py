@@ -15,6 +15,7 @@ from featx.cli.options import (
     printable,
     quiet_option,
     seed_option,
+    weights_option,
 )
 from featx.runtime import Compute, pluralize
 
@@ -24,11 +25,11 @@ SHOWN = 10
 @click.command()
 @click.argument("store", type=click.Path())
 @click.option("--root", required=True, type=click.Path(), metavar="FOLDER",
-              help="What the store's paths are relative to, or the shards that were extracted.")  # fmt: skip
+              help="Folder or URL that the paths of the store are relative to, or the extracted shards.")  # fmt: skip
 @click.option("--sample", type=click.IntRange(min=1), default=100, show_default=True, metavar="N",
-              help="Images to draw.")  # fmt: skip
-@seed_option("Of the draw.")
-@click.option("--weights", type=click.Path(), help="A weights file to take instead of the known sources.")
+              help="Number of images to draw.")  # fmt: skip
+@seed_option("the draw")
+@weights_option
 @compute_options(*RUN)
 @quiet_option
 @json_option
