@@ -3,7 +3,12 @@ from .errors import FeatxError as FeatxError
 from .exporting import export as export
 from .extraction import AssemblyOptions as AssemblyOptions
 from .extraction import extract as extract
-from .finetuning import finetune as finetune
+from .finetuning import (
+    Recipe as Recipe,
+)
+from .finetuning import (
+    finetune as finetune,
+)
 from .heads import BlockNormalizer as BlockNormalizer
 from .heads import HeadSearchCV as HeadSearchCV
 from .inspection import (

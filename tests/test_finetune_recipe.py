@@ -47,6 +47,10 @@ def test_the_command_has_the_defaults_of_the_recipe():
         assert options[OPTION_NAMES.get(field.name, field.name)] == field.default, field.name
 
 
+def test_a_recipe_prints_the_fields_that_are_not_the_default():
+    assert repr(Recipe(epochs=2, amp=False)) == "Recipe(epochs=2, amp=False)"
+
+
 def test_from_scratch_implies_random_initialization():
     assert Recipe(from_scratch=True, init="head") == Recipe(from_scratch=True, init="random")
 

@@ -1,4 +1,5 @@
 from .distributed import is_main_process as is_main_process
+from .finetuned_model import FinetuneReport as FinetuneReport
 from .finetuned_model import finetune as finetune
 from .recipe import Recipe as Recipe
 from .resumable_run import run_folder as run_folder

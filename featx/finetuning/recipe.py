@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from featx.backbones import BLOCKS, CONVOLUTIONS
 from featx.errors import SpecError
+from featx.runtime import short_repr
 
 INITS = ("head", "random")
 SCHEDULES = ("cosine", "constant")
@@ -11,7 +12,7 @@ OPTION_NAMES = {"random_state": "seed"}
 """Fields of a recipe whose command-line option has another name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recipe:
     """How a model is fine-tuned.
 
@@ -107,6 +108,9 @@ class Recipe:
                     f"got {self.epochs} and {self.head_epochs}"
                 )
             object.__setattr__(self, "init", "random")
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def _checks(self) -> list[tuple[str, bool, str]]:
         """Return (field, whether its value is in range, which values are)."""

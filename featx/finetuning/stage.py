@@ -24,6 +24,7 @@ from featx.finetuning.distributed import (
 )
 from featx.finetuning.recipe import Recipe
 from featx.finetuning.training_log import TrainingLog
+from featx.runtime import no_progress
 
 VALIDATION_BATCH = 32
 """Images per forward pass in validation."""
@@ -116,7 +117,7 @@ class Stage:
         self._ema = _make_ema(model, recipe.ema_decay) if recipe.ema_decay else None
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
-    def run(self, advance: Callable[[int], object] | None = None) -> StageOutcome:
+    def run(self, advance: Callable[[int], object] = no_progress) -> StageOutcome:
         """Train, from the start or after the last finished epoch, and leave the model in its best validated state.
 
         ``advance`` is called with 1 after each epoch.
@@ -128,8 +129,7 @@ class Stage:
             if self.validates and self.recipe.patience and waited >= self.recipe.patience:
                 break
             self._run_epoch(epoch, state)
-            if advance:
-                advance(1)
+            advance(1)
         self._trained = self.model
         self.model.load_state_dict(state["best"], strict=False)
         start, best = (ValidationScore(*state[name]) for name in ("start_score", "best_score"))

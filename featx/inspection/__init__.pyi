@@ -1,3 +1,4 @@
+from .advice.advisor import Advice as Advice
 from .advice.advisor import advise as advise
 from .advice.plots import plot_learning_curve as plot_learning_curve
 from .advice.plots import plot_plane as plot_plane
@@ -14,6 +15,7 @@ from .explanation.overlay import overlay_map as overlay_map
 from .explanation.overlay import plot_explanation as plot_explanation
 from .html_report.writer import report as report
 from .preprocessing_audit.auditor import audit as audit
+from .preprocessing_audit.report import AuditReport as AuditReport
 from .summary import describe as describe
 from .suspect_images.finder import suspects as suspects
 from .suspect_images.findings import Suspects as Suspects

@@ -5,6 +5,7 @@ from .display import html_table as html_table
 from .display import no_progress as no_progress
 from .display import pluralize as pluralize
 from .display import progress_bar as progress_bar
+from .display import short_repr as short_repr
 from .display import shorten_list as shorten_list
 from .packages import attach_stub as attach_stub
 from .packages import import_optional as import_optional

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from featx.errors import SpecError
+from featx.runtime.display import short_repr
 
 ENGINES = ("auto", "torch", "openvino", "ncnn")
 EXECUTORS = ("local", "ray")
@@ -78,12 +79,7 @@ class Compute:
             self._refuse_ray_options()
 
     def __repr__(self) -> str:
-        changed = [
-            f"{field.name}={value!r}"
-            for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) != field.default
-        ]
-        return f"Compute({', '.join(changed)})"
+        return short_repr(self)
 
     def check_unused(self, verb: str, *names: str) -> None:
         """Raise ``SpecError`` if one of these fields is set, because ``verb`` would silently ignore it."""

@@ -1,5 +1,6 @@
 """What a person sees in a terminal or notebook: progress bars, counts with nouns, and short displays of objects."""
 
+import dataclasses
 import html
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,16 @@ def no_progress(count: int) -> None:
 def pluralize(number: int, singular: str, plural: str = "") -> str:
     """Format a count with its noun: ``1 image``, ``2,000 images``; ``plural`` is by default ``singular`` with an s."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def short_repr(options: Any) -> str:
+    """Return a repr of a dataclass that shows only the fields that differ from their defaults."""
+    changed = [
+        f"{field.name}={value!r}"
+        for field in dataclasses.fields(options)
+        if (value := getattr(options, field.name)) != field.default
+    ]
+    return f"{type(options).__name__}({', '.join(changed)})"
 
 
 def html_table(title: str, facts: Mapping[str, object]) -> str:
