@@ -3,7 +3,7 @@ import pytest
 from featx.backbones import vgg16 as blocks
 
 
-def test_the_table_has_the_backbone_of_configuration_d():
+def test_blocks_are_those_of_configuration_d():
     shapes = blocks.tensor_shapes()
     assert len(shapes) == 26
     assert shapes["features.0.weight"] == (64, 3, 3, 3)
@@ -14,7 +14,7 @@ def test_the_table_has_the_backbone_of_configuration_d():
 @pytest.mark.parametrize(
     ("text", "numbers"), [("3-5", (3, 4, 5)), ("1,4", (1, 4)), ("5,1-2", (1, 2, 5)), ((5, 3), (3, 5)), ("2", (2,))]
 )
-def test_parse_blocks(text, numbers):
+def test_block_numbers_are_parsed(text, numbers):
     assert blocks.parse_blocks(text) == numbers
 
 
@@ -25,7 +25,7 @@ def test_parse_blocks(text, numbers):
      ("1,x", "got '1,x'"), ("5-3", "must be like 3-5 or 1,4, got '5-3'"),
      ("1-", "must be like 3-5 or 1,4, got '1-'"), ((), r"must be like 3-5 or 1,4, got \(\)")],
 )  # fmt: skip
-def test_parse_blocks_says_what_is_wrong(text, message):
+def test_invalid_block_numbers_are_refused(text, message):
     with pytest.raises(ValueError, match=message):
         blocks.parse_blocks(text)
 
@@ -41,16 +41,16 @@ def test_parse_blocks_says_what_is_wrong(text, message):
         (64 * 24, (256, 256, 512, 512)),
     ],
 )
-def test_the_number_of_columns_names_the_blocks(columns, widths):
-    assert blocks.widths_of(columns) == widths
+def test_block_widths_follow_from_the_number_of_columns(columns, widths):
+    assert blocks.block_widths(columns) == widths
 
 
-def test_flops_follow_the_published_shares():
+def test_flops_of_each_block():
     flops = blocks.backbone_flops(224)
     assert flops[5] == pytest.approx(30.7e9, rel=0.01)
     assert [round(100 * value / flops[5], 1) for value in flops.values()] == [12.6, 30.7, 60.8, 91.0, 100.0]
 
 
-def test_flat_width_counts_positions():
+def test_widths_of_flat_and_average_features():
     assert blocks.feature_width(5, "flat", 224) == 25088
     assert blocks.feature_width(1, "avg", 224) == 64

@@ -18,7 +18,7 @@ from test_bridge import as_tensor, fitted, pictures
 
 import featx.cli.export
 from featx.backbones.poolings import POOLS
-from featx.backbones.preprocessings import PREPROCESSINGS
+from featx.backbones.registry import PREPROCESSINGS
 from featx.cli.group import main
 from featx.engines.finetuned import save_finetuned
 from featx.errors import EngineError, ModelError, SpecError, SpecMismatch

@@ -357,7 +357,9 @@ def test_a_store_of_a_machine_that_computes_other_features_is_refused(photos, st
     with h5py.File(store, "r+") as file:
         file["golden/block3_avg"][...] *= 1.1
     draw(0, 999).save(photos / "red" / "new.png")
-    with pytest.raises(SpecMismatch, match=r"block3_avg of the reference images differs by .* from that in .*photos\.h5"):
+    with pytest.raises(
+        SpecMismatch, match=r"block3_avg of the reference images differs by .* from that in .*photos\.h5"
+    ):
         extract(photos, store, SPEC)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from featx.backbones.preprocessings import PREPROCESSINGS
+from featx.backbones.registry import PREPROCESSINGS
 from featx.errors import ImageError
 from featx.images.pixels.preprocessing import preprocess
 from featx.images.pixels.reference_images import draw_reference_images

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from conftest import draw
 from test_engine import random_images
 
-from featx.backbones.preprocessings import PREPROCESSINGS
+from featx.backbones.registry import PREPROCESSINGS
 from featx.cli.group import main
 from featx.engines import precision_selection
 from featx.engines.int8 import calibrate_int8, check_int8_agreement

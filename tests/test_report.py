@@ -20,7 +20,7 @@ from sklearn.model_selection import cross_val_predict
 from torch import nn
 
 from featx import load_features, load_model
-from featx.backbones.loading import add_file
+from featx.backbones.loading import add_backbone
 from featx.backbones.registry import BACKBONES
 from featx.cli.group import main
 from featx.engines.finetuned import save_finetuned
@@ -700,7 +700,7 @@ def test_with_the_weights_of_another_backbone_the_page_lacks_only_times_and_clas
     spec = ExtractSpec(size=32, backbone="finetuned")
     extract(folder / "rows.csv", tmp_path / "m.h5", spec, root=folder / "images", weights=elsewhere)
     monkeypatch.setenv("FEATX_CACHE", str(tmp_path / "cache"))
-    add_file(save_finetuned(oxford, tmp_path / "other.featx"), "finetuned")
+    add_backbone(save_finetuned(oxford, tmp_path / "other.featx"), "finetuned")
     context = open_context(tmp_path / "m.featx", root=folder / "images")
     assert [depth.milliseconds for depth in context.probe.depths] == [None] * 15
     data = make_mistakes(context).data

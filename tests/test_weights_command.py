@@ -24,7 +24,7 @@ DIGEST = backbone_digest(ZEROS)
 def run(tmp_path, monkeypatch):
     monkeypatch.setenv("FEATX_CACHE", str(tmp_path / "cache"))
     yield lambda *arguments: CliRunner().invoke(command, arguments)
-    shutil.rmtree(tmp_path)  # Each backbone is 59 MB.
+    shutil.rmtree(tmp_path)  # each backbone has 59 MB
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_list_as_json(run):
     assert not any(entry["cached"] for entry in entries)
 
 
-def test_errors_rise(run, file):
+def test_errors_are_raised_to_the_main_command(run, file):
     assert isinstance(run("add", str(file)).exception, WeightsMismatch)
     assert isinstance(run("verify").exception, WeightsError)
     assert run("add").exit_code == 2

@@ -1,4 +1,4 @@
-"""The digest of real weights, and what is refused as a backbone."""
+"""The digest of the real weights, and tensors that are not a backbone."""
 
 import numpy as np
 import pytest
@@ -22,17 +22,17 @@ def zeros():
     return {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes().items()}
 
 
-def test_digest_is_the_published_one(oxford):
+def test_the_digest_of_oxford_is_the_published_one(oxford):
     assert backbone_digest(oxford) == OXFORD == BACKBONES["oxford"].digest
 
 
-def test_digest_knows_neither_order_nor_memory_layout_nor_other_names(oxford):
+def test_the_digest_ignores_order_memory_layout_and_other_names(oxford):
     turned = {name: np.asfortranarray(oxford[name]) for name in reversed(oxford)}
     assert backbone_digest({"classifier.0.weight": np.zeros(3), **turned}) == OXFORD
 
 
 @pytest.mark.parametrize("name", ["features.0.weight", "features.28.bias"])
-def test_digest_changes_with_one_bit(oxford, name):
+def test_one_bit_changes_the_digest(oxford, name):
     changed = oxford[name].copy()
     changed.flat[-1] = np.nextafter(changed.flat[-1], np.float32(1))
     assert backbone_digest({**oxford, name: changed}) != OXFORD
@@ -41,11 +41,11 @@ def test_digest_changes_with_one_bit(oxford, name):
 @pytest.mark.parametrize(
     ("name", "tensor", "message"),
     [
-        ("features.5.bias", None, r"^x\.h5 must hold VGG16's 13 convolutions, but features\.5\.bias is missing$"),
+        ("features.5.bias", None, r"^x\.h5 must have the 13 convolutions of VGG16, but features\.5\.bias is missing$"),
         (
             "features.2.weight",
             np.zeros((64, 64, 5, 5), np.float32),
-            r"^features\.2\.weight of x\.h5 must have VGG16's shape \(64, 64, 3, 3\), got \(64, 64, 5, 5\)$",
+            r"^features\.2\.weight of x\.h5 must have the shape of VGG16, \(64, 64, 3, 3\), got \(64, 64, 5, 5\)$",
         ),
         ("features.0.bias", np.zeros(64), r"^features\.0\.bias of x\.h5 must be float32, got float64$"),
         (
@@ -55,7 +55,7 @@ def test_digest_changes_with_one_bit(oxford, name):
         ),
     ],
 )
-def test_what_is_no_backbone_is_refused(zeros, name, tensor, message):
+def test_tensors_that_are_not_a_backbone_are_refused(zeros, name, tensor, message):
     tensors = {**zeros, name: tensor} if tensor is not None else {k: v for k, v in zeros.items() if k != name}
     with pytest.raises(WeightsError, match=message):
         check_tensors(tensors, "x.h5")

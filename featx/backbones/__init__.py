@@ -1,4 +1,4 @@
-"""The networks as data: layers, preprocessing, weights, and where the weights come from."""
+"""The networks as data: layers, poolings, preprocessing, weights, and where weights are downloaded from."""
 
 import lazy_loader
 

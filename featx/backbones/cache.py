@@ -1,4 +1,4 @@
-"""The cache of backbones: one safetensors file a backbone, checked against its digest whenever it is read."""
+"""Cache backbones as safetensors files, which are checked against their digests whenever they are read."""
 
 import os
 import platform
@@ -8,9 +8,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from featx.backbones.digest import backbone_digest
-from featx.backbones.preprocessings import PREPROCESSINGS
 from featx.backbones.readers.formats import read_weights
-from featx.backbones.registry import BACKBONES, BackboneWeights
+from featx.backbones.registry import BACKBONES, PREPROCESSINGS, BackboneWeights
 from featx.errors import WeightsError, WeightsMismatch, WeightsNotFound
 from featx.files import atomic_write
 
@@ -18,7 +17,7 @@ SUFFIX = ".safetensors"
 
 
 def cache_folder() -> Path:
-    """``$FEATX_CACHE``, or ``featx`` in the platform's folder for a user's caches; it need not exist."""
+    """Return the folder of the cache: ``$FEATX_CACHE``, or ``featx`` in the user's cache folder; it may not exist."""
     if chosen := os.environ.get("FEATX_CACHE"):
         return Path(chosen).expanduser()
     match platform.system():
@@ -32,17 +31,17 @@ def cache_folder() -> Path:
 
 
 def cached_file(name: str) -> Path:
-    """Where the cache keeps the backbone ``name``, whether it is there or not."""
+    """Return the file of a backbone in the cache, whether it exists or not."""
     return cache_folder() / f"{name}{SUFFIX}"
 
 
 def cached_names() -> list[str]:
-    """Names of the backbones in the cache, sorted."""
+    """List the names of the backbones in the cache, sorted."""
     return sorted(file.name.removesuffix(SUFFIX) for file in cache_folder().glob(f"[!.]*{SUFFIX}"))
 
 
 def read_metadata(name: str) -> dict[str, str]:
-    """What the cache notes of a backbone beside its tensors: digest, preprocessing, source; empty if unreadable."""
+    """Read the digest, preprocessing and source of a cached backbone; empty if the file cannot be read."""
     try:
         with safe_open(cached_file(name), framework="numpy") as file:
             return file.metadata() or {}
@@ -51,33 +50,33 @@ def read_metadata(name: str) -> dict[str, str]:
 
 
 def read_cached(name: str) -> BackboneWeights:
-    """A backbone from the cache.
+    """Read a backbone from the cache, and check its digest.
 
     Raises
     ------
     WeightsNotFound
-        If the cache does not have it.
+        If it is not in the cache.
     WeightsError, WeightsMismatch
-        If its file is damaged: unreadable, or with a digest that is not the one it was stored under.
+        If its file is damaged: it cannot be read, or its digest is not the one that was stored.
     """
     file = cached_file(name)
     if not file.exists():
-        raise WeightsNotFound(f"{file} is not there")
+        raise WeightsNotFound(f"{file} does not exist")
     tensors = read_weights(file)
-    noted, digest = read_metadata(name), backbone_digest(tensors)
-    expected = (BACKBONES[name].digest if name in BACKBONES else "") or noted.get("digest", "none")
+    metadata, digest = read_metadata(name), backbone_digest(tensors)
+    expected = (BACKBONES[name].digest if name in BACKBONES else "") or metadata.get("digest", "none")
     if digest != expected:
         raise WeightsMismatch(f"{file} is damaged: the sha256 of its weights must be {expected}, got {digest}")
-    preprocessing = noted.get("preprocessing", "none")
+    preprocessing = metadata.get("preprocessing", "none")
     if preprocessing not in PREPROCESSINGS:
         raise WeightsError(
             f"{file} is damaged: its preprocessing must be one of {', '.join(PREPROCESSINGS)}, got {preprocessing}"
         )
-    return BackboneWeights(name, digest, preprocessing, noted.get("source", str(file)), tensors)
+    return BackboneWeights(name, digest, preprocessing, metadata.get("source", str(file)), tensors)
 
 
 def write_cached(weights: BackboneWeights) -> Path:
-    """Put a backbone into the cache, whole or not at all, and say where; ``WeightsError`` if it cannot be written."""
+    """Write a backbone to the cache atomically, and return the file; ``WeightsError`` if it cannot be written."""
     file = cached_file(weights.name)
     metadata = {"digest": weights.digest, "preprocessing": weights.preprocessing, "source": weights.source}
     try:
@@ -86,6 +85,6 @@ def write_cached(weights: BackboneWeights) -> Path:
             save_file(weights.tensors, temporary, metadata)
     except (OSError, SafetensorError) as error:
         raise WeightsError(
-            f"the cache of weights {file.parent} cannot be written: {error}; set FEATX_CACHE to a folder that can"
+            f"the cache of weights {file.parent} cannot be written: {error}; set FEATX_CACHE to another folder"
         ) from error
     return file

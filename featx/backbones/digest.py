@@ -1,4 +1,4 @@
-"""The backbone's 26 tensors: what they must be, and the digest that names them by content."""
+"""Check the 26 tensors of a backbone, and identify them by a digest of their content."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from featx.errors import WeightsError
 
 
 def backbone_digest(tensors: Mapping[str, np.ndarray]) -> str:
-    """sha256 of a backbone's tensors, as hex: the same for the same numbers, whatever file they came in.
+    """Compute the sha256 of a backbone's tensors, as hex; it does not depend on the file format.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def backbone_digest(tensors: Mapping[str, np.ndarray]) -> str:
     Raises
     ------
     WeightsError
-        As `check_tensors` does.
+        If `check_tensors` refuses a tensor.
     """
     check_tensors(tensors, "the backbone")
     digest = hashlib.sha256()
@@ -31,10 +31,13 @@ def backbone_digest(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def check_tensors(tensors: Mapping[str, np.ndarray], owner: str) -> None:
-    """Raise ``WeightsError`` naming the first tensor that is missing, misshapen, not float32 or not finite."""
+    """Raise ``WeightsError`` for the first tensor that is missing, has a wrong shape, or is not finite float32.
+
+    ``owner`` is what the message names.
+    """
     for name in tensor_shapes():
         if name not in tensors:
-            raise WeightsError(f"{owner} must hold VGG16's 13 convolutions, but {name} is missing")
+            raise WeightsError(f"{owner} must have the 13 convolutions of VGG16, but {name} is missing")
         tensor = tensors[name]
         check_shape(name, tensor.shape, owner)
         if tensor.dtype != np.float32:
@@ -45,6 +48,6 @@ def check_tensors(tensors: Mapping[str, np.ndarray], owner: str) -> None:
 
 
 def check_shape(name: str, shape: tuple[int, ...], owner: str) -> None:
-    """Raise ``WeightsError`` with both shapes if ``shape`` is not VGG16's for the tensor ``name``."""
+    """Raise ``WeightsError`` if ``shape`` is not the shape of the tensor ``name`` in VGG16."""
     if tuple(shape) != (expected := tensor_shapes()[name]):
-        raise WeightsError(f"{name} of {owner} must have VGG16's shape {expected}, got {tuple(shape)}")
+        raise WeightsError(f"{name} of {owner} must have the shape of VGG16, {expected}, got {tuple(shape)}")

@@ -1,4 +1,4 @@
-"""Layers as data: each engine says how it computes a layer, and one loop puts the layers together."""
+"""Layers as data: an engine defines how it computes each kind of layer, and one loop applies them in order."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Backbones by name: from a file, from the cache, or from where they are published."""
+"""Load backbones by name: from a file, from the cache, or from where they are published."""
 
 import dataclasses
 import difflib
@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from featx.backbones.cache import cached_file, cached_names, read_cached, read_metadata, write_cached
 from featx.backbones.digest import backbone_digest
 from featx.backbones.readers.formats import read_weights
-from featx.backbones.registry import BACKBONES, Backbone, BackboneWeights, check_name, check_preprocessing
+from featx.backbones.registry import BACKBONES, BackboneWeights, KnownBackbone, check_name, check_preprocessing
 from featx.backbones.sources import sources_of
 from featx.errors import WeightsError, WeightsMismatch, WeightsNotFound
 from featx.runtime import import_optional
@@ -20,7 +20,7 @@ DEFAULT_PREPROCESSING = "oxford"
 
 @dataclass(frozen=True)
 class BackboneEntry:
-    """One line of the list of backbones; ``digest`` and ``license`` are empty where featx does not know them."""
+    """A known or cached backbone; ``digest`` and ``license`` are empty if featx does not know them."""
 
     name: str
     cached: bool
@@ -33,30 +33,34 @@ class BackboneEntry:
 def load_backbone(
     name: str = "oxford", file: str | Path | None = None, preprocessing: str | None = None
 ) -> BackboneWeights:
-    """VGG16's backbone by name, from ``file`` or else from the cache or the backbone's own sources.
+    """Load the weights of a backbone from a file, from the cache, or from where they are published.
 
-    What is fetched is kept in the cache, so that the next call needs no network.
+    Downloaded weights are kept in the cache, so the next call needs no network.
 
     Parameters
     ----------
     name : str
         A known backbone (``oxford``, ``imagenet1k_v1``, ``imagenet1k_features``), one that was added to the cache, or,
-        with ``file``, any name of one's own.
+        with ``file``, a new name.
     file : path, optional
-        A weights file (see `read_weights`). It must hold the backbone's own weights if the name is a known one.
+        A weights file, see `read_weights`. With the name of a known backbone, it must have the weights of that one.
     preprocessing : str, optional
-        A key of ``featx.spec.extract_spec.PREPROCESSINGS``; by default the backbone's own, and ``oxford`` for a file.
+        A key of ``featx.backbones.PREPROCESSINGS``; by default that of the known backbone, else ``oxford``.
+
+    Returns
+    -------
+    BackboneWeights
 
     Raises
     ------
     WeightsNotFound
-        If no source gave the backbone: the message lists each, why it failed, and what to do.
+        If no source has the backbone; the message lists the sources, why each failed, and what to do.
     WeightsMismatch
-        If the file holds other weights than the name says, with both digests.
+        If the file has other weights than those of ``name``; the message has both digests.
     WeightsError
         If the file cannot be read.
     SpecError
-        If the name or the preprocessing is not possible.
+        If the name or the preprocessing is not allowed.
     """
     check_name(name)
     if preprocessing is not None:
@@ -65,33 +69,33 @@ def load_backbone(
     return weights if preprocessing is None else dataclasses.replace(weights, preprocessing=preprocessing)
 
 
-def add_file(path: str | Path, name: str | None = None, preprocessing: str | None = None) -> BackboneWeights:
-    """Put a weights file into the cache; without a name, its content must be a known backbone's.
+def add_backbone(path: str | Path, name: str | None = None, preprocessing: str | None = None) -> BackboneWeights:
+    """Add a weights file to the cache; without a name, it must have the weights of a known backbone.
 
-    Raises as `load_backbone` does, and ``WeightsError`` if the cache cannot be written.
+    Raises the errors of `load_backbone`, and ``WeightsError`` if the cache cannot be written.
     """
     weights = load_backbone(_recognize(Path(path)) if name is None else name, path, preprocessing)
     known = BACKBONES.get(weights.name)
     if known and weights.preprocessing != known.preprocessing:
-        raise WeightsError(f"--preprocessing of weights add must be {known.preprocessing} for {known.name}, got "
+        raise WeightsError(f"--preprocessing of backbones add must be {known.preprocessing} for {known.name}, got "
                            f"{weights.preprocessing}; give the backbone another name with --name")  # fmt: skip
     write_cached(weights)
     return weights
 
 
-def verify(name: str = "oxford") -> BackboneWeights:
-    """Read a backbone from the cache and check it; ``WeightsError`` if it is not there or damaged."""
+def verify_backbone(name: str = "oxford") -> BackboneWeights:
+    """Read a backbone from the cache, and check its digest; ``WeightsError`` if it is missing or damaged."""
     check_name(name)
     try:
         return read_cached(name)
     except WeightsNotFound as error:
-        raise WeightsNotFound(f"the cache does not have the backbone {name}: {error}; {_remedy(name)}") from None
+        raise WeightsNotFound(f"the backbone {name} is not in the cache: {error}; {_remedy(name)}") from None
     except WeightsError as error:
         raise type(error)(f"{error}; {_remedy(name)}") from error
 
 
 def list_backbones() -> list[BackboneEntry]:
-    """The known backbones and those in the cache; no weights are read."""
+    """List the known backbones and those in the cache, without reading weights."""
     return [_entry(name) for name in _names()]
 
 
@@ -104,15 +108,15 @@ def _load(name: str) -> BackboneWeights:
     except WeightsError as error:
         if name not in BACKBONES:
             raise type(error)(f"{error}; {_remedy(name)}") from error
-        warnings.warn(f"{error}; fetching it anew", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{error}; downloading it again", RuntimeWarning, stacklevel=3)
         reasons.append(f"the cache: {error}")
     if name not in BACKBONES:
         raise _unknown(name)
     return _fetch(BACKBONES[name], reasons)
 
 
-def _fetch(backbone: Backbone, reasons: list[str]) -> BackboneWeights:
-    if backbone.url.endswith(".pth"):  # before the download
+def _fetch(backbone: KnownBackbone, reasons: list[str]) -> BackboneWeights:
+    if backbone.url.endswith(".pth"):  # before a download that torch would then be needed to read
         import_optional("torch", "torch", f"the backbone {backbone.name}, which is published as a torch checkpoint,")
     for source, fetch in sources_of(backbone):
         try:
@@ -125,7 +129,7 @@ def _fetch(backbone: Backbone, reasons: list[str]) -> BackboneWeights:
             return weights
     tried = "".join(f"\n- {reason}" for reason in reasons)
     raise WeightsNotFound(
-        f"no source gave the weights of the backbone {backbone.name}:{tried}\n"
+        f"no source has the weights of the backbone {backbone.name}:{tried}\n"
         f"Copy {backbone.url} here from a machine that can reach it, and type: featx backbones add FILE"
     )
 
@@ -134,7 +138,7 @@ def _keep(weights: BackboneWeights) -> None:
     try:
         write_cached(weights)
     except WeightsError as error:
-        warnings.warn(f"{error}; {weights.name} will be fetched again next time", RuntimeWarning, stacklevel=5)
+        warnings.warn(f"{error}; {weights.name} will be downloaded again next time", RuntimeWarning, stacklevel=5)
 
 
 def _read(file: Path, name: str, source: str) -> BackboneWeights:
@@ -147,7 +151,7 @@ def _read(file: Path, name: str, source: str) -> BackboneWeights:
 
 
 def _recognize(path: Path) -> str:
-    """The name of the known backbone that a file holds."""
+    """Find the known backbone whose weights a file has."""
     digest = backbone_digest(read_weights(path))
     for backbone in BACKBONES.values():
         try:
@@ -160,19 +164,19 @@ def _recognize(path: Path) -> str:
         for name, backbone in BACKBONES.items()
     )
     raise WeightsMismatch(
-        f"{path} is none of the known backbones: the sha256 of its weights is {digest}; known are {known}; "
-        "to add it all the same, give it a name of its own: --name NAME"
+        f"{path} has the weights of no known backbone: the sha256 of its weights is {digest}; known are {known}; "
+        "to add these weights, give them a name: --name NAME"
     )
 
 
 def _entry(name: str) -> BackboneEntry:
     cached, backbone = name in cached_names(), BACKBONES.get(name)
-    noted = read_metadata(name) if cached else {}
+    metadata = read_metadata(name) if cached else {}
     return BackboneEntry(
         name=name,
         cached=cached,
-        digest=(backbone.digest if backbone else "") or noted.get("digest", ""),
-        preprocessing=noted.get("preprocessing") or (backbone.preprocessing if backbone else ""),
+        digest=(backbone.digest if backbone else "") or metadata.get("digest", ""),
+        preprocessing=metadata.get("preprocessing") or (backbone.preprocessing if backbone else ""),
         license=backbone.license if backbone else "",
         path=str(cached_file(name)),
     )
@@ -191,5 +195,5 @@ def _unknown(name: str) -> WeightsNotFound:
     guess = f", did you mean {near[0]}?" if near else ""
     return WeightsNotFound(
         f"name of a backbone must be one of {', '.join(_names())}, got {name}{guess}; "
-        f"to use weights of your own, type: featx backbones add FILE --name {name}"
+        f"to use your own weights, type: featx backbones add FILE --name {name}"
     )

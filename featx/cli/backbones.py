@@ -60,9 +60,9 @@ def add_command(file: str, name: str | None, preprocessing: str | None) -> None:
 
     Example: featx backbones add checkpoint.pth --name mine
     """
-    from featx.backbones import add_file
+    from featx.backbones import add_backbone
 
-    weights = add_file(file, name, preprocessing)
+    weights = add_backbone(file, name, preprocessing)
     click.echo(f"{weights.name} {weights.digest} from {weights.source}")
 
 
@@ -73,7 +73,7 @@ def verify_command(name: str) -> None:
 
     Example: featx backbones verify oxford
     """
-    from featx.backbones import verify
+    from featx.backbones import verify_backbone
 
-    weights = verify(name)
+    weights = verify_backbone(name)
     click.echo(f"{weights.name} {weights.digest} is complete")

@@ -1,1 +1,1 @@
-"""Read weights from files of every common format."""
+"""Read the weights of a backbone from torch, safetensors, Keras and ONNX files."""

@@ -1,4 +1,4 @@
-"""Reading a backbone from a file of any of the formats that VGG16 is passed around in."""
+"""Read a backbone from a file in any common format."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,13 +19,13 @@ Tensors = dict[str, np.ndarray]
 
 
 def read_weights(path: str | Path) -> Tensors:
-    """Read VGG16's backbone from a file; the format is told by the file's content, not by its name.
+    """Read the backbone of VGG16 from a file; the format is recognized by the content, not by the name.
 
-    Formats: a torch state dict (loaded with ``weights_only=True``), safetensors, Keras HDF5 (``.h5`` and
-    ``.weights.h5``) and ``.keras``, ONNX. Whatever else the file holds, a classifier say, is left unread or dropped.
+    Formats: torch state dicts (loaded with ``weights_only=True``), safetensors, Keras HDF5 (``.h5`` and
+    ``.weights.h5``), ``.keras`` and ONNX. Other content, such as a classifier, is ignored.
 
-    A first layer that is a known backbone's in BGR order, as Keras ships it, is turned to RGB. That also holds for
-    a checkpoint that was fine-tuned with its first layer frozen. Any other first layer is taken to be RGB.
+    If the first layer is that of a known backbone in BGR order, as in the files of Keras, it is converted to RGB. That
+    works for fine-tuned checkpoints too, if their first layer was frozen. Any other first layer is assumed to be RGB.
 
     Returns
     -------
@@ -35,8 +35,7 @@ def read_weights(path: str | Path) -> Tensors:
     Raises
     ------
     WeightsError
-        If the file cannot be read, is in none of these formats, or does not hold VGG16's backbone; the message names
-        the file and the tensor.
+        If the file cannot be read, has another format, or has no VGG16; the message names the file and the tensor.
     EngineError
         If the file is a torch state dict and torch is not installed.
     """
@@ -53,7 +52,7 @@ def read_weights(path: str | Path) -> Tensors:
         tensors = {name: np.ascontiguousarray(tensors[name], np.float32) for name in tensor_shapes() if name in tensors}
     except (WeightsError, EngineError):
         raise
-    except Exception as error:  # Parsers of four libraries, given any bytes at all, raise anything.
+    except Exception as error:  # The parsers of four libraries raise any exception for damaged files.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path} cannot be read as {label}: {reason}") from error
     check_tensors(tensors, str(path))
@@ -62,17 +61,19 @@ def read_weights(path: str | Path) -> Tensors:
 
 def _format_of(path: Path) -> tuple[str, Callable[[Path], Tensors]]:
     if (size := path.stat().st_size) > WEIGHTS.bytes:
-        raise WeightsError(f"{path} must have at most {WEIGHTS.bytes:,} bytes, got {size:,}; save the backbone alone, or "
-                           f"{WEIGHTS.remedy}")  # fmt: skip
+        raise WeightsError(
+            f"{path} must have at most {WEIGHTS.bytes:,} bytes, got {size:,}; save the backbone alone, or "
+            f"{WEIGHTS.remedy}"
+        )
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "Keras HDF5", read_keras
-    if head.startswith(b"PK\x03\x04"):  # The name of a zip's first member follows 30 bytes of header.
+    if head.startswith(b"PK\x03\x04"):  # zip: the name of the first member follows 30 bytes of header
         if head[30:].startswith((b"metadata.json", b"config.json", b"model.weights.h5")):
             return "a Keras archive", read_keras_archive
         return "a torch state dict", read_torch
-    if head.startswith(b"\x80\x02"):  # torch.save before 1.6: pickles one after another.
+    if head.startswith(b"\x80\x02"):  # torch.save before version 1.6
         return "a torch state dict", read_torch
     if head[8:9] == b"{":
         return "safetensors", read_safetensors

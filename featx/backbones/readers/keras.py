@@ -1,8 +1,8 @@
-"""Keras files: HDF5 weights of Keras 1 to 3, whole models, and ``.keras`` archives.
+"""Read Keras files: HDF5 weights of Keras 1 to 3, whole models, and ``.keras`` archives.
 
-They differ in names and nesting only. Each convolution is a group of a 4-D kernel (HWIO) and a 1-D bias, and in
-the natural order of the groups' names (``block1_conv2`` before ``block2_conv1``, ``conv2d_2`` before ``conv2d_10``)
-the network's first 13 are the backbone's.
+They differ only in names and nesting. Each convolution is a group with a 4-D kernel (HWIO) and a 1-D bias. If the names
+of the groups are sorted naturally (``block1_conv2`` before ``block2_conv1``, ``conv2d_2`` before ``conv2d_10``), the
+first 13 convolutions are the backbone.
 """
 
 import io
@@ -23,13 +23,13 @@ MEMBER = "model.weights.h5"
 
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:
-    """The backbone's tensors in a Keras HDF5 file, weights to OIHW."""
+    """Read the tensors of the backbone from a Keras HDF5 file, and transpose weights to OIHW."""
     with open_untrusted(path, WeightsError) as file:
         return _read(file, path)
 
 
 def read_keras_archive(path: Path) -> dict[str, np.ndarray]:
-    """The backbone's tensors in a ``.keras`` archive, weights to OIHW."""
+    """Read the tensors of the backbone from a ``.keras`` archive, and transpose weights to OIHW."""
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(MEMBER)
         if member.file_size > WEIGHTS.bytes:
@@ -45,11 +45,11 @@ def read_keras_archive(path: Path) -> dict[str, np.ndarray]:
 def _read(file: Any, path: Path) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     names = iter(tensor_shapes())
-    # zip stops at the 13th convolution: what a person built on top of the backbone is not read.
+    # zip stops at the 13th convolution: layers on top of the backbone are not read.
     for (weight, bias), (kernel, offset) in zip(
         zip(names, names, strict=True), _convolutions(file, path), strict=False
     ):
-        # Shapes first: the sizes that a file claims are no reason to allocate them.
+        # Shapes are checked before reading, because a damaged file may announce any size.
         check_shape(weight, tuple(kernel.shape[axis] for axis in (3, 2, 0, 1)), str(path))
         check_shape(bias, offset.shape, str(path))
         tensors[weight] = np.asarray(kernel[()]).transpose(3, 2, 0, 1)
@@ -57,8 +57,8 @@ def _read(file: Any, path: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _convolutions(file: Any, whose: Path) -> list[tuple[Any, Any]]:
-    """(kernel, bias) datasets of every convolution, in the network's order."""
+def _convolutions(file: Any, path: Path) -> list[tuple[Any, Any]]:
+    """Find the (kernel, bias) datasets of all convolutions, in the order of the network."""
     groups: dict[str, list[Any]] = {}
     normalizations = set[str]()
 
@@ -68,9 +68,9 @@ def _convolutions(file: Any, whose: Path) -> list[tuple[Any, Any]]:
             groups.setdefault(str(PurePosixPath(name).parent), []).append(item)
 
     file.visititems(collect)
-    if len(normalizations) >= len(CONVOLUTIONS):  # fewer may be what a person built on top
-        raise WeightsError(f"{whose} must hold VGG16 without batch normalization, got one after each convolution; fold "
-                           "them into the convolutions")  # fmt: skip
+    if len(normalizations) >= len(CONVOLUTIONS):  # fewer may belong to layers on top of the backbone
+        raise WeightsError(f"{path} must have VGG16 without batch normalization, but has one after each convolution; "
+                           "fold them into the convolutions")  # fmt: skip
     pairs = {name: sorted(group, key=lambda item: -item.ndim) for name, group in groups.items()}
     return [
         (pair[0], pair[1])

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from featx.backbones import widths_of
+from featx.backbones import block_widths
 from featx.errors import DataError, SpecError
 
 _COLUMN = re.compile(r"(.*block\d+_[a-z]+)_\d+")
@@ -29,7 +29,7 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
     widths : tuple of int, "auto" or None
         Number of columns of each block, in order. None treats the whole row as one block. "auto" groups columns with
         names like ``block3_avg_17`` by block and pooling. If columns have no such names, "auto" recognizes the blocks
-        of VGG16 by the number of columns (`featx.backbones.widths_of`).
+        of VGG16 by the number of columns (`featx.backbones.block_widths`).
     power : float
         Exponent, above 0 and at most 1; 0.5 is the signed square root.
 
@@ -103,7 +103,7 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
                 raise SpecError(
                     f"widths of BlockNormalizer must be 'auto', None or columns of each block, got {self.widths!r}"
                 )
-            return widths_by_name(getattr(self, "feature_names_in_", ())) or widths_of(columns)
+            return widths_by_name(getattr(self, "feature_names_in_", ())) or block_widths(columns)
         widths = tuple(int(width) for width in self.widths)
         if min(widths, default=0) < 1 or sum(widths) != columns:
             raise DataError(
