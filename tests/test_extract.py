@@ -371,7 +371,9 @@ def test_reference_features_of_an_unfinished_run_are_checked(photos, tmp_path, m
     monkeypatch.undo()
     with h5py.File(tmp_path / "photos.h5.parts" / "run.h5", "r+") as file:
         file["golden/block1_avg"][...] *= 1.1
-    with pytest.raises(SpecMismatch, match=r"differs by .* from that in .*photos\.h5\.parts.*; remove .*photos\.h5\.parts to "):
+    with pytest.raises(
+        SpecMismatch, match=r"differs by .* from that in .*photos\.h5\.parts.*; remove .*photos\.h5\.parts to "
+    ):
         extract(photos, tmp_path / "photos.h5", SPEC)
 
 

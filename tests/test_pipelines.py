@@ -138,7 +138,11 @@ def test_a_grid_search_reaches_into_both_steps():
         ("svm", {}, "head must be one of linear-svc, softmax, ovr-logistic, got 'svm'"),
         ("softmax", {"C": 0}, "C of softmax must be above 0, got 0"),
         ("softmax", {"C": float("nan")}, "C of softmax must be above 0, got nan"),
-        ("ovr-logistic", {"class_weight": {"a": 2}}, "class_weight of ovr-logistic must be 'balanced', None or a dict with keys 0 and 1"),
+        (
+            "ovr-logistic",
+            {"class_weight": {"a": 2}},
+            "class_weight of ovr-logistic must be 'balanced', None or a dict with keys 0 and 1",
+        ),
         ("softmax", {"normalize": "l2"}, "normalize must be one of power, standard, none, got 'l2'"),
     ],
 )

@@ -63,7 +63,9 @@ def test_sigmoids_that_are_all_zero_say_nothing():
     ("slope", "intercept"), [([1.0, 2.0], [1.0]), ([[1.0]], [[1.0]]), ([np.nan], [0.0]), ([1.0], [np.inf])]
 )
 def test_a_calibration_that_does_not_fit_is_refused(slope, intercept):
-    with pytest.raises(ModelError, match="slope and intercept of a calibration must be finite, one number per class, got"):
+    with pytest.raises(
+        ModelError, match="slope and intercept of a calibration must be finite, one number per class, got"
+    ):
         SigmoidCalibration(np.array(slope), np.array(intercept))
 
 

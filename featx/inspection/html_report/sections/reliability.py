@@ -88,4 +88,6 @@ def plot_reliability(bins: tuple[ConfidenceBin, ...]) -> "Figure":
 
 def _make_bin(index: int, correct: np.ndarray, confidence: np.ndarray) -> ConfidenceBin:
     n, hits = len(correct), int(correct.sum())
-    return ConfidenceBin(index / CALIBRATION_BINS, (index + 1) / CALIBRATION_BINS, n, float(confidence.mean()), hits / n, wilson(hits, n))
+    return ConfidenceBin(
+        index / CALIBRATION_BINS, (index + 1) / CALIBRATION_BINS, n, float(confidence.mean()), hits / n, wilson(hits, n)
+    )
