@@ -25,8 +25,8 @@ PREPROCESSINGS = {
     "zero_to_one": Preprocessing((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
     "minus_one_to_one": Preprocessing((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
 }
-"""The last two belong to no known backbone: many networks trained elsewhere have them, and ``featx audit`` tries them as
-frequent mistakes."""
+"""The last two belong to no known backbone. Many networks trained elsewhere have them, and ``featx audit`` tries them
+as frequent mistakes."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 FILLS = ("reflect", "symmetric", "edge", "constant")
 """Fill modes: what an augmented copy shows outside the image. ``reflect`` mirrors the image about the centers of its
-outermost pixels and ``symmetric`` about their outer edges, ``edge`` repeats these pixels, and ``constant`` is the mean color
-of the backbone's preprocessing."""
+outermost pixels, ``symmetric`` about their outer edges, ``edge`` repeats these pixels, and ``constant`` is the mean
+color of the backbone's preprocessing."""
 
 Range = tuple[float, float]
 

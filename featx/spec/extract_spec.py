@@ -1,7 +1,7 @@
 """ExtractSpec: everything that decides the value of a feature, and nothing else.
 
-Engine, device, batch size and number of workers are in `featx.Compute` instead: they must not change a value by more than
-the tolerance of the precision class.
+Engine, device, batch size and number of workers are in `featx.Compute` instead: they must not change a value by more
+than the tolerance of the precision class.
 """
 
 import dataclasses

@@ -69,8 +69,10 @@ def _check_stored(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.compress_type != zipfile.ZIP_STORED or member.file_size > member.compress_size:
-                raise WeightsError(f"{path} must be a checkpoint of torch.save, but {member.filename!r} is compressed from "
-                                   f"{member.file_size:,} to {member.compress_size:,} bytes")  # fmt: skip
+                raise WeightsError(
+                    f"{path} must be a checkpoint of torch.save, but {member.filename!r} is compressed, from "
+                    f"{member.file_size:,} to {member.compress_size:,} bytes"
+                )
 
 
 def _backbone_keys(keys: Iterable[str], path: Path) -> dict[str, str]:
