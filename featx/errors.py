@@ -3,8 +3,8 @@
 FeatxError
 ├── SpecError          (ValueError)         an option or a spec's value is out of range
 │   └── SpecMismatch                        two specs that must agree do not
-├── WeightsError       (OSError)            a weights file cannot be read or is not VGG16
-│   ├── WeightsNotFound (FileNotFoundError) no source gave the weights
+├── WeightsError       (OSError)            a weights file cannot be read or has no VGG16
+│   ├── WeightsNotFound (FileNotFoundError) no source has the weights
 │   └── WeightsMismatch (ValueError)        the weights are not those that were asked for
 ├── ListingError       (ValueError)         a folder, manifest or list names no usable images
 ├── ImageError         (ValueError)         one image cannot be decoded
@@ -12,16 +12,16 @@ FeatxError
 ├── StoreError         (OSError)            a store cannot be read or written
 │   ├── StoreExists    (FileExistsError)    a store would be overwritten
 │   ├── StoreLocked    (BlockingIOError)    another process writes the store
-│   └── StoreCorrupt                        a store is cut short or has changed bytes
-├── DataError          (ValueError)         rows or labels do not allow the fit that was asked for
+│   └── StoreCorrupt                        a store is truncated, or its bytes were changed
+├── DataError          (ValueError)         rows or labels do not allow what was asked for
 └── ModelError         (OSError)            a model file cannot be read or written
 
-Each is also a builtin, so that code that knows nothing of featx still catches it.
+Each is also a built-in exception, so code that does not know featx can catch it.
 """
 
 
 class FeatxError(Exception):
-    """Base of all errors raised by featx; the commands turn it into exit code 1."""
+    """Base class of all errors of featx; commands end with exit code 1."""
 
 
 class SpecError(FeatxError, ValueError):
@@ -33,11 +33,11 @@ class SpecMismatch(SpecError):
 
 
 class WeightsError(FeatxError, OSError):
-    """A weights file cannot be read or does not hold VGG16's backbone."""
+    """A weights file cannot be read or has no VGG16."""
 
 
 class WeightsNotFound(WeightsError, FileNotFoundError):
-    """No source gave the weights."""
+    """No source has the weights."""
 
 
 class WeightsMismatch(WeightsError, ValueError):
@@ -69,11 +69,11 @@ class StoreLocked(StoreError, BlockingIOError):
 
 
 class StoreCorrupt(StoreError):
-    """A store is cut short or has changed bytes."""
+    """A store is truncated, or its bytes were changed."""
 
 
 class DataError(FeatxError, ValueError):
-    """Rows or labels do not allow the fit that was asked for."""
+    """Rows or labels do not allow what was asked for."""
 
 
 class ModelError(FeatxError, OSError):

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from featx.errors import SpecError
+from featx.runtime import short_repr
 from featx.store import check_assembly
 
 MISSING_IMAGES = ("error", "drop", "keep")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AssemblyOptions:
     """How extracted parts become a store.
 
@@ -32,7 +33,7 @@ class AssemblyOptions:
     --------
     >>> from featx import AssemblyOptions
     >>> AssemblyOptions(missing_images="drop", dtype="float16")
-    AssemblyOptions(missing_images='drop', layout=None, dtype='float16')
+    AssemblyOptions(missing_images='drop', dtype='float16')
     """
 
     missing_images: str = "error"
@@ -44,3 +45,6 @@ class AssemblyOptions:
             choices = ", ".join(MISSING_IMAGES)
             raise SpecError(f"missing_images of AssemblyOptions must be one of {choices}, got {self.missing_images!r}")
         check_assembly(self.layout, self.dtype)
+
+    def __repr__(self) -> str:
+        return short_repr(self)

@@ -21,7 +21,7 @@ class ExtractionPlan:
     Parameters
     ----------
     listing : Listing
-        The images that the store shall have.
+        The images that the store will have.
     spec : ExtractSpec
         Its number of views and width decide how many images make a part.
     existing : ExistingStore

@@ -23,7 +23,7 @@ def progress_bar(total: int, unit: str, task: str, *, shown: bool) -> Any:
     # tqdm imports asyncio, which commands without a bar do not need.
     from tqdm.auto import tqdm
 
-    # A notebook's standard error is no terminal, but its text bars work.
+    # The standard error of a notebook is not a terminal, but text bars work there.
     hide = not shown or (False if "ipykernel" in sys.modules else None)
     return tqdm(total=total, unit=unit, desc=task, delay=1, disable=hide)
 
