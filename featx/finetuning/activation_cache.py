@@ -27,7 +27,7 @@ HEADER = b"featx activations 1\n"
 ENTRY = re.compile(rb"([0-9a-f]{64}) ([1-9][0-9]{0,5})\n")
 """A line of the index: the sha256 of an image file, and how many of its augmented copies the cache holds."""
 IMAGES_PER_WRITE = 16
-"""Images per write if the cache holds images, which no engine divides into batches."""
+"""Images per write where the cache holds images: no engine divides them into batches."""
 
 
 def activation_spec(spec: ExtractSpec, block: int) -> ExtractSpec:
@@ -58,16 +58,16 @@ class RowSelection:
 class ActivationCache:
     """The output of one block for images and their augmented copies, (channels, height, width) each, in one file.
 
-    Values are float16, or uint8 if block 0, the images themselves, is kept. An image is found by the sha256 of its
-    file, because the file's bytes and the spec decide the values. So one cache serves every split, store and recipe,
-    and computes only the images that it lacks. An index beside it gets one line per image once the rows of the image
-    are on disk, so that a stopped run resumes after the last complete image.
+    Values are float16. Block 0 stands for the images themselves, which are uint8. An image is found by the sha256 of
+    its file, because the file's bytes and the spec decide the values. So one cache serves every split, store and
+    recipe, and only images that it lacks are computed. Beside it, an index gets one line per image when the rows of the
+    image are on disk. So a stopped run resumes after the last complete image.
 
     Parameters
     ----------
     folder : Path
     spec : ExtractSpec
-        Spec of the store: decides the augmented copies.
+        Spec of the store, which decides the augmented copies.
     block : int
         The block whose output is kept; 0 for the images.
     """
@@ -183,7 +183,7 @@ class ActivationCache:
         return self._dtype.itemsize * math.prod(self._shape)
 
     def _read_index(self) -> "_Index":
-        """Read which images are complete: not what a killed process left, nor rows that a copied file lacks."""
+        """Read which images are complete, up to a line that a killed process left or to the end of a cut file."""
         index = _Index({}, 0, 0)
         try:
             text, size = self._index.read_bytes(), self._path.stat().st_size
@@ -223,7 +223,7 @@ class _Index:
     size: int
 
     def missing(self, images: Mapping[str, str], n_views: int) -> dict[str, str]:
-        """Select the images, sha256 by path, with fewer than ``n_views`` copies; one of several with equal bytes."""
+        """Select the images (sha256 by path) with fewer than ``n_views`` copies; one image of several equal ones."""
         missing = {digest: path for path, digest in images.items() if self.images.get(digest, (0, 0))[1] < n_views}
         return {path: digest for digest, path in missing.items()}
 

@@ -33,7 +33,7 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 
 def _launched() -> bool:
-    """Tell whether ``torchrun`` started this process; works also with a torch that was built without distributed."""
+    """Tell whether ``torchrun`` started this process; torch's own test is missing in builds without distributed."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 

@@ -56,7 +56,7 @@ def keep_freed_memory() -> Iterator[None]:
 
 @contextmanager
 def suggest_smaller_batches() -> Iterator[None]:
-    """Raise an ``EngineError`` that says what needs less memory, where torch or Python runs out of it."""
+    """Turn an out-of-memory error into an ``EngineError`` that says how to need less memory."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

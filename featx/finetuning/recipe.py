@@ -36,7 +36,7 @@ class Recipe:
     backbone_lr_scale : float
         Learning rate of the backbone's last convolution, as a fraction of ``lr``.
     layer_decay : float
-        Factor from the learning rate of a convolution to that of the convolution before it; 1 for equal rates.
+        Factor on the learning rate from each convolution to the one before it; 1 for equal rates.
     weight_decay : float
         Weight decay of AdamW.
     label_smoothing : float

@@ -73,7 +73,7 @@ class FinetuneRun:
             self._prepare_folder()
         wait_for_all()
         self.log = TrainingLog(self.folder)
-        # As the main process, and the run before a stop, have decided: other machines might decide otherwise.
+        # Read from the file: the main process, or the run before a stop, has decided on the precision for all.
         self.amp = bool(json.loads((self.folder / RUN).read_text())["recipe"]["amp"])
 
     def _prepare_folder(self) -> None:
@@ -107,7 +107,7 @@ class FinetuneRun:
         return json.dumps(parts, sort_keys=True)
 
     def finish(self) -> None:
-        """Remove everything from the folder except the log."""
+        """Remove everything from the folder except the log and a cache that is kept."""
         self._remove("*.pt", RUN)
         if not self.cache:
             self._remove(*(f"*{suffix}" for suffix in (ROWS, INDEX, LOCK)))
@@ -129,7 +129,7 @@ class FinetuneRun:
         images : ImageSubset
         scale : float
         prefix : str
-            Put before the names of the stages in the log.
+            Prefix of the stage names in the log.
         epochs : dict, optional
             Epochs of each stage. They are trained without validation; a stage with 0 epochs is left out. By default
             the epochs of the recipe, with validation.

@@ -211,7 +211,7 @@ class Stage:
 
         A model of two classes may have a single logit, that of the second class. The first class then gets logit 0.
         """
-        # float16 is converted on the device, so that half of the bytes are copied.
+        # Convert float16 on the device: then only half as many bytes are copied to it.
         moved = [x.to(self.device) for x in inputs]
         logits = model(*(x.float() if x.dtype == torch.float16 else x for x in moved))
         if logits.shape[1] == 1:
@@ -277,7 +277,7 @@ class Stage:
             "schedule": self._schedule.state_dict(),
             "ema": self._ema.state_dict() if self._ema else None,
         }
-        # Written by Python, whose message names a full disk; torch's does not.
+        # Python writes the file: its error message names a full disk, torch's does not.
         data = io.BytesIO()
         torch.save({**state, "training": training}, data)
         with atomic_write(self._path, ModelError) as temporary:

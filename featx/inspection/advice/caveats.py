@@ -25,7 +25,7 @@ def _about_size(size: DatasetSize) -> list[str]:
             abs(size.score - BORDER) < NEAR,
         f"the interval of size, {size.low:.2f} to {size.high:.2f}, includes the border {BORDER}":
             size.low < BORDER <= size.high and abs(size.score - BORDER) >= NEAR,
-        f"the smallest class has {size.smallest_class} images, so the learning curve has only as many draws":
+        f"the smallest class has {size.smallest_class} images, so the learning curve has only that many draws":
             size.smallest_class < DRAWS,
         f"class sizes differ, {size.smallest_class} images in the smallest class and {size.per_class:.0f} on average: "
         "the average says little about the smallest": size.smallest_class < size.per_class / 2,

@@ -20,7 +20,7 @@ class MistakeCost:
     name, origin : str
         What the mistake is, and where it usually comes from.
     changed : int
-        Images whose input of the backbone it changes.
+        Number of images for which it changes the input of the backbone.
     cosines : dict
         Mean cosine of correct and wrong features over all images, by feature.
     at_prediction : AccuracyLoss or None
