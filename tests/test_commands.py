@@ -17,7 +17,7 @@ from featx.cli import extract, fit, predict
 from featx.cli.group import COMMANDS, main
 from featx.extraction import MISSING_IMAGES
 from featx.heads.pipeline.linear_heads import HEADS
-from featx.heads.search.cross_validation import Candidate, select_candidate
+from featx.heads.search.candidates import Candidate, select_candidate
 from featx.models.model_file import load_model
 from featx.version import __version__
 

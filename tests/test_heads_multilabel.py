@@ -24,10 +24,13 @@ from featx.heads.pipeline.linear_heads import (
     make_head,
 )
 from featx.heads.pipeline.refitting import refit
-from featx.heads.search.cross_validation import cross_validate_sets, make_grids, make_problem, select_candidate
+from featx.heads.search.candidates import select_candidate
+from featx.heads.search.cross_validation import cross_validate_sets
 from featx.heads.search.feature_sets import block_feature_sets, make_feature_sets
+from featx.heads.search.grids import make_grids
 from featx.heads.search.head_search_cv import HeadSearchCV
 from featx.heads.search.nested_cv import nested_cross_validate
+from featx.heads.search.problem import make_problem
 from featx.heads.solver.batch import fit_batch
 from featx.heads.solver.row_weights import row_weights
 from featx.heads.splitting.folds import make_folds

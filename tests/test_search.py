@@ -17,17 +17,12 @@ from featx.heads.metrics.scoring import MULTICLASS_SCORERS, PrecomputedDecisions
 from featx.heads.parallel import count_threads
 from featx.heads.pipeline.linear_heads import HEADS, make_head
 from featx.heads.search import cross_validation
-from featx.heads.search.cross_validation import (
-    DEFAULT_CS,
-    Candidate,
-    cross_validate_sets,
-    default_grid,
-    make_grids,
-    make_problem,
-    select_candidate,
-)
+from featx.heads.search.candidates import Candidate, select_candidate
+from featx.heads.search.cross_validation import cross_validate_sets
 from featx.heads.search.feature_sets import block_feature_sets, make_feature_sets
+from featx.heads.search.grids import DEFAULT_CS, default_grid, make_grids
 from featx.heads.search.nested_cv import nested_cross_validate
+from featx.heads.search.problem import make_problem
 from featx.heads.solver.batch import MAX_BATCH_VALUES
 from featx.heads.splitting.folds import make_folds
 

@@ -79,7 +79,7 @@ def make_feature_sets(
     Raises
     ------
     SpecError
-        If there is no set, or the columns of a set are none, unknown or not within X.
+        If there is no set, or a set has no columns, or columns that X does not have.
     """
     if sets is None:
         return [FeatureSet(ALL_COLUMNS, ((0, n_columns),))]

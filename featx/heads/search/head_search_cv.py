@@ -1,60 +1,41 @@
 """HeadSearchCV: choose the head, C and features of a linear classifier by cross-validation, in batches."""
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.compose import ColumnTransformer
-from sklearn.model_selection import BaseCrossValidator, check_cv
+from sklearn.model_selection import BaseCrossValidator
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from featx.errors import DataError
 from featx.heads.metrics.scoring import Scoring, default_scoring, make_score
 from featx.heads.parallel import count_threads
 from featx.heads.pipeline.linear_heads import HEADS, MULTILABEL_HEADS, ClassWeight, make_head
-from featx.heads.pipeline.normalizer import widths_by_name
 from featx.heads.pipeline.refitting import refit
-from featx.heads.search.cross_validation import (
-    Candidate,
-    OpenGrids,
-    Problem,
-    cross_validate_sets,
-    make_grids,
-    make_problem,
-    select_candidate,
-)
-from featx.heads.search.feature_sets import Columns, FeatureSet, make_feature_sets
-from featx.heads.splitting.folds import Fold, fewest_groups, make_folds
+from featx.heads.search.candidates import Candidate, candidate_params, make_cv_results, select_candidate
+from featx.heads.search.cross_validation import cross_validate_sets
+from featx.heads.search.feature_sets import Columns
+from featx.heads.search.search_folds import draw_seed, make_search_folds
+from featx.heads.search.search_space import SearchSpace, make_search_space
+from featx.heads.splitting.folds import Fold
 
 DTYPES = (np.float64, np.float32)
 
 
-@dataclass(frozen=True)
-class SearchSpace:
-    """What a search compares: a problem, the feature sets and the values of C of each head."""
-
-    problem: Problem
-    sets: Sequence[FeatureSet]
-    grids: OpenGrids
-
-
 class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Choose the head, C and features of a linear classifier by cross-validation, faster than GridSearchCV.
+    """Choose the head, C and features of a linear classifier by cross-validation.
 
-    The fits of all folds and classes are solved as one batch of matrix products, at one C after the other, and each fit
-    is certified by its duality gap. Scores are therefore those of `sklearn.model_selection.GridSearchCV` over
-    LogisticRegression, OneVsRestClassifier(LogisticRegression) or LinearSVC on the same folds, if these run to
-    convergence. The best candidate is fitted on all rows by scikit-learn itself.
+    It replaces `sklearn.model_selection.GridSearchCV` over LogisticRegression, OneVsRestClassifier(LogisticRegression)
+    or LinearSVC. The fits of all folds and classes are solved as one batch of matrix products, which is many times
+    faster if there are hundreds of columns or C is large. Each fit is certified by its duality gap, so the scores are
+    those that scikit-learn's estimators get on the same folds if they run to convergence. The best candidate is fitted
+    on all rows by scikit-learn itself.
 
     Parameters
     ----------
@@ -62,21 +43,22 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
         ``linear-svc`` (LinearSVC: squared hinge loss), ``softmax`` (LogisticRegression: multinomial) and
         ``ovr-logistic`` (one LogisticRegression per class). Multi-label targets leave out ``softmax``.
     Cs : sequence of float, or mapping of head to sequence, optional
-        Values of C, the inverse of the strength of the L2 penalty. By default five values per head, scaled by the power
-        of ten that suits the variance of the normalized features.
+        Values of C, the inverse of the strength of the L2 penalty. By default there are five values per head, times a
+        power of ten that suits the variance of the normalized features.
     feature_sets : mapping of name to columns, optional
         Groups of columns to compare: a slice, a list of slices, of column numbers or of column names. By default there
         is one set, ``all``, with all columns.
     normalize : {"none", "standard", "power"}
-        Transformation of the features. ``none``, the default, leaves X as it is, so that scores and weights are those
-        of the plain scikit-learn estimators. ``standard`` is StandardScaler, fitted on the training rows of each fold.
-        ``power`` is `BlockNormalizer`, for features of a network; each slice of a list is a block of its own.
+        Transformation of the features. ``none``, the default, leaves X as it is: scores and weights are then the same
+        as for the plain scikit-learn estimators, and a scaler can precede the search in a pipeline. ``standard`` is
+        StandardScaler, fitted on the training rows of each fold. ``power`` is `BlockNormalizer`, for features of a
+        network; each slice of a list is a block of its own.
     cv : int, splitter or iterable of (train, test)
         As in GridSearchCV. A number of folds makes stratified folds that keep ``groups`` together. If the rarest class
         has fewer rows or groups than that, there are fewer folds, with a warning.
     n_jobs : int, optional
-        Number of threads; None is 1, and -1 is all cores. Fits differ between numbers of threads, but not by more than
-        the tolerance of the solver.
+        Number of threads of the search, and of processes that fit ``ovr-logistic`` on all rows; None is 1, and -1 is
+        all cores. Fits differ between numbers of threads by no more than the tolerance of the solver.
     random_state : int, RandomState instance or None
         Shuffles the rows before they are split into ``cv`` folds, and is the seed of LinearSVC. None does not shuffle:
         without groups, the folds are then those of GridSearchCV.
@@ -87,9 +69,9 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
         As in scikit-learn. With a dict, ``ovr-logistic`` weights all rows of a class by the entry of that class.
         Multi-label targets take no dict.
     select : {"best", "one-se"}
-        ``best`` selects the highest mean score; of equal ones the smaller C, then fewer columns. ``one-se`` is the
-        one-standard-error choice: of the candidates within one standard error of the highest mean, the one with the
-        fewest columns, then the smallest C.
+        ``best`` selects the candidate with the highest mean score; equal scores are decided by the smaller C, then by
+        fewer columns. ``one-se`` is the one-standard-error choice: among the candidates within one standard error of
+        the highest mean, it selects the one with the fewest columns, then the smallest C.
     refit : bool
         Fit the best candidate on all rows, which prediction needs.
 
@@ -196,19 +178,20 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
         if labels.ndim == 1:
             check_classification_targets(labels)
         space = make_search_space(self, values, labels, sample_weight)
-        seed = _draw_seed(self.random_state)
-        folds = self._make_folds(space.problem, groups, seed)
+        seed = draw_seed(self.random_state)
+        folds = make_search_folds(self.cv, space.problem, groups, seed)
         threads = count_threads(self.n_jobs)
         self.candidates_ = tuple(cross_validate_sets(space.problem, space.sets, space.grids, folds, jobs=threads))
         self.n_splits_ = len(folds)
         best = select_candidate(self.candidates_, self.select)
         self.best_index_ = self.candidates_.index(best)
-        self.best_params_ = _params(best)
+        self.best_params_ = candidate_params(best)
         self.best_score_ = best.mean
-        self.cv_results_ = _make_results(self.candidates_)
+        self.cv_results_ = make_cv_results(self.candidates_)
         self.classes_ = space.problem.classes
         if self.refit:
-            self.best_estimator_ = self._refit(X, space, best, None if sample_weight is None else space.problem, seed)
+            weights = None if sample_weight is None else space.problem.sample_weight
+            self.best_estimator_ = self._refit(X, space, best, weights, seed)
         return self
 
     @property
@@ -265,41 +248,17 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
             return self.best_estimator_, values
         return self.best_estimator_[1:], values[:, selector.transformers_[0][2]]
 
-    def _make_folds(self, problem: Problem, groups: ArrayLike | None, seed: int | None) -> list[Fold]:
-        owners = None if groups is None else np.asarray(groups)
-        if not isinstance(self.cv, Integral):
-            splitter = check_cv(self.cv, problem.y, classifier=True)
-            every = np.arange(len(problem.y))
-            folds = [(every[train], every[test]) for train, test in splitter.split(problem.X, problem.y, owners)]
-        else:
-            wanted, fewest = int(self.cv), fewest_groups(problem.y, owners)
-            if fewest < min(wanted, 2):
-                raise DataError(
-                    f"each class must have 2 or more {'rows' if owners is None else 'groups'} for cross-validation, "
-                    f"but the rarest class has {fewest}; add rows of it, or leave it out"
-                )
-            if fewest < wanted:
-                warnings.warn(
-                    f"the rarest class has only {fewest} {'rows' if owners is None else 'groups'}: HeadSearchCV makes "
-                    f"{fewest} folds instead of cv={wanted}",
-                    UserWarning,
-                    stacklevel=3,
-                )
-            folds = make_folds(problem.y, owners, min(wanted, fewest), seed=seed)
-        _check_folds(problem, folds)
-        return folds
-
     def _refit(
-        self, X: ArrayLike, space: SearchSpace, best: Candidate, weighted: Problem | None, seed: int | None
+        self, X: ArrayLike, space: SearchSpace, best: Candidate, weights: NDArray[Any] | None, seed: int | None
     ) -> Pipeline:
-        """Fit the best candidate on all rows; ``weighted`` has the sample weights, if there are any."""
+        """Return the best candidate, fitted by scikit-learn on all rows."""
         problem = space.problem
         chosen = next(item for item in space.sets if item.name == best.feature_set)
-        class_weight, sample_weight = self.class_weight, None if weighted is None else weighted.sample_weight
+        class_weight = self.class_weight
         if isinstance(class_weight, Mapping) and best.head == "ovr-logistic":
-            # OneVsRestClassifier takes no weights of classes by name, so they become weights of rows.
+            # OneVsRestClassifier does not know the names of classes, so class weights become sample weights.
             factors = np.array([class_weight.get(label, 1.0) for label in problem.classes.tolist()])
-            class_weight, sample_weight = None, problem.sample_weight * factors[problem.codes]
+            class_weight, weights = None, problem.sample_weight * factors[problem.codes]
         pipeline = make_head(
             best.head,
             best.C,
@@ -310,85 +269,9 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
             multilabel=problem.multilabel,
         )
         jobs = count_threads(self.n_jobs)
-        refit(pipeline, chosen.select(problem.X), problem.y, sample_weight=sample_weight, jobs=jobs)
+        refit(pipeline, chosen.select(problem.X), problem.y, sample_weight=weights, jobs=jobs)
         if chosen.columns == problem.X.shape[1] and len(chosen.ranges) == 1 and not hasattr(self, "feature_names_in_"):
             return pipeline
         columns = [column for start, stop in chosen.ranges for column in range(start, stop)]
         selector = ColumnTransformer([(chosen.name, "passthrough", columns)]).fit(X)
         return Pipeline([("columns", selector), *pipeline.steps])
-
-
-def make_search_space(
-    search: HeadSearchCV, X: NDArray[Any], y: NDArray[Any], sample_weight: ArrayLike | None
-) -> SearchSpace:
-    """Return the problem, feature sets and grids of a search on rows X (rows, columns) with labels y."""
-    problem = make_problem(
-        X,
-        y,
-        sample_weight=sample_weight,
-        normalize=search.normalize,
-        class_weight=search.class_weight,
-        scoring=search.scoring,
-    )
-    names = getattr(search, "feature_names_in_", None)
-    sets = make_feature_sets(search.feature_sets, X.shape[1], names)
-    if search.normalize == "power" and names is not None:
-        sets = [_with_named_blocks(chosen, names) for chosen in sets]
-    return SearchSpace(problem, sets, make_grids(search.heads, search.Cs, problem.multilabel))
-
-
-def _with_named_blocks(chosen: FeatureSet, names: NDArray[Any]) -> FeatureSet:
-    """Divide a set into blocks by names of columns such as ``block3_avg_17``."""
-    if chosen.widths:
-        return chosen
-    widths = widths_by_name([name for start, stop in chosen.ranges for name in names[start:stop]])
-    return FeatureSet(chosen.name, chosen.ranges, widths or None)
-
-
-def _draw_seed(random_state: Any) -> int | None:
-    if random_state is None or isinstance(random_state, Integral):
-        return None if random_state is None else int(random_state)
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-
-
-def _check_folds(problem: Problem, folds: Sequence[Fold]) -> None:
-    """Raise ``DataError`` unless each fold trains on each class and tests a row."""
-    codes = problem.codes
-    members = codes if problem.multilabel else codes[:, np.newaxis] == np.arange(len(problem.classes))
-    for number, (train, test) in enumerate(folds):
-        weights = problem.sample_weight[train, np.newaxis]
-        lacking = ~(weights * members[train]).any(axis=0)
-        if problem.multilabel:
-            lacking |= ~(weights * ~members[train]).any(axis=0)
-        if lacking.any():
-            raise DataError(
-                f"fold {number} of cv has no row of class {problem.classes[lacking.argmax()]} with a weight above 0 to "
-                "train on; use stratified folds, or fewer of them"
-            )
-        if not len(test):
-            raise DataError(f"fold {number} of cv tests no row; leave the fold out")
-
-
-def _params(candidate: Candidate) -> dict[str, Any]:
-    return {"head": candidate.head, "C": candidate.C, "features": candidate.feature_set}
-
-
-def _make_results(candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """Return the candidates by column, with the names of GridSearchCV."""
-    scores = np.array([candidate.scores for candidate in candidates])
-    means = np.array([candidate.mean for candidate in candidates])
-    params = [_params(candidate) for candidate in candidates]
-    return {
-        "mean_fit_time": np.array([candidate.seconds / scores.shape[1] for candidate in candidates]),
-        "param_head": np.ma.array([item["head"] for item in params], dtype=object),
-        "param_C": np.ma.array([item["C"] for item in params], dtype=np.float64),
-        "param_features": np.ma.array([item["features"] for item in params], dtype=object),
-        "params": params,
-        **{f"split{fold}_test_score": scores[:, fold] for fold in range(scores.shape[1])},
-        "mean_test_score": means,
-        "std_test_score": scores.std(axis=1),
-        "rank_test_score": rankdata(-means, method="min").astype(np.int32),
-        "standard_error": np.array([candidate.standard_error for candidate in candidates]),
-        "n_columns": np.array([candidate.columns for candidate in candidates]),
-        "duality_gap": np.array([candidate.gap for candidate in candidates]),
-    }

@@ -10,14 +10,11 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from featx.errors import DataError, SpecError
 from featx.heads.parallel import among_processes
-from featx.heads.search.cross_validation import (
-    Candidate,
-    cross_validate,
-    cross_validate_sets,
-    make_grids,
-    select_candidate,
-)
-from featx.heads.search.head_search_cv import HeadSearchCV, SearchSpace, make_search_space
+from featx.heads.search.candidates import Candidate, select_candidate
+from featx.heads.search.cross_validation import cross_validate, cross_validate_sets
+from featx.heads.search.grids import make_grids
+from featx.heads.search.head_search_cv import HeadSearchCV
+from featx.heads.search.search_space import SearchSpace, make_search_space
 from featx.heads.splitting.folds import Fold, make_folds
 
 

@@ -15,7 +15,7 @@ def stratify_multilabel(members: NDArray[np.bool_], shares: ArrayLike, seed: int
     members : bool array (groups, classes)
         The labels of each group.
     shares : array (parts,)
-        Share of the groups that each part shall have; the shares add up to 1.
+        Share of the groups that each part gets; the shares add up to 1.
     seed : int
 
     Returns
@@ -49,7 +49,7 @@ def labels_of_groups(labels: NDArray[np.bool_], group: NDArray[np.intp]) -> NDAr
 
 
 def _neediest(wanted: NDArray[np.float64], room: NDArray[np.float64], generator: np.random.Generator) -> int:
-    """Return the part that lacks most; of equal parts the one with most room, then a random one."""
+    """Return the part that lacks most; ties are decided by the most room, then at random."""
     best = np.flatnonzero(wanted == wanted.max())
     best = best[room[best] == room[best].max()]
     return int(best[0] if len(best) == 1 else generator.choice(best))

@@ -1,0 +1,87 @@
+"""Folds of a search, from the ``cv`` of a HeadSearchCV."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.model_selection import BaseCrossValidator, check_cv
+from sklearn.utils import check_random_state
+
+from featx.errors import DataError
+from featx.heads.search.problem import Problem
+from featx.heads.splitting.folds import Fold, fewest_groups, make_folds
+
+
+def make_search_folds(
+    cv: int | BaseCrossValidator | Iterable[Fold], problem: Problem, groups: ArrayLike | None, seed: int | None
+) -> list[Fold]:
+    """Return the folds that ``cv`` describes: a number of folds, a splitter of scikit-learn, or the folds themselves.
+
+    Parameters
+    ----------
+    cv : int, splitter or iterable of (train, test)
+        If a number is larger than the number of rows or groups of the rarest class, there are fewer folds, with a
+        warning.
+    problem : Problem
+    groups : array (rows,), optional
+    seed : int, optional
+        As in `make_folds`.
+
+    Raises
+    ------
+    DataError
+        If a class has fewer than two rows or groups, or a fold trains on no row of a class or tests no row.
+    """
+    owners = None if groups is None else np.asarray(groups)
+    if isinstance(cv, Integral):
+        folds = _make_stratified(int(cv), problem, owners, seed)
+    else:
+        every = np.arange(len(problem.y))
+        split = check_cv(cv, problem.y, classifier=True).split(problem.X, problem.y, owners)
+        folds = [(every[train], every[test]) for train, test in split]
+    _check_folds(problem, folds)
+    return folds
+
+
+def _make_stratified(n_folds: int, problem: Problem, owners: Any, seed: int | None) -> list[Fold]:
+    fewest, what = fewest_groups(problem.y, owners), "rows" if owners is None else "groups"
+    if fewest < min(n_folds, 2):
+        raise DataError(
+            f"each class must have 2 or more {what} for cross-validation, but the rarest class has {fewest}; add rows "
+            "of it, or leave it out"
+        )
+    if fewest < n_folds:
+        warnings.warn(
+            f"the rarest class has only {fewest} {what}: HeadSearchCV makes {fewest} folds instead of cv={n_folds}",
+            UserWarning,
+            stacklevel=4,
+        )
+    return make_folds(problem.y, owners, min(n_folds, fewest), seed=seed)
+
+
+def draw_seed(random_state: Any) -> int | None:
+    """Return the seed that an int, a RandomState or None stands for."""
+    if random_state is None or isinstance(random_state, Integral):
+        return None if random_state is None else int(random_state)
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def _check_folds(problem: Problem, folds: Sequence[Fold]) -> None:
+    """Raise ``DataError`` unless each fold trains on each class and tests a row."""
+    codes = problem.codes
+    members = codes if problem.multilabel else codes[:, np.newaxis] == np.arange(len(problem.classes))
+    for number, (train, test) in enumerate(folds):
+        weights = problem.sample_weight[train, np.newaxis]
+        lacking = ~(weights * members[train]).any(axis=0)
+        if problem.multilabel:
+            lacking |= ~(weights * ~members[train]).any(axis=0)
+        if lacking.any():
+            raise DataError(
+                f"fold {number} of cv has no row of class {problem.classes[lacking.argmax()]} with a weight above 0 to "
+                "train on; use stratified folds, or fewer of them"
+            )
+        if not len(test):
+            raise DataError(f"fold {number} of cv tests no row; leave the fold out")
