@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from test_bridge import FEATURES, NAMES, fitted, pictures
+from test_bridge import FEATURES, NAMES, fitted, make_images
 
 from featx.backbones.registry import BACKBONES
 from featx.backbones.vgg16 import BLOCKS
@@ -44,7 +44,7 @@ def total_logit(found):
 def averages(oxford):
     """Averages of all blocks by name: of the pictures, and of the golden images."""
     engine = TorchEngine(oxford, ExtractSpec(size=SIZE), "cpu")
-    return engine(pictures()), compute_reference_features(engine)
+    return engine(make_images()), compute_reference_features(engine)
 
 
 def averaged(averages, head, normalize, blocks):
@@ -62,7 +62,7 @@ def averaged(averages, head, normalize, blocks):
 def test_maps_and_intercept_add_up_to_scikit_learns_logit(oxford, averages, head, normalize, blocks):
     model, X = averaged(averages, head, normalize, blocks)
     explainer = Explainer(model, weights=oxford)
-    for pixels, row in zip(pictures()[::4], X[::4], strict=True):
+    for pixels, row in zip(make_images()[::4], X[::4], strict=True):
         found = explainer(pixels, classes=model.classes)
         assert (found.method, found.exact) == ("cam", True)
         expected = model.decision_function(row[np.newaxis])[0]
@@ -92,7 +92,7 @@ def test_without_a_normalizer_the_intercept_is_the_heads_own(oxford, flower_path
 
 def test_flat_pooling_and_two_classes_are_exact(oxford):
     model, X = fitted(oxford, "linear-svc", "standard", classes=2, spec=ExtractSpec(size=SIZE, **FEATURES["flat"]))
-    found = explain(model, pictures()[1], weights=oxford)
+    found = explain(model, make_images()[1], weights=oxford)
     second = float(model.decision_function(X[1:2])[0])
     assert found.exact
     assert {one.name: one.logit for one in found.classes} == pytest.approx({"daisy": -second, "iris": second}, abs=1e-4)
@@ -126,7 +126,7 @@ def test_a_first_order_map_agrees_with_finite_differences(oxford, name):
 
 def test_behind_power_normalization_each_map_adds_up_to_0(oxford):
     model, _ = fitted(oxford, spec=ExtractSpec(size=SIZE, blocks=(3, 5)))
-    found = explain(model, pictures()[0], weights=oxford)
+    found = explain(model, make_images()[0], weights=oxford)
     assert "first-order approximation: gradient × activation" in found.note
     for one in found.classes:
         assert one.intercept == pytest.approx(one.logit, abs=1e-6)
@@ -136,7 +136,7 @@ def test_behind_power_normalization_each_map_adds_up_to_0(oxford):
 def test_removing_a_position_lowers_the_logit_by_about_its_value_in_the_map(oxford):
     model, _ = fitted(oxford, spec=ExtractSpec(size=SIZE, blocks=(4,)))
     explainer = Explainer(model, weights=oxford)
-    pixels = pictures()[2]
+    pixels = make_images()[2]
     (found,) = explainer(pixels, top=1).classes
     code, output = model.classes.index(found.name), explainer._feature_maps(pixels)[4]
     values, lost = found.blocks[4], np.zeros_like(found.blocks[4])
@@ -171,7 +171,7 @@ def test_auto_selects_the_method_that_suits_the_model(oxford, name, hidden, meth
     model, _ = fitted(oxford, spec=ExtractSpec(size=SIZE, **FEATURES[name]))
     explainer = Explainer(with_hidden_units(model) if hidden else model, weights=oxford)
     assert (explainer.method, explainer.exact) == (method, exact)
-    found = explainer(pictures()[0], top=2)
+    found = explainer(make_images()[0], top=2)
     assert len(found.classes) == 2
     assert found.classes[0].logit > found.classes[1].logit
     if method == "grad-cam":
@@ -183,7 +183,7 @@ def test_auto_selects_the_method_that_suits_the_model(oxford, name, hidden, meth
 def test_with_average_pooling_grad_cam_is_the_positive_part_of_the_gradient_map(oxford):
     """The gradient is the same at each position, so it equals its mean."""
     model, _ = fitted(oxford, spec=ExtractSpec(size=SIZE, blocks=(3, 5)))
-    pixels = pictures()[0]
+    pixels = make_images()[0]
     cam = explain(model, pixels, method="cam", weights=oxford)
     grad_cam = explain(model, pixels, method="grad-cam", weights=oxford)
     for one, other in zip(cam.classes, grad_cam.classes, strict=True):
@@ -219,7 +219,7 @@ def test_grad_cam_weights_each_channel_by_the_mean_of_its_gradient(oxford, name)
 
 def test_explanations_have_short_reprs(oxford):
     model, _ = fitted(oxford, spec=ExtractSpec(size=SIZE, blocks=(3, 5)))
-    found = Explainer(model, weights=oxford)(pictures()[0], classes=["iris"])
+    found = Explainer(model, weights=oxford)(make_images()[0], classes=["iris"])
     assert repr(found) == f"Explanation('', cam; logits: iris {found.classes[0].logit:.3f})"
     assert repr(found.classes[0]) == f"ClassMap('iris', logit {found.classes[0].logit:.3f}, maps of blocks 3, 5)"
 
@@ -236,9 +236,9 @@ def test_a_fine_tuned_backbone_is_found_beside_its_model(oxford, tmp_path, norma
     save_finetuned(weights, path)
     explainer = Explainer(dataclasses.replace(changed, path=path))
     assert (explainer.method, explainer.exact) == (method, method == "cam")
-    found = explainer(pictures()[0])
+    found = explainer(make_images()[0])
     with torch.no_grad():
-        logits = module(torch.from_numpy(pictures()[:1].transpose(0, 3, 1, 2).copy()))[0].numpy()
+        logits = module(torch.from_numpy(make_images()[:1].transpose(0, 3, 1, 2).copy()))[0].numpy()
     for one in found.classes:
         assert one.logit == pytest.approx(logits[changed.classes.index(one.name)], abs=1e-4)
 
@@ -280,9 +280,9 @@ def test_an_overlay_of_another_shape_than_a_feature_map_is_refused():
 def test_a_model_of_another_precision_is_explained_in_fp32_with_a_note(oxford):
     model, _ = fitted(oxford, normalize="none")
     halves = dataclasses.replace(model, spec=dataclasses.replace(model.spec, precision="bf16"))
-    found = explain(halves, pictures()[0], weights=oxford)
+    found = explain(halves, make_images()[0], weights=oxford)
     assert found.note.endswith("; in fp32, while the model predicts in bf16")
-    assert found.classes[0].logit == explain(model, pictures()[0], weights=oxford).classes[0].logit
+    assert found.classes[0].logit == explain(model, make_images()[0], weights=oxford).classes[0].logit
 
 
 def test_too_large_images_are_refused(files):
@@ -294,7 +294,7 @@ def files(oxford, tmp_path_factory):
     """A model file and an image file."""
     folder = tmp_path_factory.mktemp("explain")
     fitted(oxford, normalize="standard")[0].save(folder / "m.featx")
-    Image.fromarray(pictures()[0]).save(folder / "one.png")
+    Image.fromarray(make_images()[0]).save(folder / "one.png")
     return folder / "m.featx", folder / "one.png"
 
 
@@ -339,11 +339,11 @@ def test_wrong_methods_arrays_and_images_are_refused(oxford, tmp_path, monkeypat
         Explainer(model, method="lime")
     explainer = Explainer(model, weights=oxford)
     with pytest.raises(ImageError, match=r"pixels to explain must be uint8 \(64, 64, 3\), got float64 \(64, 64, 3\)"):
-        explainer(pictures()[0] / 255)
+        explainer(make_images()[0] / 255)
     (tmp_path / "bad.jpg").write_text("no picture")
     with pytest.raises(ImageError, match=r"bad\.jpg: no image format"):
         explainer(tmp_path / "bad.jpg")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.delattr("matplotlib.figure", raising=False)
     with pytest.raises(EngineError, match=r"plots need a package: pip install 'featx\[plot\]'"):
-        plot_explanation(explainer(pictures()[0]))
+        plot_explanation(explainer(make_images()[0]))

@@ -1,4 +1,4 @@
-"""Exported files against featx: pixels to the bit, answers to rounding, and nothing left behind that is wrong."""
+"""Exported files against featx: equal pixels, answers equal to rounding, and no file left behind that differs."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper
 from PIL import Image
 from safetensors import safe_open
-from test_bridge import as_tensor, fitted, pictures
+from test_bridge import as_tensor, fitted, make_images
 
 import featx.cli.export
 from featx.backbones.poolings import POOLS
@@ -22,11 +22,10 @@ from featx.backbones.registry import PREPROCESSINGS
 from featx.cli.group import main
 from featx.engines.finetuned import save_finetuned
 from featx.errors import EngineError, ModelError, SpecError, SpecMismatch
-from featx.exporting.exported_file import SUFFIXES, export
-from featx.exporting.facts import facts_of
-from featx.exporting.onnx_file import OnnxFile
-from featx.exporting.onnx_graph import Graph
-from featx.exporting.onnx_resize import Resizer
+from featx.exporting.exported_file import SUFFIXES, describe_model, export
+from featx.exporting.onnx_file import OnnxFormat
+from featx.exporting.onnx_graph import OnnxGraph
+from featx.exporting.onnx_resize import OnnxResizer
 from featx.heads.pipeline.calibration import SigmoidCalibration
 from featx.heads.pipeline.linear_heads import HEADS, MULTILABEL_HEADS, make_head
 from featx.images.pixels.preprocessing import preprocess
@@ -35,7 +34,7 @@ from featx.models.torch_bridge import from_torch
 from featx.spec.extract_spec import INTERPOLATIONS, RESIZES, ExtractSpec
 
 SHAPES = [(64, 64), (1, 1), (1, 90), (90, 2), (40, 50), (64, 100), (200, 100), (130, 301), (301, 130), (97, 63)]
-"""Heights and widths: the input's own, hardly any, enlarged, tall, wide and odd."""
+"""Heights and widths: that of the input, one pixel, smaller, tall, wide and odd."""
 
 
 def noise(height, width):
@@ -43,9 +42,9 @@ def noise(height, width):
 
 
 def resizer(spec):
-    """What an exported file does to pictures before the network, as a session."""
-    graph = Graph()
-    value = Resizer(graph, spec)("images")
+    """Make a session of only the resizing of an exported file."""
+    graph = OnnxGraph()
+    value = OnnxResizer(graph, spec)("images")
     source = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", "height", "width", 3])
     target = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, spec.size, spec.size])
     proto = graph.finish(value, source, target)
@@ -54,7 +53,7 @@ def resizer(spec):
 
 
 def answers(path, images):
-    """What the ONNX file says of arrays (height, width, 3), one by one."""
+    """Run an ONNX file on arrays (height, width, 3), one by one."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return np.concatenate([session.run(None, {"images": image[None]})[0] for image in images])
 
@@ -66,7 +65,7 @@ def model(oxford):
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("resize", RESIZES)
-def test_pixels_are_pillows_to_the_bit(resize, interpolation):
+def test_pixels_equal_pillows(resize, interpolation):
     spec = ExtractSpec(size=64, resize=resize, interpolation=interpolation)
     session = resizer(spec)
     for shape in SHAPES:
@@ -76,7 +75,7 @@ def test_pixels_are_pillows_to_the_bit(resize, interpolation):
         assert np.array_equal(pixels[0], expected), shape
 
 
-def test_sides_that_an_order_of_sums_decides():
+def test_nearest_pixels_equal_pillows_where_rounding_decides():
     spec = ExtractSpec(size=96, interpolation="nearest")
     session = resizer(spec)
     for side in (64, 128, 192, 320):
@@ -85,7 +84,7 @@ def test_sides_that_an_order_of_sums_decides():
         assert np.array_equal(pixels[0], preprocess(Image.fromarray(image), spec).transpose(2, 0, 1)), side
 
 
-def test_padding_has_the_preprocessings_color():
+def test_padding_has_the_mean_color():
     for name, preprocessing in PREPROCESSINGS.items():
         spec = ExtractSpec(size=32, resize="pad", preprocessing=name)
         (pixels,) = resizer(spec).run(None, {"images": noise(10, 20)[None]})
@@ -95,10 +94,10 @@ def test_padding_has_the_preprocessings_color():
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("normalize", ["power", "standard", "none"])
 @pytest.mark.parametrize("head", HEADS)
-def test_onnx_says_what_featx_says(oxford, tmp_path, head, normalize, classes):
+def test_onnx_answers_equal_featx(oxford, tmp_path, head, normalize, classes):
     model, X = fitted(oxford, head, normalize, classes)
     exported = export(model, tmp_path / "m.onnx")
-    got = answers(exported.path, pictures())
+    got = answers(exported.path, make_images())
     assert got.shape == (12, classes)
     if head == "linear-svc":
         assert exported.answers == "decisions"
@@ -112,7 +111,7 @@ def test_onnx_says_what_featx_says(oxford, tmp_path, head, normalize, classes):
 
 
 @pytest.mark.parametrize("resize", RESIZES)
-def test_onnx_with_every_pool_on_pictures_of_any_size(oxford, tmp_path, resize):
+def test_onnx_with_every_pooling_and_images_of_any_size(oxford, tmp_path, resize):
     spec = ExtractSpec(size=64, blocks=(2, 4), pools=POOLS, resize=resize)
     model, _ = fitted(oxford, spec=spec)
     path = export(model, tmp_path / "m.onnx").path
@@ -134,16 +133,16 @@ def test_calibrated_probabilities_are_exported(oxford, tmp_path, classes):
     model = dataclasses.replace(model, calibration=calibration)
     exported = export(model, tmp_path / "m.onnx")
     assert exported.answers == "probabilities"
-    assert np.abs(answers(exported.path, pictures()) - model.predict_proba(X)).max() < 1e-5
-    # Files that answer decisions say what makes probabilities of them.
-    assert facts_of(model)["calibration"] == {
+    assert np.abs(answers(exported.path, make_images()) - model.predict_proba(X)).max() < 1e-5
+    # The metadata let a program turn logits into probabilities.
+    assert describe_model(model)["calibration"] == {
         "slope": calibration.slope.tolist(), "intercept": calibration.intercept.tolist()
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("head", MULTILABEL_HEADS)
-def test_several_labels_an_image(oxford, tmp_path, head, classes):
+def test_multilabel_models(oxford, tmp_path, head, classes):
     plain, X = fitted(oxford, head, classes=classes)
     indicator = np.arange(len(X) * classes).reshape(len(X), classes) % 5 < 2
     widths = tuple(plain.spec.widths.values())
@@ -152,19 +151,19 @@ def test_several_labels_an_image(oxford, tmp_path, head, classes):
     exported = export(model, tmp_path / "m.onnx")
     expected = model.decision_function(X) if head == "linear-svc" else model.predict_proba(X)
     assert exported.answers == ("decisions" if head == "linear-svc" else "probabilities")
-    assert np.abs(answers(exported.path, pictures()) - expected).max() < 1e-4
+    assert np.abs(answers(exported.path, make_images()) - expected).max() < 1e-4
     back, _ = from_torch(model.to_torch(oxford), model, oxford)
     assert back.multilabel
     np.testing.assert_allclose(back.decision_function(X), model.decision_function(X), atol=1e-5)
 
 
-def test_sigmoids_that_all_vanish_say_nothing(oxford, tmp_path):
+def test_probabilities_are_equal_if_all_sigmoids_are_zero(oxford, tmp_path):
     model, _ = fitted(oxford, "linear-svc")
     model = dataclasses.replace(model, calibration=SigmoidCalibration(np.full(3, -1.0), np.full(3, 800.0)))
-    np.testing.assert_allclose(answers(export(model, tmp_path / "m.onnx").path, pictures(1)), 1 / 3)
+    np.testing.assert_allclose(answers(export(model, tmp_path / "m.onnx").path, make_images(1)), 1 / 3)
 
 
-def test_the_onnx_file_says_what_it_is(model, tmp_path):
+def test_the_onnx_file_has_metadata(model, tmp_path):
     proto = onnx.load(export(model, tmp_path / "m.onnx").path)
     onnx.checker.check_model(proto, full_check=True)
     facts = {entry.key: json.loads(entry.value) for entry in proto.metadata_props}
@@ -179,13 +178,13 @@ def test_the_onnx_file_says_what_it_is(model, tmp_path):
     assert (target.name, target.type, target.shape) == ("probabilities", "tensor(float)", ["n", 3])
 
 
-@pytest.mark.parametrize("form", ["onnx", "safetensors"])
-def test_equal_models_give_equal_files(model, tmp_path, form):
-    one, *others = (export(model, tmp_path / str(number), form).path.read_bytes() for number in range(4))
+@pytest.mark.parametrize("format", ["onnx", "safetensors"])
+def test_equal_models_give_equal_files(model, tmp_path, format):
+    one, *others = (export(model, tmp_path / str(number), format).path.read_bytes() for number in range(4))
     assert others == [one] * 3
 
 
-def test_weights_go_by_torchvisions_names(oxford, tmp_path):
+def test_weights_have_torchvisions_names(oxford, tmp_path):
     model, _ = fitted(oxford, normalize="standard")
     exported = export(model, tmp_path / "m.safetensors", "safetensors")
     assert exported.answers == "logits"
@@ -203,19 +202,19 @@ def test_weights_go_by_torchvisions_names(oxford, tmp_path):
 
 
 @pytest.mark.parametrize("normalize", ["power", "none"])
-def test_a_program_takes_any_batch(oxford, tmp_path, normalize):
+def test_a_program_runs_with_any_batch_size(oxford, tmp_path, normalize):
     model, X = fitted(oxford, normalize=normalize)
     exported = export(model, tmp_path / "m.pt2", "torch")
     extra = {"featx.json": ""}
     module = torch.export.load(exported.path, extra_files=extra).module()
     for count in (1, 2, 5):
-        logits = module(as_tensor(pictures(count)))
+        logits = module(as_tensor(make_images(count)))
         assert np.abs(logits.detach().numpy() - model.decision_function(X)[:count]).max() < 1e-4
     assert json.loads(extra["featx.json"])["classes"] == list(model.classes)
 
 
-@pytest.mark.parametrize("form", SUFFIXES)
-def test_a_fine_tuned_model_is_exported_with_its_own_backbone(oxford, model, tmp_path, form):
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_a_fine_tuned_model_is_exported_with_its_own_backbone(oxford, model, tmp_path, format):
     from featx.models.model_file import load_model
 
     module = model.to_torch(oxford)
@@ -224,38 +223,41 @@ def test_a_fine_tuned_model_is_exported_with_its_own_backbone(oxford, model, tmp
     tuned, weights = from_torch(module, model, oxford)
     tuned.save(tmp_path / "tuned.featx")
     save_finetuned(weights, tmp_path / "tuned.featx")
-    assert export(load_model(tmp_path / "tuned.featx"), tmp_path / "m", form).difference < 1e-4
+    assert export(load_model(tmp_path / "tuned.featx"), tmp_path / "m", format).difference < 1e-4
 
 
-@pytest.mark.parametrize("form", SUFFIXES)
-def test_a_file_that_says_something_else_is_not_left_behind(model, tmp_path, monkeypatch, form):
-    # Features of other pictures than those that the file is run on.
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_a_file_with_other_answers_is_not_left_behind(model, tmp_path, monkeypatch, format):
+    # The file is run on the reference images in another order than featx.
     monkeypatch.setattr("featx.exporting.exported_file.draw_reference_images", lambda: draw_reference_images()[::-1])
-    with pytest.raises(EngineError, match=r"of the exported file must be within 0[.]001\d? of featx's, got \d"):
-        export(model, tmp_path / "m", form)
+    with pytest.raises(
+        EngineError,
+        match=r"of the exported file must differ by at most 0[.]001\d? from those of featx on the .*, got \d",
+    ):
+        export(model, tmp_path / "m", format)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_answer_that_is_no_number_is_refused(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(OnnxFile, "run", lambda *_: np.full((3, 3), np.nan))
-    with pytest.raises(EngineError, match="got nan on the golden pictures"):
+def test_nan_answers_are_refused(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(OnnxFormat, "run", lambda *_: np.full((3, 3), np.nan))
+    with pytest.raises(EngineError, match="got nan; no file was written"):
         export(model, tmp_path / "m.onnx")
 
 
-def test_what_is_there_is_kept(model, tmp_path):
+def test_an_existing_file_is_kept(model, tmp_path):
     (tmp_path / "m.onnx").write_text("mine")
-    with pytest.raises(ModelError, match=r"m\.onnx is there already; choose another --output, or replace it"):
+    with pytest.raises(ModelError, match=r"m\.onnx exists already; choose another --output, or replace it"):
         export(model, tmp_path / "m.onnx")
     assert (tmp_path / "m.onnx").read_text() == "mine"
     assert export(model, tmp_path / "m.onnx", overwrite=True).bytes == (tmp_path / "m.onnx").stat().st_size
 
 
-def test_a_folder_that_is_not_there(model, tmp_path):
+def test_a_missing_folder(model, tmp_path):
     with pytest.raises(ModelError, match=re.escape("gone/m.onnx cannot be written: No such file or directory")):
         export(model, tmp_path / "gone" / "m.onnx")
 
 
-def test_a_format_that_is_not_known(model, tmp_path):
+def test_an_unknown_format(model, tmp_path):
     with pytest.raises(SpecError, match="--format of export must be one of onnx, safetensors, torch, got 'caffe'"):
         export(model, tmp_path / "m", "caffe")
 
@@ -278,14 +280,16 @@ def test_other_weights_are_refused(oxford, model, tmp_path):
 def test_the_command(model, tmp_path):
     saved = tmp_path / "photos.featx"
     model.save(saved)
-    said = CliRunner().invoke(main, ["export", str(saved)])
-    assert said.exit_code == 0, said.output
-    assert re.search(r"photos\.onnx: 1\.\d MB; its probabilities are within \d\.\de-\d+ of featx's", said.output)
+    result = CliRunner().invoke(main, ["export", str(saved)])
+    assert result.exit_code == 0, result.output
+    assert re.search(
+        r"photos\.onnx: 1\.\d MB; its probabilities are within \d\.\de-\d+ of featx's on the three", result.output
+    )
     assert (tmp_path / "photos.onnx").is_file()
-    said = CliRunner().invoke(
+    result = CliRunner().invoke(
         main, ["export", str(saved), "--format", "safetensors", "-o", str(tmp_path / "w"), "--json"]
     )
-    report = json.loads(said.output)
+    report = json.loads(result.output)
     assert report["path"] == str(tmp_path / "w")
     assert report["answers"] == "logits"
     assert report["bytes"] == (tmp_path / "w").stat().st_size
@@ -296,19 +300,28 @@ def test_the_command(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("form", "name"),
-    [("onnx", "m.onnx"), ("safetensors", "m.SafeTensors"), ("torch", "m.pt2"), ("onnx", "m"), ("onnx", "m.bin")],
+    ("format", "name"),
+    [("onnx", "m.onnx"), ("safetensors", "m.SafeTensors"), ("torch", "m.pt2"), ("onnx", "m")],
 )
-def test_the_suffix_says_the_format(model, tmp_path, form, name):
+def test_the_suffix_decides_the_format(model, tmp_path, format, name):
     found = export(model, tmp_path / name).path.read_bytes()
-    assert len(found) == export(model, tmp_path / "m.of", form).bytes
+    assert len(found) == export(model, tmp_path / "m.of", format).bytes
 
 
-def test_a_file_of_one_format_is_not_named_as_of_another(model, tmp_path):
+def test_a_suffix_of_another_format_is_refused(model, tmp_path):
     model.save(tmp_path / "photos.featx")
-    for form, suffix, said in (("onnx", ".pt2", "torch"), ("safetensors", ".onnx", "onnx")):
+    for format, suffix, expected in (("onnx", ".pt2", "torch"), ("safetensors", ".onnx", "onnx")):
         name = f"m{suffix}"
-        arguments = ["export", str(tmp_path / "photos.featx"), "--format", form, "-o", str(tmp_path / name)]
+        arguments = ["export", str(tmp_path / "photos.featx"), "--format", format, "-o", str(tmp_path / name)]
         refused = CliRunner().invoke(main, arguments)
-        assert f"must be {said} for a file that ends in {suffix}, got {form}; name the file" in refused.output
+        assert f"must be {expected} for a file that ends in {suffix}, got {format}; name the file" in refused.output
         assert not (tmp_path / name).exists()
+
+
+def test_a_suffix_of_no_format_is_refused(model, tmp_path):
+    with pytest.raises(
+        SpecError, match=r"must end in \.onnx, \.safetensors or \.pt2, got model\.txt; change the suffix"
+    ):
+        export(model, tmp_path / "model.txt")
+    assert list(tmp_path.iterdir()) == []
+    assert export(model, tmp_path / "model.txt", "safetensors").path.is_file()

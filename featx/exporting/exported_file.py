@@ -1,31 +1,45 @@
-"""Export: a model as one file that runs without featx, checked against featx before it is there."""
+"""Export a model as one file that runs without featx; the file is checked against featx before it is kept."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
-from featx.backbones import BackboneWeights
+from featx.backbones import PREPROCESSINGS, BackboneWeights
 from featx.engines import compute_reference_features, load_backbone_for, make_engine
-from featx.errors import EngineError, ModelError
+from featx.errors import EngineError, ModelError, SpecError
 from featx.files import atomic_write, infer_format
 from featx.images import draw_reference_images
 from featx.models import Model
 from featx.runtime import import_optional
+from featx.version import __version__
 
 SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt2"}
-"""Formats, and how their files' names end."""
-LIMIT = 1e-3
-"""The most that an answer may be off: as it is for probabilities, and relative to the largest for others above 1."""
+"""Formats and the suffixes of their files."""
+TOLERANCE = 1e-3
+"""Largest accepted difference from featx: absolute for probabilities, relative to the largest value for others."""
 
 
 @dataclass(frozen=True)
-class Exported:
-    """A file that was written: what it answers, and how far that is from featx on the three golden pictures."""
+class ExportedFile:
+    """A file that `export` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    answers : str
+        What it computes: ``probabilities``, ``decisions`` or ``logits``.
+    difference : float
+        Largest absolute difference from featx on the three reference images.
+    bytes : int
+        Size of the file.
+    """
 
     path: Path
     answers: str
@@ -33,93 +47,139 @@ class Exported:
     bytes: int
 
 
-class ExportFile(Protocol):
-    """One format's way of writing a model and of running what was written."""
+class ExportFormat(Protocol):
+    """How one format writes a model, and how it runs a written file."""
 
     answers: str
 
-    def write(self, path: Path) -> None:
-        """Write the file."""
+    def write(self, path: Path, metadata: dict[str, Any]) -> None:
+        """Write the file; metadata are values for JSON."""
 
-    def run(self, path: Path, pictures: Sequence[Image.Image]) -> np.ndarray:
-        """The file's answers for RGB pictures."""
+    def run(self, path: Path, images: Sequence[Image.Image]) -> np.ndarray:
+        """Compute the file's answers for RGB images, (images, outputs)."""
 
     def expected(self, features: np.ndarray) -> np.ndarray:
-        """What featx answers for the pictures' features."""
+        """Compute the answers of featx from the features of the same images, (images, outputs)."""
 
 
 def export(
     model: Model,
     path: str | Path,
-    form: str | None = None,
+    format: str | None = None,
     *,
     weights: str | Path | None = None,
     overwrite: bool = False,
-) -> Exported:
-    """Write a model as a file for other programs, whole or not at all.
+) -> ExportedFile:
+    """Write a model as one file that runs without featx, completely or not at all.
 
-    The file computes in float32, whatever the spec's precision class, and is checked against featx in fp32. Pictures
-    come to it decoded: upright, in RGB and, where the spec's ``decode`` is ``scaled``, at that scale.
+    The file computes in float32, whatever the precision class of the spec. It is run on the reference images, and kept
+    only if its answers agree with those of featx in fp32. It expects decoded images: upright, RGB and, if the spec's
+    ``decode`` is ``scaled``, at that scale.
 
     Parameters
     ----------
     model : Model
-        As `featx.load_model` gives it.
+        From `featx.load_model` or `featx.fit`.
     path : path
         The file to write.
-    form : str, optional
-        ``onnx``: from images, uint8 (n, height, width, 3) RGB of any size, to probabilities (n, classes), preprocessing
-        included; a head that has none gives its decisions. ``safetensors``: the weights under torchvision's names.
-        ``torch``: a ``torch.export`` program from uint8 (n, 3, size, size) to logits, as `featx.models.torch_bridge.to_torch`. By
-        default what the path's suffix says, else ``onnx``.
+    format : {"onnx", "safetensors", "torch"}, optional
+        By default the format of the path's suffix, and ``onnx`` if there is no suffix.
+
+        ``onnx``: a graph from images, uint8 (n, height, width, 3) RGB of any size, to probabilities (n, classes);
+        preprocessing is part of it. A head without probabilities gives decisions.
+
+        ``safetensors``: the weights under torchvision's names.
+
+        ``torch``: a ``torch.export`` program from uint8 (n, 3, size, size) RGB to the logits of
+        `featx.Model.to_torch`.
     weights : path, optional
-        A weights file to take instead of the known sources.
+        Read the backbone's weights from this file only.
     overwrite : bool
-        Replace what is there.
+        Replace an existing file.
+
+    Returns
+    -------
+    ExportedFile
+        What was written, and how much it differs from featx.
 
     Raises
     ------
     SpecError
-        If the format is not known, or ``path`` has the suffix of another.
+        If the format is unknown, or the path's suffix is that of another format or of none.
     ModelError
-        If ``path`` is there without ``overwrite``, or cannot be written.
+        If ``path`` exists and ``overwrite`` is false, or it cannot be written.
     EngineError
-        If the file does not give featx's answers, or cannot be run here; it is not left behind.
+        If the answers of the file differ from those of featx, or a package that the format needs is missing; then no
+        file is left behind.
     SpecMismatch, WeightsError
-        If the weights are not those that the model was fitted with, or are not to be had.
+        If the weights are not those that the model was fitted with, or cannot be found.
     """
     path = Path(path)
-    form = infer_format(path, form, SUFFIXES, "--format of export", "onnx")
+    chosen = _choose_format(path, format)
     if path.exists() and not overwrite:
-        raise ModelError(f"{path} is there already; choose another --output, or replace it with --overwrite")
+        raise ModelError(f"{path} exists already; choose another --output, or replace it with --overwrite")
     backbone = load_backbone_for(model.spec, weights, model.path)
-    file = _make_file(model, backbone, form)
+    exporter = _make_exporter(model, backbone, chosen)
     with atomic_write(path, ModelError) as temporary:
-        file.write(temporary)
-        difference = _check(file, temporary, model, backbone)
-    return Exported(path, file.answers, difference, path.stat().st_size)
+        exporter.write(temporary, describe_model(model))
+        difference = _check(exporter, temporary, model, backbone)
+    return ExportedFile(path, exporter.answers, difference, path.stat().st_size)
 
 
-def _make_file(model: Model, backbone: BackboneWeights, form: str) -> ExportFile:
-    if form == "onnx":
-        from featx.exporting.onnx_file import OnnxFile
+def _choose_format(path: Path, name: str | None) -> str:
+    endings = list(SUFFIXES.values())
+    if name is None and path.suffix and path.suffix.lower() not in endings:
+        raise SpecError(
+            f"--output of export must end in {', '.join(endings[:-1])} or {endings[-1]}, got {path.name}; "
+            "change the suffix, or name the format by --format"
+        )
+    return infer_format(path, name, SUFFIXES, "--format of export", "onnx")
 
-        return OnnxFile(model, backbone)
-    import_optional("torch", "torch", f"--format {form} of export")
-    from featx.exporting.torch_files import ProgramFile, SafetensorsFile
 
-    return SafetensorsFile(model, backbone) if form == "safetensors" else ProgramFile(model, backbone)
+def _make_exporter(model: Model, backbone: BackboneWeights, name: str) -> ExportFormat:
+    if name == "onnx":
+        from featx.exporting.onnx_file import OnnxFormat
+
+        return OnnxFormat(model, backbone)
+    import_optional("torch", "torch", f"--format {name} of export")
+    from featx.exporting.torch_files import ProgramFormat, SafetensorsFormat
+
+    return SafetensorsFormat(model, backbone) if name == "safetensors" else ProgramFormat(model, backbone)
 
 
-def _check(file: ExportFile, path: Path, model: Model, backbone: BackboneWeights) -> float:
-    """The largest difference from featx's answers; ``EngineError`` if it is above `LIMIT`."""
+def describe_model(model: Model) -> dict[str, Any]:
+    """Collect the metadata of an exported file, as values for JSON: what a program needs to use its answers."""
+    preprocessing = PREPROCESSINGS[model.spec.preprocessing]
+    normalizer = model.estimator.named_steps["normalizer"]
+    kind = normalizer if isinstance(normalizer, str) else type(normalizer).__name__
+    parameters = {"widths": normalizer.widths_, "power": normalizer.power} if kind == "BlockNormalizer" else {}
+    calibration = model.calibration and {
+        "slope": model.calibration.slope.tolist(),
+        "intercept": model.calibration.intercept.tolist(),
+    }
+    return {
+        "featx": __version__,
+        "head": model.head,
+        "classes": model.classes,
+        "multilabel": model.multilabel,
+        "spec": json.loads(model.spec.to_json()),
+        "preprocessing": {"mean": preprocessing.mean, "std": preprocessing.std},
+        "normalizer": {"kind": kind, **parameters},
+        # One sigmoid per class, which turns decisions into probabilities; null for an uncalibrated model.
+        "calibration": calibration,
+    }
+
+
+def _check(exporter: ExportFormat, path: Path, model: Model, backbone: BackboneWeights) -> float:
+    """Return the largest difference from featx; raise ``EngineError`` if it is too large."""
     engine = make_engine(backbone, dataclasses.replace(model.spec, precision="fp32", calibration=()), "cpu")
-    expected = file.expected(np.hstack(list(compute_reference_features(engine).values())))
-    difference = float(np.abs(file.run(path, draw_reference_images()) - expected).max())
-    limit = LIMIT * max(1.0, float(np.abs(expected).max()))
+    expected = exporter.expected(np.hstack(list(compute_reference_features(engine).values())))
+    difference = float(np.abs(exporter.run(path, draw_reference_images()) - expected).max())
+    limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not difference <= limit:
         raise EngineError(
-            f"{file.answers} of the exported file must be within {limit:.2g} of featx's, got {difference:.2g} on the "
-            "golden pictures: this machine's versions of its libraries compute something else; nothing was written"
+            f"{exporter.answers} of the exported file must differ by at most {limit:.2g} from those of featx on the "
+            f"reference images, got {difference:.2g}; no file was written. Other versions of onnxruntime or torch may "
+            "agree"
         )
     return difference

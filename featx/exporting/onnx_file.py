@@ -1,56 +1,171 @@
-"""One ONNX file: images of any size in, class probabilities out. onnxruntime runs it alone."""
+"""Write a model as one ONNX file, from images of any size to class probabilities; onnxruntime runs it alone."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper
 from PIL import Image
+from sklearn.preprocessing import StandardScaler
 
-from featx.backbones import BackboneWeights
-from featx.errors import EngineError
-from featx.exporting.facts import facts_of
-from featx.exporting.onnx_graph import Graph
-from featx.exporting.onnx_network import add_answer, add_decisions, add_features, has_probabilities
-from featx.exporting.onnx_resize import Resizer
+from featx.backbones import PREPROCESSINGS, BackboneWeights, Convolution, MaxPool, pool_blocks, run_blocks
+from featx.exporting.onnx_graph import OnnxGraph
+from featx.exporting.onnx_resize import OnnxResizer
+from featx.heads import BlockNormalizer, get_hidden_layer, linear_parts
 from featx.models import Model
+from featx.runtime import import_optional
+from featx.spec import ExtractSpec
 
 INPUT = "images"
+MIN_NORM = 1e-12
+"""A block of zeros is divided by this instead of its norm."""
 
 
-class OnnxFile:
-    """A model as an ONNX file; ``answers`` is what its output is and is called."""
+class OnnxFormat:
+    """A model as an ONNX file; ``answers`` is the name of its output, ``probabilities`` or ``decisions``."""
 
     def __init__(self, model: Model, backbone: BackboneWeights) -> None:
         self._model, self._backbone = model, backbone
-        self.answers = "probabilities" if has_probabilities(model) else "decisions"
+        self.answers = "probabilities" if model.has_probabilities else "decisions"
 
-    def write(self, path: Path) -> None:
-        """Write: ``images``, uint8 (n, height, width, 3) RGB, to float32 (n, classes); facts as ``metadata_props``."""
-        model, graph = self._model, Graph()
-        features = add_features(graph, Resizer(graph, model.spec)(INPUT), model.spec, self._backbone.tensors)
+    def write(self, path: Path, metadata: dict[str, Any]) -> None:
+        """Write the graph, with metadata as ``metadata_props``.
+
+        Its input ``images`` is uint8 (n, height, width, 3) RGB, its output float32 (n, classes).
+        """
+        model, graph = self._model, OnnxGraph()
+        pixels = OnnxResizer(graph, model.spec)(INPUT)
+        features = add_features(graph, pixels, model.spec, self._backbone.tensors)
         answer = add_answer(graph, add_decisions(graph, features, model), model)
         source = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", "height", "width", 3])
         target = helper.make_tensor_value_info(self.answers, TensorProto.FLOAT, ["n", len(model.classes)])
         proto = graph.finish(answer, source, target)
-        helper.set_model_props(proto, {name: json.dumps(value) for name, value in facts_of(model).items()})
+        helper.set_model_props(proto, {name: json.dumps(value) for name, value in metadata.items()})
         path.write_bytes(proto.SerializeToString(deterministic=True))
 
-    def run(self, path: Path, pictures: Sequence[Image.Image]) -> np.ndarray:
-        """The file's answers for RGB pictures of any size: (pictures, classes)."""
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            raise EngineError(
-                f"--format onnx is checked by onnxruntime: pip install 'featx[export]' ({error})"
-            ) from error
+    def run(self, path: Path, images: Sequence[Image.Image]) -> np.ndarray:
+        """Compute the file's answers for RGB images of any size, float32 (images, classes)."""
+        onnxruntime = import_optional("onnxruntime", "export", "--format onnx of export, to check the file,")
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return np.concatenate([session.run(None, {INPUT: np.asarray(picture)[None]})[0] for picture in pictures])
+        return np.concatenate([session.run(None, {INPUT: np.asarray(image)[None]})[0] for image in images])
 
     def expected(self, features: np.ndarray) -> np.ndarray:
-        """What featx answers for the pictures' features."""
+        """Compute the answers of featx from features, (images, classes)."""
         if self._model.has_probabilities:
             return self._model.predict_proba(features)
         decisions = self._model.decision_function(features)
         return np.column_stack((-decisions, decisions)) if decisions.ndim == 1 else decisions
+
+
+def add_features(graph: OnnxGraph, pixels: str, spec: ExtractSpec, tensors: Mapping[str, np.ndarray]) -> str:
+    """Add preprocessing, backbone and poolings.
+
+    Parameters
+    ----------
+    graph : OnnxGraph
+        The graph to add nodes to.
+    pixels : str
+        Name of the resized images, float32 (n, 3, size, size) from 0 to 255.
+    spec : ExtractSpec
+        The features to compute.
+    tensors : mapping of str to float32 array
+        The backbone's weights.
+
+    Returns
+    -------
+    str
+        Name of the features, float32 (n, columns).
+    """
+    preprocessing = PREPROCESSINGS[spec.preprocessing]
+    mean, std = (graph.constant(np.reshape(part, (1, 3, 1, 1))) for part in (preprocessing.mean, preprocessing.std))
+    x = graph("Div", graph("Sub", pixels, mean), std)
+    operators = _Operators(graph, tensors)
+    pooled = pool_blocks(run_blocks(spec.blocks, x, operators), spec.features, operators)
+    return graph("Concat", *pooled.values(), axis=1)
+
+
+@dataclass(frozen=True)
+class _Operators:
+    """Layers and poolings as nodes; see `featx.backbones.LayerOperators` and `featx.backbones.PoolingOperators`."""
+
+    graph: OnnxGraph
+    tensors: Mapping[str, np.ndarray]
+
+    def convolution(self, x: str, layer: Convolution) -> str:
+        parameters = (self.graph.constant(self.tensors[name], name=name) for name in (layer.weight, layer.bias))
+        return self.graph("Relu", self.graph("Conv", x, *parameters, pads=[1, 1, 1, 1]))
+
+    def max_pool(self, x: str, layer: MaxPool) -> str:
+        return self.graph("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+
+    def mean(self, x: str) -> str:
+        return self.graph("ReduceMean", x, axes=[2, 3], keepdims=0)
+
+    def max(self, x: str) -> str:
+        return self.graph("ReduceMax", x, axes=[2, 3], keepdims=0)
+
+    def power_mean(self, x: str, power: float, floor: float) -> str:
+        powers = self.graph("Pow", self.graph("Max", x, self.graph.constant(floor)), self.graph.constant(power))
+        return self.graph("Pow", self.mean(powers), self.graph.constant(1 / power))
+
+    def flatten(self, x: str) -> str:
+        return self.graph("Flatten", x, axis=1)
+
+
+def add_decisions(graph: OnnxGraph, features: str, model: Model) -> str:
+    """Add normalizer and head; return the name of the decisions, (n, classes), or (n, 1) for two exclusive classes."""
+    x = _add_normalizer(graph, features, model)
+    if hidden := get_hidden_layer(model.estimator):
+        first = (
+            graph.constant(hidden.coef_, name="hidden.weight"),
+            graph.constant(hidden.intercept_, name="hidden.bias"),
+        )
+        x = graph("Relu", graph("Gemm", x, *first, transB=1))
+    weight, bias = linear_parts(model.estimator, np.float32)
+    parameters = (graph.constant(weight, name="classifier.weight"), graph.constant(bias, name="classifier.bias"))
+    return graph("Gemm", x, *parameters, transB=1)
+
+
+def add_answer(graph: OnnxGraph, decisions: str, model: Model) -> str:
+    """Turn decisions into probabilities, (n, classes); a head without probabilities gives decisions, (n, classes)."""
+    one_column = len(model.classes) == 2 and not model.multilabel
+    if not model.has_probabilities:
+        return graph("Concat", graph("Neg", decisions), decisions, axis=1) if one_column else decisions
+    if model.head == "softmax" and not model.calibration and not one_column:
+        return graph("Softmax", decisions, axis=1)
+    sigmoids = graph("Sigmoid", _add_calibration(graph, decisions, model))
+    if one_column:
+        return graph("Concat", graph("Sub", graph.constant(1), sigmoids), sigmoids, axis=1)
+    if model.multilabel and not model.calibration:
+        return sigmoids
+    total = graph("ReduceSum", sigmoids, graph.constant([1], np.int64), keepdims=1)
+    positive = graph("Greater", total, graph.constant(0))
+    return graph("Where", positive, graph("Div", sigmoids, total), graph.constant(1 / len(model.classes)))
+
+
+def _add_calibration(graph: OnnxGraph, decisions: str, model: Model) -> str:
+    if not model.calibration:
+        return decisions
+    scaled = graph("Mul", decisions, graph.constant(-model.calibration.slope))
+    return graph("Sub", scaled, graph.constant(model.calibration.intercept))
+
+
+def _add_normalizer(graph: OnnxGraph, x: str, model: Model) -> str:
+    normalizer = model.estimator.named_steps["normalizer"]
+    if isinstance(normalizer, StandardScaler):
+        centered = graph("Sub", x, graph.constant(normalizer.mean_, name="normalizer.mean"))
+        return graph("Div", centered, graph.constant(normalizer.scale_, name="normalizer.scale"))
+    if not isinstance(normalizer, BlockNormalizer):
+        return x
+    powered = graph("Mul", graph("Sign", x), graph("Pow", graph("Abs", x), graph.constant(normalizer.power)))
+    widths = graph.constant(normalizer.widths_, np.int64)
+    blocks = graph.split("Split", powered, widths, outputs=len(normalizer.widths_), axis=1)
+    return graph("Concat", *(_add_unit_norm(graph, block) for block in blocks), axis=1)
+
+
+def _add_unit_norm(graph: OnnxGraph, block: str) -> str:
+    norm = graph("ReduceL2", block, axes=[1], keepdims=1)
+    return graph("Div", block, graph("Max", norm, graph.constant(MIN_NORM)))

@@ -1,9 +1,9 @@
-"""Pillow's resize as ONNX nodes: pixels equal Pillow's, though the graph learns the picture's size only when it runs.
+"""Pillow's resize as ONNX nodes: the same pixels as Pillow, for images whose size is known only when the graph runs.
 
-A side is resized by a product with a matrix of weights, one row an output pixel, made in the graph from the side's
-length. As in Pillow's ``Resample.c``, weights are rounded to multiples of 2^-22, and pixels to bytes after each of the
-two passes, across and then down as in `featx.images.pixels.preprocessing.resize`. Sums are float64, in which all of this is
-exact. (ONNX's own ``Resize`` with ``antialias`` is up to 12 of 255 levels off.)
+Resizing along one side is a product with a matrix of weights, one row per output pixel, which the graph computes from
+the length of the side. As in Pillow's ``Resample.c``, weights are rounded to multiples of 2^-22, and pixels are rounded
+to bytes after each pass, first along rows and then along columns (see `featx.images.preprocess`). Sums are float64, in
+which all this is exact. (ONNX's own ``Resize`` with ``antialias`` differs by up to 12 of 255 levels.)
 """
 
 import math
@@ -13,20 +13,29 @@ import numpy as np
 from onnx import TensorProto
 
 from featx.backbones import PREPROCESSINGS
-from featx.exporting.onnx_graph import Graph
+from featx.exporting.onnx_graph import OnnxGraph
 from featx.spec import ExtractSpec
 
-PRECISION = 2.0**22
-"""Pillow's weights are multiples of 1 / PRECISION: PRECISION_BITS in ``Resample.c``."""
+WEIGHT_STEPS = 2.0**22
+"""Pillow's weights are multiples of 1 / WEIGHT_STEPS (PRECISION_BITS in ``Resample.c``)."""
 CUBIC = -0.5
+"""Parameter a of the bicubic filter."""
 LOBES = 3.0
+"""Half the width of the Lanczos filter."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """How one side of a picture fills the backbone's input: names of float64 scalars.
+    """How one side of an image fills a side of the backbone's input; all fields name float64 scalars.
 
-    ``length`` pixels, of which those from ``start`` on, ``extent`` of them, become ``count`` pixels at ``offset``.
+    Parameters
+    ----------
+    length : str
+        Length of the image's side in pixels.
+    start, extent : str
+        The section of it that is used.
+    count, offset : str
+        Length and start of the section of the input's side that it fills.
     """
 
     length: str
@@ -36,30 +45,44 @@ class Side:
     offset: str
 
 
-class Resizer:
-    """Adds to a graph what `featx.images.preprocess` does after decoding."""
+class OnnxResizer:
+    """Adds resizing to a graph, as `featx.images.preprocess` does it after decoding."""
 
-    def __init__(self, graph: Graph, spec: ExtractSpec) -> None:
+    def __init__(self, graph: OnnxGraph, spec: ExtractSpec) -> None:
         self._graph, self._spec = graph, spec
 
     def __call__(self, images: str) -> str:
-        """uint8 (n, height, width, 3) to float32 (n, 3, size, size), whole numbers of 0 to 255."""
+        """Add nodes from images to pixels.
+
+        Parameters
+        ----------
+        images : str
+            Name of images, uint8 (n, height, width, 3).
+
+        Returns
+        -------
+        str
+            Name of the pixels, float32 (n, 3, size, size), whole numbers from 0 to 255.
+        """
         g, spec = self._graph, self._spec
         sides = self._sides(images)
         pixels = g("Transpose", images, perm=[0, 3, 1, 2])
         if spec.interpolation == "nearest":
-            rows, columns = (self._indices(side) for side in sides)
+            rows, columns = (self._nearest(side) for side in sides)
             resized = g("Gather", g("Gather", pixels, rows, axis=2), columns, axis=3)
         else:
-            resized = self._filtered(g("Cast", pixels, to=TensorProto.DOUBLE), *sides)
+            resized = self._filter_pixels(g("Cast", pixels, to=TensorProto.DOUBLE), *sides)
         resized = g("Cast", resized, to=TensorProto.FLOAT)
-        return self._filled(resized, *sides) if spec.resize == "pad" else resized
+        return self._pad(resized, *sides) if spec.resize == "pad" else resized
 
     def _number(self, value: float) -> str:
         return self._graph.constant(value, np.float64)
 
+    def _axes(self, *axes: int) -> str:
+        return self._graph.constant(axes, np.int64)
+
     def _sides(self, images: str) -> tuple[Side, Side]:
-        """Height and width."""
+        """Return height and width."""
         g, size = self._graph, self._number(self._spec.size)
         shape = g("Cast", g("Shape", images), to=TensorProto.DOUBLE)
         height, width = (g("Gather", shape, g.constant(axis, np.int64)) for axis in (1, 2))
@@ -75,39 +98,40 @@ class Resizer:
         offsets = [g("Floor", g("Div", g("Sub", size, count), self._number(2))) for count in counts]
         return Side(height, zero, height, counts[0], offsets[0]), Side(width, zero, width, counts[1], offsets[1])
 
-    def _filtered(self, pixels: str, height: Side, width: Side) -> str:
-        """Across, then down."""
+    def _filter_pixels(self, pixels: str, height: Side, width: Side) -> str:
+        """Resize along rows, then along columns."""
         g = self._graph
-        across = self._bytes(g("MatMul", pixels, g("Transpose", self._weights(width))))
-        return self._bytes(g("MatMul", self._weights(height), across))
+        rows = self._round_to_bytes(g("MatMul", pixels, g("Transpose", self._weights(width))))
+        return self._round_to_bytes(g("MatMul", self._weights(height), rows))
 
-    def _places(self, side: Side) -> str:
-        """For each pixel of the input's side, its number among those of the picture: below 0 and from count, none."""
+    def _positions(self, side: Side) -> str:
+        """For each pixel of the input's side, its position in the resized image; outside it if below 0 or too large."""
         return self._graph("Sub", self._graph.constant(np.arange(self._spec.size), np.float64), side.offset)
 
     def _inside(self, side: Side) -> str:
-        """Which pixels of the input's side the picture fills: (size,)."""
-        g, places = self._graph, self._places(side)
-        return g("And", g("GreaterOrEqual", places, self._number(0)), g("Less", places, side.count))
+        """For each pixel of the input's side, whether the resized image covers it, (size,)."""
+        g, positions = self._graph, self._positions(side)
+        return g("And", g("GreaterOrEqual", positions, self._number(0)), g("Less", positions, side.count))
 
     def _weights(self, side: Side) -> str:
-        """What each of the picture's pixels weighs in each of the input's: float64 (size, length)."""
+        """Compute the weight of each image pixel in each input pixel, float64 (size, length)."""
         g, half = self._graph, self._number(0.5)
         scale = g("Div", side.extent, side.count)
-        centers = g("Add", side.start, g("Mul", g("Add", self._places(side), half), scale))
+        centers = g("Add", side.start, g("Mul", g("Add", self._positions(side), half), scale))
         shrink = g("Div", self._number(1), g("Max", scale, self._number(1)))
         pixels = g("Range", self._number(0), side.length, self._number(1))
         distances = g("Sub", g("Unsqueeze", pixels, self._axes(0)), g("Unsqueeze", centers, self._axes(1)))
         weights = self._filter(g("Mul", g("Add", distances, half), shrink))
         total = g("ReduceSum", weights, self._axes(1), keepdims=1)
-        shares = g("Mul", weights, g("Div", self._number(1), total))
-        # Rows that the picture does not fill may have no weight at all, and so no shares.
+        normalized = g("Mul", weights, g("Div", self._number(1), total))
+        # Rows outside the resized image may have a total of 0, which would give NaN.
         inside = g("Unsqueeze", self._inside(side), self._axes(1))
-        steps = g("Mul", g("Where", inside, shares, self._number(0)), self._number(PRECISION))
+        steps = g("Mul", g("Where", inside, normalized, self._number(0)), self._number(WEIGHT_STEPS))
         rounded = g("Mul", g("Sign", steps), g("Floor", g("Add", g("Abs", steps), half)))
-        return g("Div", rounded, self._number(PRECISION))
+        return g("Div", rounded, self._number(WEIGHT_STEPS))
 
     def _filter(self, x: str) -> str:
+        """Compute the weight at a distance ``x`` from the center of the filter."""
         g, name = self._graph, self._spec.interpolation
         if name == "lanczos":
             within = g("And", g("GreaterOrEqual", x, self._number(-LOBES)), g("Less", x, self._number(LOBES)))
@@ -122,6 +146,7 @@ class Resizer:
         return g("Where", g("Less", x, self._number(1)), near, outer)
 
     def _polynomial(self, x: str, first: float, *rest: float) -> str:
+        """Compute a polynomial, highest power first."""
         value = self._number(first)
         for coefficient in rest:
             value = self._graph("Add", self._graph("Mul", value, x), self._number(coefficient))
@@ -132,29 +157,26 @@ class Resizer:
         angle = g("Mul", x, self._number(math.pi))
         return g("Where", g("Equal", x, self._number(0)), self._number(1), g("Div", g("Sin", angle), angle))
 
-    def _indices(self, side: Side) -> str:
-        """The picture's pixel nearest to each of the input's: int64 (size,)."""
+    def _nearest(self, side: Side) -> str:
+        """Return the number of the image pixel nearest to each input pixel, int64 (size,)."""
         g = self._graph
         scale = g("Div", side.extent, side.count)
-        # Added up one by one, as Pillow does: in another order some sums round to the other side of a whole number.
+        # A running sum, as Pillow has it: products would round some of these numbers to another pixel.
         first = g("Add", side.start, g("Mul", scale, self._number(0.5)))
         steps = g("Expand", scale, g.constant([self._spec.size - 1], np.int64))
         sums = g("CumSum", g("Concat", g("Unsqueeze", first, self._axes(0)), steps, axis=0), g.constant(0, np.int64))
         last = g("Sub", side.count, self._number(1))
-        places = g("Clip", self._places(side), self._number(0), last)
-        return g("Cast", g("Floor", g("Gather", sums, g("Cast", places, to=TensorProto.INT64))), to=TensorProto.INT64)
+        positions = g("Cast", g("Clip", self._positions(side), self._number(0), last), to=TensorProto.INT64)
+        return g("Cast", g("Floor", g("Gather", sums, positions)), to=TensorProto.INT64)
 
-    def _bytes(self, values: str) -> str:
-        """Round to whole numbers of 0 to 255, halves up."""
+    def _round_to_bytes(self, values: str) -> str:
+        """Round to whole numbers from 0 to 255, halves up."""
         rounded = self._graph("Floor", self._graph("Add", values, self._number(0.5)))
         return self._graph("Clip", rounded, self._number(0), self._number(255))
 
-    def _filled(self, pixels: str, height: Side, width: Side) -> str:
-        """Lay the picture on the mean color."""
+    def _pad(self, pixels: str, height: Side, width: Side) -> str:
+        """Fill pixels outside the resized image with the mean color of the preprocessing."""
         g = self._graph
         rows, columns = g("Unsqueeze", self._inside(height), self._axes(1)), self._inside(width)
         color = np.round(PREPROCESSINGS[self._spec.preprocessing].mean).reshape(1, 3, 1, 1)
         return g("Where", g("And", rows, columns), pixels, g.constant(color))
-
-    def _axes(self, *axes: int) -> str:
-        return self._graph.constant(axes, np.int64)

@@ -1,12 +1,9 @@
-"""The bridge to torch: a saved model as a torch module, and a trained module as a saved model.
-
-What a model is, is asked by attributes alone (`Fitted`), so that ``featx.models.saved_model`` can offer the way over itself.
-"""
+"""Turn a saved model into a torch module, and a trained module into a model."""
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,70 +24,36 @@ from featx.heads import (
     is_multilabel,
     linear_parts,
 )
-from featx.models.torch_modules import BlockPower, ImageClassifier, Standardize
+from featx.models.saved_model import Model
+from featx.models.torch_modules import ImageClassifier, PowerNormalize, Standardize
 from featx.models.trained_by_torch import KEY, PARTS, trained_parts
-from featx.spec import ExtractSpec
 
-__all__ = ["BlockPower", "Fitted", "ImageClassifier", "Standardize", "from_torch", "to_torch", "trained_parts"]
-TRANSPARENT = (nn.Dropout, nn.Identity, nn.Sequential)
-"""Layers that leave a head linear when it is not trained."""
+NOT_COUNTED = (nn.Dropout, nn.Identity, nn.Sequential)
+"""Modules in a head that compute nothing at inference."""
 
 
-class Fitted(Protocol):
-    """What the bridge asks of a model; `featx.models.saved_model.Model` is one."""
-
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
-
-    @property
-    def spec(self) -> ExtractSpec:
-        """Of the features that the head takes."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names, sorted."""
-
-    @property
-    def head(self) -> str:
-        """A key of ``featx.heads.HEADS``."""
-
-    @property
-    def estimator(self) -> Pipeline:
-        """A fitted normalizer and linear head."""
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What else is known of the model."""
-
-    @property
-    def path(self) -> Path | None:
-        """The file that it was read from."""
-
-
-M = TypeVar("M", bound=Fitted)
-
-
-def to_torch(model: Fitted, weights: BackboneWeights | str | Path | None = None) -> ImageClassifier:
-    """A model as a torch module, whose logits are the head's decisions.
+def to_torch(model: Model, weights: BackboneWeights | str | Path | None = None) -> ImageClassifier:
+    """Turn a model into a torch module whose logits are the decisions of the model's head.
 
     Parameters
     ----------
     model : Model
-        With any head, blocks, pools and normalizer.
+        The model.
     weights : BackboneWeights or path, optional
-        The backbone's weights; by default those beside the model's file, or those known by the spec's name.
+        The backbone's weights; by default those that the spec names, or that lie beside the model's file.
 
     Returns
     -------
     ImageClassifier
-        From uint8 or preprocessed images (n, 3, size, size) to logits (n, classes), or (n, 1) for one of two classes;
-        on the CPU, in float32, ready to be trained.
+        From images, uint8 or preprocessed floats (n, 3, size, size), to logits (n, classes), or (n, 1) for two
+        exclusive classes. It is on the CPU, in float32 and in training mode.
 
     Raises
     ------
     SpecMismatch, WeightsError
-        If the weights are not those that the model was fitted with, or are not to be had.
+        If the weights are not those that the model was fitted with, or cannot be found.
     """
-    backbone = TorchBackbone.from_tensors(_weights_of(model, weights).tensors, model.spec.blocks)
+    backbone = TorchBackbone.from_tensors(_find_weights(model, weights).tensors, model.spec.blocks)
     normalizer = _normalizer_module(model.estimator.named_steps["normalizer"])
     head: nn.Module = _linear_module(*linear_parts(model.estimator, np.float32))
     if hidden := get_hidden_layer(model.estimator):
@@ -100,72 +63,69 @@ def to_torch(model: Fitted, weights: BackboneWeights | str | Path | None = None)
 
 def from_torch(
     module: ImageClassifier,
-    model: M,
+    model: Model,
     weights: BackboneWeights | str | Path | None = None,
     *,
     head: str | None = None,
     backbone: str = "finetuned",
     info: Mapping[str, Any] | None = None,
-) -> tuple[M, BackboneWeights]:
-    """A trained module as a model again, and the weights of its backbone.
+) -> tuple[Model, BackboneWeights]:
+    """Turn a trained torch module into a model and the weights of its backbone.
 
     Parameters
     ----------
     module : ImageClassifier
-        From `to_torch`, trained or not, its normalizer untouched. Its head must be linear, or have one hidden layer
-        and ``torch.nn.ReLU``; with dropout or not.
+        From `to_torch`; backbone and head may be trained, the normalizer may not. Its head must be one linear layer, or
+        two with ``torch.nn.ReLU`` between, with or without dropout.
     model : Model
-        What the module was made of.
+        The model that the module was made from.
     weights : BackboneWeights or path, optional
-        As in `to_torch`: the layers that the module does not run are taken from there.
+        As in `to_torch`; layers that the module does not run are taken from here.
     head : str, optional
-        What the logits mean, a key of ``featx.heads.HEADS``; by default as in ``model``. After training with
-        cross-entropy it is ``softmax``. Two logits for two classes become one, their difference.
+        What the logits mean, a key of `featx.heads.HEADS`; by default as in ``model``. After training with
+        cross-entropy it is ``softmax``. Two logits for two exclusive classes become one, their difference.
     backbone : str
-        Name of the backbone's weights if they have changed.
+        Name of the backbone's weights if they changed.
     info : mapping, optional
-        Replaces the model's own; which parts torch has trained is added to either, as ``trained_by_torch``.
+        Replaces the model's ``info``. The names of the parts that torch has trained are added to it.
 
     Returns
     -------
     model : Model
-        With the module's weights; its spec has the new backbone's digest, and precision fp32 if the backbone has changed. A
-        calibration of its probabilities, which was that of other decisions, is dropped. `trained_parts` says
-        what of it torch has trained.
+        With the module's weights. If the backbone changed, its spec has the digest of the new one, and precision fp32.
+        A calibration of probabilities is dropped, because it belonged to the decisions before.
     weights : BackboneWeights
-        To be saved beside the model by `featx.backbones.save_beside`, if ``digest`` has changed.
+        The backbone. If its digest changed, save it beside the model with `featx.engines.save_finetuned`.
 
     Raises
     ------
     ModelError
-        If the head has another form, or a weight is not finite.
+        If the head has other layers, or a weight is not finite.
     SpecError
-        If the head's shape does not fit the classes.
+        If the shape of the head does not match the classes.
     """
-    before = _weights_of(model, weights)
-    kind, estimator = head or model.head, _pipeline_of(module, model, head or model.head)
-    after = _backbone_of(module, before, backbone)
-    same = (kind == model.head and _same_head(estimator, model.estimator), after.digest == before.digest)
-    known = {name: value for name, value in (model.info if info is None else info).items() if name != "calibration"}
+    before = _find_weights(model, weights)
+    kind, estimator = head or model.head, _make_pipeline(module, model, head or model.head)
+    after = _read_backbone(module, before, backbone)
+    same = (kind == model.head and _equal_heads(estimator, model.estimator), after.digest == before.digest)
+    facts = {name: value for name, value in (model.info if info is None else info).items() if name != "calibration"}
     earlier = trained_parts(model)
     if trained := [part for part, kept in zip(PARTS, same, strict=True) if part in earlier or not kept]:
-        known[KEY] = trained
-    changes: dict[str, Any] = {"head": kind, "estimator": estimator, "info": known, "calibration": None, "path": None}
+        facts[KEY] = trained
+    changes: dict[str, Any] = {"head": kind, "estimator": estimator, "info": facts, "calibration": None, "path": None}
     if after.digest != before.digest:
-        # The module computes in fp32, and a calibration holds for one backbone.
+        # The module computes in fp32, and an int8 calibration belongs to one backbone.
         named = model.spec.with_backbone(after.name, after.digest, after.preprocessing)
         spec = dataclasses.replace(named, precision="fp32", calibration=())
-        changes |= {"spec": spec, "reference_features": compute_reference_features(TorchEngine(after, spec, "cpu"))}
+        changes |= {
+            "spec": spec,
+            "reference_features": compute_reference_features(TorchEngine(after, spec, "cpu")),
+        }
     return dataclasses.replace(model, **changes), after
 
 
-def _linear_module(W: np.ndarray, b: np.ndarray) -> nn.Linear:
-    layer = nn.Linear(W.shape[1], len(W))
-    layer.load_state_dict({"weight": torch.from_numpy(W), "bias": torch.from_numpy(b)})
-    return layer
-
-
-def _weights_of(model: Fitted, weights: BackboneWeights | str | Path | None) -> BackboneWeights:
+def _find_weights(model: Model, weights: BackboneWeights | str | Path | None) -> BackboneWeights:
+    """Return the backbone's weights; raise ``SpecMismatch`` if they are not those of the model."""
     if not isinstance(weights, BackboneWeights):
         return load_backbone_for(model.spec, weights, model.path)
     model.spec.check_same(
@@ -177,29 +137,35 @@ def _weights_of(model: Fitted, weights: BackboneWeights | str | Path | None) -> 
     return weights
 
 
+def _linear_module(W: np.ndarray, b: np.ndarray) -> nn.Linear:
+    layer = nn.Linear(W.shape[1], len(W))
+    layer.load_state_dict({"weight": torch.from_numpy(W), "bias": torch.from_numpy(b)})
+    return layer
+
+
 def _normalizer_module(normalizer: BaseEstimator | str) -> nn.Module:
     if isinstance(normalizer, BlockNormalizer):
-        return BlockPower(normalizer.widths_, normalizer.power)
+        return PowerNormalize(normalizer.widths_, normalizer.power)
     if isinstance(normalizer, StandardScaler):
         return Standardize(normalizer.mean_, normalizer.scale_)
     return nn.Identity()
 
 
-def _pipeline_of(module: ImageClassifier, model: Fitted, kind: str) -> Pipeline:
-    """The module's head behind the model's normalizer, with what the model's own was to be fitted with."""
+def _make_pipeline(module: ImageClassifier, model: Model, kind: str) -> Pipeline:
+    """Put the module's head behind the model's normalizer, with the parameters of the model's own head."""
     multilabel = is_multilabel(model.estimator)
-    hidden, (W, b) = _layers_of(module, one_row=len(model.classes) == 2 and not multilabel)
+    hidden, (W, b) = _read_head(module, one_output=len(model.classes) == 2 and not multilabel)
     before = getattr(model.estimator.named_steps["head"], "estimator", model.estimator.named_steps["head"])
-    kept = {name: getattr(before, name) for name in ("C", "class_weight", "random_state")}
-    if kind != model.head and isinstance(kept["class_weight"], Mapping):
-        # Weights by class are no weights of a class against the rest.
-        kept["class_weight"] = None
+    parameters = {name: getattr(before, name) for name in ("C", "class_weight", "random_state")}
+    if kind != model.head and isinstance(parameters["class_weight"], Mapping):
+        # Weights by class name do not fit another head: its binary classifiers have no class names.
+        parameters["class_weight"] = None
     parts = (W, b, np.array(model.classes), model.estimator.named_steps["normalizer"])
-    return add_hidden_layer(from_linear_parts(kind, *parts, **kept, multilabel=multilabel), hidden)
+    return add_hidden_layer(from_linear_parts(kind, *parts, **parameters, multilabel=multilabel), hidden)
 
 
-def _same_head(one: Pipeline, other: Pipeline) -> bool:
-    """Whether two heads have the same layers with the same weights, to a module's precision."""
+def _equal_heads(one: Pipeline, other: Pipeline) -> bool:
+    """Say whether two heads have the same layers with the same weights, as float32."""
     arrays = [
         [*linear_parts(pipeline, np.float32), *((hidden.coef_, hidden.intercept_) if hidden else ())]
         for pipeline, hidden in ((pipeline, get_hidden_layer(pipeline)) for pipeline in (one, other))
@@ -207,26 +173,29 @@ def _same_head(one: Pipeline, other: Pipeline) -> bool:
     return len(arrays[0]) == len(arrays[1]) and all(map(np.array_equal, *arrays))
 
 
-def _layers_of(module: ImageClassifier, *, one_row: bool) -> tuple[HiddenLayer | None, tuple[np.ndarray, np.ndarray]]:
-    """The hidden layer, if there is one, and weights and intercepts of the last."""
-    layers = [layer for layer in module.head.modules() if not isinstance(layer, TRANSPARENT)]
+def _read_head(
+    module: ImageClassifier, *, one_output: bool
+) -> tuple[HiddenLayer | None, tuple[np.ndarray, np.ndarray]]:
+    """Return the hidden layer, if any, and the weights and intercepts of the last layer."""
+    layers = [layer for layer in module.head.modules() if not isinstance(layer, NOT_COUNTED)]
     kinds = [type(layer) for layer in layers]
     if kinds not in ([nn.Linear], [nn.Linear, nn.ReLU, nn.Linear]):
         got = ", ".join(kind.__name__ for kind in kinds) or "none"
         raise ModelError(
             f"head of the module must be one linear layer, or two with ReLU between, to become a model, got {got}"
         )
-    hidden = HiddenLayer.from_parts(*_arrays_of(layers[0])) if len(layers) > 1 else None
-    W, b = _arrays_of(layers[-1])
-    return hidden, ((W[1:] - W[:1], b[1:] - b[:1]) if one_row and len(W) == 2 else (W, b))
+    hidden = HiddenLayer.from_parts(*_read_linear(layers[0])) if len(layers) > 1 else None
+    W, b = _read_linear(layers[-1])
+    return hidden, ((W[1:] - W[:1], b[1:] - b[:1]) if one_output and len(W) == 2 else (W, b))
 
 
-def _arrays_of(layer: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+def _read_linear(layer: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     parts = {name: values.detach().float().cpu().numpy().copy() for name, values in layer.state_dict().items()}
     return parts["weight"], parts.get("bias", np.zeros(len(parts["weight"]), np.float32))
 
 
-def _backbone_of(module: ImageClassifier, before: BackboneWeights, name: str) -> BackboneWeights:
+def _read_backbone(module: ImageClassifier, before: BackboneWeights, name: str) -> BackboneWeights:
+    """Return the module's backbone, or ``before`` itself if it did not change."""
     trained = {
         key: np.ascontiguousarray(values.detach().float().cpu().numpy())
         for key, values in module.backbone.state_dict().items()

@@ -1,4 +1,4 @@
-"""A model's parts as torch modules: normalizers, and the whole way from pixels to logits."""
+"""The parts of a model as torch modules: normalizers, and the whole classifier from pixels to logits."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,29 +13,37 @@ from featx.errors import SpecError
 from featx.spec import ExtractSpec
 
 FLOOR = 1e-10
-"""Magnitudes below it get no gradient through a power, whose slope has no bound at 0."""
+"""Smaller magnitudes get no gradient through a power, because its slope is infinite at 0."""
 
 
-class BlockPower(nn.Module):
-    """`featx.heads.BlockNormalizer`: signed power, then unit L2 norm for each block of columns of each row."""
+class PowerNormalize(nn.Module):
+    """`featx.heads.BlockNormalizer` in torch: a signed power, then unit L2 norm of each block of columns.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Columns of each block.
+    power : float
+        The exponent.
+    """
 
     def __init__(self, widths: Sequence[int], power: float) -> None:
         super().__init__()
         self.widths, self.power = list(widths), power
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows (n, columns) to the same shape; a block that is all zero stays zero, with gradient zero."""
+        """Normalize rows (n, columns); a block of zeros stays zero, with gradient zero."""
         powered = x.sign() * x.abs().clamp(min=FLOOR).pow(self.power)
         blocks = torch.split(powered, self.widths, dim=1)
         return torch.cat([nn.functional.normalize(block, dim=1) for block in blocks], dim=1)
 
     def extra_repr(self) -> str:
-        """Widths and power, for torch's printed modules."""
+        """Return what torch shows between the parentheses of the module's repr."""
         return f"widths={self.widths}, power={self.power}"
 
 
 class Standardize(nn.Module):
-    """sklearn's ``StandardScaler``: less the mean, divided by the scale, column by column."""
+    """scikit-learn's ``StandardScaler`` in torch: subtract the mean and divide by the scale of each column."""
 
     mean: Tensor
     scale: Tensor
@@ -46,27 +54,27 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows (n, columns) to the same shape."""
+        """Standardize rows (n, columns)."""
         return (x - self.mean) / self.scale
 
 
 class ImageClassifier(nn.Module):
-    """Images to logits: preprocessing, backbone, pooling, normalizer, head.
+    """From images to logits: preprocessing, backbone, poolings, normalizer, head.
 
-    Every part can be trained or replaced. The head is any module from (n, columns) to (n, rows), at first one
-    ``torch.nn.Linear``; the parameters are ``backbone.features.{i}.weight`` and so on by torchvision's numbers, and
-    ``head.weight`` and ``head.bias``.
+    Every part can be trained or replaced. The head may be any module from (n, columns) to (n, outputs); at first it is
+    one ``torch.nn.Linear``. Parameters are named ``backbone.features.{i}.weight`` and so on, by torchvision's layer
+    numbers, and ``head.weight`` and ``head.bias``.
 
     Parameters
     ----------
     spec : ExtractSpec
-        Of the features that the head takes. All is computed in float32, whatever its precision class.
+        The features that the head takes. All parts compute in float32, whatever the spec's precision class.
     classes : tuple of str
-        Names of the logits' columns.
-    backbone : Backbone
-        With the weights, up to the spec's last block.
+        Class names, in the order of the logits.
+    backbone : TorchBackbone
+        Up to the spec's last block.
     normalizer, head : torch.nn.Module
-        What follows the pooled features.
+        What follows the poolings.
     """
 
     def __init__(
@@ -82,48 +90,22 @@ class ImageClassifier(nn.Module):
         self.spec, self.classes = spec, classes
         self.preprocess = Normalize(preprocessing.mean, preprocessing.std)
         self.backbone, self.normalizer, self.head = backbone, normalizer, head
-        self._looked = False
-
-    def features(self, images: Tensor) -> Tensor:
-        """Pooled features (n, columns), float32, in the order of ``spec.widths``; images as in `forward`."""
-        wanted = (3, self.spec.size, self.spec.size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
-            raise SpecError(f"images of the module must be (n, {', '.join(map(str, wanted))}), as the features of its "
-                            f"head, got {tuple(images.shape)}; resize them")  # fmt: skip
-        if images.is_floating_point():
-            self._look_once(images)
-        x = images if images.is_floating_point() else self.preprocess(images)
-        return torch.cat(list(pool_outputs(self.backbone(x), self.spec).values()), dim=1)
-
-    def _look_once(self, images: Tensor) -> None:
-        """Warn if the first floats are as loaders of torchvision give them, and not preprocessed."""
-        if self._looked or torch.compiler.is_compiling():
-            return
-        self._looked = True
-        if images.numel() and images.min() >= 0 and images.max() <= 1:
-            warnings.warn("float images of the module must be as its preprocess gives them, got values of 0 to 1, as "
-                          "torchvision's ToTensor gives them; give uint8, or module.preprocess(255 * images)",
-                          stacklevel=4)  # fmt: skip
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits of pooled features (n, columns), as `features` gives them or a store holds them."""
-        logits: Tensor = self.head(self.normalizer(features))
-        return logits
+        self._range_checked = False
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images.
+        """Compute the logits of images.
 
         Parameters
         ----------
         images : tensor (n, 3, size, size)
-            RGB at the spec's size: uint8, or float as ``preprocess`` gives it. Floats of 0 to 1, as torchvision's
-            ``ToTensor`` gives them, are neither: ``preprocess`` takes them × 255.
+            RGB at the spec's size: uint8, or float from ``preprocess``. Floats from 0 to 1, as torchvision's
+            ``ToTensor`` returns them, are neither: give ``preprocess(255 * images)``.
 
         Returns
         -------
         tensor (n, classes)
-            One logit a class. Two classes, of which an image has one, have one column, (n, 1), above 0 for the second
-            class, as in sklearn.
+            One logit per class. Two exclusive classes share one logit, (n, 1), above 0 for the second class, as in
+            scikit-learn.
 
         Raises
         ------
@@ -131,3 +113,33 @@ class ImageClassifier(nn.Module):
             If the images have another size.
         """
         return self.classify(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Compute features, float32 (n, columns), in the order of ``spec.widths``; images are those of `forward`."""
+        expected = (3, self.spec.size, self.spec.size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise SpecError(
+                f"images of the module must have the shape (n, {', '.join(map(str, expected))}), the size that its "
+                f"head was fitted on, got {tuple(images.shape)}; resize them"
+            )
+        if images.is_floating_point():
+            self._warn_of_wrong_range(images)
+        x = images if images.is_floating_point() else self.preprocess(images)
+        return torch.cat(list(pool_outputs(self.backbone(x), self.spec).values()), dim=1)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Compute the logits of features (n, columns), from `features` or from a store."""
+        logits: Tensor = self.head(self.normalizer(features))
+        return logits
+
+    def _warn_of_wrong_range(self, images: Tensor) -> None:
+        """Warn once, at the first call, if floats are from 0 to 1, as torchvision's loaders give them."""
+        if self._range_checked or torch.compiler.is_compiling():
+            return
+        self._range_checked = True
+        if images.numel() and images.min() >= 0 and images.max() <= 1:
+            warnings.warn(
+                "float images of the module must come from its preprocess, got values from 0 to 1, as torchvision's "
+                "ToTensor returns them; give uint8, or module.preprocess(255 * images)",
+                stacklevel=4,
+            )

@@ -1,32 +1,17 @@
-"""Which parts of a model torch has trained; asked without importing torch."""
-
-from typing import Any, Protocol
-
-from sklearn.pipeline import Pipeline
+"""Find out which parts of a model torch has trained, without importing torch."""
 
 from featx.heads import get_hidden_layer
+from featx.models.saved_model import Model
 
 PARTS = ("head", "backbone")
 KEY = "trained_by_torch"
 """Under this key, a model's ``info`` lists the parts that torch has trained."""
 
 
-class Described(Protocol):
-    """What `trained_parts` needs of a model."""
-
-    @property
-    def estimator(self) -> Pipeline:
-        """The fitted normalizer and head."""
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """How the model was made."""
-
-
-def trained_parts(model: Described) -> tuple[str, ...]:
+def trained_parts(model: Model) -> tuple[str, ...]:
     """List which parts of a model torch has trained: ``head``, ``backbone``, both or none.
 
-    A part that torch has trained was not fitted by scikit-learn, so cross-validation cannot repeat how it was made.
+    Cross-validation cannot repeat how such a part was made, because scikit-learn did not fit it.
     """
     # The first versions of featx finetune stored only the number of epochs per stage; both stages train the head.
     epochs = model.info.get("finetune", {}).get("epochs", {})
