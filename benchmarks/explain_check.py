@@ -1,10 +1,10 @@
-"""Measure what `featx explain` claims, on real weights and the photographs of Flowers-17.
+"""Check the class maps of `featx explain` with real weights on photographs of Flowers-17.
 
     python benchmarks/explain_check.py FLOWERS17 WORK
 
-Of heads on raw, standardized and power-normalized averages of blocks 3 to 5: how far the maps' sums and the intercept
-are from the logit, and how well a map tells what it costs to take a place out of the pooled features. A place is one
-of 7 × 7, in all blocks at once.
+For heads on raw, standardized and power-normalized averages of blocks 3 to 5: the difference between the logit and the
+sum of maps and intercept, and the correlation between a position's value in the maps and the drop of the logit when
+the position is removed from all blocks. Positions are those of a 7 × 7 grid.
 """
 
 import itertools
@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 from evidence import store_of
 from reporting import say
 
@@ -20,30 +19,29 @@ from featx.inspection import Explainer, Explanation
 from featx.models import FitOptions, Validation, fit
 from featx.spec import ExtractSpec
 
-PLACES = 7
+GRID = 7
 HEADS = (("none", 1e-3), ("standard", 1e-3), ("power", 1.0))
 
 
 def agreement(explainer: Explainer, found: Explanation, code: int) -> float:
-    """Correlation over places between the share that a class's maps give them and what the logit loses without them."""
-    tapped, best = explainer._taps(found.pixels), found.classes[0]
-    told, lost = [], []
-    for row, column in itertools.product(range(PLACES), repeat=2):
-        without, share = {}, 0.0
-        for number, output in tapped.items():
-            step = output.shape[2] // PLACES
-            place = slice(row * step, (row + 1) * step), slice(column * step, (column + 1) * step)
+    """Correlate the value of each grid position in the maps with the drop of the logit when it is removed."""
+    feature_maps, best = explainer.feature_maps(found.pixels), found.classes[0]
+    values, drops = [], []
+    for row, column in itertools.product(range(GRID), repeat=2):
+        without, value = {}, 0.0
+        for number, output in feature_maps.items():
+            step = output.shape[2] // GRID
+            position = slice(row * step, (row + 1) * step), slice(column * step, (column + 1) * step)
             without[number] = output.clone()
-            without[number][..., *place] = 0
-            share += float(best.blocks[number][place].sum())
-        with torch.no_grad():
-            lost.append(best.logit - float(explainer._tail(*without.values())[0, code]))
-        told.append(share)
-    return float(np.corrcoef(told, lost)[0, 1])
+            without[number][..., *position] = 0
+            value += float(best.blocks[number][position].sum())
+        drops.append(best.logit - float(explainer.logits(without)[code]))
+        values.append(value)
+    return float(np.corrcoef(values, drops)[0, 1])
 
 
 def main(flowers: Path, work: Path) -> None:
-    """One line a normalizer."""
+    """Print one line per normalizer."""
     store = store_of(flowers, work, "default224", ExtractSpec())
     photographs = sorted((flowers / "jpg").rglob("*.jpg"))[::85]
     for normalize, C in HEADS:
@@ -63,8 +61,8 @@ def main(flowers: Path, work: Path) -> None:
                 errors.append(abs(added + (one.intercept or 0) - one.logit))
             agreements.append(agreement(explainer, found, model.classes.index(found.classes[0].name)))
         say(
-            f"{normalize}: exact {explainer.exact}; sum and intercept against logit {max(errors):.1e} at most; "
-            f"correlation with what a place costs {np.mean(agreements):.4f}, {min(agreements):.4f} at least"
+            f"{normalize}: exact {explainer.exact}; largest difference from the logit {max(errors):.1e}; "
+            f"correlation with the drop of the logit: mean {np.mean(agreements):.4f}, lowest {min(agreements):.4f}"
         )
 
 

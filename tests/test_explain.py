@@ -110,15 +110,14 @@ def test_a_first_order_map_agrees_with_finite_differences(oxford, name):
     (found,) = explainer(pixels, top=1).classes
     assert not explainer.exact
     code = model.classes.index(found.name)
-    feature_maps = explainer._feature_maps(pixels)
+    feature_maps = explainer.feature_maps(pixels)
     number = model.spec.blocks[-1]
     for row, column in ((0, 0), (1, 0), (1, 1)):
         moved = []
         for step in (1e-3, -1e-3):
             changed = feature_maps[number].clone()
             changed[..., row, column] *= 1 + step
-            with torch.no_grad():
-                moved.append(float(explainer._head(*{**feature_maps, number: changed}.values())[0, code]))
+            moved.append(float(explainer.logits({**feature_maps, number: changed})[code]))
         slope = (moved[0] - moved[1]) / 2e-3
         scale = float(np.abs(found.blocks[number]).max())
         assert found.blocks[number][row, column] == pytest.approx(slope, abs=5e-3 * scale)
@@ -138,13 +137,12 @@ def test_removing_a_position_lowers_the_logit_by_about_its_value_in_the_map(oxfo
     explainer = Explainer(model, weights=oxford)
     pixels = make_images()[2]
     (found,) = explainer(pixels, top=1).classes
-    code, output = model.classes.index(found.name), explainer._feature_maps(pixels)[4]
+    code, output = model.classes.index(found.name), explainer.feature_maps(pixels)[4]
     values, lost = found.blocks[4], np.zeros_like(found.blocks[4])
     for row, column in np.ndindex(values.shape):
         without = output.clone()
         without[..., row, column] = 0
-        with torch.no_grad():
-            lost[row, column] = found.logit - float(explainer._head(without)[0, code])
+        lost[row, column] = found.logit - float(explainer.logits({4: without})[code])
     assert np.corrcoef(values.ravel(), lost.ravel())[0, 1] > 0.95
 
 
@@ -198,7 +196,7 @@ def test_grad_cam_weights_each_channel_by_the_mean_of_its_gradient(oxford, name)
     explainer = Explainer(model, weights=oxford, method="grad-cam")
     pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     (found,) = explainer(pixels, top=1).classes
-    code, feature_maps = model.classes.index(found.name), explainer._feature_maps(pixels)
+    code, feature_maps = model.classes.index(found.name), explainer.feature_maps(pixels)
     for number, values in feature_maps.items():
         channels = values.shape[1]
         slopes = torch.zeros(channels, dtype=torch.float64)
@@ -210,8 +208,7 @@ def test_grad_cam_weights_each_channel_by_the_mean_of_its_gradient(oxford, name)
             for sign in (-1, 1):
                 moved = values.clone()
                 moved[:, channel] += sign * steps[channel]
-                with torch.no_grad():
-                    logits.append(explainer._head(*{**feature_maps, number: moved}.values())[0, code])
+                logits.append(explainer.logits({**feature_maps, number: moved})[code])
             slopes[channel] = (logits[1] - logits[0]) / (2 * steps[channel] * values[0, 0].numel())
         expected = (slopes[:, None, None] * values[0]).sum(dim=0).relu().numpy()
         np.testing.assert_allclose(found.blocks[number], expected, atol=0.01 * found.blocks[number].max())

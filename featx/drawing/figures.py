@@ -68,7 +68,7 @@ def make_panels(rows: int, columns: int, inches: float) -> "tuple[Figure, Any]":
 
 
 def add_legend(figure: "Figure", axes: "Axes") -> None:
-    """Explain the labeled series below the plot; names are shown as they are, without math."""
+    """Explain the labeled series below the plot; names are plain text, even with dollar signs."""
     handles, labels = axes.get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=SMALL, labelcolor=SOFT)
     for text in legend.get_texts():

@@ -1,9 +1,6 @@
 from .advice.advisor import Advice as Advice
 from .advice.advisor import advise as advise
-from .advice.plots import plot_learning_curve as plot_learning_curve
 from .advice.plots import plot_plane as plot_plane
-from .augmentation_preview import PREVIEW_SPEC as PREVIEW_SPEC
-from .augmentation_preview import AugmentationSheet as AugmentationSheet
 from .augmentation_preview import preview as preview
 from .depth_probe import plot_probe as plot_probe
 from .depth_probe import probe as probe
@@ -11,7 +8,6 @@ from .explanation.class_maps import ClassMap as ClassMap
 from .explanation.class_maps import Explanation as Explanation
 from .explanation.explainer import Explainer as Explainer
 from .explanation.explainer import explain as explain
-from .explanation.overlay import overlay_map as overlay_map
 from .explanation.overlay import plot_explanation as plot_explanation
 from .html_report.writer import report as report
 from .preprocessing_audit.auditor import audit as audit

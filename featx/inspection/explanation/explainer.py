@@ -4,7 +4,7 @@ With average pooling and a linear head, the class activation map of Zhou et al. 
 discriminative localization", is exact: a logit is a sum over positions plus an intercept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -114,15 +114,30 @@ class Explainer:
             If the model has no class of a given name.
         """
         pixels = self._pixels(image)
-        feature_maps = self._feature_maps(pixels)
-        with torch.no_grad():
-            logits = self._head(*feature_maps.values())[0]
+        feature_maps = self.feature_maps(pixels)
+        logits = self.logits(feature_maps)
         codes = logits.argsort(descending=True, stable=True)[: max(top, 1)].tolist()
         if classes is not None:
             codes = [self._code(name) for name in classes]
         maps = tuple(self._class_map(feature_maps, code, float(logits[code])) for code in codes)
         name = "" if isinstance(image, np.ndarray) else str(image)
         return Explanation(name, pixels, maps, self.method, self.exact, self._precision)
+
+    def feature_maps(self, pixels: NDArray[np.uint8]) -> dict[int, Tensor]:
+        """Run the backbone on pixels, uint8 (size, size, 3).
+
+        Returns the feature map of each block by number: float64 (1, channels, height, width), on the CPU.
+        """
+        images = torch.tensor(pixels, device=self._device).permute(2, 0, 1)[None]
+        with torch.no_grad(), disable_tf32():
+            outputs = self._backbone(self._preprocess(images))
+        return {number: output.cpu().double() for number, output in outputs.items()}
+
+    def logits(self, feature_maps: Mapping[int, Tensor]) -> Tensor:
+        """Compute logits, float64 (classes,), from feature maps as `feature_maps` returns them."""
+        with torch.no_grad():
+            logits: Tensor = self._head(*feature_maps.values())[0]
+        return logits
 
     def _pixels(self, image: str | Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
         shape = (self.spec.size, self.spec.size, 3)
@@ -135,13 +150,6 @@ class Explainer:
         if loaded.pixels is None:
             raise ImageError(f"{path}: {loaded.reason}")
         return loaded.pixels
-
-    def _feature_maps(self, pixels: NDArray[np.uint8]) -> dict[int, Tensor]:
-        """Return the feature map of each block, on the CPU in float64: (1, channels, height, width)."""
-        images = torch.tensor(pixels, device=self._device).permute(2, 0, 1)[None]
-        with torch.no_grad(), disable_tf32():
-            outputs = self._backbone(self._preprocess(images))
-        return {number: output.cpu().double() for number, output in outputs.items()}
 
     def _code(self, name: str) -> int:
         if name not in self.classes:

@@ -88,7 +88,7 @@ class ReportContext:
 
     @cached_property
     def decisions(self) -> UnseenDecisions:
-        """Decisions of the model on images that it was not fitted on; ``DataError`` if there are none."""
+        """Decisions on images that the model was not fitted on; raises ``DataError`` if there is no such image."""
         return read_decisions(self.model, self.store)
 
     @cached_property
@@ -105,7 +105,7 @@ class ReportContext:
 
     @cached_property
     def probe(self) -> ProbeReport:
-        """Score and cost of each depth, timed if the weights are available; ``DataError`` without fit labels."""
+        """Score and cost of each depth, timed if the weights are available; raises ``DataError`` as `featx.probe`."""
         try:
             return probe(self.store, compute=self.compute, **self.selection)
         except (WeightsError, SpecMismatch):
@@ -114,7 +114,7 @@ class ReportContext:
 
     @cached_property
     def advice(self) -> Advice:
-        """The recommended way of transfer learning; ``DataError`` without fit labels."""
+        """The recommended way of transfer learning; raises ``DataError`` as `featx.advise`."""
         return advise(self.store, root=self.root, probed=self.probe, **self.selection)
 
     @cached_property

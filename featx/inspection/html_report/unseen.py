@@ -94,7 +94,7 @@ class UnseenDecisions:
 
 
 def read_decisions(model: Model | None, path: Path) -> UnseenDecisions:
-    """Apply the model to the images that it was not fitted on; if there are none, cross-validate it.
+    """Apply the model to images that it was not fitted on, or cross-validate it if it was fitted on all of them.
 
     Raises
     ------

@@ -26,7 +26,8 @@ MEANS = ("balanced_accuracy", "macro_f1")
 class ScoreRow:
     """A score with its confidence interval and the method of the interval.
 
-    The interval is None for other scores, and for optimistic ones, because it would not account for the selection.
+    The interval is None for scores of other kinds, and for optimistic scores, because it would
+    ignore the selection.
     """
 
     name: str

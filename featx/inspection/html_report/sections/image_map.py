@@ -16,7 +16,7 @@ from featx.inspection.html_report.section import Section, percent
 from featx.store import Store
 
 MIN_IMAGES, MAX_IMAGES = 5, 2000
-"""Fewer images make no map; of more, a random sample is shown."""
+"""Limits of the map: below the first there is none, above the second it shows a random sample."""
 COMPONENTS = 50
 """Principal components that t-SNE starts from."""
 PERPLEXITY = 30

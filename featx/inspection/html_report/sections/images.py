@@ -79,7 +79,7 @@ def _mistaken_image(context: ReportContext, decisions: UnseenDecisions, row: int
 
 
 def _add_maps(rows: list[MistakenImage], root: Path, model: Model, compute: Compute) -> tuple[list[MistakenImage], str]:
-    """Return the images with class maps, and a note that says what the maps show or why there are none."""
+    """Return the images with class maps, and a note that explains the maps or their absence."""
     try:
         from featx.inspection.explanation.class_maps import NOTES
         from featx.inspection.explanation.explainer import Explainer

@@ -70,8 +70,8 @@ def plot_reliability(bins: tuple[ConfidenceBin, ...]) -> "Figure":
     figure, axes = make_figure("confidence", "share of correct predictions", 3.4)
     most = max(one.n for one in bins)
     # Bars take the lowest fifth of the plot, below 0.
-    axes.bar([one.low for one in bins], [0.2 * one.n / most for one in bins], 1 / CALIBRATION_BINS, bottom=-0.25, align="edge",
-             color=SERIES[0], alpha=0.35, linewidth=0, label="number of images")  # fmt: skip
+    axes.bar([one.low for one in bins], [0.2 * one.n / most for one in bins], 1 / CALIBRATION_BINS, bottom=-0.25,
+             align="edge", color=SERIES[0], alpha=0.35, linewidth=0, label="number of images")  # fmt: skip
     axes.axhline(0, color=RULE, linewidth=0.8)
     axes.plot([0, 1], [0, 1], color=SOFT, linestyle="dashed", linewidth=1, label="perfect calibration")
     x, y = [one.confidence for one in bins], [one.correct for one in bins]
