@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from featx.errors import EngineError, ModelError, StoreError
 from featx.files.atomic import atomic_write
 from featx.files.hdf5_writing import create_hdf5
-from featx.heads.parallel import among_processes
+from featx.heads.parallel import raise_if_process_killed
 from featx.runtime.signals import Stopped, raise_on_signal
 
 STOPPED = "Stopped. Finished work is kept: run the same command again to resume."
@@ -127,7 +127,7 @@ def test_signal_handlers_are_restored():
 
 def test_a_worker_process_that_dies_is_an_error_with_a_remedy():
     with pytest.raises(EngineError, match=r"one of 2 processes was killed.*fewer processes"), \
-            among_processes(2):  # fmt: skip
+            raise_if_process_killed(2):  # fmt: skip
         Parallel(2)(delayed(os._exit)(1) for _ in range(2))
 
 

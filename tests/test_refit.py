@@ -189,7 +189,7 @@ def test_few_rows_are_fitted_in_one_thread(head, monkeypatch):
     with threadpool_limits(2, user_api="blas"):
         refit(make_head(head), X, y)
         refit(make_head(head), X[:10], y[:10])  # more columns than rows
-        monkeypatch.setattr("featx.heads.parallel.ONE_THREAD_CELLS", X.size - 1)
+        monkeypatch.setattr("featx.heads.parallel.ONE_THREAD_VALUES", X.size - 1)
         refit(make_head(head), X, y)
     several = {1} if head == "ovr-logistic" else {2}
     assert threads == [{1}, {1}, several]

@@ -261,7 +261,7 @@ def test_nested_cross_validation_does_not_depend_on_the_number_of_processes():
         ({"sets": {"a": [slice(0, 20, 2)]}}, SpecError, "columns of feature set a must be slices within 0 to 20 with"),
         ({"sets": {"a": [20]}}, SpecError, "columns of feature set a must be .* numbers from 0 to 19, got 20"),
         ({"sets": {"a": [True]}}, SpecError, "columns of feature set a must be .* numbers from 0 to 19, got True"),
-        ({"sets": {"a": ["age"]}}, SpecError, "feature set a names column 'age', which is not among X, whose columns"),
+        ({"sets": {"a": ["age"]}}, SpecError, "column 'age' of feature set a needs a data frame: the columns of X have no names"),
         ({"class_weight": {"emu": 2.0}}, DataError, "class_weight must name classes of the rows, got 'emu'"),
         ({"sample_weight": [1.0]}, DataError, r"sample_weight must be 90 numbers that are 0 or more, got shape \(1,\)"),
         ({"sample_weight": np.zeros(90)}, DataError, "sample_weight must be above 0 for some rows"),
@@ -283,7 +283,7 @@ def test_an_unknown_rule_of_selection_is_refused():
 def test_the_number_of_parallel_feature_sets_does_not_change_scores(monkeypatch):
     X, y = make_rows()
     together = search(X, y, folds=3, Cs=[1.0], tol=1e-9, jobs=cpu_count())
-    monkeypatch.setattr("featx.heads.parallel.MAX_CELLS", 1)
+    monkeypatch.setattr("featx.heads.parallel.MAX_PARALLEL_VALUES", 1)
     one_by_one = search(X, y, folds=3, Cs=[1.0], tol=1e-9, jobs=cpu_count())
     assert [(item.feature_set, item.head, item.scores) for item in together] == [
         (item.feature_set, item.head, item.scores) for item in one_by_one

@@ -14,11 +14,11 @@ from featx.errors import EngineError, SpecError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-MAX_CELLS = 1 << 27
-"""Largest number of matrix values that tasks running at the same time hold together: 0.5 GB in float32. The tasks need
-about four times as much memory."""
+MAX_PARALLEL_VALUES = 1 << 27
+"""Largest total size of the matrices of tasks that run at the same time: 0.5 GB in float32. Each task needs about four
+copies of its matrix."""
 
-ONE_THREAD_CELLS = 1 << 26
+ONE_THREAD_VALUES = 1 << 26
 """The product of a matrix with a few columns is slower on several threads if the matrix has at most this many values
 (measured)."""
 
@@ -38,41 +38,42 @@ def count_threads(n_jobs: int | None) -> int:
     return n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)
 
 
-def count_workers(tasks: int, cells: int, most: int | None = None) -> int:
-    """Return the number of tasks to run at the same time, each on a matrix of ``cells`` values.
+def count_workers(tasks: int, values: int, most: int | None = None) -> int:
+    """Return how many of ``tasks`` can run at the same time if each works on a matrix of ``values`` numbers.
 
-    It is at most ``most`` (by default the number of cores), and smaller where the matrices would fill the memory.
+    The result is at most ``most`` (by default the number of cores), and smaller if the matrices would need too much
+    memory.
     """
-    return max(1, min(tasks, most or cpu_count(), MAX_CELLS // max(cells, 1)))
+    return max(1, min(tasks, most or cpu_count(), MAX_PARALLEL_VALUES // max(values, 1)))
 
 
 def run_parallel(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, size: Callable[[Task], int] = lambda _: 0
 ) -> list[Result]:
-    """Return the results of a function for all tasks, in the order of the tasks, computed on ``workers`` threads.
+    """Apply a function to all tasks on ``workers`` threads, and return the results in the order of the tasks.
 
-    The tasks of the largest ``size`` start first, so that no large task runs alone at the end.
+    Tasks with the largest ``size`` start first, so that no large task runs alone at the end.
     """
     if workers == 1:
         return [function(task) for task in tasks]
     order = sorted(range(len(tasks)), key=lambda number: -size(tasks[number]))
-    # BLAS gets one thread per task: its threads would wait for each other, especially if other programs are running.
+    # BLAS gets one thread per task. Several threads in one product wait for each other, most of all on a busy machine.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         results = dict(zip(order, pool.map(function, [tasks[number] for number in order]), strict=True))
     return [results[number] for number in range(len(tasks))]
 
 
-def one_thread_if_small(cells: int) -> AbstractContextManager[object]:
-    """Limit BLAS to one thread, for products of a few columns with a matrix of ``cells`` values that is not huge."""
-    return threadpool_limits(1 if cells <= ONE_THREAD_CELLS else None, user_api="blas")  # type: ignore[no-any-return]
+def one_thread_if_small(values: int) -> AbstractContextManager[object]:
+    """Limit BLAS to one thread while a matrix is multiplied by a few columns, unless it has very many ``values``."""
+    return threadpool_limits(1 if values <= ONE_THREAD_VALUES else None, user_api="blas")  # type: ignore[no-any-return]
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """Give every joblib process one thread, so that results do not depend on the number of processes.
 
-    BLAS adds numbers up in an order that depends on its number of threads. A joblib backend other than its own, such as
-    Ray's, is kept; it limits its own threads.
+    BLAS adds numbers up in an order that depends on its number of threads. If joblib runs on another backend, such as
+    Ray, that backend stays; it limits its threads itself.
     """
     backend, _ = get_active_backend()
     local = isinstance(backend, LokyBackend)
@@ -84,8 +85,8 @@ def one_thread_each() -> Iterator[None]:
 
 
 @contextmanager
-def among_processes(jobs: int) -> Iterator[None]:
-    """Raise ``EngineError`` if one of ``jobs`` processes is killed while the block runs."""
+def raise_if_process_killed(jobs: int) -> Iterator[None]:
+    """Raise ``EngineError`` if one of ``jobs`` processes is killed while the ``with`` block runs."""
     try:
         yield
     except BrokenProcessPool as error:

@@ -15,7 +15,7 @@ from sklearn.svm import LinearSVC
 
 from featx.errors import SpecError
 from featx.heads.metrics.scoring import PrecomputedDecisions
-from featx.heads.parallel import among_processes, one_thread_each, one_thread_if_small
+from featx.heads.parallel import one_thread_each, one_thread_if_small, raise_if_process_killed
 from featx.heads.pipeline.calibration import CALIBRATION_METHOD, SigmoidCalibration
 from featx.heads.solver.cholesky_factor import make_cholesky_factor
 from featx.heads.solver.pivoting import MAX_ROWS
@@ -190,5 +190,5 @@ def _limit_processes(jobs: int) -> Iterator[None]:
     """Give each of ``jobs`` processes one thread, so that sums have the same order for any number of processes."""
     if jobs < 1:
         raise SpecError(f"jobs of a fit must be 1 or more, got {jobs}")
-    with among_processes(jobs), one_thread_each():
+    with raise_if_process_killed(jobs), one_thread_each():
         yield

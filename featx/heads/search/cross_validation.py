@@ -1,4 +1,4 @@
-"""Cross-validated scores of all candidates of a search, with the folds and values of C solved in batches."""
+"""Cross-validate all candidates of a search, with all folds and classes of a head solved as one batch."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -56,16 +56,16 @@ def cross_validate_sets(
     jobs : int
         Number of threads.
     fold_jobs : int, optional
-        Number of batches into which the folds of a set are divided, to be solved in parallel; by default the threads
-        that are left over by ``sets``. PathFit differ within ``tol`` between numbers of batches, not more.
+        Number of batches into which the folds of a feature set are divided, to be solved in parallel. By default they
+        use the threads that are left over if there are fewer feature sets than threads. Fits with different numbers of batches differ by no more than the tolerance.
 
     Returns
     -------
     list of Candidate
         Sorted by feature set, head and C. ``linear-svc`` comes last, since it has principal axes of its own.
     """
-    cells = len(problem.y) * max(chosen.columns for chosen in sets)
-    workers = count_workers(len(sets), cells, jobs)
+    values = len(problem.y) * max(chosen.columns for chosen in sets)
+    workers = count_workers(len(sets), values, jobs)
     threads = max(1, fold_jobs or jobs // workers)
     found = run_parallel(
         lambda chosen: cross_validate(problem, chosen, grids, folds, threads),
@@ -79,15 +79,24 @@ def cross_validate_sets(
 def cross_validate(
     problem: Problem, chosen: FeatureSet, grids: OpenGrids, folds: Sequence[Fold], threads: int = 1
 ) -> list[Candidate]:
-    """Cross-validate every head and C on one feature set, with the folds divided among ``threads``."""
+    """Cross-validate every head and C on one feature set.
+
+    Parameters
+    ----------
+    problem, grids, folds
+        As in `cross_validate_sets`.
+    chosen : FeatureSet
+    threads : int
+        Number of batches into which the folds are divided, each solved on a thread of its own.
+    """
     outcomes: dict[tuple[str, int, float], list[_Outcome]] = {}
     closed: Grids = {}
     for X, part in _normalize(problem, chosen, folds):
         closed = closed or {head: grid or default_grid(head, X) for head, grid in grids.items()}
         for head, rank, C, outcome in _solve(problem, X, closed, part, threads):
             outcomes.setdefault((head, rank, C), []).append(outcome)
-    passes = folds_per_pass(folds)
-    return [_make_candidate(key, chosen, found, passes) for key, found in outcomes.items()]
+    k = folds_per_pass(folds)
+    return [_make_candidate(key, chosen, found, k) for key, found in outcomes.items()]
 
 
 def _normalize(
@@ -156,7 +165,7 @@ def _score(problem: Problem, head: str, fit: PathFit, fold: int, test: NDArray[n
 
 
 def _make_candidate(
-    key: tuple[str, int, float], chosen: FeatureSet, outcomes: Sequence[_Outcome], passes: float
+    key: tuple[str, int, float], chosen: FeatureSet, outcomes: Sequence[_Outcome], k: float
 ) -> Candidate:
     head, rank, C = key
     scores = tuple(score for outcome in outcomes for score in outcome.scores)
@@ -167,7 +176,7 @@ def _make_candidate(
         feature_set=chosen.name,
         columns=chosen.columns,
         mean=float(np.mean(scores)),
-        standard_error=float(np.std(scores, ddof=1) / np.sqrt(passes)) if len(scores) > 1 else 0.0,
+        standard_error=float(np.std(scores, ddof=1) / np.sqrt(k)) if len(scores) > 1 else 0.0,
         scores=scores,
         gradient_norm=max(outcome.gradient_norm for outcome in outcomes),
         gap=max(outcome.gap for outcome in outcomes),

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from featx.errors import SpecError
 
 Columns = slice | Sequence[slice] | Sequence[int] | Sequence[str]
-"""One slice; a slice per block; column numbers; or column names of a data frame."""
+"""One slice, a list with one slice per block, a list of column numbers, or a list of names of a data frame's columns."""
 ALL_COLUMNS = "all"
-"""Name of the only feature set of a search that is given none."""
+"""Name of the default feature set."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class FeatureSet:
         return sum(stop - start for start, stop in self.ranges)
 
     def select(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return the columns of the set from X (rows, all columns): a view if they are adjacent, else a copy."""
+        """Return these columns of X (rows, all columns): a view if they are adjacent, else a copy."""
         adjacent = all(self.ranges[i][1] == self.ranges[i + 1][0] for i in range(len(self.ranges) - 1))
         if adjacent:
             return X[:, self.ranges[0][0] : self.ranges[-1][1]]
@@ -47,7 +47,7 @@ class FeatureSet:
 
 
 def block_feature_sets(features: Mapping[str, slice]) -> dict[str, list[slice]]:
-    """Return one set per block, and the runs of blocks that end at the last block: nine sets for five blocks.
+    """Make one feature set per block, and one per run of blocks that ends at the last: nine sets for five blocks.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def block_feature_sets(features: Mapping[str, slice]) -> dict[str, list[slice]]:
 def make_feature_sets(
     sets: Mapping[str, Columns] | None, n_columns: int, names: Sequence[str] | None = None
 ) -> list[FeatureSet]:
-    """Resolve the columns of each set; without sets, one set has all columns.
+    """Find the columns of each feature set. By default there is one set with all columns.
 
     Parameters
     ----------
@@ -96,7 +96,8 @@ def _make_set(name: str, columns: Columns, n_columns: int, names: Sequence[str] 
         ranges = tuple(_bounds(name, item, n_columns) for item in items)
         widths = tuple(stop - start for start, stop in ranges)
         return FeatureSet(name, ranges, None if isinstance(columns, slice) else widths)
-    numbers = [_column_number(name, item, n_columns, names) for item in items]
+    positions = {} if names is None else {column: number for number, column in enumerate(names)}
+    numbers = [_column_number(name, item, n_columns, positions) for item in items]
     starts = [i for i, number in enumerate(numbers) if i == 0 or number != numbers[i - 1] + 1]
     runs = zip(starts, [*starts[1:], len(numbers)], strict=True)
     return FeatureSet(name, tuple((numbers[start], numbers[stop - 1] + 1) for start, stop in runs))
@@ -112,13 +113,12 @@ def _bounds(name: str, columns: slice, n_columns: int) -> tuple[int, int]:
     return int(start), int(stop)
 
 
-def _column_number(name: str, item: Any, n_columns: int, names: Sequence[str] | None) -> int:
+def _column_number(name: str, item: Any, n_columns: int, positions: Mapping[str, int]) -> int:
     if isinstance(item, str):
-        known = [] if names is None else list(names)
-        if item not in known:
-            where = "the columns of X" if known else "X, whose columns have no names"
-            raise SpecError(f"feature set {name} names column {item!r}, which is not among {where}")
-        return known.index(item)
+        if item not in positions:
+            why = "is not a column of X" if positions else "needs a data frame: the columns of X have no names"
+            raise SpecError(f"column {item!r} of feature set {name} {why}")
+        return positions[item]
     if isinstance(item, bool) or not isinstance(item, (int, np.integer)) or not 0 <= item < n_columns:
         raise SpecError(
             f"columns of feature set {name} must be slices, names or numbers from 0 to {n_columns - 1}, got {item!r}"

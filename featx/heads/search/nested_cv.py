@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from featx.errors import DataError, SpecError
-from featx.heads.parallel import among_processes
+from featx.heads.parallel import raise_if_process_killed
 from featx.heads.search.candidates import Candidate, select_candidate
 from featx.heads.search.cross_validation import cross_validate, cross_validate_sets
 from featx.heads.search.grids import make_grids
@@ -106,7 +106,7 @@ def nested_cross_validate(
     threads = max(1, cpu_count() // jobs)
     tasks = [delayed(_score_fold)(search, space, splitting, fold, threads) for fold in outer_folds]
     try:
-        with among_processes(jobs):
+        with raise_if_process_killed(jobs):
             found = Parallel(jobs)(tasks)
     except DataError as lack:
         raise DataError(f"in the training rows of nested cross-validation, {lack}") from lack

@@ -33,7 +33,7 @@ class Problem:
 
     @property
     def multilabel(self) -> bool:
-        """Whether rows have several labels."""
+        """Whether ``y`` is a multi-label indicator."""
         return self.y.ndim == 2
 
 
@@ -47,20 +47,20 @@ def make_problem(
     scoring: Scoring | None = None,
     tol: float = TOLERANCE,
 ) -> Problem:
-    """Check rows, labels and options, and convert them to what the solver takes.
+    """Check rows, labels and options, and convert them to the types that the solver takes.
 
     Parameters
     ----------
     X : float array (rows, columns)
-        float32 and float64 are kept, other types become float64.
+        Types other than float32 and float64 are converted to float64.
     y : array (rows,), or int or bool array (rows, classes)
-        Labels; or, for multi-label rows, an indicator of 0 and 1.
+        Labels; or a multi-label indicator of 0 and 1.
     sample_weight : float array (rows,), optional
         Weight of each row in the fits, 0 or more. Scores are not weighted.
     normalize : str
         As in `make_head`.
     class_weight : dict of label to weight, "balanced" or None
-        As in scikit-learn; multi-label rows take no dict.
+        As in scikit-learn. A multi-label indicator takes no dict.
     scoring : str or callable, optional
         As in `featx.HeadSearchCV`.
     tol : float
@@ -93,7 +93,7 @@ def make_problem(
 
 
 def _encode(labels: NDArray[Any], class_weight: ClassWeight) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the classes, and the code of each row or the indicator as bool."""
+    """Return the classes, and the code of each row or the multi-label indicator as bool."""
     if labels.ndim != 2:
         return np.unique(labels, return_inverse=True)
     if not np.isin(labels, (0, 1)).all():

@@ -81,7 +81,7 @@ def make_folds(
 
 
 def folds_per_pass(folds: Sequence[Fold]) -> float:
-    """Return the number of folds in which each tested row is tested once: five for five folds in ten repeats."""
+    """Return k for k-fold cross-validation, also if it is repeated: 5 for five folds in ten repeats."""
     tested = np.concatenate([test for _, test in folds])
     return len(folds) * len(np.unique(tested)) / len(tested)
 
