@@ -25,7 +25,7 @@ from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import MAX_C, fit
 from featx.models.model_file import load_model
 from featx.models.prediction import predict
-from featx.models.searched_fit import block_runs
+from featx.models.searched_fit import block_ranges
 from featx.models.training_rows import read_training_rows
 from featx.store.reader import Store
 
@@ -44,7 +44,7 @@ def test_head_blocks_and_c_are_selected_by_default(shared_store, tmp_path):
     model = fit(shared_store, tmp_path / "photos.featx", validation=Validation(folds=3))
     search = model.info["search"]
     assert {row["head"] for row in search["rows"]} == {"linear-svc", "softmax", "ovr-logistic"}
-    assert {row["feature_set"] for row in search["rows"]} == set(block_runs((1, 2, 3, 4, 5)))
+    assert {row["feature_set"] for row in search["rows"]} == set(block_ranges((1, 2, 3, 4, 5)))
     assert len({row["C"] for row in search["rows"]}) >= 3
     reopened = load_model(tmp_path / "photos.featx")
     data = load_features(shared_store, blocks=reopened.spec.blocks)
@@ -75,9 +75,9 @@ def test_the_command_has_the_defaults_of_the_function():
     assert defaults["head"] == inspect.signature(fit).parameters["head"].default
 
 
-def test_block_runs_lists_neighboring_blocks():
-    assert list(block_runs((3, 4, 5))) == ["3", "3-4", "3-5", "4", "4-5", "5"]
-    assert block_runs((1, 4)) == {"1": (1,), "1,4": (1, 4), "4": (4,)}
+def test_block_ranges_lists_consecutive_blocks():
+    assert list(block_ranges((3, 4, 5))) == ["3", "3-4", "3-5", "4", "4-5", "5"]
+    assert block_ranges((1, 4)) == {"1": (1,), "1,4": (1, 4), "4": (4,)}
 
 
 def test_an_existing_model_is_replaced_only_with_overwrite(shared_store, tmp_path):

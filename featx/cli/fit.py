@@ -54,7 +54,7 @@ def _compute(jobs: int | None, executor: str) -> Compute:
               help="Model to write, such as photos.featx.")  # fmt: skip
 @click.option("--head", type=click.Choice(HEADS), default="best", show_default=True,
               help="Linear head; best tries all three.")  # fmt: skip
-@click.option("--blocks", type=Blocks(), help="Blocks to use: 3-5 or 1,4 (default: the best run of neighbors).")
+@click.option("--blocks", type=Blocks(), help="Blocks to use: 3-5 or 1,4 (default: the best range).")
 @click.option("--pools", type=Pools(), help="Poolings to use (default: all of the store).")
 @click.option("--C", "C", type=click.FloatRange(min=0, min_open=True), metavar="C",
               help="Inverse strength of the L2 penalty (default: the best of a grid).")  # fmt: skip

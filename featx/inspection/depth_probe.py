@@ -23,7 +23,7 @@ from featx.heads import (
     make_problem,
     run_parallel,
 )
-from featx.models import TrainingRows, block_runs, read_training_rows
+from featx.models import TrainingRows, block_ranges, read_training_rows
 from featx.runtime import Compute, pluralize
 
 if TYPE_CHECKING:
@@ -168,8 +168,9 @@ def probe(
     ----------
     store : path
         A store with one label per image.
-    head, split_column, test_size, folds, repeats, scoring, random_state
-        As in `featx.fit`.
+    head : {"linear-svc", "softmax", "ovr-logistic"}
+    split_column, test_size, folds, repeats, scoring, random_state
+        As in `featx.Validation`.
     timed : bool
         Also measure how long the backbone takes per image up to each depth, on this machine.
     compute : Compute, optional
@@ -194,7 +195,7 @@ def probe(
         seconds = time_depths(rows.spec, compute.device, compute.engine) if timed else {}
     except (WeightsError, SpecMismatch) as error:
         raise type(error)(f"{error}; or skip the timing with --no-time") from error
-    ranges = block_runs(rows.spec.blocks)
+    ranges = block_ranges(rows.spec.blocks)
     sets = {
         name: [rows.spec.slices[feature_name(b, p)] for b in blocks for p in rows.spec.pools]
         for name, blocks in ranges.items()

@@ -11,7 +11,7 @@ from .model_file import load_model as load_model
 from .prediction import Prediction as Prediction
 from .prediction import predict as predict
 from .saved_model import Model as Model
-from .searched_fit import block_runs as block_runs
+from .searched_fit import block_ranges as block_ranges
 from .torch_bridge import from_torch as from_torch
 from .torch_bridge import to_torch as to_torch
 from .torch_modules import ImageClassifier as ImageClassifier

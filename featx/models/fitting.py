@@ -44,7 +44,7 @@ def fit(
     head : {"best", "linear-svc", "softmax", "ovr-logistic"}
         Linear head; ``best`` chooses among the three. ``softmax`` is not available for multi-label stores.
     blocks : sequence of int, int or str, optional
-        Blocks to use, such as ``(3, 4)`` or ``"3-4"``; by default the best run of neighboring blocks.
+        Blocks to use, such as ``(3, 4)`` or ``"3-4"``; by default the best range of consecutive blocks.
     pools : sequence of str, optional
         Poolings to use; by default all that the store has.
     C : float, optional

@@ -54,8 +54,8 @@ def fit_searched(
     )  # fmt: skip
     if rows.y.ndim == 2:
         _check_multilabel(store, rows, head, options.calibrate, validation.folds)
-    runs = block_runs(rows.spec.blocks) if blocks is None else {_run_name(rows.spec.blocks): rows.spec.blocks}
-    sets = {name: tuple(feature_name(b, p) for b in run for p in rows.spec.pools) for name, run in runs.items()}
+    ranges = block_ranges(rows.spec.blocks) if blocks is None else {_range_name(rows.spec.blocks): rows.spec.blocks}
+    sets = {name: tuple(feature_name(b, p) for b in blocks for p in rows.spec.pools) for name, blocks in ranges.items()}
     search = _make_search(rows, head, C, sets, options, validation)
     split = {"groups": rows.groups, "plain": rows.plain}
     folds, repeats = validation.folds, validation.repeats
@@ -71,7 +71,7 @@ def fit_searched(
             cv=make_folds(rows.y, n_splits=folds, n_repeats=repeats, seed=validation.random_state, **split)
         )
         search.fit(rows.X, rows.y, sample_weight=rows.sample_weight)
-        spec = rows.spec.select(blocks=runs[search.best_candidate_.feature_set])
+        spec = rows.spec.select(blocks=ranges[search.best_candidate_.feature_set])
         pipeline, calibration = _refit(rows, spec, search, options, validation, workers)
     info = _describe_fit(rows, options) | {
         "C": search.best_candidate_.C,
@@ -206,13 +206,13 @@ def _refit(
     return refit(pipeline, X, rows.y, **arguments), None
 
 
-def block_runs(blocks: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """Return every run of neighboring blocks by its name: ``3``, ``3-5``."""
+def block_ranges(blocks: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Return every range of consecutive blocks by its name: ``3``, ``3-5``."""
     count = len(blocks)
-    runs = [tuple(blocks[start:stop]) for start in range(count) for stop in range(start + 1, count + 1)]
-    return {_run_name(run): run for run in runs}
+    ranges = [tuple(blocks[start:stop]) for start in range(count) for stop in range(start + 1, count + 1)]
+    return {_range_name(members): members for members in ranges}
 
 
-def _run_name(run: Sequence[int]) -> str:
-    consecutive = len(run) > 1 and list(run) == list(range(run[0], run[-1] + 1))
-    return f"{run[0]}-{run[-1]}" if consecutive else ",".join(map(str, run))
+def _range_name(blocks: Sequence[int]) -> str:
+    consecutive = len(blocks) > 1 and list(blocks) == list(range(blocks[0], blocks[-1] + 1))
+    return f"{blocks[0]}-{blocks[-1]}" if consecutive else ",".join(map(str, blocks))
