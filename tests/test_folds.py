@@ -1,4 +1,4 @@
-"""Folds keep groups whole and classes in proportion."""
+"""Folds keep groups together and classes in proportion."""
 
 import time
 
@@ -15,7 +15,7 @@ from featx.heads.splitting.folds import make_folds
 
 @st.composite
 def grouped_rows(draw):
-    """Classes and groups of rows: views and duplicates, in any order, a few groups with two classes."""
+    """Draw classes and groups of rows in any order; a few groups have two classes."""
     splits = draw(st.integers(2, 4))
     sizes = draw(st.lists(st.integers(1, draw(st.sampled_from([1, 4]))), min_size=3 * splits, max_size=40))
     labels = [index % 3 for index in range(len(sizes))]
@@ -27,7 +27,7 @@ def grouped_rows(draw):
 
 @settings(deadline=None)
 @given(grouped_rows(), st.booleans())
-def test_a_group_never_straddles_a_fold(rows, many):
+def test_groups_are_never_divided_by_a_fold(rows, many):
     y, groups, splits, seed = rows
     before = folds_module.MAX_UNEVEN_GROUPS
     folds_module.MAX_UNEVEN_GROUPS = 0 if many else before
@@ -44,7 +44,7 @@ def test_a_group_never_straddles_a_fold(rows, many):
         np.testing.assert_array_equal(np.sort(np.concatenate([test for _, test in repeat])), np.arange(len(y)))
 
 
-def test_single_rows_are_dealt_as_sklearn_deals_them():
+def test_rows_without_groups_are_split_as_sklearn_splits_them():
     y = np.repeat(["a", "b", "c"], [10, 15, 20])
     expected = StratifiedKFold(5, shuffle=True, random_state=3).split(y, y)
     for (train, test), (train_sk, test_sk) in zip(make_folds(y, seed=3), expected, strict=True):
@@ -52,13 +52,13 @@ def test_single_rows_are_dealt_as_sklearn_deals_them():
         np.testing.assert_array_equal(test, test_sk)
 
 
-def test_repeats_are_shuffled_anew():
+def test_each_repeat_is_shuffled_differently():
     y = np.repeat([0, 1], 20)
     folds = make_folds(y, n_splits=2, n_repeats=2)
     assert not np.array_equal(folds[0][1], folds[2][1])
 
 
-def test_views_are_dealt_by_image():
+def test_augmented_copies_are_split_by_image():
     y = np.repeat([0, 1], 30)
     groups = np.repeat(np.arange(20), 3)
     for _, test in make_folds(y, groups):
@@ -71,7 +71,7 @@ def test_unequal_groups_are_balanced_by_rows():
     assert {len(test) for _, test in make_folds(y, groups, 2)} == {18}
 
 
-def test_a_fold_without_a_class_to_train_on_is_dealt_again(monkeypatch):
+def test_a_fold_without_a_class_to_train_on_is_replaced(monkeypatch):
     y, groups = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 1, 2, 2, 3])
 
     class Lopsided:
@@ -86,7 +86,7 @@ def test_a_fold_without_a_class_to_train_on_is_dealt_again(monkeypatch):
         assert set(y[train]) == {0, 1}
 
 
-def test_many_rows_take_no_time():
+def test_many_rows_are_split_within_seconds():
     y = np.random.default_rng(0).integers(0, 10, 100_000)
     groups = np.arange(100_000)
     groups[1] = 0
@@ -119,6 +119,6 @@ def test_many_rows_take_no_time():
         ),
     ],
 )
-def test_refused(y, groups, options, error, message):
+def test_bad_options_are_refused(y, groups, options, error, message):
     with pytest.raises(error, match=message):
         make_folds(y, groups, **options)

@@ -1,4 +1,4 @@
-"""Heads on rows with several labels: the solver, the search, the folds and the scores, against sklearn."""
+"""Heads on multi-label targets: solver, search, folds and scores agree with scikit-learn."""
 
 import re
 
@@ -42,7 +42,7 @@ SETS = block_feature_sets({"block1_avg": slice(0, 4), "block2_avg": slice(4, 12)
 
 
 def make_rows(n=90, classes=3, seed=0):
-    """Features of rows, and an indicator: each row has the first label or not, others by chance, some rows none."""
+    """Return features and a random multi-label indicator, in which some rows have no label."""
     rng = np.random.default_rng(seed)
     Y = rng.random((n, classes)) < 0.4
     X = np.abs(Y @ rng.normal(size=(classes, 12)) + rng.normal(size=(n, 12)))
@@ -58,7 +58,7 @@ def search(X, y, sets=SETS, heads=tuple(HEADS), Cs=None, folds=3, **options):
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("head", MULTILABEL_HEADS)
-def test_the_solver_finds_what_sklearn_finds(head, classes, class_weight):
+def test_the_solver_equals_sklearn(head, classes, class_weight):
     X, Y = make_rows(classes=classes)
     kind = LinearSVC if head == "linear-svc" else LogisticRegression
     expected = OneVsRestClassifier(kind(C=2.0, tol=1e-10, max_iter=100_000, class_weight=class_weight)).fit(X, Y)
@@ -73,7 +73,7 @@ def test_the_solver_finds_what_sklearn_finds(head, classes, class_weight):
 @pytest.mark.parametrize("scoring", [None, "average_precision", "f1_macro", "accuracy", "roc_auc"])
 @pytest.mark.parametrize("head", MULTILABEL_HEADS)
 @pytest.mark.parametrize("classes", [2, 3])
-def test_scores_are_those_of_sklearn(head, classes, scoring):
+def test_scores_equal_those_of_sklearn(head, classes, scoring):
     X, Y = make_rows(classes=classes)
     (found,) = search(X, Y, ALL, [head], [0.3], tol=1e-9, scoring=scoring)
     pipeline = make_head(head, 0.3, widths=(4, 8), multilabel=True).set_params(head__estimator__tol=1e-8)
@@ -82,7 +82,7 @@ def test_scores_are_those_of_sklearn(head, classes, scoring):
 
 
 @pytest.mark.filterwarnings("ignore:The y_prob values do not sum to one")
-def test_probabilities_are_those_of_sklearn():
+def test_probabilities_equal_those_of_sklearn():
     X, Y = make_rows()
     (found,) = search(X, Y, ALL, ["ovr-logistic"], [1.0], tol=1e-9, scoring="neg_brier_score")
     pipeline = make_head("ovr-logistic", widths=(4, 8), multilabel=True).set_params(head__estimator__tol=1e-8)
@@ -90,7 +90,7 @@ def test_probabilities_are_those_of_sklearn():
     np.testing.assert_allclose(found.scores, expected, rtol=1e-4)
 
 
-def test_all_heads_that_take_several_labels_are_tried():
+def test_all_multilabel_heads_are_searched():
     X, Y = make_rows()
     found = search(X, Y, Cs=[1.0], scoring="average_precision_micro")
     assert {candidate.head for candidate in found} == set(MULTILABEL_HEADS)
@@ -110,13 +110,13 @@ def test_all_heads_that_take_several_labels_are_tried():
         ({"sample_weight": np.ones((90, 3))}, DataError, "sample_weight must be 90 numbers that are 0 or more"),
     ],
 )
-def test_what_several_labels_cannot_have(options, error, message):
+def test_bad_options_are_refused(options, error, message):
     X, Y = make_rows()
     with pytest.raises(error, match=message):
         search(X, **{"y": Y, **options})
 
 
-def test_softmax_takes_one_label():
+def test_softmax_and_dicts_of_class_weights_are_refused():
     X, Y = make_rows()
     with pytest.raises(SpecError, match="softmax cannot be fitted to multi-label targets"):
         fit_batch(X, Y > 0, np.ones((1, 90)), [1.0], "softmax", 3)
@@ -128,7 +128,7 @@ def test_softmax_takes_one_label():
         row_weights(Y > 0, np.ones((1, 90)), "linear-svc", 3, {0: 2.0})
 
 
-def test_one_label_a_row_has_no_average_precision():
+def test_average_precision_needs_multilabel_targets():
     X, _ = make_rows()
     with pytest.raises(DataError, match="macro average precision needs multi-label targets"):
         search(X, np.arange(90) % 3, scoring="average_precision_macro")
@@ -136,7 +136,7 @@ def test_one_label_a_row_has_no_average_precision():
 
 @pytest.mark.parametrize("head", MULTILABEL_HEADS)
 @pytest.mark.parametrize("classes", [2, 4])
-def test_a_pipeline_from_its_parts_computes_the_same(head, classes):
+def test_a_pipeline_made_from_its_weights_gives_equal_results(head, classes):
     X, Y = make_rows(classes=classes)
     pipeline = refit(make_head(head, multilabel=True), X, Y)
     assert is_multilabel(pipeline)
@@ -155,7 +155,7 @@ def test_a_pipeline_from_its_parts_computes_the_same(head, classes):
 
 @settings(deadline=None)
 @given(st.integers(2, 5), st.integers(0, 99), st.integers(1, 3))
-def test_groups_stay_whole_and_labels_in_proportion(splits, seed, views):
+def test_folds_keep_groups_together_and_labels_in_proportion(splits, seed, views):
     rng = np.random.default_rng(seed)
     Y = np.repeat(rng.random((60, 4)) < [0.5, 0.3, 0.25, 0.6], views, axis=0)
     groups = np.repeat(rng.permutation(60), views)
@@ -168,7 +168,7 @@ def test_groups_stay_whole_and_labels_in_proportion(splits, seed, views):
     np.testing.assert_array_equal(np.sort(np.concatenate([test for _, test in folds[:splits]])), np.arange(len(Y)))
 
 
-def test_dealing_is_of_the_seed_and_takes_rows_without_labels():
+def test_stratification_depends_on_the_seed_and_allows_rows_without_labels():
     members = np.zeros((40, 2), bool)
     members[:10, 0] = members[5:15, 1] = True
     part = stratify_multilabel(members, (0.75, 0.25), 3)
@@ -185,7 +185,7 @@ def test_dealing_is_of_the_seed_and_takes_rows_without_labels():
         ((10,), "multi-label targets must have two classes or more, got 1"),
     ],
 )
-def test_labels_too_rare_or_too_common(counts, message):
+def test_labels_that_are_too_rare_or_too_common_are_refused(counts, message):
     Y = np.zeros((20, len(counts)), int)
     for column, count in enumerate(counts):
         Y[:count, column] = 1
@@ -193,7 +193,7 @@ def test_labels_too_rare_or_too_common(counts, message):
         make_folds(Y, n_splits=5)
 
 
-def test_a_part_held_out_has_its_share_of_each_label():
+def test_held_out_rows_have_their_share_of_each_label():
     _, Y = make_rows(100)
     digests = [str(row // 2) for row in range(100)]
     train, test = hold_out(Y > 0, digests, 0.25, seed=1)
@@ -206,16 +206,16 @@ def test_a_part_held_out_has_its_share_of_each_label():
 
 
 @pytest.fixture
-def decided():
-    """An indicator, decisions, and probabilities; the last class has no row."""
+def scored():
+    """Return an indicator, decisions and probabilities; the last class has no row."""
     rng = np.random.default_rng(0)
     truth = np.hstack([rng.random((50, 3)) < 0.4, np.zeros((50, 1), bool)])
     decisions = 1.5 * truth - 1 + rng.normal(size=truth.shape)
     return truth, decisions, 1 / (1 + np.exp(-decisions))
 
 
-def test_the_report_is_that_of_sklearn(decided):
-    truth, decisions, shares = decided
+def test_the_report_equals_sklearn(scored):
+    truth, decisions, shares = scored
     said = decisions > 0
     report = multilabel_report(truth, decisions, list("abcd"), shares)
     macro = metrics.average_precision_score(truth[:, :3], decisions[:, :3], average="macro")
@@ -236,8 +236,8 @@ def test_the_report_is_that_of_sklearn(decided):
     assert multilabel_report(truth, decisions, list("abcd"))["calibration_error"] is None
 
 
-def test_the_report_in_words(decided):
-    said = format_report(multilabel_report(*decided[:2], list("abcd"), decided[2]))
+def test_the_report_as_text(scored):
+    said = format_report(multilabel_report(*scored[:2], list("abcd"), scored[2]))
     assert re.search(r"macro average precision +0\.", said)
     assert "all labels right" in said
     assert said.splitlines()[-5].split() == ["class", "n", "precision", "recall", "F1", "AP"]
@@ -252,7 +252,7 @@ def test_the_report_in_words(decided):
         (lambda truth, decisions, shares: (truth & False, decisions, shares), "needs multi-label targets with"),
     ],
 )
-def test_what_cannot_be_scored(decided, change, message):
-    truth, decisions, shares = change(*decided)
+def test_decisions_that_cannot_be_scored_are_refused(scored, change, message):
+    truth, decisions, shares = change(*scored)
     with pytest.raises(DataError, match=message):
         multilabel_report(truth, decisions, list("abcd"), shares)

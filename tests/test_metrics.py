@@ -1,4 +1,4 @@
-"""Scores against sklearn's own and against cases worked by hand, and the text that shows them."""
+"""Reports of scores equal scikit-learn and cases computed by hand, and are formatted as text."""
 
 import json
 import warnings
@@ -25,7 +25,7 @@ def _draw(seed, rows, classes, absent=()):
 
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 10**6), rows=st.integers(1, 60), classes=st.integers(3, 9))
-def test_equals_sklearn(seed, rows, classes):
+def test_the_report_equals_sklearn(seed, rows, classes):
     truth, decision, names, _ = _draw(seed, rows, classes, absent=(1,))
     report, predicted = score_report(truth, decision, names), decision.argmax(axis=1)
     assert report["n"] == rows
@@ -37,14 +37,14 @@ def test_equals_sklearn(seed, rows, classes):
     np.testing.assert_allclose([[row[key] or 0 for key in keys] for row in report["classes"]], np.transpose(scores))
     assert report["macro_f1"] == pytest.approx(metrics.f1_score(truth, predicted, average="macro", zero_division=0))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sklearn warns of classes that were predicted and are not there.
+        warnings.simplefilter("ignore")  # scikit-learn warns about predicted classes that have no rows.
         assert report["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(truth, predicted))
     if classes > 5:
         top = metrics.top_k_accuracy_score(truth, decision, k=5, labels=range(classes))
         assert report["top5_accuracy"] == pytest.approx(top)
 
 
-def test_two_classes_take_one_column_or_two():
+def test_two_classes_may_have_one_column_of_decisions_or_two():
     truth, decision = [0, 1, 1, 0], np.array([-1.0, 2.0, -0.5, 0.0])
     report = score_report(truth, decision, ["cat", "dog"])
     assert report["confusion"] == [[2, 0], [1, 1]]
@@ -52,7 +52,7 @@ def test_two_classes_take_one_column_or_two():
     assert report == score_report(truth, np.stack([-decision, decision], axis=1), ["cat", "dog"])
 
 
-def test_absent_classes_score_none_and_weigh_nothing():
+def test_absent_classes_have_no_score_and_no_weight():
     report = score_report([0, 0, 1], np.eye(4)[[0, 0, 2]], ["a", "b", "c", "d"])
     assert [row["recall"] for row in report["classes"]] == [1.0, 0.0, None, None]
     assert [row["precision"] for row in report["classes"]] == [1.0, None, 0.0, None]
@@ -87,7 +87,7 @@ def test_calibration_error_equals_a_loop_over_bins():
     assert score_report(truth, decision, names, probability)["calibration_error"] == pytest.approx(expected)
 
 
-def test_report_is_json():
+def test_the_report_consists_of_json_values():
     truth, decision, names, probability = _draw(0, 50, 8, absent=(2, 3))
     report = score_report(truth, decision, names, probability)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
@@ -116,7 +116,7 @@ def test_probabilities_of_another_shape_are_refused():
         score_report([0], np.zeros((1, 3)), ["a", "b", "c"], [[0.5, 0.5]])
 
 
-def test_text_of_few_classes_is_the_whole_matrix():
+def test_the_text_of_few_classes_has_the_confusion_matrix():
     report = score_report([0, 0, 1], np.eye(3)[[0, 1, 1]], ["cat", "dog", "owl"], np.eye(3)[[0, 1, 1]])
     assert format_report(report).splitlines() == [
         "rows                         3",
@@ -137,7 +137,7 @@ def test_text_of_few_classes_is_the_whole_matrix():
     ]
 
 
-def test_text_of_many_classes_is_the_worst_of_them():
+def test_the_text_of_many_classes_has_the_worst_of_them():
     truth = np.repeat(np.arange(40), 10)
     predicted = truth.copy()
     predicted[70:74] = 8  # four of class 7
@@ -157,12 +157,12 @@ def test_text_of_many_classes_is_the_worst_of_them():
     ]
 
 
-def test_text_without_confusions_ends_with_the_table():
+def test_the_text_without_confusions_ends_with_the_table():
     report = score_report(np.arange(25), np.eye(25), [f"c{index}" for index in range(25)])
     assert format_report(report).splitlines()[-1].startswith("c24 ")
 
 
-def test_names_that_a_terminal_cannot_print_are_escaped():
+def test_unprintable_class_names_are_escaped():
     report = score_report([0, 1], [-1.0, 1.0], ["a\nb\udcff\x1b[2J", "é🌼" + "x" * 60])
     text = format_report(report)
     assert "".join(text.splitlines()).isprintable()

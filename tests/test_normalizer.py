@@ -1,4 +1,4 @@
-"""BlockNormalizer: the arithmetic, the blocks it finds, and sklearn's own checks."""
+"""BlockNormalizer: its arithmetic, the blocks that it finds, and scikit-learn's checks."""
 
 import numpy as np
 import pandas as pd
@@ -23,10 +23,10 @@ def _names(*blocks):
     return [f"{name}_{index}" for name, width in blocks for index in range(width)]
 
 
-# sklearn skips its array API check, and nothing else, where SciPy's support for it is not switched on.
+# scikit-learn skips its array API check, and no other, if SciPy's support for it is off.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 @pytest.mark.parametrize("normalizer", [BlockNormalizer(), BlockNormalizer(None, 1.0)], ids=["default", "l2"])
-def test_passes_every_check_of_sklearn(normalizer):
+def test_passes_the_checks_of_sklearn(normalizer):
     results = check_estimator(normalizer)
     assert {result["check_name"] for result in results if result["status"] != "passed"} <= {"check_array_api_input"}
     assert len(results) > 40
@@ -53,7 +53,7 @@ def test_many_chunks_equal_one_row_at_a_time():
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", [*DTYPES, np.int64, np.float16])
-def test_leaves_its_input_alone(dtype, order):
+def test_the_input_is_not_changed(dtype, order):
     X = np.asarray(_rows(6) * 10, dtype=dtype, order=order)
     before = X.copy()
     got = BlockNormalizer((2, 4)).fit_transform(X)
@@ -75,7 +75,7 @@ def test_no_float32_overflows_or_vanishes(value, power):
 
 
 @given(hnp.arrays(np.float32, (3, 9), elements=st.floats(-(2.0**60), 2.0**60, width=32)))
-def test_every_block_has_unit_length_or_none(X):
+def test_every_block_has_unit_length_or_is_zero(X):
     blocks = np.split(BlockNormalizer((2, 3, 4)).fit_transform(X), [2, 5], axis=1)
     for block, original in zip(blocks, np.split(X, [2, 5], axis=1), strict=True):
         lengths = np.linalg.norm(block.astype(np.float64), axis=1)
@@ -87,12 +87,12 @@ def test_every_block_has_unit_length_or_none(X):
     ("columns", "widths"),
     [(1472, (64, 128, 256, 512, 512)), (1280, (256, 512, 512)), (64, (64,)), (2560, (256, 256, 512, 512, 512, 512))],
 )
-def test_auto_knows_blocks_by_the_number_of_columns(columns, widths):
+def test_auto_finds_blocks_by_the_number_of_columns(columns, widths):
     assert BlockNormalizer().fit(_rows(columns)).widths_ == widths
 
 
 @pytest.mark.parametrize("prefix", ["", "vgg16features__"])
-def test_auto_reads_column_names_first(prefix):
+def test_auto_finds_blocks_by_column_names_first(prefix):
     names = _names((f"{prefix}block1_avg", 64), (f"{prefix}block1_max", 64), (f"{prefix}block2_avg", 128))
     X = pd.DataFrame(_rows(256), columns=names)
     normalizer = BlockNormalizer().set_output(transform="pandas").fit(X)
@@ -100,16 +100,16 @@ def test_auto_reads_column_names_first(prefix):
     assert normalizer.transform(X).columns.tolist() == names == normalizer.get_feature_names_out().tolist()
 
 
-def test_auto_takes_the_count_where_some_names_say_nothing():
+def test_auto_ignores_names_if_one_names_no_block():
     X = pd.DataFrame(_rows(192), columns=[*_names(("block1_avg", 191)), "age"])
     assert BlockNormalizer().fit(X).widths_ == (64, 128)
 
 
-def test_none_takes_the_whole_row():
+def test_none_treats_the_row_as_one_block():
     assert BlockNormalizer(None).fit(_rows(1472)).widths_ == (1472,)
 
 
-def test_scattered_columns_are_refused():
+def test_blocks_whose_columns_are_not_adjacent_are_refused():
     X = pd.DataFrame(_rows(3), columns=["block1_avg_0", "block2_avg_0", "block1_avg_1"])
     with pytest.raises(DataError, match="columns of block1_avg must be adjacent for BlockNormalizer"):
         BlockNormalizer().fit(X)
@@ -131,10 +131,10 @@ def test_bad_parameters_are_refused_by_fit(parameters, error, message):
         BlockNormalizer(**parameters).fit(_rows(6))
 
 
-def test_other_columns_than_fitted_are_refused():
+def test_another_number_of_columns_than_fitted_is_refused():
     with pytest.raises(ValueError, match="X has 5 features, but BlockNormalizer is expecting 6"):
         BlockNormalizer((2, 4)).fit(_rows(6)).transform(_rows(5))
 
 
-def test_clones_with_its_parameters():
+def test_a_clone_has_the_same_parameters():
     assert clone(BlockNormalizer((2, 4), 0.7)).get_params() == {"widths": (2, 4), "power": 0.7}

@@ -1,4 +1,4 @@
-"""The linear heads: what make_head builds, and that weights taken out and put back compute the same bits."""
+"""Linear heads: what make_head builds, and pipelines that are made from weights."""
 
 import itertools
 
@@ -31,15 +31,15 @@ def _computed(pipeline, X):
 
 
 @pytest.mark.parametrize(("head", "normalize", "classes", "dtype"), CASES)
-def test_weights_put_back_compute_the_same_bits(head, normalize, classes, dtype):
+def test_a_pipeline_made_from_its_weights_gives_equal_results(head, normalize, classes, dtype):
     X, y = _data(classes, dtype)
     original = make_head(head, 0.5, normalize=normalize, class_weight="balanced").fit(X, y)
     normalizer, inner = original.named_steps["normalizer"], {"C": 0.5, "class_weight": "balanced"}
     again = from_linear_parts(head, *linear_parts(original, None), original.classes_, normalizer, **inner)
-    # Before 1.9 scikit-learn leaves the weights of softmax by rows; those put back lie by columns, as all others do:
-    # BLAS adds the same products up in another order, which is rounding.
+    # Before 1.9, scikit-learn stores the weights of softmax row by row; all others are stored column by column. BLAS
+    # adds up in another order for another layout, so results differ by rounding.
     alike = head == "ovr-logistic" or original.named_steps["head"].coef_.flags.f_contiguous
-    # One row, a few, many, and columns in memory first: BLAS takes another way through each.
+    # BLAS has different code for one row, a few rows, many rows and other layouts.
     for rows in (X[:1], X[:7], X, np.asfortranarray(X)):
         expected, got = _computed(original, rows), _computed(again, rows)
         assert expected.keys() == got.keys()
@@ -54,7 +54,7 @@ def test_weights_put_back_compute_the_same_bits(head, normalize, classes, dtype)
 
 
 @pytest.mark.parametrize(("head", "classes"), [*itertools.product(HEADS, (2, 5))])
-def test_linear_parts_are_the_decision(head, classes):
+def test_linear_parts_give_the_decisions(head, classes):
     X, y = _data(classes, np.float32)
     pipeline = make_head(head).fit(X, y)
     W, b = linear_parts(pipeline)
@@ -65,7 +65,7 @@ def test_linear_parts_are_the_decision(head, classes):
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_weights_put_back_are_copies(head):
+def test_a_pipeline_made_from_weights_copies_them(head):
     X, y = _data(5)
     original = make_head(head).fit(X, y)
     W, b = linear_parts(original)
@@ -77,7 +77,7 @@ def test_weights_put_back_are_copies(head):
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_weights_put_back_can_be_cloned_and_fitted_anew(head):
+def test_a_pipeline_made_from_weights_can_be_cloned_and_fitted(head):
     X, y = _data(5)
     original = make_head(head).fit(X, y)
     again = from_linear_parts(head, *linear_parts(original), original.classes_, original.named_steps["normalizer"])
@@ -90,7 +90,7 @@ def test_weights_put_back_can_be_cloned_and_fitted_anew(head):
     ("head", "kind"),
     [("linear-svc", LinearSVC), ("softmax", LogisticRegression), ("ovr-logistic", OneVsRestClassifier)],
 )
-def test_heads_are_those_of_sklearn(head, kind):
+def test_heads_are_estimators_of_sklearn(head, kind):
     pipeline = make_head(head, 3.0, class_weight={1: 2.0}, random_state=7)
     assert list(pipeline.named_steps) == ["normalizer", "head"]
     step = pipeline.named_steps["head"]
@@ -100,7 +100,7 @@ def test_heads_are_those_of_sklearn(head, kind):
 
 
 @pytest.mark.parametrize(("columns", "C"), [(30, 1.0), (192, 100.0)], ids=["more rows", "more columns"])
-def test_linear_svc_comes_close_to_the_optimum(columns, C):
+def test_linear_svc_reaches_the_optimum(columns, C):
     X, y = _data(3, columns=columns)
     pipeline = make_head("linear-svc", C, widths=None).fit(X, y)
     rows = pipeline[:-1].transform(X)
@@ -108,7 +108,7 @@ def test_linear_svc_comes_close_to_the_optimum(columns, C):
     np.testing.assert_allclose(pipeline.decision_function(X), optimum, atol=1e-3)
 
 
-def test_normalizers_are_those_named():
+def test_names_select_the_normalizer():
     steps = {
         name: make_head("softmax", normalize=name, widths=(3, 4)).named_steps["normalizer"] for name in NORMALIZERS
     }
@@ -119,12 +119,12 @@ def test_normalizers_are_those_named():
 
 
 @pytest.mark.parametrize(("head", "normalize"), [*itertools.product(HEADS, NORMALIZERS)])
-def test_heads_converge_without_a_warning_and_learn(head, normalize):
+def test_heads_converge_without_a_warning_and_predict_well(head, normalize):
     X, y = _data(5)
     assert make_head(head, 10.0, normalize=normalize).fit(X[::2], y[::2]).score(X[1::2], y[1::2]) > 0.9
 
 
-def test_a_grid_search_reaches_into_both_steps():
+def test_a_grid_search_sets_parameters_of_both_steps():
     X, y = _data(3)
     grid = {"head__C": [0.25], "normalizer__power": [0.75], "normalizer__widths": [(100, 92)]}
     best = GridSearchCV(make_head("softmax"), grid, cv=3).fit(X, y).best_estimator_

@@ -1,4 +1,4 @@
-"""Weighted, calibrated and parallel fits are those of sklearn."""
+"""Weighted, calibrated and parallel fits equal those of scikit-learn."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def make_rows(classes=3, n=90, seed=0):
 
 @pytest.mark.parametrize("normalize", NORMALIZERS)
 @pytest.mark.parametrize("classes", [2, 3])
-def test_calibrated_probabilities_are_those_of_sklearn(normalize, classes):
+def test_calibrated_probabilities_equal_those_of_sklearn(normalize, classes):
     X, y, _ = make_rows(classes)
     folds = make_folds(y, n_splits=3)
     head = make_head("linear-svc", normalize=normalize)
@@ -37,7 +37,7 @@ def test_calibrated_probabilities_are_those_of_sklearn(normalize, classes):
 
 
 @pytest.mark.parametrize("normalize", ["power", "standard"])
-def test_calibration_counts_weights_as_sklearn_does(normalize):
+def test_calibration_weights_rows_as_sklearn_does(normalize):
     X, y, weight = make_rows()
     folds = make_folds(y, n_splits=3)
     pipeline, calibration = refit_calibrated(
@@ -54,7 +54,7 @@ def test_calibration_counts_weights_as_sklearn_does(normalize):
     assert abs(calibration.slope - unweighted.slope).max() > 1e-3
 
 
-def test_sigmoids_that_are_all_zero_say_nothing():
+def test_sigmoids_that_are_all_zero_give_equal_probabilities():
     calibration = SigmoidCalibration(np.full(3, -1.0), np.zeros(3))
     np.testing.assert_array_equal(calibration.predict_proba([[-1e4, -1e4, -1e4]]), np.full((1, 3), 1 / 3))
 
@@ -62,7 +62,7 @@ def test_sigmoids_that_are_all_zero_say_nothing():
 @pytest.mark.parametrize(
     ("slope", "intercept"), [([1.0, 2.0], [1.0]), ([[1.0]], [[1.0]]), ([np.nan], [0.0]), ([1.0], [np.inf])]
 )
-def test_a_calibration_that_does_not_fit_is_refused(slope, intercept):
+def test_a_calibration_with_bad_numbers_is_refused(slope, intercept):
     with pytest.raises(
         ModelError, match="slope and intercept of a calibration must be finite, one number per class, got"
     ):
@@ -72,7 +72,7 @@ def test_a_calibration_that_does_not_fit_is_refused(slope, intercept):
 @pytest.mark.parametrize("normalize", NORMALIZERS)
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("head", HEADS)
-def test_weights_are_those_of_sklearn(head, classes, normalize):
+def test_weights_equal_those_of_sklearn(head, classes, normalize):
     X, y, weight = make_rows(classes)
     pipeline = refit(make_head(head, normalize=normalize), X, y, sample_weight=weight)
     step = make_head("softmax", normalize=normalize).named_steps["normalizer"]
@@ -91,7 +91,7 @@ def test_weights_are_those_of_sklearn(head, classes, normalize):
     assert abs(W - linear_parts(refit(make_head(head, normalize=normalize), X, y))[0]).max() > 1e-3
 
 
-def test_the_same_for_any_number_of_processes():
+def test_the_number_of_processes_does_not_change_the_fit():
     X, y, weight = make_rows()
     one, two = (refit(make_head("ovr-logistic"), X, y, sample_weight=weight, jobs=jobs) for jobs in (1, 2))
     np.testing.assert_array_equal(linear_parts(one)[0], linear_parts(two)[0])
@@ -103,14 +103,14 @@ def test_the_same_for_any_number_of_processes():
     np.testing.assert_array_equal(one[1].intercept, two[1].intercept)
 
 
-def test_no_processes_are_refused():
+def test_zero_processes_are_refused():
     X, y, _ = make_rows()
     with pytest.raises(SpecError, match="jobs of a fit must be 1 or more, got 0"):
         refit(make_head("ovr-logistic"), X, y, jobs=0)
 
 
 def make_wide(dtype=np.float32):
-    """Rows with more than twice as many columns; one says nothing, and one is there twice."""
+    """Return rows with more than twice as many columns; one row is zero, and one is there twice."""
     rng = np.random.default_rng(0)
     codes = np.arange(36) % 3
     X = np.abs(rng.normal(size=(3, 100))[codes] + 2 * rng.normal(size=(36, 100)))
@@ -121,7 +121,7 @@ def make_wide(dtype=np.float32):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("head", HEADS)
-def test_wide_rows_are_fitted_as_sklearn_fits_them(head, classes, dtype, monkeypatch):
+def test_a_fit_to_wide_rows_equals_that_of_sklearn(head, classes, dtype, monkeypatch):
     seen = []
     monkeypatch.setattr(
         "featx.heads.pipeline.refitting.make_cholesky_factor",
@@ -142,7 +142,7 @@ def test_wide_rows_are_fitted_as_sklearn_fits_them(head, classes, dtype, monkeyp
 
 
 @pytest.mark.parametrize("head", ["linear-svc", "ovr-logistic"])
-def test_wide_rows_may_have_several_labels_or_none(head):
+def test_wide_rows_may_be_multilabel(head):
     X, y = make_wide()
     Y = np.column_stack([y == "ant", y != "bee", np.zeros(36, bool)]).astype(int)
     with pytest.warns(UserWarning, match="Label not 2 is present in all training examples"):
@@ -154,7 +154,7 @@ def test_wide_rows_may_have_several_labels_or_none(head):
     )
 
 
-def test_wide_rows_count_their_weights():
+def test_a_fit_to_wide_rows_uses_sample_weights():
     X, y = make_wide()
     weight = 1.0 + np.arange(36) % 4
     fitted = refit(make_head("linear-svc", normalize="none"), X, y, sample_weight=weight)
@@ -163,21 +163,21 @@ def test_wide_rows_count_their_weights():
 
 
 @pytest.mark.parametrize("X", [np.zeros((6, 20)), make_wide(np.float64)[0]])
-def test_a_triangle_has_the_inner_products_of_its_rows(X):
-    triangle = make_cholesky_factor(X)
-    assert triangle.rows.shape == (len(X), len(X) + 1)
-    assert not np.triu(triangle.rows, 1).any()
+def test_a_cholesky_factor_has_the_inner_products_of_its_rows(X):
+    factor = make_cholesky_factor(X)
+    assert factor.rows.shape == (len(X), len(X) + 1)
+    assert not np.triu(factor.rows, 1).any()
     U = np.random.default_rng(0).normal(size=(2, len(X) + 1))
     if X.any():
-        np.testing.assert_allclose(triangle.rows @ triangle.rows.T, X @ X.T, atol=1e-7)
+        np.testing.assert_allclose(factor.rows @ factor.rows.T, X @ X.T, atol=1e-7)
         rows = np.delete(np.arange(len(X)), [4, 8])
-        np.testing.assert_allclose((triangle.restore(U) @ X.T)[:, rows], (U @ triangle.rows.T)[:, rows], atol=1e-3)
+        np.testing.assert_allclose((factor.restore(U) @ X.T)[:, rows], (U @ factor.rows.T)[:, rows], atol=1e-3)
     else:
-        assert not triangle.restore(U).any()
+        assert not factor.restore(U).any()
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_few_rows_are_fitted_in_one_thread(head, monkeypatch):
+def test_small_matrices_are_fitted_on_one_thread(head, monkeypatch):
     X, y, _ = make_rows()
     threads, fit = [], type(make_head(head)).fit
 

@@ -1,4 +1,4 @@
-"""The batched solver against sklearn, fit by fit."""
+"""The batched solver finds the same minima as scikit-learn."""
 
 import warnings
 
@@ -29,7 +29,7 @@ def make_data(n, d, classes, seed=0):
 
 
 def sklearn_fit(loss, C, X, codes, class_weight=None, sample_weight=None):
-    """Coefficients and intercepts of sklearn's estimator, run as far as it goes."""
+    """Return the coefficients and intercepts of scikit-learn's estimator, run with a small tolerance."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         if loss == "linear-svc":
@@ -53,7 +53,7 @@ def sklearn_fit(loss, C, X, codes, class_weight=None, sample_weight=None):
 
 
 def objective(loss, C, W, b, X, codes, weights):
-    """sklearn's objective, written out; the weights are (rows,) or (rows of W, rows)."""
+    """Return scikit-learn's objective; ``weights`` are (rows,) or (rows of W, rows)."""
     Z = W @ X.T + b[:, np.newaxis]
     penalty = (W**2).sum() / 2
     if loss == "softmax" and len(W) > 1:
@@ -97,7 +97,7 @@ def duplicates(X):
         (30, 60, 3, duplicates),
     ],
 )
-def test_minimum_is_that_of_sklearn(loss, n, d, classes, change):
+def test_the_minimum_equals_that_of_sklearn(loss, n, d, classes, change):
     X, codes = make_data(n, d, classes)
     if change:
         change(X)
@@ -116,7 +116,7 @@ def test_minimum_is_that_of_sklearn(loss, n, d, classes, change):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_one_to_a_thousand(loss):
+def test_classes_may_be_very_unequal(loss):
     X, codes = make_data(2002, 8, 2)
     codes[:] = 0
     codes[:2] = 1
@@ -127,7 +127,7 @@ def test_one_to_a_thousand(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_no_column_says_anything(loss):
+def test_constant_columns_are_fitted(loss):
     X, codes = np.full((12, 3), 2.0), np.repeat([0, 1, 2], 4)
     fit = fit_batch(X, codes, np.ones((1, 12)), [1.0], loss, 3, tol=1e-9)
     assert fit.converged.all()
@@ -138,7 +138,7 @@ def test_no_column_says_anything(loss):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0, 1: 0.5}])
-def test_weights_and_folds(loss, classes, class_weight):
+def test_weights_and_folds_equal_those_of_sklearn(loss, classes, class_weight):
     X, codes = make_data(90, 20, classes)
     rng = np.random.default_rng(1)
     # OneVsRestClassifier passes sample weights on only if metadata routing is enabled.
@@ -156,7 +156,7 @@ def test_weights_and_folds(loss, classes, class_weight):
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("shape", [(300, 40), (60, 200)])
-def test_single_precision_is_certified_in_double(loss, shape):
+def test_float32_is_certified_in_float64(loss, shape):
     X, codes = make_data(*shape, 6)
     X = X.astype(np.float32)
     fit = fit_batch(X, codes, np.ones((2, len(X))), (0.01, 100.0), loss, 6)
@@ -167,8 +167,8 @@ def test_single_precision_is_certified_in_double(loss, shape):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_gradient_norm_is_that_of_the_objective(loss, monkeypatch):
-    # Pivoting would end at the very minimum, where there is no gradient to compare.
+def test_the_gradient_norm_equals_finite_differences(loss, monkeypatch):
+    # Pivoting would end at the exact minimum, where the gradient is zero.
     monkeypatch.setattr("featx.heads.solver.pivoting.MAX_ROWS", 10)
     X, codes = make_data(60, 10, 2)
     fit = fit_batch(X, codes, np.ones((1, 60)), [1.0], loss, 2, tol=0.1)
@@ -177,31 +177,31 @@ def test_gradient_norm_is_that_of_the_objective(loss, monkeypatch):
     def value(w):
         return objective(loss, 1.0, w[np.newaxis, :-1], w[-1:], X - X.mean(axis=0) * (loss != "linear-svc"), codes, 1)
 
-    # The free intercept is measured where the columns have no mean.
+    # The gradient of an unpenalized intercept is that on centered columns.
     at[-1] += at[:-1] @ X.mean(axis=0) * (loss != "linear-svc")
     slopes = [(value(at + step) - value(at - step)) / 2e-5 for step in np.eye(11) * 1e-5]
     assert fit.gradient_norm.item() == pytest.approx(np.linalg.norm(slopes), rel=1e-4)
     assert fit.gap.item() <= 0.1 * fit.objective.item()
 
 
-def test_an_unfinished_fit_says_so():
+def test_an_unfinished_fit_is_not_reported_as_converged():
     X, codes = make_data(60, 10, 3)
     fit = fit_batch(X, codes, np.ones((1, 60)), [100.0], "softmax", 3, tol=1e-12, max_iter=1)
     assert not fit.converged.any()
     assert fit.gap.item() > 1e-12 * fit.objective.item()
 
 
-def test_small_batches_give_the_same(monkeypatch):
+def test_the_size_of_batches_does_not_change_the_fit(monkeypatch):
     X, codes = make_data(60, 10, 3)
     whole = [fit_batch(X, codes, np.ones((3, 60)), CS, loss, 3, tol=1e-9) for loss in LOSSES]
     monkeypatch.setattr("featx.heads.solver.batch.MAX_BATCH_VALUES", 2 * 60)
     for loss, expected in zip(LOSSES, whole, strict=True):
         fit = fit_batch(X, codes, np.ones((3, 60)), CS, loss, 3, tol=1e-9)
-        # Within 1e-9 of the least objective, weights lie within about the root of that.
+        # Objectives within 1e-9 of the minimum mean weights within about its square root.
         np.testing.assert_allclose(fit.coefs, expected.coefs, atol=1e-4)
 
 
-def test_many_rows_are_solved_by_conjugate_gradients_alone(monkeypatch):
+def test_many_rows_are_solved_without_pivoting(monkeypatch):
     X, codes = make_data(80, 10, 3)
     expected = fit_batch(X, codes, np.ones((1, 80)), CS, "linear-svc", 3, tol=1e-9)
     monkeypatch.setattr("featx.heads.solver.pivoting.MAX_ROWS", 10)
@@ -209,7 +209,7 @@ def test_many_rows_are_solved_by_conjugate_gradients_alone(monkeypatch):
     np.testing.assert_allclose(fit.coefs, expected.coefs, atol=1e-5)
 
 
-def test_large_margins_are_solved_by_conjugate_gradients_first(monkeypatch):
+def test_many_rows_inside_the_margin_are_solved_by_newton_first(monkeypatch):
     X, codes = make_data(80, 10, 3)
     expected = fit_batch(X, codes, np.ones((1, 80)), CS, "linear-svc", 3, tol=1e-9)
     monkeypatch.setattr("featx.heads.solver.pivoting.MIN_LIMIT", 20)
@@ -240,7 +240,7 @@ def good(**changes):
         ({"weights": np.full((1, 20), -1.0)}, DataError, "weights of rows must be 0 or more, got -1.0"),
     ],
 )
-def test_refused(changes, error, message):
+def test_bad_options_are_refused(changes, error, message):
     with pytest.raises(error, match=message):
         fit_batch(**good(**changes))
 
@@ -251,14 +251,14 @@ def test_refused(changes, error, message):
         ("softmax", "equal", "class_weight of softmax must be 'balanced', a dict or None, got 'equal'"),
     ],
 )
-def test_class_weight_refused(loss, class_weight, message):
+def test_bad_class_weights_are_refused(loss, class_weight, message):
     with pytest.raises(SpecError, match=message):
         row_weights(np.array([0, 1]), np.ones((1, 2)), loss, 2, class_weight)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_raw_features_overflow_nothing(loss):
-    """Rows far outside the margin, where problems that are done must not run away beside those that are not."""
+def test_features_that_are_not_normalized_do_not_overflow(loss):
+    """Rows far outside the margin: finished problems must not diverge while others are still being solved."""
     rng = np.random.default_rng(2)
     codes = np.arange(120) % 6
     shares = 0.03 + 0.3 * (rng.random((6, 3000)) < 0.05)[codes]
@@ -272,8 +272,8 @@ def test_raw_features_overflow_nothing(loss):
 
 @pytest.mark.parametrize("scale", [1 / 160, 1.0, 16.0])
 @pytest.mark.parametrize("loss", ["softmax", "ovr-logistic"])
-def test_large_c_on_few_columns_overflows_nothing(loss, scale):
-    """Directions along which rounding bends more than the problem does, down to almost no variance."""
+def test_large_c_with_few_columns_does_not_overflow(loss, scale):
+    """Directions along which the curvature is smaller than rounding, down to almost no variance."""
     digits = load_digits()
     X, codes = (scale * digits.data[:600] + 3).astype(np.float32), digits.target[:600]
     weights = np.array([np.arange(600) % 3 != fold for fold in range(3)], float)
@@ -282,7 +282,7 @@ def test_large_c_on_few_columns_overflows_nothing(loss, scale):
     assert fit.converged.mean() > 0.9
 
 
-def test_what_newton_leaves_is_finished_by_pivoting(monkeypatch):
+def test_pivoting_finishes_what_newton_does_not(monkeypatch):
     # More columns than rows and a large C: conjugate gradients zigzag for thousands of steps.
     X, codes = make_data(60, 200, 6)
     expected = fit_batch(X, codes, np.ones((1, 60)), [100.0], "linear-svc", 6, tol=1e-9)
@@ -294,7 +294,7 @@ def test_what_newton_leaves_is_finished_by_pivoting(monkeypatch):
     np.testing.assert_allclose(fit.coefs, expected.coefs, atol=1e-7)
 
 
-def test_pivoting_needs_no_guess():
+def test_pivoting_works_without_a_guess():
     X, codes = make_data(60, 10, 2)
     rotated = make_principal_axes(X, penalize_intercept=True)
     signs = np.where(codes == 1, 1.0, -1.0)[np.newaxis, np.newaxis]
@@ -305,26 +305,26 @@ def test_pivoting_needs_no_guess():
     assert exchanges.item() > 1
 
 
-def test_a_system_that_rounding_left_singular_is_solved_all_the_same():
+def test_a_system_that_is_singular_by_rounding_is_solved():
     system, target = np.array([[2.0, 2, 0], [2, 2, 0], [0, 0, 1]]), np.array([4.0, 4, 3])
     np.testing.assert_allclose(system @ pivoting._solve_positive(system, target), target)
     system[1, 1] = 3
     np.testing.assert_allclose(pivoting._solve_positive(system, target), np.linalg.solve(system, target), atol=1e-9)
 
 
-def test_rows_that_repeat_at_an_enormous_c():
+def test_repeated_rows_with_an_enormous_c_are_fitted():
     X, codes = make_data(30, 50, 3)
     X, codes = np.vstack([X, X]), np.concatenate([codes, codes])
     fit = fit_batch(X, codes, np.ones((1, 60)), [1e9, 1e15], "linear-svc", 3)
     decisions = fit.coefs[0] @ X.T + fit.intercepts[0][..., np.newaxis]
     assert (decisions[0].argmax(axis=0) == codes).all()
-    assert np.isfinite(decisions).all()  # and no more at what float64 cannot tell
+    assert np.isfinite(decisions).all()  # float64 cannot resolve more at this C
     assert not fit.converged[0, 1].any()
 
 
 @pytest.mark.parametrize("Cs", [(1.0, 10.0, 100.0, 1000.0), (1.0, 1.0, 5.0, 5.0)])
 @pytest.mark.parametrize("loss", ["softmax", "ovr-logistic"])
-def test_the_next_c_begins_where_the_last_two_point(loss, Cs, monkeypatch):
+def test_extrapolation_from_earlier_c_saves_iterations(loss, Cs, monkeypatch):
     X, codes = make_data(60, 200, 4)
     ahead = fit_batch(X, codes, np.ones((3, 60)), Cs, loss, 4)
     monkeypatch.setattr("featx.heads.solver.batch._extrapolate", lambda U, Cs: (U.copy() for _ in Cs))

@@ -56,8 +56,9 @@ def cross_validate_sets(
     jobs : int
         Number of threads.
     fold_jobs : int, optional
-        Number of batches into which the folds of a feature set are divided, to be solved in parallel. By default they
-        use the threads that are left over if there are fewer feature sets than threads. Fits with different numbers of batches differ by no more than the tolerance.
+        Number of batches into which the folds of a feature set are divided, to be solved in parallel. By default these
+        are the threads that are left over if there are fewer feature sets than threads. Fits with different numbers of
+        batches differ by no more than the tolerance.
 
     Returns
     -------

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from featx.errors import SpecError
 
 Columns = slice | Sequence[slice] | Sequence[int] | Sequence[str]
-"""One slice, a list with one slice per block, a list of column numbers, or a list of names of a data frame's columns."""
+"""One slice, a list with one slice per block, a list of column numbers, or a list of column names of a data frame."""
 ALL_COLUMNS = "all"
 """Name of the default feature set."""
 
