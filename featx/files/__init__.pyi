@@ -12,7 +12,6 @@ from .limits import ROW_GROUP as ROW_GROUP
 from .limits import SIDECAR as SIDECAR
 from .limits import URL_IMAGE as URL_IMAGE
 from .limits import WEIGHTS as WEIGHTS
-from .limits import Limit as Limit
 from .limits import check_limits as check_limits
 from .limits import limit_variables as limit_variables
 from .limits import override_limits as override_limits

@@ -150,6 +150,27 @@ def read_string_array(dataset: h5py.Dataset) -> StringArray:
     return StringArray.from_bytes(dataset[:].tolist())
 
 
+def read_rows(dataset: h5py.Dataset, rows: np.ndarray, target: np.ndarray) -> None:
+    """Read rows of a feature into an array, without reading chunks in which none of them lies.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        (rows, width).
+    rows : int64 (n,)
+        Sorted row numbers.
+    target : float32 (n, width)
+        Where to write the values.
+    """
+    # One read covers rows in adjacent chunks, but at most one block.
+    row_bytes = dataset.dtype.itemsize * target.shape[1]
+    chunks, blocks = (rows // max(1, size // row_bytes) for size in (CHUNK_BYTES, BLOCK_BYTES))
+    cuts = np.flatnonzero((np.diff(chunks) > 1) | (np.diff(blocks) > 0)) + 1
+    for start, stop in itertools.pairwise([0, *cuts.tolist(), len(rows)] if len(rows) else []):
+        low, high = rows[start], rows[stop - 1] + 1
+        target[start:stop] = dataset[low:high][rows[start:stop] - low]
+
+
 def _checksum(rows: int, chunks: tuple[int, ...]) -> dict[str, object]:
     # HDF5 allows no chunks, and therefore no checksum, on a dataset without rows.
     return {"chunks": chunks, "fletcher32": True} if rows else {}

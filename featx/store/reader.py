@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -12,8 +11,8 @@ from featx.errors import DataError, FeatxError, StoreCorrupt, StoreError
 from featx.files import check_attribute_heaps, open_untrusted
 from featx.runtime import html_table, pluralize
 from featx.spec import ExtractSpec
-from featx.store import datasets, virtual
-from featx.store.datasets import read_string_array, read_strings
+from featx.store import virtual
+from featx.store.datasets import read_rows, read_string_array, read_strings
 from featx.store.schema import (
     READ_ERRORS,
     SCHEMA,
@@ -313,28 +312,19 @@ class Store:
             If a part file of a virtual store cannot be opened.
         """
         names = list(names)
-        count = self.n_rows if rows is None else len(rows)
+        rows = np.arange(self.n_rows) if rows is None else rows
         widths = [self.spec.widths[name] for name in names]
-        values = np.empty((count, sum(widths)), np.float32)
+        values = np.empty((len(rows), sum(widths)), np.float32)
         start = 0
         for name, width in zip(names, widths, strict=True):
+            columns = values[:, start : start + width]
             with self._reading():
-                self._read_into(values[:, start : start + width], name, rows)
+                dataset = self._file[f"features/{name}"]
+                read_rows(dataset, rows, columns)
+                if dataset.is_virtual:
+                    virtual.check_not_missing(columns, f"{name} of {self.path}")
             start += width
         return values
-
-    def _read_into(self, target: np.ndarray, name: str, rows: np.ndarray | None) -> None:
-        dataset = self._file[f"features/{name}"]
-        rows = np.arange(self.n_rows) if rows is None else rows
-        # Read at once what lies in adjacent chunks, but not more than a block.
-        row_bytes = dataset.dtype.itemsize * target.shape[1]
-        chunks, blocks = (rows // max(1, size // row_bytes) for size in (datasets.CHUNK_BYTES, datasets.BLOCK_BYTES))
-        cuts = np.flatnonzero((np.diff(chunks) > 1) | (np.diff(blocks) > 0)) + 1
-        for start, stop in pairwise([0, *cuts.tolist(), len(rows)] if len(rows) else []):
-            low, high = rows[start], rows[stop - 1] + 1
-            target[start:stop] = dataset[low:high][rows[start:stop] - low]
-        if dataset.is_virtual:
-            virtual.check_not_missing(target, f"{name} of {self.path}")
 
     def _strings(self, name: str) -> list[str]:
         with self._reading():
