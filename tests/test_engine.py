@@ -19,7 +19,7 @@ import torch
 from featx.backbones.poolings import POOLINGS, POOLS
 from featx.backbones.registry import BACKBONES
 from featx.backbones.sources import fetch_wheel
-from featx.backbones.vgg16 import BLOCKS
+from featx.backbones.vgg16 import BLOCKS, pool_of
 from featx.engines import cpu_features, ncnn_engine, ncnn_network, torch_engine
 from featx.engines.ncnn_engine import NO_MEMORY, NcnnEngine
 from featx.engines.ncnn_network import NcnnNetwork
@@ -291,7 +291,9 @@ def test_ncnn_agrees_with_torch_to_float32_rounding(oxford, size):
     assert list(features) == list(reference)
     for name, values in features.items():
         assert (values.dtype, values.shape) == (np.float32, reference[name].shape)
-        assert relative_error(values, reference[name]) < 1e-5
+        # Other poolings may magnify rounding errors: a minimum over positions is small after ReLU.
+        limit = 1e-5 if pool_of(name) in ("avg", "max", "gem", "flat") else spec.tolerance
+        assert relative_error(values, reference[name]) < limit
 
 
 @pytest.mark.parametrize(("size", "strips"), [(168, 7), (217, 18), (224, 19), (225, 19)])

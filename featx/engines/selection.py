@@ -69,7 +69,7 @@ def make_engine(
         raise EngineError(f"--engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     spec.check_resolved("an engine")
     if spec.precision == "int8" and not spec.calibration:
-        raise EngineError("--precision int8 needs a calibration, and this spec has none: featx extract makes one")
+        raise EngineError("--precision int8 needs a spec with a calibration; extract with --precision int8 to make one")
     if engine == "auto":
         engine = _fastest(spec, device)
     if engine != "torch" and device not in ("auto", "cpu"):

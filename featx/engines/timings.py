@@ -17,7 +17,7 @@ ADVICE = {
 FASTEST_ON_CPU = {"auto", "int8"}, "int8 if the CPU has VNNI"
 FASTEST_ON_GPU = {"auto", "int8", "fp16", "bf16"}, "bf16"
 """Precisions that no other one beats, and which one to recommend instead of a slower one. GPUs compute int8 in floats,
-which is no faster."""
+at the speed of fp32."""
 
 
 @dataclass

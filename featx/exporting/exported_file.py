@@ -83,7 +83,7 @@ def export(
     path : path
         The file to write.
     format : {"onnx", "safetensors", "torch"}, optional
-        By default the format of the path's suffix, and ``onnx`` if there is no suffix.
+        By default the format of the path's suffix; without a suffix it is ``onnx``.
 
         ``onnx``: a graph from images, uint8 (n, height, width, 3) RGB of any size, to probabilities (n, classes);
         preprocessing is part of it. A head without probabilities gives decisions.
