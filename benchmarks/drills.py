@@ -24,7 +24,7 @@ from reporting import run_claim, say
 
 import featx.extraction.extraction_run
 from featx.cli import main
-from featx.engines import PART_ROWS
+from featx.engines.streaming import PART_ROWS
 from featx.runtime import progress_bar
 
 FAST = ["--size", "64", "--blocks", "1", "--decode", "scaled", "--workers", "2"]

@@ -111,7 +111,7 @@ def steady(flowers: Path, work: Path) -> None:
         if not link.is_symlink():
             link.symlink_to(photographs[number % len(photographs)])
     code = (
-        "import sys, resource; from featx.extraction import extract; from featx.spec.extract_spec import ExtractSpec\n"
+        "import sys, resource; from featx import ExtractSpec, extract\n"
         "paths = [f'{sys.argv[1]}/{number:05}.jpg' for number in range(int(sys.argv[3]))]\n"
         "report = extract(paths, sys.argv[2], ExtractSpec(size=64), overwrite=True)\n"
         "print(report.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
@@ -172,7 +172,7 @@ def memory(flowers: Path, work: Path) -> None:
         target = work / f"memory-{count}.h5"
         target.unlink(missing_ok=True)
         code = (
-            "import sys, resource; from featx.extraction import extract; from featx.spec.extract_spec import ExtractSpec\n"
+            "import sys, resource; from featx import ExtractSpec, extract\n"
             "extract(sys.argv[1], sys.argv[2], ExtractSpec(size=96), root=sys.argv[3])\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
         )

@@ -177,8 +177,8 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     store, pixels, root = options.work / "views.h5", options.work / "pixels.npy", options.flowers / "jpg"
-    spec = ExtractSpec(size=options.size, blocks=(3, 4, 5), pools=("avg", "max"), n_views=options.n_views, augment=AUGMENT,
-                       precision="bf16" if CUDA else "fp32")  # fmt: skip
+    spec = ExtractSpec(size=options.size, blocks=(3, 4, 5), pools=("avg", "max"), n_views=options.n_views,
+                       augment=AUGMENT, precision="bf16" if CUDA else "fp32")  # fmt: skip
     extract(options.flowers / "splits.csv", store, spec, root=root, overwrite=True)
     with Store(store) as opened:
         spec, paths = opened.spec, opened.paths[:: opened.spec.n_views]

@@ -1,7 +1,8 @@
-"""Extraction on a GPU: the backbone beside the GPU's own matrix product and torchvision, and from JPEG files to a store.
+"""Measure the speed of feature extraction on a GPU, and compare it with torchvision and with a matrix product.
 
-    python benchmarks/gpu.py FLOWERS17 WORK [--whole 4080]
+    python benchmarks/gpu.py FLOWERS17 WORK [--files 4080]
 
+The backbone is measured alone, on images in GPU memory, and then everything from JPEG files to a closed store.
 Results go to docs/benchmarks/gpu.json and .svg and into docs/benchmarks.md.
 """
 
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 import torch
 from PIL import Image
-from reporting import described, machine, present, say, spread, table
+from reporting import describe_machine, machine, present, say, spread, table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -33,7 +34,7 @@ CUDA = torch.device("cuda")
 
 
 def seconds_of(function: Callable[[], object], rounds: int = 10) -> list[float]:
-    """Seconds of a function on the GPU, by its own clock, after three runs that are not timed."""
+    """Time a function by the clock of the GPU, in seconds, after three runs that are not timed."""
     taken = []
     for number in range(rounds + 3):
         began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -47,13 +48,13 @@ def seconds_of(function: Callable[[], object], rounds: int = 10) -> list[float]:
 
 
 def matmul_flops(dtype: torch.dtype) -> float:
-    """Operations a second of a large matrix product on random data."""
+    """Measure the floating-point operations per second of a large matrix product on random data."""
     left, right = (torch.randn(SIDE, SIDE, device=CUDA, dtype=dtype) for _ in range(2))
     return 2 * SIDE**3 / median(seconds_of(lambda: left @ right))
 
 
 def torchvision_backbone(dtype: torch.dtype) -> Callable[[Tensor], dict[str, Tensor]]:
-    """What a careful user of torchvision runs: channels_last, and torch's own choice of TF32 for float32."""
+    """Make VGG16 of torchvision as a careful user would: channels_last, and TF32 where torch chooses it."""
     from torchvision.models import vgg16
     from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -71,7 +72,7 @@ def torchvision_backbone(dtype: torch.dtype) -> Callable[[Tensor], dict[str, Ten
 
 
 class Photos(Dataset):  # type: ignore[type-arg]
-    """Photographs as bytes (224, 224, 3)."""
+    """Photographs as uint8 tensors (224, 224, 3)."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -80,12 +81,12 @@ class Photos(Dataset):  # type: ignore[type-arg]
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        picture = Image.open(self.paths[index]).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(picture))
+        image = Image.open(self.paths[index]).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(image))
 
 
-def torchvision_whole(paths: list[Path], output: Path, workers: int) -> float:
-    """Seconds from files to an HDF5 file: a DataLoader with worker processes, bfloat16."""
+def time_torchvision(paths: list[Path], output: Path, workers: int) -> float:
+    """Time torchvision from JPEG files to an HDF5 file, in seconds: a DataLoader with worker processes, bfloat16."""
     run, batches = torchvision_backbone(torch.bfloat16), []
     began = time.perf_counter()
     for pixels in DataLoader(Photos(paths), BATCH, num_workers=workers, pin_memory=True):
@@ -97,8 +98,8 @@ def torchvision_whole(paths: list[Path], output: Path, workers: int) -> float:
     return time.perf_counter() - began
 
 
-def links(photos: list[Path], folder: Path, count: int) -> list[Path]:
-    """So many names of the photographs, since a listing names each file once."""
+def make_links(photos: list[Path], folder: Path, count: int) -> list[Path]:
+    """Make ``count`` links to the photographs, because a source lists each path once."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number:06}.jpg" for number in range(count)]
     for number, path in enumerate(paths):
@@ -108,7 +109,7 @@ def links(photos: list[Path], folder: Path, count: int) -> list[Path]:
 
 
 def measure_backbone(peaks: dict[str, float]) -> list[dict[str, object]]:
-    """Images a second of the backbone on images that lie on the GPU, and from the memory of the host."""
+    """Measure the images per second of the backbone, on images in GPU memory and in host memory."""
     weights, flops, rows = load_backbone("oxford"), backbone_flops(SIZE)[5], []
     host = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8)
     pixels = torch.from_numpy(host).to(CUDA)
@@ -135,34 +136,35 @@ def measure_backbone(peaks: dict[str, float]) -> list[dict[str, object]]:
             row["peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
             rows.append(row)
             rate, share = BATCH / median(taken), row["share"]
-            say(f"backbone {name} {precision}: {rate:.0f} images/s, {share:.0%} of the product's rate")
+            say(f"backbone {name} {precision}: {rate:.0f} images/s, {share:.0%} of the matrix product")
     return rows
 
 
-def measure_whole(photos: list[Path], work: Path, options: argparse.Namespace) -> list[dict[str, object]]:
-    """Images a second from JPEG files to a closed store."""
-    paths, rows = links(photos, work / "links", options.whole), []
+def measure_files_to_store(photos: list[Path], work: Path, options: argparse.Namespace) -> list[dict[str, object]]:
+    """Measure the images per second from JPEG files to a closed store."""
+    paths, rows = make_links(photos, work / "links", options.files), []
     compute = Compute(device="cuda", workers=options.workers)
     extract(paths[:BATCH], work / "warm.h5", ExtractSpec(precision="bf16"), compute, overwrite=True)
     for decode in ("full", "scaled"):
         for precision in ("fp32", "bf16"):
             spec = ExtractSpec(precision=precision, decode=decode)
-            report = extract(paths, work / "whole.h5", spec, compute, overwrite=True)
+            report = extract(paths, work / "files.h5", spec, compute, overwrite=True)
+            bottleneck = report.advice.split(":")[0].removeprefix("the bottleneck is ")
             name = f"featx {precision}" + ("" if decode == "full" else f", --decode {decode}")
             rows.append({"name": name, "rate": len(paths) / report.seconds, "stages": report.rates,
-                         "advice": report.advice})  # fmt: skip
-            say(f"whole way {name}: {rows[-1]['rate']:.0f} images/s, {report.advice}")
-    seconds = torchvision_whole(paths, work / "peer.h5", options.workers)
-    rows.append({"name": "torchvision bf16, DataLoader", "rate": len(paths) / seconds, "stages": {}, "advice": ""})
-    say(f"whole way torchvision: {rows[-1]['rate']:.0f} images/s")
+                         "bottleneck": bottleneck})  # fmt: skip
+            say(f"files to store, {name}: {rows[-1]['rate']:.0f} images/s, bottleneck: {bottleneck}")
+    seconds = time_torchvision(paths, work / "peer.h5", options.workers)
+    rows.append({"name": "torchvision bf16, DataLoader", "rate": len(paths) / seconds, "stages": {}, "bottleneck": ""})
+    say(f"files to store, torchvision: {rows[-1]['rate']:.0f} images/s")
     return rows
 
 
 def report(results: dict[str, object]) -> str:
-    """The results as Markdown."""
+    """Write the results as Markdown."""
     peaks: dict[str, float] = results["matmul_flops"]  # type: ignore[assignment]
     backbone: list[dict[str, object]] = results["backbone"]  # type: ignore[assignment]
-    whole: list[dict[str, object]] = results["whole"]  # type: ignore[assignment]
+    runs: list[dict[str, object]] = results["store"]  # type: ignore[assignment]
     products = ", ".join(f"{name} {rate / 1e12:.0f}" for name, rate in peaks.items())
     cells = [
         [f"{row['name']} {row['precision']}", spread(row["rates"], 0), f"{row['share']:.0%}",  # type: ignore[arg-type]
@@ -172,22 +174,22 @@ def report(results: dict[str, object]) -> str:
     stages = [
         [row["name"], f"{row['rate']:.0f}",
          ", ".join(f"{name} {rate:.0f}" for name, rate in row["stages"].items()) or "–",  # type: ignore[attr-defined]
-         str(row["advice"]).split(";")[0].removeprefix("bottleneck: ") or "–"]
-        for row in whole
+         str(row["bottleneck"]) or "–"]
+        for row in runs
     ]  # fmt: skip
     return "\n\n".join([
-        f"{results['gpu']}; {described(results['machine'])}",  # type: ignore[arg-type]
+        f"{results['gpu']}; {describe_machine(results['machine'])}",  # type: ignore[arg-type]
         f"Matrix product of {SIDE} × {SIDE} in the same run, TFLOP/s: {products}. Backbone: five blocks at {SIZE} px, "
-        f"batches of {BATCH} that lie on the GPU, medians of ten; torchvision's fp32 is TF32, featx's is float32.",
-        table(["backbone", "images/s", "of the product's rate", "from host memory", "peak MB"], cells),
-        f"The whole way, {results['photographs']} JPEG files to a closed store, {results['workers']} workers:",
+        f"batches of {BATCH} in GPU memory, medians of ten; torchvision's fp32 is TF32, featx's is float32.",
+        table(["backbone", "images/s", "of the matrix product", "from host memory", "peak MB"], cells),
+        f"Files to store, {results['photographs']} JPEG files, {results['workers']} threads:",
         table(["", "images/s", "each stage alone", "bottleneck"], stages),  # type: ignore[arg-type]
-        "![Images a second of the backbone](benchmarks/gpu.svg)",
+        "![Images per second of the backbone](benchmarks/gpu.svg)",
     ])  # fmt: skip
 
 
 def draw(results: dict[str, object], path: Path) -> None:
-    """Bars of images a second."""
+    """Draw the images per second as bars."""
     backbone: list[dict[str, object]] = results["backbone"]  # type: ignore[assignment]
     figure, axes = make_figure("images/s at 224 px, backbone only", "")
     figure.set_size_inches(7, 3.5)
@@ -200,12 +202,12 @@ def draw(results: dict[str, object], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, keep, draw and publish."""
+    """Measure, save and publish the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("flowers", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--whole", type=int, default=4080, help="JPEG files of the whole way")
-    parser.add_argument("--workers", type=int, default=torch.get_num_threads(), help="processes that decode")
+    parser.add_argument("flowers", type=Path, help="folder of the photographs of Flowers-17")
+    parser.add_argument("work", type=Path, help="folder for stores and links")
+    parser.add_argument("--files", type=int, default=4080, help="JPEG files per run from files to a store")
+    parser.add_argument("--workers", type=int, default=torch.get_num_threads(), help="workers that decode images")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     photos = sorted(options.flowers.resolve().rglob("*.jpg"))
@@ -216,8 +218,8 @@ def main() -> None:
     say(", ".join(f"{name} {rate / 1e12:.0f} TFLOP/s" for name, rate in peaks.items()))
     results: dict[str, object] = {
         "machine": machine(), "gpu": torch.cuda.get_device_name(), "matmul_flops": peaks,
-        "photographs": options.whole, "workers": options.workers, "backbone": measure_backbone(peaks),
-        "whole": measure_whole(photos, options.work.resolve(), options),
+        "photographs": options.files, "workers": options.workers, "backbone": measure_backbone(peaks),
+        "store": measure_files_to_store(photos, options.work.resolve(), options),
     }  # fmt: skip
     present("gpu", results, report(results), draw)
 

@@ -1,4 +1,4 @@
-"""What benchmarks do alike: say on which machine and when, keep results as JSON, put them in docs/benchmarks.md."""
+"""Shared by the benchmarks: describe the machine, save results as JSON, and put them into docs/benchmarks.md."""
 
 import datetime
 import json
@@ -19,13 +19,13 @@ PAGE = DOCS / "benchmarks.md"
 
 
 def say(text: str) -> None:
-    """One line, at once."""
+    """Print one line without delay."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def run_claim(claims: Mapping[str, Callable[[Path, Path], T]]) -> T:
-    """Run the claim that the command line names: ``SCRIPT CLAIM FLOWERS17 WORK``, of which WORK is made."""
+    """Check the claim that the command line names: ``SCRIPT CLAIM FLOWERS17 WORK``. Creates the folder WORK."""
     script, given = Path(sys.argv[0]).name, sys.argv[1:]
     if len(given) != 3 or given[0] not in claims:
         sys.exit(f"usage: {script} {'|'.join(claims)} FLOWERS17 WORK")
@@ -35,7 +35,7 @@ def run_claim(claims: Mapping[str, Callable[[Path, Path], T]]) -> T:
 
 
 def machine() -> dict[str, object]:
-    """Processor, cores, versions and date."""
+    """Collect the processor, number of cores, versions of packages, and date."""
     names = re.findall(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
     flags = Path("/proc/cpuinfo").read_text()
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
@@ -55,14 +55,14 @@ def _version(name: str) -> str:
         return ""
 
 
-def described(where: dict[str, object]) -> str:
-    """A machine in one line."""
+def describe_machine(where: dict[str, object]) -> str:
+    """Describe a machine in one line."""
     versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())  # type: ignore[attr-defined]
     extensions = ", ".join(where["extensions"])  # type: ignore[arg-type]
     return f"{where['date']}; {where['cores']} cores of {where['processor']} ({extensions}); {versions}."
 
 
-def keep(name: str, results: dict[str, object]) -> None:
+def save(name: str, results: dict[str, object]) -> None:
     """Write ``docs/benchmarks/NAME.json``."""
     path = DOCS / "benchmarks" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def keep(name: str, results: dict[str, object]) -> None:
 
 
 def publish(name: str, text: str) -> None:
-    """Replace a section of docs/benchmarks.md, which stands between two marks of its name."""
+    """Replace a section of docs/benchmarks.md, which is enclosed by two comments with its name."""
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     page = PAGE.read_text()
     before, rest = page.split(begin)
@@ -78,21 +78,21 @@ def publish(name: str, text: str) -> None:
 
 
 def present(name: str, results: dict[str, object], text: str, draw: Callable[[dict[str, object], Path], None]) -> None:
-    """Keep results, draw them beside, and put the text into the page and on the terminal."""
-    keep(name, results)
+    """Save the results, draw them, and put the text into docs/benchmarks.md and on the terminal."""
+    save(name, results)
     draw(results, DOCS / "benchmarks" / f"{name}.svg")
     publish(name, text)
     say(text)
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown, the first column to the left and numbers to the right."""
+    """Format a Markdown table; the first column is aligned left, the others right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
 
 
 def spread(values: list[float], digits: int = 1) -> str:
-    """The median, and the range if there are several."""
+    """Format the median of some values, and their range if there is more than one."""
     if len(values) < 2:
         return f"{values[0]:.{digits}f}"
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"

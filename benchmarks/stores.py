@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from reporting import run_claim, say
 
-from featx.engines import rows_per_part
+from featx.engines.streaming import rows_per_part
 from featx.extraction import extract
 from featx.spec import ExtractSpec
 from featx.store import CHUNK_BYTES, Part, RowTable, Store

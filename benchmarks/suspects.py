@@ -17,7 +17,7 @@ from evidence import store_of
 from PIL import ExifTags, Image, ImageOps
 from reporting import run_claim, say
 
-from featx.cli import table
+from featx.cli.audit import table
 from featx.drawing import save_image
 from featx.extraction import extract
 from featx.inspection import audit, draw_suspects, suspects
@@ -107,7 +107,9 @@ def untouched(flowers: Path, work: Path) -> None:
     found = suspects(store)
     say(f"{time.monotonic() - began:.1f} s; near-duplicates have a cosine of {found.min_cosine:.3f} or more")
     cosines = np.array([pair.cosine for pair in found.near_duplicates])
-    say(f"{len(cosines)} pairs, {(cosines > 0.999).sum()} of them above 0.999; on two sides: {found.pairs_across_splits}")
+    say(
+        f"{len(cosines)} pairs, {(cosines > 0.999).sum()} of them above 0.999; on two sides: {found.pairs_across_splits}"
+    )
     say(f"{len(found.mislabeled)} probably mislabeled, {len(found.outliers)} outliers")
     save_image(draw_suspects(found, flowers / "jpg", len(cosines)), work / "untouched.png", "WORK")
 

@@ -30,6 +30,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m core``, leave out the other test files before they are imported: they may import missing extras."""
+    if config.option.markexpr != "core" or not collection_path.match("test_*.py"):
+        return None
+    return None if "pytest.mark.core" in collection_path.read_text(encoding="utf-8") else True
+
+
 @contextmanager
 def failing_disk(target: Path) -> Iterator[None]:
     """Within, the disk fails when ``target`` would be renamed into place: all before that was written."""

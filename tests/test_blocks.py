@@ -2,6 +2,8 @@ import pytest
 
 from featx.backbones import vgg16 as blocks
 
+pytestmark = pytest.mark.core
+
 
 def test_blocks_are_those_of_configuration_d():
     shapes = blocks.tensor_shapes()

@@ -25,6 +25,8 @@ from featx.models.torch_modules import PowerNormalize, Standardize
 from featx.models.trained_by_torch import trained_parts
 from featx.spec.extract_spec import ExtractSpec
 
+pytestmark = pytest.mark.core
+
 NAMES = np.array(["daisy", "iris", "lily"])
 FEATURES = {
     "block 5 avg": {"blocks": (5,)},

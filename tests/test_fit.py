@@ -29,6 +29,8 @@ from featx.models.searched_fit import block_ranges
 from featx.models.training_rows import read_training_rows
 from featx.store.reader import Store
 
+pytestmark = pytest.mark.core
+
 
 def test_the_model_equals_a_fit_by_sklearn(shared_store):
     model = fit(shared_store, head="linear-svc", blocks=(3, 4), pools=("avg",), C=0.5, validation=Validation(folds=3))

@@ -12,6 +12,8 @@ from featx.errors import DataError, SpecError
 from featx.heads.splitting import folds as folds_module
 from featx.heads.splitting.folds import make_folds
 
+pytestmark = pytest.mark.core
+
 
 @st.composite
 def grouped_rows(draw):

@@ -37,6 +37,8 @@ from featx.heads.splitting.folds import make_folds
 from featx.heads.splitting.holdout import hold_out
 from featx.heads.splitting.stratification import stratify_multilabel
 
+pytestmark = pytest.mark.core
+
 ALL = {"all": [slice(0, 4), slice(4, 12)]}
 SETS = block_feature_sets({"block1_avg": slice(0, 4), "block2_avg": slice(4, 12)})
 

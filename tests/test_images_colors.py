@@ -5,6 +5,8 @@ from PIL import Image, ImageCms
 from featx.errors import ImageError
 from featx.images.pixels.colors import from_array, to_rgb
 
+pytestmark = pytest.mark.core
+
 COLOR = (200, 30, 60)
 HALF = 128
 # A mix of 128/255 of the color with white.

@@ -9,6 +9,8 @@ from featx.images.sources.any_source import list_images
 from featx.images.sources.folder import NOT_IN_CLASS, NOT_IN_SPLIT
 from featx.images.sources.local_files import LocalFiles
 
+pytestmark = pytest.mark.core
+
 
 def touch(root, *names):
     for name in names:

@@ -8,6 +8,8 @@ import pytest
 
 from featx.images.sources.local_files import LOOP, find_image_files
 
+pytestmark = pytest.mark.core
+
 
 def touch(root, *names):
     for name in names:

@@ -6,6 +6,8 @@ from featx.errors import ListingError
 from featx.images.sources.local_files import LocalFiles
 from featx.images.sources.manifest import read_manifest
 
+pytestmark = pytest.mark.core
+
 
 def rows_of(folder, content):
     file = folder / "rows.csv"

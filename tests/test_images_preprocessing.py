@@ -12,6 +12,8 @@ from featx.images.pixels.preprocessing import preprocess
 from featx.images.pixels.reference_images import draw_reference_images
 from featx.spec.extract_spec import INTERPOLATIONS, RESIZES, ExtractSpec
 
+pytestmark = pytest.mark.core
+
 SPEC = ExtractSpec(size=64)
 SMOOTH, SHARP, ROUGH = draw_reference_images()
 

@@ -5,6 +5,8 @@ import pytest
 
 from featx.images.pixels.reference_images import draw_reference_images
 
+pytestmark = pytest.mark.core
+
 DIGESTS = [
     (0, (320, 240), "21e4e0266e34e089e14ec554995974f16d40fa0fd65924c63ed0c8d813166b5b"),
     (1, (256, 256), "765969c7470bf6919b258c8083a1a1c452055da82b67d43ba771ce4899608e77"),

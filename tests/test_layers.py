@@ -7,6 +7,8 @@ import pytest
 
 import featx
 
+pytestmark = pytest.mark.core
+
 PACKAGE = Path(featx.__file__).parent
 LAYERS = [
     ["errors", "version"],

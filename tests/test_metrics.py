@@ -13,6 +13,8 @@ from featx.errors import DataError
 from featx.heads.metrics.multiclass import score_report
 from featx.heads.metrics.report_text import format_report
 
+pytestmark = pytest.mark.core
+
 
 def _draw(seed, rows, classes, absent=()):
     generator = np.random.default_rng(seed)

@@ -24,6 +24,8 @@ from featx.models.model_file import load_model
 from featx.models.saved_model import Model
 from featx.spec.extract_spec import ExtractSpec
 
+pytestmark = pytest.mark.core
+
 SPEC = ExtractSpec(blocks=(1, 2), size=32, backbone_digest="ab" * 32)
 WIDTHS = tuple(SPEC.widths.values())
 COMPUTED = ("decision_function", "predict", "predict_proba")

@@ -29,6 +29,8 @@ from featx.models.training_rows import read_training_rows
 from featx.runtime.compute import Compute
 from featx.store.reader import Store
 
+pytestmark = pytest.mark.core
+
 
 def label_of(number):
     """Return the labels of an image by its number: red, blue, or both."""

@@ -12,6 +12,8 @@ from sklearn.utils.estimator_checks import check_estimator
 from featx.errors import DataError, SpecError
 from featx.heads.pipeline.normalizer import BlockNormalizer
 
+pytestmark = pytest.mark.core
+
 DTYPES = (np.float32, np.float64)
 
 

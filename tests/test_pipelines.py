@@ -16,6 +16,8 @@ from featx.errors import SpecError
 from featx.heads.pipeline.linear_heads import HEADS, NORMALIZERS, from_linear_parts, linear_parts, make_head
 from featx.heads.pipeline.normalizer import BlockNormalizer
 
+pytestmark = pytest.mark.core
+
 DTYPES = (np.float32, np.float64)
 CASES = list(itertools.product(HEADS, NORMALIZERS, (2, 5), DTYPES))
 COMPUTED = ("decision_function", "predict", "predict_proba")

@@ -6,6 +6,8 @@ from featx.table.arrays import CategoricalArray, StringArray
 from featx.table.image_table import ImageTable
 from featx.table.query import MAX_LENGTH, find_rows
 
+pytestmark = pytest.mark.core
+
 ROWS = ImageTable(
     StringArray.from_strings(["rose/1.jpg", "rose/2.jpg", "tulip/1.jpg", "none.jpg", "both.jpg"]),
     CategoricalArray.from_values([("rose",), ("rose",), ("tulip",), (), ("rose", "tulip")]),

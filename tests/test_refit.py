@@ -14,6 +14,8 @@ from featx.heads.pipeline.refitting import refit, refit_calibrated
 from featx.heads.solver.cholesky_factor import make_cholesky_factor
 from featx.heads.splitting.folds import make_folds
 
+pytestmark = pytest.mark.core
+
 
 def make_rows(classes=3, n=90, seed=0):
     rng = np.random.default_rng(seed)

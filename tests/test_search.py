@@ -26,6 +26,8 @@ from featx.heads.search.problem import make_problem
 from featx.heads.solver.batch import MAX_BATCH_VALUES
 from featx.heads.splitting.folds import make_folds
 
+pytestmark = pytest.mark.core
+
 FEATURES = {"block1_avg": slice(0, 4), "block2_avg": slice(4, 12), "block2_max": slice(12, 20)}
 SETS = block_feature_sets(FEATURES)
 BLOCK2 = {"block2": SETS["block2"]}

@@ -19,6 +19,8 @@ from featx.heads.solver.pivoting import make_pivot_solver
 from featx.heads.solver.principal_axes import make_principal_axes
 from featx.heads.solver.row_weights import row_weights
 
+pytestmark = pytest.mark.core
+
 CS = (10.0, 0.1)
 
 

@@ -8,6 +8,8 @@ from featx.backbones.poolings import POOLS
 from featx.errors import SpecError, SpecMismatch
 from featx.spec.extract_spec import LATER, PRECISIONS, STORED_AS, ExtractSpec
 
+pytestmark = pytest.mark.core
+
 
 def test_json_can_be_read_again():
     spec = ExtractSpec(blocks=(5, 3), pools=("max", "avg"), size=384, resize="crop", precision="bf16")

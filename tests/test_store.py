@@ -23,6 +23,8 @@ from featx.store.part_folder import PartFolder
 from featx.store.reader import Store, is_store
 from featx.store.row_table import RowTable
 
+pytestmark = pytest.mark.core
+
 OLD = Path(__file__).parent / "data" / "old"
 SPEC = ExtractSpec(blocks=(1, 2), pools=("avg", "max"), size=32)
 REFERENCE = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}

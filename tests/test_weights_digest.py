@@ -9,6 +9,8 @@ from featx.backbones.registry import BACKBONES
 from featx.backbones.vgg16 import tensor_shapes
 from featx.errors import WeightsError
 
+pytestmark = pytest.mark.core
+
 OXFORD = "25d244c5fdb86c278c3442bce00783954c822e6564e34bea523f31bddfdcc4d1"
 
 

@@ -19,6 +19,8 @@ from featx.backbones.registry import BACKBONES
 from featx.backbones.vgg16 import BLOCKS, tensor_shapes
 from featx.errors import WeightsError
 
+pytestmark = pytest.mark.core
+
 FIRST = "features.0.weight"
 LAYERS = [layer for block in BLOCKS for layer in block.convolutions]
 KERAS_1 = [f"block{block.number}_conv{i + 1}" for block in BLOCKS for i in range(len(block.convolutions))]

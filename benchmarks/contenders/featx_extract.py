@@ -1,6 +1,6 @@
-"""featx: its engine, and ``extract`` as a user calls it, with all that a new process has to do but its imports.
+"""featx: its engine alone, and ``extract`` as a user calls it.
 
-The third argument is the precision, the fourth the blocks, the fifth the device.
+The third command-line argument is the precision, the fourth the blocks, the fifth the device.
 """
 
 import sys
@@ -41,9 +41,9 @@ def backbone(count):
         engine(pixels[start : start + engine.batch_size])
 
 
-def whole(photos, output):
+def store(photos, output):
     name = f"featx-{precision}-{'-'.join(map(str, blocks))}.h5"
-    # Links, since a listing names each file once.
+    # Links, because a source lists each path once.
     folder = output / f"{name}.links"
     folder.mkdir(exist_ok=True)
     for number, path in enumerate(photos):
@@ -54,4 +54,4 @@ def whole(photos, output):
     extract(paths, output / name, spec, Compute(device=device), overwrite=True)
 
 
-serve(backbone, whole)
+serve(backbone, store)

@@ -1,11 +1,11 @@
-"""One way to choose a head's C by cross-validation, in a process of its own: prints seconds, memory and what it found.
+"""Choose C of a head by cross-validation with one method; print seconds, peak memory and the result as JSON.
 
-    python head_search.py WAY DATA HEAD THREADS
+    python head_search.py METHOD DATA HEAD THREADS
 
-WAY is ``featx``, ``sklearn`` (GridSearchCV), ``sklearn-exact`` (the same with tol = 1e-8, to which featx's answer is to
-be compared), ``sklearn-once`` (one fit, at the last C), ``intelex`` (GridSearchCV, patched by scikit-learn-intelex) or
-``array-api`` (GridSearchCV over torch tensors). DATA is an .npz of X, y, train, test, Cs and folds, the features being
-normalized already, so that every way solves the same problems.
+METHOD is ``featx``, ``sklearn`` (GridSearchCV), ``sklearn-exact`` (GridSearchCV with tol = 1e-8, the reference for the
+result of featx), ``sklearn-once`` (one fit, with the last C), ``intelex`` (GridSearchCV, patched by
+scikit-learn-intelex) or ``array-api`` (GridSearchCV with torch tensors). DATA is an .npz of X, y, train, test, Cs and
+folds. Its features are normalized, so that all methods solve the same problems.
 """
 
 import json
@@ -14,11 +14,11 @@ import sys
 import time
 import warnings
 
-WAY, DATA, HEAD, THREADS = sys.argv[1:5]
+METHOD, DATA, HEAD, THREADS = sys.argv[1:5]
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = THREADS
-if WAY == "array-api":
+if METHOD == "array-api":
     os.environ["SCIPY_ARRAY_API"] = "1"
-if WAY == "intelex":
+if METHOD == "intelex":
     from sklearnex import patch_sklearn
 
     patch_sklearn(verbose=False)
@@ -31,7 +31,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 from worker import peak_mb
 
-# The estimators that featx refits with, in sklearn's own words, since a peer's environment has no featx.
+# The estimators of featx, written with scikit-learn alone, because the other environments have no featx.
 ESTIMATORS = {
     "linear-svc": (LinearSVC(dual="auto", random_state=0, max_iter=10_000), "C"),
     "softmax": (LogisticRegression(max_iter=10_000), "C"),
@@ -39,7 +39,7 @@ ESTIMATORS = {
 }
 
 
-if WAY == "sklearn-exact":
+if METHOD == "sklearn-exact":
     estimator, name = ESTIMATORS[HEAD]
     estimator.set_params(**{name.replace("C", "tol"): 1e-8, name.replace("C", "max_iter"): 1_000_000})
 
@@ -60,7 +60,7 @@ def by_grid_search(data):
     folds = [(np.flatnonzero(data["folds"] != fold), np.flatnonzero(data["folds"] == fold)) for fold in range(5)]
     search = GridSearchCV(estimator, {name: data[f"Cs_{HEAD}"].tolist()}, cv=folds)
     began = time.perf_counter()
-    if WAY == "array-api":
+    if METHOD == "array-api":
         import torch
 
         torch.set_num_threads(int(THREADS))
@@ -85,10 +85,10 @@ def by_one_fit(data):
 def main():
     warnings.simplefilter("ignore")
     data = dict(np.load(DATA))
-    ways = {"featx": by_featx, "sklearn-once": by_one_fit}
-    seconds, means, best, fitted = ways.get(WAY, by_grid_search)(data)
+    methods = {"featx": by_featx, "sklearn-once": by_one_fit}
+    seconds, means, best, fitted = methods.get(METHOD, by_grid_search)(data)
     answer = {"seconds": seconds, "cv": {str(C): mean for C, mean in means.items()}, "C": best}
-    if WAY != "array-api":
+    if METHOD != "array-api":
         answer["test"] = float((fitted.predict(data["X"][data["test"]]) == data["y"][data["test"]]).mean())
     answer["peak_mb"] = peak_mb()
     sys.stdout.write(json.dumps(answer) + "\n")

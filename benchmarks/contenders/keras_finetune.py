@@ -1,9 +1,9 @@
-"""Keras: seconds of one epoch of the classic recipe's second stage, which trains the last convolutions and a new head.
+"""Keras: time one epoch of the second stage of the classic recipe, which trains block 5 and a new head.
 
     python keras_finetune.py IMAGES CLASSES
 
-Images are in memory, weights and pixels random, which cost the same. The first pass, which builds the graph, is
-not timed.
+Images are in memory. Weights and pixels are random, which does not change the time. The first batch, which builds the
+graph, is not timed.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Keras: ``VGG16(include_top=False).predict``, fed by ``tf.data``; weights at random, which cost the same."""
+"""Keras: ``VGG16(include_top=False).predict``, fed by ``tf.data``; random weights take the same time."""
 
 import os
 
@@ -24,11 +24,11 @@ def load(path):
     return preprocess_input(tf.image.resize(image, (SIZE, SIZE), antialias=True))
 
 
-def whole(photos, output):
+def store(photos, output):
     data = tf.data.Dataset.from_tensor_slices([str(path) for path in photos])
     data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)
     with h5py.File(output / "keras.h5", "w") as file:
         file["block5_avg"] = model.predict(data, verbose=0)
 
 
-serve(backbone, whole)
+serve(backbone, store)

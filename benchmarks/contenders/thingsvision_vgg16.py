@@ -1,6 +1,7 @@
-"""thingsvision: ``extract_features`` of VGG16's last pooling, in an environment of its own; weights at random.
+"""thingsvision: ``extract_features`` of the last layer of VGG16, with random weights, in a separate environment.
 
-It keeps every tap of every image in memory, unpooled: all five would be 6 MB an image, so it is asked for the last.
+thingsvision keeps the whole feature maps of all images in memory. Those of five blocks would take 6 MB per image, so
+only the last block is extracted.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from thingsvision.utils.data import DataLoader, ImageDataset
 from worker import BATCH, SIZE, serve
 
 LAST = "features.30"
-# What it prints would stand among the answers.
+# thingsvision prints to standard output, where the answers go.
 with contextlib.redirect_stdout(sys.stderr):
     extractor = get_extractor("vgg16", source="torchvision", device="cpu", pretrained=False)
 
@@ -30,7 +31,7 @@ def backbone(count):
     features(list(torch.rand(count, 3, SIZE, SIZE).split(BATCH)))
 
 
-def whole(photos, output):
+def store(photos, output):
     folder = output / "thingsvision"
     folder.mkdir(exist_ok=True)
     for link in folder.iterdir():
@@ -46,4 +47,4 @@ def whole(photos, output):
         file["block5_avg"] = found.mean((2, 3))
 
 
-serve(backbone, whole)
+serve(backbone, store)

@@ -1,4 +1,4 @@
-"""torchvision: ``create_feature_extractor`` at the five poolings, in eager mode, fed by a ``DataLoader``."""
+"""torchvision: ``create_feature_extractor`` at the ends of the five blocks, in eager mode, fed by a ``DataLoader``."""
 
 import h5py
 import numpy as np
@@ -40,7 +40,7 @@ def backbone(count):
         features(batch)
 
 
-def whole(photos, output):
+def store(photos, output):
     batches = [features(batch) for batch in DataLoader(Photos(photos), BATCH, num_workers=1)]
     with h5py.File(output / "torchvision.h5", "w") as file:
         for name in batches[0]:
@@ -48,4 +48,4 @@ def whole(photos, output):
 
 
 features(torch.zeros(BATCH, 3, SIZE, SIZE))
-serve(backbone, whole)
+serve(backbone, store)
