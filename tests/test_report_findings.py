@@ -7,8 +7,10 @@ import shlex
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from featx import load_features, load_model
+from featx.cli import main
 from featx.extraction import extract
 from featx.inspection.advice.cases import CASES
 from featx.inspection.advice.plots import plot_learning_curve, plot_plane
@@ -271,6 +273,26 @@ def test_a_model_fitted_on_all_rows_has_no_command_that_scores_it_on_them(shared
     elsewhere = open_context(tmp_path / "m.featx", store=context.store)
     assert "Score the model" in [one.purpose for one in make_commands(elsewhere).data]
     assert "Score the model" in [one.purpose for one in make_commands(context).data]
+
+
+def test_options_become_flags_and_recipes_of_older_models_get_present_names(context):
+    recipe = {"learning_rate": 0.01, "trunk_factor": 0.1, "average": 0.9, "seed": 3, "refit": True, "amp": False}
+    info = {**context.model.info, "finetune": {"recipe": recipe}}
+    tuned = dataclasses.replace(context, model=dataclasses.replace(context.model, info=info))
+    lines = {one.purpose: one.line for one in make_commands(tuned).data}
+    options = "--lr 0.01 --backbone-lr-scale 0.1 --ema-decay 0.9 --seed 3 --refit --no-amp"
+    assert lines["Fine-tune it"].endswith(options)
+    assert CliRunner().invoke(main, [*shlex.split(lines["Fine-tune it"])[1:], "--help"]).exit_code == 0
+
+
+def test_the_commands_keep_the_seed_of_the_hold_out(shared_store, tmp_path):
+    validation = Validation(test_size=0.25, random_state=4)
+    fit(shared_store, tmp_path / "m.featx", head="softmax", C=1, blocks=(1,), validation=validation)
+    lines = {
+        one.purpose: one.line for one in make_commands(open_context(tmp_path / "m.featx", store=shared_store)).data
+    }
+    assert lines["Compare the depths"] == f"featx probe {shared_store} --test-size 0.25 --seed 4"
+    assert lines["Fit the head"].count("--seed 4") == 1
 
 
 def test_the_command_for_the_page_includes_its_logs(hostile_model, tmp_path):

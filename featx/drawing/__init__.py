@@ -1,4 +1,4 @@
-"""Figures and contact sheets."""
+"""Draw plots and contact sheets in one style."""
 
 import lazy_loader
 

@@ -20,7 +20,7 @@ INK, SOFT, RULE, FAINT, PAPER = "#1b2023", "#5a646b", "#dfe3e2", "#eef1f0", "#ff
 SERIES = ("#0a6b66", "#7c6a2a", "#b0411c", "#6a5acd", "#3a7bd5", "#b0488f")
 """Colors of data series; the first is the accent color. The report page has the same colors (style.css)."""
 FONT_SIZE, SMALL = 9.0, 8.0
-"""Points."""
+"""Sizes of text, points."""
 DOTS_PER_INCH = 200
 """Resolution of a figure that is written as PNG."""
 
@@ -28,7 +28,7 @@ DOTS_PER_INCH = 200
 def make_figure(xlabel: str, ylabel: str, height: float = 3.0) -> "tuple[Figure, Axes]":
     """Make an empty figure with one plot, 4.4 inches wide.
 
-    ``height`` is in inches; ``ylabel`` is written above the plot, where it can be read without turning the head.
+    ``height`` is in inches; ``ylabel`` is written horizontally above the plot.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def make_panels(rows: int, columns: int, inches: float) -> "tuple[Figure, Any]":
 
 
 def add_legend(figure: "Figure", axes: "Axes") -> None:
-    """Explain the labeled series below the plot; names are plain text, even with dollar signs."""
+    """Add a legend below the plot; labels are plain text, even with dollar signs."""
     handles, labels = axes.get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=SMALL, labelcolor=SOFT)
     for text in legend.get_texts():

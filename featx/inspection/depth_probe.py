@@ -206,8 +206,10 @@ def probe(
         make_folds(rows.y, rows.groups, folds, repeats, random_state, rows.plain), jobs=cpu_count(),
     )  # fmt: skip
     cells = min(len(rows.y), LOGME_ROWS) * rows.X.shape[1]
-    logmes = run_parallel(lambda blocks: _logme(rows, blocks, random_state), list(ranges.values()),
-                    count_workers(len(ranges), cells), lambda blocks: rows.spec.select(blocks=blocks).width)  # fmt: skip
+    logmes = run_parallel(
+        lambda blocks: _logme(rows, blocks, random_state), list(ranges.values()), count_workers(len(ranges), cells),
+        lambda blocks: rows.spec.select(blocks=blocks).width,
+    )  # fmt: skip
     flops = backbone_flops(rows.spec.size)
     depths = []
     for (name, blocks), logme in zip(ranges.items(), logmes, strict=True):

@@ -1,4 +1,4 @@
-"""Hold an explanation: for each class one map per block, whose values are shares of the class's logit."""
+"""The result of an explanation: one map per class and block, whose values are shares of the class's logit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

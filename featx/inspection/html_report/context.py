@@ -1,4 +1,4 @@
-"""What the sections of a report are computed from; each value is computed once, when it is first needed."""
+"""Compute what the sections of a report need, each value once and only if a section needs it."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,7 +34,7 @@ class StoreImages:
 
 @dataclass(frozen=True, eq=False)
 class ReportContext:
-    """A store, its model, and what both tell.
+    """The store and the model of a report, and everything computed from them.
 
     Attributes
     ----------

@@ -28,7 +28,7 @@ POLICY = (
 )
 """Content security policy: the page shows the images that it holds and runs its own script, and loads nothing."""
 GOLDEN_ANGLE = 137.508
-"""Degrees between the hues of consecutive classes: even many such hues are all different."""
+"""Degrees between the hues of consecutive classes: with this angle, even many hues are all different."""
 HUES = 400
 QUALITY = 60
 """WebP quality of the images in the page."""

@@ -120,9 +120,9 @@ def read_decisions(model: Model | None, path: Path) -> UnseenDecisions:
 
 
 def cross_validate_model(model: Model, path: Path) -> ScoredRows:
-    """Decide on each image by a copy of the model fitted without its fold, with the folds that selected the model.
+    """Score each image by a copy of the model that was fitted without the image's fold.
 
-    Only images themselves are scored, not their augmented copies.
+    The folds are those that selected the model. Augmented copies are not scored.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Section on accuracy: scores with confidence intervals, Wilson's for shares, bootstrap for means over classes."""
+"""Make the section on accuracy: scores with intervals, Wilson's for shares, bootstrap for means over classes."""
 
 import math
 from dataclasses import dataclass

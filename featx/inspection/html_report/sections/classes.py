@@ -1,4 +1,4 @@
-"""Sections on classes: the confusion matrix with the images of each cell, and the scores of each class."""
+"""Make the sections on classes: the confusion matrix with the images of each cell, and the scores of each class."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Section with the commands that make the store, the model and the report again."""
+"""Make the section with the commands that reproduce the store, the model and the report."""
 
 import json
 import shlex
@@ -22,7 +22,7 @@ OPTION_NAMES = {"view_seed": "seed", "random_state": "seed"}
 """Command-line options whose names differ from the fields that they set."""
 OLD_RECIPE_NAMES = {"learning_rate": "lr", "trunk_factor": "backbone_lr_scale", "average": "ema_decay",
                     "seed": "random_state"}  # fmt: skip
-"""Fields of recipes in models of version 0, by their present names."""
+"""Present names of recipe fields that have other names in models of older versions."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class CommandLine:
 
 
 def make_commands(context: ReportContext) -> Section:
-    """List the commands that lead from the images to this page."""
+    """List the commands that reproduce this page from the images."""
     store, root = str(context.store), str(context.root) if context.root else None
     images, selected = root or "IMAGES", _selection_options(context.selection)
     source = ("MANIFEST", images) if _is_from_manifest(context) else (images, None)
@@ -42,7 +42,7 @@ def make_commands(context: ReportContext) -> Section:
     lines = [
         CommandLine("Extract the features", _line("extract", source[0], o=store, root=source[1], **extract_options))
     ]
-    about, options, lead = store, selected, "These commands lead from the images to this page."
+    about, options, lead = store, selected, "These commands reproduce this page from the images."
     if context.model:
         about, options = str(context.model.path), {"store": store}
         if "backbone" in trained_parts(context.model):
@@ -50,7 +50,7 @@ def make_commands(context: ReportContext) -> Section:
             lead += " The model is taken as it is: its training started from the features of another store."
         else:
             lines += _model_commands(context.model, about, store, images, selected)
-        # Images that the model was fitted on give no honest score.
+        # A score on images that the model was fitted on would be optimistic.
         if selected or not context.fitted_here:
             lines.append(CommandLine("Score the model", _line("evaluate", about, store)))
     seed = _rename({"random_state": context.selection.get("random_state") or None})
@@ -82,7 +82,7 @@ def _model_commands(model: Model, path: str, store: str, root: str, selected: di
 
 
 def _is_from_manifest(context: ReportContext) -> bool:
-    """Whether the store has columns or labels that only a manifest can give, and not a folder of images."""
+    """Whether the store was extracted from a manifest: it has columns or labels that a folder cannot give."""
     with Store(context.store) as store:
         columns, path = store.columns, context.images.paths[0]
         folder = not columns or (list(columns) == ["split"] and path.split("/")[0] == columns["split"][0])
@@ -95,9 +95,9 @@ def _extract_options(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fit_options(model: Model, store: str) -> dict[str, Any]:
-    """Return the options that fit a model again; what the search selected is given as fixed."""
+    """Return the options that fit the same model again, with head, blocks and C fixed to those selected."""
     info, search = model.info, model.info["search"]
-    # The search names the head that was fitted: fine-tuning replaces it by softmax.
+    # After fine-tuning, model.head is softmax; the search still names the head that was fitted.
     best = search["best"]
     options = {"head": best["head"], "blocks": model.spec.blocks, "C": f"{best['C']:g}"}
     defaults = {"normalize": "power", "folds": 5, "seed": 0}

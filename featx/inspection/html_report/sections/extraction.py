@@ -1,4 +1,4 @@
-"""Section on the images, the features, the head and the software versions behind them."""
+"""Make the section on the images, the features, the head and the software versions behind them."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Section with a map of the images: images with similar features lie close to each other."""
+"""Make the section with a map of the images, where images with similar features lie close to each other."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Sections on single images: confident mistakes with class maps, and suspicious images."""
+"""Make the sections on single images: confident mistakes with class maps, and suspicious images."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

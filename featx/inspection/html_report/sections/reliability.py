@@ -1,4 +1,4 @@
-"""Section on reliability: how often the model is correct, by the confidence that it reports."""
+"""Make the section on reliability: how often the model is correct, by the confidence that it reports."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Sections on transfer learning: which depth, which way, and how a fine-tuning went."""
+"""Make the sections on transfer learning: the depths, the recommendation, and fine-tuning."""
 
 from dataclasses import dataclass
 from typing import Any
