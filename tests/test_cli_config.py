@@ -102,3 +102,11 @@ def test_verbose_sets_the_level_of_the_log(monkeypatch):
     assert logger.level == logging.INFO
     run("-vv", "completion", "bash")
     assert logger.level == logging.DEBUG
+
+
+def test_the_log_tells_where_weights_come_from_and_which_engine_runs(shared_photos, tmp_path, oxford, caplog):
+    with caplog.at_level(logging.INFO, logger="featx"):
+        run("extract", shared_photos, "--size", "32", "--blocks", "1", "--engine", "openvino", "-o", tmp_path / "p.h5")
+    assert f"backbone oxford ({oxford.digest[:12]}) from " in caplog.text
+    assert "engine openvino on " in caplog.text
+    assert "36 of 36 images to extract, in " in caplog.text

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from featx.backbones.registry import BACKBONES, BackboneWeights, KnownBackbone, 
 from featx.backbones.sources import sources_of
 from featx.errors import WeightsError, WeightsMismatch, WeightsNotFound
 from featx.runtime import import_optional
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_PREPROCESSING = "oxford"
 
@@ -66,6 +69,7 @@ def load_backbone(
     if preprocessing is not None:
         check_preprocessing(preprocessing)
     weights = _load(name) if file is None else _read(Path(file), name, str(file))
+    logger.info("backbone %s (%.12s) from %s", weights.name, weights.digest, weights.source)
     return weights if preprocessing is None else dataclasses.replace(weights, preprocessing=preprocessing)
 
 

@@ -1,5 +1,6 @@
 """Choose an engine: torch, OpenVINO or ncnn, each imported only when one is made."""
 
+import logging
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,6 +14,8 @@ from featx.engines.cpu_features import winograd_is_faster
 from featx.errors import EngineError
 from featx.runtime import ENGINES, missing_extras
 from featx.spec import ExtractSpec
+
+logger = logging.getLogger(__name__)
 
 GPU_DEVICES = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
 """Names in /dev on Linux of GPUs that torch may use: NVIDIA's (also on small boards), AMD's, and both under WSL."""
@@ -74,6 +77,7 @@ def make_engine(
         engine = _fastest(spec, device)
     if engine != "torch" and device not in ("auto", "cpu"):
         raise EngineError(f"--device of the {engine} engine must be cpu, got {device}; give --engine torch")
+    logger.info("engine %s on %s, %s, blocks %s", engine, device, spec.precision, spec.blocks)
     try:
         if engine == "torch":
             from featx.engines.torch_engine import TorchEngine

@@ -1,6 +1,7 @@
 """Extract the features of images into a store, and resume an extraction that was stopped."""
 
 import dataclasses
+import logging
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -27,6 +28,8 @@ from featx.images import MAX_PIXELS, Listing, list_images
 from featx.runtime import Compute, progress_bar
 from featx.spec import AUTO, ExtractSpec, warn_identical_copies
 from featx.store import PartFolder, Store, check_assembly
+
+logger = logging.getLogger(__name__)
 
 
 def extract(
@@ -112,6 +115,9 @@ def extract(
         plan = ExtractionPlan(listing, spec, existing, read_finished_parts(folder), threads, shard)
         if sharded:
             sharded.save(folder)
+        logger.info(
+            "%d of %d images to extract, in %d parts", sum(map(len, plan.pending)), len(listing), len(plan.pending)
+        )
         if plan.pending:
             with _make_executor(compute, dataclasses.replace(config, spec=spec), job, resolved.engine) as executor:
                 references = _agree_on_references(folder, executor.engine, references, existing)

@@ -1,5 +1,6 @@
 """Cross-validate all candidates of a search, with all folds and classes of a head solved as one batch."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from featx.heads.solver.batch import MAX_BATCH_VALUES, PathFit, fit_path, penali
 from featx.heads.solver.principal_axes import PrincipalAxes, make_principal_axes
 from featx.heads.solver.row_weights import row_weights
 from featx.heads.splitting.folds import Fold, folds_per_pass
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def cross_validate(
     threads : int
         Number of batches into which the folds are divided, each solved on a thread of its own.
     """
+    logger.debug("cross-validating %s on %s, %d folds", ", ".join(grids), chosen.name, len(folds))
     outcomes: dict[tuple[str, int, float], list[_Outcome]] = {}
     closed: Grids = {}
     for X, part in _normalize(problem, chosen, folds):
