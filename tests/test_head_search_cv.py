@@ -241,8 +241,8 @@ def test_one_standard_error_selects_fewer_columns():
 @pytest.mark.parametrize(
     ("folds", "message"),
     [
-        ([(np.arange(120), np.arange(120, 178))], "fold 0 of cv has no row of class barbera with a weight above 0"),
-        ([(np.arange(178), np.arange(0))], "fold 0 of cv tests no row; leave the fold out"),
+        ([(np.arange(120), np.arange(120, 178))], "cv fold 0 has no row of class barbera with a weight above 0"),
+        ([(np.arange(178), np.arange(0))], "cv fold 0 tests no row; leave the fold out"),
     ],
 )
 def test_folds_that_cannot_be_fitted_are_refused(folds, message):

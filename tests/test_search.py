@@ -263,7 +263,7 @@ def test_nested_cross_validation_does_not_depend_on_the_number_of_processes():
         ({"sets": {"a": [slice(0, 20, 2)]}}, SpecError, "columns of feature set a must be slices within 0 to 20 with"),
         ({"sets": {"a": [20]}}, SpecError, "columns of feature set a must be .* numbers from 0 to 19, got 20"),
         ({"sets": {"a": [True]}}, SpecError, "columns of feature set a must be .* numbers from 0 to 19, got True"),
-        ({"sets": {"a": ["age"]}}, SpecError, "column 'age' of feature set a needs a data frame: the columns of X have no names"),
+        ({"sets": {"a": ["age"]}}, SpecError, "feature set a: column 'age' needs a data frame: the columns of X"),
         ({"class_weight": {"emu": 2.0}}, DataError, "class_weight must name classes of the rows, got 'emu'"),
         ({"sample_weight": [1.0]}, DataError, r"sample_weight must be 90 numbers that are 0 or more, got shape \(1,\)"),
         ({"sample_weight": np.zeros(90)}, DataError, "sample_weight must be above 0 for some rows"),

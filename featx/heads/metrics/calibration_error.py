@@ -9,8 +9,8 @@ CALIBRATION_BINS = 15
 def expected_calibration_error(correct: NDArray[np.bool_], confidence: NDArray[np.float64]) -> float:
     """Return the mean gap between confidence and accuracy over bins of equal width, weighted by the rows in each bin.
 
-    Guo, Pleiss, Sun & Weinberger (2017), "On calibration of modern neural networks". `sklearn.calibration_curve` does
-    not return the number of rows per bin, so it cannot be used here.
+    Guo, Pleiss, Sun & Weinberger (2017), "On calibration of modern neural networks". The function
+    `sklearn.calibration.calibration_curve` does not return the number of rows per bin, which the weights need.
 
     Parameters
     ----------

@@ -23,8 +23,8 @@ def score_report(
     y_true : int array (rows,)
         Index into ``classes`` of the true class of each row.
     decision : float array (rows, classes), or (rows,) for two classes
-        From ``decision_function``. The class with the largest decision is predicted; of two classes the second, if its
-        decision is above 0.
+        From ``decision_function``. The class with the largest decision is predicted. With one decision per row, the
+        second class is predicted if the decision is above 0.
     classes : sequence of str
     probability : float array (rows, classes), optional
 
@@ -60,7 +60,7 @@ def score_report(
 
 
 def score_classes(truth: NDArray[Any], predicted: NDArray[Any], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return precision, recall and F1 of each class; a score that would divide by zero rows is None.
+    """Return precision, recall and F1 of each class; a score without rows to divide by is None.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ def multilabel_report(
         ``macro_average_precision`` (mean over the classes that have rows); ``micro_f1``; ``macro_f1``;
         ``calibration_error`` (expected calibration error over all rows and classes, in 15 bins; None without
         probabilities); and ``classes`` (one dict per class: ``class``, ``n``, ``precision``, ``recall``, ``f1``,
-        ``average_precision``, where a score that would divide by zero rows is None).
+        ``average_precision``, None for scores without rows to divide by).
 
     Raises
     ------

@@ -28,7 +28,7 @@ COLUMN_TITLES = {"precision": "precision", "recall": "recall", "f1": "F1", "aver
 def format_report(report: Mapping[str, Any]) -> str:
     """Format a report as text: a summary, a table of the classes and, unless it is multi-label, the confusions.
 
-    Of more than 30 classes the table shows the 30 with the lowest F1. For more than 20 classes, a list of the most
+    For more than 30 classes the table shows the 30 with the lowest F1. For more than 20 classes, a list of the most
     frequent confusions replaces the confusion matrix.
 
     Parameters

@@ -24,11 +24,11 @@ MULTICLASS_SCORERS = {
     "recall": "recall_macro",
     "jaccard": "jaccard_macro",
 }
-"""Scorers that take two classes only, and the name of each one's counterpart for more."""
+"""Scorers for two classes, and the scorers for more classes that correspond to them."""
 
 
 class PrecomputedDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Present decisions as a fitted classifier whose input X is the decisions, for scikit-learn's scorers.
+    """A fitted classifier whose input X is decisions, so that scikit-learn's scorers can score decisions.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def make_score(scoring: Scoring) -> Score:
     Raises
     ------
     SpecError
-        If there is no scorer of that name, or it is for regression.
+        If the scorer is unknown or for regression.
     DataError
         From the returned function, if the scorer cannot score that head or those labels.
     """
@@ -112,14 +112,14 @@ def make_score(scoring: Scoring) -> Score:
         scorer = get_scorer(scoring)
     except ValueError:
         raise SpecError(f"scoring must be the name of one of scikit-learn's scorers, got {scoring!r}") from None
-    # A scorer for regression would use class names as numbers if they are numerals.
+    # A scorer for regression would read class names such as "3" as numbers.
     if getattr(getattr(scorer, "_score_func", None), "__module__", "").endswith("_regression"):
         raise SpecError(f"scoring must be a scorer for classifiers, got {scoring!r}, which is for regression")
 
     def score(head: str, decisions: NDArray[Any], y: NDArray[Any], classes: NDArray[Any]) -> float:
         made = decisions[:, 0] if decisions.shape[1] == 1 else decisions
         if made.ndim == 1 and isinstance(scoring, str):
-            # The second class is the positive one, since decisions above 0 mean that class. Scorers look for class 1.
+            # Scorers take class 1 as the positive class. Decisions above 0 mean the second class.
             y, classes = (y == classes[1]).astype(int), np.arange(2)
         elif y.ndim == 1 and len(classes) > 2 and scoring in MULTICLASS_SCORERS:
             raise DataError(

@@ -1,4 +1,4 @@
-"""Probabilities for a head that has none, from its decisions."""
+"""Probabilities from decisions, for a head that only has decisions."""
 
 from dataclasses import dataclass
 

@@ -44,7 +44,7 @@ class HiddenLayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def get_hidden_layer(pipeline: Pipeline) -> HiddenLayer | None:
-    """Return the hidden layer of a pipeline, None if it has none."""
+    """Return the hidden layer of a pipeline, or None."""
     found: HiddenLayer | None = pipeline.named_steps.get("hidden")
     return found
 

@@ -28,8 +28,8 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
     ----------
     widths : tuple of int, "auto" or None
         Number of columns of each block, in order. None treats the whole row as one block. "auto" groups columns with
-        names like ``block3_avg_17`` by block and pooling. If columns have no such names, "auto" recognizes the blocks
-        of VGG16 by the number of columns (`featx.backbones.block_widths`).
+        names like ``block3_avg_17`` by block and pooling. If columns have no such names, "auto" recognizes VGG16's
+        blocks by the number of columns (`featx.backbones.block_widths`).
     power : float
         Exponent, above 0 and at most 1; 0.5 is the signed square root.
 

@@ -1,4 +1,4 @@
-"""Fit a head by scikit-learn: weighted and calibrated if asked, on several processes with the same result."""
+"""Fit a head with scikit-learn, with sample weights, calibration and several processes if asked for."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -160,7 +160,7 @@ def _fit(pipeline: Pipeline, X: NDArray[np.floating], y: NDArray[Any], weights: 
     finally:
         pipeline.set_params(normalizer=normalizer)
     parts = head.estimators_ if isinstance(head, OneVsRestClassifier) else [head]
-    # OneVsRestClassifier fits a constant, without weights, to a class that all rows have or none.
+    # If all rows have a class, or none has it, OneVsRestClassifier fits a constant, which has no weights.
     parts = [part for part in parts if hasattr(part, "coef_")]
     if parts:
         W = factor.restore(np.vstack([part.coef_ for part in parts]))

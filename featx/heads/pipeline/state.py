@@ -1,4 +1,4 @@
-"""A fitted head as JSON values and arrays, from which an equal head can be made: what a model file stores of it."""
+"""Pack a fitted head into JSON values and arrays for a model file, and unpack it again."""
 
 from collections.abc import Mapping
 from typing import Any

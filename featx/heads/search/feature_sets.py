@@ -79,7 +79,7 @@ def make_feature_sets(
     Raises
     ------
     SpecError
-        If there is no set, or a set has no columns, or columns that X does not have.
+        If ``sets`` is empty, a set is empty, or a column is not in X.
     """
     if sets is None:
         return [FeatureSet(ALL_COLUMNS, ((0, n_columns),))]
@@ -117,7 +117,7 @@ def _column_number(name: str, item: Any, n_columns: int, positions: Mapping[str,
     if isinstance(item, str):
         if item not in positions:
             why = "is not a column of X" if positions else "needs a data frame: the columns of X have no names"
-            raise SpecError(f"column {item!r} of feature set {name} {why}")
+            raise SpecError(f"feature set {name}: column {item!r} {why}")
         return positions[item]
     if isinstance(item, bool) or not isinstance(item, (int, np.integer)) or not 0 <= item < n_columns:
         raise SpecError(

@@ -1,4 +1,4 @@
-"""HeadSearchCV: choose the head, C and features of a linear classifier by cross-validation, in batches."""
+"""HeadSearchCV: the cross-validated search as a scikit-learn estimator."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -41,27 +41,27 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
     ----------
     heads : sequence of str
         ``linear-svc`` (LinearSVC: squared hinge loss), ``softmax`` (LogisticRegression: multinomial) and
-        ``ovr-logistic`` (one LogisticRegression per class). Multi-label targets leave out ``softmax``.
+        ``ovr-logistic`` (one LogisticRegression per class). ``softmax`` is left out for multi-label targets.
     Cs : sequence of float, or mapping of head to sequence, optional
         Values of C, the inverse of the strength of the L2 penalty. By default there are five values per head, times a
         power of ten that suits the variance of the normalized features.
     feature_sets : mapping of name to columns, optional
-        Groups of columns to compare: a slice, a list of slices, of column numbers or of column names. By default there
-        is one set, ``all``, with all columns.
+        Groups of columns to compare. Each is a slice, a list of slices, a list of column numbers or a list of column
+        names. By default there is one group, ``all``, with all columns.
     normalize : {"none", "standard", "power"}
         Transformation of the features. ``none``, the default, leaves X as it is: scores and weights are then the same
         as for the plain scikit-learn estimators, and a scaler can precede the search in a pipeline. ``standard`` is
         StandardScaler, fitted on the training rows of each fold. ``power`` is `BlockNormalizer`, for features of a
         network; each slice of a list is a block of its own.
     cv : int, splitter or iterable of (train, test)
-        As in GridSearchCV. A number of folds makes stratified folds that keep ``groups`` together. If the rarest class
-        has fewer rows or groups than that, there are fewer folds, with a warning.
+        As in GridSearchCV. If it is a number, the folds are stratified and keep ``groups`` together. If the rarest
+        class has fewer rows or groups than folds, the number of folds is reduced, with a warning.
     n_jobs : int, optional
         Number of threads of the search, and of processes that fit ``ovr-logistic`` on all rows; None is 1, and -1 is
         all cores. Fits differ between numbers of threads by no more than the tolerance of the solver.
     random_state : int, RandomState instance or None
-        Shuffles the rows before they are split into ``cv`` folds, and is the seed of LinearSVC. None does not shuffle:
-        without groups, the folds are then those of GridSearchCV.
+        Seed of the shuffle before rows are split into ``cv`` folds, and of LinearSVC. None does not shuffle, so that
+        the folds are those of GridSearchCV if there are no groups.
     scoring : str or callable, optional
         One of scikit-learn's scorers; for multi-label targets also ``average_precision_macro`` or
         ``average_precision_micro``. By default ``accuracy``, or for multi-label targets ``average_precision_macro``.
@@ -91,7 +91,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
         fold, for fitting and scoring). In addition: ``standard_error`` of the mean, ``n_columns``, and ``duality_gap``
         (the largest of the fits, relative to the objective).
     candidates_ : tuple of Candidate
-        The same by row, in the order of ``cv_results_``.
+        The candidates, in the order of ``cv_results_``.
     classes_ : array (classes,)
     n_features_in_ : int
     feature_names_in_ : array of str (columns,)
@@ -213,7 +213,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
 
     @available_if(lambda self: self._has_probabilities())  # type: ignore[untyped-decorator]
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the probabilities (rows, classes) of ``best_estimator_``; ``linear-svc`` has none."""
+        """Return the probabilities (rows, classes) of ``best_estimator_``; not available for ``linear-svc``."""
         pipeline, values = self._check_fitted(X)
         return np.asarray(pipeline.predict_proba(values))
 

@@ -1,4 +1,4 @@
-"""Nested cross-validation: an estimate of a search that the selection has not made optimistic."""
+"""Nested cross-validation: estimate the score of a search without the optimism of its selection."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,7 +64,7 @@ def nested_cross_validate(
     repeats: int = 1,
     jobs: int = 1,
 ) -> NestedEstimate:
-    """Estimate by nested cross-validation how good the model that a search selects is on new rows.
+    """Estimate how well the model that a search selects will score on new rows, by nested cross-validation.
 
     The highest of many cross-validated means is optimistic, since it was selected for being high (Cawley & Talbot 2010,
     "On over-fitting in model selection"). Here the search runs on the training rows of each outer fold, and the
@@ -88,7 +88,8 @@ def nested_cross_validate(
     Raises
     ------
     SpecError, DataError
-        As `HeadSearchCV.fit`. Each class needs a group for each inner fold in all outer folds but one.
+        As `HeadSearchCV.fit`. The training rows of an outer fold must have enough groups per class for the inner
+        folds.
     EngineError
         If one of several processes is killed.
     """
@@ -121,8 +122,8 @@ def _score_fold(
     """Return the candidate that a search of an outer fold's training rows selects, and its score on the other rows."""
     train = fold[0]
     problem, own = space.problem, splitting.take(train)
-    # BLAS adds numbers up in an order that depends on its number of threads; with one, this process gives the same
-    # result as a process of its own.
+    # BLAS adds numbers up in an order that depends on its number of threads. With one thread, the result is the same
+    # in this process and in a worker process.
     with threadpool_limits(limits=1, user_api="blas"):
         inner = make_search_space(search, problem.X[train], problem.y[train], problem.sample_weight[train])
         folds = make_folds(inner.problem.y, own.groups, own.folds, own.repeats, search.random_state, own.plain)

@@ -80,8 +80,8 @@ def _check_folds(problem: Problem, folds: Sequence[Fold]) -> None:
             lacking |= ~(weights * ~members[train]).any(axis=0)
         if lacking.any():
             raise DataError(
-                f"fold {number} of cv has no row of class {problem.classes[lacking.argmax()]} with a weight above 0 to "
+                f"cv fold {number} has no row of class {problem.classes[lacking.argmax()]} with a weight above 0 to "
                 "train on; use stratified folds, or fewer of them"
             )
         if not len(test):
-            raise DataError(f"fold {number} of cv tests no row; leave the fold out")
+            raise DataError(f"cv fold {number} tests no row; leave the fold out")

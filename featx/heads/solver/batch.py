@@ -15,8 +15,8 @@ LOSSES = ("linear-svc", "softmax", "ovr-logistic")
 TOLERANCE = 1e-6
 MAX_ITER = 100
 MAX_BATCH_VALUES = 1 << 24
-"""Largest number of decisions (problems × classes × rows) in one batch: 64 MB in float32, of which about ten arrays are
-held at once."""
+"""Largest number of decisions (problems × classes × rows) in one batch: an array of 64 MB in float32. About ten such
+arrays are held at once."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,10 @@ def fit_path(
 
 
 def _extrapolate(U: Array, Cs: Sequence[float]) -> Iterator[Array]:
-    """Yield a start for each C: linear extrapolation, by the logarithm of C, of the weights that U holds by then."""
+    """Yield a start for each C: the weights of the last two values of C, extrapolated linearly in log C.
+
+    ``U`` is the array in which the caller stores the weights at each C.
+    """
     before, step, last = U.copy(), 0.0, math.log(Cs[0])
     for C in Cs:
         further = math.log(C) - last

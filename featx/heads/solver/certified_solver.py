@@ -14,7 +14,7 @@ from featx.heads.solver.principal_axes import PrincipalAxes
 class CertifiedSolver:
     """Solves batches of problems on the same rows, until each duality gap is at most ``tol`` × its objective.
 
-    Newton's method runs in float32 as far as float32 can tell, and continues in float64 where that is not enough. A
+    Newton's method runs in float32 as far as its precision allows, and continues in float64 if that is not enough. A
     squared hinge with few rows inside its margin, or one that Newton's method does not finish, is solved by pivoting.
 
     Parameters
@@ -51,12 +51,12 @@ class CertifiedSolver:
                 U[~newton], iterations[~newton] = self.pivot(loss.take(~newton), inside[~newton])
         if newton.any():
             rough = loss.take(newton).astype(np.float32)
-            # With half the tolerance, rounding does not make float64 repeat what float32 has solved.
+            # Half the tolerance: otherwise problems that rounding leaves slightly above it are solved again in float64.
             with np.errstate(over="ignore", invalid="ignore"):
                 U[newton], iterations[newton] = minimize(
                     self.single, rough, U[newton].astype(np.float32), self.tol / 2, self.max_iter
                 )
-        U[~np.isfinite(U).all(axis=(1, 2))] = 0  # Start again where float32 has overflowed.
+        U[~np.isfinite(U).all(axis=(1, 2))] = 0  # Start again if float32 has overflowed.
         state = evaluate(self.double, loss, U)
         unfinished = ~(state.gaps() <= self.tol * state.objective)
         if not unfinished.any():

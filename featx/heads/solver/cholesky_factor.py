@@ -23,8 +23,8 @@ class CholeskyFactor:
     Parameters
     ----------
     rows : float64 array (n, n + 1)
-        A lower triangle. Its last column is zero, so that there are more columns than rows: by that LinearSVC chooses
-        to solve the dual, as for X.
+        A lower triangle, and a last column of zeros. With more columns than rows, LinearSVC solves the dual, as it does
+        for X.
     X : float array (n, d)
         The original rows, with more columns than rows.
     """

@@ -17,7 +17,7 @@ FORCING = 0.25
 """Conjugate gradients stop when the preconditioned norm of the residual is this share of its first value."""
 MAX_CG = 200
 FLATTEST = 1e-12
-"""Smallest second derivative along a preconditioned direction (usually about 1) that is not taken for rounding."""
+"""Second derivatives along a preconditioned direction are usually about 1; smaller ones than this are rounding."""
 MAX_TRIALS = 30
 PATIENCE = 2
 """Steps without progress after which a problem has reached the limit of its precision."""
@@ -65,7 +65,7 @@ class SolverState:
         not penalized, the bound is the gain of a Newton step along it.
         """
         curvature = np.where(self.axes.penalty > 0, 1, self.expansion.curvature[..., np.newaxis] * self.Z.shape[2])
-        with np.errstate(over="ignore"):  # Infinite if there is no curvature: then nothing is certified.
+        with np.errstate(over="ignore"):  # Infinite without curvature: then nothing is certified.
             return dot(self.gradient, self.gradient / np.maximum(curvature, np.finfo(curvature.dtype).tiny)) / 2
 
 
@@ -129,7 +129,7 @@ def minimize(axes: PrincipalAxes, loss: LossFunction, U: Array, tolerance: float
 def conjugate_gradients(state: SolverState) -> Array:
     """Return rough Newton steps (P, k, r). The preconditioner assumes the same second derivative for all rows."""
     axes = state.axes
-    # If all rows are far from the margin there is no curvature along a free intercept, and a step would be infinite.
+    # If all rows are far from the margin, the curvature along a free intercept vanishes: a step would be infinite.
     damping = np.maximum(axes.penalty, ROUNDING * np.finfo(state.U.dtype).eps)
     scale = damping + state.expansion.curvature[..., np.newaxis] * axes.spectrum
     inverse = 1 / scale
@@ -144,7 +144,7 @@ def conjugate_gradients(state: SolverState) -> Array:
         curved = multiply(state.expansion.product(multiply(direction, axes.data.T), factors), axes.data)
         curved += damping * direction
         # A finished problem takes no more steps: they would only amplify the rounding error of its residual. Nor does
-        # one whose second derivative along the direction is no larger than rounding.
+        # one whose second derivative along the direction is within rounding.
         curvature = dot(direction, curved)
         unfinished &= curvature > FLATTEST * power
         length = _column(np.divide(power, curvature, out=np.zeros_like(power), where=unfinished))
@@ -157,7 +157,7 @@ def conjugate_gradients(state: SolverState) -> Array:
         direction += scaled
         if unfinished.all():
             continue
-        # Copying the rest costs as much as a matrix product, so finished problems stay until they are many.
+        # Copying the unfinished problems costs as much as a matrix product, so it waits until many are finished.
         if not unfinished.any() or unfinished.mean() < 0.8:
             steps[active] = step
             if not unfinished.any():

@@ -4,9 +4,9 @@ If the rows inside the margin are known, the minimum is the solution of a linear
 2007, "Training a support vector machine in the primal"). Near the solution these rows are few, while Newton's method
 with conjugate gradients needs hundreds of matrix products. Block principal pivoting finds them: all rows on the wrong
 side of the margin change sides at once (Júdice & Pires 1994, "A block principal pivoting algorithm for large-scale
-strictly monotone linear complementarity problems"). If that repeats itself, steps are shortened so that the objective
-falls, which ends as well (Keerthi & DeCoste 2005, "A modified finite Newton method for fast solution of large scale
-linear SVMs").
+strictly monotone linear complementarity problems"). If these exchanges cycle, steps are shortened so that the objective
+always decreases, which terminates too (Keerthi & DeCoste 2005, "A modified finite Newton method for fast solution of
+large scale linear SVMs").
 """
 
 from collections.abc import Callable

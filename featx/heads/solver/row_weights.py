@@ -37,7 +37,7 @@ def row_weights(codes: Array, trained: Array, loss: str, n_classes: int, class_w
     Raises
     ------
     SpecError
-        If ``class_weight`` is none of these.
+        If ``class_weight`` is out of range.
     """
     if class_weight is None:
         return trained
