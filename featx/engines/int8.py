@@ -59,7 +59,7 @@ class Int8Calibration:
     """
 
     bounds: tuple[float, ...]
-    features: dict[str, np.ndarray]
+    features: dict[str, np.ndarray] = dataclasses.field(repr=False)
 
 
 def calibrate_int8(weights: BackboneWeights, spec: ExtractSpec, images: np.ndarray) -> Int8Calibration:

@@ -79,10 +79,10 @@ class NcnnEngine(BatchedEngine):
             status, output = extractor.extract(f"block{number}")
             _check(status)
             outputs[number] = np.array(output)
-        return np.concatenate(list(pool_blocks(outputs, self.spec.features, _Pooling()).values()))
+        return np.concatenate(list(pool_blocks(outputs, self.spec.features, _NumpyPooling()).values()))
 
 
-class _Pooling:
+class _NumpyPooling:
     """Pooling operators on arrays (channels, height, width); see `featx.backbones.PoolingOperators`."""
 
     def mean(self, x: np.ndarray) -> np.ndarray:

@@ -82,7 +82,7 @@ def _options(precision: str) -> dict[str, object]:
 def _float_type(precision: str) -> str:
     """Return OpenVINO's float type for a precision.
 
-    Asked for float16, a processor that has only bfloat16 would use bfloat16, which is less exact: float32 instead.
+    For fp16 it is float32 on a processor without float16: OpenVINO would use bfloat16 there, which is less exact.
     """
     name = FLOAT_TYPES[precision]
     return name if name != "f16" or "FP16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
@@ -104,7 +104,7 @@ def build_model(weights: BackboneWeights, spec: ExtractSpec, rows: int) -> ov.Mo
     images = ops.parameter([rows, spec.size, spec.size, 3], ov.Type.u8, name="images")
     x = ops.subtract(ops.convert(images, "f32"), np.array(preprocessing.mean, np.float32))
     x = ops.transpose(ops.divide(x, np.array(preprocessing.std, np.float32)), np.array([0, 3, 1, 2]))
-    operators = _Operators(weights, spec)
+    operators = _OpenVINOOperators(weights, spec)
     outputs = run_blocks(spec.blocks, x, operators)
     results = [_result(name, pooled) for name, pooled in pool_blocks(outputs, spec.features, operators).items()]
     return ov.Model(results, [images], "vgg16")
@@ -116,7 +116,7 @@ def _result(name: str, pooled: ov.Node) -> ov.Node:
     return result
 
 
-class _Operators:
+class _OpenVINOOperators:
     """Layers and poolings as nodes; see `featx.backbones.LayerOperators` and `featx.backbones.PoolingOperators`."""
 
     def __init__(self, weights: BackboneWeights, spec: ExtractSpec) -> None:

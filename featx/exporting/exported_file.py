@@ -179,7 +179,6 @@ def _check(exporter: ExportFormat, path: Path, model: Model, backbone: BackboneW
     if not difference <= limit:
         raise EngineError(
             f"{exporter.answers} of the exported file must differ by at most {limit:.2g} from those of featx on the "
-            f"reference images, got {difference:.2g}; no file was written. Other versions of onnxruntime or torch may "
-            "agree"
+            f"reference images, got {difference:.2g}; no file was written; try another version of onnxruntime or torch"
         )
     return difference

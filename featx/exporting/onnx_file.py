@@ -82,13 +82,13 @@ def add_features(graph: OnnxGraph, pixels: str, spec: ExtractSpec, tensors: Mapp
     preprocessing = PREPROCESSINGS[spec.preprocessing]
     mean, std = (graph.constant(np.reshape(part, (1, 3, 1, 1))) for part in (preprocessing.mean, preprocessing.std))
     x = graph("Div", graph("Sub", pixels, mean), std)
-    operators = _Operators(graph, tensors)
+    operators = _OnnxOperators(graph, tensors)
     pooled = pool_blocks(run_blocks(spec.blocks, x, operators), spec.features, operators)
     return graph("Concat", *pooled.values(), axis=1)
 
 
 @dataclass(frozen=True)
-class _Operators:
+class _OnnxOperators:
     """Layers and poolings as nodes; see `featx.backbones.LayerOperators` and `featx.backbones.PoolingOperators`."""
 
     graph: OnnxGraph
