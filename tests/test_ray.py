@@ -162,7 +162,7 @@ def test_a_worker_that_computes_other_features_is_refused(photos, tmp_path, clus
     )
     from featx.engines.reference_check import reference_pixels
 
-    with pytest.raises(SpecMismatch, match="this machine or version computes other features"):
+    with pytest.raises(SpecMismatch, match="compute other features; install the same package versions on all nodes"):
         on_ray(photos, tmp_path / "a.h5")
 
 

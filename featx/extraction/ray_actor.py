@@ -86,7 +86,8 @@ class RayActor:
         SpecMismatch
             If it does not; the message names ``owner``.
         """
-        check_reference_features(self._get_engine(), references, owner)
+        remedy = "install the same package versions on all nodes"
+        check_reference_features(self._get_engine(), references, owner, remedy)
         return os.getpid()
 
     def write_part(self, rows: PartRows) -> ComputedPart:

@@ -94,6 +94,7 @@ def plan(
         If no rate of the device is known.
     """
     spec, compute, assembly = spec or ExtractSpec(), compute or Compute(), assembly or AssemblyOptions()
+    compute.check_unused("plan", "batch_size", "workers", "executor", "shard")
     spec.check_resolved("a plan")
     count, name = parse_devices(devices) if devices else (1, "")
     rate = rate_of(name, spec) if name else measure(spec, compute)
