@@ -19,7 +19,7 @@ from featx.spec import ExtractSpec
 
 THIS_MACHINE = "this machine"
 ROUNDS = 3
-"""How often the backbone is timed. More often than by a probe, because hours and money are computed from the rate."""
+"""How often the backbone is timed: more often than in ``featx probe``, because costs are computed from the rate."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def rate_of(device: str, spec: ExtractSpec) -> Rate:
     work = backbone_flops(spec.size)[max(spec.blocks)] / backbone_flops(table["size"])[5]
     scaled = f"; scaled to {spec.size} px and block {max(spec.blocks)} by operations" if work != 1 else ""
     if row := _find_row(name, spec.precision):
-        # Reading and decoding take the same time at any depth, so fewer blocks do not speed up the whole.
+        # Reading and decoding take the same time at any depth, so fewer blocks do not speed up the whole extraction.
         whole = row.get("whole")
         whole = whole and (whole if work <= 1 else whole / work)
         return Rate(name, row["backbone"] / work, whole, not scaled, f"{row['source']}, {row['date']}{scaled}")

@@ -33,9 +33,9 @@ class ExtractionPlan:
     shard : Shard, optional
         Compute the parts of this shard only.
     trust_parts : bool
-        Believe what finished parts hold, as the assembly of shards does. Otherwise a file of this process's parts
-        whose bytes changed is extracted again, and so is an image that failed. Parts of other shards are always
-        believed.
+        Trust finished parts without reading the image files again, as the assembly of shards does. Otherwise the files
+        of this process's parts are read: images whose bytes changed are extracted again, and so are images that failed.
+        Parts of other shards are always trusted.
 
     Attributes
     ----------

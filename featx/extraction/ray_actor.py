@@ -30,11 +30,11 @@ class ProcessEnvironment:
 
     @classmethod
     def current(cls) -> "ProcessEnvironment":
-        """Return that of this process."""
+        """Return the environment of this process."""
         return cls(Path.cwd(), limit_variables())
 
     def apply(self) -> None:
-        """Make it that of this process."""
+        """Use this environment in this process."""
         os.environ.update(self.limits)
         # On a node without this folder, only relative paths fail, and their messages name them.
         with suppress(OSError):

@@ -12,11 +12,11 @@ from featx.store import feature_bytes
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 ROW_BYTES = 110
-"""Bytes per row for path, digest, label, split and checksums in a store. An allowance, not a measurement."""
+"""Bytes per row for path, digest, label, split and checksums in a store. A rough estimate, not a measurement."""
 FLAT_SHARE = 0.11
 """Compressed size of flat features of block 5, as a share, for photographs (``benchmarks/stores.py compression``)."""
 LISTING_BYTES = 320
-"""Bytes of memory per image to list a manifest and assemble a store. An allowance, not a measurement."""
+"""Bytes of memory per image to list a manifest and assemble a store. A rough estimate, not a measurement."""
 PROCESS_BYTES = 2 << 30
 """Bytes of memory of a process with a backbone; docs/benchmarks.md measures 0.6 to 2.0 GB on CPUs."""
 
