@@ -30,8 +30,9 @@ from featx.extraction import extract
 from featx.finetuning import Recipe, finetune
 from featx.finetuning.performance import amp_is_faster, configure_convolutions, keep_freed_memory
 from featx.finetuning.resumable_run import RUN, run_folder
-from featx.finetuning.stage import Stage, TrainingExamples
+from featx.finetuning.stage import Stage
 from featx.finetuning.trainable_layers import TrainableLayers
+from featx.finetuning.training_examples import TrainingExamples
 from featx.finetuning.training_log import TrainingLog
 from featx.models import FitOptions, Validation, evaluate, fit, load_model, predict, to_torch
 from featx.runtime import Compute

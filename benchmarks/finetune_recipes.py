@@ -26,7 +26,7 @@ from featx.engines import Normalize, TorchBackbone
 from featx.extraction import extract
 from featx.finetuning import Recipe
 from featx.finetuning.recipe import last_frozen_block
-from featx.finetuning.stage import Stage, StageOutcome, TrainingExamples, ValidationScore
+from featx.finetuning.stage import Stage, StageOutcome, ValidationScore
 from featx.finetuning.starting_point import (
     FinetuneData,
     ImageSubset,
@@ -36,6 +36,7 @@ from featx.finetuning.starting_point import (
     read_finetune_data,
 )
 from featx.finetuning.trainable_layers import TrainableLayers
+from featx.finetuning.training_examples import TrainingExamples
 from featx.finetuning.training_log import TrainingLog
 from featx.images import list_images, load_images
 from featx.models import Model, Validation, fit

@@ -26,6 +26,7 @@ from featx.finetuning.finetuned_model import FinetuneReport
 from featx.finetuning.stage import Stage, ValidationScore
 from featx.finetuning.starting_point import fit_head, fit_logit_scale, make_classifier, read_finetune_data
 from featx.finetuning.trainable_layers import TrainableLayers
+from featx.finetuning.training_examples import mix_up
 from featx.images import load_file
 from featx.models import FitOptions, Validation, evaluate, fit, from_torch, load_model, predict
 from featx.runtime import Compute
@@ -251,16 +252,16 @@ def test_a_refit_trains_on_all_images_for_the_best_number_of_epochs(tune, tmp_pa
 def test_a_resumed_run_ends_with_the_same_weights(tune, tmp_path, batches, monkeypatch):
     recipe = dataclasses.replace(FAST, dropout=0.3, ema_decay=0.9, mixup=0.2, accumulate=2, lr=1e-2)
     tune(tmp_path / "whole.featx", recipe)
-    left, mixup = [batches], Stage._mixup
+    left = [batches]
 
-    def stop_after_batches(self, inputs, rng):
+    def stop_after_batches(*arguments):
         left[0] -= 1
         if left[0] < 0:
             raise Stop
-        return mixup(self, inputs, rng)
+        return mix_up(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Stage, "_mixup", stop_after_batches)
+        patch.setattr("featx.finetuning.stage.mix_up", stop_after_batches)
         with pytest.raises(Stop):
             tune(tmp_path / "stopped.featx", recipe)
     tune(tmp_path / "stopped.featx", recipe)

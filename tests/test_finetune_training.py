@@ -15,9 +15,10 @@ from featx.errors import DataError, EngineError
 from featx.finetuning import Recipe, plot_training_curves, read_logs
 from featx.finetuning.activation_cache import ActivationCache, activation_shape
 from featx.finetuning.recipe import first_trained_layer
-from featx.finetuning.stage import Stage, TrainingExamples, ValidationScore
+from featx.finetuning.stage import Stage, ValidationScore
 from featx.finetuning.starting_point import fit_head, fit_logit_scale, make_classifier, read_finetune_data
 from featx.finetuning.trainable_layers import TrainableLayers
+from featx.finetuning.training_examples import TrainingExamples, mix_up
 from featx.finetuning.training_log import TrainingLog
 from featx.heads import HiddenLayer
 from featx.models import FitOptions, fit, load_model, to_torch
@@ -146,21 +147,17 @@ def test_the_schedule_ends_at_zero_after_the_trained_epochs(tmp_path):
     assert stage._learning_rates[0] == pytest.approx(0, abs=1e-9)
 
 
-def test_an_epoch_takes_one_random_copy_of_each_image(data, tmp_path):
+def test_an_epoch_takes_one_random_copy_of_each_image(data):
     examples = TrainingExamples((data.train.features,), data.train.labels, data.train.image_ids)
-    stage = linear_stage(examples, tmp_path, 1)
-    epochs = [np.concatenate(list(stage._batches(np.random.default_rng(seed)))) for seed in (0, 1)]
+    epochs = [np.concatenate(list(examples.iterate_batches(8, np.random.default_rng(seed)))) for seed in (0, 1)]
     for rows in epochs:
         assert sorted(examples.image_ids[rows]) == list(range(27))
     assert set(epochs[0]) != set(epochs[1])
 
 
-def test_mixup_mixes_all_inputs_with_the_same_partners(tmp_path):
-    examples = TrainingExamples((np.ones((4, 2), np.float32),), np.array([0, 1, 0, 1]), np.arange(4))
-    stage = linear_stage(examples, tmp_path, 1)
-    stage.recipe = dataclasses.replace(FAST, mixup=1.0)
+def test_mixup_mixes_all_inputs_with_the_same_partners():
     inputs = [torch.randint(0, 256, (5, 3, 2, 2), dtype=torch.uint8), torch.randn(5, 7)]
-    mixed, partners, share = stage._mixup(inputs, np.random.default_rng(0))
+    mixed, partners, share = mix_up(inputs, 1.0, np.random.default_rng(0))
     assert 0 < share < 1
     assert sorted(partners.tolist()) == list(range(5))
     for x, y in zip(inputs, mixed, strict=True):

@@ -20,9 +20,10 @@ from featx.finetuning.performance import (
     suggest_smaller_batches,
 )
 from featx.finetuning.recipe import Recipe
-from featx.finetuning.stage import Stage, StageOutcome, TrainingExamples
+from featx.finetuning.stage import Stage, StageOutcome
 from featx.finetuning.starting_point import FinetuneData, ImageSubset, make_classifier
 from featx.finetuning.trainable_layers import HeadOnly, TrainableLayers
+from featx.finetuning.training_examples import TrainingExamples
 from featx.finetuning.training_log import TrainingLog
 from featx.heads import linear_parts
 from featx.models import ImageClassifier, Model

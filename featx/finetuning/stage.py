@@ -3,7 +3,7 @@
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,35 +23,12 @@ from featx.finetuning.distributed import (
     sum_over_processes,
 )
 from featx.finetuning.recipe import Recipe
+from featx.finetuning.training_examples import TrainingExamples, mix_up
 from featx.finetuning.training_log import TrainingLog
 from featx.runtime import no_progress
 
 VALIDATION_BATCH = 32
 """Images per forward pass in validation."""
-
-
-@dataclass(frozen=True)
-class TrainingExamples:
-    """Model inputs and class numbers of images and their augmented copies, one row per copy.
-
-    Parameters
-    ----------
-    inputs : tuple of arrays (rows, …)
-        One array per input of the model; anything that an array of row numbers can index.
-    labels : int array (rows,)
-        Class numbers.
-    image_ids : int array (rows,)
-        The image that each row is a copy of. An epoch takes one random copy of each image.
-    """
-
-    inputs: tuple[np.ndarray, ...]
-    labels: np.ndarray
-    image_ids: np.ndarray
-
-    def batch(self, rows: np.ndarray) -> tuple[list[Tensor], Tensor]:
-        """Return the inputs and the labels of some rows as tensors."""
-        tensors = [torch.from_numpy(np.ascontiguousarray(values[rows])) for values in self.inputs]
-        return tensors, torch.from_numpy(self.labels[rows])
 
 
 @dataclass(frozen=True)
@@ -178,11 +155,12 @@ class Stage:
         # Dropout uses torch's global generator. Seed it per epoch, so that a resumed run draws the same numbers.
         torch.manual_seed(self.recipe.random_state * 100_003 + epoch)
         rng = np.random.default_rng([self.recipe.random_state, epoch])
+        batches = list(self.train.iterate_batches(self.recipe.batch_size, rng))
         loss_sum = correct = seen = 0.0
-        for number, batch in enumerate(batches := list(self._batches(rng)), start=1):
+        for number, batch in enumerate(batches, start=1):
             rows, weight = local_rows(batch)
             inputs, labels = self.train.batch(rows)
-            mixed, partners, share = self._mixup(inputs, rng)
+            mixed, partners, share = mix_up(inputs, self.recipe.mixup, rng)
             logits, labels = self._logits(self._trained, mixed, labels)
             loss = share * self._loss(logits, labels) + (1 - share) * self._loss(logits, labels[partners])
             (weight * loss / self.recipe.accumulate).backward()
@@ -217,34 +195,6 @@ class Stage:
         if logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         return logits, labels.to(self.device)
-
-    def _batches(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Yield the row numbers of each batch: images in random order, one random copy of each."""
-        order = rng.permutation(len(self.train.image_ids))
-        _, first = np.unique(self.train.image_ids[order], return_index=True)
-        rows = rng.permutation(order[first])
-        for start in range(0, len(rows), self.recipe.batch_size):
-            yield np.sort(rows[start : start + self.recipe.batch_size])
-
-    def _mixup(self, inputs: list[Tensor], rng: np.random.Generator) -> tuple[list[Tensor], Tensor, float]:
-        """Mix each row with a random partner (mixup, Zhang et al. 2018).
-
-        Not torchvision's ``MixUp``: it takes only images, while the inputs here are activations and pooled features,
-        which must get the same partners and share.
-
-        Returns
-        -------
-        mixed : list of tensors
-        partners : int tensor (rows,)
-            Each row's partner.
-        share : float
-            Weight of the row itself; that of the partner is ``1 - share``.
-        """
-        partners = torch.from_numpy(rng.permutation(len(inputs[0])))
-        if not self.recipe.mixup:
-            return inputs, partners, 1.0
-        share = float(rng.beta(self.recipe.mixup, self.recipe.mixup))
-        return [share * x.float() + (1 - share) * x[partners].float() for x in inputs], partners, share
 
     def _trained_weights(self) -> dict[str, Tensor]:
         """Copy the trained parameters by name; their moving averages if there are any."""

@@ -88,8 +88,9 @@ def plot_learning_curve(size: DatasetSize) -> "Figure":
     below, above = [[max(then.accuracy - then.low, 0)], [max(then.high - then.accuracy, 0)]]
     axes.errorbar([then.per_class], [then.accuracy], [below, above], fmt="o", color=ACCENT, markersize=5,
                   markerfacecolor=PAPER, capsize=3)  # fmt: skip
-    axes.annotate(f"{100 * then.accuracy:.1f}\N{NO-BREAK SPACE}%", (then.per_class, then.high), xytext=(0, 4), textcoords="offset points",
-                  ha="right", fontsize=SMALL, color=INK, weight="bold")  # fmt: skip
+    accuracy = f"{100 * then.accuracy:.1f}\N{NO-BREAK SPACE}%"
+    axes.annotate(accuracy, (then.per_class, then.high), xytext=(0, 4), textcoords="offset points", ha="right",
+                  fontsize=SMALL, color=INK, weight="bold")  # fmt: skip
     axes.margins(y=0.12)
     show_percent(axes.yaxis)
     return figure
