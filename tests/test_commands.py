@@ -168,7 +168,7 @@ def test_failures_are_warned_of_and_end_with_three(photos, tmp_path, model):
     result = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", code=3)
     assert "warning: red/bad 0.png: empty file" in result.stderr
     assert "warning: 2 more; see: featx info" in result.stderr
-    assert "12 images failed: see featx info" in result.stdout
+    assert "12 images could not be read: see featx info" in result.stdout
     assert "  red/bad 3.png: empty file" in run("info", tmp_path / "p.h5").output
     result = run("predict", model, photos, code=3)
     assert "12 images could not be read" in result.stderr
@@ -182,7 +182,7 @@ def test_what_else_extract_reports(photos, tmp_path):
     exif[0x0112] = 3
     draw(0, 1).save(photos / "red" / "turned.png", exif=exif)
     result = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--max-pixels", "100000")
-    assert "blue/copy.png and red/0.png have the same bytes but different classes" in result.stderr
+    assert "blue/copy.png and red/0.png have the same bytes, but different classes" in result.stderr
     assert "1 image rotated by the EXIF orientation" in result.stdout
     (photos / "red" / "turned.png").unlink()
     said = run("extract", photos, "-o", tmp_path / "p.h5", "--size", "32", "--missing-images", "drop").output
