@@ -160,7 +160,7 @@ def test_select_copies_the_features_of_a_virtual_store(tmp_path: Path) -> None:
 
 def test_a_row_that_is_in_no_source_is_an_error(tmp_path: Path) -> None:
     target = make(tmp_path / "v.h5", features())
-    with pytest.raises(StoreError, match=r"1 of its 13 rows are in no part, the first of them '12.jpg'"):
+    with pytest.raises(StoreError, match=r"1 of 13 rows are in no part, the first of them '12.jpg'"):
         assemble(tmp_path / "w.h5", table(13), SPEC, reference(), [target])
     assert not (tmp_path / "w.h5").exists()
 

@@ -1,4 +1,4 @@
-"""Check HDF5's global heaps, because HDF5 loops forever on a damaged one (still so in HDF5 2.0).
+"""Check HDF5's global heaps, because HDF5 loops forever on a damaged one (versions up to 2.0).
 
 Attributes of variable length and virtual datasets keep data in global heaps, which have no checksum. To find an object
 in a heap, HDF5 steps from object to object by their sizes, and never returns if one claims the size 0. The checks below
@@ -23,7 +23,7 @@ MAX_HEADER, MAX_HEAP = 1 << 20, 1 << 28
 """Bytes of an object header and of a heap. Those of a store have about 1,000 and 4,096; the heap of a virtual store
 grows by some 100 bytes per part."""
 MAX_OBJECTS = 1 << 16
-"""Objects of a heap: their numbers have two bytes."""
+"""Largest number of objects in a heap: an object number has two bytes."""
 _OBJECT = np.dtype([("index", "<u2"), ("references", "<u2"), ("reserved", "<u4"), ("size", "<u8")])
 
 
@@ -53,7 +53,7 @@ def check_layout_heap(file: h5py.File, raw: BinaryIO, address: int) -> None:
 def check_attribute_heaps(file: h5py.File, raw: BinaryIO) -> None:
     """Check the heaps of the root group's attributes; reading an attribute would make HDF5 read them.
 
-    Every eight bytes of an attribute that are the address of a heap are taken for one. Only the attributes of older
+    Any eight bytes of an attribute that are the address of a heap count as a reference to it. Only attributes of older
     stores lie in heaps: they have variable length, while featx now writes attributes of fixed length.
 
     Raises
@@ -117,7 +117,7 @@ def _messages(raw: BinaryIO, base: int, address: int) -> Iterator[tuple[int, int
 
 
 def _numbers(data: bytes) -> set[int]:
-    """Every eight bytes, at any position, as a number."""
+    """Return the numbers that any eight adjacent bytes represent."""
     shifted = (np.frombuffer(data[shift : shift + (len(data) - shift) // 8 * 8], "<u8") for shift in range(8))
     return {value for values in shifted for value in values.tolist()}
 
@@ -131,7 +131,8 @@ def _check_heap(raw: BinaryIO, address: int) -> None:
     while place + _OBJECT.itemsize <= len(data):
         entry = np.frombuffer(data, _OBJECT, 1, place)[0]
         index, size = int(entry["index"]), int(entry["size"])
-        # Object 0 is the free space, whose size includes its header; the others' does not, and is padded to 8.
+        # Object 0 is the free space, and its size includes its header. The size of any other object does not include
+        # its header, and is padded to 8 bytes.
         step = size if index == 0 else _OBJECT.itemsize + -(-size // 8) * 8
         objects += 1
         if objects > MAX_OBJECTS or not _OBJECT.itemsize <= step <= len(data) - place:

@@ -92,7 +92,7 @@ class _Checker:
 
     def open(self, path: Path | IO[bytes], name: str) -> h5py.File:
         """Open a file and check it."""
-        # HDF5 resolves sources relative to the name it is given, the check relative to the real file.
+        # HDF5 looks for source files beside the name that it is given, the check looks beside the file itself.
         file = h5py.File(path.resolve() if isinstance(path, Path) else path, "r")
         try:
             with path.open("rb") if isinstance(path, Path) else nullcontext(cast(BinaryIO, path)) as raw:
@@ -125,7 +125,7 @@ class _Checker:
             self._check_dataset(dataset, f"{_text(name)} of {whose}", size)
 
     def _check_dataset(self, dataset: Any, name: str, size: int) -> None:
-        """Check how a dataset is stored before its shape, since asking for the shape may open its source files."""
+        """Check how a dataset is stored, and only then its shape: asking for that may open its source files."""
         stored = dataset.get_create_plist()
         if stored.get_external_count():
             raise self._error(f"{name} must be in the file itself, but its data is in another; do not use it")

@@ -157,8 +157,7 @@ def _find_rows(table: RowTable, spec: ExtractSpec, sources: Sequence[Path]) -> t
             dtypes.append({name: file[f"features/{name}"].dtype for name in spec.widths} if found else {})
     if missing := int((source < 0).sum()):
         raise ValueError(
-            f"{missing} of its {len(source)} rows are in no part, the first of them "
-            f"{table.paths[int(source.argmin())]!r}"
+            f"{missing} of {len(source)} rows are in no part, the first of them {table.paths[int(source.argmin())]!r}"
         )
     # Group the rows by source; within each source they stay in order.
     order = np.argsort(source, kind="stable")

@@ -134,7 +134,9 @@ def model_seeds() -> list[bytes]:
         return [_saved(model, Path(folder) / f"{number}.featx") for number, model in enumerate(models)]
 
 
-def _model(head: str, estimator: object, classes: tuple[str, ...], calibration: SigmoidCalibration | None = None) -> Model:
+def _model(
+    head: str, estimator: object, classes: tuple[str, ...], calibration: SigmoidCalibration | None = None
+) -> Model:
     return Model(SPEC, classes, head, estimator, REFERENCE, {"C": 1.0, "rows": 40, "selection": {}}, calibration)
 
 
