@@ -60,9 +60,9 @@ def make_parts(folder: Path, rows: int) -> None:
     from featx.store import PartFolder
 
     with PartFolder(folder / "made.h5") as parts:
-        for first in range(0, rows, images_per_part(MADE)):
+        for first in range(0, rows, rows_per_part(MADE)):
             rng = np.random.default_rng(first)
-            numbers = range(first, min(rows, first + images_per_part(MADE)))
+            numbers = range(first, min(rows, first + rows_per_part(MADE)))
             count = len(numbers)
             features = {
                 name: rng.standard_exponential((count, width), np.float32) for name, width in MADE.widths.items()

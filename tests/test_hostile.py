@@ -197,7 +197,7 @@ def test_a_bomb_in_a_keras_archive_or_checkpoint_is_refused(folder: Path) -> Non
         with zipfile.ZipFile(folder / path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             archive.writestr(member, bytes(megabytes << 20))
     refused(
-        r"model\.weights\.h5 of w\.keras claims 314,572,800 bytes and", "backbones", "add", "w.keras", "--name", "x"
+        r"model\.weights\.h5 of w\.keras claims 314,572,800 bytes but", "backbones", "add", "w.keras", "--name", "x"
     )
     refused(r"'archive/data\.pkl' is compressed, to .* 1,048,576 bytes", "backbones", "add", "w.pt", "--name", "x")
 
@@ -209,7 +209,9 @@ def test_a_safetensors_header_of_eight_gigabytes_is_refused(folder: Path, whole:
             file.write(struct.pack("<Q", 8 << 30) + b'{"a":1}')
             file.truncate((8 << 30) + 100 if whole else 100)
     said = (
-        r"must have at most 3,221,225,472 bytes" if whole else r"its header claims 8,589,934,592 bytes, and at most 92"
+        r"must have at most 3,221,225,472 bytes"
+        if whole
+        else r"its header must have at most 92 bytes, got 8,589,934,592"
     )
     refused(said, "backbones", "add", "weights.safetensors", "--name", "x")
     draw(0, 0).save("one.png")
@@ -221,10 +223,10 @@ def test_a_tensor_of_the_wrong_shape_is_refused_before_it_is_read(folder: Path) 
     with (folder / "weights.safetensors").open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         file.truncate(8 + len(header) + 2_304_000_000)
-    said = r"must have VGG16's shape \(64, 3, 3, 3\), got \(64, 3, 3, 1000000\)"
+    said = r"must have the shape of VGG16, \(64, 3, 3, 3\), got \(64, 3, 3, 1000000\)"
     refused(said, "backbones", "add", "weights.safetensors", "--name", "x")
     torch.save({"features.0.weight": torch.zeros(1, dtype=torch.float16).expand(1 << 36)}, "weights.pt")
-    said = r"must have VGG16's shape \(64, 3, 3, 3\), got \(68719476736,\)"
+    said = r"must have the shape of VGG16, \(64, 3, 3, 3\), got \(68719476736,\)"
     refused(said, "backbones", "add", "weights.pt", "--name", "x")
 
 
@@ -240,14 +242,14 @@ def test_an_onnx_file_that_refers_to_another_is_refused(folder: Path) -> None:
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="/etc/passwd")
     onnx_file(folder / "weights.onnx", tensor)
-    said = r"weights\.onnx must hold its weights itself, but features\.0\.weight refers to another file"
+    said = r"weights\.onnx must contain its weights, but features\.0\.weight refers to another file"
     refused(said, "backbones", "add", "weights.onnx", "--name", "x")
 
 
 def test_an_onnx_file_that_claims_terabytes_is_refused(folder: Path) -> None:
     tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=(1 << 20, 1 << 20), raw_data=b"1234")
     onnx_file(folder / "weights.onnx", tensor)
-    refused(r"shape \(64, 3, 3, 3\), got \(1048576, 1048576\)", "backbones", "add", "weights.onnx", "--name", "x")
+    refused(r"VGG16, \(64, 3, 3, 3\), got \(1048576, 1048576\)", "backbones", "add", "weights.onnx", "--name", "x")
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../outside.png", "a/../../outside.png"])
