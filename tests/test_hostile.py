@@ -199,7 +199,7 @@ def test_a_bomb_in_a_keras_archive_or_checkpoint_is_refused(folder: Path) -> Non
     refused(
         r"model\.weights\.h5 of w\.keras claims 314,572,800 bytes but", "backbones", "add", "w.keras", "--name", "x"
     )
-    refused(r"'archive/data\.pkl' is compressed, from 1,048,576 to [\d,]+ bytes", "backbones", "add", "w.pt", "--name", "x")
+    refused(r"'archive/data\.pkl' is compressed, from 1,048,576 to [\d,]+", "backbones", "add", "w.pt", "--name", "x")
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["sparse", "short"])
