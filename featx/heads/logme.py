@@ -35,12 +35,12 @@ def log_maximum_evidence(X: ArrayLike, y: ArrayLike) -> float:
     else:
         inside = (vectors.T @ (values.T @ targets)) ** 2 / spectrum[:, np.newaxis]
     outside = np.maximum((targets**2).sum(axis=0) - inside.sum(axis=0), 0)
-    models = [_Model(spectrum, inside[:, k], outside[k], *values.shape) for k in range(targets.shape[1])]
+    models = [_Regression(spectrum, inside[:, k], outside[k], *values.shape) for k in range(targets.shape[1])]
     return float(np.mean([model.evidence() for model in models]))
 
 
 @dataclass(frozen=True)
-class _Model:
+class _Regression:
     """Bayesian linear model of one target.
 
     ``spectrum`` are the eigenvalues of X X', ``inside`` the squared projections of the target on its eigenvectors, and

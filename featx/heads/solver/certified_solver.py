@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featx.heads.solver.loss_functions import Array, LossFunction, SquaredHinge
-from featx.heads.solver.newton import SolverState, evaluate, minimize, objectives
+from featx.heads.solver.newton import SolverState, evaluate_at, minimize, objectives
 from featx.heads.solver.pivoting import PivotSolver, make_pivot_solver, max_rows_inside
 from featx.heads.solver.principal_axes import PrincipalAxes
 
@@ -45,7 +45,7 @@ class CertifiedSolver:
         U, iterations = self._choose_starts(loss, U, extrapolated), np.zeros(len(U), int)
         newton = np.ones(len(U), bool)
         if isinstance(loss, SquaredHinge) and self.pivot:
-            inside = _inside_margin(evaluate(self.double, loss, U))
+            inside = _inside_margin(evaluate_at(self.double, loss, U))
             newton = np.count_nonzero(inside, axis=1) > self.max_inside
             if not newton.all():
                 U[~newton], iterations[~newton] = self.pivot(loss.take(~newton), inside[~newton])
@@ -57,13 +57,13 @@ class CertifiedSolver:
                     self.single, rough, U[newton].astype(np.float32), self.tol / 2, self.max_iter
                 )
         U[~np.isfinite(U).all(axis=(1, 2))] = 0  # Start again if float32 has overflowed.
-        state = evaluate(self.double, loss, U)
+        state = evaluate_at(self.double, loss, U)
         unfinished = ~(state.gaps() <= self.tol * state.objective)
         if not unfinished.any():
             return state, iterations
         U[unfinished], more = self._finish(state.take(unfinished))
         iterations[unfinished] += more
-        return evaluate(self.double, loss, U), iterations
+        return evaluate_at(self.double, loss, U), iterations
 
     def _choose_starts(self, loss: LossFunction, U: Array, extrapolated: Array) -> Array:
         if np.array_equal(U, extrapolated):  # as at the first C

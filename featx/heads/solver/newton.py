@@ -69,7 +69,7 @@ class SolverState:
             return dot(self.gradient, self.gradient / np.maximum(curvature, np.finfo(curvature.dtype).tiny)) / 2
 
 
-def evaluate(
+def evaluate_at(
     axes: PrincipalAxes, loss: LossFunction, U: Array, Z: Array | None = None, expansion: Expansion | None = None
 ) -> SolverState:
     """Return the state at weights U (P, k, r); decisions Z and the expansion there are computed unless given."""
@@ -100,7 +100,7 @@ def minimize(axes: PrincipalAxes, loss: LossFunction, U: Array, tolerance: float
     U = U.copy()
     iterations: Array = np.zeros(len(U), int)
     active: Array = np.arange(len(U))
-    state = evaluate(axes, loss, U)
+    state = evaluate_at(axes, loss, U)
     gaps = state.gaps()
     best, lowest, idle = gaps, state.objective, 0 * iterations
     for _ in range(max_iter):
@@ -195,7 +195,7 @@ def _line_search(state: SolverState, step: Array) -> SolverState:
         share = np.clip(low_slope / np.minimum(low_slope - high_slope, -tiny), 0.1, 0.9)
         between = low + share * (np.where(np.isinf(high), 0, high) - low)
         length = np.where(good, length, np.where(np.isinf(high), 4 * length, between))
-    return evaluate(axes, state.loss, state.U + _column(length) * step, Z, expansion)
+    return evaluate_at(axes, state.loss, state.U + _column(length) * step, Z, expansion)
 
 
 def multiply(stack: Array, matrix: Array) -> Array:
