@@ -1,9 +1,10 @@
-"""Whether the advice of ``featx advise`` is right: each claim is one sub-command, as in evidence.py.
+"""Check the advice of ``featx advise``; each claim is one sub-command.
 
     python benchmarks/advice.py forecast|digits|flowers FLOWERS17 WORK
 
-``forecast``: from half of each split's training images the accuracy with all of them. ``digits`` and ``flowers``: for
-few and for all images of a set, the advice, and the measured test accuracy of every way, the advised one among them.
+``forecast`` compares the accuracy that is forecast from half of the training images with the one measured with all of
+them. ``digits`` and ``flowers`` print the advice for few and for all images of a data set, and the test accuracy of
+every method, including the advised one.
 """
 
 import csv
@@ -32,20 +33,20 @@ from featx.store import Store
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 Table = dict[str, list[str]]
-SMALLER = 96
-"""Pixels at which all layers can be fine-tuned on two cores in minutes."""
+FINETUNE_SIZE = 96
+"""Image side in pixels at which two cores fine-tune all layers in minutes."""
 RECIPE = Recipe(epochs=6, lr=2e-4, backbone_lr_scale=0.1, ema_decay=0.98)
 
 
 def read_table(flowers: Path) -> Table:
-    """The columns of splits.csv."""
+    """Read the columns of splits.csv."""
     with (flowers / "splits.csv").open() as file:
         rows = list(csv.DictReader(file))
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def write_table(table: Table, path: Path) -> Path:
-    """A manifest of these columns."""
+    """Write columns as a manifest."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -54,7 +55,7 @@ def write_table(table: Table, path: Path) -> Path:
 
 
 def draw_few(table: Table, column: str, each: int, seed: int) -> list[str]:
-    """A split column that keeps ``each`` training images a class of another, and marks the rest of them left."""
+    """Make a split column that keeps ``each`` training images per class; the others are marked left."""
     labels, marks = np.array(table["label"]), np.array(table[column])
     rng, few = np.random.default_rng(seed), np.where(marks == "train", "left", marks)
     for label in np.unique(labels):
@@ -63,7 +64,7 @@ def draw_few(table: Table, column: str, each: int, seed: int) -> list[str]:
 
 
 def forecast(flowers: Path, work: Path) -> None:
-    """The forecast from half of the training images against what all of them give."""
+    """Compare the forecast from half of the training images with the accuracy measured with all of them."""
     table = read_table(flowers)
     for number, column in enumerate(SPLITS):
         table[f"split_half_{number}"] = draw_few(table, column, 32, number)
@@ -75,15 +76,15 @@ def forecast(flowers: Path, work: Path) -> None:
         test = evaluate(fit(store, head="softmax", validation=Validation(split_column=column)), store)
         low, high = then.measured_on(test["n"])
         covered.append((then.low <= crossed <= then.high, low <= test["accuracy"] <= high))
-        say(f"{column}: from {now.accuracy:.4f} with 32 a class, {then.accuracy:.4f} ({then.low:.4f}–{then.high:.4f}) "
-            f"with 64, cross-validated {crossed:.4f}; on {test['n']} test images {low:.4f}–{high:.4f}, measured "
+        say(f"{column}: {now.accuracy:.4f} with 32 per class, forecast {then.accuracy:.4f} ({then.low:.4f}–"
+            f"{then.high:.4f}) with 64, cross-validated {crossed:.4f}; on {test['n']} test images {low:.4f}–{high:.4f}, measured "
             f"{test['accuracy']:.4f}")  # fmt: skip
     counts = np.sum(covered, axis=0)
     say(f"covered: cross-validation {counts[0]} of 5, test images {counts[1]} of 5")
 
 
 def digits(_flowers: Path, work: Path) -> None:
-    """Handwritten digits at 64 pixels: 20 a class, and all."""
+    """Check the advice for handwritten digits at 64 px: 20 per class, and all."""
     from digits_early_blocks import write_digits
 
     root = work / "digits"
@@ -100,10 +101,10 @@ def digits(_flowers: Path, work: Path) -> None:
 
 
 def flowers(flowers: Path, work: Path) -> None:
-    """Flowers-17 at 96 pixels, for fine-tuning's sake: 10 a class, and all of split_0."""
+    """Check the advice for Flowers-17: 10 per class, and all of split_0; at 96 px, so that fine-tuning is fast."""
     table = read_table(flowers)
     table["split_few"] = draw_few(table, "split_0", 10, 0)
-    for size in (224, SMALLER):
+    for size in (224, FINETUNE_SIZE):
         store = extract_flowers(table, flowers, work, f"flowers-{size}", size)
         for column in ("split_few", "split_0"):
             say(f"{size} px {column}: {advise(store, split_column=column).recommendation}")
@@ -111,40 +112,40 @@ def flowers(flowers: Path, work: Path) -> None:
 
 
 def extract_flowers(table: Table, flowers: Path, work: Path, name: str, size: int) -> Path:
-    """A store of the photographs with the table's columns."""
+    """Extract the photographs, with the columns of a table."""
     store = work / f"{name}.h5"
     if (known := work / f"default{size}.h5").exists() and not store.exists():
-        shutil.copy(known, store)  # then extracting adds the columns alone
+        shutil.copy(known, store)  # then only the columns are added
     manifest = write_table(table, work / f"{name}.csv")
     extract(manifest, store, ExtractSpec(size=size), Compute(progress=True), root=flowers / "jpg")
     return store
 
 
 def compare(store: Path, root: Path, expected: dict[str, str]) -> None:
-    """Advice, and each way's test accuracy, for each split column, whose case should be the one given."""
+    """Print the advice and the test accuracy of each method, for each split column; ``expected`` is its case."""
     for column, case in expected.items():
         probed = probe(store, split_column=column, timed=False)
         advice = advise(store, split_column=column, probed=probed)
         say(f"{store.stem} {column}: {advice.recommendation}; expected {case}: {advice.case == case}")
-        right = {name: make(store, column, root, probed) for name, make in WAYS.items()}
+        right = {name: make(store, column, root, probed) for name, make in METHODS.items()}
         best = max(right, key=lambda name: right[name].mean())
-        for way, hits in right.items():
-            say(f"  {way:<24} {hits.mean():.4f}{'  <- advised' if way == way_of(advice) else ''}")
-        advised, other = right[way_of(advice)], right[best]
-        # Of a paired difference: images on which the two disagree.
+        for method, hits in right.items():
+            say(f"  {method:<24} {hits.mean():.4f}{'  <- advised' if method == advised_method(advice) else ''}")
+        advised, other = right[advised_method(advice)], right[best]
+        # The standard error of a paired difference depends on the images on which the two methods disagree.
         error = np.sqrt((advised != other).sum()) / len(other)
         verdict = "tie or better" if other.mean() - advised.mean() <= error else "worse"
         say(f"  advised {advised.mean():.4f}, best ({best}) {other.mean():.4f}: {advised.mean() - other.mean():+.4f} "
             f"with a standard error of {error:.4f}: {verdict}")  # fmt: skip
 
 
-def way_of(advice: Advice) -> str:
-    """The way that a case advises."""
+def advised_method(advice: Advice) -> str:
+    """Return the method that is advised in a case."""
     return dict(zip([case.name for case in CASES], ("deep", "block5", "early", "all"), strict=True))[advice.case]
 
 
-def head_of(store: Path, column: str, depths: Sequence[Depth]) -> Path:
-    """A model of the best of some depths, by cross-validation."""
+def fit_best_head(store: Path, column: str, depths: Sequence[Depth]) -> Path:
+    """Fit a head on the depth with the best cross-validated accuracy; return its file."""
     depth = max(depths, key=lambda depth: depth.mean)
     path = store.with_name(f"{store.stem}-{column}-{depth.name}.featx")
     fit(store, path, head="softmax", blocks=depth.blocks, overwrite=True, validation=Validation(split_column=column))
@@ -152,18 +153,18 @@ def head_of(store: Path, column: str, depths: Sequence[Depth]) -> Path:
 
 
 def ends_deep(depth: Depth) -> bool:
-    """Whether a run ends at block 5."""
+    """Return whether the last block of a depth is block 5."""
     return depth.blocks[-1] == 5
 
 
 def head(store: Path, column: str, root: Path, probed: ProbeReport, *, deep: bool) -> np.ndarray:
-    """A head on the best deep or the best early blocks."""
-    return hits(head_of(store, column, [d for d in probed.depths if ends_deep(d) == deep]), store, column, root)
+    """Test a head on the best deep or the best early blocks."""
+    return hits(fit_best_head(store, column, [d for d in probed.depths if ends_deep(d) == deep]), store, column, root)
 
 
 def tuned(store: Path, column: str, root: Path, probed: ProbeReport, *, unfreeze: str) -> np.ndarray:
-    """A head fine-tuned with block 5, or with all layers."""
-    start = head_of(store, column, [d for d in probed.depths if ends_deep(d) or unfreeze == "all"])
+    """Test a head that is fine-tuned together with block 5 or with all layers."""
+    start = fit_best_head(store, column, [d for d in probed.depths if ends_deep(d) or unfreeze == "all"])
     output = store.with_name(f"{store.stem}-{column}-{unfreeze}.featx")
     report = finetune(
         load_model(start),
@@ -179,7 +180,7 @@ def tuned(store: Path, column: str, root: Path, probed: ProbeReport, *, unfreeze
 
 
 def hits(path: Path, store: Path, column: str, root: Path) -> np.ndarray:
-    """Which test images a model gets right, from the images themselves."""
+    """Return which test images a model classifies correctly, read from their files."""
     with Store(store) as opened:
         rows = opened.rows_in_split("test", column)
         paths = [root / opened.paths[row] for row in rows]
@@ -187,7 +188,7 @@ def hits(path: Path, store: Path, column: str, root: Path) -> np.ndarray:
     return np.array([found.classes[0] for found in predict(load_model(path), paths)]) == truth
 
 
-WAYS: dict[str, Callable[[Path, str, Path, ProbeReport], np.ndarray]] = {
+METHODS: dict[str, Callable[[Path, str, Path, ProbeReport], np.ndarray]] = {
     "deep": lambda *given: head(*given, deep=True),
     "early": lambda *given: head(*given, deep=False),
     "block5": lambda *given: tuned(*given, unfreeze="block5"),

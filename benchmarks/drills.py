@@ -1,9 +1,9 @@
-"""Drills: what kills and full disks leave of extractions and fits; each claim is one sub-command.
+"""Check that extractions and fits survive kills and full disks; each claim is one sub-command.
 
     python benchmarks/drills.py kills FLOWERS17 WORK
 
-FLOWERS17 holds ``jpg/`` and ``splits.csv``; WORK is for what is written. ``full_disk`` mounts disks of its own, as
-root. Prints what came of it, and ends with exit code 1 if anything was lost.
+FLOWERS17 contains ``jpg/`` and ``splits.csv``; files are written to WORK. ``full_disk`` mounts its own disks, so it
+must run as root. The exit code is 1 if anything was lost.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import openvino  # noqa: F401  children do not import it again
+import openvino  # noqa: F401  so that forked children need not import it
 from reporting import run_claim, say
 
 import featx.extraction.extraction_run
@@ -31,13 +31,13 @@ FAST = ["--size", "64", "--blocks", "1", "--decode", "scaled", "--workers", "2"]
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a featx command and wait for its end."""
     command = [sys.executable, "-m", "featx", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def members(session: int) -> list[str]:
-    """Names of the processes of a session."""
+    """Return the names of the processes of a session."""
     found = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -47,14 +47,17 @@ def members(session: int) -> list[str]:
     return found
 
 
-def begin(arguments: list[object], ledger: Path) -> int:
-    """Fork a featx command that adds a dot to the ledger for each image that it computes; its process and session."""
+def begin(arguments: list[object], counter: Path) -> int:
+    """Fork a featx command in a session of its own; return its process id.
+
+    The command appends one byte to the file ``counter`` per computed image.
+    """
     child = os.fork()
     if child:
         return child
     try:
         os.setsid()
-        dots = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        dots = os.open(counter, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
         def counted(*args: Any, **options: Any) -> Any:
             bar = progress_bar(*args, **options)
@@ -71,7 +74,7 @@ def begin(arguments: list[object], ledger: Path) -> int:
 
 
 def ended(child: int, within: float | None = None) -> bool:
-    """Wait for a child, at most so many seconds; whether it has ended, which is an error unless it ended well."""
+    """Wait for a child, at most ``within`` seconds; return whether it has ended. A failed child is an error."""
     limit = time.monotonic() + (within or 0)
     while True:
         number, status = os.waitpid(child, 0 if within is None else os.WNOHANG)
@@ -84,50 +87,50 @@ def ended(child: int, within: float | None = None) -> bool:
 
 
 def kills(flowers: Path, work: Path, count: int = 200) -> None:
-    """SIGKILL at random instants of an extraction, gone on with each time, and begun again whenever it is done."""
-    ledger, whole, killed = work / "ledger", work / "whole.h5", work / "at" / "killed.h5"
+    """Kill an extraction at random moments, resume it after each kill, and start a new one whenever it is finished."""
+    counter, reference, killed = work / "counter", work / "reference.h5", work / "at" / "killed.h5"
     shutil.rmtree(killed.parent, ignore_errors=True)
     killed.parent.mkdir()
-    for left in (ledger, whole):
+    for left in (counter, reference):
         left.unlink(missing_ok=True)
     command = ["extract", flowers / "splits.csv", "--root", flowers / "jpg", *FAST, "--quiet", "-o"]
     began = time.monotonic()
-    ended(begin([*command, whole], ledger))
-    seconds, images = time.monotonic() - began, ledger.stat().st_size
-    ledger.unlink()
+    ended(begin([*command, reference], counter))
+    seconds, images = time.monotonic() - began, counter.stat().st_size
+    counter.unlink()
     rng, done, finished, wrong, orphans = random.Random(0), 0, 0, 0, 0
     began = time.monotonic()
 
-    def again() -> float:
-        """Parts' worth of images that were computed more than once, so far: not those of the extraction in hand."""
+    def repeated() -> float:
+        """Return how many parts were computed more than once, without those of the running extraction."""
         kept = sum(1 for _ in killed.parent.glob("*.parts/*.part.h5")) * PART_ROWS
-        return (ledger.stat().st_size - finished * images - kept) / PART_ROWS if ledger.exists() else 0.0
+        return (counter.stat().st_size - finished * images - kept) / PART_ROWS if counter.exists() else 0.0
 
-    def told() -> str:
+    def summary() -> str:
         return (f"{done} kills, {finished} extractions of {images} images in {time.monotonic() - began:.0f} s: {wrong} "
-                f"stores differ from an undisturbed one or have files beside; {orphans} processes outlived a kill; "
-                f"{again():.1f} parts were computed again, {again() / max(1, done):.2f} a kill")  # fmt: skip
+                f"stores differ from the reference or left other files; {orphans} processes outlived a kill; "
+                f"{repeated():.1f} parts were computed again, {repeated() / max(1, done):.2f} per kill")  # fmt: skip
 
     while done < count or (killed.parent / "killed.h5.parts").exists():
-        child = begin([*command, killed], ledger)
+        child = begin([*command, killed], counter)
         if ended(child, rng.uniform(0, seconds) if done < count else None):
             finished += 1
-            wrong += killed.read_bytes() != whole.read_bytes() or len(list(killed.parent.iterdir())) > 1
+            wrong += killed.read_bytes() != reference.read_bytes() or len(list(killed.parent.iterdir())) > 1
             killed.unlink()
         else:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             done += 1
             if done % 10 == 0:
-                say(told())
+                say(summary())
         orphans += len(members(child))
-    say(told())
-    sys.exit(bool(wrong or orphans or again() > done))
+    say(summary())
+    sys.exit(bool(wrong or orphans or repeated() > done))
 
 
 @contextlib.contextmanager
 def disk(folder: Path) -> Iterator[Path]:
-    """A disk in memory, to be resized by `resize`."""
+    """Mount a disk in memory, whose size `resize` changes."""
     folder.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", folder], check=True)
     try:
@@ -137,12 +140,12 @@ def disk(folder: Path) -> Iterator[Path]:
 
 
 def resize(folder: Path, size: int) -> None:
-    """Give the disk so many bytes."""
+    """Set the size of the disk in bytes."""
     subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
 
 
 def full_disk(flowers: Path, work: Path, points: int = 10) -> None:
-    """A disk full at so many points of an extraction and of a fit; then it has room, and the command goes on."""
+    """Let the disk become full at ``points`` moments of an extraction and of a fit; then make room and resume."""
     source = ["extract", flowers / "splits.csv", "--root", flowers / "jpg", *FAST]
     store, lost = work / "store.h5", 0
     run(*source, "--overwrite", "-o", store)
@@ -152,7 +155,7 @@ def full_disk(flowers: Path, work: Path, points: int = 10) -> None:
             target = folder / name
             assert run(*command, "-o", target).returncode == 0
             wanted = target.read_bytes()
-            # An extraction needs room for its parts beside the store that is made of them.
+            # An extraction needs room for its parts and for the store that is assembled from them.
             most = int(len(wanted) * (1.8 if name == "p.h5" else 1))
             target.unlink()
             for point in range(points):
@@ -163,7 +166,7 @@ def full_disk(flowers: Path, work: Path, points: int = 10) -> None:
                 again = run(*command, "-o", target)
                 same = again.returncode == 0 and target.read_bytes() == wanted and list(folder.iterdir()) == [target]
                 lost += not (stopped and same)
-                say(f"{command[0]}, full at {(2 * point + 1) * 50 // points} %: exit code {ran.returncode}, "
+                say(f"{command[0]}, disk full at {(2 * point + 1) * 50 // points} %: exit code {ran.returncode}, "
                     f"{ran.stderr.strip().splitlines()[-1:]}; again: {'identical' if same else 'DIFFERS'}")  # fmt: skip
                 target.unlink(missing_ok=True)
     sys.exit(bool(lost))

@@ -1,8 +1,8 @@
-"""Measure what featx claims, on real weights and the photographs of Flowers-17; each claim is one sub-command.
+"""Check the claims of featx on the photographs of Flowers-17; each claim is one sub-command.
 
     python benchmarks/evidence.py classic FLOWERS17 WORK
 
-FLOWERS17 holds ``jpg/`` and ``splits.csv``; WORK keeps stores between the commands. Prints one line a figure.
+FLOWERS17 contains ``jpg/`` and ``splits.csv``; WORK keeps the stores for later commands. Prints one line per figure.
 """
 
 import csv
@@ -32,14 +32,14 @@ SPLITS = [f"split_{number}" for number in range(5)]
 
 
 def store_of(flowers: Path, work: Path, name: str, spec: ExtractSpec) -> Path:
-    """The store of all photographs by that name, extracted if it is not there."""
+    """Extract all photographs into the store ``name``, unless it exists; return its path."""
     report = extract(flowers / "splits.csv", work / f"{name}.h5", spec, Compute(progress=True), root=flowers / "jpg")
     say(f"{name}: {report.extracted} of {report.rows} extracted in {report.seconds:.0f} s")
     return work / f"{name}.h5"
 
 
 def accuracies(store: Path, columns: list[str], folds: int = 5, **options: object) -> np.ndarray:
-    """Test accuracy on each split, of a model fitted on its training rows."""
+    """Fit a model on the training rows of each split; return the test accuracies."""
     scores = []
     for column in columns:
         model = fit(store, validation=Validation(split_column=column, folds=folds), **options)  # type: ignore[arg-type]
@@ -50,9 +50,9 @@ def accuracies(store: Path, columns: list[str], folds: int = 5, **options: objec
 
 
 def right(flowers: Path, work: Path) -> None:
-    """Average features of 32 photographs against onnxruntime on the weights' own graph, and bf16 against fp32."""
+    """Compare average features of 32 photographs with onnxruntime on the original graph, and bf16 with fp32."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from test_engine import independent_averages, open_graph  # the one place that cuts the graph
+    from test_engine import independent_averages, open_graph
 
     photographs = sorted((flowers / "jpg").rglob("*.jpg"))[::42][:32]
     pixels = np.stack([preprocess(decode(path.read_bytes()).image, ExtractSpec()) for path in photographs])
@@ -62,7 +62,7 @@ def right(flowers: Path, work: Path) -> None:
         for (name, values), reference in zip(fp32.items(), expected, strict=True):
             error = np.abs(values - reference).max() / np.abs(reference).max()
             say(f"{engine} {name}: largest relative error {error:.1e}")
-        if engine == "ncnn":  # which has fp32 alone
+        if engine == "ncnn":  # ncnn computes only in fp32
             continue
         bf16 = make_engine(backbone, ExtractSpec(precision="bf16"), "cpu", engine=engine)(pixels)
         for name, values in fp32.items():
@@ -71,7 +71,7 @@ def right(flowers: Path, work: Path) -> None:
 
 
 def classic(flowers: Path, work: Path) -> None:
-    """Block 5, flat, raw, LogisticRegression with C = 0.1."""
+    """Measure the classic recipe: all raw values of block 5, and LogisticRegression with C = 0.1."""
     store = store_of(flowers, work, "flat224", ExtractSpec(blocks=(5,), pools=("flat",)))
     options = {"head": "softmax", "C": 0.1, "options": FitOptions(normalize="none"), "folds": 2}
     scores = accuracies(store, [*SPLITS, "split_folder"], **options)
@@ -79,7 +79,7 @@ def classic(flowers: Path, work: Path) -> None:
 
 
 def default(flowers: Path, work: Path, size: int = 224) -> None:
-    """Nothing but defaults, then each head."""
+    """Measure the defaults, then each head."""
     store = store_of(flowers, work, f"default{size}", ExtractSpec(size=size))
     for head in ("best", *HEADS):
         scores = accuracies(store, SPLITS, head=head)
@@ -87,7 +87,7 @@ def default(flowers: Path, work: Path, size: int = 224) -> None:
 
 
 def precisions(flowers: Path, work: Path) -> None:
-    """What rounding costs in accuracy: one head at each precision class, as chosen there, and the same everywhere."""
+    """Measure the accuracy that each precision loses, with a head chosen at that precision and with a fixed head."""
     heads: dict[str, dict[str, object]] = {"chosen": {}, "fixed": {"blocks": (3, 4, 5), "C": 1.0}}
     means: dict[str, float] = {}
     for precision, (kind, options) in itertools.product(("fp32", "bf16", "int8"), heads.items()):
@@ -99,9 +99,10 @@ def precisions(flowers: Path, work: Path) -> None:
 
 
 def steady(flowers: Path, work: Path) -> None:
-    """Rate and peak memory for 200 and for 20,000 images, the photographs again and again, by links.
+    """Compare the rate and the peak memory for 200 and for 20,000 images, which are links to the photographs.
 
-    Starting, which one whole batch takes too, is counted apart. Runs of 200 stand before and after, medians of them.
+    The time to start is measured by runs of one batch and subtracted. Short runs come before and after the long one,
+    and their medians count.
     """
     photographs = sorted((flowers / "jpg").resolve().rglob("*.jpg"))
     folder = work / "links"
@@ -117,40 +118,40 @@ def steady(flowers: Path, work: Path) -> None:
         "print(report.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
     batch, few, many = 16, 200, 20_000
-    told: dict[int, list[tuple[float, float]]] = {batch: [], few: [], many: []}
+    runs: dict[int, list[tuple[float, float]]] = {batch: [], few: [], many: []}
     for count in (*(batch, few) * 3, many, *(batch, few) * 2):
         command = [sys.executable, "-c", code, str(folder), str(work / "steady.h5"), str(count)]
         seconds, peak = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
-        told[count].append((seconds, peak))
-    start = float(np.median([seconds for seconds, _ in told[batch]]))
-    say(f"starting: {start:.2f} s")
+        runs[count].append((seconds, peak))
+    start = float(np.median([seconds for seconds, _ in runs[batch]]))
+    say(f"start: {start:.2f} s")
     for count in (few, many):
-        seconds, peak = np.median(told[count], axis=0)
-        once, whole = (count - batch) / (seconds - start), count / seconds
-        say(f"{count} images: {once:.1f} images/s once started, {whole:.1f} with starting, peak {peak:.0f} MB")
+        seconds, peak = np.median(runs[count], axis=0)
+        started, total = (count - batch) / (seconds - start), count / seconds
+        say(f"{count} images: {started:.1f} images/s without the start, {total:.1f} with it, peak {peak:.0f} MB")
 
 
 def loading(flowers: Path, _work: Path, rounds: int = 3) -> None:
-    """Photographs made ready for the backbone by two workers, in threads and in processes, in alternation.
+    """Compare two threads with two processes that load photographs, in alternation.
 
-    What the run's own process takes for an image is what all workers of a machine with many cores have to share.
+    The CPU time per image of the main process limits the rate on a machine with many cores.
     """
     listing, spec = list_images(flowers / "jpg"), ExtractSpec()
-    told: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    runs: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     for processes in (False, True) * rounds:
         images = load_images(listing, range(len(listing)), spec, 2, processes=processes)
-        list(itertools.islice(images, 100))  # while processes start
+        list(itertools.islice(images, 100))  # until all processes have started
         began, used = time.perf_counter(), time.process_time()
         count = sum(image.pixels is not None for image in images)
-        told[processes].append((count / (time.perf_counter() - began), 1000 * (time.process_time() - used) / count))
-    for processes, figures in told.items():
+        runs[processes].append((count / (time.perf_counter() - began), 1000 * (time.process_time() - used) / count))
+    for processes, figures in runs.items():
         rate, own = np.median(figures, axis=0)
-        way = "processes" if processes else "threads"
-        say(f"{way}: {rate:.0f} images/s, {own:.2f} ms of the run's own process for each")
+        kind = "processes" if processes else "threads"
+        say(f"{kind}: {rate:.0f} images/s, {own:.2f} ms of the main process per image")
 
 
 def depth(flowers: Path, work: Path) -> None:
-    """Cost of block 2 alone against all five, side by side, medians of three."""
+    """Compare the cost of block 2 alone with that of all five blocks, medians of three."""
     paths = sorted((flowers / "jpg").rglob("*.jpg"))[::10]
     seconds: dict[str, list[float]] = {"2": [], "1-5": []}
     for turn, (blocks, times) in itertools.product(range(3), seconds.items()):
@@ -162,7 +163,7 @@ def depth(flowers: Path, work: Path) -> None:
 
 
 def memory(flowers: Path, work: Path) -> None:
-    """Peak memory of extracting 200 and all images, each in a process of its own."""
+    """Compare the peak memory of extracting 200 images and all images, each in its own process."""
     peaks = []
     with (flowers / "splits.csv").open() as file:
         paths = [row["path"] for row in csv.DictReader(file)]
@@ -183,7 +184,7 @@ def memory(flowers: Path, work: Path) -> None:
 
 
 def survives(flowers: Path, work: Path, kills: int = 20) -> None:
-    """SIGKILL at random instants, resumed each time; the arrays against an undisturbed run's."""
+    """Kill an extraction at random moments and resume it; compare its store with that of an undisturbed run."""
     paths = sorted((flowers / "jpg").rglob("*.jpg"))
     manifest = work / "survives.csv"
     manifest.write_text("\n".join(["path", *(str(path.relative_to(flowers / "jpg")) for path in paths)]))
@@ -193,11 +194,11 @@ def survives(flowers: Path, work: Path, kills: int = 20) -> None:
         command = [sys.executable, "-m", "featx", "extract", str(manifest), "-o", str(target), *options]
         return subprocess.Popen(command)
 
-    whole, killed = work / "whole.h5", work / "killed.h5"
-    whole.unlink(missing_ok=True)
+    reference, killed = work / "reference.h5", work / "killed.h5"
+    reference.unlink(missing_ok=True)
     killed.unlink(missing_ok=True)
     began = time.monotonic()
-    run(whole).wait()
+    run(reference).wait()
     seconds = time.monotonic() - began
     rng = random.Random(0)
     done = 0
@@ -206,19 +207,19 @@ def survives(flowers: Path, work: Path, kills: int = 20) -> None:
         time.sleep(rng.uniform(0.5, 1.0) * seconds / 3)
         done += process.poll() is None
         if killed.exists():
-            killed.unlink()  # finished between two kills: begin again
+            killed.unlink()  # it was finished before the kill: start again
         process.send_signal(signal.SIGKILL)
         process.wait()
     run(killed).wait()
-    with Store(whole) as one, Store(killed) as other:
+    with Store(reference) as one, Store(killed) as other:
         same = one.read(one.spec.widths).tobytes() == other.read(other.spec.widths).tobytes()
     left = [path.name for path in work.iterdir() if "killed" in path.name and path != killed]
-    same_file = whole.read_bytes() == killed.read_bytes()
-    say(f"{done} kills: arrays identical {same}, files identical {same_file}, left over {left or 'nothing'}")
+    same_file = reference.read_bytes() == killed.read_bytes()
+    say(f"{done} kills: arrays identical {same}, files identical {same_file}, files left over: {left or 'nothing'}")
 
 
 def light(_flowers: Path, _work: Path) -> None:
-    """Seconds of ``featx --help`` and ``import featx``, medians of nine, in this environment's interpreter."""
+    """Time ``featx --help`` and ``import featx`` in seconds, medians of nine."""
     launcher = str(Path(sys.executable).with_name("featx"))
     for command in ([launcher, "--help"], [sys.executable, "-c", "import featx"], [sys.executable, "-c", ""]):
         seconds = []

@@ -67,4 +67,6 @@ def main(flowers: Path, work: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: explain_check.py FLOWERS17 WORK")
     main(Path(sys.argv[1]), Path(sys.argv[2]))

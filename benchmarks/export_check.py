@@ -1,10 +1,10 @@
-"""Measure how far the torch bridge and exported ONNX files are from featx, on photographs of Flowers-17.
+"""Measure how much torch modules and exported ONNX files differ from featx, on photographs of Flowers-17.
 
     python benchmarks/export_check.py bridge FLOWERS17 WORK
     python benchmarks/export_check.py onnx FLOWERS17 WORK
 
-FLOWERS17 holds ``jpg/``. ``onnx`` makes a virtual environment in WORK with onnxruntime and Pillow alone, and runs each
-file there on 50 pictures of different sizes and modes. Exit code 1 if anything is further off than it may be.
+FLOWERS17 contains ``jpg/``. ``onnx`` creates a virtual environment in WORK that has only onnxruntime and Pillow, and
+runs each file there on 50 images of different sizes and modes. The exit code is 1 if a difference is too large.
 """
 
 import itertools
@@ -29,8 +29,8 @@ from featx.models import FitOptions, Model, Validation, fit, predict, to_torch
 from featx.spec import ExtractSpec
 
 MOST = {"bridge": 1e-4, "onnx": 1e-3}
-"""The largest difference that each may have: of logits, and of probabilities."""
-PICTURES = 50
+"""Largest allowed difference of logits (bridge) and of probabilities (onnx)."""
+IMAGES = 50
 FEATURES = {
     "block 5 avg": {"blocks": (5,), "pools": ("avg",)},
     "blocks 3-5 avg": {"blocks": (3, 4, 5), "pools": ("avg",)},
@@ -44,9 +44,9 @@ SPECS = {
     "block 5 gem, pad, lanczos": ExtractSpec(blocks=(5,), pools=("gem",), resize="pad", interpolation="lanczos"),
 }
 SIZES = ((32, 32), (640, 120), (120, 640), (1600, 1200), (1200, 1600), (224, 224), (33, 500), (97, 64))
-"""Widths and heights of pictures that are resized; the others keep their own."""
+"""Widths and heights of images that are resized; the others keep their size."""
 MODES = ("L", "CMYK", "P", "1")
-ALONE = """
+CLEAN_RUN = """
 import importlib.util, json, sys
 import numpy as np, onnxruntime
 from PIL import Image
@@ -64,18 +64,18 @@ print(json.dumps({"output": output.name, "classes": classes, "answers": answers}
 
 
 def photographs(flowers: Path) -> list[Path]:
-    """Fifty photographs, from all classes."""
+    """Return fifty photographs from all classes."""
     paths = sorted((flowers / "jpg").rglob("*.jpg"))
-    return paths[:: len(paths) // PICTURES][:PICTURES]
+    return paths[:: len(paths) // IMAGES][:IMAGES]
 
 
 def bridge(flowers: Path, _work: Path) -> float:
-    """Logits of the torch module against ``decision_function`` at 224 pixels, in fp32."""
+    """Compare the logits of torch modules with ``decision_function`` at 224 px, in fp32."""
     whole = ExtractSpec(blocks=(3, 4, 5), pools=("avg", "max", "gem", "flat"))
     backbone, paths = load_backbone(), photographs(flowers)
     engine = make_engine(backbone, whole, "cpu")
     images = np.stack([preprocess(decode(path.read_bytes()).image, whole) for path in paths])
-    rows, golden = engine(images), compute_reference_features(engine)
+    rows, references = engine(images), compute_reference_features(engine)
     names = np.array([f"class {number // 10}" for number in range(len(paths))])
     pixels, worst = torch.from_numpy(images).permute(0, 3, 1, 2), 0.0
     pooled: dict[str, torch.Tensor] = {}
@@ -85,7 +85,7 @@ def bridge(flowers: Path, _work: Path) -> float:
         for head in HEADS:
             C = 1e-7 if normalize == "none" else 1.0  # raw features are in the thousands
             estimator = make_head(head, C, normalize=normalize, widths=tuple(spec.widths.values())).fit(X, names)
-            kept = {name: golden[name] for name in spec.widths}
+            kept = {name: references[name] for name in spec.widths}
             model = Model(spec, tuple(map(str, estimator.classes_)), head, estimator, kept, {})
             module = to_torch(model, backbone)
             with torch.inference_mode():
@@ -99,7 +99,7 @@ def bridge(flowers: Path, _work: Path) -> float:
 
 
 def draw(flowers: Path, folder: Path) -> list[Path]:
-    """Write 50 pictures of different sizes and modes."""
+    """Write 50 images of different sizes and modes."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for number, path in enumerate(photographs(flowers)):
@@ -114,7 +114,7 @@ def draw(flowers: Path, folder: Path) -> list[Path]:
 
 
 def make_environment(folder: Path) -> Path:
-    """A virtual environment with onnxruntime and Pillow alone; its interpreter."""
+    """Create a virtual environment that has only onnxruntime and Pillow; return its interpreter."""
     interpreter = folder / "bin" / "python"
     if not interpreter.exists():
         venv.create(folder, with_pip=True)
@@ -123,10 +123,10 @@ def make_environment(folder: Path) -> Path:
 
 
 def onnx(flowers: Path, work: Path) -> float:
-    """Probabilities of exported files in a clean environment against ``featx predict`` on the same pictures."""
-    interpreter, pictures = make_environment(work / "alone"), draw(flowers, work / "pictures")
-    shapes = {path.stem.split("_", 1)[1] for path in pictures}
-    say(f"{len(pictures)} pictures, {len(shapes)} kinds of mode and size: {', '.join(sorted(shapes)[:6])} …")
+    """Compare probabilities of exported files, in a clean environment, with ``featx predict`` on the same images."""
+    interpreter, images = make_environment(work / "clean"), draw(flowers, work / "images")
+    shapes = {path.stem.split("_", 1)[1] for path in images}
+    say(f"{len(images)} images, {len(shapes)} kinds of mode and size: {', '.join(sorted(shapes)[:6])} …")
     training, worst = sorted((flowers / "jpg").rglob("*.jpg"))[::8], 0.0
     manifest = work / "training.csv"
     lines = [f"{path.relative_to(flowers / 'jpg')},{path.parent.name}" for path in training]
@@ -135,7 +135,7 @@ def onnx(flowers: Path, work: Path) -> float:
         store = work / f"training{number}.h5"
         extract(manifest, store, spec, root=flowers / "jpg")
         for head in HEADS:
-            # Calibrated, LinearSVC has probabilities too.
+            # LinearSVC has probabilities only if it is calibrated.
             model = fit(
                 store,
                 head=head,
@@ -144,21 +144,21 @@ def onnx(flowers: Path, work: Path) -> float:
                 options=FitOptions(calibrate=head == "linear-svc"),
                 validation=Validation(folds=3),
             )
-            worst = max(worst, _against_predict(model, f"{title}, {head}", interpreter, pictures, work / "model.onnx"))
+            worst = max(worst, _against_predict(model, f"{title}, {head}", interpreter, images, work / "model.onnx"))
     return worst
 
 
-def _against_predict(model: Model, title: str, interpreter: Path, pictures: list[Path], path: Path) -> float:
+def _against_predict(model: Model, title: str, interpreter: Path, images: list[Path], path: Path) -> float:
     exported = export(model, path, overwrite=True)
-    command = [str(interpreter), "-I", "-c", ALONE, str(path), *map(str, pictures)]
+    command = [str(interpreter), "-I", "-c", CLEAN_RUN, str(path), *map(str, images)]
     said = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     differences = []
-    for found in predict(model, pictures, top=len(model.classes)):
+    for found in predict(model, images, top=len(model.classes)):
         ours = dict(zip(found.classes, found.probabilities or found.decisions, strict=True))
         theirs = dict(zip(said["classes"], said["answers"][found.path], strict=True))
         differences.append(max(abs(ours[name] - theirs[name]) for name in ours))
     say(
-        f"onnx, {title}: largest difference of {said['output']} {max(differences):.1e} on {len(differences)} pictures; "
+        f"onnx, {title}: largest difference of {said['output']} {max(differences):.1e} on {len(differences)} images; "
         f"{exported.difference:.1e} when exported, {exported.bytes / 1e6:.1f} MB"
     )
     return max(differences)
@@ -168,5 +168,5 @@ CHECKS = {"bridge": bridge, "onnx": onnx}
 
 if __name__ == "__main__":
     found_worst = run_claim(CHECKS)
-    say(f"largest of all: {found_worst:.1e}, allowed {MOST[sys.argv[1]]:.0e}")
+    say(f"largest difference: {found_worst:.1e}, allowed {MOST[sys.argv[1]]:.0e}")
     sys.exit(not found_worst <= MOST[sys.argv[1]])

@@ -138,9 +138,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         if extracted.extracted == extracted.rows:
             time_file.write_text(str(extracted.seconds))
         seconds = float(time_file.read_text()) if time_file.exists() else None
-        say(
-            f"{extracted.rows} rows, {options.n_views} copies per image, at {options.size} px in {extracted.seconds:.0f} s"
-        )
+        say(f"{extracted.rows} rows, {options.n_views} per image, at {options.size} px in {extracted.seconds:.0f} s")
     plain = options.work / "plain-224.h5"
     raw = ExtractSpec(blocks=(5,), pools=("flat",))
     extract(manifest, plain, raw, Compute(progress=True), root=root)

@@ -1,9 +1,10 @@
-"""Recipes of fine-tuning side by side on Flowers-17's five splits, a process a split, all rows on the GPU, if any.
+"""Compare recipes of fine-tuning on the five splits of Flowers-17: one process per split, all data on the GPU if any.
 
     python benchmarks/finetune_recipes.py FLOWERS17 WORK [--size 384] [--n-views 4] [--epochs 8] [--seconds 300]
 
-Each recipe is trained from the head of the held-in images, validated on the held-out ones, and then trained as long on
-all training images, whose test accuracy is printed beside. The recipe to take is the one that validates best.
+Each recipe first trains on four fifths of the training images, and the other fifth gives its validation accuracy. It
+then trains on all training images for as many epochs, which gives its test accuracy. Choose the recipe with the best
+validation accuracy.
 """
 
 import argparse
@@ -50,7 +51,7 @@ HALF = torch.float16 if CUDA else torch.float32
 
 
 def recipes(epochs: int) -> Iterator[tuple[str, Recipe]]:
-    """Recipes by name, those of one frozen part after each other."""
+    """Yield the recipes by name; those with the same frozen layers follow each other."""
     common: dict[str, Any] = {"epochs": epochs, "lr": 2e-4, "batch_size": 32}
     block4: dict[str, Any] = {**common, "unfreeze": "block4", "layer_decay": 0.8, "ema_decay": 0.98}
     yield "block5, backbone 0.1", Recipe(**common, backbone_lr_scale=0.1, ema_decay=0.95)
@@ -75,7 +76,7 @@ class DeviceExamples(TrainingExamples):
 
 
 class Split:
-    """One split: its head, its images and what is trained."""
+    """One split, with its head, images and activations."""
 
     def __init__(self, number: int, store: Path, pixels: Path) -> None:
         self.folder = store.parent / f"split-{number}"
@@ -105,7 +106,7 @@ class Split:
         self.block, self.activations = 0, self.pixels
 
     def run(self, recipe: Recipe) -> dict[str, object]:
-        """Validate a recipe, then train as long on all training images."""
+        """Validate a recipe, then train on all training images for as many epochs."""
         began = time.perf_counter()
         self._freeze(last_frozen_block(recipe.first_trained_layer(5) or 0))
         outcome, score, log = self._stage(recipe, self.base, self.data.train, validate=True)
@@ -156,7 +157,7 @@ class Split:
 
 
 def tune(number: int, store: Path, pixels: Path, options: argparse.Namespace, answers: Any) -> None:
-    """A process: all recipes on one split, as long as there is time."""
+    """Run all recipes on one split, until the time is over; the main function of a process."""
     split = Split(number, store, pixels)
     for name, recipe in recipes(options.epochs):
         if time.time() > options.end:
@@ -166,15 +167,15 @@ def tune(number: int, store: Path, pixels: Path, options: argparse.Namespace, an
 
 
 def main() -> None:
-    """Extract, tune and print."""
+    """Extract, fine-tune and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("flowers", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--size", type=int, default=384)
-    parser.add_argument("--n-views", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--splits", type=int, nargs="*", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--seconds", type=float, default=300, help="after which no recipe is begun")
+    parser.add_argument("flowers", type=Path, help="folder of Flowers-17, with jpg/ and splits.csv")
+    parser.add_argument("work", type=Path, help="folder for stores and results")
+    parser.add_argument("--size", type=int, default=384, help="image side in pixels")
+    parser.add_argument("--n-views", type=int, default=4, help="copies per image: the plain one and augmented ones")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of each recipe")
+    parser.add_argument("--splits", type=int, nargs="*", default=[0, 1, 2, 3, 4], help="numbers of the splits")
+    parser.add_argument("--seconds", type=float, default=300, help="time after which no further recipe starts")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     store, pixels, root = options.work / "views.h5", options.work / "pixels.npy", options.flowers / "jpg"

@@ -71,7 +71,7 @@ def run(method: str, data: Path, head: str, threads: int) -> dict[str, object] |
     """Run one method in its own process; None if it does not run on this machine."""
     if not Path(PYTHONS[method]).exists():
         return None
-    # Some machines restrict OpenBLAS to old kernels; each method shall get those of the processor.
+    # Some machines restrict OpenBLAS to old kernels; each method uses those of the processor.
     environment = {k: v for k, v in os.environ.items() if k not in {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}}
     command = [PYTHONS[method], str(SCRIPT), method, str(data), head, str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

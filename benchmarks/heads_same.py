@@ -1,10 +1,10 @@
-"""Are the fits of a search those of scikit-learn? Each problem of its grid, by objective, on Flowers-17.
+"""Check that a head search finds the fits of scikit-learn: compare all problems of its grid, on Flowers-17.
 
     python benchmarks/heads_same.py FLOWERS17 WORK
 
-scikit-learn runs to tol = 1e-8 in float64, four values of C × five folds (× 17 classes, where each is a problem), on
-1,280 columns and on 25,088. Prints, a line each, the largest difference of an objective as a share of it, the largest
-difference of a mean over folds, and the C that each would choose.
+scikit-learn runs with tol = 1e-8 in float64. The problems are four values of C × five folds (× 17 classes for heads
+that fit each class separately), with 1,280 and with 25,088 columns. One line is printed per head and data set: the
+largest relative difference of an objective, the largest difference of a mean over folds, and the C that each would choose.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from sklearn.base import BaseEstimator
 from featx.heads import HEADS, fit_path, make_head, make_principal_axes, penalizes_intercept
 
 OBJECTIVES, POINTS = 1e-4, 0.3
-"""How far objectives, as a share, and means may be apart."""
+"""Largest allowed relative difference of objectives, and difference of means in percentage points."""
 
 
 def exact(head: str, C: float) -> BaseEstimator:
-    """scikit-learn's own estimator, as `featx fit` has it, run to its end."""
+    """Make the estimator of scikit-learn for a head, with a tolerance near zero."""
     pipeline, to_the_end = make_head(head, C, normalize="none"), {"tol": 1e-8, "max_iter": 1_000_000}
     pipeline.set_params(**{name: to_the_end[last] for name in pipeline.get_params()
                            if (last := name.rpartition("__")[2]) in to_the_end})  # fmt: skip
@@ -33,7 +33,7 @@ def exact(head: str, C: float) -> BaseEstimator:
 
 
 def objectives(head: str, C: float, fitted: Any, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """What scikit-learn minimizes (problems,), at the weights that it found."""
+    """Compute the objectives that scikit-learn minimizes (problems,), at the weights that it found."""
     parts = fitted.estimators_ if head == "ovr-logistic" else [fitted]
     W, b = np.vstack([part.coef_ for part in parts]), np.concatenate([part.intercept_ for part in parts])
     Z, norms = X @ W.T + b, (W**2).sum(axis=1)
@@ -47,13 +47,13 @@ def objectives(head: str, C: float, fitted: Any, X: np.ndarray, codes: np.ndarra
 
 
 def by_sklearn(head: str, C: float, X: np.ndarray, codes: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, float]:
-    """Objectives and accuracy on the rows held out."""
+    """Fit with scikit-learn; return the objectives and the accuracy on the held-out rows."""
     fitted = exact(head, C).fit(X[~test], codes[~test])
     return objectives(head, C, fitted, X[~test], codes[~test]), float(fitted.score(X[test], codes[test]))
 
 
 def compare(path: Path, head: str) -> str:
-    """One head on one file of `heads.flowers_data`."""
+    """Compare the fits of one head on a file of `heads.flowers_data`, and describe the result in one line."""
     data = np.load(path)
     X, folds, Cs = data["X"][data["train"]], data["folds"], data[f"Cs_{head}"].tolist()
     codes, tests = np.unique(data["y"][data["train"]], return_inverse=True)[1], [folds == fold for fold in range(5)]
@@ -69,17 +69,17 @@ def compare(path: Path, head: str) -> str:
     ties = theirs_means.max() - theirs_means[means.argmax()] <= POINTS / 100
     holds = np.abs(apart).max() <= OBJECTIVES and points.max() <= POINTS and ties
     return (
-        f"{path.stem} {head}: {ours.size} problems, objectives {apart.min():+.1e} to {apart.max():+.1e} apart, means "
-        f"at most {points.max():.2f} points, C = {Cs[means.argmax()]:g} and {Cs[theirs_means.argmax()]:g}: "
+        f"{path.stem} {head}: {ours.size} problems, objectives differ by {apart.min():+.1e} to {apart.max():+.1e}, "
+        f"means by at most {points.max():.2f} points, C = {Cs[means.argmax()]:g} and {Cs[theirs_means.argmax()]:g}: "
         f"{'holds' if holds else 'FAILS'}"
     )
 
 
 def main() -> None:
-    """Every head on both."""
+    """Compare every head on both data sets."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("flowers", type=Path)
-    parser.add_argument("work", type=Path)
+    parser.add_argument("flowers", type=Path, help="folder of Flowers-17, with jpg/ and splits.csv")
+    parser.add_argument("work", type=Path, help="folder for stores and data")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     for blocks, pool in (((3, 4, 5), "avg"), ((5,), "flat")):

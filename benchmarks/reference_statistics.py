@@ -1,9 +1,10 @@
-"""Make reference.json: the feature statistics of photographs that ``featx advise`` compares with.
+"""Make reference.json: the feature statistics of photographs with which ``featx advise`` compares images.
 
     python benchmarks/reference_statistics.py FLOWERS17 WORK
 
-Uses every fourth photograph of Flowers-17, at four sizes. Then prints the distances of other images, crops of
-the sample images of scikit-learn and, if it is installed, scikit-image. They set the threshold of similarity.
+The statistics are those of every fourth photograph of Flowers-17, at four sizes. The script then prints the distances
+of other images: crops of the sample images of scikit-learn and, if installed, scikit-image. The threshold of
+similarity was chosen by these distances.
 """
 
 import csv
@@ -34,7 +35,7 @@ OTHER = ("brick.png", "camera.png", "cell.png", "coins.png", "gravel.png", "hubb
 
 
 def make_reference(flowers: Path, work: Path) -> dict[str, object]:
-    """Statistics by size and block."""
+    """Compute the statistics, by size and block."""
     with (flowers / "splits.csv").open() as file:
         paths = sorted(row["path"] for row in csv.DictReader(file))[::EVERY]
     manifest = work / "reference.csv"
@@ -51,12 +52,12 @@ def make_reference(flowers: Path, work: Path) -> dict[str, object]:
 
 
 def write_crops(folder: Path) -> None:
-    """Square crops of the sample images, a folder an image."""
+    """Write square crops of the sample images, one folder per image."""
     images = dict(zip(("china", "flower"), map(Image.fromarray, load_sample_images().images), strict=True))
     try:
         import skimage
     except ModuleNotFoundError:
-        say("scikit-image is not installed: only scikit-learn's two photographs")
+        say("scikit-image is not installed: only the two photographs of scikit-learn are used")
     else:
         samples = Path(skimage.__file__).parent / "data"
         images |= {name.split(".")[0]: Image.open(samples / name).convert("RGB") for name in (*THINGS, *OTHER)}
@@ -70,7 +71,7 @@ def write_crops(folder: Path) -> None:
 
 
 def check(work: Path) -> None:
-    """Distances of the crops of each sample image, and of all photographs of things together."""
+    """Print the distances of the crops of each sample image, and of all photographs of objects together."""
     crops = work / "crops"
     write_crops(crops)
     for size in (64, 224):

@@ -1,9 +1,9 @@
-"""Measure what featx claims of shards and Ray workers, on the photographs of Flowers-17; each claim a sub-command.
+"""Check shards and Ray workers on the photographs of Flowers-17; each claim is one sub-command.
 
     python benchmarks/scale.py same FLOWERS17 WORK
 
-FLOWERS17 holds ``jpg/``; WORK is for stores. ``FEATX_IMAGES=300`` takes that many photographs instead of all. Prints
-one line a figure.
+FLOWERS17 contains ``jpg/``; stores are written to WORK. The environment variable ``FEATX_IMAGES=300`` limits the number
+of photographs. Prints one line per figure.
 """
 
 import io
@@ -36,13 +36,13 @@ PART_IMAGES = 16
 
 
 def photographs(flowers: Path) -> list[Path]:
-    """All of them, or evenly as many as the environment says."""
+    """Return all photographs, or evenly spaced ones if ``FEATX_IMAGES`` limits their number."""
     paths = sorted((flowers / "jpg").rglob("*.jpg"))
     return paths[:: max(1, len(paths) // int(os.environ.get("FEATX_IMAGES", len(paths))))]
 
 
 def sources(flowers: Path, work: Path) -> dict[str, Path]:
-    """The photographs as a folder, as tar shards and as Parquet files."""
+    """Write the photographs as a folder, as tar shards and as Parquet files."""
     places = {kind: work / kind for kind in ("folder", "tar", "parquet")}
     for place in places.values():
         shutil.rmtree(place, ignore_errors=True)
@@ -63,8 +63,8 @@ def sources(flowers: Path, work: Path) -> dict[str, Path]:
     return places
 
 
-class Killing(RayExecutor):
-    """Workers of which two are killed, each in the middle of its work."""
+class KillingExecutor(RayExecutor):
+    """A Ray executor that kills two of its workers while they compute."""
 
     kills = 0
     begun: ClassVar[list[int]] = []
@@ -72,18 +72,18 @@ class Killing(RayExecutor):
     def _result(self, reference: object) -> object:
         value = super()._result(reference)
         if isinstance(value, int):
-            Killing.begun.append(value)
-        elif not isinstance(value, dict) and Killing.begun and Killing.kills < 2:
-            Killing.kills += 1
-            os.kill(Killing.begun.pop(), signal.SIGKILL)
+            KillingExecutor.begun.append(value)
+        elif not isinstance(value, dict) and KillingExecutor.begun and KillingExecutor.kills < 2:
+            KillingExecutor.kills += 1
+            os.kill(KillingExecutor.begun.pop(), signal.SIGKILL)
         return value
 
 
 def compared(one: Path, other: Path) -> str:
-    """``identical``, or what differs."""
+    """Describe how two stores differ."""
     with Store(one) as first, Store(other) as second:
         if (first.paths, first.digests) != (second.paths, second.digests):
-            return "other rows"
+            return "different rows"
         left, right = (store.read(store.spec.widths) for store in (first, second))
     if left.tobytes() == right.tobytes():
         return "files identical" if one.read_bytes() == other.read_bytes() else "arrays identical"
@@ -91,7 +91,7 @@ def compared(one: Path, other: Path) -> str:
 
 
 def same(flowers: Path, work: Path) -> None:
-    """One process against two Ray workers, four shards in any order, and Ray workers of which two are killed."""
+    """Compare the stores of two Ray workers, of four shards and of killed workers with that of one process."""
     import featx.extraction.extraction_run
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -105,21 +105,22 @@ def same(flowers: Path, work: Path) -> None:
         for number in (3, 1, 4, 2):
             extract(source, stores["shards"], SPEC, Compute(shard=f"{number}/4"))
         assemble_shards(stores["shards"])
-        Killing.kills, Killing.begun, featx.extraction.extraction_run.RayExecutor = 0, [], Killing
+        KillingExecutor.kills, KillingExecutor.begun = 0, []
+        featx.extraction.extraction_run.RayExecutor = KillingExecutor
         extract(source, stores["killed"], SPEC, ON_RAY)
         featx.extraction.extraction_run.RayExecutor = RayExecutor
         for name in ("ray", "shards", "killed"):
-            how = f" ({Killing.kills} kills)" if name == "killed" else ""
-            say(f"{kind}, {rows} rows: {name}{how} against one process: {compared(stores['one'], stores[name])}")
+            how = f" ({KillingExecutor.kills} kills)" if name == "killed" else ""
+            say(f"{kind}, {rows} rows: {name}{how} compared with one process: {compared(stores['one'], stores[name])}")
 
 
 def scaling(flowers: Path, work: Path) -> None:
-    """Two Ray workers of one core against one, and one against the plain engine on one core; seconds, alternating.
+    """Compare two Ray workers with one, and one Ray worker with the local executor, in alternation.
 
-    Each process that computes is held on a core of its own, decoding too, which else would take the other one.
+    Each worker is bound to one core, including its decoding threads, which would use the other core otherwise.
 
-    Ray runs already, and of a run the seconds in which parts are made are counted, as the start of workers takes
-    as long for millions of images. Parts are small, so that a short run has as many to deal out as a long one.
+    Only the time in which parts are computed counts, because the start of workers does not grow with the number of
+    images. Parts are small, so that a short run assigns as many of them as a long one.
     """
     import featx.extraction.extraction_plan
 
@@ -129,30 +130,30 @@ def scaling(flowers: Path, work: Path) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     cores = os.sched_getaffinity(0)
-    seconds: dict[str, list[float]] = {"plain": [], "ray-1": [], "ray-2": []}
+    seconds: dict[str, list[float]] = {"local": [], "ray-1": [], "ray-2": []}
     for _ in range(ROUNDS):
         for name, times in seconds.items():
-            times.append(_making(paths, store, name, sorted(cores)))
+            times.append(_time_parts(paths, store, name, sorted(cores)))
             os.sched_setaffinity(0, cores)
     for name, times in seconds.items():
         say(f"{name}: {spread(times)} s for {len(paths)} images, {len(paths) / median(times):.1f} images/s")
-    one, plain = median(seconds["ray-1"]), median(seconds["plain"])
-    say(f"two workers against one: {one / median(seconds['ray-2']):.2f} x; "
-        f"overhead of Ray on one core: {100 * (one / plain - 1):+.1f} %")  # fmt: skip
+    one, local = median(seconds["ray-1"]), median(seconds["local"])
+    say(f"two workers compared with one: {one / median(seconds['ray-2']):.2f} x; "
+        f"overhead of Ray on one core: {100 * (one / local - 1):+.1f} %")  # fmt: skip
 
 
-def _making(paths: list[str], store: Path, name: str, cores: list[int]) -> float:
-    """Seconds from the first part begun to the last one made."""
+def _time_parts(paths: list[str], store: Path, name: str, cores: list[int]) -> float:
+    """Return the seconds from the start of the first part to the end of the last one."""
     stamps: list[float] = []
     plain = RayExecutor._check_worker
 
     def check_worker(executor: RayExecutor, worker: object, *given: object) -> None:
-        # All workers have their backbone before the clock starts.
+        # The clock starts when all workers have loaded the backbone.
         process = executor._ray.get(worker.check.remote(*given))  # type: ignore[attr-defined]
         for thread in Path(f"/proc/{process}/task").iterdir():
             os.sched_setaffinity(int(thread.name), {cores[len(executor._workers) - 1]})
         stamps[:] = [time.monotonic()]
-        executor._tasks[ray.put(process)] = _Task(worker, STARTING)  # as `_check_worker`, which would check once more
+        executor._tasks[ray.put(process)] = _Task(worker, STARTING)  # as `_check_worker` does
 
     RayExecutor._check_worker = check_worker  # type: ignore[method-assign,assignment]
     from featx.extraction.extraction_plan import ExtractionPlan
@@ -160,7 +161,7 @@ def _making(paths: list[str], store: Path, name: str, cores: list[int]) -> float
     add_part = ExtractionPlan.add_part
     ExtractionPlan.add_part = lambda *given: (stamps.append(time.monotonic()), add_part(*given))[1]  # type: ignore[method-assign,assignment,func-returns-value]
     try:
-        if name == "plain":
+        if name == "local":
             os.sched_setaffinity(0, {cores[0]})
             from featx.extraction.local_executor import LocalExecutor
 

@@ -1,9 +1,9 @@
-"""Measure what large stores cost; each claim is one sub-command, and each measurement a process of its own.
+"""Measure time and memory of large stores; each claim is one sub-command.
 
     python benchmarks/stores.py million FLOWERS17 WORK
 
-WORK takes up to 15 GB while a claim runs, and is left as it was, but for the features of ``compression``. Prints one
-line a figure.
+Each step runs in its own process. A claim uses up to 15 GB in WORK and removes its files at the end, except the stores
+of ``compression``. Prints one line per figure.
 """
 
 import itertools
@@ -25,7 +25,7 @@ from featx.extraction import extract
 from featx.spec import ExtractSpec
 from featx.store import CHUNK_BYTES, Part, RowTable, Store
 
-MADE = ExtractSpec(backbone_digest="0" * 64)
+SYNTHETIC = ExtractSpec(backbone_digest="0" * 64)
 CLASSES = 10
 SIZES = (100_000, 1_000_000)
 STEPS = ("assemble", "virtual", "block", "random", "fit")
@@ -33,97 +33,98 @@ MEMORY = 4096
 
 
 def million(_flowers: Path, work: Path) -> None:
-    """Made rows of five blocks, 1,472 columns: assemble, read and fit; peak memory, and growth from 100 k to 1 M."""
+    """Assemble, read and fit 100,000 and 1,000,000 synthetic rows of 1,472 columns; measure time and memory."""
     seconds: dict[tuple[str, int], float] = {}
     worst = 0.0
     for rows in SIZES:
-        folder = work / f"made-{rows}"
+        folder = work / f"rows-{rows}"
         make_parts(folder / "parts", rows)
         try:
             for step in STEPS:
-                told = alone(step, folder, rows)
-                seconds[step, rows] = told["seconds"]
-                worst = max(worst, told["peak_mb"])
-                say(f"{rows:,} rows, {step}: {told['seconds']:.2f} s, peak {told['peak_mb']:.0f} MB{told['note']}")
+                measured = run_step(step, folder, rows)
+                seconds[step, rows] = measured["seconds"]
+                worst = max(worst, measured["peak_mb"])
+                say(f"{rows:,} rows, {step}: {measured['seconds']:.2f} s, "
+                    f"peak {measured['peak_mb']:.0f} MB{measured['note']}")  # fmt: skip
         finally:
             subprocess.run(["rm", "-rf", str(folder)], check=True)
     for step in STEPS:
         few, many = (seconds[step, rows] for rows in SIZES)
         growth = math.log(many / few) / math.log(SIZES[1] / SIZES[0])
-        say(f"{step}: grows with the rows to the power of {growth:.3f}")
-    say(f"peak {worst:.0f} MB, at most {MEMORY} wanted: {'holds' if worst <= MEMORY else 'FAILS'}")
+        say(f"{step}: time grows as rows ** {growth:.3f}")
+    say(f"peak {worst:.0f} MB, limit {MEMORY} MB: {'holds' if worst <= MEMORY else 'FAILS'}")
 
 
 def make_parts(folder: Path, rows: int) -> None:
-    """Part files as an extraction makes them, of rows that look like features, ten classes, of which each shifts some
-    columns of block 5."""
+    """Write part files as an extraction does, with random features and ten classes that differ in block 5."""
     from featx.store import PartFolder
 
-    with PartFolder(folder / "made.h5") as parts:
-        for first in range(0, rows, rows_per_part(MADE)):
+    with PartFolder(folder / "rows.h5") as parts:
+        for first in range(0, rows, rows_per_part(SYNTHETIC)):
             rng = np.random.default_rng(first)
-            numbers = range(first, min(rows, first + rows_per_part(MADE)))
+            numbers = range(first, min(rows, first + rows_per_part(SYNTHETIC)))
             count = len(numbers)
             features = {
-                name: rng.standard_exponential((count, width), np.float32) for name, width in MADE.widths.items()
+                name: rng.standard_exponential((count, width), np.float32) for name, width in SYNTHETIC.widths.items()
             }
-            shifts = np.random.default_rng(0).random((CLASSES, MADE.widths["block5_avg"]), np.float32)
+            shifts = np.random.default_rng(0).random((CLASSES, SYNTHETIC.widths["block5_avg"]), np.float32)
             features["block5_avg"] += shifts[np.array(numbers) % CLASSES]
             parts.write(Part([name_of(n) for n in numbers], [f"{n:064x}" for n in numbers], [False] * count, features))
 
 
 def name_of(number: int) -> str:
-    """The path of a made image, in sorted order."""
+    """Return the path of a synthetic image; paths sort by number within a class."""
     return f"class-{number % CLASSES}/{number:09}.jpg"
 
 
-def alone(step: str, folder: Path, rows: int) -> dict[str, Any]:
-    """What a step says when it runs in a process of its own."""
+def run_step(step: str, folder: Path, rows: int) -> dict[str, Any]:
+    """Run a step in its own process; return its seconds, peak memory and note."""
     command = [sys.executable, __file__, "--step", step, str(folder), str(rows)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def take_step(step: str, folder: Path, rows: int) -> None:
-    """Do a step, and print its seconds and the peak memory of this process."""
+    """Run a step in this process, and print its seconds and the peak memory."""
     began = time.perf_counter()
     note = globals()[f"step_{step}"](folder, rows)
     seconds = time.perf_counter() - began
-    # ru_maxrss would begin with that of the process which started this one.
+    # ru_maxrss would include the memory of the parent process.
     status = Path("/proc/self/status").read_text()
     peak = next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
     say(json.dumps({"seconds": seconds, "peak_mb": peak, "note": note or ""}))
 
 
-def step_assemble(folder: Path, rows: int, how: str = "copy") -> str:
-    """A store from part files."""
+def step_assemble(folder: Path, rows: int, layout: str = "copy") -> str:
+    """Assemble a store from part files."""
     from featx.store import assemble
 
     numbers = np.arange(rows)
     table = RowTable([name_of(n) for n in range(rows)], [f"{n:064x}" for n in range(rows)], numbers % CLASSES,
                      [f"class-{c}" for c in range(CLASSES)], {}, [])  # fmt: skip
-    golden = {name: np.zeros((3, width), np.float32) for name, width in MADE.widths.items()}
-    target = folder / f"{how}.h5"
-    assemble(target, table, MADE, golden, sorted((folder / "parts" / "made.h5.parts").glob("*.part.h5")), layout=how)
+    references = {name: np.zeros((3, width), np.float32) for name, width in SYNTHETIC.widths.items()}
+    target = folder / f"{layout}.h5"
+    part_files = sorted((folder / "parts" / "rows.h5.parts").glob("*.part.h5"))
+    assemble(target, table, SYNTHETIC, references, part_files, layout=layout)
     return f", {target.stat().st_size / 1e6:,.0f} MB"
 
 
 def step_virtual(folder: Path, rows: int) -> str:
-    """A store that refers to the part files."""
+    """Assemble a store that refers to the part files."""
     return step_assemble(folder, rows, "virtual")
 
 
 def step_block(folder: Path, _rows: int) -> str:
-    """Block 5 of all rows."""
+    """Read block 5 of all rows."""
     with Store(folder / "copy.h5") as store:
         return f", {store.read(['block5_avg']).nbytes / 1e6:,.0f} MB"
 
 
 def step_random(folder: Path, rows: int) -> str:
-    """A thousand random rows of block 5."""
+    """Read a thousand random rows of block 5."""
     chosen = np.sort(np.random.default_rng(0).choice(rows, 1000, replace=False))
     before = bytes_read()
     with Store(folder / "copy.h5") as store:
@@ -132,7 +133,7 @@ def step_random(folder: Path, rows: int) -> str:
 
 
 def step_fit(folder: Path, _rows: int) -> str:
-    """Softmax on block 5, C = 1, rows streamed."""
+    """Fit softmax on block 5, with C = 1 and streamed rows."""
     from featx.models import FitOptions, fit
 
     model = fit(
@@ -142,12 +143,12 @@ def step_fit(folder: Path, _rows: int) -> str:
 
 
 def bytes_read() -> int:
-    """Bytes that this process has asked the system for."""
+    """Return the bytes that this process has read."""
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def listing(_flowers: Path, work: Path, rows: int = 10_000_000) -> None:
-    """A made CSV of ten million rows: time and peak memory of the listing, and seconds to the first part on disk."""
+    """List a CSV of ten million rows: time, peak memory, and seconds until the first part of an extraction."""
     manifest, folders = work / "listing.csv", [work / f"class-{c}" for c in range(CLASSES)]
     try:
         make_first_images(work)
@@ -167,7 +168,7 @@ def listing(_flowers: Path, work: Path, rows: int = 10_000_000) -> None:
 
 
 def make_first_images(work: Path) -> None:
-    """The images of the first parts alone; the others would be failures."""
+    """Write the images of the first parts; the extraction is stopped before it needs the others."""
     from PIL import Image
 
     for number in range(256):
@@ -177,7 +178,7 @@ def make_first_images(work: Path) -> None:
 
 
 def first_part(manifest: Path, work: Path) -> float:
-    """Seconds from the start of an extraction until its first part is there; then it is stopped."""
+    """Return the seconds from the start of an extraction until its first part is written; then stop it."""
     target = work / "listing.h5"
     command = [sys.executable, "-m", "featx", "extract", str(manifest), "-o", str(target), "--size", "32",
                "--blocks", "1", "--quiet"]  # fmt: skip
@@ -195,7 +196,7 @@ def first_part(manifest: Path, work: Path) -> float:
 
 
 def compression(flowers: Path, work: Path) -> None:
-    """Size, write and read time of pooled and flat features of every fourth photograph, by filter and dtype."""
+    """Compare HDF5 filters on pooled and flat features: size, write rate and read rate, by dtype."""
     import hdf5plugin
 
     filters: dict[str, Mapping[str, Any]] = {
@@ -213,16 +214,16 @@ def compression(flowers: Path, work: Path) -> None:
         extract(photographs, work / f"every-fourth-{what}.h5", spec)
         with Store(work / f"every-fourth-{what}.h5") as store:
             values = store.read(spec.widths)
-        # Many rows, so that the times can be told from noise.
+        # Many rows, so that times are longer than the noise.
         values = np.tile(values, (math.ceil(2e8 / values.nbytes), 1))
         for dtype, (name, options) in itertools.product(("float32", "float16"), filters.items()):
-            told = rate_filter(work / "filter.h5", values.astype(dtype), options)
-            say(f"{what} {dtype} {name}: {told[0]:.3f} of float32's bytes, write {told[1]:.0f} MB/s, "
-                f"read {told[2]:.0f} MB/s")  # fmt: skip
+            measured = rate_filter(work / "filter.h5", values.astype(dtype), options)
+            say(f"{what} {dtype} {name}: {measured[0]:.3f} of the float32 bytes, write "
+                f"{measured[1]:.0f} MB/s, read {measured[2]:.0f} MB/s")  # fmt: skip
 
 
 def rate_filter(path: Path, values: np.ndarray, options: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Bytes on disk to those of float32; MB of features, as float32, written and read a second, medians of three."""
+    """Return the size relative to float32, and the MB of float32 features written and read per second."""
     rows = max(1, CHUNK_BYTES // values[0].nbytes)
     times = []
     for _ in range(3):
@@ -235,9 +236,9 @@ def rate_filter(path: Path, values: np.ndarray, options: Mapping[str, Any]) -> t
             file["x"][:]
         times.append((written - began, time.perf_counter() - written))
     path.unlink()
-    whole = values.size * 4
+    float32_bytes = values.size * 4
     write, read = np.median(times, axis=0)
-    return size / whole, whole / 1e6 / write, whole / 1e6 / read
+    return size / float32_bytes, float32_bytes / 1e6 / write, float32_bytes / 1e6 / read
 
 
 CLAIMS: dict[str, Callable[..., None]] = {"million": million, "listing": listing, "compression": compression}

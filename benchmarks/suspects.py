@@ -1,8 +1,9 @@
-"""Measure what `featx suspects` finds and what `featx audit` says, on the photographs of Flowers-17.
+"""Check the findings of `featx suspects` and `featx audit` on the photographs of Flowers-17.
 
     python benchmarks/suspects.py flipped FLOWERS17 WORK
 
-FLOWERS17 holds ``jpg/`` and ``splits.csv``; WORK keeps stores between the commands, that of evidence.py too.
+FLOWERS17 contains ``jpg/`` and ``splits.csv``; WORK keeps the stores for later commands and for
+evidence.py.
 """
 
 import csv
@@ -35,12 +36,12 @@ COPY: dict[str, Callable[[Image.Image], Image.Image]] = {
     "resized": lambda image: image.resize((image.width * 2 // 5, image.height * 2 // 5), Image.Resampling.BICUBIC),
     "mirrored": ImageOps.mirror,
 }
-TURNED = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-"""How the pixels of a phone's picture lie in the file, by EXIF orientation."""
+ROTATED = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+"""How a phone rotates the pixels that it stores, by EXIF orientation."""
 
 
 def flipped(flowers: Path, work: Path) -> None:
-    """5 % of the labels made wrong at random: how many of the first 50 suspects are."""
+    """Flip 5 % of the labels at random, and count them among the first 50 suspects."""
     base = store_of(flowers, work, "default224", ExtractSpec())
     for seed in range(DRAWS):
         store = shutil.copy(base, work / "flipped.h5")
@@ -55,13 +56,13 @@ def flipped(flowers: Path, work: Path) -> None:
         found = suspects(store)
         hits = np.isin([item.path for item in found.mislabeled], paths[wrong])
         say(
-            f"draw {seed}: {len(wrong)} labels flipped, {len(hits)} suspects, {hits.sum()} of them right; precision of "
-            f"the first {len(hits[:50])}: {hits[:50].mean():.2f}; {time.monotonic() - began:.1f} s"
+            f"draw {seed}: {len(wrong)} labels flipped, {len(hits)} suspects, {hits.sum()} of them flipped; precision "
+            f"of the first {len(hits[:50])}: {hits[:50].mean():.2f}; {time.monotonic() - began:.1f} s"
         )
 
 
 def copies(flowers: Path, work: Path) -> None:
-    """20 copies, re-encoded, resized or mirrored, put on the other side of a split: how many are found."""
+    """Add 20 copies of training images to the test images, encoded again, resized or mirrored; count those found."""
     base = store_of(flowers, work, "default224", ExtractSpec())
     with (flowers / "splits.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -88,7 +89,7 @@ def copies(flowers: Path, work: Path) -> None:
 
 
 def _plant(rows: list[Row], root: Path, folder: str, seed: int) -> Iterator[tuple[str, Row, Row]]:
-    """(kind, row, the copy's row) of training photographs; the copy is a test image."""
+    """Copy training photographs as test images; yield (kind, row of the original, row of the copy)."""
     (root / folder).mkdir(exist_ok=True)
     train = [row for row in rows if row["split_0"] == "train"]
     generator = np.random.default_rng(seed)
@@ -101,32 +102,33 @@ def _plant(rows: list[Row], root: Path, folder: str, seed: int) -> Iterator[tupl
 
 
 def untouched(flowers: Path, work: Path) -> None:
-    """What there is in the photographs as they are, and a sheet of all of it to look at."""
+    """Count the suspects among the original photographs, and draw a sheet of them."""
     store = store_of(flowers, work, "default224", ExtractSpec())
     began = time.monotonic()
     found = suspects(store)
     say(f"{time.monotonic() - began:.1f} s; near-duplicates have a cosine of {found.min_cosine:.3f} or more")
     cosines = np.array([pair.cosine for pair in found.near_duplicates])
     say(
-        f"{len(cosines)} pairs, {(cosines > 0.999).sum()} of them above 0.999; on two sides: {found.pairs_across_splits}"
+        f"{len(cosines)} pairs, {(cosines > 0.999).sum()} of them above 0.999; "
+        f"across splits: {found.pairs_across_splits}"
     )
     say(f"{len(found.mislabeled)} probably mislabeled, {len(found.outliers)} outliers")
     save_image(draw_suspects(found, flowers / "jpg", len(cosines)), work / "untouched.png", "WORK")
 
 
 def mistakes(flowers: Path, work: Path) -> None:
-    """What each mistake costs, on 340 photographs; and EXIF ignored, where a third lie as a phone saves them."""
+    """Measure the accuracy lost by each mistake on 340 photographs; for EXIF, a third of the files are rotated."""
     _say(audit(flowers / "splits.csv", root=flowers / "jpg", images=SAMPLE))
-    turned = work / "turned"
+    rotated = work / "rotated"
     for number, path in enumerate(sorted((flowers / "jpg").rglob("*.jpg"))):
-        target = turned / path.parent.name / path.name
+        target = rotated / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         image, exif = Image.open(path), Image.Exif()
         if number % 3 == 0:
-            exif[ExifTags.Base.Orientation] = list(TURNED)[number // 3 % len(TURNED)]
-            image = image.transpose(TURNED[exif[ExifTags.Base.Orientation]])
+            exif[ExifTags.Base.Orientation] = list(ROTATED)[number // 3 % len(ROTATED)]
+            image = image.transpose(ROTATED[exif[ExifTags.Base.Orientation]])
         image.save(target, quality=95, exif=exif)
-    _say(audit(turned, images=SAMPLE, mistakes=[mistake for mistake in MISTAKES if not mistake.upright]))
+    _say(audit(rotated, images=SAMPLE, mistakes=[mistake for mistake in MISTAKES if not mistake.upright]))
 
 
 def _say(report: AuditReport) -> None:

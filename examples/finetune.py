@@ -1,8 +1,8 @@
-"""From a head to a fine-tuned network, and what that brought: accuracy of both on images that neither has seen.
+"""Fit a head, fine-tune the network from it, and compare the accuracy of both on held-out images.
 
     python examples/finetune.py PHOTOS WORK [--size 224] [--n-views 4] [--epochs 8]
 
-PHOTOS holds one sub-folder a class; WORK keeps the store, both models, the log and the learning curve.
+PHOTOS has one sub-folder per class; WORK keeps the store, both models, the log and the training curves.
 """
 
 import argparse
@@ -35,9 +35,9 @@ def accuracy(model: Model, store: Path, photos: Path) -> float:
 
 
 def main(photos: Path, work: Path, size: int = 224, n_views: int = 4, epochs: int = 8) -> dict[str, float]:
-    """Extract views, fit a head, fine-tune block 5 from there; accuracy of both."""
+    """Extract augmented copies, fit a head, fine-tune block 5; return the accuracy of both models."""
     work.mkdir(parents=True, exist_ok=True)
-    store, tuned = work / "views.h5", work / "tuned.featx"
+    store, tuned = work / "photos.h5", work / "tuned.featx"
     extract(photos, store, ExtractSpec(size=size, n_views=n_views, augment=AUGMENT), Compute(progress=True))
     held_out_quarter = Validation(test_size=0.25)
     fit(store, work / "head.featx", head="softmax", blocks=(3, 4, 5), validation=held_out_quarter, overwrite=True)
@@ -48,16 +48,16 @@ def main(photos: Path, work: Path, size: int = 224, n_views: int = 4, epochs: in
     say = sys.stdout.write
     say(f"validation: {report.val_start:.4f} -> {report.val_best:.4f}, best epochs {report.epochs}\n")
     say(f"held-out images: head {results['head']:.4f}, fine-tuned {results['tuned']:.4f}\n")
-    say(f"models, backbone and learning curve are in {work}\n")
+    say(f"models, backbone and training curves are in {work}\n")
     return results
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photos", type=Path, metavar="PHOTOS")
-    parser.add_argument("work", type=Path, metavar="WORK")
+    parser.add_argument("photos", type=Path, metavar="PHOTOS", help="folder with one sub-folder per class")
+    parser.add_argument("work", type=Path, metavar="WORK", help="folder for store, models and curves")
     parser.add_argument("--size", type=int, default=224, help="image side in pixels")
-    parser.add_argument("--n-views", type=int, default=4, help="views of an image, the plain one among them")
-    parser.add_argument("--epochs", type=int, default=8, help="of block 5 and the head")
+    parser.add_argument("--n-views", type=int, default=4, help="copies per image: the plain one and augmented ones")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of block 5 and the head")
     options = parser.parse_args()
     main(options.photos, options.work, options.size, options.n_views, options.epochs)

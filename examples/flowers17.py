@@ -1,10 +1,11 @@
-"""The classic recipe and featx's, side by side, on the photographs of Flowers-17.
+"""Compare the classic recipe of feature extraction with the defaults of featx, on the photographs of Flowers-17.
 
     python examples/flowers17.py FOLDER WORK [--split split_folder] [--each 80] [--size 224]
 
-FOLDER holds ``jpg/`` and ``splits.csv`` with the columns path, label and the split's; WORK keeps stores and models.
-The classic recipe is what courses teach: all positions of block 5, raw, and a logistic regression with C = 0.1. Ours
-is ``featx extract`` and ``featx fit`` without options: averages of all blocks, from which cross-validation chooses.
+FOLDER contains ``jpg/`` and ``splits.csv``, which has the columns path, label and the split; WORK keeps stores and models.
+The classic recipe is what courses teach: all raw values of block 5, and a logistic regression with C = 0.1. The recipe of
+featx is ``featx extract`` and ``featx fit`` without options: averages of all blocks, of which cross-validation chooses
+the best.
 """
 
 import argparse
@@ -15,10 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from featx.extraction import extract
-from featx.models import FitOptions, Validation, evaluate, fit
-from featx.runtime import Compute
-from featx.spec import ExtractSpec
+from featx import Compute, ExtractSpec, FitOptions, Validation, evaluate, extract, fit
 
 RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "classic": (
@@ -33,11 +31,11 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "featx": ({}, {}),
 }
-"""Of each what the spec and the fit are told."""
+"""Arguments of `ExtractSpec` and of `fit`, by recipe."""
 
 
 def write_manifest(flowers: Path, manifest: Path, split: str, each: int) -> None:
-    """The first photographs of every class and part of a split, as a manifest with the column ``split``."""
+    """Write a manifest of the first photographs of each class, for training and test, with the column ``split``."""
     taken: Counter[tuple[str, str]] = Counter()
     with (flowers / "splits.csv").open() as file, manifest.open("w", newline="") as output:
         writer = csv.writer(output)
@@ -49,7 +47,7 @@ def write_manifest(flowers: Path, manifest: Path, split: str, each: int) -> None
 
 
 def run_recipe(name: str, flowers: Path, work: Path, size: int) -> dict[str, Any]:
-    """Extract and fit by one recipe: accuracy on the test part, columns, megabytes of the store, and seconds."""
+    """Extract and fit with one recipe; return test accuracy, columns, megabytes of the store, and seconds."""
     extracting, fitting = RECIPES[name]
     store, began = work / f"{name}.h5", time.monotonic()
     extract(
@@ -68,7 +66,7 @@ def run_recipe(name: str, flowers: Path, work: Path, size: int) -> dict[str, Any
 
 
 def main(flowers: Path, work: Path, split: str = "split_folder", each: int = 80, size: int = 224) -> dict[str, Any]:
-    """Both recipes on the same images; what `run_recipe` gives, by recipe."""
+    """Run both recipes on the same images; return the results of `run_recipe` by recipe."""
     work.mkdir(parents=True, exist_ok=True)
     write_manifest(flowers, work / "manifest.csv", split, each)
     results = {name: run_recipe(name, flowers, work, size) for name in RECIPES}
@@ -82,10 +80,10 @@ def main(flowers: Path, work: Path, split: str = "split_folder", each: int = 80,
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("flowers", type=Path, metavar="FOLDER")
-    parser.add_argument("work", type=Path, metavar="WORK")
-    parser.add_argument("--split", default="split_folder", help="the split's column")
-    parser.add_argument("--each", type=int, default=80, help="images of each class and part, at most")
+    parser.add_argument("flowers", type=Path, metavar="FOLDER", help="folder of Flowers-17")
+    parser.add_argument("work", type=Path, metavar="WORK", help="folder for stores and models")
+    parser.add_argument("--split", default="split_folder", help="column of splits.csv with train and test")
+    parser.add_argument("--each", type=int, default=80, help="most images per class, for training and for test")
     parser.add_argument("--size", type=int, default=224, help="image side in pixels")
     options = parser.parse_args()
     main(options.flowers, options.work, options.split, options.each, options.size)

@@ -1,4 +1,4 @@
-"""Every example runs, on few and small pictures, and shows what it says."""
+"""Every example runs on few small images and prints its results."""
 
 import csv
 import runpy
@@ -21,7 +21,7 @@ def test_no_example_is_left_out():
 
 
 @pytest.mark.parametrize("name", sorted(TESTED))
-def test_every_example_says_how_it_is_called(name, monkeypatch, capsys):
+def test_every_example_has_a_help_text(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit, match="0"):
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
@@ -30,16 +30,16 @@ def test_every_example_says_how_it_is_called(name, monkeypatch, capsys):
     assert "--size" in said
 
 
-def test_digits_are_told_apart_by_an_early_block(tmp_path, oxford, capsys):
+def test_an_early_block_is_best_for_digits(tmp_path, oxford, capsys):
     table = main_of("digits_early_blocks.py")(tmp_path, size=32, count=200)
     assert list(table) == ["1", "2", "3", "4", "5"]
     best = {block: max(scores.values()) for block, scores in table.items()}
     assert max(best, key=best.get) in "234"
     assert best["5"] < max(best.values()) - 0.02
-    assert "accuracy on the fifth that was held out" in capsys.readouterr().out
+    assert "accuracy on the held-out fifth" in capsys.readouterr().out
 
 
-def test_both_recipes_on_photographs(flowers, tmp_path, oxford, capsys):
+def test_both_recipes_run_on_photographs(flowers, tmp_path, oxford, capsys):
     results = main_of("flowers17.py")(flowers, tmp_path / "work", each=5, size=48)
     assert results["classic"]["columns"] == 512
     assert all(row["accuracy"] > 3 / 17 for row in results.values())
@@ -52,7 +52,7 @@ def test_both_recipes_on_photographs(flowers, tmp_path, oxford, capsys):
 
 
 def some_flowers(flowers, folder, names, each):
-    """A folder of a few photographs of some classes, as links."""
+    """Make a folder of links to a few photographs of some classes."""
     for name in names:
         (folder / name).mkdir(parents=True)
         for path in sorted((flowers / "jpg" / name).iterdir())[:each]:
@@ -60,13 +60,13 @@ def some_flowers(flowers, folder, names, each):
     return folder
 
 
-def test_a_grid_search_over_depth_and_head(flowers, tmp_path, oxford, capsys):
+def test_a_grid_search_over_blocks_and_C(flowers, tmp_path, oxford, capsys):
     photos = some_flowers(flowers, tmp_path / "photos", ("sunflower", "bluebell"), 12)
     search = main_of("sklearn_pipeline.py")(photos, tmp_path / "work", size=48)
     assert len(search.cv_results_["params"]) == 8
     assert search.best_score_ > 0.8
     said = capsys.readouterr().out
-    assert "accuracy on the 6 images left out" in said
+    assert "accuracy on the 6 held-out images" in said
     assert (tmp_path / "work" / "cache.h5").is_file()
 
 
