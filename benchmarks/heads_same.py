@@ -4,7 +4,7 @@
 
 scikit-learn runs with tol = 1e-8 in float64. The problems are four values of C × five folds (× 17 classes for heads
 that fit each class separately), with 1,280 and with 25,088 columns. One line is printed per head and data set: the
-largest relative difference of an objective, the largest difference of a mean over folds, and the C that each would choose.
+largest relative difference of an objective, the largest difference of a mean over folds, and C of both.
 """
 
 import argparse

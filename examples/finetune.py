@@ -23,7 +23,7 @@ AUGMENT = "flip,rotate=15,scale=0.9:1.2,translate=0.05"
 
 
 def accuracy(model: Model, store: Path, photos: Path) -> float:
-    """Accuracy on the images that were held out, from their files: a changed backbone has other features than a store."""
+    """Compute the accuracy on the held-out images from their files, because a store has no fine-tuned features."""
     head = load_model(store.with_name("head.featx"))
     with Store(store) as opened:
         rows = find_held_out_rows(head, opened)

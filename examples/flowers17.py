@@ -2,9 +2,9 @@
 
     python examples/flowers17.py FOLDER WORK [--split split_folder] [--each 80] [--size 224]
 
-FOLDER contains ``jpg/`` and ``splits.csv``, which has the columns path, label and the split; WORK keeps stores and models.
-The classic recipe is what courses teach: all raw values of block 5, and a logistic regression with C = 0.1. The recipe of
-featx is ``featx extract`` and ``featx fit`` without options: averages of all blocks, of which cross-validation chooses
+FOLDER contains ``jpg/`` and ``splits.csv``, which has the columns path, label and the split. WORK keeps the results.
+The classic recipe is what courses teach: all raw values of block 5, and a logistic regression with C = 0.1. The recipe
+of featx is ``featx extract`` and ``featx fit`` without options: averages of all blocks; cross-validation selects
 the best.
 """
 

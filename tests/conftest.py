@@ -1,4 +1,4 @@
-"""Shared fixtures: made pictures, the real weights, and the photographs where they are at hand."""
+"""Shared fixtures: drawn images, the real weights, and the photographs of Flowers-17 if they are available."""
 
 import csv
 import errno
@@ -26,7 +26,7 @@ SPEC = ExtractSpec(size=32, pools=("avg", "max"))
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Of a shell's background jobs, as of nohup: the commands that tests start and interrupt would ignore it too.
+    # In background jobs of a shell and under nohup, SIGINT is ignored, and commands that tests interrupt inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -39,7 +39,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @contextmanager
 def failing_disk(target: Path) -> Iterator[None]:
-    """Within, the disk fails when ``target`` would be renamed into place: all before that was written."""
+    """Let the disk fail when a finished file is renamed to ``target``."""
     rename = os.replace
 
     def fail(source: str | Path, destination: str | Path) -> None:
@@ -54,19 +54,19 @@ def failing_disk(target: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def oxford() -> BackboneWeights:
-    """The real weights; fetched once into the user's cache."""
+    """The real weights, downloaded once into the cache of the user."""
     return load_backbone("oxford")
 
 
 def draw(color: int, seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
-    """A noisy picture whose channel ``color`` (2 blue, 1 green, 0 red) is brightest."""
+    """Draw a noisy image whose channel ``color`` (2 blue, 1 green, 0 red) is the brightest."""
     pixels = np.random.default_rng(seed).integers(0, 100, (*size, 3), dtype=np.uint8)
     pixels[..., color] += 120
     return Image.fromarray(pixels)
 
 
 def fill(folder: Path, each: int = 8, first: int = 0) -> Path:
-    """Write a folder of pictures, one sub-folder a class; of another ``first`` other ones."""
+    """Write a folder of images, one sub-folder per class; another ``first`` gives different images."""
     for code, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
         for number in range(each):
@@ -76,19 +76,19 @@ def fill(folder: Path, each: int = 8, first: int = 0) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder of three classes with eight pictures each."""
+    """A folder of three classes with eight images each."""
     return fill(tmp_path / "photos")
 
 
 @pytest.fixture(scope="session")
 def shared_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same folder once for the whole session; not to be changed."""
+    """A folder of three classes with twelve images each, for the whole session; do not change it."""
     return fill(tmp_path_factory.mktemp("shared") / "photos", each=12)
 
 
 @pytest.fixture(scope="session")
 def shared_store(shared_photos: Path, oxford: BackboneWeights) -> Path:
-    """A store of the shared pictures: all blocks, avg and max, 32 pixels; not to be changed."""
+    """A store of the shared images: all blocks, avg and max, 32 px; do not change it."""
     path = shared_photos.parent / "photos.h5"
     extract(shared_photos, path, SPEC)
     return path
@@ -109,10 +109,10 @@ def finetune_folder(tmp_path_factory: pytest.TempPathFactory, oxford: BackboneWe
 
 @pytest.fixture(scope="session")
 def hostile_model(tmp_path_factory: pytest.TempPathFactory, oxford: BackboneWeights) -> Path:
-    """A model beside its store and its images, in a folder of a session; not to be changed.
+    """A model in one folder with its store and its images, for the whole session; do not change it.
 
-    Two test images of red have the label green and are so mistaken; a class and a file are named as HTML that would
-    run if it were not escaped.
+    Two test images of red have the label green, so they are misclassified. The names of a class and of a file are HTML
+    that would run if it were not escaped.
     """
     folder = tmp_path_factory.mktemp("hostile")
     rows = ["path,label,split"]
@@ -143,13 +143,13 @@ def flowers() -> Path:
     beside = Path(__file__).parents[2] / "shared" / "data" / "flowers17"
     folder = Path(os.environ.get("FEATX_FLOWERS17", beside))
     if not (folder / "splits.csv").is_file():
-        pytest.skip("Flowers-17 is not here: set FEATX_FLOWERS17 to its folder")
+        pytest.skip("Flowers-17 was not found: set FEATX_FLOWERS17 to its folder")
     return folder
 
 
 @pytest.fixture(scope="session")
 def flower_paths(flowers: Path) -> list[str]:
-    """Thirty-two of its photographs, from all classes."""
+    """Thirty-two photographs of Flowers-17, from all classes."""
     with (flowers / "splits.csv").open() as file:
         paths = [str(flowers / "jpg" / row["path"]) for row in csv.DictReader(file)]
     return paths[:: len(paths) // 32][:32]

@@ -1,4 +1,4 @@
-"""The documentation works as typed: the README runs, and every command line has known options.
+"""The commands of the documentation work: the README runs, and every command line has known options.
 
 The other pages are run by the build of the site, see `docs/live_pages.py`.
 """
@@ -25,7 +25,7 @@ LINE = re.compile(r"^\$ featx (.*)$", re.MULTILINE)
 
 
 def lines_of(text):
-    """The arguments of each ``$ featx`` line; comments are cut off, and lines that go on are joined."""
+    """Yield the arguments of each ``$ featx`` line, without comments and with continued lines joined."""
     for line in LINE.findall(text.replace("\\\n", " ")):
         yield shlex.split(line, comments=True)
 
@@ -58,12 +58,12 @@ def test_there_are_command_lines_to_check():
 
 
 SMALLER = {"extract": ["--size", "32"], "fit": ["--folds", "3"]}
-"""Options added to a command of the README; of an option that is given twice, click takes the last."""
+"""Options that make a command of the README faster; if an option is given twice, click uses the last one."""
 
 
 @pytest.fixture
 def garden(tmp_path, monkeypatch):
-    """A current folder with everything that the README's lines read."""
+    """Change to a folder with all files that the commands of the README read."""
     monkeypatch.chdir(tmp_path)
     for code, name in enumerate(("daisy", "iris", "rose")):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -132,7 +132,7 @@ def test_a_live_page_with_a_failing_command_stops_the_build(tmp_path):
         live_pages.run_page(PAGE, tmp_path)
 
 
-def test_pictures_that_a_page_writes_are_copied(tmp_path):
+def test_images_that_a_page_writes_are_copied(tmp_path):
     (tmp_path / "a.png").write_bytes(b"1")
     (tmp_path / "one.png").write_bytes(b"2")
     live_pages.copy_pictures(tmp_path, tmp_path / "made")
@@ -140,7 +140,7 @@ def test_pictures_that_a_page_writes_are_copied(tmp_path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_picture_of_a_page_is_drawn_or_kept(page):
+def test_every_image_of_a_page_exists_or_is_drawn(page):
     for target in re.findall(r"!\[[^]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
         folder, name = target.rsplit("/", 1) if "/" in target else ("", target)
         if folder.endswith("made"):

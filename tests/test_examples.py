@@ -60,7 +60,7 @@ def some_flowers(flowers, folder, names, each):
     return folder
 
 
-def test_a_grid_search_over_blocks_and_C(flowers, tmp_path, oxford, capsys):
+def test_a_grid_search_over_blocks_and_c(flowers, tmp_path, oxford, capsys):
     photos = some_flowers(flowers, tmp_path / "photos", ("sunflower", "bluebell"), 12)
     search = main_of("sklearn_pipeline.py")(photos, tmp_path / "work", size=48)
     assert len(search.cv_results_["params"]) == 8

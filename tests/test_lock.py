@@ -1,4 +1,4 @@
-"""requirements.lock is what CI installs: each package by hash, all that setup.cfg asks for, nothing from elsewhere."""
+"""requirements.lock pins every requirement of setup.cfg by hash, from the package index only."""
 
 import configparser
 import re
@@ -13,7 +13,7 @@ PINS = dict(re.findall(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", LOCK, re.M))
 
 
 def wanted() -> list[str]:
-    """What setup.cfg asks for, with all extras."""
+    """Return the requirements of setup.cfg, including all extras."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     lines = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
@@ -21,13 +21,13 @@ def wanted() -> list[str]:
 
 
 @pytest.mark.parametrize("line", wanted())
-def test_the_lock_has_what_setup_asks_for(line: str) -> None:
+def test_every_requirement_is_locked(line: str) -> None:
     requirement = Requirement(line)
     name = re.sub(r"[-_.]+", "-", requirement.name.lower())
     assert requirement.specifier.contains(PINS[name]), f"{line}: {name} {PINS[name]}; run make lock"
 
 
-def test_each_package_is_locked_by_hash_and_none_by_address() -> None:
+def test_every_package_is_locked_by_hash_and_none_by_url() -> None:
     blocks = re.split(r"^(?=\S)", LOCK, flags=re.M)[1:]
     assert len(blocks) == len(PINS) > 100
     for block in blocks:

@@ -1,4 +1,4 @@
-"""Nothing that a file brings along is run: what could do so is called nowhere in the package."""
+"""featx never runs code from a file: no module calls a function that could do so."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ PACKAGE = Path(featx.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "yaml", "imp", "code",
                      "xmlrpc", "pickletools"}  # fmt: skip
-"""Modules that make objects, or code, of what they read."""
+"""Modules that create objects or code from the data they read."""
 FORBIDDEN_CALLS = {
     "eval", "exec", "compile", "__import__", "breakpoint", "importlib.import_module",
     "joblib.load", "numpy.fromregex", "numpy.lib.format.read_array", "pandas.read_pickle", "pandas.read_hdf",
@@ -25,14 +25,14 @@ FORBIDDEN_CALLS = {
     "os.system", "os.popen", "runpy.run_path", "subprocess.getoutput", "shutil.unpack_archive",
     "sqlite3.connect", "multiprocessing.connection.Client",
 }  # fmt: skip
-"""Functions that run what a file, or a text, says."""
+"""Functions that run code from a file or a text."""
 FORBIDDEN_METHODS = {"extractall", "load_extension", "read_pickle", "to_pickle"}
-"""Of whatever object: ``tarfile`` and ``zipfile`` are among those whose ``extractall`` writes where a name leads."""
+"""Methods of any object; ``extractall`` of ``tarfile`` and ``zipfile`` can write outside of the target folder."""
 DEMANDED = {
     "torch.load": ("weights_only", True),
     "onnx.load": ("load_external_data", False),
 }
-"""Calls that are allowed with one argument, and its value."""
+"""Calls that are allowed only with this argument and value."""
 REFUSED_ARGUMENTS = {"allow_pickle": True, "shell": True, "trust_remote_code": True}
 ALLOWED = {
     ("featx/cli/group.py", "importlib.import_module"),  # names from its own table
@@ -43,7 +43,7 @@ ALLOWED = {
 
 
 def faults(source: str, where: str = "planted.py") -> Iterator[str]:
-    """What a file has that it must not have, each with its line."""
+    """Yield each forbidden import and call of a module, with its line."""
     tree = ast.parse(source)
     names = dict(_imported(tree))
     for node in ast.walk(tree):
@@ -59,7 +59,7 @@ def faults(source: str, where: str = "planted.py") -> Iterator[str]:
 
 
 def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """What names of this file stand for: ``np`` for ``numpy``, ``load`` for ``joblib.load``."""
+    """Yield each imported name and its full name, such as ``np`` for ``numpy`` and ``load`` for ``joblib.load``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -88,7 +88,7 @@ def _faults_of_call(call: ast.Call, names: dict[str, str], where: str) -> Iterat
 
 
 def _dotted(node: ast.expr, names: dict[str, str]) -> str:
-    """The full name of what is called, as far as the file's imports tell."""
+    """Return the full name of a called function, as far as the imports of the module define it."""
     if isinstance(node, ast.Name):
         return names.get(node.id, node.id)
     if isinstance(node, ast.Attribute):
@@ -97,7 +97,7 @@ def _dotted(node: ast.expr, names: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_nothing_runs_what_a_file_brings_along(path: Path) -> None:
+def test_no_module_runs_code_from_files(path: Path) -> None:
     assert list(faults(path.read_text(), str(path.relative_to(PACKAGE.parent)))) == []
 
 
@@ -123,25 +123,25 @@ def test_nothing_runs_what_a_file_brings_along(path: Path) -> None:
         ("import os\nos.system(text)", "os.system"),
     ],
 )
-def test_what_is_forbidden_is_found(source: str, fault: str) -> None:
+def test_forbidden_calls_are_found(source: str, fault: str) -> None:
     (found,) = faults(source)
     assert found.split(": ")[1].startswith(fault)
 
 
-def test_what_is_allowed_is_not_found() -> None:
+def test_allowed_calls_are_not_reported() -> None:
     assert not list(faults("import torch, onnx, numpy as np\ntorch.load(p, weights_only=True)\nmodel.eval()\n"
                            "onnx.load(p, load_external_data=False)\nnp.load(p, allow_pickle=False)"))  # fmt: skip
 
 
-def bytes_said(size: int) -> str:
-    """A size as the page says it: ``3 GiB``, ``1.43 GB``."""
+def format_bytes(size: int) -> str:
+    """Format a size as SECURITY.md does: ``3 GiB``, ``1.43 GB``."""
     for shift, unit in ((30, "GiB"), (20, "MiB")):
         if size % (1 << shift) == 0:
             return f"{size >> shift} {unit}"
     return f"{size / 1e9:.2f} GB"
 
 
-def test_each_promise_has_a_test_that_is_there_and_each_limit_is_the_one_in_use() -> None:
+def test_security_page_names_existing_tests_and_the_limits_in_use() -> None:
     said = (PACKAGE.parent / "SECURITY.md").read_text()
     table = said.partition("| input |")[2].partition("\n\n")[0].splitlines()[2:]
     assert len(table) >= 10
@@ -157,7 +157,7 @@ def test_each_promise_has_a_test_that_is_there_and_each_limit_is_the_one_in_use(
     assert f"more than {memory_budget.FREE_JPEG_SCANS} scans" in bounds
     assert limits.URL_IMAGE.default == memory_budget.FILE_BYTES_PER_PIXEL * memory_budget.MAX_PIXELS
     for limit in limits.LIMITS.values():
-        value = re.escape(bytes_said(limit.default))
+        value = re.escape(format_bytes(limit.default))
         assert re.search(rf"\| {value}[^|]* \| `--limit {limit.name}=SIZE`", bounds), limit
     assert f"| {memory_budget.FILE_BYTES_PER_PIXEL} for each of these pixels |" in bounds
     assert f"| {limits.MAX_HEADER // 10**6} MB," in bounds
