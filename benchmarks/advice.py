@@ -77,7 +77,7 @@ def forecast(flowers: Path, work: Path) -> None:
         low, high = then.measured_on(test["n"])
         covered.append((then.low <= crossed <= then.high, low <= test["accuracy"] <= high))
         say(f"{column}: {now.accuracy:.4f} with 32 per class, forecast {then.accuracy:.4f} ({then.low:.4f}–"
-            f"{then.high:.4f}) with 64, cross-validated {crossed:.4f}; on {test['n']} test images {low:.4f}–{high:.4f}, "
+            f"{then.high:.4f}) with 64, measured {crossed:.4f}; on {test['n']} test images {low:.4f}–{high:.4f}, "
             f"measured {test['accuracy']:.4f}")  # fmt: skip
     counts = np.sum(covered, axis=0)
     say(f"covered: cross-validation {counts[0]} of 5, test images {counts[1]} of 5")
