@@ -92,7 +92,9 @@ def test_both_engines_round_in_the_same_way(oxford, int8):
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_int8_without_a_calibration_is_refused(oxford, engine):
-    with pytest.raises(EngineError, match="--precision int8 needs a spec with a calibration; extract with --precision int8"):
+    with pytest.raises(
+        EngineError, match="--precision int8 needs a spec with a calibration; extract with --precision int8"
+    ):
         make_engine(oxford, SPEC, "cpu", engine=engine)
 
 
