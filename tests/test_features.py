@@ -13,6 +13,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 
 from featx import BlockNormalizer, VGG16Features
+from featx.backbones.poolings import CHANNEL_POOLS, POOLS
 from featx.curation.dataset import load_features
 from featx.errors import DataError, ImageError, SpecError, SpecMismatch
 from featx.models.transformer import _shared_engine
@@ -183,11 +184,12 @@ def test_a_grid_search_with_a_cache_extracts_once(paths, labels, tmp_path, monke
     assert len(engines) == 2  # one engine for each of the two folds of the first candidate
     with Store(tmp_path / "cache.h5") as store:
         assert store.n_rows == len(paths)
-        assert store.spec.pools == ("avg", "max", "gem")
+        assert store.spec.pools == CHANNEL_POOLS
 
 
-def test_cached_features_equal_uncached_in_any_order(paths, tmp_path):
-    plain = VGG16Features(blocks=(2, 5), size=32)
+@pytest.mark.parametrize("pool", POOLS)
+def test_cached_features_equal_uncached_in_any_order(paths, tmp_path, pool):
+    plain = VGG16Features(blocks=(2, 5), pools=(pool,), size=32)
     cached = clone(plain).set_params(cache=str(tmp_path / "cache.h5"))
     chosen = [paths[5], paths[0], paths[5], paths[9]]
     np.testing.assert_allclose(cached.transform(chosen), plain.transform(chosen), rtol=1e-4, atol=1e-3)
@@ -201,10 +203,9 @@ def test_a_cache_of_flat_features_holds_nothing_else(paths, tmp_path):
 
 
 def test_a_store_of_extract_is_refused_as_a_cache(shared_store, shared_photos):
-    """The message says that the three poolings are those of every cache, because only avg was requested."""
-    message = (
-        r"pools is avg, max, gem in every cache of VGG16Features but avg, max in .*h5; give cache a file of its own"
-    )
+    """The message says that these poolings are those of every cache, because only avg was requested."""
+    every = ", ".join(CHANNEL_POOLS)
+    message = rf"pools is {every} in every cache of VGG16Features but avg, max in .*h5; give cache a file of its own"
     with pytest.raises(SpecMismatch, match=message):
         VGG16Features(size=32, cache=shared_store).transform([shared_photos / "red" / "0.png"])
 

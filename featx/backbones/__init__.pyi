@@ -7,6 +7,7 @@ from .loading import add_backbone as add_backbone
 from .loading import list_backbones as list_backbones
 from .loading import load_backbone as load_backbone
 from .loading import verify_backbone as verify_backbone
+from .poolings import CHANNEL_POOLS as CHANNEL_POOLS
 from .poolings import POOLINGS as POOLINGS
 from .poolings import POOLS as POOLS
 from .poolings import PoolingOperators as PoolingOperators

@@ -45,17 +45,20 @@ class Pooling:
     name : str
         Name in specs, feature names and options.
     summary : str
-        What the pooling computes, in a few words.
+        What the pooling computes, in a few words, for the help of ``--pools``.
     formula : callable
         Computes the features, from an engine's `PoolingOperators` and a block's output.
     per_position : bool
         Whether there is one feature per channel and position, instead of one per channel.
+    linear : bool
+        Whether the features are linear in the block's output, so that class activation maps are exact.
     """
 
     name: str
     summary: str
     formula: Callable[[PoolingOperators[Any], Any], Any]
     per_position: bool = False
+    linear: bool = False
 
     def width(self, channels: int, positions: int) -> int:
         """Return the number of features of an image."""
@@ -65,7 +68,7 @@ class Pooling:
 POOLINGS = {
     pooling.name: pooling
     for pooling in (
-        Pooling("avg", "mean over positions", lambda operators, x: operators.mean(x)),
+        Pooling("avg", "mean over positions", lambda operators, x: operators.mean(x), linear=True),
         Pooling("max", "maximum over positions", lambda operators, x: operators.max(x)),
         # Radenović, Tolias & Chum 2018, "Fine-tuning CNN image retrieval with no human annotation".
         Pooling(
@@ -73,7 +76,10 @@ POOLINGS = {
             f"generalised mean over positions (p = {GEM_POWER:g})",
             lambda operators, x: operators.power_mean(x, GEM_POWER, GEM_FLOOR),
         ),
-        Pooling("flat", "all positions", lambda operators, x: operators.flatten(x), per_position=True),
+        Pooling("flat", "all positions", lambda operators, x: operators.flatten(x), per_position=True, linear=True),
     )
 }
 POOLS = tuple(POOLINGS)
+"""Names of all poolings, in the order of their features."""
+CHANNEL_POOLS = tuple(name for name, pooling in POOLINGS.items() if not pooling.per_position)
+"""Names of the poolings with one feature per channel."""

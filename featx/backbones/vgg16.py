@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from featx.backbones.layers import Convolution, Layer, LayerOperators, MaxPool, apply_layers
-from featx.backbones.poolings import POOLINGS, POOLS, PoolingOperators
+from featx.backbones.poolings import CHANNEL_POOLS, POOLINGS, PoolingOperators
 
 T = TypeVar("T")
 
@@ -119,7 +119,7 @@ def block_widths(columns: int) -> tuple[int, ...]:
     poolings fit, the smallest is taken. If none fits, the row is taken for one feature.
     """
     total = sum(block.channels for block in BLOCKS)
-    for pools in range(1, len(POOLS)):
+    for pools in range(1, len(CHANNEL_POOLS) + 1):
         rest, remainder = divmod(columns, pools)
         if remainder or not 0 < rest <= total:
             continue

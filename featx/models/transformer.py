@@ -13,7 +13,7 @@ from joblib import cpu_count
 from PIL import Image
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from featx.backbones import BACKBONES, BLOCK_NUMBERS, WhichBlocks, WhichPools, load_backbone
+from featx.backbones import BACKBONES, BLOCK_NUMBERS, CHANNEL_POOLS, WhichBlocks, WhichPools, load_backbone
 from featx.engines import Engine, feature_parts, make_engine
 from featx.errors import DataError, ImageError, SpecError
 from featx.extraction import AssemblyOptions, extract
@@ -22,8 +22,6 @@ from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store
 
-CACHED_POOLS = ("avg", "max", "gem")
-"""Poolings in every cache without ``flat``, which would make it too large."""
 CHANNELS = ((1,), (3,), (4,))
 """Third axis of an array that is one image, and not many gray images of so few columns."""
 DEFAULTS = ExtractSpec()
@@ -40,14 +38,14 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     blocks : sequence of int or str
         Blocks to use, 1 to 5, such as ``(3, 4, 5)`` or ``"3-5"``; by default all.
     pools : sequence of str, or str
-        Poolings of each block: ``avg``, ``max``, ``gem``, ``flat``, or several as ``"avg,max"``.
+        Poolings of each block, such as ``("avg", "max")`` or ``"avg,max"``; `featx.ExtractSpec` lists them.
     size, resize, interpolation, precision, backbone
         As in `ExtractSpec`, with the same defaults; ``int8`` needs a ``cache``, and ``auto`` is not available.
     weights : path, optional
         File with the backbone's weights, instead of the known sources of ``backbone``.
     cache : path, optional
         Store that this transformer reads and extends, so that a grid search extracts each image once. It is not a store
-        of `featx.extract`. It holds all blocks with the poolings avg, max and gem, whatever is requested here; with
+        of `featx.extract`. It holds all blocks with all poolings but ``flat``, whatever is requested here; with
         ``flat`` it holds only what is requested.
     compute : Compute, optional
         Engine, device, batch size and workers; by default what suits the machine.
@@ -153,8 +151,6 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             spec = spec.with_backbone(known.name, known.digest, known.preprocessing)
         spec.check_resolved("VGG16Features")
         self._compute().check_unused("VGG16Features", "executor", "shard")
-        spec.check_resolved("VGG16Features")
-        self._compute().check_unused("VGG16Features", "executor", "shard")
         if spec.precision == "int8" and self.cache is None:
             raise SpecError("precision int8 of VGG16Features needs cache, which keeps its calibration; give a file")
         return spec
@@ -165,8 +161,9 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _transform_cached(self, paths: Sequence[str]) -> np.ndarray:
         spec, compute = self._spec(), self._compute()
-        if "flat" not in spec.pools:
-            spec = dataclasses.replace(spec, blocks=BLOCK_NUMBERS, pools=CACHED_POOLS)
+        # Features per position would make a cache of all blocks too large.
+        if set(spec.pools) <= set(CHANNEL_POOLS):
+            spec = dataclasses.replace(spec, blocks=BLOCK_NUMBERS, pools=CHANNEL_POOLS)
         _check_cache(Path(self.cache or ""), spec)
         extract(
             list(dict.fromkeys(paths)), str(self.cache), spec, compute, weights=self.weights,

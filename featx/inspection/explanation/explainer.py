@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from featx.backbones import BACKBONES, BackboneWeights
+from featx.backbones import BACKBONES, POOLINGS, BackboneWeights
 from featx.engines import disable_tf32, find_device
 from featx.errors import ImageError, SpecError
 from featx.heads import get_hidden_layer
@@ -24,8 +24,6 @@ from featx.models import Model, to_torch
 from featx.runtime import Compute
 
 METHODS = ("auto", "cam", "grad-cam")
-LINEAR_POOLS = ("avg", "flat")
-"""Poolings that are linear in the feature map."""
 
 
 class Explainer:
@@ -68,9 +66,7 @@ class Explainer:
         self.spec, self.classes = model.spec.plain, model.classes
         linear = _is_linear(model)
         prefer_grad_cam = (
-            model.spec.backbone not in BACKBONES
-            or get_hidden_layer(model.estimator)
-            or not set(self.spec.pools) <= {*LINEAR_POOLS}
+            model.spec.backbone not in BACKBONES or get_hidden_layer(model.estimator) or not _has_linear_pools(model)
         )
         self.method = ("grad-cam" if prefer_grad_cam and not linear else "cam") if method == "auto" else method
         self.exact = linear and self.method == "cam"
@@ -191,4 +187,8 @@ def _is_linear(model: Model) -> bool:
     """Whether the logits are linear in the feature maps, apart from the intercept."""
     normalizer = model.estimator.named_steps["normalizer"]
     plain = isinstance(normalizer, StandardScaler) or normalizer == "passthrough"
-    return plain and get_hidden_layer(model.estimator) is None and set(model.spec.pools) <= {*LINEAR_POOLS}
+    return plain and get_hidden_layer(model.estimator) is None and _has_linear_pools(model)
+
+
+def _has_linear_pools(model: Model) -> bool:
+    return all(POOLINGS[pool].linear for pool in model.spec.pools)
