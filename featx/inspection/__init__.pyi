@@ -1,7 +1,9 @@
 from .advice.advisor import Advice as Advice
 from .advice.advisor import advise as advise
 from .advice.plots import plot_plane as plot_plane
+from .augmentation_preview import AugmentationSheet as AugmentationSheet
 from .augmentation_preview import preview as preview
+from .depth_probe import ProbeReport as ProbeReport
 from .depth_probe import plot_probe as plot_probe
 from .depth_probe import probe as probe
 from .explanation.class_maps import ClassMap as ClassMap
@@ -9,6 +11,7 @@ from .explanation.class_maps import Explanation as Explanation
 from .explanation.explainer import Explainer as Explainer
 from .explanation.explainer import explain as explain
 from .explanation.overlay import plot_explanation as plot_explanation
+from .html_report.writer import ReportFile as ReportFile
 from .html_report.writer import report as report
 from .preprocessing_audit.auditor import audit as audit
 from .preprocessing_audit.report import AuditReport as AuditReport
