@@ -12,13 +12,14 @@ from sklearn.model_selection import cross_val_score
 
 from featx.cli.group import main
 from featx.engines.depth_cost import time_depths
-from featx.errors import DataError, EngineError, WeightsError
+from featx.errors import DataError, EngineError, SpecError, WeightsError
 from featx.extraction import extract
 from featx.heads.logme import log_maximum_evidence
 from featx.heads.pipeline.linear_heads import make_head
 from featx.heads.splitting.folds import make_folds
 from featx.inspection.depth_probe import Depth, ProbeReport, plot_probe, probe
 from featx.models.training_rows import read_training_rows
+from featx.runtime import Compute
 from featx.spec.extract_spec import ExtractSpec
 
 
@@ -180,3 +181,8 @@ def test_depths_are_timed_with_one_image_per_core(oxford, monkeypatch):
     spec = ExtractSpec(size=32, blocks=(1,)).with_backbone(oxford.name, oxford.digest, oxford.preprocessing)
     time_depths(spec, rounds=2)
     assert asked == [(3, 3)] * 3
+
+
+def test_fields_of_compute_without_effect_are_refused():
+    with pytest.raises(SpecError, match="batch_size of Compute is not supported by probe, got 4; leave it out"):
+        probe("none.h5", compute=Compute(batch_size=4))

@@ -42,8 +42,8 @@ def command(
 ) -> None:  # fmt: skip
     """Compare the depths of the backbone for the images of STORE: accuracy and cost.
 
-    Each range of consecutive blocks is scored by cross-validation on the training rows. Small data unlike ImageNet often
-    does best with early blocks, which are also the cheapest. LogME rates features without fitting a head.
+    Each range of consecutive blocks is scored by cross-validation on the training rows. Small data unlike ImageNet
+    often does best with early blocks, which are also the cheapest. LogME rates features without fitting a head.
 
     \b
     Examples:

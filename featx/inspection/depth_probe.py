@@ -184,10 +184,13 @@ def probe(
     ------
     StoreError, DataError
         If the store cannot be read, or its labels do not allow the folds.
+    SpecError
+        If ``compute`` sets another field.
     EngineError, WeightsError
         If the device, the engine or the weights for the timing are not available.
     """
     compute = compute or Compute()
+    compute.check_unused("probe", "batch_size", "workers", "max_pixels", "executor", "shard")
     rows = read_training_rows(store, split_column=split_column, test_size=test_size, random_state=random_state)
     if rows.y.ndim == 2:
         raise DataError(f"probe takes one label per image, but images of {store} have several")

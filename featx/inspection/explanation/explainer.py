@@ -45,7 +45,7 @@ class Explainer:
     Raises
     ------
     SpecError
-        If ``method`` is unknown.
+        If ``method`` is unknown, or ``compute`` sets another field.
     SpecMismatch, WeightsError
         If the weights are not those of the model, or are not available.
     EngineError
@@ -63,6 +63,7 @@ class Explainer:
         if method not in METHODS:
             raise SpecError(f"--method of explain must be one of {', '.join(METHODS)}, got {method!r}")
         compute = compute or Compute()
+        compute.check_unused("explain", "engine", "batch_size", "workers", "executor", "shard")
         self.spec, self.classes = model.spec.plain, model.classes
         linear = _is_linear(model)
         prefer_grad_cam = (

@@ -106,7 +106,7 @@ def report(
     StoreError, ModelError
         If a file cannot be read or written, or the store of the model is not found.
     SpecError
-        If an option has no effect, or there are too many logs.
+        If an option or a field of ``compute`` has no effect, or there are too many logs.
     SpecMismatch
         If the store lacks features that the model needs.
     DataError
@@ -117,6 +117,7 @@ def report(
         If a package or the device is not available.
     """
     output, templates, compute = Path(output), load_templates(), compute or Compute()
+    compute.check_unused("report", "batch_size", "workers", "max_pixels", "executor", "shard")
     check_folder(output, StoreError)
     context = open_context(path, store=store, root=root, finetune=finetune, split_column=split_column, compute=compute)
     names = [name for name in SECTIONS if context.model or name not in NEED_MODEL]

@@ -84,7 +84,7 @@ def _add_maps(rows: list[MistakenImage], root: Path, model: Model, compute: Comp
         from featx.inspection.explanation.class_maps import NOTES
         from featx.inspection.explanation.explainer import Explainer
 
-        explainer = Explainer(model, compute)
+        explainer = Explainer(model, Compute(device=compute.device))
     except ModuleNotFoundError as error:
         return rows, f"no class maps: they need a package: pip install 'featx[torch]' ({error})"
     except (WeightsError, SpecMismatch) as error:
