@@ -29,8 +29,8 @@ if TYPE_CHECKING:
               help="Explain the K most probable classes.")  # fmt: skip
 @click.option("--class", "classes", multiple=True, metavar="NAME", help="Explain this class instead; may be repeated.")
 @click.option("--method", type=click.Choice(("auto", "cam", "grad-cam")), default="auto", show_default=True,
-              help="Class activation maps or Grad-CAM. auto takes Grad-CAM for hidden layers, max and gem, and for "
-                   "fine-tuned backbones whose head is not linear in the features.")  # fmt: skip
+              help="Class activation maps or Grad-CAM. auto takes Grad-CAM for hidden layers, poolings other than "
+                   "avg and flat, and fine-tuned backbones whose head is not linear in the features.")  # fmt: skip
 @weights_option
 @compute_options(device_option, max_pixels_option)
 @quiet_option

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from featx.backbones import BLOCK_NUMBERS, MIN_SIZE, POOLS, parse_blocks
+from featx.backbones import BLOCK_NUMBERS, MIN_SIZE, POOLINGS, POOLS, parse_blocks
 from featx.errors import DataError, ModelError
 from featx.files import DECODE_TIMEOUT, check_folder
 from featx.runtime import ENGINES, Compute
@@ -202,7 +202,8 @@ workers_option = click.option("--workers", type=click.IntRange(min=1), metavar="
 blocks_option = click.option("--blocks", type=Blocks(), default=BLOCK_NUMBERS,
                              help="Blocks to store features of: 3-5 or 1,4 (default: all).")  # fmt: skip
 pools_option = click.option("--pools", type=Pools(), default="avg", show_default=True,
-                            help="Poolings, separated by commas: avg, max, gem, flat.")  # fmt: skip
+                            help="Poolings, separated by commas: " +
+                                 ", ".join(f"{pool} ({POOLINGS[pool].summary})" for pool in POOLS) + ".")  # fmt: skip
 size_option = click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True,
                            metavar="PIXELS", help="Side of the square that images are resized to.")  # fmt: skip
 resize_option = click.option("--resize", type=click.Choice(RESIZES), default="squash", show_default=True,

@@ -38,7 +38,7 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     blocks : sequence of int or str
         Blocks to use, 1 to 5, such as ``(3, 4, 5)`` or ``"3-5"``; by default all.
     pools : sequence of str, or str
-        Poolings of each block, such as ``("avg", "max")`` or ``"avg,max"``; `featx.ExtractSpec` lists them.
+        Poolings of each block, such as ``("avg", "max")`` or ``"avg,max"``; names in ``featx.backbones.POOLS``.
     size, resize, interpolation, precision, backbone
         As in `ExtractSpec`, with the same defaults; ``int8`` needs a ``cache``, and ``auto`` is not available.
     weights : path, optional

@@ -53,8 +53,8 @@ class ExtractSpec:
     blocks : tuple of int, str or int
         Blocks whose output is pooled, 1 to 5. ``"3-5"``, ``"1,4"`` and ``5`` become tuples.
     pools : tuple of str or str
-        How the feature map of a block becomes a vector: ``avg``, ``max``, ``gem`` or ``flat``. ``"avg,max"`` becomes a
-        tuple.
+        How the feature map of a block becomes a vector: names in ``featx.backbones.POOLS``, such as ``avg`` (mean) or
+        ``max``. ``"avg,max"`` becomes a tuple.
     size : int
         Side of the square input in pixels, 32 or more.
     resize : {"squash", "crop", "pad"}
