@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from featx.backbones.poolings import POOLS
 from featx.engines.finetuned import finetuned_path, load_backbone_for, save_finetuned
 from featx.engines.reference_check import compute_reference_features
 from featx.engines.torch_engine import TorchEngine
@@ -32,8 +33,7 @@ FEATURES = {
     "block 5 avg": {"blocks": (5,)},
     "blocks 3-5 avg": {"blocks": (3, 4, 5)},
     "avg and max": {"blocks": (4, 5), "pools": ("avg", "max")},
-    "gem": {"blocks": (2, 5), "pools": ("gem",)},
-    "flat": {"blocks": (5,), "pools": ("flat",)},
+    **{pool: {"blocks": (2, 5), "pools": (pool,)} for pool in POOLS},
 }
 
 

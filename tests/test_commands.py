@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import draw
 
+from featx.backbones.poolings import POOLS
 from featx.cli import extract, fit, predict
 from featx.cli.group import COMMANDS, main
 from featx.extraction import MISSING_IMAGES
@@ -359,7 +360,7 @@ def test_names_that_are_no_utf8_go_out_as_they_are(model, tmp_path):
         ),
         (
             ("extract", "x", "-o", "y", "--pools", "mean"),
-            "--pools of extract must be among avg, max, gem, flat, got 'mean'",
+            f"--pools of extract must be among {', '.join(POOLS)}, got 'mean'",
         ),
         (
             ("extract", "x", "-o", "y", "--batch-size", "0"),

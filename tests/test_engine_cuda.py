@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from featx.backbones.poolings import CHANNEL_POOLS
 from featx.engines.cuda import WIDE, FusedBackbone, max_pool_2x2, widen_kernel
 from featx.engines.reference_check import relative_error
 from featx.engines.torch_backbone import TorchBackbone
@@ -13,7 +14,6 @@ from featx.errors import EngineError
 from featx.spec.extract_spec import ExtractSpec
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-POOLS = ("avg", "max", "gem")
 
 
 def random_images(count, size):
@@ -56,8 +56,8 @@ def test_max_pool_2x2_equals_max_pooling(height, width):
 @pytest.mark.parametrize("size", [64, 100])
 def test_cuda_agrees_with_the_cpu(oxford, precision, size):
     images = random_images(7, size)
-    spec = ExtractSpec(size=size, precision=precision, pools=POOLS)
-    reference = TorchEngine(oxford, ExtractSpec(size=size, pools=POOLS), "cpu")(images)
+    spec = ExtractSpec(size=size, precision=precision, pools=CHANNEL_POOLS)
+    reference = TorchEngine(oxford, ExtractSpec(size=size, pools=CHANNEL_POOLS), "cpu")(images)
     features = TorchEngine(oxford, spec, "cuda", batch_size=3)(images)
     assert list(features) == list(reference)
     for name, values in features.items():
