@@ -26,8 +26,8 @@ from featx.files.limits import ROW_GROUP, SIDECAR, URL_IMAGE
 from featx.images.loading import load_thumbnail
 from featx.images.sources import metadata
 from featx.images.sources import tar as tar_source
-from featx.images.sources.any_source import list_images
-from featx.images.sources.local_files import LocalFiles
+from featx.images.sources.any_source import CONTAINER_LISTERS, list_images
+from featx.images.sources.local_files import CONTAINERS, LocalFiles
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.reader import Store
 
@@ -704,7 +704,7 @@ def test_duplicate_paths_of_a_sequence_are_one_row(folder, tmp_path):
         ("out.parquet", r"row 0 of manifest .*out.parquet must name a file below the root .* got '\.\./a.jpg'"),
         ("link", r"link/a\.parquet cannot be read: .*No such file"),
         ("other", r"b.parquet must have the column image as the first file has, got note"),
-        ("both", "both must contain .tar or .parquet shards, got both; give a folder of one kind"),
+        ("both", "both must contain .tar or .parquet shards, got .parquet and .tar; give a folder of one kind"),
         ("saved", "saved cannot be read as a saved data set: "),
         ("no_image", "no_image must have one column of images, or one named image among several, got none among note"),
         ("two_images", "two_images must have one column of images, .* got a, b among a, b"),
@@ -854,3 +854,7 @@ def test_a_byte_order_mark_is_not_part_of_a_label(tmp_path):
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
     assert list_images(tmp_path / "a.tar").classes == ("cat",)
+
+
+def test_every_container_has_a_function_that_lists_it():
+    assert CONTAINER_LISTERS.keys() == set(CONTAINERS)

@@ -1,7 +1,7 @@
 """List the images of any source: find out what kind of source it is, and list it."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from featx.images.sources.files import Files, check_no_root, locate_source, open
 from featx.images.sources.folder import list_folder, unlabeled_table
 from featx.images.sources.huggingface import is_saved_dataset, list_saved_dataset
 from featx.images.sources.listing import Listing
-from featx.images.sources.local_files import FoundFiles, LocalFiles
+from featx.images.sources.local_files import CONTAINERS, FoundFiles, LocalFiles
 from featx.images.sources.manifest import list_manifest
 from featx.images.sources.parquet import list_parquet
 from featx.images.sources.python_objects import list_object
@@ -20,7 +20,12 @@ from featx.images.sources.tar import list_shards
 from featx.runtime import pluralize
 from featx.table import encode_text
 
-KINDS = "a folder, a .csv or .parquet manifest, .tar or .parquet shards, or an image file"
+KINDS = f"a folder, a .csv or .parquet manifest, {' or '.join(CONTAINERS)} shards, or an image file"
+CONTAINER_LISTERS: dict[str, Callable[[Files, Sequence[str], Files | None], Listing]] = {
+    ".tar": list_shards,
+    ".parquet": list_parquet,
+}
+"""How to list files of each suffix in `CONTAINERS`: a function of their folder, their names, and the root if given."""
 
 
 def list_images(
@@ -79,11 +84,9 @@ def list_images(
     suffix = suffix_of(name)
     if suffix == ".csv":
         return list_manifest(files, name, images or files)
-    if suffix == ".parquet":
-        return list_parquet(files, [name], images)
+    if suffix in CONTAINER_LISTERS:
+        return CONTAINER_LISTERS[suffix](files, [name], images)
     check_no_root(images, source)
-    if suffix == ".tar":
-        return list_shards(files, [name])
     if suffix in image_suffixes():
         return Listing(files.root, unlabeled_table([name]), lambda _: files.read(name), size=lambda _: files.size(name))
     raise ListingError(f"{source} must be {KINDS}, but has the suffix {suffix!r}")
@@ -104,13 +107,13 @@ def _list_folder(files: Files, images: Files | None, *, labeled: bool) -> Listin
         check_no_root(images, files.root)
         return list_folder(files, found, labeled=labeled)
     shards = sorted(found.containers, key=encode_text)
-    kinds = {suffix_of(shard) for shard in shards}
+    kinds = sorted({suffix_of(shard) for shard in shards})
     if len(kinds) > 1:
-        raise ListingError(f"{files.root} must contain .tar or .parquet shards, got both; give a folder of one kind")
-    if kinds == {".parquet"}:
-        return list_parquet(files, shards, images)
-    check_no_root(images, files.root)
-    return list_shards(files, shards)
+        raise ListingError(
+            f"{files.root} must contain {' or '.join(CONTAINERS)} shards, got {' and '.join(kinds)}; "
+            "give a folder of one kind"
+        )
+    return CONTAINER_LISTERS[kinds[0]](files, shards, images)
 
 
 def _warn_of_shards(files: Files, found: FoundFiles) -> None:

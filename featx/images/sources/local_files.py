@@ -11,7 +11,7 @@ from featx.images.decoding.formats import image_suffixes, suffix_of
 FolderId = tuple[int, int]
 """Device and inode of a folder: equal for all paths that lead to it."""
 CONTAINERS = (".tar", ".parquet")
-"""Suffixes of files that hold many images."""
+"""Suffixes of files that hold many images; `any_source.CONTAINER_LISTERS` has a function for each."""
 LOOP = "a symlink to a folder that contains it; not followed"
 NOT_FOUND = "does not exist"
 """Reason reported for a file that does not exist."""

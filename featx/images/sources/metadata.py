@@ -19,6 +19,10 @@ KEPT_PREFIXES = ("split", "weight")
 """Columns are kept if their names start with one of these."""
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Names of folders, files and data sets that stand for a split, and the name of the split."""
+OUTSIDE = "its name leads out of the shard"
+"""Reasons for not listing an image that a shard names: this one, and the next two."""
+NOT_A_FILE = "a link or device in the shard, not followed"
+DUPLICATE = "occurs earlier in the shard; the first one is used"
 _SEPARATORS = re.compile(r"[-_./]")
 
 
@@ -106,6 +110,11 @@ def folder_label(path: str) -> LabelNames:
     """
     folder, slash, _ = path.partition("/")
     return (check_class_name(folder),) if slash else ()
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a relative path is that of a hidden file, or leads through a hidden folder."""
+    return any(part.startswith(".") and part != ".." for part in name.split("/"))
 
 
 @lru_cache(1024)  # Every row asks for the same few names.

@@ -20,18 +20,25 @@ import numpy as np
 from featx.errors import ImageError, ListingError
 from featx.files import SIDECAR
 from featx.images.decoding.formats import image_suffixes, suffix_of
-from featx.images.sources.files import Files
+from featx.images.sources.files import Files, check_no_root, full_path
 from featx.images.sources.listing import Listing, first_failure
-from featx.images.sources.metadata import RowBuilder, add_file_splits, folder_label, kept_values, label_names
+from featx.images.sources.metadata import (
+    DUPLICATE,
+    NOT_A_FILE,
+    OUTSIDE,
+    RowBuilder,
+    add_file_splits,
+    folder_label,
+    is_hidden,
+    kept_values,
+    label_names,
+)
 from featx.table import ImageTable
 
 PARALLEL_SHARDS = 8
 """Shards that are indexed at the same time, which is faster if they are behind a network."""
 SIDECARS = (".json", ".cls")
-OUTSIDE = "its name leads out of the shard"
-NOT_A_FILE = "a link or device in the shard, not followed"
 APART = "is not next to its image: write the files of a sample one after the other (tar --sort=name)"
-DUPLICATE = "occurs earlier in the shard; the first one is used"
 
 
 @dataclass
@@ -60,14 +67,15 @@ class _ShardIndex:
     lone_sidecars: list[tuple[str, str]] = field(default_factory=list)
 
 
-def list_shards(files: Files, shards: Sequence[str]) -> Listing:
+def list_shards(files: Files, shards: Sequence[str], images: Files | None = None) -> Listing:
     """List the images in tar files, shard by shard, in the order in which they are stored.
 
     Raises
     ------
     ListingError
-        If there are no images.
+        If there are no images, or if ``images``, which only manifests need, is given.
     """
+    check_no_root(images, full_path(files.root, shards[0]))
     with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
         indexed = list(pool.map(partial(_index, files), shards))
     table = ImageTable.concatenate([rows for rows, _, _ in indexed])
@@ -119,7 +127,7 @@ def _members(tar: tarfile.TarFile, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         if member.size < 0 or tar.offset <= member.offset:
             raise tarfile.ReadError(f"{member.name!r} has a size of {member.size} bytes")
         member.name = posixpath.normpath(member.name)
-        if not member.isdir() and not any(part.startswith(".") and part != ".." for part in member.name.split("/")):
+        if not member.isdir() and not is_hidden(member.name):
             yield member
     # tarfile takes a damaged header for the end of the file, which is a block of zeros.
     file.seek(tar.offset)
