@@ -1,4 +1,5 @@
 import re
+from importlib import resources
 from xml.etree import ElementTree
 
 import pytest
@@ -6,7 +7,7 @@ from click.testing import CliRunner
 
 from featx.cli.group import main
 from featx.drawing.figures import INK, SERIES, add_legend, make_figure, save_figure, show_percent
-from featx.drawing.inline_svg import figure_to_svg
+from featx.drawing.inline_svg import COLOR_VARIABLES, figure_to_svg
 from featx.errors import ImageError
 
 
@@ -52,3 +53,13 @@ def test_the_same_figure_gives_the_same_svg_and_ids_of_its_own():
     assert figure_to_svg(draw(), "plot", "title") == figure_to_svg(draw(), "plot", "title")
     ids = [set(re.findall(r' id="([^"]*)"', figure_to_svg(draw(), name, "title"))) for name in ("one", "two")]
     assert not ids[0] & ids[1]
+
+
+def test_the_page_defines_each_color_of_figures_for_both_themes():
+    """The light theme has the colors of figures that are written to files."""
+    style = (resources.files("featx.inspection") / "html_report" / "templates" / "style.css").read_text()
+    light, dark = style.split("prefers-color-scheme: dark", 1)
+    for color, variable in COLOR_VARIABLES.items():
+        (value,) = re.findall(rf"{variable}: (#[0-9a-f]+);", light)
+        assert color == (value if len(value) == 7 else "#" + "".join(2 * digit for digit in value[1:]))
+        assert len(re.findall(rf"{variable}: #[0-9a-f]+;", dark)) == 1
