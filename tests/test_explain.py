@@ -42,7 +42,7 @@ def total_logit(found):
 
 @pytest.fixture(scope="module")
 def averages(oxford):
-    """Averages of all blocks by name: of the pictures, and of the golden images."""
+    """Averages of all blocks by name: of the test images, and of the reference images."""
     engine = TorchEngine(oxford, ExtractSpec(size=SIZE), "cpu")
     return engine(make_images()), compute_reference_features(engine)
 
@@ -50,10 +50,10 @@ def averages(oxford):
 def averaged(averages, head, normalize, blocks):
     """A model fitted on some blocks' averages, and these."""
     spec = ExtractSpec(size=SIZE, blocks=blocks, backbone_digest=BACKBONES["oxford"].digest)
-    values, golden = ({name: found[name] for name in spec.widths} for found in averages)
+    values, reference_features = ({name: found[name] for name in spec.widths} for found in averages)
     X = np.hstack(list(values.values()))
     estimator = make_head(head, 1e-3, normalize=normalize).fit(X, NAMES[np.arange(len(X)) % 3])
-    return Model(spec, tuple(NAMES.tolist()), head, estimator, golden, {}), X
+    return Model(spec, tuple(NAMES.tolist()), head, estimator, reference_features, {}), X
 
 
 @pytest.mark.parametrize("blocks", BLOCK_SETS.values(), ids=BLOCK_SETS)
@@ -305,8 +305,8 @@ def test_the_command_draws_maps_and_prints_logits(files, tmp_path):
     said = run(*files, "-o", tmp_path / "cam.png")
     assert said.count("logit") == 4
     assert said.splitlines()[-1].startswith("exact: the map's sum plus the intercept is the logit")
-    with Image.open(tmp_path / "cam.png") as picture:
-        assert picture.width > picture.height > 300
+    with Image.open(tmp_path / "cam.png") as drawn:
+        assert drawn.width > drawn.height > 300
     told = json.loads(run(*files, "-o", tmp_path / "cam.svg", "--class", "lily", "--json"))
     assert (told["method"], told["exact"], len(told["classes"])) == ("cam", True, 1)
     (lily,) = told["classes"]
@@ -337,7 +337,7 @@ def test_wrong_methods_arrays_and_images_are_refused(oxford, tmp_path, monkeypat
     explainer = Explainer(model, weights=oxford)
     with pytest.raises(ImageError, match=r"pixels to explain must be uint8 \(64, 64, 3\), got float64 \(64, 64, 3\)"):
         explainer(make_images()[0] / 255)
-    (tmp_path / "bad.jpg").write_text("no picture")
+    (tmp_path / "bad.jpg").write_text("not an image")
     with pytest.raises(ImageError, match=r"bad\.jpg: no image format"):
         explainer(tmp_path / "bad.jpg")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -15,14 +15,14 @@ from featx.inspection.augmentation_preview import preview
 from featx.spec.augmentation import DEFAULT_AUGMENT
 from featx.spec.extract_spec import ExtractSpec
 
-GOLDEN = Path(__file__).parent / "golden" / "views.png"
+REVIEWED = Path(__file__).parent / "data" / "preview.png"
 SPEC = ExtractSpec(size=64, n_views=12, augment=DEFAULT_AUGMENT + ",color")
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image_file(tmp_path):
     """A drawn image whose bytes, and therefore its digest, are the same on every machine."""
-    path = tmp_path / "picture.ppm"
+    path = tmp_path / "image.ppm"
     draw_reference_images()[0].save(path)
     return path
 
@@ -33,17 +33,17 @@ def run(*args, code=0):
     return result
 
 
-def test_the_sheet_equals_the_reviewed_one(picture):
+def test_the_sheet_equals_the_reviewed_one(image_file):
     """Invisible differences are allowed, because processors round differently."""
-    with Image.open(GOLDEN) as opened:
-        golden = np.asarray(opened).astype(int)
-    drawn = np.asarray(preview(picture, SPEC).image).astype(int)
-    assert drawn.shape == golden.shape
-    assert np.abs(drawn - golden).mean() < 0.5
+    with Image.open(REVIEWED) as opened:
+        reviewed = np.asarray(opened).astype(int)
+    drawn = np.asarray(preview(image_file, SPEC).image).astype(int)
+    assert drawn.shape == reviewed.shape
+    assert np.abs(drawn - reviewed).mean() < 0.5
 
 
-def test_a_sheet_has_the_copies_in_order_on_white(picture):
-    sheet = preview(picture, ExtractSpec(size=40, n_views=5, augment="flip"))
+def test_a_sheet_has_the_copies_in_order_on_white(image_file):
+    sheet = preview(image_file, ExtractSpec(size=40, n_views=5, augment="flip"))
     pixels = np.asarray(sheet.image)
     assert pixels.shape == (2 * 44 + GAP, 3 * 44 + GAP, 3)
     plain = preprocess(draw_reference_images()[0], ExtractSpec(size=40))
@@ -54,40 +54,40 @@ def test_a_sheet_has_the_copies_in_order_on_white(picture):
     assert [str(view) for view in sheet.views[:2]] == ["plain", "mirrored left to right"]
 
 
-def test_the_command_draws_the_same_sheet_as_the_function(picture, tmp_path):
+def test_the_command_draws_the_same_sheet_as_the_function(image_file, tmp_path):
     options = ("--augment", "rotate=30", "--fill", "edge", "--seed", "7", "--n-views", "4", "--size", "48")
-    result = run("preview", picture, "-o", tmp_path / "sheet.png", *options)
+    result = run("preview", image_file, "-o", tmp_path / "sheet.png", *options)
     spec = ExtractSpec(size=48, n_views=4, augment="rotate=30", fill="edge", view_seed=7)
-    sheet = preview(picture, spec)
+    sheet = preview(image_file, spec)
     with Image.open(tmp_path / "sheet.png") as drawn:
         np.testing.assert_array_equal(np.asarray(drawn), np.asarray(sheet.image))
     assert result.stdout.splitlines()[0] == "0: plain"
     assert "1: rotated" in result.stdout
-    printed = json.loads(run("preview", picture, "-o", tmp_path / "sheet.png", *options, "--json").stdout)
+    printed = json.loads(run("preview", image_file, "-o", tmp_path / "sheet.png", *options, "--json").stdout)
     assert [view["placement"]["degrees"] for view in printed["views"]] == [v.placement.degrees for v in sheet.views]
-    assert run("preview", picture, "-o", tmp_path / "sheet.jpg", "-q").stdout == ""
+    assert run("preview", image_file, "-o", tmp_path / "sheet.jpg", "-q").stdout == ""
     assert (tmp_path / "sheet.jpg").read_bytes().startswith(b"\xff\xd8")
 
 
-def test_defaults_are_those_of_the_command(picture, tmp_path):
-    run("preview", picture, "-o", tmp_path / "sheet.png")
+def test_defaults_are_those_of_the_command(image_file, tmp_path):
+    run("preview", image_file, "-o", tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as drawn:
-        np.testing.assert_array_equal(np.asarray(drawn), np.asarray(preview(picture).image))
+        np.testing.assert_array_equal(np.asarray(drawn), np.asarray(preview(image_file).image))
 
 
-def test_a_sheet_shows_itself_in_notebooks(picture):
-    sheet = preview(picture, ExtractSpec(size=40, n_views=5, augment="flip"))
+def test_a_sheet_shows_itself_in_notebooks(image_file):
+    sheet = preview(image_file, ExtractSpec(size=40, n_views=5, augment="flip"))
     assert repr(sheet) == "AugmentationSheet(5 views, 136 × 92 pixels)"
     assert sheet._repr_png_().startswith(b"\x89PNG")
 
 
-def test_unreadable_images_and_wrong_suffixes_are_refused(picture, tmp_path):
-    (tmp_path / "bad.jpg").write_text("no picture")
+def test_unreadable_images_and_wrong_suffixes_are_refused(image_file, tmp_path):
+    (tmp_path / "bad.jpg").write_text("not an image")
     with pytest.raises(ImageError, match=r"bad\.jpg: no image format"):
         preview(tmp_path / "bad.jpg", SPEC)
     with pytest.raises(ImageError, match="more than the 50000 allowed"):
-        preview(picture, SPEC, max_pixels=50_000)
-    sheet = preview(picture, SPEC)
+        preview(image_file, SPEC, max_pixels=50_000)
+    sheet = preview(image_file, SPEC)
     for name in ("sheet", "sheet.featx", "sheet.ani"):
         with pytest.raises(
             SpecError,
@@ -98,7 +98,7 @@ def test_unreadable_images_and_wrong_suffixes_are_refused(picture, tmp_path):
         sheet.save(tmp_path / "nowhere" / "sheet.png")
     assert (
         "augment of the spec must name transforms"
-        in run("preview", picture, "-o", tmp_path / "sheet.png", "--augment", "flop", code=1).output
+        in run("preview", image_file, "-o", tmp_path / "sheet.png", "--augment", "flop", code=1).output
     )
 
 
@@ -109,12 +109,12 @@ def test_no_black_corners_after_a_rotation_by_30_degrees(flower_paths, fill):
 
     spec = ExtractSpec(size=96, n_views=2, augment="rotate=30", fill=fill)
     for path in flower_paths[::8]:
-        picture = decode(Path(path).read_bytes()).image
-        plain = preprocess(picture, spec)
-        lifted = picture.point(lambda value: 60 + value * 195 // 255)  # no pixel is black
+        image = decode(Path(path).read_bytes()).image
+        plain = preprocess(image, spec)
+        lifted = image.point(lambda value: 60 + value * 195 // 255)  # no pixel is black
         for degrees in (-30, 30):
-            turned = apply_placement(lifted, Placement(degrees=degrees), spec, plain)
-            assert turned.min() >= 55
+            rotated = apply_placement(lifted, Placement(degrees=degrees), spec, plain)
+            assert rotated.min() >= 55
 
 
 def test_extract_and_predict_take_the_augmentation_options(shared_photos, tmp_path, oxford):
