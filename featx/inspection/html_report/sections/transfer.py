@@ -72,7 +72,7 @@ def make_depth(context: ReportContext) -> Section:
 
 
 def _score(depth: Depth) -> str:
-    return f"{percent(depth.mean)} ± {percent(depth.standard_error)}"
+    return f"{percent(depth.mean)}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{percent(depth.standard_error)}"
 
 
 def make_advice(context: ReportContext) -> Section:
