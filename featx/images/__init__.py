@@ -1,8 +1,8 @@
 """List images, decode them, and make the pixels that a backbone takes.
 
-Four layers, each of which imports only from those before it: `pixels` (colors, resizing, augmentation), `decoding`
-(from the bytes of a file to pixels), `sources` (which images there are, and how to read them) and `loading` (all of
-this, in parallel).
+The package has four layers: `pixels` (colors, resizing, augmentation), `decoding` (from the bytes of a file to pixels),
+`sources` (which images there are, and how to read them) and `loading` (all of this, in parallel). A layer imports only
+from the layers before it.
 """
 
 import lazy_loader

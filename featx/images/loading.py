@@ -1,4 +1,4 @@
-"""Load the images of a listing: read, hash, decode and augment them in threads, ahead of their use."""
+"""Load the images of a listing: threads read, hash, decode and augment them before they are used."""
 
 import hashlib
 import time
@@ -21,31 +21,32 @@ from featx.images.sources.listing import Listing
 from featx.spec import ExtractSpec
 
 PREFETCH = 64
-"""Copies that are made before they are used: enough for the next batch of a CPU, few enough to keep memory small."""
+"""Number of copies that are made before they are used. It is enough for the next batch of a CPU, and needs little
+memory."""
 THUMBNAIL_SIDE = 144
 """Pixels of a thumbnail's longer side."""
 
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """One image as the backbone takes it, or the reason why it failed.
+    """The copies of one image that the backbone takes, or the reason why the image failed.
 
     Attributes
     ----------
     path : str
-        As in the listing.
+        The path of the image in the listing.
     digest : str
-        sha256 of the bytes of the file, as hex; ``""`` if it could not be read.
+        sha256 of the bytes of the file, as hex; ``""`` if the file could not be read.
     pixels : numpy.ndarray or None
         The plain copy, uint8 (size, size, 3); None if the image failed.
     exif_rotated : bool
         Whether the image was rotated or mirrored because of its EXIF orientation.
     augmented : tuple of numpy.ndarray
-        The augmented copies, as ``pixels``.
+        The augmented copies, each an array like ``pixels``.
     reason : str
         Why the image failed; ``""`` if it did not.
     seconds : (float, float, float)
-        Elapsed time of reading, then CPU time of the thread for decoding and for making the copies.
+        The elapsed time of reading, the CPU time of decoding, and the CPU time of making the copies.
     """
 
     path: str
@@ -65,7 +66,7 @@ class LoadedImage:
 def load_image(
     listing: Listing, row: int, spec: ExtractSpec, max_pixels: int = MAX_PIXELS, decoder: DecodeProcess | None = None
 ) -> LoadedImage:
-    """Load one image of a listing, in this thread or with a ``decoder``; if that fails, ``reason`` says why."""
+    """Load one image of a listing, in this thread or with ``decoder``; ``reason`` of the result says why it failed."""
     path, began = listing.paths[row], time.perf_counter()
     try:
         check_file_size(listing.size(row), max_pixels)
@@ -87,7 +88,7 @@ def load_image(
 
 
 def load_file(path: str | Path, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> LoadedImage:
-    """Load one image file; if that fails, ``reason`` says why."""
+    """Load one image file; ``reason`` of the result says why it failed."""
     path = Path(path)
     return load_image(list_images([path.name], path.parent), 0, spec, max_pixels)
 
@@ -112,25 +113,25 @@ def load_images(
     spec : ExtractSpec
         Which copies of each image to make.
     workers : int
-        Number of threads. Pillow and hashlib release the interpreter lock, so that a few threads decode in parallel
-        with each other and with the backbone.
+        Number of threads. Pillow and hashlib release the interpreter lock. So a few threads can decode at the same time
+        while the backbone runs.
     max_pixels : int
         As in `featx.images.decode`.
     processes : bool
-        Give each thread a `DecodeProcess`: many threads would wait for the interpreter lock. Processes are also used if
-        the environment limits the time per image (`featx.files.DECODE_TIMEOUT`).
+        Give each thread a `DecodeProcess`, because many threads would wait for the interpreter lock. Processes are also
+        used if an environment variable limits the time per image (`featx.files.DECODE_TIMEOUT`).
     prefetch : int
         Number of copies to make before they are used.
 
     Yields
     ------
     LoadedImage
-        One per row, failed ones included.
+        One for each row, also for images that failed.
 
     Raises
     ------
     SpecError
-        If a limit in the environment is not valid.
+        If an environment variable has a limit that is not valid.
     """
     check_limits()
     seconds = decode_timeout()
@@ -138,7 +139,7 @@ def load_images(
     idle = list(decoders)
 
     def load(row: int) -> LoadedImage:
-        # There is one decoder per thread, and pop and append of a list are atomic.
+        # There is one decoder per thread. No lock is needed, because pop and append of a list are atomic.
         decoder = idle.pop() if decoders else None
         try:
             return load_image(listing, row, spec, max_pixels, decoder)
@@ -169,7 +170,7 @@ def load_thumbnail(root: Path, path: str) -> Image.Image:
     ImageError, OSError
         If the file cannot be read or decoded.
     """
-    # Decode at twice the size: the scales of a JPEG are coarse.
+    # A JPEG can only be decoded at a few scales. Decoding at twice the size keeps the thumbnail sharp.
     image = decode(list_images([path], root).read(0), side=2 * THUMBNAIL_SIDE).image
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     return image

@@ -1,1 +1,1 @@
-"""From the bytes of an image file to pixels, within limits on memory and time."""
+"""Decode the bytes of an image file to pixels, within limits on memory and time."""

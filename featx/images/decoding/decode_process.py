@@ -1,8 +1,8 @@
-"""Decode images in a child process, which can be killed without ending the run and has an interpreter lock of its own.
+"""Decode images in a child process, which has its own interpreter lock and can be killed without ending the run.
 
-Parent and child send each other messages through pipes: a line of JSON, then the number of bytes that it announces.
-Nothing is pickled. The child is started as a new program, not forked, so programs that use featx need no
-``if __name__ == "__main__"``.
+Parent and child send each other messages through pipes. A message is a line of JSON followed by bytes; the line says
+how many bytes follow. Nothing is pickled. The child is started as a new program, not forked, so programs that use featx
+need no ``if __name__ == "__main__"``.
 """
 
 import json
@@ -25,14 +25,15 @@ from featx.images.decoding.memory_budget import pixel_budget
 from featx.spec import ExtractSpec
 
 BYTES_PER_PIXEL, BASE_BYTES = 16, 1 << 30
-"""Memory limit of a child: bytes per allowed pixel, and bytes for the program itself."""
+"""The two parts of a child's memory limit: bytes per allowed pixel, and bytes for the program itself."""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
-"""A child multiplies no matrices. numpy would start one thread per core, whose stacks count as memory."""
+"""Environment variables of a child. By default numpy starts one thread per core for products of matrices. A child
+computes no such products, and the stacks of the threads would count as its memory."""
 SHOWN_CHARACTERS = 200
 
 
 def decode_timeout() -> float | None:
-    """Return the seconds that the environment allows for decoding one image; None for any time.
+    """Return the seconds that an environment variable allows for decoding one image; None means no limit.
 
     Raises
     ------
@@ -50,20 +51,20 @@ def decode_timeout() -> float | None:
 
 
 class _ChildDied(Exception):
-    """The child has ended; the message has its exit code and the last line that it wrote to standard error."""
+    """Raised if the child has ended; the message has its exit code and the last line of its standard error."""
 
 
 class DecodeProcess:
-    """A child process that decodes one image at a time, for one thread at a time.
+    """A child process that decodes one image at a time; only one thread at a time may use it.
 
-    The child is started with the first image, and again after an image that ended it.
+    The child is started when the first image arrives. If an image ends the child, the next image starts a new one.
 
     Parameters
     ----------
     spec : ExtractSpec
         Which copies of each image to make.
     max_pixels : int
-        As in `featx.images.decode`; it also limits the memory of the child, where the platform can do that.
+        As in `featx.images.decode`. It also limits the memory of the child if the platform can do that.
     seconds : float, optional
         Kill the child if it takes longer than this for one image.
     """
@@ -87,7 +88,7 @@ class DecodeProcess:
         try:
             answer, pixels = self._decode(data, digest)
         except _ChildDied:
-            # Perhaps not because of this image: a system that runs out of memory also kills idle processes.
+            # This image may not be the cause: a system that runs out of memory also kills idle processes. Try again.
             try:
                 answer, pixels = self._decode(data, digest)
             except _ChildDied as died:
@@ -104,7 +105,7 @@ class DecodeProcess:
         self._stderr.close()
 
     def _decode(self, data: bytes, digest: str) -> tuple[dict[str, Any], bytes]:
-        """Send an image to the child and return its answer; `_ChildDied` if it has ended."""
+        """Send an image to the child and return its answer; raise `_ChildDied` if the child has ended."""
         child = self._child = self._child or self._start()
         self._clear_stderr()
         late = threading.Event()
@@ -127,7 +128,7 @@ class DecodeProcess:
             answer, pixels = _receive(child.stdout)
         if "acquire" not in answer:
             return answer, pixels
-        # All children share the budget of this process; waiting for it does not count as decoding time.
+        # All children share the pixel budget of this process. Waiting for the budget does not count as decoding time.
         with pixel_budget.acquire(answer["acquire"]), self._kill_when_late(child, late):
             _send(child.stdin, {}, b"")
             return _receive(child.stdout)
@@ -159,7 +160,7 @@ class DecodeProcess:
         return child.returncode
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        # Not `python -m`, which would import modules from the current folder, and run files that a stranger put there.
+        # `python -m` is not used: it would import modules from the current folder, which may hold a stranger's files.
         program = (
             f"import sys; sys.path[:] = {sys.path!r}; "
             "from featx.images.decoding.decode_process import serve; serve(sys.argv[1])"
@@ -167,12 +168,12 @@ class DecodeProcess:
         command = [sys.executable, "-P", "-c", program, self._settings]
         self._clear_stderr()
         pipe, environment = subprocess.PIPE, os.environ | ONE_THREAD
-        # A session of its own keeps Ctrl-C from the child: the parent handles it.
+        # The child gets its own session, so that Ctrl-C reaches only the parent.
         child = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=self._stderr, start_new_session=True, env=environment
         )
         try:
-            # Wait for the imports of the child, which do not count as decoding time.
+            # Wait until the child has imported its modules: the imports do not count as decoding time.
             _receive(child.stdout)
         except ValueError as error:
             code = self._end(child)
@@ -183,7 +184,7 @@ class DecodeProcess:
         return child
 
     def _clear_stderr(self) -> None:
-        # Parent and child share the position in this file; it moves only while the child waits.
+        # Parent and child share the position in this file. The parent moves it only while the child waits.
         self._stderr.seek(0)
         self._stderr.truncate()
 
@@ -211,7 +212,7 @@ def _receive(pipe: IO[bytes] | None) -> tuple[dict[str, Any], bytes]:
 
 
 def _limit_memory(max_pixels: int) -> None:
-    """Limit the memory of this process, where the platform can do that."""
+    """Limit the memory of this process if the platform can do that."""
     try:
         import resource
     except ImportError:
@@ -223,18 +224,21 @@ def _limit_memory(max_pixels: int) -> None:
 
 
 class _ParentBudget:
-    """The budget of the parent process, which all its children share. Answering the parent releases it."""
+    """The pixel budget of the parent process, as a child sees it.
+
+    All children share this budget. The parent takes the pixels back when the child sends its answer.
+    """
 
     @contextmanager
     def acquire(self, pixels: int) -> Iterator[None]:
-        """Wait until this many plain pixels of the parent's budget are free."""
+        """Wait until ``pixels`` plain pixels of the parent's budget are free."""
         _send(sys.stdout.buffer, {"acquire": pixels}, b"")
         _receive(sys.stdin.buffer)
         yield
 
 
 def serve(settings: str) -> None:
-    """Run the child: decode the images from standard input until it ends."""
+    """Run the child: decode images from standard input until the input ends."""
     values = json.loads(settings)
     spec, max_pixels = ExtractSpec.from_json(values["spec"]), values["max_pixels"]
     _limit_memory(max_pixels)

@@ -37,12 +37,12 @@ TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How to turn an image upright by its EXIF orientation; other values mean that it is upright.
+"""How to turn an image upright, by its EXIF orientation. Any other orientation means that the image is upright.
 
-``ImageOps.exif_transpose`` also rewrites all other EXIF tags, and so fails if one of them is damaged.
+``ImageOps.exif_transpose`` is not used: it rewrites all EXIF tags, so it fails if any tag is damaged.
 """
 CUT_SHORT = re.compile(r"truncated|too early|EOF|not enough|only got", re.IGNORECASE)
-"""What Pillow's errors say of a file that ends too early."""
+"""Words in Pillow's errors about a file that ends too early."""
 SHOWN_BYTES = 9
 
 
@@ -62,19 +62,20 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, u
     data : bytes
         The whole file, in any raster format that Pillow opens.
     max_pixels : int
-        Limit on the pixels (width × height) of the image, checked from its header before it is decoded. Pixels of
+        Limit on the pixels (width × height) of the image. The header is checked before the image is decoded. Pixels of
         costly formats count several times (see `featx.images.decoding.memory_budget`).
     side : int, optional
-        Decode a JPEG at the smallest of its own scales (1/2, 1/4, 1/8) at which neither side is shorter than this.
+        Decode a JPEG at a reduced scale (1/2, 1/4 or 1/8): the smallest at which both sides have at least ``side``
+        pixels.
     upright : bool
-        Rotate or mirror the image as its EXIF orientation says. With False it stays as stored, except for TIFF, which
-        Pillow itself rotates; `featx.audit` compares with that.
+        Rotate or mirror the image as its EXIF orientation says. If False, the image stays as it is stored; only a TIFF
+        is still rotated, by Pillow itself. `featx.audit` compares both.
 
     Raises
     ------
     ImageError
-        If the bytes are not an image, are damaged or cut short, or have too many pixels. Other errors are not raised,
-        and Pillow's warnings are not shown.
+        If the bytes are not an image, are damaged or cut short, or have too many pixels. No other error is raised, and
+        Pillow's warnings are not shown.
     """
     with decoded_image(data, max_pixels, side, upright) as decoded:
         return decoded
@@ -85,21 +86,22 @@ def decoded_image(
     data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True,
     canvas: Callable[[int], int] | None = None, budget: Budget = pixel_budget,
 ) -> Iterator[DecodedImage]:  # fmt: skip
-    """Decode an image as `decode` does, and count it in the memory budget until the block ends.
+    """Decode an image as `decode` does, and count it in the memory budget until the ``with`` block ends.
 
     Parameters
     ----------
     data, max_pixels, side, upright
         As in `decode`.
     canvas : callable, optional
-        From the long side of the image to the pixels of the largest intermediate image within the block.
+        Takes the long side of the image, and returns the pixels of the largest intermediate image that the ``with``
+        block makes.
     budget : Budget
         Limit on the images that are decoded at the same time.
 
     Raises
     ------
     ImageError
-        As `decode`.
+        In the same cases as `decode`.
     """
     check_file_size(len(data), max_pixels)
     with capture_pillow_messages() as messages:
@@ -116,11 +118,12 @@ def decoded_image(
 
 
 def load_upright(image: Image.Image, upright: bool = True) -> DecodedImage:
-    """Load the pixels of an image that Pillow has opened, as RGB and, unless told otherwise, upright.
+    """Load the pixels of an image that Pillow has opened, and convert them to RGB.
 
-    An image that `PIL.ImageOps.exif_transpose` has turned upright is not rotated again.
+    If ``upright`` is True, the image is turned upright, unless `PIL.ImageOps.exif_transpose` has already done that.
     """
-    # Loading a TIFF rotates it; in other formats, such as PNG, EXIF may come after the pixels.
+    # Pillow rotates a TIFF when it loads the pixels, so read its orientation before. In other formats, such as PNG,
+    # EXIF may come after the pixels, so read the orientation after loading.
     before = _orientation(image) if image.format == "TIFF" else 1
     image.load()
     after = _orientation(image)
@@ -140,7 +143,7 @@ class PreparedImage:
     exif_rotated : bool
         Whether the image was rotated or mirrored because of its EXIF orientation.
     seconds : (float, float)
-        CPU time of the decoding thread: for decoding, and for making the copies.
+        The CPU time of decoding, and the CPU time of making the copies.
     """
 
     views: tuple[NDArray[np.uint8], ...]
@@ -151,7 +154,10 @@ class PreparedImage:
 def prepare_image(
     data: bytes, digest: str, spec: ExtractSpec, max_pixels: int = MAX_PIXELS, budget: Budget = pixel_budget
 ) -> PreparedImage:
-    """Decode an image file with this sha256 and make its copies as the spec says; ``ImageError`` as `decode`."""
+    """Decode an image file and make its copies as the spec says.
+
+    ``digest`` is the sha256 of the file. ``ImageError`` is raised in the same cases as by `decode`.
+    """
     start = time.thread_time()
     side = spec.size if spec.decode == "scaled" else None
     with decoded_image(data, max_pixels, side, canvas=partial(canvas_pixels, spec), budget=budget) as decoded:
@@ -161,9 +167,10 @@ def prepare_image(
 
 
 def _open(data: bytes, messages: list[str]) -> ImageFile.ImageFile:
-    """Read the header with the first format that accepts it; ``messages`` collects what Pillow logs meanwhile.
+    """Open an image with the first format that accepts its header; ``messages`` collects what Pillow logs meanwhile.
 
-    ``Image.open`` would hide the reasons of the formats, and apply a limit on pixels that holds for the whole process.
+    ``Image.open`` is not used. It hides why a format refused the file, and its limit on pixels belongs to the whole
+    process.
     """
     if not data:
         raise ImageError("empty file")
@@ -176,7 +183,7 @@ def _open(data: bytes, messages: list[str]) -> ImageFile.ImageFile:
             try:
                 return Image.OPEN[name][0](BytesIO(data), "")
             except Exception as error:
-                # A format without a signature is tried on any bytes, so its failure means nothing.
+                # A format without a signature is tried on all files, so its failure says nothing about this file.
                 if Image.OPEN[name][1]:
                     reasons.append("; ".join([_reason(error, name), *messages]))
     start = ascii(data[:SHOWN_BYTES].decode("latin-1"))[1:-1] + "…" * (len(data) > SHOWN_BYTES)
@@ -184,7 +191,7 @@ def _open(data: bytes, messages: list[str]) -> ImageFile.ImageFile:
 
 
 def _accepts(name: str, data: bytes) -> bool | str:
-    """Check the signature of a format; a string is the reason why this Pillow cannot open the format."""
+    """Return whether a file has the signature of a format, or, as a string, why this Pillow cannot open the format."""
     accepts = Image.OPEN[name][1]
     try:
         return accepts is None or accepts(data[:16])
@@ -194,7 +201,7 @@ def _accepts(name: str, data: bytes) -> bool | str:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Read the EXIF orientation; 1, which means upright, if it cannot be read."""
+    """Read the EXIF orientation; return 1, which means upright, if it cannot be read."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
@@ -203,7 +210,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _reason(error: Exception, name: str) -> str:
-    """Turn what Pillow raised on a file of format ``name`` into one line."""
+    """Describe in one line the error that Pillow raised for a file of format ``name``."""
     if isinstance(error, MemoryError):
         return f"not enough memory to decode this {name}"
     text = " ".join(str(error).split()) or type(error).__name__

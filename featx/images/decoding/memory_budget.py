@@ -1,7 +1,7 @@
-"""Limit the memory and time that decoding takes: per image, and for all images that are decoded at the same time.
+"""Limit the memory and time of decoding, for each image and for all images that are decoded at the same time.
 
 A file of a few hundred bytes can claim to be an image of gigabytes. So the cost of an image is estimated from its
-header, before anything is decoded. The unit of cost is one pixel of an 8-bit image, a "plain pixel".
+header before anything is decoded. The unit of cost is the cost of one pixel of an 8-bit image, a "plain pixel".
 """
 
 import threading
@@ -14,19 +14,19 @@ from PIL import Image, ImageFile
 from featx.errors import ImageError
 
 MAX_PIXELS = 178_956_970
-"""Default limit on the pixels of an image; the same as Pillow's own."""
+"""Default limit on the pixels of an image. Pillow has the same limit."""
 FILE_BYTES_PER_PIXEL = 8
-"""Bytes per pixel of the largest uncompressed files: 16-bit RGB with transparency."""
+"""Largest number of bytes per pixel in an uncompressed file: that of 16-bit RGB with transparency."""
 COST_PYTHON_DECODER = 16
-"""Plain pixels per pixel of a format that Pillow decodes in Python, at about a second per million pixels."""
+"""Cost of a pixel, in plain pixels, if Pillow's decoder is written in Python. It takes a second per million pixels."""
 COST_JPEG2000 = 8
-"""Plain pixels per pixel of a JPEG 2000, whose decoder takes 30 bytes per pixel."""
+"""Cost of a pixel of a JPEG 2000, in plain pixels. The decoder takes 30 bytes per pixel."""
 COST_WIDE_MODE = 4
-"""Plain pixels per pixel of the `WIDE_MODES`, which are rescaled as numbers of up to 8 bytes."""
+"""Cost of a pixel of the `WIDE_MODES`, in plain pixels. Such pixels are rescaled as numbers of up to 8 bytes."""
 WIDE_MODES = frozenset({"F", "I"})
 FREE_JPEG_SCANS = 16
-"""Scans that a JPEG may have at no extra cost. Encoders write about ten; each further one may cost a pass over all
-pixels."""
+"""Number of scans that a JPEG may have at no extra cost. Encoders write about ten scans. Each scan may need a pass over
+all pixels."""
 
 
 def check_file_size(size: int, max_pixels: int = MAX_PIXELS) -> None:
@@ -54,19 +54,19 @@ def check_decoding_cost(image: ImageFile.ImageFile, data: bytes, max_pixels: int
     Returns
     -------
     int
-        Cost of decoding and of the canvas.
+        The cost of decoding plus the pixels of ``canvas``.
 
     Raises
     ------
     ImageError
-        If decoding costs more than ``max_pixels``, or the canvas more than both ``max_pixels`` and `MAX_PIXELS`.
+        If decoding costs more than ``max_pixels``, or if ``canvas`` is above both ``max_pixels`` and `MAX_PIXELS`.
     """
     pixels, (factor, why) = image.width * image.height, _cost_per_pixel(image, data)
     if pixels * factor > max_pixels:
         heavy = f", each as costly as {factor} ({why})," if factor > 1 else ""
         size = f"{image.width} × {image.height} pixels"
         raise ImageError(f"{size}{heavy or ','} more than the {max_pixels} allowed (--max-pixels)")
-    # A small limit is about the images; the canvas may be larger than they are.
+    # A user who sets a small limit means the images. The canvas may be larger than an image, so it has its own limit.
     if canvas > (limit := max(max_pixels, MAX_PIXELS)):
         raise ImageError(
             f"{image.width} × {image.height} pixels, resized on a canvas of {canvas}, more than the {limit} allowed "
@@ -92,7 +92,7 @@ class Budget(Protocol):
     """A limit on the images that are decoded at the same time."""
 
     def acquire(self, pixels: int) -> AbstractContextManager[None]:
-        """Wait until this many plain pixels are free, and take them until the block ends."""
+        """Wait until ``pixels`` plain pixels are free, and take them until the ``with`` block ends."""
 
 
 class PixelBudget:
@@ -107,7 +107,7 @@ class PixelBudget:
 
     @contextmanager
     def acquire(self, pixels: int) -> Iterator[None]:
-        """Wait until this many plain pixels are free, and take them until the block ends."""
+        """Wait until ``pixels`` plain pixels are free, and take them until the ``with`` block ends."""
         taken = min(pixels, self._total)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= taken)

@@ -1,4 +1,4 @@
-"""Hide Pillow's warnings and collect its log messages while images are decoded, in any number of threads."""
+"""Hide Pillow's warnings and collect its log messages while threads decode images."""
 
 import logging
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-# Pillow attributes some of its deprecation warnings to its caller, which is a module of this package.
+# Some of Pillow's deprecation warnings name the module that calls Pillow, so the pattern includes featx.images.
 _MODULES = re.compile(r"(PIL|featx\.images)\.")
 _lock = threading.Lock()
 _threads_inside: list[int] = []
@@ -16,9 +16,10 @@ _captured = threading.local()
 
 
 class _FirstMessageHandler(logging.Handler):
-    """Take the first message that Pillow logs in each thread within `capture_pillow_messages`.
+    """A log handler that keeps the first message of each thread within `capture_pillow_messages`.
 
-    Handlers of the program still get every message. Without any handler, ``logging`` would write to standard error.
+    Handlers that a program has added still get every message. If Pillow's logger had no handler, ``logging`` would
+    write the messages to standard error.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -32,16 +33,16 @@ logging.getLogger("PIL").addHandler(_FirstMessageHandler(logging.WARNING))
 
 @contextmanager
 def capture_pillow_messages() -> Iterator[list[str]]:
-    """Ignore warnings from Pillow within the block, and collect the first message that it logs in this thread.
+    """Ignore warnings from Pillow within a ``with`` block, and collect its first log message in this thread.
 
-    ``warnings.catch_warnings`` is not safe in threads: it restores the whole list of filters, so of two overlapping
-    threads the later one restores what the earlier one had changed. Here the first thread to enter adds one filter, the
-    last thread to leave removes it, and other filters are not touched.
+    ``warnings.catch_warnings`` is not safe in threads. It saves and restores the whole list of filters, so one thread
+    can restore the filters of another thread. Here the first thread that enters adds one filter, and the last thread
+    that leaves removes it. Other filters are not touched.
 
     Yields
     ------
     list of str
-        The first message, once there is one.
+        The first message. The list is empty until Pillow logs a message.
     """
     with _lock:
         _threads_inside.append(threading.get_ident())

@@ -1,1 +1,1 @@
-"""The pixels of one image: color modes, resizing and augmentation."""
+"""Change the pixels of one image: convert its color mode, resize it and augment it."""

@@ -1,7 +1,7 @@
 """Make augmented copies of an image, the same ones in every run and on every machine.
 
-What happens in a copy depends only on the seed, the digest of the image file and the index of the copy, never on the
-worker, the order or a random state. The copy with index 0 is the image itself, without augmentation: the plain copy.
+The changes in a copy depend only on the seed, the digest of the image file and the index of the copy. They never depend
+on the worker, the order of the images or a random state. The copy with index 0 is not augmented: it is the plain copy.
 """
 
 import hashlib
@@ -19,16 +19,19 @@ from featx.images.pixels.preprocessing import preprocess
 from featx.spec import COLORS, FLIPS, ExtractSpec, Range, TransformRanges, parse_augment
 
 MAX_STRETCH = 4 / 3
-"""Limit on the aspect ratio of a crop, relative to the frame: from 3:4 to 4:3."""
+"""Largest aspect ratio of a crop, relative to the frame. The smallest is the inverse, so ratios are from 3:4 to 4:3."""
 _DRAWN = ("rotate", "scale", "area", "stretch", "left", "top", "right", "down",
           "brightness", "contrast", "saturation", "hue")  # fmt: skip
-"""A number is drawn for each of these, used or not, so that adding one kind of change does not affect the others."""
+"""Names of the random numbers. All are always drawn, so that adding one kind of change does not affect the others."""
 NEUTRAL_COLORS = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
 
 
 @dataclass(frozen=True)
 class Transform:
-    """The changes in one augmented copy: its placement, three color factors, and a hue rotation in turns."""
+    """The changes in one augmented copy: its placement, three color factors, and a rotation of the hue.
+
+    ``hue`` is in turns of the circle.
+    """
 
     placement: Placement = PLAIN
     brightness: float = 1.0
@@ -43,16 +46,16 @@ class Transform:
 
 
 def draw_transform(augment: TransformRanges, seed: int, digest: str, index: int) -> Transform:
-    """Draw the changes in copy ``index`` of the image with this digest; none for index 0.
+    """Draw the changes in one copy of an image; the copy with index 0 has no changes.
 
-    Values are drawn uniformly from their ranges; scales and aspect ratios uniformly by their logarithm. Mirroring is
-    not drawn but alternates: ``flip`` mirrors every second copy, and ``flip`` with ``vflip`` cycles through all four
-    combinations, so that a few copies contain each of them.
+    Values are drawn uniformly from their ranges. For scales and aspect ratios, the logarithm is drawn uniformly.
+    Mirroring is not random but alternates. ``flip`` alone mirrors every second copy. ``flip`` and ``vflip`` together
+    cycle through all four combinations, so four copies in a row contain each combination once.
 
     Parameters
     ----------
     augment : mapping of str to (float, float)
-        Ranges by the name of the change, from `featx.spec.parse_augment`.
+        The range of each kind of change, by its name, as returned by `featx.spec.parse_augment`.
     seed : int
         ``view_seed`` of the spec.
     digest : str
@@ -89,7 +92,7 @@ def augmented_copies(image: Image.Image, spec: ExtractSpec, digest: str) -> Iter
     image : PIL.Image.Image
         The decoded image.
     spec : ExtractSpec
-        Its ``n_views``, ``augment``, ``fill`` and ``view_seed``, and the fields that `preprocess` uses.
+        The fields ``n_views``, ``augment``, ``fill`` and ``view_seed`` are used, and those that `preprocess` uses.
     digest : str
         sha256 of the image file, as hex.
 
@@ -114,7 +117,7 @@ def augmented_copies(image: Image.Image, spec: ExtractSpec, digest: str) -> Iter
 
 
 def _uniform_numbers(key: str) -> list[float]:
-    """Compute one number in [0, 1] per name of `_DRAWN` from a hash of the key."""
+    """Compute one number in [0, 1] for each name in `_DRAWN`, from a hash of ``key``."""
     data = hashlib.shake_256(key.encode()).digest(8 * len(_DRAWN))
     return [int.from_bytes(data[at : at + 8]) / 2**64 for at in range(0, len(data), 8)]
 
@@ -130,7 +133,7 @@ def _interpolate_logarithms(ends: Range, number: float) -> float:
 def _random_crop(areas: Range, drawn: dict[str, float]) -> tuple[float, float, float, float]:
     """Choose left, top, width and height of a crop, as fractions of the frame's sides.
 
-    Its area is smaller than drawn where the aspect ratio would make it wider or higher than the frame.
+    A crop that would be wider or higher than the frame is cut at the frame, so its area is smaller than the drawn one.
     """
     area = _interpolate(areas, drawn["area"])
     stretch = _interpolate_logarithms((1 / MAX_STRETCH, MAX_STRETCH), drawn["stretch"])

@@ -22,13 +22,13 @@ _GRAY = np.outer(np.ones(3), LUMA)
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert an image of any mode to RGB.
 
-    - Transparent images are laid on white.
-    - 16-bit gray is scaled to 8 bits, not clipped. 32-bit integers count as 16-bit gray if all values lie in 0 to
+    - A transparent image is placed on a white background.
+    - 16-bit gray is scaled to 8 bits, not clipped. 32-bit integers count as 16-bit gray if all values are from 0 to
       65535, as in a 16-bit PGM.
-    - Floats from 0 (black) to 1 (white) are scaled to 8 bits.
-    - Other integers and floats are stretched from their minimum (black) to their maximum (white). NaN and infinity
+    - Floats are scaled to 8 bits if all values are from 0 (black) to 1 (white).
+    - Other integers and floats are stretched: the minimum becomes black and the maximum white. NaN and infinity
       become black.
-    - Lab is converted with the color profile of sRGB. Profiles embedded in images of other modes are not applied.
+    - Lab is converted with the color profile of sRGB. Color profiles embedded in images of other modes are not applied.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Returns
     -------
     PIL.Image.Image
-        The image itself if its mode is RGB already, otherwise a new one.
+        The same image if its mode is already RGB, otherwise a new image.
 
     Raises
     ------
@@ -60,7 +60,8 @@ def from_array(array: NDArray[Any]) -> Image.Image:
     Parameters
     ----------
     array : numpy.ndarray
-        uint8 of shape (height, width) or (height, width, 1, 3 or 4): gray, RGB, or RGB with transparency.
+        uint8 of shape (height, width) or (height, width, channels). One channel means gray, three mean RGB, and four
+        mean RGB with transparency.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def from_array(array: NDArray[Any]) -> Image.Image:
 def adjust_colors(
     pixels: NDArray[np.uint8], brightness: float, contrast: float, saturation: float, hue: float
 ) -> NDArray[np.uint8]:
-    """Change brightness, contrast, saturation and hue by one linear map, which rounds once.
+    """Change brightness, contrast, saturation and hue by one linear map, so that values are rounded only once.
 
     Parameters
     ----------
@@ -99,12 +100,12 @@ def adjust_colors(
     saturation : float
         Factor of the difference between each color and its own gray.
     hue : float
-        Rotation of the chrominance plane of YIQ, in turns of the circle. Grays do not change.
+        Rotation of the chrominance plane of YIQ, in turns of the circle. It does not change grays.
 
     Returns
     -------
     numpy.ndarray
-        As ``pixels``; the same array if nothing changes.
+        An array like ``pixels``; the same array if nothing changes.
     """
     if (brightness, contrast, saturation, hue) == (1.0, 1.0, 1.0, 0.0):
         return pixels
@@ -124,7 +125,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
-    # 65535 / 257 is 255.
+    # Divide by 257, because 65535 / 257 is 255. Adding 128 rounds to the nearest integer.
     return _from_gray((np.asarray(image).astype(np.uint32) + 128) // 257)
 
 
@@ -173,4 +174,4 @@ CONVERTERS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "F": _from_floats,
     "LAB": _from_lab,
 }
-"""Modes that ``Image.convert`` would clip or refuse."""
+"""Functions for the color modes whose values ``Image.convert`` would clip, or which it would refuse."""

@@ -13,19 +13,21 @@ from featx.images.pixels.preprocessing import FILTERS, Box, center_square, mean_
 from featx.spec import ExtractSpec
 
 OVERSAMPLING = 1.4
-"""Pixels of the shrunk image per pixel of the copy, along each axis. The bilinear warp is itself a low-pass filter:
-with fewer pixels it blurs, with more it aliases. This value came nearest to a warp at full resolution."""
+"""Number of pixels of the shrunk image for each pixel of the copy, along each axis. With a smaller number the bilinear
+warp blurs; with a larger number it aliases. This number gave the result nearest to a warp at full resolution."""
 MARGIN = 2
-"""Pixels around the visible area that interpolation reads."""
+"""Width of the border around the visible area that interpolation also reads, in pixels."""
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 DIRECTIONS = ("left to right", "top to bottom")
 Frame = tuple[float, float, float, float]
-"""Left, top, width and height of what the plain copy shows, in pixels of the image."""
+"""Left, top, width and height of the area that the plain copy shows, in pixels of the image."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The geometric changes in one augmented copy, relative to the frame: the area that the plain copy shows.
+    """The geometric changes in one augmented copy, relative to the frame.
+
+    The frame is the area that the plain copy shows.
 
     Attributes
     ----------
@@ -34,7 +36,7 @@ class Placement:
     degrees : float
         Rotation of the image, counterclockwise.
     zoom : float
-        Factor of the image's size; above 1 enlarges it.
+        Factor of the image's size. A factor above 1 enlarges the image.
     crop : (float, float, float, float)
         Left, top, width and height of the part that the copy shows, as fractions of the frame's sides.
     shift : (float, float)
@@ -67,13 +69,19 @@ PLAIN = Placement()
 
 @dataclass(frozen=True)
 class _Affine:
-    """A map from a point of the copy to one of the image, in pixels: ``matrix`` (2, 2) @ point + ``offset`` (2,)."""
+    """A map from a point of the copy to a point of the image, in pixels: ``matrix @ point + offset``.
+
+    ``matrix`` has the shape (2, 2), and ``offset`` the shape (2,).
+    """
 
     matrix: NDArray[np.float64]
     offset: NDArray[np.float64]
 
     def bounds(self, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Compute the smallest and the largest coordinates of the image that a copy of ``size`` pixels shows."""
+        """Compute the smallest and the largest coordinates, in the image, of what a copy shows.
+
+        ``size`` is the side of the copy in pixels.
+        """
         corners = self.matrix @ np.array([[0, size, 0, size], [0, 0, size, size]]) + self.offset[:, None]
         return corners.min(axis=1), corners.max(axis=1)
 
@@ -81,20 +89,20 @@ class _Affine:
 def apply_placement(
     rgb: Image.Image, placement: Placement, spec: ExtractSpec, plain: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """Make one copy of an image by a placement.
+    """Make the copy of an image that a placement describes.
 
-    If the placement only mirrors, the plain copy is mirrored. If it only crops and mirrors, that part of the image is
-    resized with antialiasing. Otherwise the image is first resized with antialiasing to about the scale of the copy,
-    and then warped bilinearly, once, with all changes.
+    If the placement only mirrors, the plain copy is mirrored. If the placement only crops and mirrors, the cropped part
+    of the image is resized with antialiasing. Otherwise the image is first resized with antialiasing to about the scale
+    of the copy. Then one bilinear warp makes all changes.
 
     Parameters
     ----------
     rgb : PIL.Image.Image
         The whole image, of mode RGB.
     placement : Placement
-        What changes.
+        The changes.
     spec : ExtractSpec
-        Its ``size``, ``resize``, ``interpolation``, ``fill`` and ``preprocessing``.
+        The fields ``size``, ``resize``, ``interpolation``, ``fill`` and ``preprocessing`` are used.
     plain : numpy.ndarray
         The plain copy of the image, uint8 (size, size, 3).
 
@@ -117,14 +125,17 @@ def apply_placement(
 
 
 def canvas_pixels(spec: ExtractSpec, long_side: int) -> int:
-    """Count the pixels of the largest intermediate image when an image with this long side is preprocessed."""
-    # Either the image padded to a square, or, since images are resized across first, one as high as the image and as
-    # wide as the copy.
+    """Count the pixels of the largest intermediate image that preprocessing can make.
+
+    ``long_side`` is the long side of the image.
+    """
+    # With padding, the largest one is the image as a square. Otherwise it comes from resizing across, which is done
+    # first: the result is as wide as the copy and as high as the image.
     return long_side**2 if spec.resize == "pad" and spec.n_views > 1 else spec.size * long_side
 
 
 def _framed(rgb: Image.Image, spec: ExtractSpec) -> tuple[Image.Image, Frame]:
-    """Return the image, padded to a square if the spec says so, and its frame."""
+    """Return the image and its frame; the image is padded to a square if the spec says so."""
     if spec.resize == "crop":
         left, top, right, bottom = center_square(rgb)
         return rgb, (left, top, right - left, bottom - top)
@@ -137,14 +148,14 @@ def _framed(rgb: Image.Image, spec: ExtractSpec) -> tuple[Image.Image, Frame]:
 
 
 def _clipped(box: Box, image: Image.Image) -> Box:
-    """Clip a box to the image: rounding may have moved its edges outside."""
+    """Clip a box to the image, because rounding may have moved an edge of the box outside."""
     left, top, right, bottom = box
     return max(0.0, left), max(0.0, top), min(right, image.width), min(bottom, image.height)
 
 
 def _affine(placement: Placement, frame: Frame, size: int) -> _Affine:
     """Compute the map from the copy to the image, which is the inverse of the placement."""
-    # Rotation is in the proportions of the image, not of the copy.
+    # Rotate in pixels of the image: the sides of the copy may have other proportions.
     sides = np.array(frame[2:])
     left, top, *shares = placement.crop
     angle = math.radians(placement.degrees)
@@ -171,12 +182,15 @@ def _warp(image: Image.Image, affine: _Affine, spec: ExtractSpec) -> NDArray[np.
 
 
 def _to_scale(image: Image.Image, affine: _Affine, spec: ExtractSpec) -> tuple[Image.Image, _Affine]:
-    """Shrink the part of the image that the copy needs to `OVERSAMPLING` pixels per pixel of the copy."""
+    """Shrink the part of the image that the copy needs, and adapt the map to the result.
+
+    The result has `OVERSAMPLING` pixels for each pixel of the copy along each axis.
+    """
     low, high = affine.bounds(spec.size)
     sides = np.array(image.size)
     pitch = np.maximum(1, np.linalg.norm(affine.matrix, axis=1) / OVERSAMPLING)
     inside = (low >= MARGIN * pitch) & (high <= sides - MARGIN * pitch)
-    # Along an axis on which the copy shows area outside the image, keep the whole side: filling may mirror any of it.
+    # The copy may show area outside the image along an axis. Then keep the whole side, because filling may mirror it.
     start = np.where(inside, np.floor(low - MARGIN * pitch), 0)
     stop = np.where(inside, np.ceil(high + MARGIN * pitch), sides)
     columns, rows = np.maximum(1, np.round((stop - start) / pitch)).astype(int).tolist()
@@ -187,7 +201,11 @@ def _to_scale(image: Image.Image, affine: _Affine, spec: ExtractSpec) -> tuple[I
 
 
 def _filled(image: Image.Image, before: NDArray[np.int_], after: NDArray[np.int_], spec: ExtractSpec) -> Image.Image:
-    """Add (columns, rows) before and after the image, by the fill mode of the spec."""
+    """Fill the area around the image by the fill mode of the spec.
+
+    ``before`` has the number of columns to add at the left and of rows to add at the top. ``after`` has the numbers for
+    the right and the bottom.
+    """
     if spec.fill == "constant":
         width, height = (before + image.size + after).tolist()
         canvas = Image.new("RGB", (width, height), mean_color(spec))

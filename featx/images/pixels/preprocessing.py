@@ -1,4 +1,4 @@
-"""Resize an RGB image to the size × size pixels that a backbone takes."""
+"""Resize an RGB image to the square that a backbone takes."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, in pixels."""
+"""Left, top, right and bottom of a rectangle, in pixels of the image."""
 
 
 def preprocess(image: Image.Image, spec: ExtractSpec, antialias: bool = True) -> NDArray[np.uint8]:
@@ -32,10 +32,10 @@ def preprocess(image: Image.Image, spec: ExtractSpec, antialias: bool = True) ->
     image : PIL.Image.Image
         An image of any mode.
     spec : ExtractSpec
-        Its ``size``, ``resize``, ``interpolation`` and ``preprocessing``.
+        The fields ``size``, ``resize``, ``interpolation`` and ``preprocessing`` are used.
     antialias : bool
-        Average over the source pixels when shrinking. False interpolates between four neighbors whatever the
-        interpolation is, as OpenCV and torch do by default; `featx.audit` compares with that.
+        Average over the source pixels when an image shrinks. If False, ``spec.interpolation`` is ignored: values are
+        interpolated between four neighbors, as OpenCV and torch do by default. `featx.audit` compares both.
 
     Returns
     -------
@@ -61,10 +61,11 @@ def preprocess(image: Image.Image, spec: ExtractSpec, antialias: bool = True) ->
 def resize(
     image: Image.Image, size: tuple[int, int], resample: Image.Resampling, box: Box | None = None
 ) -> Image.Image:
-    """Resize a box of an image, by default all of it, to (width, height): first across, then down.
+    """Resize a box of an image, by default the whole image, to ``size``, which is (width, height).
 
-    Pillow alone would choose the order by the shape of the image, and differently since version 13. Values are rounded
-    between the two steps, so features would depend on the version of Pillow.
+    The image is resized first across, then down. In one call, Pillow would choose the order of these two steps by the
+    shape of the image, and version 13 chooses in another way than earlier ones. Values are rounded between the steps,
+    so features would depend on the version of Pillow.
     """
     width, height = size
     left, top, right, bottom = box or (0, 0, *image.size)
@@ -75,7 +76,10 @@ def resize(
 def resize_without_antialiasing(
     image: Image.Image, size: tuple[int, int], _resample: Image.Resampling, box: Box | None = None
 ) -> Image.Image:
-    """Resize as `resize` does, but always bilinearly and without antialiasing, so that fine patterns alias."""
+    """Resize as `resize` does, but always bilinearly and without antialiasing.
+
+    Fine patterns are aliased.
+    """
     return image.transform(size, Image.Transform.EXTENT, box or (0, 0, *image.size), Image.Resampling.BILINEAR)
 
 
@@ -87,7 +91,7 @@ def center_square(image: Image.Image) -> Box:
 
 
 def mean_color(spec: ExtractSpec) -> tuple[int, int, int]:
-    """Return the color that the backbone sees as zero, rounded to whole numbers."""
+    """Return the color that the backbone sees as zero, rounded to integers."""
     red, green, blue = (round(value) for value in PREPROCESSINGS[spec.preprocessing].mean)
     return red, green, blue
 

@@ -1,6 +1,6 @@
-"""Draw three reference images, whose features prove that two machines or versions agree.
+"""Draw three reference images. Their features show whether two machines or versions compute the same.
 
-Drawing uses integer arithmetic only, so that every machine draws the same bits.
+The images are drawn with integer arithmetic only, so that every machine draws the same bits.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ def draw_reference_images() -> tuple[Image.Image, ...]:
 
 
 def _grid(width: int, height: int) -> tuple[Pixels, Pixels]:
-    """Row and column numbers of all pixels, each int64 (height, width)."""
+    """Return the row numbers and the column numbers of all pixels, each as int64 (height, width)."""
     rows, columns = np.indices((height, width), dtype=np.int64)
     return rows, columns
 
@@ -55,7 +55,7 @@ def _texture() -> Pixels:
 
 
 def _hash(rows: Pixels, columns: Pixels, salt: int) -> Pixels:
-    """Hash each position to 0 … 255; every product stays far below 2^63."""
+    """Hash each position to a number from 0 to 255; all products are far below 2^63."""
     mixed = (rows * 73_856_093 ^ columns * 19_349_663 ^ salt * 83_492_791) & 0x7FFFFFFF
     for factor in (0x45D9F3B, 0x119DE1F3):
         mixed = ((mixed >> 16 ^ mixed) * factor) & 0x7FFFFFFF

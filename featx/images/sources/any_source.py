@@ -1,4 +1,4 @@
-"""List the images of any source: find out what kind of source it is, and list it."""
+"""List the images of a source of any kind, after finding out the kind."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,7 +25,8 @@ CONTAINER_LISTERS: dict[str, Callable[[Files, Sequence[str], Files | None], List
     ".tar": list_shards,
     ".parquet": list_parquet,
 }
-"""How to list files of each suffix in `CONTAINERS`: a function of their folder, their names, and the root if given."""
+"""For each suffix in `CONTAINERS`, the function that lists such files. Its arguments are the folder of the files, their
+names, and the root, which may be None."""
 
 
 def list_images(
@@ -38,37 +39,41 @@ def list_images(
     source
         A path, or a URL that fsspec supports (``s3://…``), of one of these:
 
-        - a folder with one sub-folder per class, which may have sub-folders itself; or a folder of images without
-          labels. If its sub-folders are named ``train`` and ``val`` (or ``valid``, ``validation``) or ``test``, they
-          become the column ``split`` and contain the class folders. Images are sorted by the bytes of their paths.
+        - a folder with one sub-folder per class, which may itself have sub-folders; or a folder of images without
+          labels. Sub-folders may also be named ``train``, ``val`` (or ``valid``, ``validation``) and ``test``. Then
+          their names become the column ``split``, and the class folders are inside them. Images are sorted by the bytes
+          of their paths.
         - a manifest, ``.csv`` or ``.parquet``, with the column ``path`` and optionally ``label`` and columns whose
           names start with ``split`` or ``weight``. The label ``a|b`` stands for two labels. Images are sorted by the
           bytes of their paths.
-        - a ``.tar`` shard, or a folder of them (see `featx.images.sources.tar`). Shards are sorted by name; the images
-          of a shard keep their order. Paths look like ``shard-0.tar/a/1.jpg``.
-        - a ``.parquet`` shard with a column of image bytes, or a folder of them, with the other columns of a manifest.
-          Shards are sorted by name; their rows keep their order. Paths look like ``part.parquet#12``. A file with text
-          in a column ``path``, and no column ``image``, is a manifest.
+        - a ``.tar`` shard, or a folder of such shards (see `featx.images.sources.tar`). Shards are sorted by name; the
+          images of a shard keep their order. Paths look like ``shard-0.tar/a/1.jpg``.
+        - a ``.parquet`` shard, or a folder of such shards. A shard has a column of image bytes, and may have the other
+          columns of a manifest. Shards are sorted by name; their rows keep their order. Paths look like
+          ``part.parquet#12``. A file is a manifest, not a shard, if it has text in a column ``path`` and no column
+          ``image``.
         - a folder on this machine that Hugging Face ``datasets`` wrote with ``save_to_disk``. Paths look like
           ``train#12``.
         - an image file.
 
         Or one of these objects:
 
-        - a sequence, array, series or iterator of paths, which keep their order and are not checked.
+        - a sequence, array, series or iterator of paths. The paths keep their order and are not checked.
         - a ``datasets.Dataset`` or ``DatasetDict``.
-        - a data set of (Pillow image, label) pairs, such as torchvision's. If it knows its files, as ``ImageFolder``
-          does, the files are read, and its transforms are not applied.
+        - a data set of (Pillow image, label) pairs, such as torchvision's. If the data set knows its files, as
+          ``ImageFolder`` does, the files are read and its transforms are not applied.
     root
-        The folder or URL that the paths of a manifest or of a sequence are relative to; by default the folder of the
-        manifest, or the current folder. For a ``datasets.Dataset`` in memory, the name of the data set.
+        The folder or URL that the paths of a manifest or of a sequence are relative to. The default is the folder of
+        the manifest, or the current folder for a sequence. For a ``datasets.Dataset`` in memory, ``root`` is the name
+        of the data set.
     labeled
-        Whether sub-folders are classes or splits. If not, images may lie anywhere below the folder.
+        Whether sub-folders are classes or splits. If False, images may lie anywhere below the folder.
 
     Raises
     ------
     ListingError
-        If the source does not exist, is of another kind or contains no images, or if it has a ``root`` but needs none.
+        If the source does not exist, is of another kind or contains no images, or if ``root`` is given for a source
+        that needs none.
     EngineError
         If the source needs a package that is not installed; the message names it.
     """
@@ -126,7 +131,7 @@ def _warn_of_shards(files: Files, found: FoundFiles) -> None:
 
 
 def _unreachable(files: Files, name: str) -> str:
-    """Explain why a path of this machine cannot be reached; ``""`` if it can, or if it is a URL."""
+    """Explain why a path of this machine cannot be reached; return ``""`` if it can be, or if it is a URL."""
     try:
         if isinstance(files, LocalFiles):
             (files.root / name).stat()

@@ -1,4 +1,4 @@
-"""Read a CSV file in blocks of columns, many lines at a time; only lines with quotes need the slower csv module."""
+"""Read a CSV file in blocks of many lines. Most are split at commas; Python's slower csv module reads the others."""
 
 import csv
 import io
@@ -9,9 +9,9 @@ from featx.errors import ListingError
 from featx.table import batched
 
 BLOCK_CHARACTERS = 1 << 16
-"""Few enough to stay in the cache of the processor."""
+"""Number of characters in a block. It is small enough that a block stays in the processor's cache."""
 ColumnBlock = tuple[Sequence[int], Sequence[Sequence[str]]]
-"""The line numbers of some rows, and the values of these rows in each column."""
+"""The line numbers of some rows, and for each column the values of these rows."""
 
 
 def read_csv(text: io.TextIOWrapper, whose: str) -> tuple[list[str], Iterator[ColumnBlock]]:
@@ -22,14 +22,14 @@ def read_csv(text: io.TextIOWrapper, whose: str) -> tuple[list[str], Iterator[Co
     text : io.TextIOWrapper
         The file, opened with ``newline=""``.
     whose : str
-        What messages call the file.
+        The name of the file in error messages.
 
     Returns
     -------
     header : list of str
-        Empty if the file is.
+        The names of the columns; empty if the file is empty.
     blocks : iterator of ColumnBlock
-        The lines after the header, without blank ones.
+        The lines after the header. Blank lines are left out.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def read_csv(text: io.TextIOWrapper, whose: str) -> tuple[list[str], Iterator[Co
 
 def _blocks(text: io.TextIOWrapper, width: int, line: int, whose: str) -> Iterator[ColumnBlock]:
     while block := text.read(BLOCK_CHARACTERS) + text.readline():
-        # The csv module refuses very long lines at once; splitting them would copy them several times first.
+        # Leave very long lines to the csv module, which refuses them at once. Splitting would first copy them.
         columns = None if len(block) > BLOCK_CHARACTERS + csv.field_size_limit() else _split(block, width)
         if columns is None:
             # A quoted value may continue after this block, so read the rest of the file line by line.
@@ -56,7 +56,7 @@ def _blocks(text: io.TextIOWrapper, width: int, line: int, whose: str) -> Iterat
 
 
 def _split(block: str, width: int) -> list[list[str]] | None:
-    """Split whole lines into columns; None if that needs more than splitting at commas."""
+    """Split whole lines into columns at the commas; return None if the lines need the csv module."""
     block = block.replace("\r\n", "\n")
     lines = block.removesuffix("\n").split("\n")
     if (
@@ -72,7 +72,7 @@ def _split(block: str, width: int) -> list[list[str]] | None:
 
 
 def _parse(lines: Iterable[str], width: int, first: int, whose: str) -> Iterator[ColumnBlock]:
-    """Read lines with the csv module, the first of which has the number ``first``."""
+    """Read lines with the csv module; ``first`` is the number of the first line."""
     for batch in batched(_numbered(lines, first)):
         numbers, rows = zip(*batch, strict=True)
         if wrong := [at for at, row in enumerate(rows) if len(row) != width]:
@@ -84,7 +84,7 @@ def _parse(lines: Iterable[str], width: int, first: int, whose: str) -> Iterator
 
 
 def _numbered(lines: Iterable[str], first: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row that is not blank, with the number of the line on which it starts."""
+    """Yield each row that is not blank, with the number of its first line; ``first`` is the number of the first one."""
     reader, line = csv.reader(lines, strict=True), first
     for row in reader:
         if row:

@@ -1,4 +1,4 @@
-"""Read files below a root, which is a folder or a URL."""
+"""Read files below a root; the root is a folder or a URL."""
 
 import os
 import re
@@ -13,33 +13,33 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[a-z]+::")
 
 
 class Files(Protocol):
-    """Files below one root. Paths are relative to it and have ``/`` separators.
+    """The files below one root. Paths are relative to the root and have ``/`` separators.
 
-    Methods that access a file raise ``OSError`` or ``ValueError`` if that fails.
+    A method that cannot access a file raises ``OSError`` or ``ValueError``.
     """
 
     @property
     def root(self) -> Path | str:
-        """The folder or the URL."""
+        """The root, as a folder or a URL."""
 
     def open(self, path: str) -> BinaryIO:
-        """Open a file for reading; it supports ``seek``."""
+        """Open a file for reading; the result supports ``seek``."""
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
-        """Read a file, or the ``size`` bytes from ``start`` on."""
+        """Read a file from byte ``start`` on: to its end, or at most ``size`` bytes."""
 
     def size(self, path: str) -> int:
-        """Return the number of bytes of a file, or 0 if only reading it would tell."""
+        """Return the number of bytes of a file; 0 if the number is not known without reading the file."""
 
     def missing_reason(self, path: str) -> str:
-        """Explain why a file is missing; ``""`` if it is not, or if only reading it would tell."""
+        """Explain why a file is missing; return ``""`` if it exists, or if this is not known without reading it."""
 
     def find_images(self) -> FoundFiles:
-        """Find the image files, and the files that hold many images."""
+        """Find the image files, and the container files, which hold many images."""
 
 
 def open_root(root: str | Path) -> Files:
-    """Access the files below a folder or a URL.
+    """Return an object that reads the files below a folder or a URL.
 
     Raises
     ------
@@ -54,14 +54,16 @@ def open_root(root: str | Path) -> Files:
 
 
 def locate_source(source: str | Path) -> tuple[Files, str]:
-    """Find the folder of a source, and the name of the source in it; ``""`` if the source is the folder.
+    """Find the folder of a source, and the name of the source in this folder.
+
+    If the source itself is a folder, it is returned with the name ``""``.
 
     Raises
     ------
     EngineError
         If the package for a URL is not installed.
     ListingError
-        If fsspec does not support a URL, or there is nothing behind it.
+        If fsspec does not support a URL, or nothing exists at the URL.
     """
     if not is_url(source):
         path = Path(source)
@@ -79,21 +81,21 @@ def locate_source(source: str | Path) -> tuple[Files, str]:
 
 
 def is_url(source: str | Path) -> bool:
-    """Tell a URL from a path of this machine."""
+    """Return whether a source is a URL rather than a path of this machine."""
     return isinstance(source, str) and bool(_URL.match(source))
 
 
 def full_path(root: Path | str, path: str) -> str:
-    """Join a root and a path, for a message."""
+    """Join a root and a path, to show them in a message."""
     return str(root / path) if isinstance(root, Path) else f"{root}/{path}"
 
 
 def check_inside_root(root: str | Path, path: str) -> None:
-    """Raise ``ImageError`` if a path, which may come from a stranger's store, leads out of its root."""
+    """Raise ``ImageError`` if a path leads out of its root; the path may come from a stranger's store."""
     if is_url(root):
         outside = ".." in path.split("/")
     else:
-        # Symlinks are not resolved: those in the user's own folders may lead anywhere.
+        # Symlinks are not resolved, because a symlink in the user's own folder may lead anywhere.
         top = Path(os.path.abspath(root))  # noqa: PTH100
         outside = not Path(os.path.abspath(top / path)).is_relative_to(top)  # noqa: PTH100
     if outside:
@@ -101,7 +103,7 @@ def check_inside_root(root: str | Path, path: str) -> None:
 
 
 def check_no_root(root: object, source: object) -> None:
-    """Raise ``ListingError`` if a root is given for a source whose paths are not relative to one."""
+    """Raise ``ListingError`` if a root is given for a source that needs none."""
     if root is not None:
         raise ListingError(
             f"--root must be left out for {source}: it is only for the paths of a manifest or of a sequence"

@@ -1,4 +1,4 @@
-"""List a folder of image files: sub-folders are classes, or splits if they are named ``train``, ``test`` and so on."""
+"""List a folder of image files. Its sub-folders are classes, or splits if their names are ``train``, ``test`` etc."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,9 +14,10 @@ NOT_IN_SPLIT = "is not in a split folder, but beside them"
 
 
 def list_folder(files: Files, found: FoundFiles, *, labeled: bool) -> Listing:
-    """List the images that were found below a folder; ``ListingError`` if no image was found.
+    """List the images that were found below a folder; raise ``ListingError`` if no image was found.
 
-    If all sub-folders are named as splits, and one of them ``train``, each is a split and may have class folders.
+    Sub-folders are splits if all of them have names of splits and one is named ``train``. A split may have class
+    folders.
     """
     if not found.paths:
         raise ListingError(_no_images(files, found))
@@ -44,7 +45,10 @@ def _list_files(files: Files, table: ImageTable, found: FoundFiles) -> Listing:
 
 
 def _list_splits(files: Files, found: FoundFiles) -> Listing:
-    """List a folder of split folders. A split without class folders, such as a contest's test set, has no labels."""
+    """List a folder of split folders.
+
+    The images of a split without class folders, such as the test set of a contest, get no labels.
+    """
     paths, labels, splits = list[str](), list[LabelNames](), list[str]()
     found.failures += [(path, NOT_IN_SPLIT) for path in found.paths if "/" not in path]
     for folder in sorted({path.partition("/")[0] for path in found.paths if "/" in path}):
@@ -62,7 +66,7 @@ def _list_splits(files: Files, found: FoundFiles) -> Listing:
 def _label_by_folder(
     files: Files, paths: Sequence[str], prefix: str, found: FoundFiles
 ) -> tuple[list[str], list[LabelNames]]:
-    """Label images by their folder below ``prefix``; images beside class folders become failures."""
+    """Label each image by its class folder below ``prefix``; images that are in no class folder become failures."""
     try:
         names = [folder_label(path[len(prefix) :]) for path in paths]
     except ListingError as error:

@@ -1,4 +1,4 @@
-"""List a data set of Hugging Face ``datasets``, saved to disk or in memory."""
+"""List a data set of the Hugging Face library ``datasets``, either saved to disk or in memory."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,12 +14,12 @@ from featx.runtime import import_optional
 from featx.table import CategoricalArray, ImageTable
 
 MARKER_FILES = (("dataset_dict.json",), ("dataset_info.json", "state.json"))
-"""Files that ``save_to_disk`` writes into the folder of a ``DatasetDict``, and of a ``Dataset``."""
+"""Names of the files by which a saved ``DatasetDict``, and a saved ``Dataset``, are recognized."""
 BATCH_ROWS = 10_000
 
 
 def is_saved_dataset(folder: Path) -> bool:
-    """Tell whether ``save_to_disk`` wrote a folder."""
+    """Return whether a folder was written by ``save_to_disk``."""
     return any(all((folder / name).is_file() for name in names) for names in MARKER_FILES)
 
 
@@ -31,7 +31,7 @@ def list_saved_dataset(folder: Path) -> Listing:
     EngineError
         If ``datasets`` is not installed.
     ListingError
-        If the data set cannot be read, has no images, or names files outside its own folders.
+        If the data set cannot be read, has no images, or refers to files outside its own folders.
     """
     datasets = import_optional("datasets", "datasets", str(folder))
     try:
@@ -46,12 +46,12 @@ def list_saved_dataset(folder: Path) -> Listing:
 
 
 def list_dataset(dataset: Any, root: Path) -> Listing:
-    """List the images of a ``Dataset``, or of all splits of a ``DatasetDict``, in their order.
+    """List the images of a ``Dataset``, or of all splits of a ``DatasetDict``, in the order of the data set.
 
     Parameters
     ----------
     dataset : datasets.Dataset or datasets.DatasetDict
-        Its paths and labels are read now, its images later.
+        The data set. Labels and columns are read at once; images are read when they are needed.
     root : Path
         The folder or name of the data set.
 
@@ -60,7 +60,7 @@ def list_dataset(dataset: Any, root: Path) -> Listing:
     EngineError
         If ``datasets`` is not installed.
     ListingError
-        If the data set has no row, or no column or several columns of images.
+        If the data set has no row, no column of images, or several such columns none of which is named ``image``.
     """
     datasets = import_optional("datasets", "datasets", str(root))
     if not isinstance(dataset, Mapping):
@@ -77,7 +77,7 @@ def list_dataset(dataset: Any, root: Path) -> Listing:
     def read(row: int) -> bytes:
         part = int(np.searchsorted(edges, row, "right")) - 1
         (image,) = images[part][row - int(edges[part])].values()
-        # The path beside the bytes may lead anywhere, so it is not followed.
+        # The data set may also store a path with the bytes. It may lead to any file, so it is not followed.
         if not image or image["bytes"] is None:
             raise ImageError("the data set has only a path, not the bytes; give the folder of the files instead")
         return bytes(image["bytes"])
@@ -86,7 +86,7 @@ def list_dataset(dataset: Any, root: Path) -> Listing:
 
 
 def _check_own_files(folder: Path) -> None:
-    """Raise ``ListingError`` if a saved data set names a split or a file outside its own folders."""
+    """Raise ``ListingError`` if a saved data set refers to a split or a file outside its own folders."""
     listed = folder / "dataset_dict.json"
     splits = [str(name) for name in json.loads(listed.read_text())["splits"]] if listed.is_file() else []
     for name in splits:
@@ -100,7 +100,7 @@ def _check_own_files(folder: Path) -> None:
 
 
 def _is_inside(folder: Path, name: str) -> bool:
-    """Tell whether a name is that of an entry of a folder, and not of a symlink."""
+    """Return whether a name is that of an entry in a folder, and the entry is not a symlink."""
     return Path(name).name == name != ".." and not (folder / name).is_symlink()
 
 
@@ -117,11 +117,11 @@ def _image_column(part: Any, datasets: Any, root: Path) -> str:
 
 
 def _table(part: Any, split: str, name: str, root: Path) -> ImageTable:
-    """Make the table of one split, with the numbers of its rows as paths."""
+    """Make the table of one split; the path of a row is made of ``name`` and the row's number."""
     builder = RowBuilder()
     columns = [*({"label"} & set(part.column_names)), *kept_columns(part.column_names, str(root))]
     label = part.features.get("label")
-    # A multi-label column is a list of class labels, which has the names.
+    # The feature of a multi-label column is a list of class labels. The class names are in the inner feature.
     classes = getattr(getattr(label, "feature", label), "names", ())
     for number, values in enumerate(_records(part, columns)):
         builder.add_record(f"{name}#{number}", values, classes)
@@ -133,7 +133,7 @@ def _table(part: Any, split: str, name: str, root: Path) -> ImageTable:
 
 
 def _records(part: Any, columns: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the values of some columns of each row, by the names of the columns."""
+    """Yield a dictionary for each row, with the values of some columns by their names."""
     if not columns:
         return ({} for _ in range(len(part)))
     batches = part.select_columns(columns).iter(batch_size=BATCH_ROWS)

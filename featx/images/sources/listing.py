@@ -1,4 +1,4 @@
-"""A listing of images: their paths, labels and columns in a fixed order, and how to read them."""
+"""The listing of images that every source is turned into: paths, labels and columns, and a function to read images."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -13,31 +13,33 @@ from featx.images.sources.files import full_path
 from featx.table import CategoricalArray, EncodedLabels, ImageTable, StringArray, encode_labels
 
 Failures = tuple[tuple[str, str], ...]
-"""Path and reason of each image that failed."""
+"""The path of each image that failed, and the reason."""
 
 
 def unknown_size(_row: int) -> int:
-    """Return 0, the size of a file that only reading would tell."""
+    """Return 0, which stands for a size that is not known without reading the file."""
     return 0
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """Images in a fixed order: what every source is turned into.
+    """Images in a fixed order. Every source is turned into a listing.
 
     Attributes
     ----------
     root : Path or str
         The folder or URL that paths are relative to.
     rows : ImageTable
-        Paths, labels and columns. Paths have ``/`` separators; bytes that are not UTF-8 are kept as surrogate escapes.
+        Paths, labels and columns. Paths have ``/`` separators. Bytes of a path that are not UTF-8 are kept as surrogate
+        escapes.
     read : callable
-        From the number of a row to the bytes of the image file, in any thread. It raises ``OSError``, ``ValueError`` or
-        ``ImageError`` if that fails.
+        Takes the number of a row, and returns the bytes of its image file. It can be called in any thread. If the file
+        cannot be read, it raises ``OSError``, ``ValueError`` or ``ImageError``.
     failures : tuple of (str, str)
-        Path and reason of each image that exists but could not be listed, sorted.
+        The sorted paths of images that exist but could not be listed, each with the reason.
     size : callable
-        From the number of a row to the number of bytes, 0 if only reading would tell. Errors as ``read``.
+        Takes the number of a row, and returns the number of bytes of its image file; 0 if this is not known without
+        reading the file. It raises the same errors as ``read``.
     """
 
     root: Path | str
@@ -72,12 +74,15 @@ class Listing:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Index into ``classes`` of each image, int64 (rows,): -1 without a label, the first of several labels."""
+        """Index into ``classes`` of each image's label, int64 (rows,).
+
+        An image without a label has -1. An image with several labels has the index of the first one.
+        """
         return self._encoded.codes
 
     @property
     def label_sets(self) -> CategoricalArray[tuple[int, ...]] | None:
-        """Sorted indices into ``classes`` of all labels of each image; None if no image has several."""
+        """Sorted indices into ``classes`` of all labels of each image; None if no image has several labels."""
         return self._encoded.label_sets
 
     @cached_property
@@ -85,7 +90,7 @@ class Listing:
         return encode_labels(self.rows.labels)
 
     def drop_duplicates(self) -> "Listing":
-        """Keep only the first image of each path. Only a sequence of paths can have duplicates."""
+        """Return a listing with only the first image of each path. Only a sequence of paths can have duplicates."""
         if len(set(self.paths)) == len(self):
             return self
         first, read, size = self.paths.find(self.paths), self.read, self.size
@@ -99,14 +104,14 @@ class Listing:
         )
 
     def full_path(self, path: str) -> str:
-        """Join the root and a path, for a message."""
+        """Join the root and a path, to show them in a message."""
         return full_path(self.root, path)
 
     def digest(self, row: int) -> str:
-        """Compute the sha256 of the bytes of an image file, as hex; errors as ``read``."""
+        """Compute the sha256 of an image file, as hex; raise the same errors as ``read``."""
         return hashlib.sha256(self.read(row)).hexdigest()
 
 
 def first_failure(failures: Failures) -> str:
-    """Format the first failure as the end of a message."""
+    """Describe the first failure in words that end an error message; return ``""`` if there is no failure."""
     return f"; {failures[0][0]!r} {failures[0][1]}" if failures else ""

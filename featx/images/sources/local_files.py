@@ -9,12 +9,12 @@ from typing import BinaryIO
 from featx.images.decoding.formats import image_suffixes, suffix_of
 
 FolderId = tuple[int, int]
-"""Device and inode of a folder: equal for all paths that lead to it."""
+"""The device and inode of a folder. They are the same for all paths that lead to the folder."""
 CONTAINERS = (".tar", ".parquet")
-"""Suffixes of files that hold many images; `any_source.CONTAINER_LISTERS` has a function for each."""
+"""Suffixes of container files, which hold many images; `any_source.CONTAINER_LISTERS` has a function for each."""
 LOOP = "a symlink to a folder that contains it; not followed"
 NOT_FOUND = "does not exist"
-"""Reason reported for a file that does not exist."""
+"""The reason that is reported for a file that does not exist."""
 
 
 @dataclass
@@ -26,11 +26,11 @@ class FoundFiles:
     paths : list of str
         Image files.
     failures : list of (str, str)
-        Path and reason of each file or folder that could not be listed.
+        The path of each file or folder that could not be listed, and the reason.
     skipped : Counter
-        Number of other files by their suffix.
+        For each suffix, the number of files that are not images.
     containers : list of str
-        The skipped files that hold many images.
+        Those of the skipped files that hold many images.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -50,7 +50,7 @@ def find_image_files(root: Path) -> FoundFiles:
     """Find the image files below a folder.
 
     Hidden files and folders are skipped. Symlinks to folders are followed, except those that would lead into a loop.
-    Each folder costs one ``scandir``; files cost no ``stat``, except for symlinks.
+    Each folder needs one ``scandir``. Among the files, only symlinks need a ``stat``.
     """
     found = FoundFiles()
     pending: list[tuple[str, tuple[FolderId, ...]]] = [("", ())]
@@ -91,7 +91,7 @@ class LocalFiles:
         return os.stat(os.path.join(self.root, path)).st_size  # noqa: PTH116, PTH118 - as in `missing_reason`
 
     def missing_reason(self, path: str) -> str:
-        """Explain why a file is missing; ``""`` if it is not."""
+        """Explain why a file is missing; return ``""`` if it exists."""
         full = os.path.join(self.root, path)  # noqa: PTH118 - a million Path objects would take seconds
         if os.path.isfile(full):  # noqa: PTH113
             return ""

@@ -1,4 +1,4 @@
-"""Read a manifest, ``path[,label][,split…][,weight…]`` with one row per image, in blocks of columns."""
+"""Read a manifest: a table with one row per image and the columns ``path[,label][,split…][,weight…]``."""
 
 import csv
 import io
@@ -22,24 +22,26 @@ from featx.images.sources.metadata import check_distinct_columns, clean_text, ke
 from featx.table import CategoricalArray, ImageTable, Indices, StringArray
 
 NEEDS_NORMALIZING = ("//", "/.", "/\n", "\n/", "\n.", "\n\n")
-"""If one of these occurs in paths that are joined by line ends, some path is not in its shortest form."""
+"""Marks of a path that is not in its shortest form. They are looked for in all paths at once, joined by line ends."""
 
 
 def list_manifest(files: Files, name: str, images: Files) -> Listing:
-    """List the images below ``images`` that a CSV manifest names, sorted by the bytes of their paths.
+    """List the images that a CSV manifest names, sorted by the bytes of their paths.
+
+    Paths are relative to the root of ``images``.
 
     Raises
     ------
     ListingError
         If the manifest cannot be read, is not UTF-8 CSV, has no column ``path``, or has a row with more or fewer
-        columns than the header; if a path is absolute, leads out of the root or occurs twice; or if no path is that of
-        a file.
+        columns than the header. Also if a path is absolute, leads out of the root or occurs twice, or if none of the
+        files exists.
     """
     return list_table(read_manifest(files, name), f"manifest {full_path(files.root, name)}", images)
 
 
 def list_table(table: ImageTable, whose: str, images: Files) -> Listing:
-    """List the images of a manifest's table; ``ListingError`` if no path is that of a file."""
+    """List the images of a manifest's table; raise ``ListingError`` if none of the files exists."""
     paths = table.paths
     if not len(paths):
         raise ListingError(f"{whose} must name at least one image, but it has no rows")
@@ -64,10 +66,13 @@ def list_table(table: ImageTable, whose: str, images: Files) -> Listing:
 
 
 def read_manifest(files: Files, name: str) -> ImageTable:
-    """Read a CSV manifest as a table, sorted by the bytes of the paths; errors as `list_manifest`."""
+    """Read a CSV manifest as a table that is sorted by the bytes of the paths.
+
+    ``ListingError`` is raised in the same cases as by `list_manifest`, except that files may be missing.
+    """
     whose = f"manifest {full_path(files.root, name)}"
     try:
-        # Paths may be bytes that are not UTF-8, as names of files may be; the rest must be text.
+        # The name of a file may have bytes that are not UTF-8, so a path may too. All other columns must be UTF-8.
         with io.TextIOWrapper(files.open(name), "utf-8-sig", "surrogateescape", newline="") as text:
             return read_table(*read_csv(text, whose), whose, "line")
     except OSError as error:
@@ -77,13 +82,13 @@ def read_manifest(files: Files, name: str) -> ImageTable:
 
 
 def read_table(header: Sequence[str], blocks: Iterable[ColumnBlock], whose: str, unit: str) -> ImageTable:
-    """Read the table of a manifest from its header and blocks; ``unit`` is what messages call a row."""
+    """Read the table of a manifest from its header and blocks; ``unit`` is the word for a row in error messages."""
     return _TableReader(header, whose, unit).read(blocks)
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Positions of the columns of a manifest; ``label`` is None if there are no labels."""
+    """The positions of a manifest's columns; ``label`` is None if the manifest has no labels."""
 
     path: int
     label: int | None
@@ -91,7 +96,7 @@ class _Columns:
 
 
 class _Encoder(dict[str, int]):
-    """Encode a column with one code per distinct text, which is parsed only once."""
+    """Encode a column: each distinct text is parsed once and gets one code."""
 
     def __init__(self, parse: Callable[[str], object]) -> None:
         self._parse = parse
@@ -122,7 +127,7 @@ class _TableReader:
         self._kept = {name: _Encoder(clean_text) for name in self._columns.kept}
 
     def read(self, blocks: Iterable[ColumnBlock]) -> ImageTable:
-        """Read all rows, and sort them by the bytes of their paths."""
+        """Read all rows and sort them by the bytes of their paths."""
         paths = StringArray.from_batches(map(self._add, blocks))
         columns: dict[str, CategoricalArray[str]] = {name: codes.column for name, codes in self._kept.items()}
         table = ImageTable(paths, self._labels.column, columns)
@@ -148,7 +153,7 @@ class _TableReader:
         return paths
 
     def _fault(self, number: int, row: Sequence[str]) -> tuple[int, str] | None:
-        """Return the number of a row and what is wrong with it; None if nothing is."""
+        """Return the number of a row and its fault; return None if the row has no fault."""
         columns = self._columns
         try:
             _normalize(row[columns.path])
@@ -160,7 +165,7 @@ class _TableReader:
         return None
 
     def _check_distinct_paths(self, paths: StringArray, order: Indices) -> None:
-        # Finding out whether a path occurs twice is much faster than finding out which.
+        # It is much faster to find out whether any path occurs twice than which path it is.
         if paths.is_sorted():
             return
         for row, (one, other) in enumerate(itertools.pairwise(paths.iter_bytes())):
@@ -170,7 +175,10 @@ class _TableReader:
 
 
 def _any_exists(paths: StringArray, images: Files) -> bool:
-    """Whether any path is that of a file. Files in missing folders are not looked up: that could take minutes."""
+    """Return whether any of the paths is that of a file.
+
+    Files in a missing folder are not looked up, because that could take minutes.
+    """
     folder_exists = dict[str, bool]()
     for path in paths:
         folder = path.rpartition("/")[0]
@@ -197,14 +205,17 @@ def _find_columns(header: Sequence[str], whose: str) -> _Columns:
 
 
 def _normalize_all(texts: Sequence[str]) -> Sequence[str]:
-    """Normalize many paths; the usual ones, which are in their shortest form, are recognized all at once."""
+    """Bring many paths to their shortest form; one test recognizes the usual case that all of them have it already."""
     joined = "\n".join(["", *texts, ""])
     unusual = os.sep != "/" or any(mark in joined for mark in NEEDS_NORMALIZING)
     return [_normalize(text) for text in texts] if unusual else texts
 
 
 def _normalize(text: str) -> str:
-    """Return a path in its shortest form with ``/`` separators; ``ListingError`` if it leads out of the root."""
+    """Return a path in its shortest form with ``/`` separators.
+
+    ``ListingError`` is raised if the path is absolute or leads out of the root.
+    """
     path = posixpath.normpath(text.replace(os.sep, "/"))
     absolute = path.startswith("/") or os.path.isabs(text)  # noqa: PTH117 - faster than Path, and recognizes drives
     if absolute or path == "." or path.partition("/")[0] == "..":

@@ -1,6 +1,6 @@
-"""What is known of an image besides its bytes: labels, and the columns ``split…`` and ``weight…``.
+"""Read the labels of images and the columns ``split…`` and ``weight…``.
 
-Messages of errors here start with "must": callers put the name of the row or file before them.
+The error messages of this module start with "must". Callers put the name of the row or file before the message.
 """
 
 import math
@@ -16,11 +16,11 @@ from featx.errors import ListingError
 from featx.table import BATCH, LABEL_SEPARATOR, CategoricalArray, ImageTable, LabelNames, StringArray, decode_text
 
 KEPT_PREFIXES = ("split", "weight")
-"""Columns are kept if their names start with one of these."""
+"""Columns are kept if their names start with one of these prefixes."""
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Names of folders, files and data sets that stand for a split, and the name of the split."""
+"""The split that a name of a folder, a file or a part of a data set stands for."""
 OUTSIDE = "its name leads out of the shard"
-"""Reasons for not listing an image that a shard names: this one, and the next two."""
+"""The first of three reasons why an image in a shard is not listed. The next two constants are the other reasons."""
 NOT_A_FILE = "a link or device in the shard, not followed"
 DUPLICATE = "occurs earlier in the shard; the first one is used"
 _SEPARATORS = re.compile(r"[-_./]")
@@ -34,7 +34,10 @@ def to_text(value: object) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Strip blanks, and check that a store can hold the text; ``ListingError`` if it is not UTF-8 or has a NUL."""
+    """Strip blanks from a text, and check that a store can hold the text.
+
+    ``ListingError`` is raised if the text is not UTF-8 or contains a NUL character.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -50,7 +53,7 @@ def parse_labels(text: str) -> LabelNames:
     Raises
     ------
     ListingError
-        If a label beside a ``|`` is empty, or as `clean_text`.
+        If a label beside a ``|`` is empty, or `clean_text` refuses the text.
     """
     labels = {label.strip() for label in clean_text(text).split(LABEL_SEPARATOR)}
     if len(labels) > 1 and "" in labels:
@@ -59,19 +62,20 @@ def parse_labels(text: str) -> LabelNames:
 
 
 def label_names(label: Any, classes: Sequence[str] = ()) -> LabelNames:
-    """Convert a label that a program stored to class names.
+    """Convert a label of a data set to class names.
 
     Parameters
     ----------
     label : str, number, None, or a list of these
         A text is parsed by `parse_labels`.
     classes : sequence of str
-        Names of the classes, if known. Then a number is an index of one of them, and a negative one means no label.
+        Names of the classes, if known. Then a number is an index into ``classes``, and a negative number means no
+        label.
 
     Raises
     ------
     ListingError
-        If the label is of another type, such as an array or a dictionary, or as `parse_labels`.
+        If the label is of another type, such as an array or a dictionary, or if `parse_labels` refuses it.
     """
     if isinstance(label, Mapping) or (hasattr(label, "ndim") and label.ndim):
         raise ListingError(
@@ -91,7 +95,7 @@ def label_names(label: Any, classes: Sequence[str] = ()) -> LabelNames:
 
 
 def check_class_name(name: str) -> str:
-    """Return the name of a class; ``ListingError`` if a manifest or a store could not hold it."""
+    """Return the name of a class; raise ``ListingError`` if a manifest or a store could not hold the name."""
     if LABEL_SEPARATOR in name or "\0" in name:
         raise ListingError(
             f"must have no {LABEL_SEPARATOR}, which separates several labels, and no NUL in the name of a class, "
@@ -101,25 +105,25 @@ def check_class_name(name: str) -> str:
 
 
 def folder_label(path: str) -> LabelNames:
-    """Take the first folder of a relative path as the label; none for a file in no folder.
+    """Return the first folder of a relative path as the label; a file that is in no folder has no label.
 
     Raises
     ------
     ListingError
-        As `check_class_name`.
+        If `check_class_name` refuses the name of the folder.
     """
     folder, slash, _ = path.partition("/")
     return (check_class_name(folder),) if slash else ()
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a relative path is that of a hidden file, or leads through a hidden folder."""
+    """Return whether a relative path is that of a hidden file, or leads through a hidden folder."""
     return any(part.startswith(".") and part != ".." for part in name.split("/"))
 
 
-@lru_cache(1024)  # Every row asks for the same few names.
+@lru_cache(1024)  # This is called for every row, with the same few names.
 def is_kept_column(column: str) -> bool:
-    """Tell by its name whether a column is kept; ``ListingError`` if a store cannot have a column of that name."""
+    """Return whether a column is kept, by its name; raise ``ListingError`` if a store cannot have such a name."""
     if not column.startswith(KEPT_PREFIXES):
         return False
     if "/" in clean_text(column):
@@ -128,7 +132,10 @@ def is_kept_column(column: str) -> bool:
 
 
 def kept_columns(columns: Iterable[str], whose: str) -> list[str]:
-    """Select the names of the columns that are kept; errors as `is_kept_column`, with ``whose`` before them."""
+    """Select the names of the columns that are kept.
+
+    ``ListingError`` is raised in the same cases as by `is_kept_column`; its message starts with ``whose``.
+    """
     try:
         return [column for column in columns if is_kept_column(column)]
     except ListingError as error:
@@ -136,7 +143,10 @@ def kept_columns(columns: Iterable[str], whose: str) -> list[str]:
 
 
 def kept_values(values: Mapping[str, object]) -> dict[str, str]:
-    """Select the values of the columns that are kept, as text; errors as `is_kept_column` and `clean_text`."""
+    """Select the values of the columns that are kept, as text.
+
+    ``ListingError`` is raised in the same cases as by `is_kept_column` and `clean_text`.
+    """
     return {name: clean_text(to_text(value)) for name, value in values.items() if is_kept_column(name)}
 
 
@@ -147,7 +157,7 @@ def check_distinct_columns(columns: Sequence[str], whose: str) -> None:
 
 
 class RowBuilder:
-    """Collect the rows of a table one by one, and convert them to compact columns after every `BATCH` rows."""
+    """Collect the rows of a table one by one. After every `BATCH` rows, convert these rows to compact columns."""
 
     def __init__(self) -> None:
         self._tables = list[ImageTable]()
@@ -160,7 +170,10 @@ class RowBuilder:
             self._compact()
 
     def add_record(self, path: str, values: Mapping[str, Any], classes: Sequence[str] = ()) -> None:
-        """Add a row from values by name, the label included; messages of errors start with the path."""
+        """Add a row from a mapping of names to values, which includes the label.
+
+        The message of a ``ListingError`` starts with the path.
+        """
         try:
             self.add(path, label_names(values.get("label"), classes), kept_values(values))
         except ListingError as error:
@@ -184,12 +197,12 @@ class RowBuilder:
 
 
 def add_file_splits(table: ImageTable, files: Sequence[str], counts: Sequence[int]) -> ImageTable:
-    """Add the column ``split`` if the names of all files stand for splits, and one of them for ``train``.
+    """Add the column ``split`` if the names of all files stand for splits, and one name stands for ``train``.
 
     Parameters
     ----------
     table : ImageTable
-        The rows of all files, in their order. A column ``split`` of its own is kept.
+        The rows of all files, in the order of ``files``. A table that already has a column ``split`` is not changed.
     files : sequence of str
         Names of the files, such as ``train-0.tar``.
     counts : sequence of int

@@ -29,33 +29,33 @@ from featx.runtime import import_optional
 from featx.table import BATCH, LABEL_SEPARATOR, ImageTable
 
 CACHED_GROUPS = 2
-"""Row groups in memory: images are read nearly in order, in threads, so from one group and the next."""
+"""Number of row groups in memory. Threads read the images nearly in order, so they need one group and the next."""
 BATCH_ROWS = 64
-"""Rows of a row group that are read before its size is checked again."""
+"""Number of rows that are read from a row group between two checks of its size."""
 IMAGE = "image"
-"""The column that is used if several contain bytes."""
+"""The column with the images, if several columns contain bytes."""
 BINARY_TYPES = ("binary", "large_binary", "binary_view", "fixed_size_binary")
 
 
 def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Listing:
-    """List the images in Parquet shards, or those that Parquet manifests name.
+    """List the images in Parquet shards, or the images that Parquet manifests name.
 
     Parameters
     ----------
     files : Files
         Where the Parquet files are.
     names : sequence of str
-        Their names; the rows keep this order.
+        The names of the Parquet files. Shards are listed in this order.
     images : Files, optional
-        Where the images of manifests are; by default beside the manifests.
+        Where the images of manifests are; by default in the folder of the manifests.
 
     Raises
     ------
     EngineError
         If pyarrow is not installed.
     ListingError
-        If a file is damaged or has neither of the two columns, if there are no rows, or if ``images`` is given for
-        shards.
+        If a file is damaged, has neither a column of image bytes nor a column ``path``, or has no rows. Also if
+        ``images`` is given for shards.
     """
     whose = full_path(files.root, names[0])
     arrow = _import_arrow(whose)
@@ -70,7 +70,7 @@ def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Li
 
 
 class _ImageGroups:
-    """The image column of some Parquet shards, of which a few row groups are kept in memory."""
+    """The image column of some Parquet shards. A few row groups are kept in memory."""
 
     def __init__(self, files: Files, names: Sequence[str], column: str) -> None:
         self._files, self._names, self._column = files, names, column
@@ -83,7 +83,16 @@ class _ImageGroups:
         return _ImageGroups, (self._files, self._names, self._column)
 
     def read(self, file: int, group: int, row: int) -> bytes:
-        """Read the bytes of one image by the number of its file, its row group there, and its row in the group.
+        """Read the bytes of one image.
+
+        Parameters
+        ----------
+        file : int
+            Number of the Parquet file.
+        group : int
+            Number of the row group in the file.
+        row : int
+            Number of the row in the row group.
 
         Raises
         ------
@@ -99,7 +108,7 @@ class _ImageGroups:
         except ImageError:
             raise
         except Exception as error:
-            # Arrow and file systems have error classes of their own.
+            # Arrow and each file system have their own error classes.
             raise ImageError(f"cannot be read: {error}") from error
         if value is None:
             raise ImageError("the row has no image bytes")
@@ -111,14 +120,17 @@ class _ImageGroups:
             try:
                 values = self._arrow.chunked_array(_read_limited(parquet, group, self._column))
             except ImageError as error:
-                # Cached like values: each row of the group asks again.
+                # The error is returned, so that it is cached. Otherwise each row of the group would read it again.
                 return error
         is_struct = self._arrow.types.is_struct(values.type)
         return self._arrow.compute.struct_field(values, "bytes") if is_struct else values
 
 
 def _read_limited(parquet: Any, group: int, column: str) -> list[Any]:
-    """Read a row group in batches; ``ImageError`` if it has more bytes than the limit, whatever its footer says."""
+    """Read a row group in batches.
+
+    ``ImageError`` is raised as soon as more bytes are read than the limit allows. The size in the footer is not used.
+    """
     arrays, size, limit = [], 0, ROW_GROUP.bytes
     for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=[column]):
         size += batch.nbytes
@@ -139,7 +151,7 @@ def _import_arrow(whose: str) -> Any:
 
 @contextmanager
 def _opened(files: Files, name: str, arrow: Any) -> Iterator[Any]:
-    """Open a Parquet file; ``ListingError`` if reading it within the block fails."""
+    """Open a Parquet file for a ``with`` block; raise ``ListingError`` if reading fails within the block."""
     whose = full_path(files.root, name)
     try:
         with files.open(name) as opened:
@@ -159,7 +171,7 @@ def _list_shards(files: Files, names: Sequence[str], column: str, arrow: Any) ->
     table = add_file_splits(ImageTable.concatenate(tables), names, [len(each) for each in tables])
     if not len(table):
         raise ListingError(f"{full_path(files.root, names[0])} must have at least one row, got none")
-    # The file and number of each row group of all files, and the numbers of the rows at which they begin.
+    # places: the file of each row group, and its number in the file. edges: the number of the row at which it begins.
     places = [(file, group) for file, groups in enumerate(sizes) for group in range(len(groups))]
     edges = np.cumsum([0, *(size for groups in sizes for size in groups)])
     groups = _ImageGroups(files, names, column)
@@ -172,7 +184,7 @@ def _list_shards(files: Files, names: Sequence[str], column: str, arrow: Any) ->
 
 
 def _table(file: Any, name: str, image: str) -> ImageTable:
-    """Make the table of one shard, with the numbers of its rows as paths."""
+    """Make the table of one shard; the path of a row is made of ``name`` and the row's number."""
     schema, builder = file.schema_arrow, RowBuilder()
     _check_columns(schema, [image], name)
     classes = _class_names(schema)
@@ -182,7 +194,7 @@ def _table(file: Any, name: str, image: str) -> ImageTable:
 
 
 def _known_columns(schema: Any, name: str) -> list[str]:
-    """Select the label column and those that are kept."""
+    """Select the label column and the columns that are kept."""
     check_distinct_columns(schema.names, name)
     return [*({"label"} & set(schema.names)), *kept_columns(schema.names, name)]
 
@@ -196,14 +208,14 @@ def _check_columns(schema: Any, columns: Sequence[str], name: str) -> None:
 
 
 def _records(file: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the values of some columns of each row, by the names of the columns."""
+    """Yield a dictionary for each row, with the values of some columns by their names."""
     if not columns:
         return itertools.repeat({}, file.metadata.num_rows)
     return itertools.chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(columns=columns))
 
 
 def _image_column(schema: Any, whose: str, arrow: Any) -> str | None:
-    """Find the column of image bytes; None for a manifest."""
+    """Find the column of image bytes; return None if the file is a manifest."""
     known = ("path", "label", *KEPT_PREFIXES)
     names = [field.name for field in schema if _has_bytes(field.type, arrow) and not field.name.startswith(known)]
     if IMAGE in names:
@@ -223,7 +235,7 @@ def _image_column(schema: Any, whose: str, arrow: Any) -> str | None:
 
 
 def _has_bytes(kind: Any, arrow: Any) -> bool:
-    """Tell whether a type is binary, or a struct with ``bytes``, as Hugging Face writes images."""
+    """Return whether a type is binary, or a struct with a binary field ``bytes``, as Hugging Face writes images."""
     if arrow.types.is_struct(kind):
         return any(field.name == "bytes" and _has_bytes(field.type, arrow) for field in kind)
     return any(getattr(arrow.types, f"is_{name}")(kind) for name in BINARY_TYPES)
@@ -234,13 +246,13 @@ def _is_text(kind: Any, arrow: Any) -> bool:
 
 
 def _class_names(schema: Any) -> list[str]:
-    """Read the names of the numbers in the column ``label``, if Hugging Face stored them."""
+    """Read the class names for the numbers in the column ``label``, if Hugging Face stored the names."""
     try:
         label = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]["label"]
-        # A multi-label column is a list of class labels, which has the names.
+        # The feature of a multi-label column is a list of class labels. The class names are in the inner feature.
         return [str(name) for name in (label if "names" in label else label["feature"])["names"]]
     except (KeyError, ValueError, TypeError, RecursionError):
-        # RecursionError: JSON that is nested too deeply.
+        # RecursionError is raised for JSON that is nested too deeply.
         return []
 
 
@@ -251,7 +263,7 @@ def _read_manifests(files: Files, names: Sequence[str], whose: str, arrow: Any) 
 
 
 def _blocks(files: Files, names: Sequence[str], columns: Sequence[str], arrow: Any) -> Iterator[ColumnBlock]:
-    """Yield the columns of manifests as text, as they would be in a CSV file."""
+    """Yield the columns of manifests as text, in the same form as in a CSV file."""
     first = 0
     for name in names:
         with _opened(files, name, arrow) as file:

@@ -1,4 +1,4 @@
-"""List the images in a Python object: paths, or a data set of (Pillow image, label) pairs such as torchvision's."""
+"""List the images in a Python object: paths, or a data set of (Pillow image, label) pairs such as torchvision has."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,8 @@ def list_object(source: Any, root: str | Path | None) -> Listing:
     Raises
     ------
     ListingError
-        If the object is of another kind, or contains no images; if it has a ``root`` but is not a sequence of paths.
+        If the object is of another kind, or contains no images. Also if ``root`` is given and the object is not a
+        sequence of paths.
     ImageError
         If an item of a data set is not a pair of an image and a label.
     EngineError
@@ -53,13 +54,16 @@ def list_object(source: Any, root: str | Path | None) -> Listing:
 
 def _is_huggingface_dataset(source: Any) -> bool:
     """Recognize a ``Dataset`` or ``DatasetDict`` by the attributes that are used."""
-    # Not by its module: many users have a package of their own named datasets.
+    # The name of the module is not used, because many users have their own package with the name datasets.
     part = next(iter(source.values()), None) if isinstance(source, Mapping) else source
     return all(hasattr(part, name) for name in ("features", "select_columns", "__len__"))
 
 
 def _list_paths(source: Sequence[str | Path], root: str | Path | None) -> Listing:
-    """List paths in their order, without looking them up. With a root, they must stay inside it."""
+    """List paths in their order, without checking whether the files exist.
+
+    If ``root`` is given, reading a file outside this root raises ``ImageError``.
+    """
     try:
         table = unlabeled_table(os.fspath(path).replace(os.sep, "/") for path in source)
     except UnicodeEncodeError as error:
@@ -75,7 +79,7 @@ def _list_paths(source: Sequence[str | Path], root: str | Path | None) -> Listin
 
 
 def _list_dataset_files(source: Any) -> Listing | None:
-    """List the files of a data set that knows them, such as torchvision's ``ImageFolder``; None for another."""
+    """List the files of a data set that knows them, such as torchvision's ``ImageFolder``; else return None."""
     root, samples = getattr(source, "root", None), getattr(source, "samples", None)
     if root is None or not isinstance(samples, list):
         return None
@@ -85,7 +89,7 @@ def _list_dataset_files(source: Any) -> Listing | None:
 
 
 def _list_pairs(source: Any) -> Listing:
-    """List a data set of (image, label) pairs: each image is encoded as a file of its own."""
+    """List a data set of (image, label) pairs. Reading an image encodes it as an image file."""
     name, count, lock = type(source).__name__, len(source), Lock()
     labels = getattr(source, "targets", None)
     if labels is None or len(labels) != count:
@@ -93,11 +97,11 @@ def _list_pairs(source: Any) -> Listing:
     table = _labeled_table(source, (f"{name}#{row}" for row in range(count)), labels)
 
     def read(row: int) -> bytes:
-        # A data set need not be safe in threads.
+        # A data set may not be safe in threads, so only one thread at a time may use it.
         with lock:
             image, _ = _pair(source, row)
         data = BytesIO()
-        # PPM has no compression, so every version of every library writes the same bytes.
+        # PPM has no compression, so all versions of all libraries write the same bytes.
         load_upright(image).image.save(data, "PPM")
         return data.getvalue()
 
@@ -105,7 +109,7 @@ def _list_pairs(source: Any) -> Listing:
 
 
 def _labeled_table(source: Any, paths: Iterable[str], labels: Iterable[Any]) -> ImageTable:
-    """Make a table with the class names of the data set, if it knows them."""
+    """Make a table of labeled images. Labels are class names if the data set has the attribute ``classes``."""
     builder = RowBuilder()
     for path, label in zip(paths, labels, strict=True):
         builder.add_record(path, {"label": label}, getattr(source, "classes", ()))

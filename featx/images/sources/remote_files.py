@@ -1,4 +1,4 @@
-"""Find and read the files behind a URL that fsspec supports: those of a bucket, a hub or an archive."""
+"""Find and read the files below a URL that fsspec supports, such as that of a bucket, a hub or an archive."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from featx.runtime import import_optional, missing_extras
 class RemoteFiles:
     """Files below a URL (see `featx.images.sources.files.Files`).
 
-    Sizes and missing files are not looked up: a request per image would cost as much as reading it.
+    Sizes and missing files are not looked up, because the request for an image would take as long as reading it.
     """
 
     def __init__(self, system: Any, root: str) -> None:
@@ -27,9 +27,9 @@ class RemoteFiles:
             return cast(BinaryIO, self._system.open(f"{self._folder}/{path}", "rb"))
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
-        """Read a file, or a part of it; ``ImageError`` if a whole file is larger than the limit."""
+        """Read a file, or a part of it; raise ``ImageError`` if a whole file is larger than the limit."""
         limit = URL_IMAGE.bytes
-        # A service may send more than it announced, so ask for no more than one byte above the limit.
+        # A service may send more bytes than it announced, so ask for at most one byte more than the limit.
         stop = start + (limit + 1 if size is None else size)
         with service_errors():
             data = cast(bytes, self._system.cat_file(f"{self._folder}/{path}", start=start or None, end=stop))
@@ -40,11 +40,11 @@ class RemoteFiles:
         return data
 
     def size(self, path: str) -> int:
-        """Return 0: the size is unknown."""
+        """Return 0, because the size is unknown."""
         return 0
 
     def missing_reason(self, path: str) -> str:
-        """Return ``""``: whether the file is missing is unknown."""
+        """Return ``""``, because it is unknown whether the file is missing."""
         return ""
 
     def find_images(self) -> FoundFiles:
@@ -64,7 +64,7 @@ class RemoteFiles:
 
 
 def connect(url: str) -> tuple[Any, str]:
-    """Find the fsspec file system of a URL, and the path there.
+    """Return the fsspec file system of a URL, and the path of the URL in this file system.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def connect(url: str) -> tuple[Any, str]:
 
 @contextmanager
 def service_errors() -> Iterator[None]:
-    """Raise the errors of a service as ``OSError``: each service has error classes of its own."""
+    """Raise ``OSError`` instead of any other error of a service, because each service has its own error classes."""
     try:
         yield
     except OSError:

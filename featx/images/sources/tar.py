@@ -1,8 +1,8 @@
-"""List the images in tar shards as WebDataset writes them, and read each from its position in the shard.
+"""List the images in tar shards of the WebDataset format, and read each image from its position in the shard.
 
-Files with the same key, which is the name up to its first dot, are one sample: ``a/1.jpg``, ``a/1.cls`` with the class
-as text, and ``a/1.json`` with ``label`` and columns ``split…`` or ``weight…``. Without these sidecar files, the first
-folder of the name is the label. Nothing is unpacked.
+The key of a file is its name up to the first dot. Files with the same key are one sample: ``a/1.jpg``, ``a/1.cls`` with
+the class as text, and ``a/1.json`` with ``label`` and columns ``split…`` or ``weight…``. If no such sidecar file has a
+label, the first folder of the name is the label. The shards are not unpacked.
 """
 
 import itertools
@@ -36,14 +36,14 @@ from featx.images.sources.metadata import (
 from featx.table import ImageTable
 
 PARALLEL_SHARDS = 8
-"""Shards that are indexed at the same time, which is faster if they are behind a network."""
+"""Number of shards that are indexed at the same time. This saves time for shards that are read over a network."""
 SIDECARS = (".json", ".cls")
 APART = "is not next to its image: write the files of a sample one after the other (tar --sort=name)"
 
 
 @dataclass
 class _ShardIndex:
-    """What one shard contains.
+    """The contents of one shard.
 
     Attributes
     ----------
@@ -52,9 +52,9 @@ class _ShardIndex:
     positions : list of (int, int)
         Start and number of bytes of each image.
     failures : list of (str, str)
-        Path and reason of each file that could not be listed.
+        The path of each file that could not be listed, and the reason.
     paths, keys : set of str
-        Paths of the images, and their keys.
+        The paths and the keys of the images.
     lone_sidecars : list of (str, str)
         Key and name of each sidecar that is not next to an image.
     """
@@ -73,7 +73,7 @@ def list_shards(files: Files, shards: Sequence[str], images: Files | None = None
     Raises
     ------
     ListingError
-        If there are no images, or if ``images``, which only manifests need, is given.
+        If there are no images, or if ``images`` is not None: only manifests need it.
     """
     check_no_root(images, full_path(files.root, shards[0]))
     with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
@@ -102,14 +102,24 @@ def list_shards(files: Files, shards: Sequence[str], images: Files | None = None
 
 
 def _index(files: Files, shard: str) -> tuple[ImageTable, np.ndarray, list[tuple[str, str]]]:
-    """Index one shard: a table of its images, their starts and sizes in bytes, int64 (rows, 2), and its failures."""
+    """Index one shard.
+
+    Returns
+    -------
+    ImageTable
+        The images.
+    int64 (rows, 2)
+        The start and the size of each image in the shard, in bytes.
+    list of (str, str)
+        The path of each file that could not be listed, and the reason.
+    """
     index = _ShardIndex()
     try:
         with files.open(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for key, sample in itertools.groupby(_members(tar, file), key=_key):
                 _add_sample(tar, key, list(sample), index, shard)
     except (OSError, tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
-        # Keep the images before the damage: a damaged shard, like a damaged image, does not end the run.
+        # Keep the images before the damage. A damaged shard does not end the run, just as a damaged image does not.
         index.failures.append((shard, f"damaged, or not an uncompressed tar file: {error}"))
     index.failures += [(f"{shard}/{name}", APART) for key, name in index.lone_sidecars if key in index.keys]
     positions = np.array(index.positions, np.int64).reshape(-1, 2)
@@ -117,19 +127,19 @@ def _index(files: Files, shard: str) -> tuple[ImageTable, np.ndarray, list[tuple
 
 
 def _members(tar: tarfile.TarFile, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of a tar file, except folders and hidden files; ``ReadError`` if a header is damaged.
+    """Yield the members of a tar file, except folders and hidden files; raise ``ReadError`` if a header is damaged.
 
-    The error is raised before the last sample is complete, so that sample is dropped: its label may be missing.
+    The error is raised before the last sample is complete. That sample is dropped, because its label may be missing.
     """
     while (member := tar.next()) is not None:
-        # tarfile would keep all members in memory.
+        # Clear the list of members, because tarfile would keep all of them in memory.
         tar.members = []  # type: ignore[attr-defined]
         if member.size < 0 or tar.offset <= member.offset:
             raise tarfile.ReadError(f"{member.name!r} has a size of {member.size} bytes")
         member.name = posixpath.normpath(member.name)
         if not member.isdir() and not is_hidden(member.name):
             yield member
-    # tarfile takes a damaged header for the end of the file, which is a block of zeros.
+    # tarfile treats a damaged header as the end of the file. The real end is a block of zeros, so check for it.
     file.seek(tar.offset)
     if any(file.read(tarfile.BLOCKSIZE)):
         raise tarfile.ReadError(f"expected a header at byte {tar.offset}")
@@ -168,7 +178,7 @@ def _add_sample(
 
 
 def _refusal(member: tarfile.TarInfo, duplicate: bool) -> str:
-    """Explain why a member is not listed; ``""`` if it is."""
+    """Explain why a member is not listed; return ``""`` if it is listed."""
     if member.name.startswith(("/", "../")):
         return OUTSIDE
     if not member.isfile() or member.issparse():
@@ -177,7 +187,7 @@ def _refusal(member: tarfile.TarInfo, duplicate: bool) -> str:
 
 
 def _read_sidecars(tar: tarfile.TarFile, sample: Iterable[tarfile.TarInfo]) -> dict[str, Any]:
-    """Read the values in the ``.json`` and ``.cls`` files of a sample; ``ValueError`` if one is damaged."""
+    """Read the values in the ``.json`` and ``.cls`` files of a sample; raise ``ValueError`` if a file is damaged."""
     values: dict[str, Any] = {}
     for member in sample:
         suffix = suffix_of(member.name)
