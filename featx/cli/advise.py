@@ -20,12 +20,17 @@ from featx.cli.options import (
 @split_column_option
 @test_size_option
 @click.option("--more", type=click.IntRange(min=1), metavar="N",
-              help="Forecast the gain from N more images per class (default: from twice as many).")  # fmt: skip
-@click.option("--root", type=click.Path(), metavar="FOLDER", help="Folder of the images, for the commands to type.")
+              help="Forecast the gain from N more images per class (default: as many as there are).")  # fmt: skip
+@click.option(
+    "--root",
+    type=click.Path(),
+    metavar="FOLDER",
+    help="Folder of the images, which is written into the suggested commands.",
+)
 @folds_option
 @seed_option("folds and of the images drawn")
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE",
-              help="Also plot the four cases and where the data lie: plane.png.")  # fmt: skip
+              help="Also draw the data set among the four cases, such as to plane.png.")  # fmt: skip
 @json_option
 @click.pass_context
 def command(
@@ -34,8 +39,8 @@ def command(
 ) -> None:  # fmt: skip
     """Recommend feature extraction or fine-tuning for the images of STORE, and say why.
 
-    A data set may be small or large, and similar to ImageNet's photographs or different. Both are measured: size by the
-    learning curve of a linear head; similarity by which depth is best, and by feature statistics.
+    A data set may be small or large, and similar to ImageNet's photographs or different. Size is measured by
+    the learning curve of a linear head. Similarity is measured by the depth that is best and by feature statistics.
 
     \b
     Examples:

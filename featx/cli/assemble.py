@@ -15,7 +15,8 @@ from featx.cli.options import json_option, quiet_option
 def command(ctx: click.Context, /, store: str, partial: bool, quiet: bool, as_json: bool) -> None:
     """Join the parts that featx extract --shard wrote into STORE.
 
-    Unfinished shards are an error that lists them. featx extract can add later what --partial leaves out.
+    If a shard is unfinished, the command stops and lists the unfinished shards. With --partial it leaves their images
+    out, and featx extract can add them later.
 
     \b
     Examples:

@@ -52,9 +52,10 @@ def command(
 ) -> None:  # fmt: skip
     """Measure what common preprocessing mistakes would cost on a sample of IMAGES.
 
-    Such mistakes go unnoticed: features still come out, only worse. For each mistake the table shows the fraction of
-    images that it changes, the mean cosine of right and wrong features per block, and the accuracy lost, in points:
-    at prediction, with a head fitted on right features, and throughout, with a head fitted on wrong features too.
+    Such mistakes raise no error, but the features are worse. For each mistake the table shows the fraction of images
+    that it changes, the mean cosine of right and wrong features per block, and the accuracy lost, in points. The loss
+    is measured twice: at prediction (the head was fitted on right features), and throughout (the head was fitted on
+    wrong features too).
 
     \b
     Examples:
@@ -71,7 +72,7 @@ def command(
         click.echo(f"warning: {printable(path)}: {reason}", err=True)
     if as_json:
         echo_json(dataclasses.asdict(report))
-    else:  # even with --quiet, which hides the progress bar: the table is the result
+    else:  # also with --quiet: the table is the result, and --quiet hides only the progress bar
         click.echo("\n".join(table(report)))
     for note in report.notes:
         click.echo(note, err=True)

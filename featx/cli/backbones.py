@@ -48,12 +48,12 @@ def get_command(name: str) -> None:
 @command.command("add")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option(
-    "--name", metavar="NAME", help="Name for weights of your own; without it, FILE must hold a known backbone."
+    "--name", metavar="NAME", help="Name for your own weights. Without a name, FILE must hold a known backbone."
 )
 @click.option(
     "--preprocessing",
     metavar="NAME",
-    help="Preprocessing of the input, by the name of a known backbone (default: oxford).",
+    help="Known backbone whose preprocessing of the input is used (default: oxford).",
 )
 def add_command(file: str, name: str | None, preprocessing: str | None) -> None:
     """Add the weights in FILE (torch, safetensors, Keras or ONNX) to the cache.

@@ -58,7 +58,7 @@ def settings_of(command: click.Command, name: str, table: Mapping[str, Any], ctx
         if subcommand:
             settings[option] = settings_of(subcommand, f"{name} {option}", value, ctx)
         elif param and param.name:
-            # A list in TOML is what a person types with commas: blocks = [3, 4, 5].
+            # A list in TOML stands for values that are separated by commas on the command line: blocks = [3, 4, 5].
             joined = isinstance(value, list) and not param.multiple
             settings[param.name] = ",".join(map(str, value)) if joined else _switched(param, value)
         else:
@@ -71,6 +71,6 @@ def settings_of(command: click.Command, name: str, table: Mapping[str, Any], ctx
 
 
 def _switched(param: click.Option, value: Any) -> Any:
-    """Return the value of a parameter for a switch that is set to ``true``, such as ``no-time = true``."""
+    """Return the value that the parameter of a switch gets from ``true``, as in ``no-time = true``."""
     explicit = param.is_flag and isinstance(param.flag_value, bool | str)
     return param.flag_value if explicit and value is True else value

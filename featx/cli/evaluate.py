@@ -16,9 +16,10 @@ from featx.runtime import pluralize
 def command(model: str, store: str, split: str | None, split_column: str | None, as_json: bool) -> None:
     """Score MODEL on images of STORE that it was not fitted on.
 
-    Printed are accuracy, balanced accuracy, macro F1, top-5 accuracy, the expected calibration error (how far
-    probabilities are from observed frequencies; linear-svc needs fit --calibrate for it), a table of scores per class,
-    and the most frequent confusions. Multi-label: micro and macro average precision and F1.
+    The command prints accuracy, balanced accuracy, macro F1, top-5 accuracy, the expected calibration error, a table of
+    scores per class, and the most frequent confusions. The calibration error says how far probabilities are from
+    observed frequencies; a linear-svc has one only after fit --calibrate. For a multi-label model, the command prints
+    micro and macro average precision and F1.
 
     \b
     Examples:

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
               help="Image to write, such as explanation.png.")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, metavar="K",
               help="Explain the K most probable classes.")  # fmt: skip
-@click.option("--class", "classes", multiple=True, metavar="NAME", help="Explain this class instead; may be repeated.")
+@click.option(
+    "--class", "classes", multiple=True, metavar="NAME", help="Explain this class instead. The option may be repeated."
+)
 @click.option("--method", type=click.Choice(("auto", "cam", "grad-cam")), default="auto", show_default=True,
-              help="Class activation maps or Grad-CAM. auto takes Grad-CAM for hidden layers, poolings other than "
-                   "avg and flat, and fine-tuned backbones whose head is not linear in the features.")  # fmt: skip
+              help="Class activation maps (cam) or Grad-CAM. auto takes Grad-CAM for hidden layers, poolings other "
+                   "than avg and flat, and fine-tuned backbones whose head is not linear in the features.")  # fmt: skip
 @weights_option
 @compute_options(device_option, max_pixels_option)
 @quiet_option
@@ -42,9 +44,9 @@ def command(
 ) -> None:  # fmt: skip
     """Draw where in IMAGE the MODEL sees its classes: one map per block, and their sum.
 
-    Red areas speak for a class, blue areas against it. With average pooling and a linear head on raw or standardized
-    features, the maps are exact: they and the intercept sum to the logit. With power normalization they are a
-    first-order approximation. Everything is computed in fp32, whatever the precision of the model.
+    Red areas support a class, blue areas oppose it. With average pooling and a linear head on raw or standardized
+    features, the maps are exact: their sum plus the intercept is the logit. With power normalization they are a
+    first-order approximation. The maps are always computed in fp32.
 
     \b
     Examples:
@@ -70,6 +72,6 @@ def command(
 
 
 def _shares(found: "ClassMap") -> dict[str, Any]:
-    """Return the terms that sum to the logit; meaningful for exact maps only."""
+    """Return the terms whose sum is the logit. They have a meaning only if the maps are exact."""
     blocks = {number: float(values.sum()) for number, values in found.blocks.items()}
     return {"intercept": found.intercept, "blocks": blocks}

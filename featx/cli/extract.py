@@ -71,11 +71,12 @@ def _assembly(**fields: Any) -> Any:
     interpolation_option,
     backbone_option,
     click.option("--precision", type=click.Choice((AUTO, *PRECISIONS)), default="fp32", show_default=True,
-                 help="Precision of the arithmetic. auto: that of the store, else the fastest that agrees with fp32."),
+                 help="Precision of the arithmetic. auto takes that of an existing store, else the fastest "
+                      "that agrees with fp32."),
     click.option("--decode", type=click.Choice(DECODES), default="full", show_default=True,
                  help="scaled: decode large JPEGs at reduced size; faster, pixel values differ slightly."),
     click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
-                 help="Rows per image: the plain image and N - 1 augmented copies; see featx preview."),
+                 help="Rows per image: the plain image and N - 1 augmented copies. featx preview shows them."),
     augmentation_options(None, DEFAULT_AUGMENT),
 )  # fmt: skip
 @weights_option
@@ -97,7 +98,7 @@ def _assembly(**fields: Any) -> Any:
     click.option("--executor", type=click.Choice(EXECUTORS), default="local", show_default=True,
                  help="Run in this process, or on a Ray cluster (extra ray)."),
     click.option("--shard", metavar="N/COUNT",
-                 help="Write only the parts of one shard, such as 3/16; see featx assemble."),
+                 help="Write only the parts of one shard, such as 3/16. featx assemble joins the parts."),
     click.option("--ray-address", metavar="ADDRESS",
                  help="Address of the Ray cluster (default: RAY_ADDRESS, else this machine)."),
     click.option("--cpus-per-worker", type=click.IntRange(min=1), metavar="N",
@@ -114,15 +115,17 @@ def command(
 ) -> None:  # fmt: skip
     """Extract the features of IMAGES into a store.
 
-    IMAGES is a folder with one sub-folder per class, a flat folder, a CSV or Parquet manifest (path,label[,split]), one
-    image, a .tar shard (WebDataset) or .parquet file of images or a folder of them, a saved Hugging Face data set, or
-    the URL of any of these (s3://, gs://, hf://; extra remote).
+    IMAGES is one of these: a folder with one sub-folder per class; a flat folder; a CSV or Parquet manifest
+    (path,label[,split]); one image; a .tar shard (WebDataset) or a .parquet file of images; a folder of such shards or
+    files; a saved Hugging Face data set. It may also be the URL of any of these (s3://, gs://, hf://), which needs the
+    extra remote.
 
-    The same command resumes a stopped run. After images were added, it extracts only those. Labels and splits are
-    always those of IMAGES; the summary counts what changed in the store. Exit code 3: some images could not be read.
+    The same command resumes a stopped run. If images were added to IMAGES, it extracts only the new ones. The store
+    always gets the labels and splits of IMAGES; the summary counts the changes. The exit code is 3 if some images could
+    not be read.
 
-    With --executor ray, --workers sets the number of Ray actors. With --shard, jobs of any scheduler write parts at the
-    same time.
+    With --executor ray, --workers sets the number of Ray actors. With --shard, several jobs of any scheduler can write
+    parts at the same time.
 
     \b
     Examples:

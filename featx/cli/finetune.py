@@ -51,9 +51,9 @@ def _recipe(seed: int, **fields: Any) -> Any:
               help="Folder of the images.")  # fmt: skip
 @weights_option
 @click.option("--cache", type=click.Path(file_okay=False), metavar="FOLDER",
-              help="Keep the output of the frozen layers (gigabytes) for other splits and recipes.")  # fmt: skip
+              help="Folder that keeps the output of the frozen layers (gigabytes) for other recipes.")  # fmt: skip
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE",
-              help="Also plot accuracy by epoch: curves.png.")  # fmt: skip
+              help="Also plot accuracy by epoch, such as to curves.png.")  # fmt: skip
 @gather(
     "recipe",
     _recipe,
@@ -62,7 +62,7 @@ def _recipe(seed: int, **fields: Any) -> Any:
         default="block5",
         show_default=True,
         metavar="LAYERS",
-        help="Layers of the backbone to train: block5, layers=4, all or none.",
+        help="Layers of the backbone to train: block5 (from this block on), layers=4 (the last four), all or none.",
     ),
     click.option(
         "--epochs",
@@ -78,7 +78,7 @@ def _recipe(seed: int, **fields: Any) -> Any:
         default=0,
         show_default=True,
         metavar="N",
-        help="Epochs that train only the head, before the backbone (fast: uses stored features).",
+        help="Epochs that train only the head, before the backbone is trained (fast: they use stored features).",
     ),
     click.option(
         "--hidden",
@@ -117,7 +117,7 @@ def _recipe(seed: int, **fields: Any) -> Any:
         default=1.0,
         show_default=True,
         metavar="FACTOR",
-        help="Factor of the learning rate for each earlier convolution.",
+        help="Factor on the learning rate from each convolution to the one before it.",
     ),
     click.option("--weight-decay", type=float, default=1e-4, show_default=True, help="Weight decay of AdamW."),
     click.option(
@@ -129,7 +129,7 @@ def _recipe(seed: int, **fields: Any) -> Any:
         default=0.0,
         show_default=True,
         metavar="ALPHA",
-        help="Parameter of the Beta distribution of mixup; 0 is no mixup.",
+        help="Parameter of the Beta distribution of mixup; 0 turns mixup off.",
     ),
     click.option(
         "--schedule",
@@ -159,14 +159,14 @@ def _recipe(seed: int, **fields: Any) -> Any:
         type=float,
         default=0.0,
         show_default=True,
-        help="Decay per step of the exponential moving average of the weights; 0 is no average.",
+        help="Decay per step of the exponential moving average of the weights; 0 turns averaging off.",
     ),
     click.option(
         "--patience",
         type=click.IntRange(min=0),
         default=0,
         metavar="N",
-        help="Stop after N epochs without a better validation (default: never).",
+        help="Stop after N epochs without a better validation score (default: never).",
     ),
     click.option(
         "--val-size",
@@ -177,7 +177,7 @@ def _recipe(seed: int, **fields: Any) -> Any:
         help="Fraction of the training images held out for validation.",
     ),
     click.option(
-        "--refit", is_flag=True, help="Afterwards train on all training images for the best number of epochs."
+        "--refit", is_flag=True, help="At the end, train again on all training images, for the best number of epochs."
     ),
     click.option("--from-scratch", is_flag=True, help="Start from a random backbone and head, for comparison."),
     click.option(
@@ -198,9 +198,9 @@ def command(
 ) -> None:  # fmt: skip
     """Train MODEL further on the images of STORE: its head and the last layers of the backbone.
 
-    Training starts from the fitted head and keeps the state with the best validation accuracy, the start included (with
-    --init random, the start is a random head). It uses the augmented copies of the store. OUTPUT.finetune has the log.
-    The same command resumes a stopped run. Needs the extra torch.
+    Training starts from the fitted head, or from a random head with --init random. It uses the augmented copies of the
+    store. The model with the best validation accuracy is kept, which may be the one at the start. The log is in the
+    folder OUTPUT.finetune. The same command resumes a stopped run. It needs the extra torch.
 
     \b
     Examples:

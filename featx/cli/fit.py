@@ -57,7 +57,7 @@ def _compute(jobs: int | None, executor: str) -> Compute:
 @click.option("--blocks", type=Blocks(), help="Blocks to use: 3-5 or 1,4 (default: the best range).")
 @click.option("--pools", type=Pools(), help="Poolings to use (default: all of the store).")
 @click.option("--C", "C", type=click.FloatRange(min=0, min_open=True), metavar="C",
-              help="Inverse strength of the L2 penalty (default: the best of a grid).")  # fmt: skip
+              help="Inverse strength of the L2 penalty (default: the best value of a grid).")  # fmt: skip
 @gather(
     "options",
     _options,
@@ -65,7 +65,7 @@ def _compute(jobs: int | None, executor: str) -> Compute:
                  help="Normalization of the features: signed square root and unit norm per block, or zero mean "
                       "and unit variance."),
     click.option("--calibrate", is_flag=True,
-                 help="Calibrate probabilities of linear-svc, which has none of its own."),
+                 help="Calibrate the decisions of linear-svc to probabilities, which it lacks without this option."),
     click.option("--class-weight", type=click.Choice(("balanced",)), help="Give rare classes more weight."),
     click.option("--weight-column", metavar="NAME",
                  help="Column of the manifest with sample weights; its name starts with weight."),
@@ -76,7 +76,7 @@ def _compute(jobs: int | None, executor: str) -> Compute:
     "validation",
     _validation,
     click.option("--split-column", metavar="NAME",
-                 help="Fit the rows that this column marks train (default: split, if the store has it)."),
+                 help="Fit on the rows with the value train in this column (default: split, if the store has it)."),
     test_size_option,
     folds_option,
     repeats_option,
@@ -84,7 +84,7 @@ def _compute(jobs: int | None, executor: str) -> Compute:
                  help="Any scorer of scikit-learn for classes (default: accuracy). Multi-label: "
                       "average_precision_macro (default) or average_precision_micro."),
     click.option("--select", type=click.Choice(("best", "one-se")), default="best", show_default=True,
-                 help="Take the best mean score, or the simplest candidate within one standard error of it."),
+                 help="Choose the best mean score, or the simplest candidate within one standard error of it."),
     click.option("--nested", is_flag=True,
                  help="Also estimate the accuracy on new images by nested cross-validation."),
     seed_option("folds and hold-out"),
@@ -138,7 +138,7 @@ def command(
 
 
 def _summary(search: dict[str, Any]) -> str:
-    """Return a table of the chosen head and, below it, the best of each other head."""
+    """Return a table with the chosen head, followed by the best candidate of each other head."""
     from featx.heads import Candidate, select_candidate
 
     chosen = Candidate(**search["best"])

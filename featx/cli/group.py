@@ -60,7 +60,7 @@ SIGNALED = 128
 
 
 class LazyGroup(click.Group):
-    """A group that knows the names of its commands and imports one only to run it."""
+    """A group that knows the names of its commands, and imports a command only to run it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
@@ -77,7 +77,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command, suggest one for a mistyped name, and apply its settings of the configuration file."""
+        """Find a command and apply its settings from the configuration file; suggest a command for a mistyped name."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             close = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -96,7 +96,7 @@ class LazyGroup(click.Group):
                 formatter.write_dl([(name.ljust(width), line) for name, line in commands.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; a ``FeatxError`` or a lack of memory ends it with a message and exit code 1."""
+        """Run a command. A ``FeatxError`` or a lack of memory ends it with a message and exit code 1."""
         try:
             return super().invoke(ctx)
         except FeatxError as error:
@@ -109,7 +109,7 @@ class LazyGroup(click.Group):
             ) from error
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run; Ctrl-C and SIGTERM clean up and exit with the codes that shells use, 130 and 143."""
+        """Run the command line. Ctrl-C and SIGTERM clean up, and exit with the codes that shells use: 130 and 143."""
         try:
             with raise_on_signal():
                 return super().main(*args, **extra)
@@ -147,7 +147,7 @@ def _show_log(_ctx: click.Context, _param: click.Parameter, verbosity: int) -> N
     "limits",
     multiple=True,
     metavar="NAME=SIZE",
-    help="Change how many bytes one file may make featx read, such as weights=6GiB. Names: "
+    help="Change a limit on the bytes that featx reads for one file, such as weights=6GiB. Names: "
     f"{', '.join(LIMITS)} (see SECURITY.md).",
 )
 @click.pass_context

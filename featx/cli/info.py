@@ -16,7 +16,7 @@ INDENT = "  "
 def command(file: str, as_json: bool) -> None:
     """Describe FILE, a store or a model: spec, rows, classes, failures, sizes.
 
-    For a model it also says how the head was chosen; --json adds every candidate of the search.
+    For a model, the command also says how the head was chosen. --json adds every candidate of the search.
 
     \b
     Examples:

@@ -15,14 +15,14 @@ DUPLICATES = ("error", "first", "last")
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE",
               help="Store to write.")  # fmt: skip
 @click.option("--duplicates", type=click.Choice(DUPLICATES), default="error", show_default=True,
-              help="Which store to follow if a path has different bytes, labels or splits in several.")  # fmt: skip
+              help="Which store to follow if stores have different bytes, labels or splits for one path.")  # fmt: skip
 @overwrite_option
 @json_option
 def command(stores: tuple[str, ...], output: str, duplicates: str, overwrite: bool, as_json: bool) -> None:
     """Join several STORES with the same spec into one.
 
-    The images of the first store come first, then the new ones of each further store. An image that is equal in several
-    stores is written once.
+    The output has the images of the first store, followed by the new images of each further store. An image that is
+    equal in several stores is written once.
 
     \b
     Examples:

@@ -29,7 +29,7 @@ Command = Callable[..., Any]
 
 
 class SectionedCommand(click.Command):
-    """A command whose ``--help`` lists its options in titled sections, the first ones first.
+    """A command whose ``--help`` lists its options in titled sections, in the order of ``sections``.
 
     ``sections`` maps titles to the names of parameters. Options in no section come last.
     """
@@ -50,12 +50,12 @@ class SectionedCommand(click.Command):
 
 
 class Blocks(click.ParamType):  # type: ignore[type-arg]
-    """Block numbers: ``3-5``, ``1,3,5``."""
+    """The type of block numbers, such as ``3-5`` or ``1,3,5``."""
 
     name = "blocks"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Parse block numbers; the message about a wrong value names the option and the command."""
+        """Parse block numbers. The message about a wrong value names the option and the command."""
         try:
             return parse_blocks(value)
         except ValueError as error:
@@ -63,7 +63,7 @@ class Blocks(click.ParamType):  # type: ignore[type-arg]
 
 
 class Pools(click.ParamType):  # type: ignore[type-arg]
-    """Names of poolings: ``avg``, ``avg,max``."""
+    """The type of names of poolings, such as ``avg`` or ``avg,max``."""
 
     name = "pools"
 
@@ -76,7 +76,7 @@ class Pools(click.ParamType):  # type: ignore[type-arg]
 
 
 class CountOr(click.ParamType):  # type: ignore[type-arg]
-    """A whole number of at least 1, or a word that stands for a value."""
+    """The type of a whole number of at least 1, or of a word that stands for a value."""
 
     name = "count"
 
@@ -105,17 +105,17 @@ def check_output(ctx: click.Context, output: str | None, *read: str | None, make
     Parameters
     ----------
     output : str or None
-        The path of ``--output``; nothing is checked if it is None.
+        The path that was given to ``--output``. If it is None, nothing is checked.
     read : str or None
         Paths that the command reads.
     makes_folder : bool
-        The command creates a missing folder of the output itself.
+        True if the command itself creates the folder of the output when it is missing.
 
     Raises
     ------
     DataError
-        If the output is what the command reads, its folder does not exist, or it is a store or a model and the command
-        has no ``--overwrite``.
+        If the command reads the file that it would write, if the folder of the output does not exist, or if the output
+        exists as a store or a model and the command has no ``--overwrite``.
     """
     if output is None:
         return
@@ -141,7 +141,7 @@ def _is_store_or_model(path: Path) -> bool:
 
 
 def refuse_given(ctx: click.Context, names: Container[str | None], what: str) -> None:
-    """Raise ``UsageError`` if one of these parameters was typed, because it has no effect without ``what``."""
+    """Raise ``UsageError`` if one of the parameters in ``names`` was given: it has no effect without ``what``."""
     for parameter in ctx.command.params:
         if parameter.name in names and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(
@@ -152,7 +152,7 @@ def refuse_given(ctx: click.Context, names: Container[str | None], what: str) ->
 def gather(
     into: str, build: Callable[..., Any], *options: Callable[[Command], Command]
 ) -> Callable[[Command], Command]:
-    """Add options to a command, and pass it what ``build`` makes of their values as one parameter, ``into``."""
+    """Add options to a command. ``build`` turns their values into one value, which the parameter ``into`` gets."""
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -176,7 +176,8 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the o
 weights_option = click.option("--weights", type=click.Path(), metavar="FILE",
                               help="Weights file to use instead of the known sources.")  # fmt: skip
 root_option = click.option("--root", type=click.Path(file_okay=False), metavar="FOLDER",
-                           help="Folder or URL that manifest paths are relative to (default: its own).")  # fmt: skip
+                           help="Folder or URL that the paths of a manifest are relative to (default: the folder "
+                                "of the manifest).")  # fmt: skip
 max_pixels_option = click.option(
     "--max-pixels", type=click.IntRange(min=1), metavar="N",
     help="Refuse images with more pixels (default: Pillow's limit, 179 million).",
@@ -189,14 +190,14 @@ repeats_option = click.option("--repeats", type=click.IntRange(min=1), default=1
                               help="Number of times the cross-validation is repeated.")  # fmt: skip
 test_size_option = click.option(
     "--test-size", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="FRACTION",
-    help="Fraction of the images to hold out, instead of a split column.",
+    help="Fraction of the images to hold out, if no split column is used.",
 )  # fmt: skip
 engine_option = click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True,
                              help="Library that runs the backbone; auto takes the fastest installed one.")  # fmt: skip
 device_option = click.option("--device", default="auto", show_default=True, metavar="NAME",
                              help="Device: auto, cpu, cuda, cuda:1 or mps.")  # fmt: skip
 batch_size_option = click.option("--batch-size", type=CountOr("auto", None), default="auto", show_default=True,
-                                 help="Images per forward pass; halved when memory runs out.")  # fmt: skip
+                                 help="Images per forward pass. It is halved when memory runs out.")  # fmt: skip
 workers_option = click.option("--workers", type=click.IntRange(min=1), metavar="N",
                               help="Threads or processes that decode images (default: one per core).")  # fmt: skip
 blocks_option = click.option("--blocks", type=Blocks(), default=BLOCK_NUMBERS,
@@ -215,13 +216,13 @@ backbone_option = click.option("--backbone", default="oxford", show_default=True
 
 
 def seed_option(what: str) -> Callable[[Command], Command]:
-    """Make ``--seed``, the seed of ``what``, which numpy and scikit-learn accept."""
+    """Make the option ``--seed`` for the seed of ``what``. numpy and scikit-learn accept every allowed value."""
     numbers = click.IntRange(0, 2**32 - 1)
     return click.option("--seed", type=numbers, default=0, show_default=True, metavar="N", help=f"Seed of {what}.")
 
 
 def augmentation_options(augment: str | None, default: str) -> Callable[[Command], Command]:
-    """Make the options of augmentation; ``default`` describes the default ``augment`` in the help."""
+    """Make the options of augmentation. The help describes the default value ``augment`` by the text ``default``."""
 
     def add(command: Command) -> Command:
         for option in (
@@ -240,7 +241,7 @@ def augmentation_options(augment: str | None, default: str) -> Callable[[Command
 
 
 def _set_decode_timeout(ctx: click.Context, param: click.Parameter, seconds: float | None) -> None:
-    """Pass the timeout by the environment, which reaches every process that decodes for the command."""
+    """Put the timeout into the environment, which every process that decodes images for the command inherits."""
     if seconds is not None and not seconds < math.inf:
         raise click.BadParameter(f"must be a finite number of seconds above 0, got {seconds}", ctx, param)
     before = {DECODE_TIMEOUT: os.environ.get(DECODE_TIMEOUT, "")}
@@ -252,12 +253,12 @@ def _set_decode_timeout(ctx: click.Context, param: click.Parameter, seconds: flo
 decode_timeout_option = click.option(
     "--decode-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", envvar=DECODE_TIMEOUT,
     expose_value=False, callback=_set_decode_timeout,
-    help="Decode in processes, and fail an image that takes longer (default: in threads, which is faster).",
+    help="Decode in processes; an image that takes longer fails (default: decode in threads, which is faster).",
 )  # fmt: skip
 
 
 def compute_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Add options that say how a command runs, and pass them as one ``compute``; ``--quiet`` hides the progress bar."""
+    """Add options that say how a command runs, as one parameter ``compute``. ``--quiet`` hides the progress bar."""
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -276,10 +277,10 @@ RUN = (engine_option, device_option, batch_size_option, workers_option, decode_t
 
 
 def echo_json(value: Any) -> None:
-    """Print a value as indented JSON, which has no NaN."""
+    """Print a value as indented JSON; NaN is an error."""
     click.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def printable(text: str) -> str:
-    """Return a file name as a terminal can show it: on one line, with bytes that are not UTF-8 escaped."""
+    """Return a file name in a form that a terminal can show: one line, with escapes for bytes that are not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")

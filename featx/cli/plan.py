@@ -16,7 +16,7 @@ GB = 1e9
 
 
 class Count(click.ParamType):  # type: ignore[type-arg]
-    """A number of images: ``10M``, ``250k``, ``1360``."""
+    """The type of a number of images, such as ``10M``, ``250k`` or ``1360``."""
 
     name = "count"
 
@@ -39,8 +39,10 @@ class Count(click.ParamType):  # type: ignore[type-arg]
               help="Rows per image.")  # fmt: skip
 @click.option("--precision", type=click.Choice(PRECISIONS),
               help="Precision of the arithmetic (default: bf16 with --devices, fp32 with --measure).")  # fmt: skip
-@click.option("--devices", metavar="8xH100", help="Number and kind of devices; rates come from featx's table.")
-@click.option("--measure", is_flag=True, help="Measure this machine instead.")
+@click.option("--devices", metavar="8xH100", help="Number and kind of devices, whose rates are in featx's table.")
+@click.option(
+    "--measure", is_flag=True, help="Measure the rates of this machine instead of taking them from the table."
+)
 @click.option("--price", type=click.FloatRange(min=0), metavar="AMOUNT", help="Price of one device per hour.")
 @click.option("--assemble", "layout", type=click.Choice(("copy", "virtual")), default="copy", show_default=True,
               help="Layout of the store, as in featx extract.")  # fmt: skip
@@ -53,8 +55,8 @@ def command(
 ) -> None:  # fmt: skip
     """Estimate time, disk, memory and cost of an extraction.
 
-    Rates are measured on this machine, or come from a table of measurements that ships with featx. For a device that
-    was not measured they are estimated from its peak, and marked as estimates.
+    Rates are measured on this machine, or come from a table of measurements that ships with featx. If a device was not
+    measured, its rates are estimated from its peak performance, and the output marks them as estimates.
 
     \b
     Examples:

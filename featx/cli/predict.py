@@ -37,7 +37,8 @@ HEADER = ("path", "class", "probability", "decision", "reason")
 @click.option("--format", type=click.Choice(("csv", "jsonl")), default="csv", show_default=True,
               help="CSV, or one JSON object per line.")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), metavar="K",
-              help="Classes per image, best first (default: 1; multi-label: all above 0).")  # fmt: skip
+              help="Classes per image, best first (default: 1; for a multi-label model: all "
+                   "whose decision is above 0).")  # fmt: skip
 @click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
               help="Average over the plain image and N - 1 augmented copies (test-time augmentation).")  # fmt: skip
 @augmentation_options(None, DEFAULT_PREDICT_AUGMENT)
@@ -52,9 +53,9 @@ def command(
 ) -> None:  # fmt: skip
     """Classify IMAGES (files, folders, manifests or stores) with MODEL.
 
-    The CSV has the columns path, class, probability, decision and reason; with --top K, K rows per image. An unreadable
-    image gets a row with the reason, and the exit code is 3. A multi-label model writes one row per label, or one row
-    without a class.
+    The CSV has the columns path, class, probability, decision and reason. It has one row per image, or K rows with
+    --top K. With a multi-label model it has one row per label of an image, and one row without a class for an image
+    without labels. An unreadable image gets a row with the reason, and the exit code is 3.
 
     \b
     Examples:
@@ -86,7 +87,7 @@ def command(
 
 
 def _write_csv(predictions: Iterable[Any], file: IO[str]) -> tuple[int, int]:
-    """Write a CSV; return the number of images, and of those that failed."""
+    """Write a CSV file. Return the number of images and the number of failed images."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(HEADER)
     written = failed = 0
@@ -101,7 +102,7 @@ def _write_csv(predictions: Iterable[Any], file: IO[str]) -> tuple[int, int]:
 
 
 def _write_jsonl(predictions: Iterable[Any], file: IO[str]) -> tuple[int, int]:
-    """Write JSON lines; return what `_write_csv` returns."""
+    """Write JSON lines. Return the number of images and the number of failed images."""
     written = failed = 0
     for found in predictions:
         written, failed = written + 1, failed + bool(found.reason)

@@ -47,7 +47,7 @@ def command(
 ) -> None:
     """Draw the augmented copies of IMAGE as a contact sheet.
 
-    The first is the image itself. The others are the copies that featx extract makes with the same options.
+    The first picture is the image itself. The others are the copies that featx extract makes with the same options.
 
     \b
     Examples:

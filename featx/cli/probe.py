@@ -31,7 +31,12 @@ from featx.runtime import Compute
 @click.option("--scoring", default="accuracy", show_default=True, metavar="NAME",
               help="Any scorer of scikit-learn for classes.")  # fmt: skip
 @seed_option("folds and hold-out")
-@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Also plot score by depth: probe.png.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Also plot the score by depth, such as to probe.png.",
+)
 @click.option("--no-time", "timed", is_flag=True, flag_value=False, default=True, help="Do not time the backbone.")
 @compute_options(engine_option, device_option)
 @json_option
@@ -42,8 +47,9 @@ def command(
 ) -> None:  # fmt: skip
     """Compare the depths of the backbone for the images of STORE: accuracy and cost.
 
-    Each range of consecutive blocks is scored by cross-validation on the training rows. Small data unlike ImageNet
-    often does best with early blocks, which are also the cheapest. LogME rates features without fitting a head.
+    Each range of consecutive blocks is scored by cross-validation on the training rows. For a small data set that
+    differs from ImageNet, early blocks are often the best, and they cost least. LogME scores features without fitting
+    a head.
 
     \b
     Examples:

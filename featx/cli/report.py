@@ -26,11 +26,11 @@ SUFFIXES = (".html", ".htm")
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE",
               help="Page to write, such as report.html.")  # fmt: skip
 @click.option("--store", type=click.Path(), metavar="FILE",
-              help="The model's store (default: found beside it or in the current folder).")  # fmt: skip
+              help="Store of the model (default: searched beside the model and in the current folder).")  # fmt: skip
 @click.option("--root", type=click.Path(exists=True, file_okay=False), metavar="FOLDER",
-              help="Folder of the images, to show them.")  # fmt: skip
+              help="Folder of the images. Without it, the page shows no images.")  # fmt: skip
 @click.option("--finetune", multiple=True, type=click.Path(exists=True, file_okay=False), metavar="FOLDER",
-              help="Folder of a fine-tuning log; may be repeated (default: MODEL.finetune).")  # fmt: skip
+              help="Folder of a fine-tuning log (default: MODEL.finetune). The option may be repeated.")  # fmt: skip
 @split_column_option
 @compute_options(engine_option, device_option)
 @quiet_option
@@ -42,8 +42,9 @@ def command(
 ) -> None:  # fmt: skip
     """Write everything known about MODEL_OR_STORE as one HTML page.
 
-    The page shows what was extracted, accuracy with its interval, depth, advice, the confusion matrix with its images,
-    reliability, the most confident mistakes, suspects, and a map of the features. It works offline.
+    The page shows the extraction, the accuracy with its interval, the depths, advice, the confusion matrix with its
+    images, the reliability of probabilities, the most confident mistakes, suspects, and a map of the images. It works
+    offline.
 
     \b
     Examples:

@@ -38,8 +38,8 @@ def command(
 ) -> None:  # fmt: skip
     """Find the images of STORE that are nearest to IMAGES: one file, or any source that extract takes.
 
-    Every image of the store is compared. The similarity is the mean cosine over the blocks after power normalization;
-    1 means equal.
+    Every image of the store is compared. The similarity is the cosine of power-normalized features, averaged over the
+    blocks; 1 means equal.
 
     \b
     Examples:

@@ -21,8 +21,9 @@ from featx.runtime import pluralize
 def command(store: str, output: str, where: str | None, path_glob: str | None, overwrite: bool, as_json: bool) -> None:
     """Write some images of STORE, with their augmented copies, as a new store.
 
-    A query compares path, label and the split and weight columns with strings and numbers, by ==, !=, <, in, and, or,
-    not. 'x' in path is true if the path contains x. A query is never run as code.
+    The condition of --where compares path, label, split columns and weight columns with strings and numbers. It may use
+    ==, !=, <, in, and, or, not. The condition 'x' in path is true if the path contains x. A condition is never run as
+    code.
 
     \b
     Examples:

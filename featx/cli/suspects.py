@@ -17,12 +17,14 @@ SHEET = "--sheet of suspects"
 @click.command()
 @click.argument("store", type=click.Path())
 @click.option("--split-column", metavar="NAME",
-              help="Report near-duplicates across this split column (default: across every one).")  # fmt: skip
+              help="Report near-duplicates with different values in this split column (default: in any).")  # fmt: skip
 @folds_option
 @seed_option("the folds")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N",
-              help="Show the first N of each kind; --json has all.")  # fmt: skip
-@click.option("--sheet", type=click.Path(dir_okay=False), metavar="FILE", help="Also draw thumbnails: suspects.png.")
+              help="Show the first N findings of each kind; --json has all.")  # fmt: skip
+@click.option(
+    "--sheet", type=click.Path(dir_okay=False), metavar="FILE", help="Also draw thumbnails, such as to suspects.png."
+)
 @click.option("--root", type=click.Path(file_okay=False), default=".", show_default=True, metavar="FOLDER",
               help="Folder that the paths of the store are relative to, for --sheet.")  # fmt: skip
 @json_option
@@ -33,9 +35,9 @@ def command(
 ) -> None:  # fmt: skip
     """Find wrong labels, duplicates and outliers among the images of STORE.
 
-    Reported are labels that a head fitted without the image finds improbable; images that are there twice (re-encoded,
-    resized, cropped or mirrored), above all across training and test; classes that are confused; images unlike all
-    others; and images that could not be read.
+    The command reports labels that are improbable for a head that was fitted without the image; images that are in the
+    store twice (re-encoded, resized, cropped or mirrored), such as in training and test; classes that are confused;
+    images unlike all others; and images that could not be read.
 
     \b
     Examples:
@@ -63,7 +65,7 @@ def command(
 
 
 def _tables(found: "Suspects") -> dict[str, list[str]]:
-    """Return one line per finding, by title."""
+    """Return the tables by title, with one line per finding."""
     across = ", ".join(f"{count} across {column}" for column, count in found.pairs_across_splits.items())
     return {
         "probably mislabeled": [

@@ -40,8 +40,9 @@ def command(
 ) -> None:  # fmt: skip
     """Extract a sample of the images of STORE again, and compare with its rows.
 
-    Augmented copies and the reference images are compared too. A row agrees if it is within the tolerance of the
-    store's precision class. Exit code 1: features differ; 3: images are missing or have changed, all others agree.
+    Augmented copies and the reference images are compared too. A row agrees if its difference is within the tolerance
+    of the store's precision class. The exit code is 1 if features differ. It is 3 if images are missing or have changed
+    and all others agree.
 
     \b
     Examples:
@@ -68,7 +69,7 @@ def command(
 
 
 def _lines(report: Any) -> list[str]:
-    """The report as a person reads it."""
+    """Return the report as lines of text."""
     allowed = f"{report.precision} allows {report.tolerance:.2g}"
     rows = f"{len(report.differing):,} differ" if report.differing else "all agree"
     return [
@@ -83,7 +84,7 @@ def _lines(report: Any) -> list[str]:
 
 
 def _finite(value: Any) -> Any:
-    """The same without numbers that JSON does not know: what is infinitely far is null."""
+    """Replace infinite numbers by None in a value, because JSON has no infinity."""
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

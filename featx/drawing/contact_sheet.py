@@ -22,7 +22,7 @@ def arrange_images(images: Sequence[NDArray[np.uint8]], columns: int | None = No
     ----------
     images : sequence of uint8 arrays (height, width, 3)
     columns : int, optional
-        Images per row; by default about as many as there are rows.
+        Number of images per row. By default there are about as many columns as rows.
     """
     columns = columns or math.ceil(math.sqrt(len(images)))
     height, width = (side + GAP for side in images[0].shape[:2])
@@ -35,7 +35,7 @@ def arrange_images(images: Sequence[NDArray[np.uint8]], columns: int | None = No
 
 
 def image_format(path: str | Path, option: str) -> str:
-    """Return Pillow's name of the format that a path's suffix stands for.
+    """Return the format that the suffix of a path stands for, by Pillow's name of it.
 
     Call it before any work that takes long, to refuse a wrong suffix at once.
 
@@ -43,7 +43,7 @@ def image_format(path: str | Path, option: str) -> str:
     ----------
     path : path
     option : str
-        The option that gave the path, for the message: ``--output of preview``.
+        The option that the path was given by, for the error message, such as ``--output of preview``.
 
     Raises
     ------

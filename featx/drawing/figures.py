@@ -50,9 +50,9 @@ def make_figure(xlabel: str, ylabel: str, height: float = 3.0) -> "tuple[Figure,
 
 
 def make_panels(rows: int, columns: int, inches: float) -> "tuple[Figure, Any]":
-    """Make a figure of square panels for images, each ``inches`` wide, with room for labels at the left.
+    """Make a figure of square panels for images, with room for labels at the left.
 
-    Returns the figure and an array (rows, columns) of axes.
+    The width of each panel is ``inches``. Returns the figure and an array (rows, columns) of axes.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def make_panels(rows: int, columns: int, inches: float) -> "tuple[Figure, Any]":
 
 
 def add_legend(figure: "Figure", axes: "Axes") -> None:
-    """Add a legend below the plot; labels are plain text, even with dollar signs."""
+    """Add a legend below the plot. Its labels are plain text: dollar signs start no formula."""
     handles, labels = axes.get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=SMALL, labelcolor=SOFT)
     for text in legend.get_texts():
@@ -76,12 +76,12 @@ def add_legend(figure: "Figure", axes: "Axes") -> None:
 
 
 def show_percent(axis: Any) -> None:
-    """Label a matplotlib axis of shares, 0 to 1, in percent."""
+    """Show the numbers of a matplotlib axis, shares from 0 to 1, in percent."""
     axis.set_major_formatter(lambda share, _: f"{100 * share:.4g}\N{NO-BREAK SPACE}%")
 
 
 def color_map(name: str) -> "Colormap":
-    """Return one of matplotlib's color maps by name; it maps 0 … 1 to RGBA.
+    """Return one of matplotlib's color maps by name. It maps numbers from 0 to 1 to RGBA.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def color_map(name: str) -> "Colormap":
 
 
 def plot_format(path: str | Path) -> str:
-    """Return the format that a path's suffix stands for, such as ``png``.
+    """Return the format that the suffix of a path stands for, such as ``png``.
 
     Call it before any work that takes long, to refuse a wrong suffix at once.
 

@@ -21,15 +21,15 @@ COLOR_VARIABLES = {
 def figure_to_svg(figure: "Figure", name: str, title: str) -> str:
     """Convert a figure to an SVG element for an HTML page with a light and a dark theme.
 
-    Each color of the figure style becomes the CSS variable of that color, and text uses the font of the page. Inline
-    styles become attributes, because the page's content security policy forbids inline styles. The same figure gives
-    the same text.
+    Each color of the figure style is replaced by the CSS variable of that color. Text uses the font of the page. Inline
+    styles become attributes, because the page's content security policy forbids inline styles. Equal figures give equal
+    SVG text.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
     name : str
-        Unique within the page; ids of shared shapes derive from it.
+        A name that is unique within the page. The ids of shared shapes are made from it.
     title : str
         What the figure shows, for screen readers.
     """
@@ -45,7 +45,7 @@ def figure_to_svg(figure: "Figure", name: str, title: str) -> str:
         for child in [*parent]:
             if child.tag in (f"{{{SVG}}}style", f"{{{SVG}}}metadata"):
                 parent.remove(child)
-        # Ids that nothing refers to, such as axes_1, would occur again in the next figure of the page.
+        # Remove ids that nothing refers to, such as axes_1. The next figure of the page has the same ids.
         if parent.attrib.get("id", "") not in used:
             parent.attrib.pop("id", None)
         for key, value in _attributes(parent.attrib.pop("style", "")).items():

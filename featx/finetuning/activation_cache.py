@@ -31,12 +31,12 @@ IMAGES_PER_WRITE = 16
 
 
 def activation_spec(spec: ExtractSpec, block: int) -> ExtractSpec:
-    """Return the spec that extracts the whole output of a block, for the augmented copies of ``spec``."""
+    """Return the spec that extracts the whole output of a block. Its augmented copies are those of ``spec``."""
     return dataclasses.replace(spec, blocks=(block,), pools=("flat",))
 
 
 def activation_shape(spec: ExtractSpec, block: int) -> tuple[int, int, int]:
-    """Return channels, height and width of a block's output; block 0 stands for the images themselves."""
+    """Return channels, height and width of the output of a block. Block 0 stands for the images themselves."""
     if block == 0:
         return 3, spec.size, spec.size
     side = spec.size // BLOCKS[block - 1].stride
@@ -45,7 +45,7 @@ def activation_shape(spec: ExtractSpec, block: int) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class RowSelection:
-    """Some rows of an array (rows, …), read from disk when they are indexed."""
+    """Some rows of an array (rows, …). They are read from disk when they are indexed."""
 
     values: np.ndarray
     numbers: np.ndarray
@@ -56,12 +56,13 @@ class RowSelection:
 
 
 class ActivationCache:
-    """The output of one block for images and their augmented copies, (channels, height, width) each, in one file.
+    """A file with the output of one block for images and their augmented copies.
 
-    Values are float16. Block 0 stands for the images themselves, which are uint8. An image is found by the sha256 of
-    its file, because the file's bytes and the spec decide the values. So one cache serves every split, store and
-    recipe, and only images that it lacks are computed. Beside it, an index gets one line per image when the rows of the
-    image are on disk. So a stopped run resumes after the last complete image.
+    Each row is the output for one copy: (channels, height, width), float16. Block 0 stands for the images themselves,
+    which are uint8. An image is found by the sha256 of its file, because the bytes of the file and the spec decide the
+    values. So one cache serves every split, store and recipe, and only images that it lacks are computed. An index file
+    beside the cache gets one line per image when the rows of the image are on disk. So a stopped run resumes after the
+    last complete image.
 
     Parameters
     ----------
@@ -81,9 +82,10 @@ class ActivationCache:
         self._shape = activation_shape(spec, block)
 
     def select(self, digests: Iterable[str], n_views: int) -> RowSelection:
-        """Select the first ``n_views`` copies of each image, given by its sha256; images must be in the cache.
+        """Select the first ``n_views`` copies of each image.
 
-        Rows are sorted by image, in the order given, then by copy.
+        ``digests`` holds the sha256 of each image, which must be in the cache. Rows are sorted by image, in the order
+        of ``digests``, and then by copy.
         """
         index = self._read_index()
         values = np.memmap(self._path, self._dtype, "r", shape=(index.rows, *self._shape))
@@ -103,7 +105,7 @@ class ActivationCache:
         images : mapping
             sha256 of each image file by its path.
         n_views : int
-            Copies per image: 1 (the plain image), or as many as the spec has.
+            Copies per image: 1 (only the plain image), or the ``n_views`` of the spec.
         root : Path
             Folder that the paths are relative to.
         compute : Compute
@@ -133,8 +135,8 @@ class ActivationCache:
         self, index: "_Index", computed: Iterable[tuple[list[str], np.ndarray]], n_views: int,
         advance: Callable[[int], object],
     ) -> None:  # fmt: skip
-        """Write rows, then their lines of the index; overwrite whatever lies after the last complete image."""
-        # Not through a memory map: writing to one on a full disk kills the process.
+        """Write rows, then their lines of the index. They replace any bytes after the last complete image."""
+        # Write without a memory map: on a full disk, writing to a memory map kills the process.
         with (
             self._path.open("r+b" if index.rows else "wb") as rows_file,
             self._index.open("r+b" if index.size else "wb") as index_file,
@@ -156,7 +158,7 @@ class ActivationCache:
         self, make_engine: Callable[[ExtractSpec], Engine], spec: ExtractSpec, pending: Mapping[str, str], root: Path,
         compute: Compute,
     ) -> Iterator[tuple[list[str], np.ndarray]]:  # fmt: skip
-        """Yield digests of some images, and the rows of all their copies."""
+        """Yield, for some images at a time, their digests and the rows of all their copies."""
         listing = list_images(list(pending), root)
         workers, max_pixels = compute.workers or cpu_count(), compute.max_pixels or MAX_PIXELS
         if self._block == 0:
@@ -183,7 +185,7 @@ class ActivationCache:
         return self._dtype.itemsize * math.prod(self._shape)
 
     def _read_index(self) -> "_Index":
-        """Read which images are complete, up to a line that a killed process left or to the end of a cut file."""
+        """Read which images are complete. Stop at a line that a killed process left, or at the end of a cut file."""
         index = _Index({}, 0, 0)
         try:
             text, size = self._index.read_bytes(), self._path.stat().st_size
@@ -214,8 +216,8 @@ class ActivationCache:
 class _Index:
     """The complete images of a cache.
 
-    ``images`` holds the first row and the number of copies by sha256, ``rows`` the number of all rows, and ``size``
-    the bytes of the index file up to the last complete image.
+    ``images`` maps the sha256 of an image to its first row and its number of copies. ``rows`` counts all rows. ``size``
+    is the size in bytes of the index file up to the last complete image.
     """
 
     images: dict[str, tuple[int, int]]
@@ -223,7 +225,7 @@ class _Index:
     size: int
 
     def missing(self, images: Mapping[str, str], n_views: int) -> dict[str, str]:
-        """Select the images (sha256 by path) with fewer than ``n_views`` copies; one image of several equal ones."""
+        """Select the images (sha256 by path) with fewer than ``n_views`` copies. Of equal images, select one."""
         missing = {digest: path for path, digest in images.items() if self.images.get(digest, (0, 0))[1] < n_views}
         return {path: digest for digest, path in missing.items()}
 

@@ -1,4 +1,4 @@
-"""Train in several processes, one per device, that ``torchrun`` starts (PyTorch's DistributedDataParallel).
+"""Train in several processes, one per device, by PyTorch's DistributedDataParallel. ``torchrun`` starts them.
 
 Every process holds the same weights and trains on its share of each batch. Only the main process writes files.
 """
@@ -33,7 +33,7 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 
 def _launched() -> bool:
-    """Tell whether ``torchrun`` started this process; torch's own test is missing in builds without distributed."""
+    """Tell whether ``torchrun`` started this process. torch has a test too, but not in builds without distributed."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
@@ -49,18 +49,18 @@ def local_device(device: torch.device) -> torch.device:
 
 
 def is_main_process() -> bool:
-    """Tell whether this process writes files and messages: the only process, or the first of ``torchrun``'s."""
+    """Tell whether this process writes files and messages: it is the only one, or the first one of ``torchrun``."""
     return not _launched() or os.environ["RANK"] == "0"
 
 
 def wait_for_all() -> None:
-    """Wait until all processes are here, so that all can read what the main process has written."""
+    """Wait until all processes have called this. Then all can read what the main process has written."""
     if _connected():
         distributed.barrier()
 
 
 def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """Wrap a model so that its gradients are averaged over all processes; return it unchanged if there is only one."""
+    """Wrap a model to average its gradients over all processes. With one process, return it unchanged."""
     if not _connected():
         return model
     return nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
@@ -72,10 +72,10 @@ def local_rows(rows: np.ndarray) -> tuple[np.ndarray, float]:
     Returns
     -------
     rows : int array
-        Every process needs at least one row. If the batch has fewer rows than there are processes, some processes get
-        its first row with weight 0.
+        Row numbers. Every process needs at least one row. If the batch has fewer rows than there are processes, some
+        processes get the first row of the batch with weight 0.
     weight : float
-        Factor on the mean loss of these rows, so that the average over processes is the mean loss of the batch.
+        Factor on the mean loss of these rows. It makes the average over processes equal to the mean loss of the batch.
     """
     if not _connected():
         return rows, 1.0
@@ -96,5 +96,5 @@ def sum_over_processes(*numbers: float) -> list[float]:
 
 
 def broadcast_from_main(*numbers: float) -> list[float]:
-    """Return each number as the main process has it."""
+    """Return the numbers that the main process passes, in every process."""
     return sum_over_processes(*(numbers if is_main_process() else (0.0 for _ in numbers)))

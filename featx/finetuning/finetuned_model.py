@@ -1,4 +1,4 @@
-"""Fine-tune a model: its head, and then the last layers of its backbone, starting from scikit-learn's head."""
+"""Fine-tune a model from the head that scikit-learn fitted: first the head, then also the last backbone layers."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class FinetuneReport:
     backbone : str
         The file with the trained weights of the backbone; empty if the backbone has not changed.
     val_start, val_best : float
-        Validation accuracy at the start and of the model that was kept, from 0 to 1.
+        Validation accuracy from 0 to 1: of the model at the start, and of the model that was kept.
     epochs : dict
         Best epoch of each stage, ``head`` and ``backbone``; 0 stands for the start.
     log : str
@@ -61,34 +61,36 @@ def finetune(
 ) -> FinetuneReport:
     """Train a model further: stage 1 trains its head, stage 2 also the last layers of its backbone.
 
-    Training starts from the head that scikit-learn has fitted, here without the images that are held out for
-    validation. It ends at the state with the best validation accuracy, the start included. The output of the frozen
-    layers is computed once for each augmented copy in the store. The order of the stages follows Yosinski et al.
+    Some training images are held out for validation. Training starts from a head that scikit-learn fits without them.
+    The result is the state with the best validation accuracy, which may be the one at the start. The output of the
+    frozen layers is computed once for each augmented copy in the store. The order of the stages follows Yosinski et al.
     (2014), "How transferable are features in deep neural networks?".
 
-    The same call resumes a run that was stopped. Several processes started by ``torchrun`` share each batch.
+    The same call resumes a run that was stopped. If ``torchrun`` starts several processes, they share each batch.
 
     Parameters
     ----------
     model : Model
         From `featx.load_model`, fitted on ``store``.
     store : path
-        The store whose images and augmented copies (``featx extract --n-views``) to train on.
+        The store with the images and augmented copies (``featx extract --n-views``) to train on.
     output : path
-        The model to write. A trained backbone is written beside it (``tuned.backbone.safetensors``), the training log
-        and the state of a stopped run to the folder ``OUTPUT.finetune``.
+        The model to write, such as ``tuned.featx``. A trained backbone is written beside it, as
+        ``tuned.backbone.safetensors``. The folder ``OUTPUT.finetune`` gets the training log and the state to resume
+        from.
     recipe : Recipe, optional
         What is trained, and how.
     compute : Compute, optional
-        Device of the training; and device, engine, batch size, workers and pixel limit for computing the output of the
-        frozen layers.
+        ``device`` is the device of the training. With the engine, batch size, workers and pixel limit, it also says how
+        the output of the frozen layers is computed.
     root : path
         Folder that the store's paths are relative to.
     weights : path, optional
-        File of the backbone's weights, instead of those known by its name.
+        File with the weights of the backbone, if they are not those known by its name.
     cache : path, optional
         Folder that keeps the output of the frozen layers, often gigabytes, for other splits and recipes. If another
-        process is filling it, this one waits. By default the output is kept beside the log and removed at the end.
+        process is filling the folder, this process waits for it. By default the output is kept beside the log and
+        removed at the end.
     overwrite : bool
         Replace an existing model.
 
@@ -109,7 +111,7 @@ def finetune(
         If an image file is missing or has changed, or the model is multi-label, was fitted with sample weights, or has
         been trained by torch already.
     SpecMismatch
-        If the model was fitted on another store.
+        If the model was not fitted on ``store``.
     """
     recipe, compute, output = recipe or Recipe(), compute or Compute(), Path(output)
     compute.check_unused("finetune", "executor", "shard")
@@ -127,9 +129,9 @@ def finetune(
 
 
 def _check_absent(output: Path) -> None:
-    """Raise ``ModelError`` if the output exists, or a backbone beside it that another model may need.
+    """Raise ``ModelError`` if the output exists, or if a backbone is beside it that another model may need.
 
-    A stopped run may have written the backbone already.
+    A backbone that a stopped run has written is no error.
     """
     resumes = (run_folder(output) / RUN).exists()
     for path in (output, *([] if resumes else [finetuned_path(output)])):

@@ -26,7 +26,7 @@ def amp_is_faster(device: torch.device) -> bool:
 
 
 def configure_convolutions(backbone: TorchBackbone, device: torch.device, *, amp: bool) -> None:
-    """Choose the fastest convolutions for a device, in place; parameters and their names do not change."""
+    """Change a backbone in place to the fastest convolutions for a device. Parameters keep their names and values."""
     if device.type == "cuda":
         backbone.to(memory_format=torch.channels_last)
     elif device.type == "cpu" and not amp and winograd_is_faster():
@@ -35,10 +35,10 @@ def configure_convolutions(backbone: TorchBackbone, device: torch.device, *, amp
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """Keep freed memory in the process while training on a CPU; without effect where the C library is not glibc.
+    """Keep freed memory in the process while training on a CPU. This works only if the C library is glibc.
 
-    Each training step frees large blocks and asks for equal ones. By default glibc returns them to the system, which
-    clears every page before it hands it out again, which takes half of an epoch.
+    Each training step frees large blocks of memory and asks for equal ones. By default glibc returns the blocks to the
+    system. The system clears every page before it gives it out again, and this takes half of the time of an epoch.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if library is None or not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):

@@ -1,4 +1,4 @@
-"""The recipe of a fine-tuning: every choice, checked, and which layers of the backbone are trained."""
+"""The recipe of a fine-tuning: all its options, their checks, and which layers of the backbone are trained."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Recipe:
     backbone_lr_scale : float
         Learning rate of the backbone's last convolution, as a fraction of ``lr``.
     layer_decay : float
-        Factor on the learning rate from each convolution to the one before it; 1 for equal rates.
+        The learning rate of a convolution is that of the next one times this factor. 1 gives equal rates.
     weight_decay : float
         Weight decay of AdamW.
     label_smoothing : float
@@ -50,21 +50,21 @@ class Recipe:
     accumulate : int
         Passes per optimizer step (gradient accumulation).
     ema_decay : float
-        Decay per step of an exponential moving average (EMA) of the weights. The averaged weights are the ones that
-        are validated and kept. 0 for no average.
+        Decay per step of an exponential moving average (EMA) of the weights. The averaged weights are validated and
+        kept. 0 turns averaging off.
     patience : int
-        Stop a stage after this many epochs without a better validation; 0 for no limit.
+        Stop a stage after this many epochs without a better validation score; 0 for no limit.
     val_size : float
         Fraction of the training images that is held out for validation.
     refit : bool
-        At the end, train again on all training images, the held-out ones included, for as many epochs as were best.
+        At the end, train again on all training images, also on those held out, for the best number of epochs.
     from_scratch : bool
         Start from a random backbone and head, for comparison. ``init`` is then ``random``.
     amp : bool, optional
-        Run the trained layers of the backbone in mixed precision (bfloat16). By default on CUDA devices with bfloat16,
-        and on processors that compute faster in it.
+        Run the trained layers of the backbone in mixed precision (bfloat16). The default is True on CUDA devices that
+        have bfloat16 and on processors that compute faster in it.
     random_state : int
-        Seed of all random numbers.
+        Seed of all random numbers of the training.
 
     Raises
     ------
@@ -113,7 +113,7 @@ class Recipe:
         return short_repr(self)
 
     def _checks(self) -> list[tuple[str, bool, str]]:
-        """Return (field, whether its value is in range, which values are)."""
+        """Return for each field to check: its name, whether its value is in range, and the range in words."""
         fractions = ("dropout", "label_smoothing", "ema_decay")
         from_zero = ("hidden", "head_epochs", "epochs", "patience", "random_state", "weight_decay", "mixup")
         positive = ("lr", "backbone_lr_scale", "layer_decay")
@@ -128,19 +128,21 @@ class Recipe:
         ]
 
     def first_trained_layer(self, last_block: int) -> int | None:
-        """Return the first layer that stage 2 trains, in a backbone that ends at a block; None without a stage 2."""
+        """Return the first layer that stage 2 trains, or None without a stage 2; the backbone ends at ``last_block``."""
         if not self.epochs:
             return None
         return first_trained_layer("all" if self.from_scratch else self.unfreeze, last_block)
 
 
 def first_trained_layer(unfreeze: str, last_block: int = BLOCKS[-1].number) -> int | None:
-    """Return torchvision's number of the first trained layer, in a backbone that ends at a block; None for ``none``.
+    """Return torchvision's number of the first trained layer, or None if ``unfreeze`` is ``none``.
+
+    ``last_block`` is the block at which the backbone ends.
 
     Raises
     ------
     SpecError
-        If ``unfreeze`` has no such form, or the backbone has fewer layers.
+        If ``unfreeze`` is not a value that `Recipe` allows, or the backbone has fewer layers.
     """
     convolutions = [layer for block in BLOCKS[:last_block] for layer in block.convolutions]
     kind, _, number = unfreeze.partition("=") if "=" in unfreeze else (unfreeze[:5], "", unfreeze[5:])
@@ -159,5 +161,5 @@ def first_trained_layer(unfreeze: str, last_block: int = BLOCKS[-1].number) -> i
 
 
 def last_frozen_block(first_layer: int) -> int:
-    """Return the last block that ends before a layer; 0 if no block does."""
+    """Return the number of the last block that ends before a layer, or 0 if no block ends before it."""
     return max((block.number for block in BLOCKS if block.stop <= first_layer), default=0)

@@ -1,4 +1,4 @@
-"""A fine-tuning that can be stopped and resumed: its folder, and both stages of training."""
+"""Run a fine-tuning that can be stopped and resumed: its folder, and both stages of training."""
 
 import dataclasses
 import hashlib
@@ -53,10 +53,10 @@ class FinetuneRun:
     root : Path
         Folder that the store's paths are relative to.
     folder : Path
-        For the log, the state to resume from, and the activation cache.
+        Folder of the log, the state to resume from, and the activation cache.
     compute : Compute
     cache : Path, optional
-        Folder for an activation cache that is kept.
+        Folder for an activation cache that is kept after the run.
     """
 
     model: Model
@@ -74,7 +74,7 @@ class FinetuneRun:
             self._prepare_folder()
         wait_for_all()
         self.log = TrainingLog(self.folder)
-        # Read from the file: the main process, or the run before a stop, has decided on the precision for all.
+        # Read the precision from the file. The main process, or the run before a stop, has chosen it for all processes.
         self.amp = bool(json.loads((self.folder / RUN).read_text())["recipe"]["amp"])
 
     def _prepare_folder(self) -> None:
@@ -126,21 +126,21 @@ class FinetuneRun:
         Parameters
         ----------
         base : Model
-            Its head is the starting point, with logits multiplied by ``scale``.
+            The model whose head is the starting point. Its logits are multiplied by ``scale``.
         images : ImageSubset
         scale : float
         prefix : str
             Prefix of the stage names in the log.
         epochs : dict, optional
-            Epochs of each stage. They are trained without validation; a stage with 0 epochs is left out. By default
-            the epochs of the recipe, with validation.
+            Epochs of each stage. They are trained without validation, and a stage with 0 epochs is left out. By
+            default each stage trains the epochs of the recipe with validation.
 
         Returns
         -------
         outcomes : dict
             Outcome of each stage by its name, ``head`` and ``backbone``.
         classifier : ImageClassifier
-            Trained, on the CPU.
+            The trained classifier, on the CPU.
         """
         recipe, planned, outcomes = self.recipe, epochs, {}
         if planned is None:
@@ -172,10 +172,10 @@ class FinetuneRun:
             return stage.run(shown_bar.update)
 
     def _activations(self, block: int, images: ImageSubset, n_views: int) -> TrainingExamples:
-        """Return the activations of a block for some images, and their features; compute what the cache lacks."""
+        """Return the output of a block for some images, and their features. Compute the output that the cache lacks."""
         cache = ActivationCache(self.cache or self.folder, self.data.spec, block)
         if is_main_process():
-            # A refit trains on all images in the end: compute them all at once. A cache that is kept gets all copies,
+            # A refit trains on all images in the end, so compute them all now. A cache that is kept gets all copies,
             # because another split trains on the images that this one validates on.
             wanted = self.data.all if self.recipe.refit else images
             wanted_views = self.data.spec.n_views if self.recipe.refit or self.cache else n_views

@@ -39,7 +39,7 @@ class ValidationScore:
     loss: float
 
     def better_than(self, other: "ValidationScore") -> bool:
-        """Compare by accuracy, then by loss; a score whose loss is not finite is never better."""
+        """Tell whether this score is better: by accuracy, then by loss. A loss that is not finite is never better."""
         return math.isfinite(self.loss) and (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
 
 
@@ -60,18 +60,18 @@ class Stage:
     name : str
         Name of the stage in the log, and of the file that holds its state.
     model : torch.nn.Module
-        Takes the inputs of a batch. Only the parameters in ``groups`` are trained.
+        The model to train, which takes the inputs of a batch. Only the parameters in ``groups`` are trained.
     groups : list of dict
         Parameter groups of AdamW, with their learning rates.
     epochs : int
     recipe : Recipe
     train, val : TrainingExamples
     log : TrainingLog
-        The state after each epoch is written to the folder of the log; the caller removes it.
+        The training log. The state after each epoch is written to its folder, and the caller removes the state.
     device : torch.device
     validate : bool
-        Validate after each epoch and end at the best state. If False, end at the state after the last epoch: for a
-        refit, which trains on the validation images.
+        Validate after each epoch and end at the best state. If False, end at the state after the last epoch. A refit
+        needs this, because it trains on the validation images.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Stage:
                 logits, labels = self._logits(model, *self.val.batch(rows))
                 correct += int((logits.argmax(1) == labels).sum())
                 loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-        # Different devices round differently, but all processes must take the same decisions.
+        # Devices round differently, but all processes must make the same decisions. So take the main process's numbers.
         correct, loss = broadcast_from_main(correct, loss)
         return ValidationScore(correct / count, loss / count)
 
@@ -150,7 +150,7 @@ class Stage:
         return [group["lr"] for group in self._optimizer.param_groups]
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
-        """Train one epoch; return mean loss and accuracy on the training rows."""
+        """Train one epoch. Return mean loss and accuracy on the training rows."""
         self._trained.train()
         # Dropout uses torch's global generator. Seed it per epoch, so that a resumed run draws the same numbers.
         torch.manual_seed(self.recipe.random_state * 100_003 + epoch)
@@ -185,11 +185,11 @@ class Stage:
             self._ema.update_parameters(self.model)
 
     def _logits(self, model: nn.Module, inputs: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute logits with one column per class; return them and the labels, both on the device.
+        """Compute logits with one column per class. Return the logits and the labels, both on the device.
 
         A model of two classes may have a single logit, that of the second class. The first class then gets logit 0.
         """
-        # Convert float16 on the device: then only half as many bytes are copied to it.
+        # Convert float16 to float32 on the device, so that only half as many bytes are copied to the device.
         moved = [x.to(self.device) for x in inputs]
         logits = model(*(x.float() if x.dtype == torch.float16 else x for x in moved))
         if logits.shape[1] == 1:
@@ -197,7 +197,7 @@ class Stage:
         return logits, labels.to(self.device)
 
     def _trained_weights(self) -> dict[str, Tensor]:
-        """Copy the trained parameters by name; their moving averages if there are any."""
+        """Copy the trained parameters, or their moving averages if there are any, by name."""
         model = self._ema.module if self._ema else self.model
         trained = {id(p) for p in self._parameters}
         names = [name for name, p in self.model.named_parameters() if id(p) in trained]
@@ -252,7 +252,7 @@ def _as_pair(score: ValidationScore | None) -> tuple[float, float]:
 
 
 def _lr_factor(schedule: str, step: int, steps: int) -> float:
-    """Return the factor on the learning rate at a step."""
+    """Return the factor by which a schedule multiplies the learning rate at a step."""
     return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * min(1, step / steps)))
 
 

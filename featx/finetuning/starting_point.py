@@ -1,4 +1,4 @@
-"""Prepare what fine-tuning starts from: training and validation images, and a head that has not seen the latter."""
+"""Prepare the start of a fine-tuning: training and validation images, and a head fitted without the latter."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class ImageSubset:
     labels : int array (rows,)
         Class numbers.
     image_ids : int array (rows,)
-        The image of each row, as its position in ``digests``.
+        The position in ``digests`` of the image that each row belongs to.
     """
 
     digests: dict[str, str]
@@ -46,14 +46,14 @@ class ImageSubset:
 
     @property
     def features(self) -> np.ndarray:
-        """A copy of the pooled features, float32 (rows, columns)."""
+        """A copy of the pooled features of these images, float32 (rows, columns)."""
         copy: np.ndarray = self.training.X[self.rows]
         return copy
 
 
 @dataclass(frozen=True)
 class FinetuneData:
-    """The spec of a store, and its images: to train on, to validate on (plain images only), and all of them."""
+    """The spec of a store, the images to train on, the plain images to validate on, and all images."""
 
     spec: ExtractSpec
     training: TrainingRows
@@ -123,7 +123,7 @@ def _make_subset(
     training: TrainingRows, paths: np.ndarray, digests: np.ndarray, labels: np.ndarray, rows: np.ndarray
 ) -> ImageSubset:
     _, first, ids = np.unique(paths[rows], return_index=True, return_inverse=True)
-    # np.unique numbers the images by path; number them in the order of the store instead, which keeps copies together.
+    # np.unique numbers the images by path. Number them in the order of the store instead, to keep copies together.
     position = np.argsort(np.argsort(first))
     images = rows[np.sort(first)]
     digest_of = dict(zip(paths[images].tolist(), digests[images].tolist(), strict=True))
@@ -131,7 +131,7 @@ def _make_subset(
 
 
 def fit_head(model: Model, data: FinetuneData, images: ImageSubset) -> Model:
-    """Fit the model's head again on some of the images only, by scikit-learn with the same C, without calibration."""
+    """Fit the head of a model again, on some images only. scikit-learn uses the same C and does not calibrate."""
     y = np.array(data.training.classes)[images.labels]
     return dataclasses.replace(model, estimator=refit(clone(model.estimator), images.features, y), calibration=None)
 
@@ -144,8 +144,8 @@ def head_accuracy(model: Model, images: ImageSubset) -> float:
 def make_classifier(model: Model, weights: BackboneWeights, scale: float, recipe: Recipe) -> ImageClassifier:
     """Build the torch module to train: the model's backbone, with the recipe's layers as its head.
 
-    The logits of the model's head are multiplied by ``scale``, which changes no prediction. A recipe ``from_scratch``
-    gets random weights in the backbone (He et al. 2015).
+    The logits of the model's head are multiplied by ``scale``, which changes no prediction. If the recipe has
+    ``from_scratch``, the backbone gets random weights (He et al. 2015).
     """
     classifier = to_torch(model, weights)
     linear = classifier.head.state_dict()
@@ -162,11 +162,11 @@ def make_classifier(model: Model, weights: BackboneWeights, scale: float, recipe
 def fit_logit_scale(model: Model, val: ImageSubset) -> float:
     """Find the factor on a model's logits that minimizes the cross-entropy on the validation images.
 
-    This is temperature scaling (Guo et al. 2017). It returns 1 for softmax, which was fitted by cross-entropy already.
-    The logits of a head that was fitted by another loss have another scale: training with cross-entropy would first
-    spend epochs on correcting it, or have no gradient at all if they are too large. The images that the head was
-    fitted on do not tell the scale, because the head separates them almost perfectly. The same can happen on a small
-    validation set; so targets are smoothed as in Platt (1999), as if each class had one more image.
+    This is temperature scaling (Guo et al. 2017). The factor is 1 for softmax, which was fitted by cross-entropy
+    already. A head that was fitted by another loss has logits of another scale. Training with cross-entropy would first
+    spend epochs on correcting this scale, or would have no gradient if the logits are too large. The scale cannot be
+    found on the images that the head was fitted on, because the head separates them almost perfectly. The same can
+    happen on a small validation set. So targets are smoothed as if each class had one more image (Platt 1999).
     """
     if model.head == "softmax":
         return 1.0

@@ -1,4 +1,4 @@
-"""The layers that fine-tuning trains: a new head, and the backbone after its last frozen block."""
+"""The layers that fine-tuning trains: a new head, and the backbone after the last frozen block."""
 
 from contextlib import nullcontext
 
@@ -15,22 +15,23 @@ from featx.spec import ExtractSpec
 
 
 class TrainableLayers(nn.Module):
-    """A classifier without its frozen blocks: from the output of the last frozen block to logits.
+    """The part of a classifier that computes logits from the output of its last frozen block.
 
     Parameters
     ----------
     classifier : ImageClassifier
-        Its backbone from ``first_layer`` on, its normalizer and its head are trained.
+        The classifier to train: its backbone from ``first_layer`` on, its normalizer and its head.
     first_layer : int
-        First trained layer of the backbone, by torchvision's number.
+        Number of the first trained layer of the backbone, as torchvision counts layers.
     amp : bool
-        Run the convolutions in mixed precision (bfloat16). The head is little work: it stays in float32, so that it
+        Run the convolutions in mixed precision (bfloat16). The head takes little time, so it stays in float32 and
         predicts as scikit-learn's head does.
 
     Attributes
     ----------
     frozen_block : int
-        The last block that is frozen completely. Its output is the input of this module; 0 if the input is images.
+        Number of the last block that is frozen completely. Its output is the input of this module. If no block is
+        frozen, it is 0 and the input is images.
 
     Raises
     ------
@@ -55,11 +56,11 @@ class TrainableLayers(nn.Module):
         Parameters
         ----------
         x : tensor (n, channels, height, width)
-            Output of the last frozen block; or images (n, 3, size, size), uint8, if no block is frozen.
+            Output of the last frozen block. If no block is frozen: images (n, 3, size, size), uint8.
         features : tensor (n, columns)
-            Pooled features from the store, of which only those of frozen blocks are used.
+            Pooled features from the store. Only those of frozen blocks are used.
         """
-        # Not decided by dtype: after mixup, images are floats.
+        # The dtype does not tell whether the input is images: after mixup, images are floats.
         x = x if self.frozen_block else self.classifier.preprocess(x)
         with torch.autocast(x.device.type, torch.bfloat16) if self.amp else nullcontext():
             outputs = self.classifier.backbone(x, self._start)
@@ -69,7 +70,7 @@ class TrainableLayers(nn.Module):
         return self.classifier.classify(torch.cat(list((named | pooled).values()), dim=1))
 
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, object]]:
-        """Return the parameter groups of AdamW: the head, then each trained convolution, with their learning rates."""
+        """Return the parameter groups of AdamW with their learning rates: the head, then each trained convolution."""
         head = [p for part in (self.classifier.head, self.classifier.normalizer) for p in part.parameters()]
         layers = [layer for layer in self.classifier.backbone.features if isinstance(layer, nn.Conv2d)]
         trained = [layer for layer in layers if layer.weight.requires_grad]
@@ -86,7 +87,7 @@ class HeadOnly(nn.Module):
     def __init__(self, classifier: ImageClassifier) -> None:
         super().__init__()
         self.classifier = classifier
-        # DistributedDataParallel waits for the gradient of every parameter that requires one.
+        # DistributedDataParallel waits for the gradient of every parameter with requires_grad.
         classifier.backbone.requires_grad_(False)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -97,15 +98,15 @@ class HeadOnly(nn.Module):
 def make_head_layers(weight: Tensor, bias: Tensor, recipe: Recipe) -> nn.Module:
     """Build the layers from normalized features to logits.
 
-    With ``init="head"`` they start with the logits of the linear head. A hidden layer does so too: two units per class
-    hold the positive and the negative part of its logit, and the outputs of the other units start at weight 0.
+    With ``init="head"``, the new layers first compute the logits of the linear head. With a hidden layer, two of its
+    units per class hold the positive and the negative part of the logit. The weights on the other units start at 0.
 
     Parameters
     ----------
     weight : tensor (classes, columns)
         Coefficients of the linear head.
     bias : tensor (classes,)
-        Its intercepts.
+        Intercepts of the linear head.
     recipe : Recipe
 
     Raises
@@ -151,7 +152,7 @@ def check_layer_exists(spec: ExtractSpec, first_layer: int) -> None:
 
 
 def _random_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A linear layer with torch's default initialization, from a generator of its own."""
+    """Return a linear layer with torch's default initialization, drawn from ``generator``."""
     layer = nn.Linear(inputs, outputs)
     bound = inputs**-0.5
     shapes = ((outputs, inputs), (outputs,))

@@ -1,4 +1,4 @@
-"""Draw the accuracy of fine-tunings by epoch."""
+"""Draw the accuracy of fine-tunings after each epoch."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def count_epochs(rows: Iterable[Mapping[str, Any]]) -> list[int]:
-    """Return how many epochs had been trained at each row of a log.
+    """Return how many epochs had been trained before each row of a log was written.
 
-    The first row of a stage has epoch 0: it was validated before the stage began.
+    The first row of a stage has epoch 0. It has the accuracy before the stage began.
     """
     return list(itertools.accumulate(int(row["epoch"] > 0) for row in rows))
 
@@ -24,7 +24,8 @@ def plot_training_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Fi
     Parameters
     ----------
     logs : mapping of str to sequence of rows
-        As `featx.finetuning.read_logs` returns them; stages follow each other. A dot marks the best epoch.
+        The logs, as `featx.finetuning.read_logs` returns them. The epochs of the second stage are drawn after those of
+        the first. A dot marks the best epoch.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The rows that a stage trains on: batches with one random copy of each image, and mixup."""
+"""The rows that a stage trains on, their batches with one random copy of each image, and mixup."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class TrainingExamples:
     Parameters
     ----------
     inputs : tuple of arrays (rows, …)
-        One array per input of the model; anything that an array of row numbers can index.
+        One array per input of the model. It may be any object that an array of row numbers can index.
     labels : int array (rows,)
         Class numbers.
     image_ids : int array (rows,)
@@ -32,7 +32,7 @@ class TrainingExamples:
         return tensors, torch.from_numpy(self.labels[rows])
 
     def iterate_batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Yield the row numbers of each batch: images in random order, one random copy of each."""
+        """Yield the row numbers of each batch. Images are in random order, with one random copy of each image."""
         order = rng.permutation(len(self.image_ids))
         _, first = np.unique(self.image_ids[order], return_index=True)
         rows = rng.permutation(order[first])
@@ -43,8 +43,8 @@ class TrainingExamples:
 def mix_up(inputs: list[Tensor], alpha: float, rng: np.random.Generator) -> tuple[list[Tensor], Tensor, float]:
     """Mix each row with a random partner (mixup, Zhang et al. 2018).
 
-    Not torchvision's ``MixUp``: it takes only images, while the inputs here are activations and pooled features, which
-    must get the same partners and share.
+    torchvision's ``MixUp`` takes only images. The inputs of this function are activations and pooled features, which
+    must be mixed with the same partners and the same share.
 
     Parameters
     ----------
@@ -57,9 +57,9 @@ def mix_up(inputs: list[Tensor], alpha: float, rng: np.random.Generator) -> tupl
     -------
     mixed : list of tensors (rows, …)
     partners : int tensor (rows,)
-        Each row's partner.
+        The partner of each row.
     share : float
-        Weight of the row itself; that of the partner is ``1 - share``.
+        Weight of the row itself. The weight of the partner is ``1 - share``.
     """
     partners = torch.from_numpy(rng.permutation(len(inputs[0])))
     if not alpha:

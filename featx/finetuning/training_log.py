@@ -15,7 +15,7 @@ COLUMNS = ("epoch", "stage", "train_loss", "train_accuracy", "val_loss", "val_ac
 
 
 class TrainingLog:
-    """The rows of ``log.jsonl`` and ``log.csv`` in a folder, each a dict of `COLUMNS`; rows that exist are kept.
+    """The rows of ``log.jsonl`` and ``log.csv`` in a folder. Each is a dict of `COLUMNS`. Existing rows are kept.
 
     Raises
     ------
@@ -30,7 +30,7 @@ class TrainingLog:
         self.rows = [_parse_row(line, f"line {number} of {path}") for number, line in enumerate(lines, start=1)]
 
     def add(self, **row: Any) -> None:
-        """Add a row; replace a row of the same stage and epoch, which a stopped run may have left."""
+        """Add a row. It replaces a row of the same stage and epoch, which a stopped run may have left."""
         self.rows = [old for old in self.rows if (old["stage"], old["epoch"]) != (row["stage"], row["epoch"])]
         self.rows.append({name: row.get(name) for name in COLUMNS})
         with atomic_write(self.folder / "log.jsonl", ModelError) as temporary:
@@ -44,13 +44,14 @@ class TrainingLog:
 def read_logs(folders: Iterable[str | Path]) -> dict[str, list[dict[str, Any]]]:
     """Read the validated epochs of several fine-tunings, by name.
 
-    The name is that of the folder without ``.finetune``, or its path if several folders have the same name. The epochs
-    of a refit are left out: it trains on the validation images, so it has no validation accuracy.
+    The name of a fine-tuning is the name of its folder without ``.finetune``, or the path of the folder if several
+    folders have the same name. The epochs of a refit are left out. A refit trains on the validation images, so it has
+    no validation accuracy.
 
     Raises
     ------
     DataError
-        If a folder has no log, or a damaged one.
+        If a folder has no log, or its log is damaged.
     """
     paths = {str(Path(folder)).removesuffix(".finetune"): Path(folder) for folder in folders}
     counts = Counter(Path(path).name for path in paths)
@@ -68,7 +69,7 @@ def read_logs(folders: Iterable[str | Path]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _parse_row(line: bytes, where: str) -> dict[str, Any]:
-    """Parse a line of a log; missing columns become None, because another program may have written the log."""
+    """Parse a line of a log. Missing columns become None, because another program may have written the log."""
     try:
         row = json.loads(line)
     except ValueError:
