@@ -1,4 +1,4 @@
-# Start here: `make demo` shows featx at work, `make test` runs the tests. Both create .venv first.
+# Start with `make demo`, which runs featx on digits, or `make test`, which runs the tests. Both create .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -21,30 +21,30 @@ else
 endif
 	touch $@
 
-lock: $(READY) ## Update requirements.lock, which LOCKED=1 installs (UPGRADE=--upgrade takes the newest releases)
+lock: $(READY) ## Update requirements.lock, which `make install LOCKED=1` installs (UPGRADE=--upgrade: use the newest releases)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet $(UPGRADE) --extra dev --generate-hashes --no-annotate --no-header --python-version 3.11.7 --output-file requirements.lock setup.cfg
 
-demo: $(READY) ## Run featx on handwritten digits: from images to accuracy per block and head, two minutes once installed
+demo: $(READY) ## Run featx on handwritten digits and print the accuracy per block and head (two minutes once installed)
 	$(BIN)/python examples/digits_early_blocks.py demo
 
-browser: $(READY) ## Install a Chromium, in which tests open the report, unless there is one
+browser: $(READY) ## Install Chromium, which the tests of reports need, unless it is installed
 	@command -v chromium-headless-shell chromium google-chrome | grep -q . \
 	|| (apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium-headless-shell fonts-liberation) \
 	|| $(BIN)/python -m playwright install --with-deps chromium-headless-shell \
 	|| echo "No Chromium could be installed: the tests that open a report will fail"
 
-# One process per core, each with one thread: threads of two processes would wait for each other.
+# Run one process per core, and one thread per process. With more threads, the processes would slow each other down.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-test: $(READY) ## Run the tests but the slow ones, in under five minutes on two cores
+test: $(READY) ## Run all tests except the slow ones (under five minutes on two cores)
 	$(PYTEST) -m "not slow"
 
-test-all: $(READY) browser ## Run all tests: fuzzing, killed processes, Ray, a browser and examples as well
+test-all: $(READY) browser ## Run all tests, including fuzzing, killed processes, Ray, a browser and examples
 	$(PYTEST)
 
 SECONDS ?= 600
-fuzz: $(READY) ## Read mutated files with every reader (SECONDS=600 each); failures are kept in build/fuzz
+fuzz: $(READY) ## Test every reader on mutated files, for SECONDS=600 each; files that fail are kept in build/fuzz
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) --keep build/fuzz
 
 check: lint types docs audit coverage ## Run every check: lint, format, types, documentation, vulnerabilities, all tests with coverage
@@ -72,10 +72,10 @@ audit: $(READY) ## Look up known vulnerabilities of the packages in requirements
 matrix: $(READY) ## Run tests with the oldest and the newest packages that setup.cfg allows
 	$(BIN)/nox
 
-bench-extract: $(READY) .venv-peers/ready ## Compare extraction with torchvision and Keras (FLOWERS17=folder)
+bench-extract: $(READY) .venv-peers/ready ## Compare the speed of extraction with torchvision and Keras (FLOWERS17=folder)
 	$(BIN)/python benchmarks/extract.py "$(FLOWERS17)" bench
 
-bench-gpu: $(READY) ## Compare extraction on a CUDA GPU with torchvision (FLOWERS17=folder)
+bench-gpu: $(READY) ## Compare the speed of extraction on a CUDA GPU with torchvision (FLOWERS17=folder)
 	$(BIN)/python benchmarks/gpu.py "$(FLOWERS17)" bench
 
 bench-heads: $(READY) .venv-peers/ready ## Compare the head search with GridSearchCV and others (FLOWERS17=folder)
@@ -89,11 +89,11 @@ bench-finetune: $(READY) .venv-peers/ready ## Compare fine-tuning with the Keras
 	.venv-peers/bin/python -m pip install --quiet tensorflow-cpu h5py scikit-learn scikit-learn-intelex
 	touch $@
 
-# bench-extract does not need it: with its own torch 2.0 it takes 6 GB.
+# This environment takes 6 GB, because thingsvision needs torch 2.0. bench-extract also runs without it.
 .venv-thingsvision/ready:
 	test -x .venv-thingsvision/bin/python || $(PYTHON) -m venv .venv-thingsvision
 	.venv-thingsvision/bin/python -m pip install --quiet thingsvision
 	touch $@
 
-clean: ## Remove everything that the targets made
+clean: ## Remove everything that the targets created
 	rm -rf .venv .venv-peers .venv-thingsvision demo bench build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Build the documentation site without a network: ``make docs``."""
+"""Configure Sphinx, which builds the documentation site (``make docs``). It needs no network."""
 
 import sys
 import tempfile
@@ -16,12 +16,12 @@ project = "featx"
 release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx_click"]
 exclude_patterns = ["made/*.rst"]
-suppress_warnings = ["ref.python"]  # "paths" in prose must not become a link to some attribute of that name
+suppress_warnings = ["ref.python"]  # a word such as "paths" must not become a link to an attribute with this name
 default_role = "py:obj"
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
-smartquotes = False  # keeps "--size" as a person types it
+smartquotes = False  # keeps the two hyphens of "--size"
 napoleon_google_docstring = False
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
@@ -33,13 +33,13 @@ html_css_files = ["site.css"]
 
 
 def setup(app: Sphinx) -> None:
-    """Draw the pictures before the pages are read, and run the pages that have commands."""
+    """Register two steps: draw the pictures before Sphinx reads the pages, and run the commands of a page."""
     app.connect("builder-inited", draw_pictures)
     app.connect("source-read", run_commands)
 
 
 def draw_pictures(_app: Sphinx) -> None:
-    """Draw every picture that is not the output of a page, unless it is newer than the code that draws it."""
+    """Draw the pictures of ``PICTURES``, except those that are newer than the code that draws them."""
     from pictures import PICTURES
 
     MADE.mkdir(exist_ok=True)
@@ -51,7 +51,7 @@ def draw_pictures(_app: Sphinx) -> None:
 
 
 def run_commands(_app: Sphinx, name: str, source: list[str]) -> None:
-    """Put the output of a page's commands below them, if the page asks for it."""
+    """Run the commands of a page and insert their output below them, if the page starts with ``RUN``."""
     from live_pages import RUN, copy_pictures, run_page, with_output
 
     text = source[0]

@@ -1,9 +1,9 @@
 """Run the commands of a documentation page and put their output below them.
 
-A page that starts with ``<!-- run -->`` is run from top to bottom in an empty folder that has the images of `prepare`:
-each ``console`` block line by line (``$ featx …``), each ``python`` block as one program. What a block prints is shown
-below it, and images that it writes (``-o depth.png``) are copied to ``docs/made/PAGE/``. A command that fails stops the
-build. So a page shows what featx prints today, and every page is a test.
+A page that starts with ``<!-- run -->`` is run from top to bottom, in a new folder that contains only the images of
+`prepare`. A ``console`` block is run line by line (``$ featx …``), and a ``python`` block is run as one program. The
+output of a block is shown below it. Images that a block writes (``-o depth.png``) are copied to ``docs/made/PAGE/``. A
+command that fails stops the build. So a page shows what featx prints today, and every page is a test.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ RUN = "<!-- run -->"
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 PICTURES = (".png", ".svg")
 ENVIRONMENT = {"FEATX_EXTRACT_SIZE": "64", "COLUMNS": "100"}
-"""Small images, so that the pages build in minutes; `docs/how-to/index.md` says so to the reader."""
+"""The image size is small, so that the pages build in minutes; `docs/how-to/index.md` says so to the reader."""
 COUNT = 300
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page: its language, its text, and where it ends in the page."""
+    """A fenced block of a page, with its language, its text, and the position of its end in the page."""
 
     language: str
     code: str
@@ -42,7 +42,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """The command lines of a console block, continued lines joined."""
+        """The command lines of a console block; a line that ends in a backslash is joined with the next one."""
         lines = self.code.replace("\\\n", " ").splitlines()
         return [line[2:] for line in lines if line.startswith("$ ")]
 
@@ -53,7 +53,7 @@ def blocks_of(text: str) -> list[Block]:
 
 
 def prepare(folder: Path) -> None:
-    """Write the images that the pages speak of: handwritten digits as ``photos``, ``new``, ``test`` and ``one.png``."""
+    """Write the images that the pages use: handwritten digits as ``photos``, ``new``, ``test`` and ``one.png``."""
     digits = load_digits()
     rows = [("path", "label", "split", "weight")]
     for number, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
@@ -106,7 +106,7 @@ def _run_python(code: str, variables: dict[str, object]) -> str:
 
 
 def run_page(text: str, folder: Path) -> list[str]:
-    """Run the blocks of a page in ``folder``, one after the other, and return what each printed."""
+    """Run the blocks of a page in ``folder``, one after the other, and return the output of each."""
     prepare(folder)
     variables: dict[str, object] = {}
     with _inside(folder, ENVIRONMENT):
@@ -119,7 +119,7 @@ def run_page(text: str, folder: Path) -> list[str]:
 
 
 def with_output(text: str, outputs: list[str]) -> str:
-    """Insert below each block of a page what it printed."""
+    """Insert the output of each block of a page below the block."""
     for block, output in reversed(list(zip(blocks_of(text), outputs, strict=True))):
         if output.strip():
             shown = f"\n```{{code-block}} text\n:class: output\n\n{output.strip()}\n```\n"
@@ -128,7 +128,7 @@ def with_output(text: str, outputs: list[str]) -> str:
 
 
 def copy_pictures(folder: Path, target: Path) -> None:
-    """Copy the images that a page wrote to where the page finds them."""
+    """Copy the images that the commands of a page wrote to the folder in which the page looks for them."""
     target.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         if path.suffix in PICTURES and path.name != "one.png":

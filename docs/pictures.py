@@ -1,6 +1,7 @@
-"""Draw the pictures of the site from what scikit-learn brings along.
+"""Draw the pictures of the site from data that comes with scikit-learn.
 
-Each function takes the file to write. A new picture needs its name in ``PICTURES`` and a place on a page.
+Each function takes the path of the picture that it writes. To add a picture, add its name to ``PICTURES``
+and show it on a page.
 """
 
 import csv
@@ -31,7 +32,7 @@ BLOCKS, CHANNELS = 5, 7
 
 
 def run(*arguments: object) -> None:
-    """Run a featx command; a failure stops the build."""
+    """Run a featx command, and stop the build if it fails."""
     result = CliRunner().invoke(main, list(map(str, arguments)))
     if result.exit_code:
         raise RuntimeError(f"featx {' '.join(map(str, arguments))}\n{result.output}\n{result.exception}")
@@ -51,7 +52,7 @@ def copies(path: Path) -> None:
 
 
 def augmentation(path: Path, augment: str, fills: tuple[str, ...] = FILLS, count: int = 3) -> None:
-    """Draw one kind of augmentation: the image, then copies, one row per fill mode."""
+    """Draw one kind of augmentation. Each row has one fill mode, and shows the image and its copies."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
         photo = flower(Path(name))
@@ -82,7 +83,7 @@ def augmentation(path: Path, augment: str, fills: tuple[str, ...] = FILLS, count
 
 
 def depths(path: Path) -> None:
-    """Draw the strongest channels of every block for one photograph."""
+    """Draw the channels with the highest values in every block, for one photograph."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "photos").mkdir()
@@ -135,7 +136,7 @@ def heads(path: Path) -> None:
 
 
 def transfer(path: Path) -> None:
-    """Draw validation accuracy by epoch: fine-tuning against training the same network from random weights."""
+    """Draw the validation accuracy by epoch, for fine-tuning and for training the same network from random weights."""
     curves = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -163,7 +164,7 @@ def transfer(path: Path) -> None:
 
 
 def plane(path: Path) -> None:
-    """Draw where handwritten digits lie on the plane of size and similarity."""
+    """Draw the position of handwritten digits on the plane of size and similarity."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_digits(folder / "digits", 300)
@@ -172,7 +173,7 @@ def plane(path: Path) -> None:
 
 
 def depth(path: Path) -> None:
-    """Draw accuracy against cost of every depth, for handwritten digits."""
+    """Draw the accuracy and the cost of every depth, for handwritten digits."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_digits(folder / "digits", 200)
@@ -181,7 +182,7 @@ def depth(path: Path) -> None:
 
 
 def activation(path: Path) -> None:
-    """Draw where a model that knows crops of two photographs sees each of them in an image of both."""
+    """Draw where a model that was fitted on crops of two photographs sees each of them in an image that shows both."""
     rng, photos = np.random.default_rng(0), [load_sample_image(name) for name in PHOTOS]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

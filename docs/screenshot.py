@@ -1,6 +1,7 @@
-"""Take the screenshot of a report that README and the first page show: ``python docs/screenshot.py``.
+"""Take the screenshot of a report for README.md and docs/index.md: ``python docs/screenshot.py``.
 
-It needs a Chromium (``make browser``), so it is run by hand when the report changes, and its result is committed.
+The script needs Chromium (``make browser``), so the build of the site does not run it. Run it by hand when the report
+changes, and commit the new screenshot.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 
 
 def main() -> None:
-    """Write a report of handwritten digits, open it, and keep its top and its confusion matrix."""
+    """Write a report of handwritten digits, open it, and save a picture of its top and its confusion matrix."""
     browser = next(path for path in map(shutil.which, BROWSERS) if path)
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), sync_playwright() as playwright:
         write_digits(Path("digits"), 600)

@@ -2,7 +2,8 @@
 
     python examples/digits_early_blocks.py FOLDER [--size 64] [--images 1797]
 
-Digits look unlike the photographs of ImageNet, so an early block is best: a table shows the accuracy by block.
+Digits do not look like the photographs of ImageNet, so an early block is the best. The program prints a table with the
+accuracy of each block.
 """
 
 import argparse

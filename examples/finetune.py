@@ -1,4 +1,4 @@
-"""Fit a head, fine-tune the network from it, and compare the accuracy of both on held-out images.
+"""Fit a head, then fine-tune the network, and compare the accuracy of both models on held-out images.
 
     python examples/finetune.py PHOTOS WORK [--size 224] [--n-views 4] [--epochs 8]
 
@@ -23,7 +23,7 @@ AUGMENT = "flip,rotate=15,scale=0.9:1.2,translate=0.05"
 
 
 def accuracy(model: Model, store: Path, photos: Path) -> float:
-    """Compute the accuracy on the held-out images from their files, because a store has no fine-tuned features."""
+    """Compute the accuracy on the held-out images from their files: the store holds no fine-tuned features."""
     head = load_model(store.with_name("head.featx"))
     with Store(store) as opened:
         rows = find_held_out_rows(head, opened)

@@ -3,9 +3,9 @@
     python examples/flowers17.py FOLDER WORK [--split split_folder] [--each 80] [--size 224]
 
 FOLDER contains ``jpg/`` and ``splits.csv``, which has the columns path, label and the split. WORK keeps the results.
-The classic recipe is what courses teach: all raw values of block 5, and a logistic regression with C = 0.1. The recipe
-of featx is ``featx extract`` and ``featx fit`` without options: averages of all blocks; cross-validation selects
-the best.
+Courses teach the classic recipe: a logistic regression with C = 0.1 on all raw values of block 5. The recipe of featx
+is ``featx extract`` and ``featx fit`` without options. It uses the averages of all blocks, and cross-validation selects
+the best blocks, head and C.
 """
 
 import argparse
@@ -31,7 +31,7 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "featx": ({}, {}),
 }
-"""Arguments of `ExtractSpec` and of `fit`, by recipe."""
+"""The arguments of `ExtractSpec` and of `fit` for each recipe."""
 
 
 def write_manifest(flowers: Path, manifest: Path, split: str, each: int) -> None:
