@@ -1,4 +1,4 @@
-"""Check the advice of ``featx advise``; each claim is one sub-command.
+"""Check the advice of ``featx advise``. Each sub-command checks one claim.
 
     python benchmarks/advice.py forecast|digits|flowers FLOWERS17 WORK
 
@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 Table = dict[str, list[str]]
 FINETUNE_SIZE = 96
-"""Image side in pixels at which two cores fine-tune all layers in minutes."""
+"""The image side in pixels. At this size, two cores fine-tune all layers in minutes."""
 RECIPE = Recipe(epochs=6, lr=2e-4, backbone_lr_scale=0.1, ema_decay=0.98)
 
 
@@ -55,7 +55,7 @@ def write_table(table: Table, path: Path) -> Path:
 
 
 def draw_few(table: Table, column: str, each: int, seed: int) -> list[str]:
-    """Make a split column that keeps ``each`` training images per class; the others are marked left."""
+    """Make a split column that keeps ``each`` training images per class, and marks the other images as left."""
     labels, marks = np.array(table["label"]), np.array(table[column])
     rng, few = np.random.default_rng(seed), np.where(marks == "train", "left", marks)
     for label in np.unique(labels):
@@ -84,7 +84,7 @@ def forecast(flowers: Path, work: Path) -> None:
 
 
 def digits(_flowers: Path, work: Path) -> None:
-    """Check the advice for handwritten digits at 64 px: 20 per class, and all."""
+    """Check the advice for handwritten digits at 64 px, with 20 images per class and with all images."""
     from digits_early_blocks import write_digits
 
     root = work / "digits"
@@ -101,7 +101,7 @@ def digits(_flowers: Path, work: Path) -> None:
 
 
 def flowers(flowers: Path, work: Path) -> None:
-    """Check the advice for Flowers-17: 10 per class, and all of split_0; at 96 px, so that fine-tuning is fast."""
+    """Check the advice for Flowers-17 at 96 px, with 10 training images per class and with all of ``split_0``."""
     table = read_table(flowers)
     table["split_few"] = draw_few(table, "split_0", 10, 0)
     for size in (224, FINETUNE_SIZE):
@@ -112,17 +112,17 @@ def flowers(flowers: Path, work: Path) -> None:
 
 
 def extract_flowers(table: Table, flowers: Path, work: Path, name: str, size: int) -> Path:
-    """Extract the photographs, with the columns of a table."""
+    """Extract the photographs into a store that has the columns of a table."""
     store = work / f"{name}.h5"
     if (known := work / f"default{size}.h5").exists() and not store.exists():
-        shutil.copy(known, store)  # then only the columns are added
+        shutil.copy(known, store)  # then `extract` only adds the columns
     manifest = write_table(table, work / f"{name}.csv")
     extract(manifest, store, ExtractSpec(size=size), Compute(progress=True), root=flowers / "jpg")
     return store
 
 
 def compare(store: Path, root: Path, expected: dict[str, str]) -> None:
-    """Print the advice and the test accuracy of each method, for each split column; ``expected`` is its case."""
+    """Print the advice and the test accuracy of each method, for each split column and the case expected for it."""
     for column, case in expected.items():
         probed = probe(store, split_column=column, timed=False)
         advice = advise(store, split_column=column, probed=probed)
@@ -145,7 +145,7 @@ def advised_method(advice: Advice) -> str:
 
 
 def fit_best_head(store: Path, column: str, depths: Sequence[Depth]) -> Path:
-    """Fit a head on the depth with the best cross-validated accuracy; return its file."""
+    """Fit a head on the depth with the best cross-validated accuracy, and return the file of the model."""
     depth = max(depths, key=lambda depth: depth.mean)
     path = store.with_name(f"{store.stem}-{column}-{depth.name}.featx")
     fit(store, path, head="softmax", blocks=depth.blocks, overwrite=True, validation=Validation(split_column=column))
@@ -163,7 +163,7 @@ def head(store: Path, column: str, root: Path, probed: ProbeReport, *, deep: boo
 
 
 def tuned(store: Path, column: str, root: Path, probed: ProbeReport, *, unfreeze: str) -> np.ndarray:
-    """Test a head that is fine-tuned together with block 5 or with all layers."""
+    """Test a model whose head is fine-tuned together with block 5 or with all layers."""
     start = fit_best_head(store, column, [d for d in probed.depths if ends_deep(d) or unfreeze == "all"])
     output = store.with_name(f"{store.stem}-{column}-{unfreeze}.featx")
     report = finetune(
@@ -180,7 +180,7 @@ def tuned(store: Path, column: str, root: Path, probed: ProbeReport, *, unfreeze
 
 
 def hits(path: Path, store: Path, column: str, root: Path) -> np.ndarray:
-    """Return which test images a model classifies correctly, read from their files."""
+    """Return for each test image whether a model classifies it correctly. The images are read from their files."""
     with Store(store) as opened:
         rows = opened.rows_in_split("test", column)
         paths = [root / opened.paths[row] for row in rows]

@@ -1,9 +1,9 @@
-"""Check that extractions and fits survive kills and full disks; each claim is one sub-command.
+"""Check that extractions and fits survive kills and full disks. Each sub-command checks one claim.
 
     python benchmarks/drills.py kills FLOWERS17 WORK
 
-FLOWERS17 contains ``jpg/`` and ``splits.csv``; files are written to WORK. ``full_disk`` mounts its own disks, so it
-must run as root. The exit code is 1 if anything was lost.
+FLOWERS17 contains ``jpg/`` and ``splits.csv``; files are written to WORK. Run ``full_disk`` as root, because it
+mounts its own disks. The exit code is 1 if anything was lost.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import openvino  # noqa: F401  so that forked children need not import it
+import openvino  # noqa: F401  forked children then need not import it
 from reporting import run_claim, say
 
 import featx.extraction.extraction_run
@@ -48,9 +48,9 @@ def members(session: int) -> list[str]:
 
 
 def begin(arguments: list[object], counter: Path) -> int:
-    """Fork a featx command in a session of its own; return its process id.
+    """Start a featx command in a forked process with its own session, and return its process id.
 
-    The command appends one byte to the file ``counter`` per computed image.
+    For each image that it computes, the command appends one byte to the file ``counter``.
     """
     child = os.fork()
     if child:
@@ -74,7 +74,7 @@ def begin(arguments: list[object], counter: Path) -> int:
 
 
 def ended(child: int, within: float | None = None) -> bool:
-    """Wait for a child, at most ``within`` seconds; return whether it has ended. A failed child is an error."""
+    """Wait at most ``within`` seconds for a child process, and return whether it has ended. Raise if it failed."""
     limit = time.monotonic() + (within or 0)
     while True:
         number, status = os.waitpid(child, 0 if within is None else os.WNOHANG)
@@ -130,7 +130,7 @@ def kills(flowers: Path, work: Path, count: int = 200) -> None:
 
 @contextlib.contextmanager
 def disk(folder: Path) -> Iterator[Path]:
-    """Mount a disk in memory, whose size `resize` changes."""
+    """Mount a disk in memory. `resize` can change its size."""
     folder.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", folder], check=True)
     try:
@@ -145,7 +145,7 @@ def resize(folder: Path, size: int) -> None:
 
 
 def full_disk(flowers: Path, work: Path, points: int = 10) -> None:
-    """Let the disk become full at ``points`` moments of an extraction and of a fit; then make room and resume."""
+    """Make the disk full at ``points`` moments of an extraction and of a fit. Each time, make room and resume."""
     source = ["extract", flowers / "splits.csv", "--root", flowers / "jpg", *FAST]
     store, lost = work / "store.h5", 0
     run(*source, "--overwrite", "-o", store)

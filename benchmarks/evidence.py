@@ -1,8 +1,9 @@
-"""Check the claims of featx on the photographs of Flowers-17; each claim is one sub-command.
+"""Check the claims of featx on the photographs of Flowers-17. Each sub-command checks one claim.
 
     python benchmarks/evidence.py classic FLOWERS17 WORK
 
-FLOWERS17 contains ``jpg/`` and ``splits.csv``; WORK keeps the stores for later commands. Prints one line per figure.
+FLOWERS17 contains ``jpg/`` and ``splits.csv``; WORK keeps the stores for later commands. The
+script prints one line per figure.
 """
 
 import csv
@@ -32,14 +33,14 @@ SPLITS = [f"split_{number}" for number in range(5)]
 
 
 def store_of(flowers: Path, work: Path, name: str, spec: ExtractSpec) -> Path:
-    """Extract all photographs into the store ``name``, unless it exists; return its path."""
+    """Extract all photographs into the store ``name``, unless it exists, and return its path."""
     report = extract(flowers / "splits.csv", work / f"{name}.h5", spec, Compute(progress=True), root=flowers / "jpg")
     say(f"{name}: {report.extracted} of {report.rows} extracted in {report.seconds:.0f} s")
     return work / f"{name}.h5"
 
 
 def accuracies(store: Path, columns: list[str], folds: int = 5, **options: object) -> np.ndarray:
-    """Fit a model on the training rows of each split; return the test accuracies."""
+    """Fit a model on the training rows of each split, and return the test accuracies."""
     scores = []
     for column in columns:
         model = fit(store, validation=Validation(split_column=column, folds=folds), **options)  # type: ignore[arg-type]
@@ -50,7 +51,7 @@ def accuracies(store: Path, columns: list[str], folds: int = 5, **options: objec
 
 
 def right(flowers: Path, work: Path) -> None:
-    """Compare average features of 32 photographs with onnxruntime on the original graph, and bf16 with fp32."""
+    """Compare features of 32 photographs in fp32 with onnxruntime on the original graph, and bf16 with fp32."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from test_engine import independent_averages, open_graph
 
@@ -79,7 +80,7 @@ def classic(flowers: Path, work: Path) -> None:
 
 
 def default(flowers: Path, work: Path, size: int = 224) -> None:
-    """Measure the defaults, then each head."""
+    """Measure the accuracy of the defaults, then that of each head."""
     store = store_of(flowers, work, f"default{size}", ExtractSpec(size=size))
     for head in ("best", *HEADS):
         scores = accuracies(store, SPLITS, head=head)
@@ -101,8 +102,8 @@ def precisions(flowers: Path, work: Path) -> None:
 def steady(flowers: Path, work: Path) -> None:
     """Compare the rate and the peak memory for 200 and for 20,000 images, which are links to the photographs.
 
-    The time to start is measured by runs of one batch and subtracted. Short runs come before and after the long one,
-    and their medians count.
+    Runs of one batch measure the time to start, which is subtracted. The short runs take place before and after the
+    long run, and their medians are used.
     """
     photographs = sorted((flowers / "jpg").resolve().rglob("*.jpg"))
     folder = work / "links"
@@ -134,13 +135,13 @@ def steady(flowers: Path, work: Path) -> None:
 def loading(flowers: Path, _work: Path, rounds: int = 3) -> None:
     """Compare two threads with two processes that load photographs, in alternation.
 
-    The CPU time per image of the main process limits the rate on a machine with many cores.
+    On a machine with many cores, the CPU time that the main process uses per image limits the rate.
     """
     listing, spec = list_images(flowers / "jpg"), ExtractSpec()
     runs: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     for processes in (False, True) * rounds:
         images = load_images(listing, range(len(listing)), spec, 2, processes=processes)
-        list(itertools.islice(images, 100))  # until all processes have started
+        list(itertools.islice(images, 100))  # after these images, all processes have started
         began, used = time.perf_counter(), time.process_time()
         count = sum(image.pixels is not None for image in images)
         runs[processes].append((count / (time.perf_counter() - began), 1000 * (time.process_time() - used) / count))
@@ -151,7 +152,7 @@ def loading(flowers: Path, _work: Path, rounds: int = 3) -> None:
 
 
 def depth(flowers: Path, work: Path) -> None:
-    """Compare the cost of block 2 alone with that of all five blocks, medians of three."""
+    """Compare the time of extracting block 2 alone with that of all five blocks, by medians of three runs."""
     paths = sorted((flowers / "jpg").rglob("*.jpg"))[::10]
     seconds: dict[str, list[float]] = {"2": [], "1-5": []}
     for turn, (blocks, times) in itertools.product(range(3), seconds.items()):
@@ -219,7 +220,7 @@ def survives(flowers: Path, work: Path, kills: int = 20) -> None:
 
 
 def light(_flowers: Path, _work: Path) -> None:
-    """Time ``featx --help`` and ``import featx`` in seconds, medians of nine."""
+    """Time ``featx --help`` and ``import featx`` in seconds, by medians of nine runs."""
     launcher = str(Path(sys.executable).with_name("featx"))
     for command in ([launcher, "--help"], [sys.executable, "-c", "import featx"], [sys.executable, "-c", ""]):
         seconds = []

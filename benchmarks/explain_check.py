@@ -2,9 +2,10 @@
 
     python benchmarks/explain_check.py FLOWERS17 WORK
 
-For heads on raw, standardized and power-normalized averages of blocks 3 to 5: the difference between the logit and the
-sum of maps and intercept, and the correlation between a position's value in the maps and the drop of the logit when
-the position is removed from all blocks. Positions are those of a 7 × 7 grid.
+The heads use raw, standardized and power-normalized averages of blocks 3 to 5. For each head, the script prints two
+figures. The first is the difference between the logit and the sum of maps and intercept. The second is a correlation:
+between the value of a position in the maps, and the drop of the logit when this position is removed from all blocks.
+Positions are those of a 7 × 7 grid.
 """
 
 import itertools
@@ -41,7 +42,7 @@ def agreement(explainer: Explainer, found: Explanation, code: int) -> float:
 
 
 def main(flowers: Path, work: Path) -> None:
-    """Print one line per normalizer."""
+    """Print the two figures for each normalizer, in one line."""
     store = store_of(flowers, work, "default224", ExtractSpec())
     photographs = sorted((flowers / "jpg").rglob("*.jpg"))[::85]
     for normalize, C in HEADS:

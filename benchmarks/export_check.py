@@ -29,7 +29,7 @@ from featx.models import FitOptions, Model, Validation, fit, predict, to_torch
 from featx.spec import ExtractSpec
 
 MOST = {"bridge": 1e-4, "onnx": 1e-3}
-"""Largest allowed difference of logits (bridge) and of probabilities (onnx)."""
+"""The largest allowed difference of logits (bridge) and of probabilities (onnx)."""
 IMAGES = 50
 FEATURES = {
     "block 5 avg": {"blocks": (5,), "pools": ("avg",)},
@@ -44,7 +44,7 @@ SPECS = {
     "block 5 gem, pad, lanczos": ExtractSpec(blocks=(5,), pools=("gem",), resize="pad", interpolation="lanczos"),
 }
 SIZES = ((32, 32), (640, 120), (120, 640), (1600, 1200), (1200, 1600), (224, 224), (33, 500), (97, 64))
-"""Widths and heights of images that are resized; the others keep their size."""
+"""The widths and heights to which some images are resized. The other images keep their size."""
 MODES = ("L", "CMYK", "P", "1")
 CLEAN_RUN = """
 import importlib.util, json, sys
@@ -89,7 +89,7 @@ def bridge(flowers: Path, _work: Path) -> float:
             model = Model(spec, tuple(map(str, estimator.classes_)), head, estimator, kept, {})
             module = to_torch(model, backbone)
             with torch.inference_mode():
-                if title not in pooled:  # the backbone is the same for all heads of one set of features
+                if title not in pooled:  # all heads on the same features have the same backbone
                     pooled[title] = module.features(pixels)
                 logits = module.classify(pooled[title]).numpy()
             difference = float(np.abs(logits - model.decision_function(X)).max())
@@ -114,7 +114,7 @@ def draw(flowers: Path, folder: Path) -> list[Path]:
 
 
 def make_environment(folder: Path) -> Path:
-    """Create a virtual environment that has only onnxruntime and Pillow; return its interpreter."""
+    """Create a virtual environment that has only onnxruntime and Pillow, and return its Python interpreter."""
     interpreter = folder / "bin" / "python"
     if not interpreter.exists():
         venv.create(folder, with_pip=True)

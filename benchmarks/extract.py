@@ -2,8 +2,8 @@
 
     python benchmarks/extract.py FLOWERS17 WORK [--files 1360] [--rounds 3]
 
-Each library runs in its own process (benchmarks/contenders/), which loads its model once. All of them are measured in
-alternation: first the backbone alone, on images in memory, then everything from JPEG files to a closed HDF5 file.
+Each library runs in its own process (benchmarks/contenders/), which loads its model once. The libraries are measured in
+alternation: first the backbone alone, on images in memory, then all steps from JPEG files to a closed HDF5 file.
 Keras runs in ``.venv-peers``, and thingsvision, which needs torch 2.0, in ``.venv-thingsvision``, if these exist.
 Results go to docs/benchmarks/SECTION.json and .svg and into docs/benchmarks.md.
 """
@@ -32,7 +32,7 @@ PRECISIONS = ("fp32", "bf16", "int8")
 
 
 class Contender:
-    """The process of one library, which measures what it is asked for."""
+    """The process of one library. It measures the library on request."""
 
     def __init__(self, name: str, command: list[str]) -> None:
         self.name = name
@@ -40,7 +40,7 @@ class Contender:
         self.answers: dict[str, list[dict[str, float]]] = {"backbone": [], "store": []}
 
     def run(self, what: str, images: int) -> None:
-        """Measure once, and keep the answer with its rate in images per second."""
+        """Measure once, and keep the answer together with its rate in images per second."""
         answer = json.loads(self._request(what, images))
         answer["rate"] = images / answer["seconds"]
         self.answers[what].append(answer)
@@ -96,13 +96,13 @@ def start_contenders(listing: Path, work: Path, precisions: list[str]) -> list[C
 
 
 def start_featx(precision: str, blocks: str, places: list[str]) -> Contender:
-    """Start featx with a precision and some blocks."""
+    """Start the process of featx with a precision and some blocks."""
     command = [sys.executable, str(CONTENDERS / "featx_extract.py"), *places, precision, blocks, "cpu"]
     return Contender(f"featx {precision}" + ("" if "," in blocks else f", up to block {blocks}"), command)
 
 
 def matmul_peak(precision: str, side: int = 2048) -> float:
-    """Measure the floating-point operations per second of a large matrix product in OpenVINO; the median of ten."""
+    """Measure the operations per second of a large matrix product in OpenVINO, as the median of ten runs."""
     x = ops.parameter([side, side], ov.Type.f32)
     left, right = x.output(0), ops.constant(np.random.default_rng(0).standard_normal((side, side), np.float32))
     if precision == "int8":
@@ -152,7 +152,7 @@ def measure(photos: list[Path], work: Path, options: argparse.Namespace) -> dict
 
 
 def ratios(contenders: dict[str, dict[str, list[dict[str, float]]]], what: str, name: str, peer: str) -> str:
-    """Return how many times as fast as a peer a library is: the ratio of each round."""
+    """Format the rate of a library divided by that of another one, as the median and the range over rounds."""
     if peer not in contenders:
         return "–"
     pairs = zip(contenders[name][what], contenders[peer][what], strict=True)

@@ -50,7 +50,7 @@ RAW = {"head": "softmax", "blocks": (5,), "C": 0.1, "normalize": "none"}
 
 
 def epoch_seconds(work: Path, store: Path, images: int = 1088) -> float:
-    """Time an epoch of featx at 224 px that trains block 5 from cached activations; the first epoch is not timed."""
+    """Time the second epoch of a training run of featx at 224 px, which trains block 5 from cached activations."""
     model = fit(store, head="softmax", blocks=(5,), C=1.0, validation=Validation(split_column="split_0"))
     device, rng = torch.device("cpu"), np.random.default_rng(0)
     layers = TrainableLayers(to_torch(model), 24, amp=amp_is_faster(device))
@@ -71,7 +71,7 @@ def epoch_seconds(work: Path, store: Path, images: int = 1088) -> float:
 
 
 def keras_epoch_seconds(images: int = 1088) -> float | None:
-    """Time the same epoch in Keras, in its own environment; None if that does not exist."""
+    """Time the same epoch in Keras, in its own environment. Return None if the environment does not exist."""
     if not PEERS_PYTHON.exists():
         return None
     command = [str(PEERS_PYTHON), str(CONTENDERS / "keras_finetune.py"), str(images), "17"]
@@ -79,7 +79,7 @@ def keras_epoch_seconds(images: int = 1088) -> float | None:
 
 
 def test_accuracy(path: Path, store: Path, root: Path, split: str) -> float:
-    """Compute the accuracy of a model file on the test images of a split, read from their files."""
+    """Compute the accuracy of a model on the test images of a split. The images are read from their files."""
     with Store(store) as opened:
         rows = opened.rows_in_split("test", split)
         rows = rows[opened.view_index[rows] == 0]
@@ -92,10 +92,10 @@ def test_accuracy(path: Path, store: Path, root: Path, split: str) -> float:
 def tune_split(
     number: int, store: Path, options: argparse.Namespace, recipe: Recipe, name: str, head: dict[str, Any]
 ) -> dict[str, object]:
-    """Fit a head on one split, fine-tune it, and measure both; a finished run is read from its file."""
+    """Fit a head on one split, fine-tune it, and measure both. If the run was finished before, read its result."""
     split, work, done = f"split_{number}", options.work, options.work / f"{name}-{number}.json"
     with Store(store) as opened:
-        # Through JSON, because a result that is read back has lists instead of tuples.
+        # Convert the result through JSON, because a result that is read from its file has lists instead of tuples.
         what = json.loads(json.dumps({"recipe": dataclasses.asdict(recipe), "head": head, "spec": opened.spec.digest}))
     if done.exists():
         known: dict[str, object] = json.loads(done.read_text())
@@ -126,7 +126,7 @@ def tune_split(
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
-    """Measure the seconds per epoch, then the accuracies."""
+    """Measure the seconds per epoch, then the accuracy on each split."""
     options.work.mkdir(parents=True, exist_ok=True)
     manifest, root = options.flowers / "splits.csv", options.flowers / "jpg"
     spec = ExtractSpec(size=options.size, blocks=(3, 4, 5), pools=("avg", "max"), precision=options.precision,
@@ -191,7 +191,7 @@ def report(results: dict[str, object]) -> str:
 
 
 def draw(results: dict[str, object], path: Path) -> None:
-    """Draw the validation accuracy over seconds of training, one curve per run."""
+    """Draw the validation accuracy by seconds of training, with one curve per run."""
     figure, axes = make_figure("seconds of training", "validation accuracy")
     figure.set_size_inches(7, 4)
     for run in results["runs"]:  # type: ignore[attr-defined]

@@ -1,10 +1,10 @@
-"""Compare recipes of fine-tuning on the five splits of Flowers-17: one process per split, all data on the GPU if any.
+"""Compare recipes of fine-tuning on the five splits of Flowers-17. Each split has its own process.
 
     python benchmarks/finetune_recipes.py FLOWERS17 WORK [--size 384] [--n-views 4] [--epochs 8] [--seconds 300]
 
-Each recipe first trains on four fifths of the training images, and the other fifth gives its validation accuracy. It
-then trains on all training images for as many epochs, which gives its test accuracy. Choose the recipe with the best
-validation accuracy.
+If there is a GPU, it holds all data. Each recipe first trains on four fifths of the training images, and the other
+fifth gives its validation accuracy. It then trains on all training images for as many epochs, which gives its test
+accuracy. Choose the recipe with the best validation accuracy.
 """
 
 import argparse
@@ -51,7 +51,7 @@ HALF = torch.float16 if CUDA else torch.float32
 
 
 def recipes(epochs: int) -> Iterator[tuple[str, Recipe]]:
-    """Yield the recipes by name; those with the same frozen layers follow each other."""
+    """Yield the recipes by name. Recipes with the same frozen layers follow each other."""
     common: dict[str, Any] = {"epochs": epochs, "lr": 2e-4, "batch_size": 32}
     block4: dict[str, Any] = {**common, "unfreeze": "block4", "layer_decay": 0.8, "ema_decay": 0.98}
     yield "block5, backbone 0.1", Recipe(**common, backbone_lr_scale=0.1, ema_decay=0.95)
@@ -65,7 +65,7 @@ def recipes(epochs: int) -> Iterator[tuple[str, Recipe]]:
 
 
 class DeviceExamples(TrainingExamples):
-    """Examples in device memory: ``inputs`` are activations, features, and the numbers of the rows in them."""
+    """Examples in device memory. ``inputs`` holds activations, features, and the numbers of the rows in them."""
 
     def batch(self, rows: np.ndarray) -> tuple[list[Tensor], Tensor]:
         """Return the inputs and labels of some rows."""
@@ -106,7 +106,7 @@ class Split:
         self.block, self.activations = 0, self.pixels
 
     def run(self, recipe: Recipe) -> dict[str, object]:
-        """Validate a recipe, then train on all training images for as many epochs."""
+        """Validate a recipe, then train on all training images for the same number of epochs."""
         began = time.perf_counter()
         self._freeze(last_frozen_block(recipe.first_trained_layer(5) or 0))
         outcome, score, log = self._stage(recipe, self.base, self.data.train, validate=True)
@@ -157,7 +157,7 @@ class Split:
 
 
 def tune(number: int, store: Path, pixels: Path, options: argparse.Namespace, answers: Any) -> None:
-    """Run all recipes on one split, until the time is over; the main function of a process."""
+    """Run all recipes on one split, until the time is over. Each process calls this function."""
     split = Split(number, store, pixels)
     for name, recipe in recipes(options.epochs):
         if time.time() > options.end:

@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py FLOWERS17 WORK [--files 4080]
 
-The backbone is measured alone, on images in GPU memory, and then everything from JPEG files to a closed store.
-Results go to docs/benchmarks/gpu.json and .svg and into docs/benchmarks.md.
+The script measures first the backbone alone, on images in GPU memory, and then all steps from JPEG files to a closed
+store. Results go to docs/benchmarks/gpu.json and .svg and into docs/benchmarks.md.
 """
 
 import argparse
@@ -34,7 +34,7 @@ CUDA = torch.device("cuda")
 
 
 def seconds_of(function: Callable[[], object], rounds: int = 10) -> list[float]:
-    """Time a function by the clock of the GPU, in seconds, after three runs that are not timed."""
+    """Return the seconds that a function takes by the clock of the GPU, after three runs that are not timed."""
     taken = []
     for number in range(rounds + 3):
         began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -86,7 +86,7 @@ class Photos(Dataset):  # type: ignore[type-arg]
 
 
 def time_torchvision(paths: list[Path], output: Path, workers: int) -> float:
-    """Time torchvision from JPEG files to an HDF5 file, in seconds: a DataLoader with worker processes, bfloat16."""
+    """Time torchvision from JPEG files to an HDF5 file, in bfloat16, with a DataLoader that has worker processes."""
     run, batches = torchvision_backbone(torch.bfloat16), []
     began = time.perf_counter()
     for pixels in DataLoader(Photos(paths), BATCH, num_workers=workers, pin_memory=True):

@@ -2,10 +2,10 @@
 
     python benchmarks/heads.py FLOWERS17 WORK [--rounds 3] [--rows 1000 10000 100000]
 
-Each method runs in its own process, in alternation. The features are the averages of blocks 3 to 5 (1,280 columns) and
-all values of block 5 (25,088), normalized before the search. Then synthetic data shows how time and memory grow with
-rows and columns. scikit-learn-intelex is installed in ``.venv-peers``. Results go to docs/benchmarks/heads.json and
-.svg and into docs/benchmarks.md.
+Each method runs in its own process, and the methods alternate. The features are the averages of blocks 3 to 5 (1,280
+columns) and all values of block 5 (25,088), normalized before the search. Then synthetic data shows how time and memory
+grow with rows and columns. scikit-learn-intelex is installed in ``.venv-peers``. Results go to
+docs/benchmarks/heads.json and .svg and into docs/benchmarks.md.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def flowers_data(flowers: Path, work: Path, name: str, normalize: str, blocks: t
 
 
 def synthetic_data(work: Path, rows: int, columns: int, classes: int = 10) -> Path:
-    """Write Gaussian classes that overlap; rows have unit norm, as normalized features have."""
+    """Write synthetic classes that are Gaussian and overlap. Rows have unit norm, as normalized features have."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, classes, rows)
     centers = rng.standard_normal((classes, columns), np.float32) * (2.5 / np.sqrt(columns))
@@ -58,7 +58,7 @@ def synthetic_data(work: Path, rows: int, columns: int, classes: int = 10) -> Pa
 
 
 def write(path: Path, X: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray) -> Path:
-    """Write an .npz for the other processes, with four values of C for each head: the first of the default grid."""
+    """Write an .npz for the other processes. For each head, it has the first four values of C of the default grid."""
     folds = np.empty(len(train), int)
     for number, (_, rows) in enumerate(make_folds(y[train], None, 5, 1, 0)):
         folds[rows] = number
@@ -68,10 +68,10 @@ def write(path: Path, X: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.
 
 
 def run(method: str, data: Path, head: str, threads: int) -> dict[str, object] | None:
-    """Run one method in its own process; None if it does not run on this machine."""
+    """Run one method in its own process. Return None if the method does not run on this machine."""
     if not Path(PYTHONS[method]).exists():
         return None
-    # Some machines restrict OpenBLAS to old kernels; each method uses those of the processor.
+    # Some machines restrict OpenBLAS to old kernels; each method uses the kernels of the processor.
     environment = {k: v for k, v in os.environ.items() if k not in {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}}
     command = [PYTHONS[method], str(SCRIPT), method, str(data), head, str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -87,7 +87,7 @@ def run(method: str, data: Path, head: str, threads: int) -> dict[str, object] |
 def race(
     data: Path, head: str, methods: tuple[str, ...], threads: int, rounds: int
 ) -> dict[str, list[dict[str, object]]]:
-    """Run all methods in alternation; return the answers of each."""
+    """Run all methods in alternation, and return the answers of each method."""
     answers: dict[str, list[dict[str, object]]] = {method: [] for method in methods}
     for method in [method for _ in range(rounds) for method in methods]:
         answer = run(method, data, head, threads)
@@ -97,7 +97,7 @@ def race(
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
-    """Measure Flowers-17 by head, columns and threads, and then the growth with rows and columns."""
+    """Measure Flowers-17 by head, columns and threads. Then measure how time grows with rows and columns."""
     work = options.work
     work.mkdir(parents=True, exist_ok=True)
     sets = {
@@ -135,7 +135,7 @@ def seconds(answers: list[dict[str, object]]) -> list[float]:
 
 
 def largest_gap(ours: dict[str, object], theirs: dict[str, object]) -> float:
-    """Return the largest difference of a cross-validated mean, in percentage points."""
+    """Return the largest difference between cross-validated means, in percentage points."""
     pairs = zip(ours["cv"].values(), theirs["cv"].values(), strict=True)  # type: ignore[attr-defined]
     return max(100 * abs(a - b) for a, b in pairs)
 

@@ -1,10 +1,11 @@
-"""Check that a head search finds the fits of scikit-learn: compare all problems of its grid, on Flowers-17.
+"""Check on Flowers-17 that a head search finds the same fits as scikit-learn, for all problems of its grid.
 
     python benchmarks/heads_same.py FLOWERS17 WORK
 
 scikit-learn runs with tol = 1e-8 in float64. The problems are four values of C × five folds (× 17 classes for heads
-that fit each class separately), with 1,280 and with 25,088 columns. One line is printed per head and data set: the
-largest relative difference of an objective, the largest difference of a mean over folds, and C of both.
+that fit each class separately), with 1,280 and with 25,088 columns. The script prints one line per head and data
+set: the largest relative difference of an objective, the largest difference of a mean over folds, and the best C of
+featx and of scikit-learn.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from sklearn.base import BaseEstimator
 from featx.heads import HEADS, fit_path, make_head, make_principal_axes, penalizes_intercept
 
 OBJECTIVES, POINTS = 1e-4, 0.3
-"""Largest allowed relative difference of objectives, and difference of means in percentage points."""
+"""The largest allowed relative difference of objectives, and difference of means in percentage points."""
 
 
 def exact(head: str, C: float) -> BaseEstimator:
@@ -33,7 +34,7 @@ def exact(head: str, C: float) -> BaseEstimator:
 
 
 def objectives(head: str, C: float, fitted: Any, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Compute the objectives that scikit-learn minimizes (problems,), at the weights that it found."""
+    """Compute the objective of scikit-learn for each problem, at the weights that it found."""
     parts = fitted.estimators_ if head == "ovr-logistic" else [fitted]
     W, b = np.vstack([part.coef_ for part in parts]), np.concatenate([part.intercept_ for part in parts])
     Z, norms = X @ W.T + b, (W**2).sum(axis=1)
@@ -47,7 +48,7 @@ def objectives(head: str, C: float, fitted: Any, X: np.ndarray, codes: np.ndarra
 
 
 def by_sklearn(head: str, C: float, X: np.ndarray, codes: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, float]:
-    """Fit with scikit-learn; return the objectives and the accuracy on the held-out rows."""
+    """Fit with scikit-learn, and return the objectives and the accuracy on the held-out rows."""
     fitted = exact(head, C).fit(X[~test], codes[~test])
     return objectives(head, C, fitted, X[~test], codes[~test]), float(fitted.score(X[test], codes[test]))
 

@@ -1,4 +1,4 @@
-"""Make reference.json: the feature statistics of photographs with which ``featx advise`` compares images.
+"""Make reference.json, the feature statistics of photographs. ``featx advise`` compares images with them.
 
     python benchmarks/reference_statistics.py FLOWERS17 WORK
 
@@ -35,7 +35,7 @@ OTHER = ("brick.png", "camera.png", "cell.png", "coins.png", "gravel.png", "hubb
 
 
 def make_reference(flowers: Path, work: Path) -> dict[str, object]:
-    """Compute the statistics, by size and block."""
+    """Compute the feature statistics by image size and block."""
     with (flowers / "splits.csv").open() as file:
         paths = sorted(row["path"] for row in csv.DictReader(file))[::EVERY]
     manifest = work / "reference.csv"
@@ -71,7 +71,7 @@ def write_crops(folder: Path) -> None:
 
 
 def check(work: Path) -> None:
-    """Print the distances of the crops of each sample image, and of all photographs of objects together."""
+    """Print the distance of the crops of each sample image, and that of all photographs of objects together."""
     crops = work / "crops"
     write_crops(crops)
     for size in (64, 224):

@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: describe the machine, save results as JSON, and put them into docs/benchmarks.md."""
+"""Describe the machine, save results as JSON, and put them into docs/benchmarks.md. All benchmarks use this module."""
 
 import datetime
 import json
@@ -25,7 +25,7 @@ def say(text: str) -> None:
 
 
 def run_claim(claims: Mapping[str, Callable[[Path, Path], T]]) -> T:
-    """Check the claim that the command line names: ``SCRIPT CLAIM FLOWERS17 WORK``. Creates the folder WORK."""
+    """Check the claim that the command line names: ``SCRIPT CLAIM FLOWERS17 WORK``. This creates the folder WORK."""
     script, given = Path(sys.argv[0]).name, sys.argv[1:]
     if len(given) != 3 or given[0] not in claims:
         sys.exit(f"usage: {script} {'|'.join(claims)} FLOWERS17 WORK")
@@ -35,7 +35,7 @@ def run_claim(claims: Mapping[str, Callable[[Path, Path], T]]) -> T:
 
 
 def machine() -> dict[str, object]:
-    """Collect the processor, number of cores, versions of packages, and date."""
+    """Collect the name of the processor, the number of cores, the versions of packages, and the date."""
     names = re.findall(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
     flags = Path("/proc/cpuinfo").read_text()
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
@@ -70,7 +70,7 @@ def save(name: str, results: dict[str, object]) -> None:
 
 
 def publish(name: str, text: str) -> None:
-    """Replace a section of docs/benchmarks.md, which is enclosed by two comments with its name."""
+    """Replace a section of docs/benchmarks.md. The section lies between two comments with its name."""
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     page = PAGE.read_text()
     before, rest = page.split(begin)
@@ -86,7 +86,7 @@ def present(name: str, results: dict[str, object], text: str, draw: Callable[[di
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Format a Markdown table; the first column is aligned left, the others right."""
+    """Format a Markdown table. The first column is aligned left, and the others are aligned right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
 

@@ -1,9 +1,9 @@
-"""Check shards and Ray workers on the photographs of Flowers-17; each claim is one sub-command.
+"""Check shards and Ray workers on the photographs of Flowers-17. Each sub-command checks one claim.
 
     python benchmarks/scale.py same FLOWERS17 WORK
 
 FLOWERS17 contains ``jpg/``; stores are written to WORK. The environment variable ``FEATX_IMAGES=300`` limits the number
-of photographs. Prints one line per figure.
+of photographs. The script prints one line per figure.
 """
 
 import io
@@ -117,10 +117,10 @@ def same(flowers: Path, work: Path) -> None:
 def scaling(flowers: Path, work: Path) -> None:
     """Compare two Ray workers with one, and one Ray worker with the local executor, in alternation.
 
-    Each worker is bound to one core, including its decoding threads, which would use the other core otherwise.
+    Each worker and its decoding threads are bound to one core. Otherwise, the threads would use the other core too.
 
-    Only the time in which parts are computed counts, because the start of workers does not grow with the number of
-    images. Parts are small, so that a short run assigns as many of them as a long one.
+    Only the time in which parts are computed is measured, because the time to start workers does not grow with the
+    number of images. The parts are small, so that a short run has as many parts as a long one.
     """
     import featx.extraction.extraction_plan
 
@@ -153,7 +153,7 @@ def _time_parts(paths: list[str], store: Path, name: str, cores: list[int]) -> f
         for thread in Path(f"/proc/{process}/task").iterdir():
             os.sched_setaffinity(int(thread.name), {cores[len(executor._workers) - 1]})
         stamps[:] = [time.monotonic()]
-        executor._tasks[ray.put(process)] = _Task(worker, STARTING)  # as `_check_worker` does
+        executor._tasks[ray.put(process)] = _Task(worker, STARTING)  # `_check_worker` does the same
 
     RayExecutor._check_worker = check_worker  # type: ignore[method-assign,assignment]
     from featx.extraction.extraction_plan import ExtractionPlan

@@ -1,9 +1,9 @@
-"""Measure time and memory of large stores; each claim is one sub-command.
+"""Measure time and memory of large stores. Each sub-command checks one claim.
 
     python benchmarks/stores.py million FLOWERS17 WORK
 
-Each step runs in its own process. A claim uses up to 15 GB in WORK and removes its files at the end, except the stores
-of ``compression``. Prints one line per figure.
+Each step runs in its own process. A sub-command uses up to 15 GB in WORK. It removes its files at the end, but
+``compression`` keeps its stores. The script prints one line per figure.
 """
 
 import itertools
@@ -73,12 +73,12 @@ def make_parts(folder: Path, rows: int) -> None:
 
 
 def name_of(number: int) -> str:
-    """Return the path of a synthetic image; paths sort by number within a class."""
+    """Return the path of a synthetic image. Within a class, the order of the paths is that of the numbers."""
     return f"class-{number % CLASSES}/{number:09}.jpg"
 
 
 def run_step(step: str, folder: Path, rows: int) -> dict[str, Any]:
-    """Run a step in its own process; return its seconds, peak memory and note."""
+    """Run a step in its own process, and return its seconds, its peak memory and its note."""
     command = [sys.executable, __file__, "--step", step, str(folder), str(rows)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -133,7 +133,7 @@ def step_random(folder: Path, rows: int) -> str:
 
 
 def step_fit(folder: Path, _rows: int) -> str:
-    """Fit softmax on block 5, with C = 1 and streamed rows."""
+    """Fit a softmax head on block 5, with C = 1 and streamed rows."""
     from featx.models import FitOptions, fit
 
     model = fit(
@@ -148,7 +148,7 @@ def bytes_read() -> int:
 
 
 def listing(_flowers: Path, work: Path, rows: int = 10_000_000) -> None:
-    """List a CSV of ten million rows: time, peak memory, and seconds until the first part of an extraction."""
+    """List a CSV of ten million rows. Measure time, peak memory, and the seconds until the first part is written."""
     manifest, folders = work / "listing.csv", [work / f"class-{c}" for c in range(CLASSES)]
     try:
         make_first_images(work)
@@ -168,7 +168,7 @@ def listing(_flowers: Path, work: Path, rows: int = 10_000_000) -> None:
 
 
 def make_first_images(work: Path) -> None:
-    """Write the images of the first parts; the extraction is stopped before it needs the others."""
+    """Write only the images of the first parts, because the extraction is stopped before it needs the others."""
     from PIL import Image
 
     for number in range(256):
@@ -178,7 +178,7 @@ def make_first_images(work: Path) -> None:
 
 
 def first_part(manifest: Path, work: Path) -> float:
-    """Return the seconds from the start of an extraction until its first part is written; then stop it."""
+    """Start an extraction, return the seconds until its first part is written, and stop the extraction."""
     target = work / "listing.h5"
     command = [sys.executable, "-m", "featx", "extract", str(manifest), "-o", str(target), "--size", "32",
                "--blocks", "1", "--quiet"]  # fmt: skip
@@ -214,7 +214,7 @@ def compression(flowers: Path, work: Path) -> None:
         extract(photographs, work / f"every-fourth-{what}.h5", spec)
         with Store(work / f"every-fourth-{what}.h5") as store:
             values = store.read(spec.widths)
-        # Many rows, so that times are longer than the noise.
+        # With many rows, the times are longer than the noise.
         values = np.tile(values, (math.ceil(2e8 / values.nbytes), 1))
         for dtype, (name, options) in itertools.product(("float32", "float16"), filters.items()):
             measured = rate_filter(work / "filter.h5", values.astype(dtype), options)

@@ -2,8 +2,8 @@
 
     python benchmarks/suspects.py flipped FLOWERS17 WORK
 
-FLOWERS17 contains ``jpg/`` and ``splits.csv``; WORK keeps the stores for later commands and for
-evidence.py.
+FLOWERS17 contains ``jpg/`` and ``splits.csv``; WORK keeps the stores for later commands and
+for evidence.py.
 """
 
 import csv
@@ -37,7 +37,7 @@ COPY: dict[str, Callable[[Image.Image], Image.Image]] = {
     "mirrored": ImageOps.mirror,
 }
 ROTATED = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-"""How a phone rotates the pixels that it stores, by EXIF orientation."""
+"""For each EXIF orientation, the rotation of the pixels that a phone stores."""
 
 
 def flipped(flowers: Path, work: Path) -> None:
@@ -62,7 +62,7 @@ def flipped(flowers: Path, work: Path) -> None:
 
 
 def copies(flowers: Path, work: Path) -> None:
-    """Add 20 copies of training images to the test images, encoded again, resized or mirrored; count those found."""
+    """Add 20 encoded, resized or mirrored copies of training images to the test images, and count those found."""
     base = store_of(flowers, work, "default224", ExtractSpec())
     with (flowers / "splits.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -89,7 +89,7 @@ def copies(flowers: Path, work: Path) -> None:
 
 
 def _plant(rows: list[Row], root: Path, folder: str, seed: int) -> Iterator[tuple[str, Row, Row]]:
-    """Copy training photographs as test images; yield (kind, row of the original, row of the copy)."""
+    """Copy training photographs as test images, and yield (kind, row of the original, row of the copy)."""
     (root / folder).mkdir(exist_ok=True)
     train = [row for row in rows if row["split_0"] == "train"]
     generator = np.random.default_rng(seed)
@@ -117,7 +117,7 @@ def untouched(flowers: Path, work: Path) -> None:
 
 
 def mistakes(flowers: Path, work: Path) -> None:
-    """Measure the accuracy lost by each mistake on 340 photographs; for EXIF, a third of the files are rotated."""
+    """Measure the accuracy that each mistake costs on 340 photographs. For EXIF, a third of the files are rotated."""
     _say(audit(flowers / "splits.csv", root=flowers / "jpg", images=SAMPLE))
     rotated = work / "rotated"
     for number, path in enumerate(sorted((flowers / "jpg").rglob("*.jpg"))):

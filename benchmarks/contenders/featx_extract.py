@@ -1,4 +1,4 @@
-"""featx: its engine alone, and ``extract`` as a user calls it.
+"""Measure featx: the engine alone, and ``extract`` as a user calls it.
 
 The third command-line argument is the precision, the fourth the blocks, the fifth the device.
 """
@@ -43,7 +43,7 @@ def backbone(count):
 
 def store(photos, output):
     name = f"featx-{precision}-{'-'.join(map(str, blocks))}.h5"
-    # Links, because a source lists each path once.
+    # Use links, because a source lists each path only once.
     folder = output / f"{name}.links"
     folder.mkdir(exist_ok=True)
     for number, path in enumerate(photos):

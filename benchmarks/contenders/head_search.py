@@ -1,4 +1,4 @@
-"""Choose C of a head by cross-validation with one method; print seconds, peak memory and the result as JSON.
+"""Choose C of a head by cross-validation with one method, and print seconds, peak memory and the result as JSON.
 
     python head_search.py METHOD DATA HEAD THREADS
 

@@ -1,4 +1,4 @@
-"""Keras: time one epoch of the second stage of the classic recipe, which trains block 5 and a new head.
+"""Time one epoch in Keras of the second stage of the classic recipe, which trains block 5 and a new head.
 
     python keras_finetune.py IMAGES CLASSES
 

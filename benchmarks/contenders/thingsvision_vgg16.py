@@ -1,7 +1,7 @@
-"""thingsvision: ``extract_features`` of the last layer of VGG16, with random weights, in a separate environment.
+"""Measure thingsvision: ``extract_features`` of the last layer of VGG16, with random weights.
 
-thingsvision keeps the whole feature maps of all images in memory. Those of five blocks would take 6 MB per image, so
-only the last block is extracted.
+It runs in a separate environment. thingsvision keeps the whole feature maps of all images in memory. Those of five
+blocks would take 6 MB per image, so only the last block is extracted.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from thingsvision.utils.data import DataLoader, ImageDataset
 from worker import BATCH, SIZE, serve
 
 LAST = "features.30"
-# thingsvision prints to standard output, where the answers go.
+# thingsvision prints to standard output, which this process needs for its answers.
 with contextlib.redirect_stdout(sys.stderr):
     extractor = get_extractor("vgg16", source="torchvision", device="cpu", pretrained=False)
 

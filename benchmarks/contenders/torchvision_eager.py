@@ -1,4 +1,4 @@
-"""torchvision: ``create_feature_extractor`` at the ends of the five blocks, in eager mode, fed by a ``DataLoader``."""
+"""Measure torchvision: ``create_feature_extractor`` for the five blocks, in eager mode, with a ``DataLoader``."""
 
 import h5py
 import numpy as np

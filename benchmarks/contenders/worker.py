@@ -1,8 +1,8 @@
-"""The loop of each measured process: read a request per line of standard input, run it, print seconds and memory.
+"""Run the loop of a measured process: read requests from standard input, run each, and print seconds and memory.
 
-A request is JSON: ``{"what": "backbone" | "store", "images": n}``. ``backbone`` runs the network on n images in memory;
-``store`` goes from n JPEG files to a closed HDF5 file. This module needs only the standard library, because the
-libraries have separate environments.
+A request is one line of JSON: ``{"what": "backbone" | "store", "images": n}``. ``backbone`` runs the network on n
+images in memory; ``store`` goes from n JPEG files to a closed HDF5 file. This module needs only the standard library,
+because the libraries have separate environments.
 """
 
 import json
@@ -16,7 +16,7 @@ SIZE = 224
 
 
 def peak_mb() -> int:
-    """Return the peak memory of this process in MiB; getrusage would include that of its parent before the start."""
+    """Return the peak memory of this process in MiB; ``getrusage`` would include that of its parent."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
