@@ -16,12 +16,12 @@ FeatxError
 ├── DataError          (ValueError)         rows or labels do not allow what was asked for
 └── ModelError         (OSError)            a model file cannot be read or written
 
-Each is also a built-in exception, so code that does not know featx can catch it.
+Each class is also a subclass of a built-in exception, so that code that does not know featx can catch it.
 """
 
 
 class FeatxError(Exception):
-    """Base class of all errors of featx; commands end with exit code 1."""
+    """Base class of all errors of featx. A command that raises one ends with exit code 1."""
 
 
 class SpecError(FeatxError, ValueError):

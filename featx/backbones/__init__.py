@@ -1,4 +1,4 @@
-"""The networks as data: layers, poolings, preprocessing, weights, and where weights are downloaded from."""
+"""Describe the networks as data: their layers, poolings, preprocessing and weights, and the sources of the weights."""
 
 import lazy_loader
 

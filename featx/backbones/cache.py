@@ -1,4 +1,4 @@
-"""Cache backbones as safetensors files, which are checked against their digests whenever they are read."""
+"""Cache backbones as safetensors files, and check the digest of a backbone at each read."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ SUFFIX = ".safetensors"
 
 
 def cache_folder() -> Path:
-    """Return the folder of the cache: ``$FEATX_CACHE``, or ``featx`` in the user's cache folder; it may not exist."""
+    """Return the folder of the cache, which may not exist: ``$FEATX_CACHE`` or ``featx`` in the user's cache folder."""
     if chosen := os.environ.get("FEATX_CACHE"):
         return Path(chosen).expanduser()
     match platform.system():
@@ -31,7 +31,7 @@ def cache_folder() -> Path:
 
 
 def cached_file(name: str) -> Path:
-    """Return the file of a backbone in the cache, whether it exists or not."""
+    """Return the path of a backbone's file in the cache. The file may not exist."""
     return cache_folder() / f"{name}{SUFFIX}"
 
 
@@ -41,7 +41,7 @@ def cached_names() -> list[str]:
 
 
 def read_metadata(name: str) -> dict[str, str]:
-    """Read the digest, preprocessing and source of a cached backbone; empty if the file cannot be read."""
+    """Read the digest, preprocessing and source of a cached backbone. Return no entries if the file cannot be read."""
     try:
         with safe_open(cached_file(name), framework="numpy") as file:
             return file.metadata() or {}
@@ -55,9 +55,9 @@ def read_cached(name: str) -> BackboneWeights:
     Raises
     ------
     WeightsNotFound
-        If it is not in the cache.
+        If the backbone is not in the cache.
     WeightsError, WeightsMismatch
-        If its file is damaged: it cannot be read, or its digest is not the one that was stored.
+        If its file is damaged: the file cannot be read, or its digest is not the one that was stored.
     """
     file = cached_file(name)
     if not file.exists():
@@ -76,7 +76,7 @@ def read_cached(name: str) -> BackboneWeights:
 
 
 def write_cached(weights: BackboneWeights) -> Path:
-    """Write a backbone to the cache atomically, and return the file; ``WeightsError`` if it cannot be written."""
+    """Write a backbone to the cache atomically, and return the file. Raise ``WeightsError`` if that fails."""
     file = cached_file(weights.name)
     metadata = {"digest": weights.digest, "preprocessing": weights.preprocessing, "source": weights.source}
     try:

@@ -10,13 +10,13 @@ from featx.errors import WeightsError
 
 
 def backbone_digest(tensors: Mapping[str, np.ndarray]) -> str:
-    """Compute the sha256 of a backbone's tensors, as hex; it does not depend on the file format.
+    """Compute the sha256 of a backbone's tensors, as hex. It does not depend on the format of the file.
 
     Parameters
     ----------
     tensors : mapping
         ``features.{i}.weight`` (float32, OIHW, first layer in RGB order) and ``features.{i}.bias`` (float32) of
-        VGG16's 13 convolutions; other names are ignored.
+        VGG16's 13 convolutions. Other names are ignored.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def backbone_digest(tensors: Mapping[str, np.ndarray]) -> str:
 def check_tensors(tensors: Mapping[str, np.ndarray], owner: str) -> None:
     """Raise ``WeightsError`` for the first tensor that is missing, has a wrong shape, or is not finite float32.
 
-    ``owner`` is what the message names.
+    ``owner`` is the name of what has the tensors, such as a file. The message contains it.
     """
     for name in tensor_shapes():
         if name not in tensors:

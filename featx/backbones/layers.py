@@ -11,7 +11,8 @@ T = TypeVar("T")
 class Convolution:
     """A 3 × 3 convolution with bias, stride 1 and padding 1, followed by ReLU.
 
-    ``number`` is the layer number in torchvision's ``vgg16().features``; ``inputs`` and ``outputs`` count channels.
+    ``number`` is the layer number in torchvision's ``vgg16().features``; ``inputs`` and ``outputs`` are numbers of
+    channels.
     """
 
     number: int
@@ -20,7 +21,7 @@ class Convolution:
 
     @property
     def weight(self) -> str:
-        """Name of the kernel, OIHW."""
+        """Name of the kernel, whose axes are OIHW."""
         return f"features.{self.number}.weight"
 
     @property
@@ -35,7 +36,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Maximum over 2 × 2 pixels without overlap; an odd last row or column is dropped."""
+    """Max pooling over 2 × 2 pixels without overlap. An odd last row or column is dropped."""
 
     number: int
 
@@ -44,7 +45,7 @@ Layer = Convolution | MaxPool
 
 
 class LayerOperators(Protocol[T]):
-    """How an engine computes each kind of layer.
+    """Methods by which an engine computes each kind of layer.
 
     ``T`` is what the engine passes from layer to layer: a tensor, or the name of a node in a graph that it builds.
     """

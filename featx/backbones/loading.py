@@ -23,7 +23,7 @@ DEFAULT_PREPROCESSING = "oxford"
 
 @dataclass(frozen=True)
 class BackboneEntry:
-    """A known or cached backbone; ``digest`` and ``license`` are empty if featx does not know them."""
+    """A known or cached backbone. ``digest`` and ``license`` are empty if featx does not know them."""
 
     name: str
     cached: bool
@@ -43,12 +43,14 @@ def load_backbone(
     Parameters
     ----------
     name : str
-        A known backbone (``oxford``, ``imagenet1k_v1``, ``imagenet1k_features``), one that was added to the cache, or,
-        with ``file``, a new name.
+        Name of a known backbone (``oxford``, ``imagenet1k_v1``, ``imagenet1k_features``) or of one that was added to
+        the cache. With ``file``, it may be a new name.
     file : path, optional
-        A weights file, see `read_weights`. With the name of a known backbone, it must have the weights of that one.
+        A weights file, see `read_weights`. If ``name`` is a known backbone, the file must have the weights of that
+        backbone.
     preprocessing : str, optional
-        A key of ``featx.backbones.PREPROCESSINGS``; by default that of the known backbone, else ``oxford``.
+        A key of ``featx.backbones.PREPROCESSINGS``. By default, a known backbone has its own preprocessing, and any
+        other backbone has ``oxford``.
 
     Returns
     -------
@@ -57,9 +59,9 @@ def load_backbone(
     Raises
     ------
     WeightsNotFound
-        If no source has the backbone; the message lists the sources, why each failed, and what to do.
+        If no source has the backbone. The message lists the sources, why each failed, and what to do.
     WeightsMismatch
-        If the file has other weights than those of ``name``; the message has both digests.
+        If the file has other weights than those of ``name``. The message has both digests.
     WeightsError
         If the file cannot be read.
     SpecError
@@ -74,9 +76,9 @@ def load_backbone(
 
 
 def add_backbone(path: str | Path, name: str | None = None, preprocessing: str | None = None) -> BackboneWeights:
-    """Add a weights file to the cache; without a name, it must have the weights of a known backbone.
+    """Add a weights file to the cache. Without ``name``, the file must have the weights of a known backbone.
 
-    Raises the errors of `load_backbone`, and ``WeightsError`` if the cache cannot be written.
+    The errors are those of `load_backbone`, and ``WeightsError`` if the cache cannot be written.
     """
     weights = load_backbone(_recognize(Path(path)) if name is None else name, path, preprocessing)
     known = BACKBONES.get(weights.name)
@@ -88,7 +90,7 @@ def add_backbone(path: str | Path, name: str | None = None, preprocessing: str |
 
 
 def verify_backbone(name: str = "oxford") -> BackboneWeights:
-    """Read a backbone from the cache, and check its digest; ``WeightsError`` if it is missing or damaged."""
+    """Read a backbone from the cache, and check its digest. Raise ``WeightsError`` if it is missing or damaged."""
     check_name(name)
     try:
         return read_cached(name)
@@ -120,7 +122,7 @@ def _load(name: str) -> BackboneWeights:
 
 
 def _fetch(backbone: KnownBackbone, reasons: list[str]) -> BackboneWeights:
-    if backbone.url.endswith(".pth"):  # before a download that torch would then be needed to read
+    if backbone.url.endswith(".pth"):  # checked before the download, which only torch can read
         import_optional("torch", "torch", f"the backbone {backbone.name}, which is published as a torch checkpoint,")
     for source, fetch in sources_of(backbone):
         try:
@@ -155,7 +157,7 @@ def _read(file: Path, name: str, source: str) -> BackboneWeights:
 
 
 def _recognize(path: Path) -> str:
-    """Find the known backbone whose weights a file has."""
+    """Return the name of the known backbone whose weights are in a file."""
     digest = backbone_digest(read_weights(path))
     for backbone in BACKBONES.values():
         try:

@@ -1,7 +1,7 @@
 """Poolings: how the output of a block becomes one row of features.
 
 A pooling is a formula over a few operators, and each engine defines how it computes these operators. So a new pooling
-is one entry in `POOLINGS`; only a new operator needs a method in each engine.
+is one entry in `POOLINGS`. Only a new operator needs a method in each engine.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,12 @@ from typing import Any, Protocol, TypeVar
 T = TypeVar("T")
 GEM_POWER = 3.0
 GEM_FLOOR = 1e-6
-"""Smaller values are raised to this one, because the gradient of the root is infinite at 0."""
+"""Smallest value in a power mean. Smaller values are replaced by it, because the gradient of the root is infinite at
+0."""
 
 
 class PoolingOperators(Protocol[T]):
-    """How an engine computes over the positions of a feature map, for each image and channel.
+    """Methods by which an engine computes over the positions of a feature map, for each image and channel.
 
     ``T`` is what the engine computes with: a tensor, or the name of a node in a graph that it builds.
     """
@@ -29,11 +30,11 @@ class PoolingOperators(Protocol[T]):
     def power_mean(self, x: T, power: float, floor: float) -> T:
         """Return the generalised mean ``mean(max(x, floor) ** power) ** (1 / power)`` over positions, in float32.
 
-        It is one operator because the powers overflow in float16, which only some engines have to avoid.
+        This is a single operator because the powers overflow in float16, and only some engines have to avoid that.
         """
 
     def flatten(self, x: T) -> T:
-        """Return all values of each image, by channel, row and column."""
+        """Return all values of each image, ordered by channel, then row, then column."""
 
 
 @dataclass(frozen=True)

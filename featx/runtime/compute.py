@@ -1,4 +1,4 @@
-"""How work runs: engine, device, batch size, workers and executor. None of it changes what is computed."""
+"""Say how work runs: engine, device, batch size, workers and executor. None of these changes what is computed."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ EXECUTORS = ("local", "ray")
 
 @dataclass(frozen=True, repr=False)
 class Compute:
-    """How work runs, apart from what it computes: no field changes a value beyond rounding.
+    """How work runs, as opposed to what it computes. No field changes a value by more than rounding.
 
     Parameters
     ----------
@@ -21,20 +21,21 @@ class Compute:
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     batch_size : int, optional
-        Images per forward pass; by default what suits the device. It is halved when memory runs out.
+        Number of images per forward pass. By default, it suits the device. It is halved when memory runs out.
     workers : int, optional
-        Threads or processes that decode images, by default one per core; processes that fit heads, by default one; or
-        Ray actors, by default one per GPU, or per node where there is no GPU.
+        Number of threads or processes that decode images (by default one per core), of processes that fit heads (by
+        default one), or of Ray actors (by default one per GPU, or one per node if there is no GPU).
     max_pixels : int, optional
-        Images with more pixels are recorded as failures and not decoded; by default Pillow's own limit.
+        Images with more pixels are recorded as failures and not decoded. By default, Pillow's own limit applies.
     executor : {"local", "ray"}
         Run in this process, or on a Ray cluster (extra ``ray``).
     ray_address : str, optional
-        Address of the Ray cluster; by default the environment variable ``RAY_ADDRESS``, else a cluster on this machine.
+        Address of the Ray cluster. By default, it is the environment variable ``RAY_ADDRESS``, or else a cluster on
+        this machine.
     cpus_per_worker : int, optional
-        Cores per Ray actor; by default the cores are shared equally.
+        Number of cores per Ray actor. By default, the cores are shared equally.
     gpus_per_worker : float, optional
-        GPUs per Ray actor; by default 1 where there are GPUs.
+        Number of GPUs per Ray actor. By default, it is 1 if there are GPUs.
     shard : str, optional
         ``"3/16"`` runs only the third of sixteen shards of an extraction.
     progress : bool
@@ -43,7 +44,7 @@ class Compute:
     Raises
     ------
     SpecError
-        If a value is out of range; the message names the field.
+        If a value is out of range. The message names the field.
 
     Examples
     --------
@@ -82,7 +83,7 @@ class Compute:
         return short_repr(self)
 
     def check_unused(self, verb: str, *names: str) -> None:
-        """Raise ``SpecError`` if one of these fields is set, because ``verb`` would silently ignore it."""
+        """Raise ``SpecError`` if a field in ``names`` is set, because the command ``verb`` would silently ignore it."""
         for field in dataclasses.fields(self):
             if field.name in names and (value := getattr(self, field.name)) != field.default:
                 raise SpecError(f"{field.name} of Compute is not supported by {verb}, got {value!r}; leave it out")

@@ -15,10 +15,9 @@ def progress_bar(total: int, unit: str, task: str, *, shown: bool) -> Any:
     total : int
         Number of units to do.
     unit, task : str
-        Noun of one unit (``image``), and the label in front of the bar.
+        The noun for one unit, such as ``image``, and the label in front of the bar.
     shown : bool
-        False makes a bar that shows nothing. A bar never shows when standard error is redirected, nor in the first
-        second.
+        If false, the bar shows nothing. No bar shows in the first second, or if standard error is redirected.
     """
     # tqdm imports asyncio, which commands without a bar do not need.
     from tqdm.auto import tqdm
@@ -29,11 +28,11 @@ def progress_bar(total: int, unit: str, task: str, *, shown: bool) -> Any:
 
 
 def no_progress(count: int) -> None:
-    """Ignore that ``count`` more units are done: the default of functions that report progress."""
+    """Do nothing when ``count`` more units are done. This is the default for reporting progress."""
 
 
 def pluralize(number: int, singular: str, plural: str = "") -> str:
-    """Format a count with its noun: ``1 image``, ``2,000 images``; ``plural`` is by default ``singular`` with an s."""
+    """Format a count with its noun: ``1 image``, ``2,000 images``. By default, ``plural`` is ``singular`` with an s."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
@@ -48,7 +47,7 @@ def short_repr(options: Any) -> str:
 
 
 def html_table(title: str, facts: Mapping[str, object]) -> str:
-    """Return an HTML table for a notebook: a title and one row per fact; every text is escaped."""
+    """Return an HTML table for a notebook: a title and one row per fact. Every text is escaped."""
     rows = "".join(
         f'<tr><th style="text-align:left">{_escape(name)}</th><td style="text-align:left">{_escape(value)}</td></tr>'
         for name, value in facts.items()
@@ -62,7 +61,7 @@ def _escape(value: object) -> str:
 
 
 def shorten_list(names: Sequence[str], most: int = 5) -> str:
-    """Return names separated by commas; of more than ``most`` names the first ones and the last.
+    """Join names with commas. Of more than ``most`` names, show only the first ones and the last one.
 
     Characters that a terminal cannot print are escaped.
     """

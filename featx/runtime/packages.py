@@ -22,12 +22,12 @@ def import_optional(module: str, extra: str, feature: str) -> Any:
     extra : str
         The extra of featx that installs it.
     feature : str
-        What needs the module, such as ``--executor ray``; the message begins with it.
+        What needs the module, such as ``--executor ray``. The message begins with it.
 
     Raises
     ------
     EngineError
-        If the module cannot be imported; the message has the command that installs the extra.
+        If the module cannot be imported. The message has the command that installs the extra.
     """
     try:
         return import_module(module)
@@ -41,9 +41,9 @@ def missing_extras(extra: str, feature: str, error: ImportError) -> EngineError:
 
 
 def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Attach a package's lazy exports, as ``lazy_loader.attach_stub`` does, where some of them need torch.
+    """Attach a package's lazy exports, as ``lazy_loader.attach_stub`` does. Some exports may need torch.
 
-    Where torch is not installed, these raise ``EngineError`` with the command that installs it.
+    If torch is not installed, an export that needs it raises ``EngineError`` with the command that installs torch.
     """
     get, list_names, names = lazy_loader.attach_stub(package, file)
 
@@ -51,7 +51,8 @@ def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable
         try:
             return get(name)
         except (ModuleNotFoundError, EngineError) as error:
-            # An EngineError comes from a lower package, and names its export instead of the one that was asked for.
+            # An EngineError comes from a lower package. It names the export of that package, not the one that was asked
+            # for.
             cause = error if isinstance(error, ModuleNotFoundError) else error.__cause__
             if not isinstance(cause, ModuleNotFoundError) or (cause.name or "").partition(".")[0] != "torch":
                 raise
@@ -61,7 +62,7 @@ def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable
 
 
 def installed(*names: str) -> dict[str, str]:
-    """Look up the versions of featx, Python and those of ``names`` that are installed, without importing them."""
+    """Look up the versions of featx, of Python, and of the packages in ``names`` that are installed. Import none."""
     versions = {"featx": __version__}
     for name in names:
         with suppress(metadata.PackageNotFoundError):

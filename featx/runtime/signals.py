@@ -10,9 +10,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """Raised when a signal asks the process to stop; ``number`` is the signal.
+    """The exception for a signal that asks the process to stop. ``number`` is the signal.
 
-    A ``BaseException``, as ``KeyboardInterrupt`` is, so that no ``except Exception`` on the way catches it.
+    It is a ``BaseException``, like ``KeyboardInterrupt``, so that no ``except Exception`` catches it.
     """
 
     def __init__(self, number: int) -> None:
@@ -22,14 +22,14 @@ class Stopped(BaseException):
 
 @contextmanager
 def raise_on_signal() -> Iterator[None]:
-    """Raise `Stopped` on the first signal, so that files and locks are cleaned up; a second one kills the process."""
+    """Raise `Stopped` on the first signal, so that files and locks are cleaned up. A second one kills the process."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         raise Stopped(number)
 
-    # A signal that the parent process ignores stays ignored, as Ctrl-C is for a job in the background.
+    # A signal that the parent process ignores stays ignored: for example, Ctrl-C for a job in the background.
     with _handling(stop, [each for each in SIGNALS if signal.getsignal(each) != signal.SIG_IGN]):
         yield
 
@@ -38,7 +38,7 @@ def raise_on_signal() -> Iterator[None]:
 def defer_signals() -> Iterator[None]:
     """Hold back signals until the block ends, then raise the first one again.
 
-    Needed around calls of C libraries that call back into Python: an exception in such a callback would crash them.
+    This is needed around C libraries that call Python functions. An exception in such a function would crash them.
     """
     waiting: list[int] = []
 
@@ -53,7 +53,7 @@ def defer_signals() -> Iterator[None]:
 
 @contextmanager
 def _handling(handler: Callable[[int, FrameType | None], None], numbers: list[signal.Signals]) -> Iterator[None]:
-    """Install a handler within the block. Does nothing outside the main thread, where Python runs no handlers."""
+    """Install a handler within the block. Other threads than the main thread run no handlers, so they install none."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

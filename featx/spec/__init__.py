@@ -1,4 +1,4 @@
-"""What to extract: `ExtractSpec`, which decides the value of every feature, and augmentation by name."""
+"""Describe what to extract: `ExtractSpec` decides the value of every feature, and a text describes the augmentation."""
 
 import lazy_loader
 

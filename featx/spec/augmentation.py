@@ -1,8 +1,8 @@
 """Describe augmentation as text: which transforms an augmented copy goes through, and how strong they are.
 
-``flip,rotate=30,scale=0.8:1.2`` names three transforms; one without a value has the default range of `TRANSFORMS`. The
-order of the names does not matter: an image is always cropped, scaled, rotated, translated and mirrored, in this order,
-and then its colors are changed.
+``flip,rotate=30,scale=0.8:1.2`` names three transforms. A transform without a value has the default range of
+`TRANSFORMS`. The order of the names does not matter. An image is always cropped, scaled, rotated, translated and
+mirrored, in this order. Its colors are changed last.
 """
 
 import math
@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 FILLS = ("reflect", "symmetric", "edge", "constant")
 """Fill modes: what an augmented copy shows outside the image. ``reflect`` mirrors the image about the centers of its
-outermost pixels, ``symmetric`` about their outer edges, ``edge`` repeats these pixels, and ``constant`` is the mean
-color of the backbone's preprocessing."""
+outermost pixels, and ``symmetric`` mirrors it about their outer edges. ``edge`` repeats the outermost pixels.
+``constant`` is the mean color of the backbone's preprocessing."""
 
 Range = tuple[float, float]
 
@@ -23,7 +23,7 @@ Range = tuple[float, float]
 class TransformKind:
     """A kind of transform: the default range of its value, and the limits of that range.
 
-    ``centered`` means that one number d stands for the range -d:d. ``values`` describes the values in messages.
+    If ``centered`` is true, a single number d means the range -d:d. ``values`` describes the values in messages.
     """
 
     default: Range = (1, 1)
@@ -51,11 +51,12 @@ TRANSFORMS: Mapping[str, TransformKind] = MappingProxyType(
         ),
     }
 )
-"""Every transform by name. ``flip`` mirrors left to right, ``vflip`` top to bottom; both take no value."""
+"""Every transform by name. ``flip`` mirrors left to right, and ``vflip`` top to bottom. Both take no value."""
 FLIPS = ("flip", "vflip")
 COLORS = ("brightness", "contrast", "saturation", "hue")
 COLOR = "color"
-"""Short for the four `COLORS`: ``color=0.3`` is brightness, contrast and saturation of 0.7:1.3, and a hue of 0.03."""
+"""Short name for the four `COLORS`: ``color=0.3`` is brightness, contrast and saturation of 0.7:1.3, and a hue of
+0.03."""
 _COLOR_DEFAULT = 0.2
 
 DEFAULT_AUGMENT = "flip,rotate=30,scale=0.8:1.2,crop,translate=0.1"
@@ -74,7 +75,7 @@ def parse_augment(text: str) -> TransformRanges:
     Raises
     ------
     ValueError
-        If the text is wrong. The message has no subject, so that the caller can name the option before it.
+        If the text is wrong. The message has no subject, so that the caller can put the name of the option in front.
     """
     ranges: dict[str, Range] = {}
     for entry in text.split(",") if text.strip() else ():
@@ -92,14 +93,15 @@ def parse_augment(text: str) -> TransformRanges:
 
 
 def format_augment(augment: TransformRanges) -> str:
-    """Write an augmentation as text, with all values; equal augmentations give equal texts."""
+    """Write an augmentation as text, with all values. Equal augmentations give equal texts."""
     return ",".join(
         name if name in FLIPS else f"{name}={_format_range(TRANSFORMS[name], *augment[name])}" for name in augment
     )
 
 
 def warn_identical_copies(text: str, n_views: int) -> None:
-    """Warn if an augmentation has fewer than ``n_views`` different results: two with ``flip``, four with both flips."""
+    """Warn if an augmentation has fewer different results than ``n_views``. One flip has two, and both flips have
+    four."""
     names = parse_augment(text).keys()
     if n_views > (different := 2 ** len(names)) and names <= set(FLIPS):
         warnings.warn(
@@ -122,7 +124,7 @@ def _parse_range(name: str, value: str | None) -> Range:
         raise ValueError(f"must have a range low:high for {name}, {kind.values}, got {value!r}")
     if not kind.limits[0] <= ends[0] <= ends[1] <= kind.limits[1]:
         raise ValueError(f"must have for {name} {kind.values}, got {value!r}")
-    return ends[0] + 0.0, ends[1] + 0.0  # adding 0 makes -0 to 0, so that equal values give equal texts
+    return ends[0] + 0.0, ends[1] + 0.0  # adding 0 turns -0 into 0, so that equal values give equal texts
 
 
 def _parse_color(value: str | None) -> dict[str, Range]:

@@ -33,11 +33,11 @@ RESIZES = ("squash", "crop", "pad")
 DECODES = ("full", "scaled")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 TOLERANCES = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 4.5e-2, "int8": 4.5e-2}
-"""By precision class: the largest relative error ``|a - b| / |b|`` of one row of one feature between two machines or
-engines. A relative error of 0.045 is a cosine of 0.999. For int8, both must have the same calibration."""
+"""Largest relative error of each precision class. The relative error is ``|a - b| / |b|`` for one row of one feature on
+two machines or engines. An error of 0.045 is a cosine of 0.999. For int8, both must have the same calibration."""
 PRECISIONS = tuple(TOLERANCES)
 AUTO = "auto"
-"""The precision of a spec before `featx.extract` has chosen one."""
+"""Precision of a spec until `featx.extract` chooses one."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,9 +47,10 @@ class ExtractSpec:
     Parameters
     ----------
     backbone, backbone_digest : str
-        Name of the weights, and the sha256 of their 26 tensors, which `featx.extract` fills in.
+        Name of the weights, and the sha256 of their 26 tensors. `featx.extract` fills in the sha256.
     preprocessing : str
-        How pixels are normalized for the backbone, a key of ``featx.backbones.PREPROCESSINGS``; filled in as well.
+        How pixels are normalized for the backbone: a key of ``featx.backbones.PREPROCESSINGS``. `featx.extract` fills
+        it in as well.
     blocks : tuple of int, str or int
         Blocks whose output is pooled, 1 to 5. ``"3-5"``, ``"1,4"`` and ``5`` become tuples.
     pools : tuple of str or str
@@ -69,13 +70,13 @@ class ExtractSpec:
         of the existing store, else the fastest one on this machine that agrees with fp32. A stored spec never has
         ``auto``.
     calibration : tuple of float
-        For ``int8``: the largest input of each of the 13 convolutions; larger ones are clipped. Empty before the
-        calibration, and for the other precisions.
+        For ``int8``, the largest input of each of the 13 convolutions. Larger inputs are clipped. The tuple is empty
+        before the calibration, and for the other precisions.
     n_views : int
         Rows per image: the plain image and ``n_views - 1`` augmented copies.
     augment : str
-        Transforms of the augmented copies, such as ``flip,rotate=30`` (see `featx.spec.augmentation`). Empty for one
-        view.
+        Transforms of the augmented copies, such as ``flip,rotate=30`` (see `featx.spec.augmentation`). It is empty if
+        ``n_views`` is 1.
     fill : {"reflect", "symmetric", "edge", "constant"}
         Fill mode: what an augmented copy shows outside the image.
     view_seed : int
@@ -84,7 +85,7 @@ class ExtractSpec:
     Raises
     ------
     SpecError
-        If a value is out of range; the message names it.
+        If a value is out of range. The message names the field.
 
     Examples
     --------
@@ -118,7 +119,7 @@ class ExtractSpec:
             value = getattr(self, name)
             if hasattr(value, "__index__") and not isinstance(value, bool):
                 object.__setattr__(self, name, operator.index(value))  # numpy's integers become Python's
-        # In the order of POOLS and without duplicates, so that equal specs have equal digests.
+        # Poolings are in the order of POOLS and without duplicates, so that equal specs have equal digests.
         pools: WhichPools = self.pools
         pools = pools.split(",") if isinstance(pools, str) else pools
         object.__setattr__(self, "pools", tuple(dict.fromkeys(pools)))
@@ -179,7 +180,7 @@ class ExtractSpec:
 
     @property
     def plain(self) -> "ExtractSpec":
-        """The same spec without augmented copies: what the features of two specs are compared by."""
+        """The same spec without augmented copies. Use it to compare the features of two specs."""
         return dataclasses.replace(self, **ONE_VIEW)
 
     @property
@@ -214,13 +215,13 @@ class ExtractSpec:
         return TOLERANCES[self.precision]
 
     def check_resolved(self, owner: str) -> None:
-        """Raise ``SpecError`` if the precision is still ``auto``; ``owner`` is what the message names."""
+        """Raise ``SpecError`` if the precision is still ``auto``. The message names ``owner``."""
         if self.precision == AUTO:
             raise SpecError(f"precision of {owner} must be one of {', '.join(PRECISIONS)}, got 'auto'; "
                             "name one, or let featx.extract choose")  # fmt: skip
 
     def to_json(self) -> str:
-        """Write the spec as one line of JSON with sorted keys; equal specs give equal texts, in every later version.
+        """Write the spec as one line of JSON with sorted keys. Equal specs give equal texts, also in later versions.
 
         Raises
         ------
@@ -268,7 +269,7 @@ class ExtractSpec:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def select(self, blocks: WhichBlocks | None = None, pools: WhichPools | None = None) -> "ExtractSpec":
-        """Return the spec for some of its blocks and pools; ``SpecError`` if the spec does not have one of them."""
+        """Return the spec for some of its blocks and pools. Raise ``SpecError`` if the spec lacks one of them."""
         given: dict[str, Any] = {
             name: value for name, value in (("blocks", blocks), ("pools", pools)) if value is not None
         }
@@ -280,7 +281,7 @@ class ExtractSpec:
         return chosen
 
     def with_backbone(self, name: str, digest: str, preprocessing: str) -> "ExtractSpec":
-        """Return the spec for other weights."""
+        """Return a copy of the spec for other weights."""
         return dataclasses.replace(self, backbone=name, backbone_digest=digest, preprocessing=preprocessing)
 
     def check_same(self, other: "ExtractSpec", *, this: str, that: str, remedy: str) -> None:
@@ -290,14 +291,14 @@ class ExtractSpec:
         ----------
         other : ExtractSpec
         this, that : str
-            What has this spec, and what has the other one; named in the message.
+            Names of what has this spec and of what has the other one. The message contains them.
         remedy : str
-            What the user can do; the message ends with it.
+            What the user can do. The message ends with it.
 
         Raises
         ------
         SpecMismatch
-            Names the first field that differs, and both values.
+            If the specs differ. The message names the first field that differs, and both values.
         """
         for field in dataclasses.fields(self):
             mine, others = getattr(self, field.name), getattr(other, field.name)
@@ -308,11 +309,12 @@ class ExtractSpec:
 
 
 ONE_VIEW: dict[str, Any] = {"n_views": 1, "augment": "", "fill": "reflect", "view_seed": 0}
-"""Values of the fields of augmentation for a spec without augmented copies."""
+"""Values that the fields of augmentation have in a spec without augmented copies."""
 STORED_AS = {"backbone": "trunk", "backbone_digest": "trunk_digest", "n_views": "views"}
-"""Fields with another name in stored JSON. Renaming them there would change the digests of existing stores."""
+"""Fields that have another name in stored JSON. New names in the JSON would change the digests of existing stores."""
 LATER: dict[str, object] = {"calibration": (), "decode": "full", **ONE_VIEW}
-"""Fields that were added after the first version. Defaults are not written, so that older specs keep their digests."""
+"""Fields that were added after the first version. Their defaults are not written to JSON, so that older specs keep
+their digests."""
 
 
 def _is_later_default(name: str, value: object) -> bool:

@@ -19,13 +19,13 @@ Tensors = dict[str, np.ndarray]
 
 
 def read_weights(path: str | Path) -> Tensors:
-    """Read the backbone of VGG16 from a file; the format is recognized by the content, not by the name.
+    """Read the backbone of VGG16 from a file. The content of the file tells its format, not its name.
 
-    Formats: torch state dicts (loaded with ``weights_only=True``), safetensors, Keras HDF5 (``.h5`` and
+    The formats are torch state dicts (loaded with ``weights_only=True``), safetensors, Keras HDF5 (``.h5`` and
     ``.weights.h5``), ``.keras`` and ONNX. Other content, such as a classifier, is ignored.
 
-    If the first layer is that of a known backbone in BGR order, as in the files of Keras, it is converted to RGB. That
-    works for fine-tuned checkpoints too, if their first layer was frozen. Any other first layer is assumed to be RGB.
+    If the first layer is that of a known backbone in BGR order, as in the files of Keras, it is converted to RGB. This
+    also works for a fine-tuned checkpoint whose first layer was frozen. Any other first layer is assumed to be RGB.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def read_weights(path: str | Path) -> Tensors:
     Raises
     ------
     WeightsError
-        If the file cannot be read, has another format, or has no VGG16; the message names the file and the tensor.
+        If the file cannot be read, has another format, or has no VGG16. The message names the file and the tensor.
     EngineError
         If the file is a torch state dict and torch is not installed.
     """

@@ -1,8 +1,8 @@
 """Read Keras files: HDF5 weights of Keras 1 to 3, whole models, and ``.keras`` archives.
 
-They differ only in names and nesting. Each convolution is a group with a 4-D kernel (HWIO) and a 1-D bias. If the names
-of the groups are sorted naturally (``block1_conv2`` before ``block2_conv1``, ``conv2d_2`` before ``conv2d_10``), the
-first 13 convolutions are the backbone.
+These files differ only in names and nesting. Each convolution is a group with a 4-D kernel (HWIO) and a 1-D bias. If
+the names of the groups are sorted naturally (``block1_conv2`` before ``block2_conv1``, ``conv2d_2`` before
+``conv2d_10``), the first 13 convolutions are the backbone.
 """
 
 import io
@@ -68,7 +68,7 @@ def _convolutions(file: Any, path: Path) -> list[tuple[Any, Any]]:
             groups.setdefault(str(PurePosixPath(name).parent), []).append(item)
 
     file.visititems(collect)
-    if len(normalizations) >= len(CONVOLUTIONS):  # fewer may belong to layers on top of the backbone
+    if len(normalizations) >= len(CONVOLUTIONS):  # fewer of them may belong to layers on top of the backbone
         raise WeightsError(f"{path} must have VGG16 without batch normalization, but has one after each convolution; "
                            "fold them into the convolutions")  # fmt: skip
     pairs = {name: sorted(group, key=lambda item: -item.ndim) for name, group in groups.items()}

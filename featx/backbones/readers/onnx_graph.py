@@ -11,7 +11,7 @@ from featx.errors import WeightsError
 
 
 def read_onnx(path: Path) -> dict[str, np.ndarray]:
-    """Read the tensors of the backbone from an ONNX file: the first 13 convolutions, whatever their names."""
+    """Read the tensors of the backbone from an ONNX file: its first 13 convolutions, which may have any names."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)

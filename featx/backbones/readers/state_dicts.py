@@ -1,4 +1,4 @@
-"""Read files with torchvision's names of tensors: torch state dicts and safetensors."""
+"""Read files whose tensors have torchvision's names: torch state dicts and safetensors."""
 
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from featx.files import MAX_HEADER
 from featx.runtime import import_optional, pluralize
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Keys under which checkpoints of training scripts have the state dict."""
+"""Keys under which training scripts store the state dict in their checkpoints."""
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -28,7 +28,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_header(path: Path) -> None:
-    """Raise ``WeightsError`` if the header is longer than the file, or than safetensors allows."""
+    """Raise ``WeightsError`` if the header is longer than the file, or longer than safetensors allows."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -40,12 +40,12 @@ def _check_header(path: Path) -> None:
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
-    """Read the tensors of the backbone from a torch checkpoint, as float32; code in the file is never run."""
+    """Read the tensors of the backbone from a torch checkpoint, as float32. Code in the file is never run."""
     torch = import_optional("torch", "torch", f"{path}, a torch checkpoint,")
     _check_stored(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's own message is a page long, and advises to allow code.
+    except Exception as error:  # torch's own message is a page long, and advises the user to allow code.
         raise WeightsError(
             f"{path} must be a torch state dict, saved by torch.save(model.state_dict(), path), but "
             f"torch cannot load it ({type(error).__name__})"
@@ -63,7 +63,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_stored(path: Path) -> None:
-    """Raise ``WeightsError`` if a file in the zip archive of a checkpoint is compressed; torch never does that."""
+    """Raise ``WeightsError`` if a file in a checkpoint's zip archive is compressed. torch never compresses."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -76,7 +76,7 @@ def _check_stored(path: Path) -> None:
 
 
 def _backbone_keys(keys: Iterable[str], path: Path) -> dict[str, str]:
-    """Find the key of each tensor in a file, where all keys may have a prefix such as ``module.``."""
+    """Find the key of each tensor in a file. All keys may have a prefix such as ``module.``."""
     keys = set(map(str, keys))
     first = next(iter(tensor_shapes()))
     prefixes = sorted(key.removesuffix(first) for key in keys if key == first or key.endswith(f".{first}"))
