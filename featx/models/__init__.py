@@ -1,4 +1,4 @@
-"""Fit, evaluate and apply saved models; VGG16 as a scikit-learn transformer; models as torch modules."""
+"""Fit, evaluate and apply models. Use VGG16 as a scikit-learn transformer, and models as torch modules."""
 
 from featx.runtime import attach_stub
 

@@ -27,7 +27,7 @@ class ScoredRows:
     targets : bool array (rows, classes)
         Which classes of the model each row has.
     decisions : float array (rows, classes), or (rows,) for two classes
-        As `Model.decision_function` returns them.
+        Decisions on the rows, as `Model.decision_function` returns them.
     probabilities : float array (rows, classes), optional
         None if the model has no probabilities.
     unknown : int
@@ -42,7 +42,7 @@ class ScoredRows:
 
     @property
     def labels(self) -> NDArray[np.intp]:
-        """Index of each row's class, (rows,); the first class if a row has several."""
+        """Index of the class of each row, (rows,). If a row has several classes, it is the first one."""
         codes: NDArray[np.intp] = self.targets.argmax(axis=1)
         return codes
 
@@ -54,7 +54,7 @@ class ScoredRows:
 def evaluate(
     model: Model, store: str | Path, *, split: str | None = None, split_column: str | None = None
 ) -> EvaluationReport:
-    """Score a model on rows of a store that it was not fitted on; augmented copies are not scored.
+    """Score a model on rows of a store that it was not fitted on. Augmented copies are not scored.
 
     Parameters
     ----------
@@ -63,18 +63,18 @@ def evaluate(
     store : path
         A store with labels and the features that the model was fitted on.
     split : str, optional
-        Score the rows with this value in the split column. By default, score the rows whose images the model was not
-        fitted on: those marked ``test``, or those that ``test_size`` held out. In a store without images that the
-        model was fitted on, score all rows.
+        Score the rows with this value in the split column. By default, score the held-out rows: those marked ``test``,
+        or those that ``test_size`` held out. If the store has none of the images that the model was fitted on, score
+        all rows.
     split_column : str, optional
-        Split column to use; by default that of the fit.
+        Name of the split column. By default, it is the one that the fit used.
 
     Returns
     -------
     EvaluationReport
-        A dictionary with ``store``, ``unknown`` (the number of rows that are not scored, because none of their labels
-        is a class of the model) and the scores of `featx.heads.score_report`, or, for a multi-label model, of
-        `featx.heads.multilabel_report`.
+        A dictionary with ``store``, ``unknown`` and the scores. ``unknown`` is the number of rows that are not scored,
+        because none of their labels is a class of the model. The scores are those of `featx.heads.score_report`. For a
+        multi-label model, they are those of `featx.heads.multilabel_report`.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def evaluate(
 
 
 def summarize_scores(model: Model, scored: ScoredRows) -> dict[str, Any]:
-    """Compute the scores that `evaluate` reports from decisions."""
+    """Compute from decisions the scores that `evaluate` reports."""
     arguments = (scored.decisions, model.classes, scored.probabilities)
     if model.multilabel:
         return multilabel_report(scored.targets, *arguments)
@@ -99,7 +99,7 @@ def summarize_scores(model: Model, scored: ScoredRows) -> dict[str, Any]:
 def score_rows(
     model: Model, path: str | Path, *, split: str | None = None, split_column: str | None = None
 ) -> ScoredRows:
-    """Return a model's decisions on the rows that `evaluate` scores; parameters and errors are the same."""
+    """Return a model's decisions on the rows that `evaluate` scores. Parameters and errors are those of `evaluate`."""
     with Store(path) as store:
         store.check_compatible(model.spec, "the model")
         rows = _rows_to_score(model, store, split, split_column)
@@ -130,7 +130,7 @@ def _rows_to_score(model: Model, store: Store, split: str | None, split_column: 
 
 
 def _read_model_targets(model: Model, store: Store) -> NDArray[np.bool_]:
-    """Return bool (rows of the store, classes of the model): the labels of each row."""
+    """Return the labels of each row, as a bool array (rows of the store, classes of the model)."""
     targets, names = store.targets, store.classes
     if targets.ndim == 1:
         targets = targets[:, np.newaxis] == np.arange(len(names))

@@ -9,7 +9,7 @@ from featx.runtime import html_table, pluralize
 class EvaluationReport(dict[str, Any]):
     """The scores that `featx.evaluate` returns: a dictionary that can be written as JSON.
 
-    Its display shows the main scores; `featx.heads.format_report` makes a full text with a table of the classes.
+    Its display shows the main scores. `featx.heads.format_report` makes a full text with a table of the classes.
     """
 
     @property

@@ -20,14 +20,14 @@ class FitOptions:
     Parameters
     ----------
     normalize : {"power", "standard", "none"}
-        Normalization of the features: ``power`` takes the signed square root and scales each feature layer to unit
-        norm, ``standard`` scales each column to zero mean and unit variance.
+        Normalization of the features. ``power`` takes the signed square root and scales each feature layer to unit
+        norm. ``standard`` scales each column to zero mean and unit variance.
     class_weight : {"balanced"}, optional
         Weight each class inversely to its number of rows, as in scikit-learn. By default all rows count equally.
     sample_weight : float array (rows of the store,), optional
-        Weight of each row of the store in the fits, above 0. Scores do not use it.
+        Weight of each row of the store in the fits, above 0. Scores do not use the weights.
     weight_column : str, optional
-        Column of the store that holds these weights; its name begins with ``weight``.
+        Column of the store that holds the sample weights. Its name begins with ``weight``.
     calibrate : bool
         Fit sigmoids that turn the decisions of ``linear-svc`` into probabilities, by
         `sklearn.calibration.CalibratedClassifierCV`. The other heads have probabilities without it.
@@ -64,15 +64,16 @@ class Validation:
     Parameters
     ----------
     split_column : str, optional
-        Column of the store; the rows whose value is ``train`` are fitted. By default ``split``, if the store has it.
+        Column of the store. The head is fitted on the rows whose value is ``train``. By default, the column ``split``
+        is used if the store has it.
     test_size : float, optional
-        Share of the rows to hold out for `featx.evaluate`, stratified by class; used instead of a split column.
+        Share of the rows to hold out for `featx.evaluate`, stratified by class. It replaces a split column.
     folds : int
         Number of folds, at least 2.
     repeats : int
         Number of times that the cross-validation is repeated with other folds.
     scoring : str, optional
-        Name of a scikit-learn scorer for classifiers; by default ``accuracy``. For multi-label stores
+        Name of a scikit-learn scorer for classifiers, by default ``accuracy``. For a multi-label store, it is
         ``average_precision_macro`` (the default) or ``average_precision_micro``.
     select : {"best", "one-se"}
         Candidate to select: the one with the highest mean score, or the simplest one whose mean is within one standard
@@ -86,7 +87,7 @@ class Validation:
     Raises
     ------
     SpecError
-        If a value is not allowed; the message names the option.
+        If a value is not allowed. The message names the option.
     """
 
     split_column: str | None = None
@@ -113,7 +114,7 @@ def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
 def changed_options(options: FitOptions | Validation) -> dict[str, Any]:
     """Return the fields that differ from their defaults, by name."""
     pairs = {field.name: (getattr(options, field.name), field.default) for field in dataclasses.fields(options)}
-    # Comparing an array with its default, None, gives an array.
+    # The default of an array is None, and comparing an array with None would give an array.
     return {name: value for name, (value, default) in pairs.items()
             if value is not default and (default is None or value != default)}  # fmt: skip
 

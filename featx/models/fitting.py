@@ -1,4 +1,4 @@
-"""Fit a linear head on a store; what is not given is chosen by cross-validation."""
+"""Fit a linear head on a store, and choose by cross-validation what the caller does not give."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from featx.models.streamed_fit import check_streamed, fit_streamed
 from featx.runtime import Compute
 
 MAX_C = 1e12
-"""Above it rounding hides the penalty, and the number that certifies a fit is not finite."""
+"""Largest C. Above it, rounding hides the penalty, and the number that certifies a fit is not finite."""
 
 
 def fit(
@@ -42,20 +42,21 @@ def fit(
     output : path, optional
         File to save the model in, such as ``photos.featx``.
     head : {"best", "linear-svc", "softmax", "ovr-logistic"}
-        Linear head; ``best`` chooses among the three. ``softmax`` is not available for multi-label stores.
+        Linear head. ``best`` chooses among the three others. ``softmax`` is not available for multi-label stores.
     blocks : sequence of int, int or str, optional
-        Blocks to use, such as ``(3, 4)`` or ``"3-4"``; by default the best range of consecutive blocks.
+        Blocks to use, such as ``(3, 4)`` or ``"3-4"``. By default, the best range of consecutive blocks is used.
     pools : sequence of str, optional
-        Poolings to use; by default all that the store has.
+        Poolings to use. By default, all poolings of the store are used.
     C : float, optional
-        Inverse strength of the L2 penalty; by default the best of a grid.
+        Inverse strength of the L2 penalty. By default, the best value of a grid is used.
     options : FitOptions, optional
         Normalization, weights, calibration and streaming.
     validation : Validation, optional
         Training rows and cross-validation.
     compute : Compute, optional
         ``workers`` is the number of processes for the fits of scikit-learn and for nested cross-validation. With
-        ``executor="ray"`` they run on a Ray cluster, by default on all its CPUs. The model is the same either way.
+        ``executor="ray"``, these processes run on a Ray cluster, by default on all its CPUs. The model is the same
+        either way.
     overwrite : bool
         Replace an existing model.
 
@@ -100,7 +101,7 @@ def _check_head(head: str, C: float | None, options: FitOptions) -> None:
 
 
 def _check_output(output: str | Path | None, overwrite: bool) -> None:
-    """Refuse an output that cannot be written before the search, which may take long."""
+    """Raise ``ModelError`` if the output cannot be written. This is checked before the search, which may take long."""
     if output is None:
         return
     if Path(output).exists() and not overwrite:

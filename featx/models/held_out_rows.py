@@ -13,13 +13,14 @@ from featx.store import Store
 
 
 def find_held_out_rows(model: Model, store: Store, split_column: str | None = None) -> NDArray[np.intp] | None:
-    """Return the numbers of the rows that a model was not fitted on, or None without such rows.
+    """Return the numbers of the rows that a model was not fitted on, or None if there are none.
 
     Images are identified by the bytes of their files, so the result stays right when images or labels of the store
-    change. A store that holds most of the training images counts as the model's own store. There, the held-out rows
-    are the labeled rows that the split column of the fit marks ``test``, or, if no ``test`` row has a label, the
-    labeled rows with another mark than ``train``. A fit without a split column leaves all labeled rows that were not
-    fitted. In other stores, all rows that were not fitted are held out, labeled or not.
+    change. A store that holds most of the training images counts as the model's own store. In the own store of a fit
+    with a split column, the held-out rows are the labeled rows that the column marks ``test``. If no ``test`` row has a
+    label, they are the labeled rows with another mark than ``train``. In the own store of a fit without a split column,
+    they are all labeled rows that were not fitted. In other stores, they are all rows that were not fitted, with or
+    without a label.
 
     Parameters
     ----------
@@ -27,7 +28,7 @@ def find_held_out_rows(model: Model, store: Store, split_column: str | None = No
     store : Store
         Open store.
     split_column : str, optional
-        Use this split column, in any store.
+        Split column to use in any store, instead of that of the fit.
 
     Raises
     ------
@@ -54,8 +55,9 @@ def find_held_out_rows(model: Model, store: Store, split_column: str | None = No
 def _test_rows(store: Store, column: str, *, required: bool) -> NDArray[np.intp]:
     """Return the rows that a split column marks ``test``.
 
-    If none of them has a label, as in a folder of ``train`` and ``val``, or in a contest, return the labeled rows that
-    are marked neither ``test`` nor ``train``. Without such rows return none, or raise if ``required``.
+    In a contest, the ``test`` rows have no labels, and in a folder of ``train`` and ``val`` there are none. Then return
+    the labeled rows that are marked neither ``test`` nor ``train``. If there are no such rows either, return none, or
+    raise ``DataError`` if ``required``.
     """
     values, labeled = np.array(store.columns.get(column, ()), str), store.labels >= 0
     if not len(values):
@@ -77,7 +79,7 @@ def _test_rows(store: Store, column: str, *, required: bool) -> NDArray[np.intp]
 def _held_out_in_equal_store(
     model: Model, store: Store, selection: Mapping[str, Any], split_column: str | None
 ) -> NDArray[np.intp] | None:
-    """Find the rows for a model of the first version, which recorded one digest of all images in its store.
+    """Find the held-out rows for a model of the first version, which recorded one digest of all images in its store.
 
     Such a model recognizes its store only if all images are the same.
     """

@@ -1,13 +1,14 @@
 """Read and write model files.
 
-A ``.featx`` file is a safetensors file: arrays, and one JSON text in its metadata under ``featx``. Opening it runs no
-code. Its last 32 bytes, the tensor ``sha256``, are the digest of all bytes before them, so that any changed byte is
-noticed.
+A ``.featx`` file is a safetensors file. It holds arrays, and its metadata holds one JSON text under the key ``featx``.
+Opening the file runs no code. Its last 32 bytes, the tensor ``sha256``, are the digest of all bytes before them, so
+that any changed byte is noticed.
 
 Schema 1 has ``weight``, ``bias``, the arrays of a normalizer, ``golden.<name>`` (the reference features) and optionally
 ``fitted`` (the identifiers of the training images). Schema 2 may also have a calibration (``calibration.slope`` and
 ``calibration.intercept``), a hidden layer (``hidden.weight`` and ``hidden.bias``), or a multi-label head (parameter
-``multilabel``). A file claims the lowest schema that holds its model, so that an older featx opens all that it can use.
+``multilabel``). A file states the lowest schema that can hold its model, so that an older featx opens every model that
+it can use.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a model that `Model.save` wrote; it computes the same bits as before.
+    """Read a model that `Model.save` wrote. Its results are equal to the last bit.
 
     Raises
     ------
@@ -65,7 +66,7 @@ def load_model(path: str | Path) -> Model:
 
 
 def write_model(model: Model, path: Path, *, overwrite: bool = False) -> None:
-    """Write a model to a file in one step; `Model.save` describes the errors."""
+    """Write a model to a file in one step. `Model.save` describes the errors."""
     if path.exists() and not overwrite:
         raise ModelError(f"{path} exists already; choose another --output, or replace it with --overwrite")
     data = _to_bytes(model)
@@ -74,7 +75,7 @@ def write_model(model: Model, path: Path, *, overwrite: bool = False) -> None:
 
 
 def _check_answers(model: Model) -> None:
-    """Classify the reference images and their negatives, so that a model cannot fail later."""
+    """Classify the reference images and their negatives, so that a damaged model fails at once and not later."""
     rows = np.hstack([model.reference_features[name] for name in model.spec.widths])
     with np.errstate(all="ignore"):
         for X in (rows, -rows):
@@ -84,7 +85,7 @@ def _check_answers(model: Model) -> None:
 
 
 def _read_document(file: BinaryIO, path: Path) -> dict[str, Any]:
-    """Read the JSON in the header without trusting any length that the file claims."""
+    """Read the JSON in the header without trusting any length that the file states."""
     size = file.seek(0, 2)
     file.seek(0)
     start = file.read(8)

@@ -32,13 +32,13 @@ class Prediction:
     path : str
         The image.
     classes : tuple of str
-        Predicted classes, best first; a multi-label model may predict none.
+        Predicted classes, best first. A multi-label model may predict none.
     probabilities : tuple of float, optional
-        Probability of each predicted class; None if the model has no probabilities.
+        Probability of each predicted class, or None if the model has no probabilities.
     decisions : tuple of float
         Decision of each predicted class.
     reason : str
-        Why the image could not be read; empty if it was classified.
+        Why the image could not be read. It is empty if the image was classified.
     """
 
     path: str
@@ -80,25 +80,27 @@ def predict(
     sources : sequence of paths
         Image files, folders, manifests, archives (all that `featx.extract` takes), or stores.
     compute : Compute, optional
-        Engine, device, batch size and workers for images; not used for stores.
+        Engine, device, batch size and workers for images. Stores do not use it.
     root : path, optional
-        Folder that the paths in manifests are relative to; by default the folder of each manifest.
+        Folder that the paths in manifests are relative to. By default, it is the folder of each manifest.
     top : int, optional
-        Number of classes per image, best first. By default one; for a multi-label model all with a decision above 0.
+        Number of classes per image, best first. The default is one class. For a multi-label model, the default is all
+        classes with a decision above 0.
     n_views : int
         Test-time augmentation: average the decisions and probabilities of the plain image and ``n_views - 1`` augmented
-        copies. For a store, its first ``n_views`` copies of each image are used.
+        copies. In a store, the first ``n_views`` copies of each image are used.
     augment : str, optional
-        Augmentation of the copies of images, such as ``flip,rotate=30`` (see `featx.ExtractSpec`); by default ``flip``.
+        Augmentation of the copies of images, such as ``flip,rotate=30`` (see `featx.ExtractSpec`). The default is
+        ``flip``.
     fill, view_seed
         Fill mode and seed of the copies, as in `featx.ExtractSpec`.
     weights : path, optional
-        File with the backbone's weights, instead of the known sources.
+        File with the backbone's weights. It replaces the known sources.
 
     Yields
     ------
     Prediction
-        One per image; an image that cannot be read has a ``reason`` and no classes.
+        One per image. An image that cannot be read has a ``reason`` and no classes.
 
     Raises
     ------
@@ -107,7 +109,7 @@ def predict(
     SpecError
         If ``augment`` is not valid or is given for a store, or if a store has fewer than ``n_views`` copies.
     SpecMismatch
-        If a store, the weights or this machine gives other features than those that the model was fitted on.
+        If the features of a store, of the weights or of this machine differ from those that the model was fitted on.
     """
     compute = compute or Compute()
     compute.check_unused("predict", "executor", "shard")
@@ -142,7 +144,7 @@ def _predict_listing(
             reasons = {listing.full_path(path): reason for path, reason in part.failures}
             paths = [listing.full_path(path) for path in part.paths[::n_views]]
             predicted = _predict_rows(model, paths, np.hstack(list(part.features.values())), top, n_views)
-            # In the order of the listing, failures included.
+            # Yield predictions and failures in the order of the listing.
             for name in itertools.islice(names, len(paths) + len(part.failures)):
                 yield Prediction(name, reason=reasons[name]) if name in reasons else next(predicted)
 
@@ -150,7 +152,7 @@ def _predict_listing(
 def _join_files(
     sources: Sequence[str | Path], listings: Sequence[Listing | None]
 ) -> Iterator[tuple[str | Path, Listing | None]]:
-    """Yield sources with their listings; neighboring image files become one source, so that they share batches."""
+    """Yield sources with their listings. Adjacent image files become one source, so that they share batches."""
 
     def is_file(pair: tuple[str | Path, Listing | None]) -> bool:
         source, listing = pair
@@ -174,7 +176,7 @@ def _predict_store(model: Model, path: Path, top: int | None, n_views: int) -> I
                 f"{n_views}; extract with more --n-views, or give the images"
             )
         paths, rows = store.paths, np.flatnonzero(store.view_index < n_views)
-        # Whole images per block, because their copies are averaged.
+        # A block holds all copies of its images, because the copies are averaged.
         block_rows = max(1, BLOCK_ROWS // n_views) * n_views
         for start in range(0, len(rows), block_rows):
             block = rows[start : start + block_rows]
@@ -186,12 +188,12 @@ def _predict_store(model: Model, path: Path, top: int | None, n_views: int) -> I
 def _predict_rows(
     model: Model, paths: Sequence[str], X: NDArray[np.float32], top: int | None, n_views: int
 ) -> Iterator[Prediction]:
-    """Classify images with ``n_views`` neighboring rows each, by the mean over these rows."""
+    """Classify images that have ``n_views`` adjacent rows each, by the mean over these rows."""
     if not paths:
         return
     decisions = _mean_over_views(model.decision_function(X), n_views)
     probabilities = _mean_over_views(model.predict_proba(X), n_views) if model.has_probabilities else None
-    if decisions.ndim == 1:  # Two classes share one decision, above 0 for the second.
+    if decisions.ndim == 1:  # Two classes share one decision. Above 0, it means the second.
         decisions = np.column_stack((-decisions, decisions))
     for row, path in enumerate(paths):
         best = np.argsort(-decisions[row], kind="stable")

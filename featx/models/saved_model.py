@@ -30,29 +30,30 @@ class Model:
     spec : ExtractSpec
         The features that the head takes, and no others.
     classes : tuple of str
-        Class names, sorted.
+        The class names, sorted.
     head : str
         A key of `featx.heads.HEADS`.
     estimator : sklearn.pipeline.Pipeline
-        From `featx.heads.make_head`, fitted on rows of ``spec``'s columns and on class names; a multi-label model is
-        fitted on a 0/1 matrix (rows, classes).
+        Pipeline from `featx.heads.make_head`, fitted on rows with the columns of ``spec`` and on class names. A
+        multi-label model is fitted on a 0/1 matrix (rows, classes) instead of class names.
     reference_features : dict of str to array
-        Features of the reference images, float32 (3, width) by feature layer, from the machine that extracted the
-        training features. `featx.predict` compares them with those of its own machine.
+        Features of the three reference images by feature layer, float32 (3, width). The machine that extracted the
+        training features computed them. `featx.predict` compares them with those of its own machine.
     info : dict
         How the model was fitted: C, scores of the search, training rows, versions. It must be valid JSON.
     calibration : SigmoidCalibration, optional
-        Turns decisions into probabilities, for ``linear-svc``.
+        For ``linear-svc``, it turns decisions into probabilities.
     fitted_image_ids : uint64 array (images,), optional
         Identifiers of the training images (`featx.heads.compact_ids`), so that `featx.evaluate` can leave them out.
-        Missing in models of the first version.
+        Models of the first version do not have them.
     path : Path, optional
-        The file that it was read from; the weights of a fine-tuned backbone are beside it. It is not saved.
+        The file that the model was read from. The weights of a fine-tuned backbone are beside this file. The path is
+        not saved.
 
     Raises
     ------
     ModelError
-        If the parts do not match one another; the message names the part.
+        If the parts do not match one another. The message names the part.
     """
 
     spec: ExtractSpec
@@ -132,18 +133,19 @@ class Model:
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:
         """Return the head's decisions, (rows, classes).
 
-        Two classes that exclude each other share one decision per row, (rows,): above 0 for the second class.
+        Two classes that exclude each other share one decision per row, (rows,). A decision above 0 means the second
+        class.
         """
         values: NDArray[np.floating] = self.estimator.decision_function(X)
         return values
 
     @property
     def has_probabilities(self) -> bool:
-        """Whether `predict_proba` is available; ``linear-svc`` has probabilities only if it was calibrated."""
+        """Whether `predict_proba` is available. ``linear-svc`` has probabilities only if it was calibrated."""
         return bool(self.calibration) or hasattr(self.estimator, "predict_proba")
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
-        """Return probabilities, (rows, classes); each row sums to 1, except in a multi-label model.
+        """Return probabilities, (rows, classes). Each row sums to 1, except in a multi-label model.
 
         Raises
         ------
@@ -158,13 +160,13 @@ class Model:
         return values
 
     def to_torch(self, weights: BackboneWeights | str | Path | None = None) -> "ImageClassifier":
-        """Return the model as a torch module from images to decisions; `featx.models.to_torch` has the details."""
+        """Return a torch module that maps images to decisions. `featx.models.to_torch` has the details."""
         from featx.models import to_torch
 
         return to_torch(self, weights)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write the model to a file in one step; equal models give equal bytes.
+        """Write the model to a file in one step. Equal models give equal bytes.
 
         Raises
         ------

@@ -47,7 +47,7 @@ def fit_searched(
     validation: Validation,
     compute: Compute,
 ) -> Model:
-    """Search by cross-validation, and fit the selected candidate on all training rows; see `featx.fit`."""
+    """Search by cross-validation, and fit the selected candidate on all training rows. See `featx.fit`."""
     rows = read_training_rows(
         store, blocks=blocks, pools=pools, split_column=validation.split_column, test_size=validation.test_size,
         random_state=validation.random_state, sample_weight=options.sample_weight, weight_column=options.weight_column,
@@ -62,7 +62,7 @@ def fit_searched(
     nested = None
     with parallel_workers(compute) as workers:
         if validation.nested:
-            # Before the search, which takes long: the nested folds need more images per class, and may fail.
+            # The nested folds need more images per class and may fail, so they run before the search, which takes long.
             nested = nested_cross_validate(
                 search, rows.X, rows.y, sample_weight=rows.sample_weight, outer=folds, folds=folds, repeats=repeats,
                 jobs=workers, **split,
@@ -95,7 +95,7 @@ def _make_search(
     options: FitOptions,
     validation: Validation,
 ) -> HeadSearchCV:
-    """Return the unfitted search; ``sets`` are the features of each feature set."""
+    """Return the unfitted search. ``sets`` are the features of each feature set."""
     return HeadSearchCV(
         heads=tuple(HEADS) if head == "best" else (head,),
         Cs=None if C is None else (C,),
@@ -126,7 +126,8 @@ def _describe_fit(rows: TrainingRows, options: FitOptions) -> dict[str, Any]:
 def _describe_search(
     rows: TrainingRows, search: HeadSearchCV, sets: Mapping[str, Sequence[str]], validation: Validation
 ) -> dict[str, Any]:
-    """Return what a model stores about its search, as JSON values; without times, so that equal searches are equal."""
+    """Return what a model stores about its search, as JSON values. It has no times, so that equal searches are
+    equal."""
     candidates = [dataclasses.asdict(candidate) for candidate in search.candidates_]
     for candidate in candidates:
         candidate["scores"] = list(candidate["scores"])
@@ -148,7 +149,7 @@ def _describe_search(
 def parallel_workers(compute: Compute) -> Iterator[int]:
     """Make joblib run parallel fits as ``compute`` says, and return the number of workers.
 
-    On this machine the default is one worker; on a Ray cluster it is the number of its CPUs.
+    On this machine the default is one worker. On a Ray cluster, the default is one worker per CPU.
 
     Raises
     ------

@@ -22,7 +22,7 @@ NOT_STREAMED = (
 
 
 def check_streamed(head: str, C: float | None, options: FitOptions, validation: Validation, compute: Compute) -> float:
-    """Return C; raise ``DataError`` if the arguments of `featx.fit` do not allow streaming."""
+    """Return C, or raise ``DataError`` if the arguments of `featx.fit` do not allow streaming."""
     if head != "softmax" or C is None:
         raise DataError(
             "--stream of fit needs a given head and --C, because it does not search: give --head softmax --C 1, "
@@ -45,7 +45,7 @@ def fit_streamed(
     options: FitOptions,
     validation: Validation,
 ) -> Model:
-    """Fit ``softmax`` on a store that is read in blocks; see `featx.fit`."""
+    """Fit ``softmax`` on a store that is read in blocks. See `featx.fit`."""
     with Store(path) as store:
         digests = store.digests
         rows, selection = select_training_rows(

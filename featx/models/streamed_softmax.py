@@ -1,6 +1,6 @@
 """Fit multinomial logistic regression on rows that do not fit in memory.
 
-The rows are normalized once and written to a scratch file. Each step of L-BFGS reads this file block by block; the
+The rows are normalized once and written to a scratch file. Each step of L-BFGS reads this file block by block. The
 operating system caches as much of it as memory allows. The first steps use a sample of the rows in memory, so that few
 passes over all rows are needed.
 """
@@ -23,18 +23,18 @@ from featx.spec import ExtractSpec
 from featx.store import BLOCK_BYTES, Store
 
 SAMPLE_CELLS = 1 << 26
-"""Largest number of values in the sample: 0.25 GB."""
+"""Largest number of values in the sample. They take 0.25 GB."""
 TOLERANCE = 1e-4
 """Largest entry of the mean loss's gradient at which L-BFGS stops, as in scikit-learn."""
 Blocks = Callable[[], Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]]
-"""A function that starts a pass over all rows: it yields blocks of rows with their class numbers."""
+"""A function that starts a pass over all rows. It yields blocks of rows with their class numbers."""
 
 
 def fit_softmax(
     store: Store, spec: ExtractSpec, rows: NDArray[np.intp], codes: NDArray[np.intp], classes: tuple[str, ...],
     *, C: float, normalize: str, scratch: Path,
 ) -> tuple[Pipeline, int]:  # fmt: skip
-    """Return the pipeline that scikit-learn would fit on some rows, up to its tolerance, and the number of passes.
+    """Return the pipeline that scikit-learn would fit, within its tolerance, and the number of passes over the rows.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def fit_softmax(
     rows : int array (n,)
         Numbers of the rows in the store, sorted.
     codes : int array (n,)
-        Index into ``classes`` of each row.
+        Class number of each row: an index into ``classes``.
     classes : tuple of str
         Class names, sorted.
     C, normalize
@@ -120,7 +120,7 @@ def _minimize(
 ) -> tuple[NDArray[np.float64], int]:
     """Return the optimal weights, with the intercepts in the last column, and the number of passes over the blocks.
 
-    Two classes have one row of weights.
+    If there are two classes, there is one row of weights.
     """
     shape = (1 if classes == 2 else classes, width + 1)
     found = minimize(
@@ -152,7 +152,7 @@ def _loss_and_gradient(W: NDArray[np.float64], blocks: Blocks, penalty: float) -
 
 
 def _softmax_loss(Z: NDArray[Any], codes: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the losses (n,) and their derivatives by the decisions Z (n, classes); Z is overwritten."""
+    """Return the losses (n,) and their derivatives by the decisions Z (n, classes). Overwrite Z."""
     Z -= Z.max(axis=1, keepdims=True)
     own = np.take_along_axis(Z, codes[:, np.newaxis], axis=1)[:, 0]
     np.exp(Z, out=Z)
@@ -163,7 +163,7 @@ def _softmax_loss(Z: NDArray[Any], codes: NDArray[np.intp]) -> tuple[NDArray[Any
 
 
 def _binary_loss(Z: NDArray[Any], codes: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the same as `_softmax_loss` for two classes with decisions (n, 1)."""
+    """Return for two classes, with decisions (n, 1), what `_softmax_loss` returns."""
     z = np.where(codes == 1, -Z[:, 0], Z[:, 0])
     errors = np.exp(-np.logaddexp(0, -z))
     return np.logaddexp(0, z), np.where(codes == 1, -errors, errors)[:, np.newaxis]

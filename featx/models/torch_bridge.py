@@ -1,4 +1,4 @@
-"""Turn a saved model into a torch module, and a trained module into a model."""
+"""Turn a saved model into a torch module, and a trained torch module into a model."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -40,13 +40,13 @@ def to_torch(model: Model, weights: BackboneWeights | str | Path | None = None) 
     model : Model
         The model.
     weights : BackboneWeights or path, optional
-        The backbone's weights; by default those that the spec names, or that lie beside the model's file.
+        The backbone's weights. By default, they are those that the spec names, or those beside the model's file.
 
     Returns
     -------
     ImageClassifier
-        From images, uint8 or preprocessed floats (n, 3, size, size), to logits (n, classes), or (n, 1) for two
-        exclusive classes. It is on the CPU, in float32 and in training mode.
+        It maps images, uint8 or preprocessed floats (n, 3, size, size), to logits (n, classes). Two exclusive classes
+        have one logit, (n, 1). The module is on the CPU, in float32 and in training mode.
 
     Raises
     ------
@@ -75,25 +75,26 @@ def from_torch(
     Parameters
     ----------
     module : ImageClassifier
-        From `to_torch`; backbone and head may be trained, the normalizer may not. Its head must be one linear layer, or
-        two with ``torch.nn.ReLU`` between, with or without dropout.
+        Module from `to_torch`. Its backbone and head may have been trained, but not its normalizer. Its head must be
+        one linear layer, or two with ``torch.nn.ReLU`` between them, with or without dropout.
     model : Model
         The model that the module was made from.
     weights : BackboneWeights or path, optional
-        As in `to_torch`; layers that the module does not run are taken from here.
+        As in `to_torch`. Layers that the module does not run are taken from these weights.
     head : str, optional
-        What the logits mean, a key of `featx.heads.HEADS`; by default as in ``model``. After training with
-        cross-entropy it is ``softmax``. Two logits for two exclusive classes become one, their difference.
+        What the logits mean: a key of `featx.heads.HEADS`. By default, it is the head of ``model``. After training with
+        cross-entropy, give ``softmax``. If two exclusive classes have two logits, the difference of the two becomes the
+        only logit.
     backbone : str
-        Name of the backbone's weights if they changed.
+        New name of the backbone's weights, used if they changed.
     info : mapping, optional
         Replaces the model's ``info``. The names of the parts that torch has trained are added to it.
 
     Returns
     -------
     model : Model
-        With the module's weights. If the backbone changed, its spec has the digest of the new one, and precision fp32.
-        A calibration of probabilities is dropped, because it belonged to the decisions before.
+        Model with the module's weights. If the backbone changed, the model's spec has the new digest and precision
+        fp32. A calibration of probabilities is dropped, because it belonged to the earlier decisions.
     weights : BackboneWeights
         The backbone. If its digest changed, save it beside the model with `featx.engines.save_finetuned`.
 
@@ -158,14 +159,14 @@ def _make_pipeline(module: ImageClassifier, model: Model, kind: str) -> Pipeline
     before = getattr(model.estimator.named_steps["head"], "estimator", model.estimator.named_steps["head"])
     parameters = {name: getattr(before, name) for name in ("C", "class_weight", "random_state")}
     if kind != model.head and isinstance(parameters["class_weight"], Mapping):
-        # Weights by class name do not fit another head: its binary classifiers have no class names.
+        # Another head cannot use class weights by class name, because its binary classifiers have no class names.
         parameters["class_weight"] = None
     parts = (W, b, np.array(model.classes), model.estimator.named_steps["normalizer"])
     return add_hidden_layer(from_linear_parts(kind, *parts, **parameters, multilabel=multilabel), hidden)
 
 
 def _equal_heads(one: Pipeline, other: Pipeline) -> bool:
-    """Say whether two heads have the same layers with the same weights, as float32."""
+    """Return whether two heads have the same layers, with weights that are equal as float32."""
     arrays = [
         [*linear_parts(pipeline, np.float32), *((hidden.coef_, hidden.intercept_) if hidden else ())]
         for pipeline, hidden in ((pipeline, get_hidden_layer(pipeline)) for pipeline in (one, other))

@@ -13,7 +13,7 @@ from featx.errors import SpecError
 from featx.spec import ExtractSpec
 
 FLOOR = 1e-10
-"""Smaller magnitudes get no gradient through a power, because its slope is infinite at 0."""
+"""Magnitudes below this one get no gradient through a power, because the slope of a power is infinite at 0."""
 
 
 class PowerNormalize(nn.Module):
@@ -22,7 +22,7 @@ class PowerNormalize(nn.Module):
     Parameters
     ----------
     widths : sequence of int
-        Columns of each block.
+        Number of columns of each block.
     power : float
         The exponent.
     """
@@ -32,7 +32,7 @@ class PowerNormalize(nn.Module):
         self.widths, self.power = list(widths), power
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize rows (n, columns); a block of zeros stays zero, with gradient zero."""
+        """Normalize rows (n, columns). A block of zeros stays zero, and its gradient is zero."""
         powered = x.sign() * x.abs().clamp(min=FLOOR).pow(self.power)
         blocks = torch.split(powered, self.widths, dim=1)
         return torch.cat([nn.functional.normalize(block, dim=1) for block in blocks], dim=1)
@@ -59,22 +59,22 @@ class Standardize(nn.Module):
 
 
 class ImageClassifier(nn.Module):
-    """From images to logits: preprocessing, backbone, poolings, normalizer, head.
+    """Map images to logits by preprocessing, backbone, poolings, normalizer and head.
 
-    Every part can be trained or replaced. The head may be any module from (n, columns) to (n, outputs); at first it is
-    one ``torch.nn.Linear``. Parameters are named ``backbone.features.{i}.weight`` and so on, by torchvision's layer
-    numbers, and ``head.weight`` and ``head.bias``.
+    Every part can be trained or replaced. The head may be any module that maps (n, columns) to (n, outputs). At first
+    it is one ``torch.nn.Linear``. The parameters of the backbone are named by torchvision's layer numbers, such as
+    ``backbone.features.{i}.weight``. Those of the head are ``head.weight`` and ``head.bias``.
 
     Parameters
     ----------
     spec : ExtractSpec
-        The features that the head takes. All parts compute in float32, whatever the spec's precision class.
+        The features that the head takes. All parts compute in float32, also if the spec has another precision.
     classes : tuple of str
         Class names, in the order of the logits.
     backbone : TorchBackbone
-        Up to the spec's last block.
+        The backbone up to the spec's last block.
     normalizer, head : torch.nn.Module
-        What follows the poolings.
+        The modules that follow the poolings.
     """
 
     def __init__(
@@ -98,14 +98,14 @@ class ImageClassifier(nn.Module):
         Parameters
         ----------
         images : tensor (n, 3, size, size)
-            RGB at the spec's size: uint8, or float from ``preprocess``. Floats from 0 to 1, as torchvision's
-            ``ToTensor`` returns them, are neither: give ``preprocess(255 * images)``.
+            RGB images of the spec's size, as uint8 or as float from ``preprocess``. If you have floats from 0 to 1, as
+            torchvision's ``ToTensor`` returns them, give ``preprocess(255 * images)``.
 
         Returns
         -------
         tensor (n, classes)
-            One logit per class. Two exclusive classes share one logit, (n, 1), above 0 for the second class, as in
-            scikit-learn.
+            One logit per class. Two exclusive classes share one logit, (n, 1), as in scikit-learn. Above 0, it means
+            the second class.
 
         Raises
         ------

@@ -13,7 +13,7 @@ def trained_parts(model: Model) -> tuple[str, ...]:
 
     Cross-validation cannot repeat how such a part was made, because scikit-learn did not fit it.
     """
-    # The first versions of featx finetune stored only the number of epochs per stage; both stages train the head.
+    # The first versions of featx finetune stored only the number of epochs per stage. Both stages train the head.
     epochs = model.info.get("finetune", {}).get("epochs", {})
     found = {"head": any(epochs.values()) or get_hidden_layer(model.estimator), "backbone": epochs.get("backbone")}
     return tuple(part for part in PARTS if part in model.info.get(KEY, ()) or found[part])

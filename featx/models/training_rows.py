@@ -27,19 +27,19 @@ class TrainingRows:
     X : float32 array (rows, columns)
         Features of all copies of the training images.
     y : str array (rows,), or int64 array (rows, classes)
-        Class name of each row; for a multi-label store 1 where a row has the class, else 0.
+        Class name of each row. For a multi-label store, 1 where a row has the class, else 0.
     classes : tuple of str
         Class names that occur in the rows, sorted.
     groups : int array (rows,)
-        Rows with equal numbers are copies of one image, or of files with equal bytes; folds keep them together.
+        Rows with equal numbers are copies of one image, or of files with equal bytes. Folds keep them together.
     plain : bool array (rows,)
         False for augmented copies.
     sample_weight : float array (rows,), optional
-        Weight of each row; None weights all rows equally.
+        Weight of each row. None weights all rows equally.
     row_index : int array (rows,)
         Number of each row in the store.
     selection : dict
-        How the rows were selected; a model keeps it, so that `featx.evaluate` finds the other rows.
+        How the rows were selected. A model keeps it, so that `featx.evaluate` finds the other rows.
     store_fingerprint : str
         Digest of all images of the store.
     image_ids : uint64 array
@@ -77,7 +77,7 @@ def read_training_rows(
     sample_weight: ArrayLike | None = None,
     weight_column: str | None = None,
 ) -> TrainingRows:
-    """Read the training rows of a store; `featx.fit` describes the parameters and errors."""
+    """Read the training rows of a store. `featx.fit` describes the parameters and errors."""
     with Store(path) as store:
         digests = store.digests
         rows, selection = select_training_rows(store, digests, split_column, test_size, random_state)
@@ -95,7 +95,7 @@ def read_training_rows(
 
 
 def image_ids_of(digests: Sequence[str], rows: NDArray[np.intp]) -> NDArray[np.uint64]:
-    """Return the identifiers of the images in some rows, sorted, each once."""
+    """Return the identifiers of the images in some rows, sorted and without duplicates."""
     found: NDArray[np.uint64] = np.unique(compact_ids(digests)[rows])
     return found
 
@@ -150,7 +150,7 @@ def read_targets(store: Store, rows: NDArray[np.intp]) -> tuple[NDArray[Any], tu
 
 
 def _read_weights(store: Store, given: ArrayLike | None, column: str | None) -> NDArray[np.float64] | None:
-    """Return the weight of each row of the store, NaN where a column has no number; None without weights."""
+    """Return the weight of each row of the store, or None without weights. NaN means that the column has no number."""
     if column is None:
         weights = None if given is None else np.asarray(given, dtype=np.float64)
         if weights is not None and weights.shape != (store.n_rows,):
@@ -193,7 +193,7 @@ def describe_store(store: Store, spec: ExtractSpec) -> tuple[dict[str, Any], dic
     """Return what ``Model.info`` says of the store, and the reference features of ``spec``."""
     facts: dict[str, Any] = {"store_rows": store.n_rows}
     if store.spec.n_views > 1:
-        # The names are those in the files of every version.
+        # Files of all versions use these names.
         names = {"views": "n_views", "augment": "augment", "fill": "fill", "view_seed": "view_seed"}
         facts["augmentation"] = {key: getattr(store.spec, name) for key, name in names.items()}
     return facts, {name: values for name, values in store.reference_features.items() if name in spec.widths}

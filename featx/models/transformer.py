@@ -23,7 +23,7 @@ from featx.spec import ExtractSpec
 from featx.store import Store
 
 CHANNELS = ((1,), (3,), (4,))
-"""Third axis of an array that is one image, and not many gray images of so few columns."""
+"""If the third axis of an array has one of these lengths, the array is one image, and not many gray images."""
 DEFAULTS = ExtractSpec()
 
 
@@ -36,24 +36,25 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     blocks : sequence of int or str
-        Blocks to use, 1 to 5, such as ``(3, 4, 5)`` or ``"3-5"``; by default all.
+        Blocks to use, 1 to 5, such as ``(3, 4, 5)`` or ``"3-5"``. By default, all are used.
     pools : sequence of str, or str
-        Poolings of each block, such as ``("avg", "max")`` or ``"avg,max"``; names in ``featx.backbones.POOLS``.
+        Poolings of each block, such as ``("avg", "max")`` or ``"avg,max"``. ``featx.backbones.POOLS`` has all names.
     size, resize, interpolation, precision, backbone
-        As in `ExtractSpec`, with the same defaults; ``int8`` needs a ``cache``, and ``auto`` is not available.
+        As in `ExtractSpec`, with the same defaults. The precision ``int8`` needs a ``cache``, and ``auto`` is not
+        available.
     weights : path, optional
-        File with the backbone's weights, instead of the known sources of ``backbone``.
+        File with the backbone's weights. It replaces the known sources of ``backbone``.
     cache : path, optional
         Store that this transformer reads and extends, so that a grid search extracts each image once. It is not a store
-        of `featx.extract`. It holds all blocks with all poolings but ``flat``, whatever is requested here; with
-        ``flat`` it holds only what is requested.
+        of `featx.extract`. If ``pools`` has ``flat``, the cache holds only the requested features. Otherwise it holds
+        all blocks with all poolings except ``flat``.
     compute : Compute, optional
-        Engine, device, batch size and workers; by default what suits the machine.
+        Engine, device, batch size and workers. The default suits the machine.
 
     Attributes
     ----------
     spec_ : ExtractSpec
-        What is extracted. For weights from a file the digest is empty.
+        Spec of the extracted features. If the weights are from a file, the digest is empty.
 
     Examples
     --------
@@ -88,12 +89,12 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.compute = compute
 
     def fit(self, X: Any, y: Any = None) -> "VGG16Features":
-        """Check the parameters, and that X holds images or paths; no image is read.
+        """Check the parameters, and check that X holds images or paths. No image is read.
 
         Raises
         ------
         SpecError
-            If a parameter is not valid; the message names it.
+            If a parameter is not valid. The message names it.
         DataError
             If X is empty, is a single image, or mixes paths and images.
         """
@@ -107,15 +108,15 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like of n paths, or of n images
-            Paths as str or Path; images as uint8 arrays (height, width), (height, width, 1, 3 or 4), or PIL images.
-            Files and PIL images are rotated as their EXIF orientation says.
+            Paths are str or Path. Images are PIL images or uint8 arrays, (height, width) or (height, width, channels)
+            with 1, 3 or 4 channels. Files and PIL images are rotated as their EXIF orientation says.
 
         Raises
         ------
         ImageError
-            If an image cannot be read. It is not skipped, because rows must match the labels.
+            If an image cannot be read. The image is not skipped, because rows must match the labels.
         DataError
-            If ``cache`` is given and X holds images, which have no path that the cache could identify them by.
+            If ``cache`` is given and X holds images. The cache identifies images by their paths.
         """
         items = _items(X)
         if isinstance(items[0], str):
@@ -161,7 +162,7 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _transform_cached(self, paths: Sequence[str]) -> np.ndarray:
         spec, compute = self._spec(), self._compute()
-        # Features per position would make a cache of all blocks too large.
+        # A cache of all blocks would be too large if it had features per position.
         if set(spec.pools) <= set(CHANNEL_POOLS):
             spec = dataclasses.replace(spec, blocks=BLOCK_NUMBERS, pools=CHANNEL_POOLS)
         _check_cache(Path(self.cache or ""), spec)
@@ -185,7 +186,7 @@ def _shared_engine(
 
 
 def _check_cache(path: Path, spec: ExtractSpec) -> None:
-    """Refuse a store made by `featx.extract`: it would get rows without a label, under other paths."""
+    """Refuse a store that `featx.extract` made, because the new rows would have no label and other paths."""
     if not path.exists():
         return
     with Store(path) as store:
@@ -196,7 +197,7 @@ def _check_cache(path: Path, spec: ExtractSpec) -> None:
 
 
 def _items(X: Any) -> list[Any]:
-    """Return X as a list of paths (str) or of images; a data frame with one column counts as a list."""
+    """Return X as a list of paths (str) or of images. A data frame with one column counts as a list."""
     if isinstance(X, str | os.PathLike | Image.Image) or (isinstance(X, np.ndarray) and X.shape[2:] in CHANNELS):
         raise DataError("X of VGG16Features must be a list of paths or images, got a single one: give [X]")
     if hasattr(X, "to_numpy"):

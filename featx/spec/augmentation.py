@@ -100,8 +100,7 @@ def format_augment(augment: TransformRanges) -> str:
 
 
 def warn_identical_copies(text: str, n_views: int) -> None:
-    """Warn if an augmentation has fewer different results than ``n_views``. One flip has two, and both flips have
-    four."""
+    """Warn if an augmentation has fewer than ``n_views`` different results. One flip has two, both flips have four."""
     names = parse_augment(text).keys()
     if n_views > (different := 2 ** len(names)) and names <= set(FLIPS):
         warnings.warn(
