@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 
 def fingerprint(digests: Sequence[str]) -> str:
-    """Return a sha256 over the sorted digests: equal for equal sets of images, whatever their order and names."""
+    """Return a sha256 over the sorted digests. It does not depend on the order and the names of the images."""
     return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
 
 
 def compact_ids(digests: Sequence[str]) -> NDArray[np.uint64]:
-    """Return the last 8 bytes of each sha256 digest, which tell any practical number of images apart."""
+    """Return the last 8 bytes of each sha256 digest. They are enough to tell any practical number of images apart."""
     return np.frombuffer(bytes.fromhex("".join(digest[-16:] for digest in digests)), ">u8").astype(np.uint64)

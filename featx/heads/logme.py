@@ -1,8 +1,8 @@
-"""LogME: how well features suit labels, without fitting a head.
+"""Estimate by LogME how well features suit labels, without fitting a head.
 
 You, Liu, Wang & Long (2021), "LogME: practical assessment of pre-trained models for transfer learning". LogME is the
-log evidence of the labels under a Bayesian linear model of the features, maximized over the precisions of weights and
-noise by fixed-point iteration.
+log evidence of the labels under a Bayesian linear model of the features. Fixed-point iteration finds the precisions of
+weights and noise that maximize it.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from featx.heads.solver.principal_axes import find_axes
 MAX_ITER = 100
 TOLERANCE = 1e-6
 SMALLEST = 1e-9
-"""Smallest divisor: keeps precisions finite if the model fits the labels exactly."""
+"""Smallest divisor. It keeps precisions finite if the model fits the labels exactly."""
 
 
 def log_maximum_evidence(X: ArrayLike, y: ArrayLike) -> float:
-    """Return the maximum log evidence per row, averaged over classes; larger means that the features suit better.
+    """Return the maximum log evidence per row, averaged over classes. Larger means that the features suit better.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ def log_maximum_evidence(X: ArrayLike, y: ArrayLike) -> float:
 class _Regression:
     """Bayesian linear model of one target.
 
-    ``spectrum`` are the eigenvalues of X X', ``inside`` the squared projections of the target on its eigenvectors, and
-    ``outside`` is the squared norm of the rest of the target.
+    ``spectrum`` holds the eigenvalues of X X'. ``inside`` holds the squared projections of the target on the
+    eigenvectors. ``outside`` is the squared norm of the rest of the target.
     """
 
     spectrum: NDArray[np.float64]

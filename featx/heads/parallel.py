@@ -19,8 +19,7 @@ MAX_PARALLEL_VALUES = 1 << 27
 copies of its matrix."""
 
 ONE_THREAD_VALUES = 1 << 26
-"""The product of a matrix with a few columns is slower on several threads if the matrix has at most this many values
-(measured)."""
+"""Largest number of values of a matrix whose product with a few columns is slower on several threads (measured)."""
 
 
 def count_threads(n_jobs: int | None) -> int:
@@ -64,7 +63,7 @@ def run_parallel(
 
 
 def one_thread_if_small(values: int) -> AbstractContextManager[object]:
-    """Limit BLAS to one thread while a matrix is multiplied by a few columns, unless it has very many ``values``."""
+    """Limit BLAS to one thread for the product of a matrix and a few columns. A very large matrix has no limit."""
     return threadpool_limits(1 if values <= ONE_THREAD_VALUES else None, user_api="blas")  # type: ignore[no-any-return]
 
 
@@ -73,7 +72,7 @@ def one_thread_each() -> Iterator[None]:
     """Give every joblib process one thread, so that results do not depend on the number of processes.
 
     BLAS adds numbers up in an order that depends on its number of threads. If joblib runs on another backend, such as
-    Ray, that backend stays; it limits its threads itself.
+    Ray, that backend is kept, because it limits its threads itself.
     """
     backend, _ = get_active_backend()
     local = isinstance(backend, LokyBackend)

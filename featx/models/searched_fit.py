@@ -126,8 +126,7 @@ def _describe_fit(rows: TrainingRows, options: FitOptions) -> dict[str, Any]:
 def _describe_search(
     rows: TrainingRows, search: HeadSearchCV, sets: Mapping[str, Sequence[str]], validation: Validation
 ) -> dict[str, Any]:
-    """Return what a model stores about its search, as JSON values. It has no times, so that equal searches are
-    equal."""
+    """Return what a model stores about its search, as JSON values. It has no times: equal searches are equal."""
     candidates = [dataclasses.asdict(candidate) for candidate in search.candidates_]
     for candidate in candidates:
         candidate["scores"] = list(candidate["scores"])

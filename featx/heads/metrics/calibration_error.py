@@ -24,5 +24,5 @@ def expected_calibration_error(correct: NDArray[np.bool_], confidence: NDArray[n
 
 
 def bin_confidences(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the number of the bin, 0 to 14, of each confidence; an edge belongs to the bin below it."""
+    """Return the number of the bin, 0 to 14, of each confidence. An edge belongs to the bin below it."""
     return np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.intp) - 1, 0, CALIBRATION_BINS - 1)

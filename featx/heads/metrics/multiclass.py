@@ -16,7 +16,7 @@ TOP = 5
 def score_report(
     y_true: ArrayLike, decision: ArrayLike, classes: Sequence[str], probability: ArrayLike | None = None
 ) -> dict[str, Any]:
-    """Score decisions on labeled rows; the report consists of JSON values.
+    """Score decisions on labeled rows. The report consists of JSON values.
 
     Parameters
     ----------
@@ -31,11 +31,11 @@ def score_report(
     Returns
     -------
     dict
-        ``n``; ``accuracy``; ``balanced_accuracy`` (mean recall of the classes that have rows); ``macro_f1`` (mean over
-        the classes that have rows or predictions); ``top5_accuracy`` (None for up to five classes);
-        ``calibration_error`` (expected calibration error in 15 bins, None without probabilities); ``classes`` (one dict
-        per class: ``class``, ``n``, ``precision``, ``recall``, ``f1``, where a score that would divide by zero rows is
-        None); and ``confusion`` (lists of counts, one list per true class).
+        ``n`` is the number of rows. The scores are ``accuracy``, ``balanced_accuracy`` (mean recall of the classes that
+        have rows), ``macro_f1`` (mean over the classes that have rows or predictions), ``top5_accuracy`` (None for up
+        to five classes) and ``calibration_error`` (expected calibration error in 15 bins, None without probabilities).
+        ``classes`` has one dict per class: ``class``, ``n``, ``precision``, ``recall`` and ``f1``. A score of a class
+        is None if it would divide by zero rows. ``confusion`` has one list of counts per true class.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def score_report(
 
 
 def score_classes(truth: NDArray[Any], predicted: NDArray[Any], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return precision, recall and F1 of each class; a score without rows to divide by is None.
+    """Return precision, recall and F1 of each class. A score is None if it would divide by zero rows.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _check(truth: NDArray[Any], scores: NDArray[Any], count: int) -> None:
 def _top_accuracy(truth: NDArray[Any], scores: NDArray[Any]) -> float:
     """Return the share of rows for which fewer than ``TOP`` classes have a larger decision than the true class.
 
-    `sklearn.metrics.top_k_accuracy_score` breaks ties by the order of the classes; here a tie counts as right.
+    `sklearn.metrics.top_k_accuracy_score` breaks ties by the order of the classes. Here a tie counts as right.
     """
     own = scores[np.arange(len(truth)), truth]
     return float(((scores > own[:, np.newaxis]).sum(axis=1) < TOP).mean())

@@ -1,4 +1,4 @@
-"""Scores of a head on multi-label rows, where each class is decided separately: yes if its decision is above 0."""
+"""Score a head on multi-label rows. Each class is decided separately: a decision above 0 predicts the class."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ from featx.heads.metrics.calibration_error import expected_calibration_error
 from featx.heads.metrics.multiclass import mean_of_known, score_classes
 
 AVERAGES = {"average_precision_micro": "micro", "average_precision_macro": "macro"}
-"""How each scorer of multi-label rows averages."""
+"""The kind of average that each scorer of multi-label rows takes."""
 
 
 def average_precision(truth: NDArray[Any], decisions: NDArray[Any], average: str) -> float:
-    """Return the average precision over all decisions, or its mean over the classes that have rows.
+    """Return the average precision over all decisions (micro), or its mean over the classes that have rows (macro).
 
-    scikit-learn's macro average counts a class without rows as 0, with a warning; here it is left out.
+    scikit-learn's macro average counts a class without rows as 0, with a warning. Here such a class is left out.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def average_precision(truth: NDArray[Any], decisions: NDArray[Any], average: str
 def multilabel_report(
     truth: ArrayLike, decision: ArrayLike, classes: Sequence[str], probability: ArrayLike | None = None
 ) -> dict[str, Any]:
-    """Score decisions on multi-label rows; the report consists of JSON values.
+    """Score decisions on multi-label rows. The report consists of JSON values.
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ def multilabel_report(
     Returns
     -------
     dict
-        ``n``; ``subset_accuracy`` (share of rows with all labels right); ``micro_average_precision``;
-        ``macro_average_precision`` (mean over the classes that have rows); ``micro_f1``; ``macro_f1``;
-        ``calibration_error`` (expected calibration error over all rows and classes, in 15 bins; None without
-        probabilities); and ``classes`` (one dict per class: ``class``, ``n``, ``precision``, ``recall``, ``f1``,
-        ``average_precision``, None for scores without rows to divide by).
+        ``n`` is the number of rows. The scores are ``subset_accuracy`` (share of rows with all labels right),
+        ``micro_average_precision``, ``macro_average_precision`` (mean over the classes that have rows), ``micro_f1``,
+        ``macro_f1`` and ``calibration_error`` (expected calibration error over all rows and classes in 15 bins, None
+        without probabilities). ``classes`` has one dict per class: ``class``, ``n``, ``precision``, ``recall``, ``f1``
+        and ``average_precision``. A score of a class is None if it would divide by zero rows.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def multilabel_report(
 
 
 def _class_precision(truth: NDArray[Any], decisions: NDArray[Any], index: int) -> float | None:
-    """Return the average precision of one class, None if no row has it."""
+    """Return the average precision of one class, or None if no row has the class."""
     if not truth[:, index].any():
         return None
     return float(average_precision_score(truth[:, index], decisions[:, index]))

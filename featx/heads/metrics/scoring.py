@@ -14,9 +14,9 @@ from featx.errors import DataError, SpecError
 from featx.heads.metrics.multilabel import AVERAGES, average_precision
 
 Score = Callable[[str, NDArray[Any], NDArray[Any], NDArray[Any]], float]
-"""Function of head, decisions (rows, rows of weights), labels and classes that returns a score."""
+"""A function that takes a head, decisions (rows, rows of weights), labels and classes, and returns a score."""
 Scoring = str | Callable[[Any, Any, Any], float]
-"""Name of a scorer, or a scorer: a function of estimator, X and y."""
+"""The name of a scorer, or the scorer itself: a function of estimator, X and y."""
 MULTICLASS_SCORERS = {
     "roc_auc": "roc_auc_ovr",
     "f1": "f1_macro",
@@ -24,7 +24,7 @@ MULTICLASS_SCORERS = {
     "recall": "recall_macro",
     "jaccard": "jaccard_macro",
 }
-"""Scorers for two classes, and the scorers for more classes that correspond to them."""
+"""For each scorer of two classes, the scorer of more classes that corresponds to it."""
 
 
 class PrecomputedDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -72,7 +72,7 @@ class PrecomputedDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     @available_if(lambda self: self.head != "linear-svc")  # type: ignore[untyped-decorator]
     def predict_proba(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return probabilities (rows, classes), computed as the estimator of the head does."""
+        """Return probabilities (rows, classes), computed as the estimator of the head computes them."""
         if X.ndim == 1:
             positive = expit(X)
             return np.column_stack([1 - positive, positive])
@@ -95,13 +95,13 @@ def make_score(scoring: Scoring) -> Score:
     Parameters
     ----------
     scoring : str or callable
-        Name of one of scikit-learn's scorers for classifiers; for multi-label rows also ``average_precision_macro`` or
-        ``average_precision_micro``; or a scorer, as `sklearn.metrics.make_scorer` returns.
+        Name of one of scikit-learn's scorers for classifiers, or a scorer as `sklearn.metrics.make_scorer` returns it.
+        Multi-label rows also allow ``average_precision_macro`` and ``average_precision_micro``.
 
     Raises
     ------
     SpecError
-        If the scorer is unknown or for regression.
+        If the scorer is unknown, or if it is a scorer for regression.
     DataError
         From the returned function, if the scorer cannot score that head or those labels.
     """

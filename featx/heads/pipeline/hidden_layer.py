@@ -10,7 +10,7 @@ from featx.errors import DataError
 
 
 class HiddenLayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Transform rows to max(0, X Wᵀ + b), with weights that ``featx finetune`` trained; ``fit`` learns nothing.
+    """Transform rows to max(0, X Wᵀ + b), with weights that ``featx finetune`` trained. ``fit`` learns nothing.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class HiddenLayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return layer
 
     def fit(self, X: ArrayLike, y: object = None) -> "HiddenLayer":
-        """Return self if it has weights. Only training with the head makes weights."""
+        """Return self if the layer has weights. Only training together with the head makes weights."""
         check_is_fitted(self, "coef_")
         return self
 
@@ -44,13 +44,13 @@ class HiddenLayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def get_hidden_layer(pipeline: Pipeline) -> HiddenLayer | None:
-    """Return the hidden layer of a pipeline, or None."""
+    """Return the hidden layer of a pipeline, or None if it has none."""
     found: HiddenLayer | None = pipeline.named_steps.get("hidden")
     return found
 
 
 def add_hidden_layer(pipeline: Pipeline, layer: HiddenLayer | None) -> Pipeline:
-    """Return the pipeline with a hidden layer before its head; the head must take the outputs of the layer."""
+    """Return the pipeline with a hidden layer before its head. The head must take the outputs of the layer."""
     if layer is None:
         return pipeline
     normalizer, head = pipeline.steps

@@ -16,13 +16,13 @@ from featx.errors import SpecError
 from featx.heads.pipeline.normalizer import BlockNormalizer
 
 ESTIMATOR_MAX_ITER = 10_000
-"""More iterations than any of scikit-learn's solvers needed on power-normalized features of VGG16 (measured)."""
+"""Limit of iterations. No solver of scikit-learn needed as many on power-normalized features of VGG16 (measured)."""
 ClassWeight = Mapping[Any, float] | str | None
 
 
 def _linear_svc(C: float, class_weight: ClassWeight, random_state: int | None) -> BaseEstimator:
-    # "auto" solves the dual if there are more columns than rows: there the primal stops too early at C = 100, with
-    # decisions that are wrong by 0.1 and more. With more rows than columns the dual needs thousands of passes.
+    # "auto" solves the dual if there are more columns than rows. For such rows the primal stops too early at C = 100,
+    # and its decisions are wrong by 0.1 or more. With more rows than columns, the dual needs thousands of passes.
     return LinearSVC(
         C=C, dual="auto", class_weight=class_weight, max_iter=ESTIMATOR_MAX_ITER, random_state=random_state
     )
@@ -72,12 +72,12 @@ def make_head(
     widths : tuple of int, "auto" or None
         Number of columns of each block, for ``power``; see `BlockNormalizer`.
     class_weight : dict, "balanced" or None
-        As in scikit-learn. For ``ovr-logistic`` a dict has the weights of 0 (all other classes) and 1 (the class) in
-        the problem of each class.
+        As in scikit-learn. For ``ovr-logistic``, a dict has two keys: in the problem of each class, 1 is that class,
+        and 0 is all other classes.
     random_state : int or None
-        Seed of LinearSVC if there are more columns than rows; the other solvers use no random numbers.
+        Seed of LinearSVC if there are more columns than rows. The other solvers use no random numbers.
     multilabel : bool
-        Whether the targets are a multi-label indicator (rows, classes); then each class is a problem of its own.
+        Whether the targets are a multi-label indicator (rows, classes). If so, each class is a problem of its own.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def from_linear_parts(
 
 
 def _set_linear(estimator: Any, W: NDArray[Any], b: NDArray[Any], labels: NDArray[Any]) -> Any:
-    # Columns first in memory, as scikit-learn 1.9 leaves them: BLAS rounds differently for another memory layout.
+    # Memory is in column order, as in scikit-learn 1.9, because BLAS rounds differently for another memory layout.
     estimator.coef_ = np.array(np.atleast_2d(W), order="F")
     estimator.intercept_ = np.array(b)
     estimator.classes_ = labels

@@ -58,7 +58,7 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
         self.power = power
 
     def fit(self, X: ArrayLike, y: object = None) -> "BlockNormalizer":
-        """Find the blocks of X (rows, columns) by the names or the number of its columns; ``y`` is ignored."""
+        """Find the blocks of X (rows, columns) by the names or the number of its columns. Ignore ``y``."""
         validate_data(self, X, dtype=(np.float64, np.float32))
         if not 0 < self.power <= 1:
             raise SpecError(f"power of BlockNormalizer must be above 0 and at most 1, got {self.power}")
@@ -66,7 +66,7 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the normalized rows (rows, columns) as a new array: float32 for float32, float64 for other types."""
+        """Return the normalized rows (rows, columns) as a new array. float32 stays, other types become float64."""
         check_is_fitted(self)
         values = validate_data(self, X, reset=False, dtype=(np.float64, np.float32))
         out: NDArray[Any] = np.empty_like(values, order="C")
@@ -118,7 +118,7 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
 
 
 def widths_by_name(names: Sequence[str]) -> tuple[int, ...]:
-    """Return the number of columns of each run of names like ``block3_avg_17``; empty if there are other names."""
+    """Count the adjacent columns of each feature by names like ``block3_avg_17``. Return () for other names."""
     matches = [_COLUMN.fullmatch(name) for name in names]
     runs = [(name, len(list(run))) for name, run in itertools.groupby(match and match[1] for match in matches)]
     owners = [name for name, _ in runs]

@@ -1,4 +1,4 @@
-"""Fit a head with scikit-learn, with sample weights, calibration and several processes if asked for."""
+"""Fit a head with scikit-learn. Sample weights, calibration and several processes are optional."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,8 +34,8 @@ def refit(
 
     If there are more columns than rows, LinearSVC is fitted to a Cholesky factor that has the same inner products and
     fewer columns (`make_cholesky_factor`). The steps of liblinear depend on inner products alone, so the weights are
-    the same except for rounding. L-BFGS stops by its largest gradient entry, which depends on the axes, so logistic
-    heads are fitted to the rows themselves.
+    the same except for rounding. Logistic heads are fitted to the rows themselves. Their solver L-BFGS stops by its
+    largest gradient entry, which depends on the axes.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def refit(
     y : array (rows,), or int array (rows, classes)
         Labels, or a multi-label indicator.
     sample_weight : float array (rows,), optional
-        Weights for the head; the normalizer counts all rows alike.
+        Weights for the head. The normalizer counts all rows alike.
     jobs : int
         Number of processes for one-vs-rest. The result does not depend on it.
 
@@ -88,10 +88,10 @@ def refit_calibrated(
     Parameters
     ----------
     pipeline, X, y, sample_weight, jobs
-        As in `refit`; the weights apply to the sigmoids too.
+        As in `refit`. The weights apply to the sigmoids too.
     folds : sequence of (train, test)
         From `make_folds` with one shuffle, so that every row is tested once. If there are augmented copies, only the
-        plain rows are tested, and the sigmoids are fitted to those.
+        plain rows are tested, and the sigmoids are fitted to the plain rows.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def _fit(pipeline: Pipeline, X: NDArray[np.floating], y: NDArray[Any], weights: 
 
 @contextmanager
 def _route_weights(pipeline: Pipeline, sample_weight: ArrayLike | None) -> Iterator[dict[str, ArrayLike]]:
-    """Make scikit-learn route sample weights to the head alone; yield the keyword arguments for ``fit``."""
+    """Make scikit-learn route sample weights to the head alone. Yield the keyword arguments for ``fit``."""
     if sample_weight is None:
         yield {}
         return

@@ -27,7 +27,7 @@ def pack_head(pipeline: Pipeline, calibration: SigmoidCalibration | None) -> tup
     Raises
     ------
     ModelError
-        If the normalizer is not one of `make_head`.
+        If `make_head` does not make such a normalizer.
     """
     kind, parameters, arrays = _pack_normalizer(pipeline.named_steps["normalizer"])
     document: dict[str, Any] = {
@@ -49,7 +49,7 @@ def pack_head(pipeline: Pipeline, calibration: SigmoidCalibration | None) -> tup
 def unpack_head(
     head: str, classes: tuple[str, ...], document: Mapping[str, Any], arrays: Mapping[str, Any]
 ) -> tuple[Pipeline, SigmoidCalibration | None]:
-    """Return the pipeline and calibration that `pack_head` packed; their results are equal to the last bit.
+    """Return the pipeline and calibration that `pack_head` packed. Their results are equal to the last bit.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def unpack_head(
     Raises
     ------
     SpecError, ModelError, KeyError, TypeError, AttributeError
-        If the parts are not those of one pipeline.
+        If the parts do not belong to one pipeline.
     """
     normalizer = _unpack_normalizer(document["normalizer"], document["normalizer_parameters"], arrays)
     parameters = document["head_parameters"]
@@ -87,7 +87,7 @@ def _unpack_calibration(method: str | None, arrays: Mapping[str, Any]) -> Sigmoi
 def _head_parameters(head: BaseEstimator) -> dict[str, Any]:
     inner = head.estimator if isinstance(head, OneVsRestClassifier) else head
     parameters = {name: getattr(inner, name) for name in ("C", "class_weight", "random_state")}
-    if isinstance(inner.class_weight, Mapping):  # As pairs, since the keys of JSON objects must be strings.
+    if isinstance(inner.class_weight, Mapping):  # Use pairs, because the keys of JSON objects must be strings.
         parameters["class_weight"] = list(inner.class_weight.items())
     return parameters
 

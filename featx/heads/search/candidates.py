@@ -11,7 +11,7 @@ from featx.errors import SpecError
 
 SELECT = ("best", "one-se")
 TIE = 1e-9
-"""Mean scores that differ by no more than this are equal: the difference is rounding."""
+"""Mean scores that differ by no more than this count as equal, because the difference is rounding."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,20 @@ class Candidate:
     head : str
     C : float
     rank : int
-        Position of C in the grid of the head, 0 for the smallest.
+        Position of C in the grid of the head. 0 is the smallest C.
     feature_set : str
     columns : int
         Number of columns of the feature set.
     mean, standard_error : float
-        Mean of the scores, and its standard error: the standard deviation of the scores divided by √k for k-fold
-        cross-validation. Repeats use the same rows again, so they do not reduce it.
+        Mean of the scores, and its standard error. For k-fold cross-validation, the standard error is the standard
+        deviation of the scores divided by √k. Repeats use the same rows again, so they do not reduce it.
     scores : tuple of float
         One score per fold.
     gradient_norm, gap : float
-        Largest norm of the gradient, and largest duality gap relative to the objective, over folds and classes.
+        Largest norm of the gradient and largest duality gap over all folds and classes. The gap is relative to the
+        objective.
     seconds : float
-        Time spent on solving and scoring; 0 for a candidate read from a saved model, which does not store it.
+        Time spent on solving and scoring. It is 0 for a candidate from a saved model, because models do not store it.
     """
 
     head: str
@@ -58,15 +59,15 @@ def select_candidate(candidates: Sequence[Candidate], select: str) -> Candidate:
     ----------
     candidates : sequence of Candidate
     select : {"best", "one-se"}
-        ``best`` selects the candidate with the highest mean score; equal scores are decided by the smaller C in the
-        grid of the head, then by fewer columns. ``one-se`` is the one-standard-error choice: among the candidates whose
+        ``best`` selects the candidate with the highest mean score. Of equal scores, it selects the smaller C in the
+        grid of the head, then fewer columns. ``one-se`` is the one-standard-error choice: among the candidates whose
         mean is at most one standard error below the highest, it selects the one with the fewest columns, then the
         smallest C.
 
     Raises
     ------
     SpecError
-        If ``select`` is neither.
+        If ``select`` is neither of these.
     """
     if select not in SELECT:
         raise SpecError(f"select must be one of {', '.join(SELECT)}, got {select!r}")

@@ -1,4 +1,4 @@
-"""Cross-validate all candidates of a search, with all folds and classes of a head solved as one batch."""
+"""Cross-validate all candidates of a search. All folds and classes of a head are solved as one batch."""
 
 import logging
 import time
@@ -59,14 +59,14 @@ def cross_validate_sets(
     jobs : int
         Number of threads.
     fold_jobs : int, optional
-        Number of batches into which the folds of a feature set are divided, to be solved in parallel. By default these
-        are the threads that are left over if there are fewer feature sets than threads. Fits with different numbers of
-        batches differ by no more than the tolerance.
+        Number of batches into which the folds of a feature set are divided. The batches are solved in parallel. By
+        default, the threads are shared among the feature sets, and each set has as many batches as threads. Fits with
+        different numbers of batches differ by no more than the tolerance.
 
     Returns
     -------
     list of Candidate
-        Sorted by feature set, head and C. ``linear-svc`` comes last, since it has principal axes of its own.
+        Sorted by feature set, head and C. ``linear-svc`` comes last, because it has principal axes of its own.
     """
     values = len(problem.y) * max(chosen.columns for chosen in sets)
     workers = count_workers(len(sets), values, jobs)
@@ -136,7 +136,7 @@ def _solve(
         axes = make_principal_axes(X, penalized)
         for head in alike:
             weights = row_weights(problem.codes, trained, head, count, problem.class_weight)
-            # Each thread solves a batch of its own, so memory allows threads only if one batch would hold all folds.
+            # Each thread solves its own batch. There is memory for that only if one batch would hold all folds.
             shares = min(threads, len(folds)) if len(folds) * count * len(X) <= MAX_BATCH_VALUES else 1
             parts = np.array_split(np.arange(len(folds)), shares)
             solve = partial(_solve_folds, problem, axes, head, grids[head], weights, folds)

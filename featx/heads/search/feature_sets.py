@@ -47,7 +47,7 @@ class FeatureSet:
 
 
 def block_feature_sets(features: Mapping[str, slice]) -> dict[str, list[slice]]:
-    """Make one feature set per block, and one per range of blocks that ends at the last: nine sets for five blocks.
+    """Make one feature set per block, and one per range up to the last block: nine sets for five blocks.
 
     Parameters
     ----------

@@ -17,18 +17,18 @@ DEFAULT_CS = {
 """Values of C around the best ones on power-normalized features of Flowers-17. The score of a logistic head changes
 little over three decades, so its grid is coarser."""
 DEFAULT_VARIANCE = 0.5
-"""Sum of the variances of the columns of those features. C has the same effect if C × variance is the same."""
+"""Sum of the column variances of these Flowers-17 features. If C × variance is the same, C has the same effect."""
 
 Grids = Mapping[str, tuple[float, ...]]
 """Sorted values of C of each head."""
 OpenGrids = Mapping[str, tuple[float, ...] | None]
-"""The same; None stands for the default grid, which depends on the features."""
+"""Sorted values of C of each head. None stands for the default grid, which depends on the features."""
 
 
 def make_grids(
     heads: Sequence[str], Cs: Mapping[str, Sequence[float]] | Sequence[float] | None = None, multilabel: bool = False
 ) -> OpenGrids:
-    """Return the sorted values of C of each head; None stands for the default grid, which depends on the features.
+    """Return the sorted values of C of each head. None stands for the default grid, which depends on the features.
 
     ``softmax`` is left out for multi-label rows, unless it is the only head.
 

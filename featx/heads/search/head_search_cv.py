@@ -57,23 +57,24 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
         As in GridSearchCV. If it is a number, the folds are stratified and keep ``groups`` together. If the rarest
         class has fewer rows or groups than folds, the number of folds is reduced, with a warning.
     n_jobs : int, optional
-        Number of threads of the search, and of processes that fit ``ovr-logistic`` on all rows; None is 1, and -1 is
-        all cores. Fits differ between numbers of threads by no more than the tolerance of the solver.
+        Number of threads of the search, and of processes that fit ``ovr-logistic`` on all rows. None is 1, and -1 is
+        all cores. Fits with different numbers of threads differ by no more than the tolerance of the solver.
     random_state : int, RandomState instance or None
         Seed of the shuffle before rows are split into ``cv`` folds, and of LinearSVC. None does not shuffle, so that
         the folds are those of GridSearchCV if there are no groups.
     scoring : str or callable, optional
-        One of scikit-learn's scorers; for multi-label targets also ``average_precision_macro`` or
-        ``average_precision_micro``. By default ``accuracy``, or for multi-label targets ``average_precision_macro``.
+        One of scikit-learn's scorers. Multi-label targets also allow ``average_precision_macro`` and
+        ``average_precision_micro``. The default is ``accuracy``, or ``average_precision_macro`` for multi-label
+        targets.
     class_weight : dict, "balanced" or None
         As in scikit-learn. With a dict, ``ovr-logistic`` weights all rows of a class by the entry of that class.
         Multi-label targets take no dict.
     select : {"best", "one-se"}
-        ``best`` selects the candidate with the highest mean score; equal scores are decided by the smaller C, then by
+        ``best`` selects the candidate with the highest mean score. Of equal scores, it selects the smaller C, then
         fewer columns. ``one-se`` is the one-standard-error choice: among the candidates within one standard error of
         the highest mean, it selects the one with the fewest columns, then the smallest C.
     refit : bool
-        Fit the best candidate on all rows, which prediction needs.
+        Fit the best candidate on all rows. Prediction needs this.
 
     Attributes
     ----------
@@ -95,7 +96,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
     classes_ : array (classes,)
     n_features_in_ : int
     feature_names_in_ : array of str (columns,)
-        Only if X is a data frame whose column names are all strings.
+        Names of the columns, if X is a data frame whose column names are all strings.
     n_splits_ : int
         Number of folds.
 
@@ -154,9 +155,9 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
         ----------
         X : float array or data frame (rows, columns)
         y : array (rows,), or int or bool array (rows, classes)
-            Labels of any type; or a multi-label indicator of 0 and 1.
+            Labels of any type, or a multi-label indicator of 0 and 1.
         groups : array (rows,), optional
-            Rows of one group are on one side of every fold; a splitter given as ``cv`` receives them.
+            All rows of a group are on the same side of every fold. A splitter given as ``cv`` receives the groups.
         sample_weight : float array (rows,), optional
             Weight of each row in the fits, 0 or more. Scores are not weighted, as in GridSearchCV.
 
@@ -213,7 +214,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
 
     @available_if(lambda self: self._has_probabilities())  # type: ignore[untyped-decorator]
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the probabilities (rows, classes) of ``best_estimator_``; not available for ``linear-svc``."""
+        """Return the probabilities (rows, classes) of ``best_estimator_``. ``linear-svc`` has none."""
         pipeline, values = self._check_fitted(X)
         return np.asarray(pipeline.predict_proba(values))
 

@@ -73,7 +73,7 @@ def nested_cross_validate(
     Parameters
     ----------
     search : HeadSearchCV
-        Its ``random_state``, an int, is the seed of all folds; its ``cv`` is not used.
+        The search to estimate. Its ``random_state``, an int, is the seed of all folds. Its ``cv`` is not used.
     X, y, groups, sample_weight
         As in `HeadSearchCV.fit`.
     plain : bool array (rows,), optional
@@ -81,14 +81,14 @@ def nested_cross_validate(
     outer : int
         Number of outer folds.
     folds, repeats : int
-        Number of folds and of shuffles of the search in each outer fold.
+        Number of folds, and number of shuffles, of the search in each outer fold.
     jobs : int
         Number of processes that share the outer folds. The result does not depend on it.
 
     Raises
     ------
     SpecError, DataError
-        As `HeadSearchCV.fit`. The training rows of an outer fold must have enough groups per class for the inner
+        As in `HeadSearchCV.fit`. The training rows of an outer fold must have enough groups per class for the inner
         folds.
     EngineError
         If one of several processes is killed.

@@ -17,8 +17,8 @@ from featx.heads.solver.batch import TOLERANCE, check_rows
 class Problem:
     """The rows, labels and options that all candidates of a search share.
 
-    For multi-label rows, ``y`` is an indicator (rows, classes) and ``codes`` is the same as bool. For others, ``codes``
-    (rows,) are the positions of the labels in ``classes``.
+    For multi-label rows, ``y`` is an indicator (rows, classes) and ``codes`` is the same as bool. For other rows,
+    ``codes`` (rows,) are the positions of the labels in ``classes``.
     """
 
     X: NDArray[Any]
@@ -54,7 +54,7 @@ def make_problem(
     X : float array (rows, columns)
         Types other than float32 and float64 are converted to float64.
     y : array (rows,), or int or bool array (rows, classes)
-        Labels; or a multi-label indicator of 0 and 1.
+        Labels, or a multi-label indicator of 0 and 1.
     sample_weight : float array (rows,), optional
         Weight of each row in the fits, 0 or more. Scores are not weighted.
     normalize : str
@@ -93,7 +93,7 @@ def make_problem(
 
 
 def _encode(labels: NDArray[Any], class_weight: ClassWeight) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the classes, and the code of each row or the multi-label indicator as bool."""
+    """Return the classes, and either the code of each row or the multi-label indicator as bool."""
     if labels.ndim != 2:
         return np.unique(labels, return_inverse=True)
     if not np.isin(labels, (0, 1)).all():

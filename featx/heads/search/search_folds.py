@@ -1,4 +1,4 @@
-"""Folds of a search, from the ``cv`` of a HeadSearchCV."""
+"""Make the folds of a search from the ``cv`` of a HeadSearchCV."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ def make_search_folds(
     Raises
     ------
     DataError
-        If a class has fewer than two rows or groups, or a fold trains on no row of a class or tests no row.
+        If a class has fewer than two rows or groups, or if a fold has no training row of a class, or no test row.
     """
     owners = None if groups is None else np.asarray(groups)
     if isinstance(cv, Integral):

@@ -1,4 +1,4 @@
-"""What a search compares: rows, feature sets and values of C, from the parameters of a HeadSearchCV."""
+"""Find out from the parameters of a HeadSearchCV what it compares: rows, feature sets and values of C."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

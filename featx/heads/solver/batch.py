@@ -21,7 +21,7 @@ arrays are held at once."""
 
 @dataclass(frozen=True)
 class PathFit:
-    """Fits of all folds and classes at one C.
+    """Fits of all folds and classes at one value of C.
 
     A fold has q problems: one for softmax, else one per row of weights.
 
@@ -80,19 +80,19 @@ def fit_batch(
 ) -> BatchFit:
     """Minimize the objective of a scikit-learn estimator for every fold, C and class as one batch.
 
-    ``softmax`` is LogisticRegression (for two classes one binary problem) and ``ovr-logistic`` is one
-    LogisticRegression per class; their intercept is not penalized. ``linear-svc`` is LinearSVC: squared hinge with a
-    penalized intercept. Two classes have one row of weights.
+    ``softmax`` is LogisticRegression, which solves one binary problem for two classes. ``ovr-logistic`` is one
+    LogisticRegression per class. The intercepts of these two are not penalized. ``linear-svc`` is LinearSVC: squared
+    hinge with a penalized intercept. Two classes have one row of weights.
 
     Parameters
     ----------
     X : float array (n, d)
         All rows, shared by all problems.
     codes : int array (n,), or bool array (n, n_classes)
-        Class of each row, 0 to n_classes - 1; or a multi-label indicator, for the two losses with one problem per
-        class. Multi-label rows have one row of weights per class, for two classes too.
+        Class of each row, 0 to n_classes - 1, or a multi-label indicator. Only the two losses with one problem per
+        class take an indicator. Multi-label rows have one row of weights per class, also if there are two classes.
     weights : float array (folds, n) or (folds, rows of weights, n)
-        Weight of each row in each fold, 0 for held-out rows; from `row_weights`.
+        Weight of each row in each fold, from `row_weights`. Held-out rows have weight 0.
     Cs : sequence of float
     loss : {"linear-svc", "softmax", "ovr-logistic"}
     n_classes : int
@@ -122,7 +122,7 @@ def fit_batch(
 
 
 def penalizes_intercept(loss: str) -> bool:
-    """Return whether scikit-learn's estimator penalizes its intercept; `make_principal_axes` needs to know."""
+    """Return whether scikit-learn's estimator penalizes its intercept. `make_principal_axes` needs to know this."""
     if loss not in LOSSES:
         raise SpecError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
     return loss == "linear-svc"
@@ -139,7 +139,7 @@ def fit_path(
     tol: float = TOLERANCE,
     max_iter: int = MAX_ITER,
 ) -> Iterator[PathFit]:
-    """Yield the fits of `fit_batch` at one C after the other, on rows that are on their principal axes.
+    """Yield the fits of `fit_batch` for one C after the other. The rows must be on their principal axes.
 
     Each fit starts from the fits at the values of C before it.
     """
@@ -167,7 +167,7 @@ def fit_path(
 
 
 def _extrapolate(U: Array, Cs: Sequence[float]) -> Iterator[Array]:
-    """Yield a start for each C: the weights of the last two values of C, extrapolated linearly in log C.
+    """Yield a start for each C. It extrapolates the weights at the last two values of C linearly in log C.
 
     ``U`` is the array in which the caller stores the weights at each C.
     """
@@ -204,7 +204,7 @@ def check_rows(X: Array, codes: Array, n_classes: int) -> None:
     Raises
     ------
     DataError
-        If they do not.
+        If X is not finite, or ``codes`` do not match.
     """
     if X.ndim != 2 or not X.size or codes.shape not in ((len(X),), (len(X), n_classes)):
         raise DataError(f"features must be (rows, columns) and classes (rows,), got shapes {X.shape} and {codes.shape}")

@@ -27,7 +27,7 @@ class CertifiedSolver:
     pivot : PivotSolver or None
         None if the loss is not squared hinge, or there are too many rows.
     max_inside : float
-        Largest number of rows inside the margin for which pivoting comes first.
+        If at most this many rows are inside the margin, pivoting is tried first.
     """
 
     single: PrincipalAxes
@@ -40,7 +40,7 @@ class CertifiedSolver:
     def solve(self, loss: LossFunction, U: Array, extrapolated: Array) -> tuple[SolverState, Array]:
         """Return the final states in float64 and the number of iterations (P,).
 
-        Each problem starts at ``U`` or at ``extrapolated`` (P, k, r), where its objective is lower.
+        ``U`` and ``extrapolated`` are (P, k, r). Each problem starts at the one where its objective is lower.
         """
         U, iterations = self._choose_starts(loss, U, extrapolated), np.zeros(len(U), int)
         newton = np.ones(len(U), bool)
@@ -66,7 +66,7 @@ class CertifiedSolver:
         return evaluate_at(self.double, loss, U), iterations
 
     def _choose_starts(self, loss: LossFunction, U: Array, extrapolated: Array) -> Array:
-        if np.array_equal(U, extrapolated):  # as at the first C
+        if np.array_equal(U, extrapolated):  # This is so at the first C.
             return U.copy()
         with np.errstate(over="ignore", invalid="ignore"):
             rough = loss.astype(np.float32)

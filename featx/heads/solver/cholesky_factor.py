@@ -13,7 +13,7 @@ from featx.heads.solver.loss_functions import Array
 from featx.heads.solver.principal_axes import CHUNK, inner_products
 
 RIDGE = 1e-11
-"""Added to the squared norm of each row, as a share of the largest one, so that repeated rows have a factor too."""
+"""This share of the largest squared norm is added to that of each row, so that repeated rows have a factor too."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class CholeskyFactor:
     Parameters
     ----------
     rows : float64 array (n, n + 1)
-        A lower triangle, and a last column of zeros. With more columns than rows, LinearSVC solves the dual, as it does
-        for X.
+        A lower triangle, and a last column of zeros. The column of zeros makes more columns than rows, so that
+        LinearSVC solves the dual, as it does for X.
     X : float array (n, d)
         The original rows, with more columns than rows.
     """

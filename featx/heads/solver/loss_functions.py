@@ -50,7 +50,7 @@ class Expansion:
 
 
 class LossFunction(Protocol):
-    """What the solver needs of a loss."""
+    """Methods of a loss that the solver needs."""
 
     def expand(self, Z: Array) -> Expansion:
         """Return value and derivatives at decisions Z (P, k, n)."""
@@ -108,7 +108,7 @@ class Logistic:
         tail = np.exp(-np.abs(margins))
         losses = np.log1p(tail)
         losses -= np.minimum(margins, 0)
-        # Probability of the wrong side, in a form that overflows for neither sign of the margin.
+        # Probability of the wrong side. This form does not overflow, neither for positive nor for negative margins.
         wrong = np.where(margins > 0, tail, 1) / (1 + tail)
         gradient = self.weights * wrong
         diagonal = gradient * (1 - wrong)
@@ -150,7 +150,7 @@ class SquaredHinge:
 
 
 def dot(a: Array, b: Array) -> Array:
-    """Return the inner product (P,) of the entries of each problem in two stacks (P, …)."""
+    """Return the inner products (P,) of two stacks (P, …): one product per problem, over all its entries."""
     # BLAS adds many partial sums, which keeps float32 accurate over long rows.
     return np.asarray((a.reshape(len(a), 1, -1) @ b.reshape(len(b), -1, 1))[:, 0, 0])
 

@@ -2,8 +2,8 @@
 
 Lin, Weng & Keerthi (2008), "Trust region Newton method for large-scale logistic regression", with the line search of
 Galli & Lin (2021), "A study on truncated Newton methods for linear classification". Conjugate gradients solve each
-Newton system roughly; there, the product with the second derivatives of all problems is two matrix products. The line
-search needs no matrix products, since decisions change linearly along a step. Finished problems leave the batch.
+Newton system roughly. Multiplying by the second derivatives of all problems takes two matrix products. The line search
+needs no matrix products, since decisions change linearly along a step. Finished problems leave the batch.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ FORCING = 0.25
 """Conjugate gradients stop when the preconditioned norm of the residual is this share of its first value."""
 MAX_CG = 200
 FLATTEST = 1e-12
-"""Second derivatives along a preconditioned direction are usually about 1; smaller ones than this are rounding."""
+"""Second derivatives along a preconditioned direction are usually about 1. Values below this limit are rounding."""
 MAX_TRIALS = 30
 PATIENCE = 2
 """Steps without progress after which a problem has reached the limit of its precision."""
@@ -31,10 +31,10 @@ steps."""
 
 @dataclass(frozen=True)
 class SolverState:
-    """Unfinished problems: weights U (P, k, r), decisions Z (P, k, n) and what follows from them.
+    """Unfinished problems: weights U (P, k, r), decisions Z (P, k, n), and values computed from them.
 
-    ``expansion`` is that of the loss at Z; ``gradient`` (P, k, r) and ``objective`` (P,) are those of the whole
-    objective, penalty included.
+    ``expansion`` is the expansion of the loss at Z. ``objective`` (P,) is the loss plus the penalty, and ``gradient``
+    (P, k, r) is its gradient.
     """
 
     axes: PrincipalAxes
@@ -65,14 +65,14 @@ class SolverState:
         not penalized, the bound is the gain of a Newton step along it.
         """
         curvature = np.where(self.axes.penalty > 0, 1, self.expansion.curvature[..., np.newaxis] * self.Z.shape[2])
-        with np.errstate(over="ignore"):  # Infinite without curvature: then nothing is certified.
+        with np.errstate(over="ignore"):  # Without curvature it is infinite and certifies nothing.
             return dot(self.gradient, self.gradient / np.maximum(curvature, np.finfo(curvature.dtype).tiny)) / 2
 
 
 def evaluate_at(
     axes: PrincipalAxes, loss: LossFunction, U: Array, Z: Array | None = None, expansion: Expansion | None = None
 ) -> SolverState:
-    """Return the state at weights U (P, k, r); decisions Z and the expansion there are computed unless given."""
+    """Return the state at weights U (P, k, r). Compute the decisions Z and the expansion unless they are given."""
     if Z is None:
         Z = multiply(U, axes.data.T)
     if expansion is None:
@@ -129,7 +129,7 @@ def minimize(axes: PrincipalAxes, loss: LossFunction, U: Array, tolerance: float
 def conjugate_gradients(state: SolverState) -> Array:
     """Return rough Newton steps (P, k, r). The preconditioner assumes the same second derivative for all rows."""
     axes = state.axes
-    # If all rows are far from the margin, the curvature along a free intercept vanishes: a step would be infinite.
+    # If all rows are far from the margin, the curvature along a free intercept vanishes, and a step would be infinite.
     damping = np.maximum(axes.penalty, ROUNDING * np.finfo(state.U.dtype).eps)
     scale = damping + state.expansion.curvature[..., np.newaxis] * axes.spectrum
     inverse = 1 / scale
@@ -143,8 +143,8 @@ def conjugate_gradients(state: SolverState) -> Array:
     for _ in range(MAX_CG):
         curved = multiply(state.expansion.product(multiply(direction, axes.data.T), factors), axes.data)
         curved += damping * direction
-        # A finished problem takes no more steps: they would only amplify the rounding error of its residual. Nor does
-        # one whose second derivative along the direction is within rounding.
+        # A finished problem takes no more steps, because they would only amplify the rounding error of its residual. A
+        # problem whose second derivative along the direction is within rounding takes no more steps either.
         curvature = dot(direction, curved)
         unfinished &= curvature > FLATTEST * power
         length = _column(np.divide(power, curvature, out=np.zeros_like(power), where=unfinished))

@@ -1,12 +1,12 @@
 """Solve squared hinge exactly, from the rows inside the margin alone.
 
-If the rows inside the margin are known, the minimum is the solution of a linear system with as many unknowns (Chapelle
-2007, "Training a support vector machine in the primal"). Near the solution these rows are few, while Newton's method
-with conjugate gradients needs hundreds of matrix products. Block principal pivoting finds them: all rows on the wrong
-side of the margin change sides at once (Júdice & Pires 1994, "A block principal pivoting algorithm for large-scale
-strictly monotone linear complementarity problems"). If these exchanges cycle, steps are shortened so that the objective
-always decreases, which terminates too (Keerthi & DeCoste 2005, "A modified finite Newton method for fast solution of
-large scale linear SVMs").
+If the rows inside the margin are known, the minimum is the solution of a linear system with one unknown per such row
+(Chapelle 2007, "Training a support vector machine in the primal"). Near the solution these rows are few, while Newton's
+method with conjugate gradients needs hundreds of matrix products. Block principal pivoting finds these rows: all rows
+on the wrong side of the margin change sides at once (Júdice & Pires 1994, "A block principal pivoting algorithm for
+large-scale strictly monotone linear complementarity problems"). If these exchanges cycle, steps are shortened so that
+the objective always decreases, which terminates too (Keerthi & DeCoste 2005, "A modified finite Newton method for fast
+solution of large scale linear SVMs").
 """
 
 from collections.abc import Callable
@@ -25,14 +25,15 @@ COST = 25
 """Solving m rows inside the margin takes as long as conjugate gradients if m³ = COST × rows × columns (measured)."""
 MIN_LIMIT = 200
 PATIENCE = 3
-"""Exchanges that do not reduce the number of rows on the wrong side before steps are shortened."""
+"""Steps are shortened after this many exchanges that do not reduce the number of rows on the wrong side."""
 MAX_EXCHANGES = 200
 PARTS = 4
 """Parts of a batch per thread, so that threads finish at about the same time."""
 ROUNDING = 1e-9
 
 PivotSolver = Callable[[SquaredHinge, Array], tuple[Array, Array]]
-"""Function of losses and a guess (P, n) of the rows inside each margin, to weights (P, 1, r) and exchanges (P,)."""
+"""A function that takes losses and a guess (P, n) of the rows inside each margin. It returns weights (P, 1, r) and the
+number of exchanges (P,)."""
 
 
 def max_rows_inside(axes: PrincipalAxes) -> float:
@@ -49,7 +50,7 @@ def make_pivot_solver(axes: PrincipalAxes) -> PivotSolver:
     data = axes.data
     gram = data @ data.T
     controller = ThreadpoolController().select(user_api="blas")
-    # As many threads as BLAS may use: one if feature sets are solved in parallel.
+    # Use as many threads as BLAS may use. If feature sets are solved in parallel, that is one.
     threads = max((library["num_threads"] for library in controller.info()), default=1)
 
     def solve(loss: SquaredHinge, inside: Array) -> tuple[Array, Array]:
@@ -102,7 +103,7 @@ class _Margin:
         return _solve_columns(data, self.signs, self.weights, rows)
 
     def exchange(self, shares: Array, decisions: Array) -> bool:
-        """Move the rows that are on the wrong side of the margin; return whether there were any."""
+        """Move the rows that are on the wrong side of the margin. Return whether there were any."""
         pulls, reached = self.signs * shares, self.signs * decisions
         wrong = np.where(self.inside, pulls < -ROUNDING * pulls.max(), self.counted & (reached < 1 - ROUNDING))
         count = int(np.count_nonzero(wrong))

@@ -20,15 +20,15 @@ def row_weights(codes: Array, trained: Array, loss: str, n_classes: int, class_w
     Parameters
     ----------
     codes : int array (n,), or bool array (n, n_classes)
-        Class of each row, 0 to n_classes - 1; or a multi-label indicator.
+        Class of each row, 0 to n_classes - 1, or a multi-label indicator.
     trained : float array (folds, n)
         Sample weight of each row in each fold, 0 for held-out rows.
     loss : str
         As in `fit_batch`.
     n_classes : int
     class_weight : dict of code to weight, "balanced" or None
-        Classes that are not in the dict have weight 1. ``ovr-logistic`` weights all rows of a class by it. Multi-label
-        rows take no dict.
+        Classes that are not in the dict have weight 1. ``ovr-logistic`` weights all rows of a class by the entry of
+        that class. Multi-label rows take no dict.
 
     Returns
     -------

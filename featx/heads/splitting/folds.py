@@ -11,7 +11,8 @@ from featx.heads.splitting.stratification import labels_of_groups, stratify_mult
 from featx.runtime import pluralize
 
 MAX_UNEVEN_GROUPS = 5000
-"""Largest number of groups of unequal size that StratifiedGroupKFold balances: 100,000 groups take it a minute."""
+"""Largest number of groups of unequal size that StratifiedGroupKFold balances. It would need a minute for 100,000
+groups."""
 
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 """Row numbers to train on, and row numbers to test."""
@@ -35,12 +36,12 @@ def make_folds(
     Parameters
     ----------
     y : array (rows,), or bool or int array (rows, classes)
-        Class of each row; or a multi-label indicator.
+        Class of each row, or a multi-label indicator.
     groups : int array (rows,), optional
-        Rows with equal numbers are never on both sides of a fold: augmented copies of one image, exact duplicates. By
-        default each row is a group.
+        Rows with equal numbers, such as augmented copies of one image, are never on both sides of a fold. By default,
+        each row is a group.
     n_splits, n_repeats : int
-        At least 2 and 1. There are ``n_splits`` folds for each of ``n_repeats`` shuffles.
+        Number of folds per shuffle, at least 2, and number of shuffles, at least 1.
     seed : int, optional
         Seed of the shuffles. None does not shuffle, and makes the folds that scikit-learn makes without a seed; then
         ``n_repeats`` must be 1.
@@ -58,8 +59,8 @@ def make_folds(
     SpecError
         If ``n_splits`` or ``n_repeats`` is out of range.
     DataError
-        If shapes do not match, there is only one class, a class has fewer groups than there are folds, or a label of
-        multi-label rows belongs to all but fewer groups than there are folds.
+        If shapes do not match, if there is only one class, or if a class has fewer groups than there are folds. In
+        multi-label rows, a label must also be absent from as many groups as there are folds.
     """
     labels = np.asarray(y)
     owners = np.arange(len(labels)) if groups is None else np.asarray(groups)
@@ -81,7 +82,7 @@ def make_folds(
 
 
 def folds_per_pass(folds: Sequence[Fold]) -> float:
-    """Return k for k-fold cross-validation, also if it is repeated: 5 for five folds in ten repeats."""
+    """Return k of a k-fold cross-validation, which may be repeated. Five folds in ten repeats give 5."""
     tested = np.concatenate([test for _, test in folds])
     return len(folds) * len(np.unique(tested)) / len(tested)
 
@@ -114,7 +115,7 @@ def check_labels(labels: ArrayLike, groups: ArrayLike, n_splits: int, names: Seq
     Raises
     ------
     DataError
-        If a class belongs to fewer than ``n_splits`` groups, or to all but fewer.
+        If fewer than ``n_splits`` groups have a class, or fewer than ``n_splits`` groups lack it.
     """
     _, group = np.unique(groups, return_inverse=True)
     members = labels_of_groups(np.asarray(labels) > 0, group)
@@ -133,7 +134,7 @@ def check_labels(labels: ArrayLike, groups: ArrayLike, n_splits: int, names: Seq
 def _split_multilabel(
     labels: NDArray[np.bool_], group: NDArray[np.intp], n_splits: int, n_repeats: int, seed: int
 ) -> list[Fold]:
-    """Return the folds of multi-label rows; a group has the labels of all its rows."""
+    """Return the folds of multi-label rows. A group has the labels of all its rows."""
     check_labels(labels, group, n_splits, range(labels.shape[1]))
     members, folds = labels_of_groups(labels, group), []
     for repeat in range(n_repeats):
@@ -145,7 +146,7 @@ def _split_multilabel(
 def _split_groups(
     labels: NDArray[np.generic], group: NDArray[np.intp], first: NDArray[np.intp], n_splits: int, seed: int | None
 ) -> list[NDArray[np.bool_]]:
-    """Return which rows each fold tests; each class has equally many groups in every fold."""
+    """Return which rows each fold tests. Each class has equally many groups in every fold."""
     splitter = StratifiedKFold(n_splits, shuffle=seed is not None, random_state=seed)
     masks = np.zeros((n_splits, len(first)), bool)
     for mask, (_, tested) in zip(masks, splitter.split(first, labels[first]), strict=True):
@@ -156,7 +157,7 @@ def _split_groups(
 def _split_rows(
     labels: NDArray[np.generic], group: NDArray[np.intp], first: NDArray[np.intp], n_splits: int, seed: int | None
 ) -> list[NDArray[np.bool_]]:
-    """Return which rows each fold tests; each class has about equally many rows in every fold."""
+    """Return which rows each fold tests. Each class has about equally many rows in every fold."""
     splitter = StratifiedGroupKFold(n_splits, shuffle=seed is not None, random_state=seed)
     tested = [np.bincount(rows, minlength=len(labels)) > 0 for _, rows in splitter.split(labels, labels, group)]
     classes = len(np.unique(labels))
@@ -192,6 +193,6 @@ def _check_classes(labels: NDArray[np.generic], first: NDArray[np.intp], n_split
 def _count_classes(
     labels: NDArray[np.generic], first: NDArray[np.intp]
 ) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
-    """Return the classes and the number of groups of each; ``first`` (groups,) is a row of each group."""
+    """Return the classes and the number of groups of each. ``first`` (groups,) is a row of each group."""
     classes, codes = np.unique(labels, return_inverse=True)
     return classes, np.bincount(codes[first], minlength=len(classes))

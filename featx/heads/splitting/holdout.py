@@ -19,7 +19,7 @@ def hold_out(
     Parameters
     ----------
     labels : int array (rows,), or bool array (rows, classes)
-        Class numbers, -1 for none; or a multi-label indicator.
+        Class numbers, where -1 means no class, or a multi-label indicator.
     digests : sequence of str (rows,)
         Digests of the image files.
     test_size : float

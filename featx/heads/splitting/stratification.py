@@ -42,14 +42,14 @@ def stratify_multilabel(members: NDArray[np.bool_], shares: ArrayLike, seed: int
 
 
 def labels_of_groups(labels: NDArray[np.bool_], group: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Return the labels (groups, classes) that any row of each group has; ``group`` (rows,) numbers the groups."""
+    """Return the labels (groups, classes) that any row of each group has. ``group`` (rows,) numbers the groups."""
     members = np.zeros((group.max(initial=-1) + 1, labels.shape[1]), bool)
     np.logical_or.at(members, group, labels)
     return members
 
 
 def _neediest(wanted: NDArray[np.float64], room: NDArray[np.float64], generator: np.random.Generator) -> int:
-    """Return the part that lacks most; ties are decided by the most room, then at random."""
+    """Return the part that lacks most. Ties are decided by the most room, then at random."""
     best = np.flatnonzero(wanted == wanted.max())
     best = best[room[best] == room[best].max()]
     return int(best[0] if len(best) == 1 else generator.choice(best))
