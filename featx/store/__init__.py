@@ -1,4 +1,4 @@
-"""The store of features: part files during an extraction, then one HDF5 file, and its reader."""
+"""Write and read stores of features. An extraction first writes part files, then assembles them to one HDF5 file."""
 
 import lazy_loader
 

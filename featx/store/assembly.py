@@ -23,7 +23,7 @@ from featx.store.schema import READ_ERRORS, read_view_index, write_identity, wri
 LAYOUTS = ("copy", "virtual")
 DTYPES = ("float32", "float16")
 VERSIONED_PACKAGES = ("numpy", "pillow", "openvino", "ncnn", "torch")
-"""Packages whose versions can change pixels or features; a store records those that are installed."""
+"""Packages whose versions can change pixels or features. A store records the versions of those that are installed."""
 
 
 def assemble(
@@ -37,31 +37,36 @@ def assemble(
     layout: str = "copy",
     dtype: str | None = None,
 ) -> None:
-    """Write a store whose features come from part files and other stores, completely or not at all.
+    """Write a store with features from part files and other stores.
+
+    The store is written completely or not at all.
 
     Parameters
     ----------
     target : Path
-        The store to write; an existing one is replaced.
+        The store to write; an existing store is replaced.
     table : RowTable
-        Its rows. A row is found in the sources by path, digest and number of the augmented copy.
+        The rows of the store. A row is found in the sources by its path, its digest and the number of its augmented
+        copy.
     spec : ExtractSpec
     reference : mapping of str to float32 (3, width)
         Features of the reference images, by feature name.
     sources : sequence of Path
-        Part files and stores. If several hold a row, the last one is used.
+        Part files and stores. If several of them hold the same row, the last one is used.
     scratch : Path, optional
-        Folder of the temporary file, by default that of ``target``; a killed process may leave the file there.
+        Folder of the temporary file, by default the folder of ``target``. A killed process may leave the temporary file
+        in this folder.
     layout : {"copy", "virtual"}
-        Copy the features, or link the part files into a folder beside the store and let the store refer to them.
+        ``copy`` copies the features into the store. ``virtual`` links the part files into a folder beside the store,
+        and the store refers to them.
     dtype : {"float32", "float16"}, optional
-        How features are stored; float16 halves their size and rounds to 11 binary digits. By default float16 if all
-        sources have it. A virtual store has float32.
+        Type in which features are stored. float16 halves their size and rounds to 11 binary digits. The default is
+        float16 if all sources have float16, otherwise float32. A virtual store has float32.
 
     Raises
     ------
     SpecError
-        If ``layout`` or ``dtype`` is not one of those.
+        If ``layout`` or ``dtype`` is unknown, or the two cannot be combined.
     StoreError
         If the disk is full, the store cannot be written, or a feature is too large for float16.
     """
@@ -84,12 +89,12 @@ def assemble(
 
 
 def check_assembly(layout: str | None, dtype: str | None, target: Path | None = None) -> None:
-    """Check the options of `assemble`; None stands for the default.
+    """Check the options of `assemble`; None stands for the default of an option.
 
     Raises
     ------
     SpecError
-        If an option is unknown, or cannot be combined with the other one or with the name of ``target``.
+        If an option is unknown, or cannot be combined with the other option or with the name of ``target``.
     """
     if layout not in (None, *LAYOUTS):
         raise SpecError(f"--assemble must be one of {', '.join(LAYOUTS)}, got {layout!r}")
@@ -119,7 +124,7 @@ def _check_disk_space(target: Path, needed: int) -> None:
 class _Source:
     """A file that holds some of the table's rows.
 
-    ``length`` is its number of rows; row ``from_rows[i]`` of the file is row ``to_rows[i]`` of the table.
+    The file has ``length`` rows. Row ``from_rows[i]`` of the file is row ``to_rows[i]`` of the table.
     """
 
     path: Path
@@ -135,7 +140,7 @@ def _find_rows(table: RowTable, spec: ExtractSpec, sources: Sequence[Path]) -> t
     Returns
     -------
     list of _Source
-        The sources that are needed, in the order of the first row that each holds.
+        The sources that are needed, sorted by the first row of the table that each source holds.
     bool (rows,)
         Whether an EXIF orientation was applied to each row's image.
     """
@@ -143,7 +148,7 @@ def _find_rows(table: RowTable, spec: ExtractSpec, sources: Sequence[Path]) -> t
     row_of = {key: row for row, key in enumerate(keys)}
     source, source_row = np.full(len(row_of), -1), np.zeros(len(row_of), int)
     rotated, lengths, dtypes = np.zeros(len(row_of), bool), list[int](), list[dict[str, np.dtype[Any]]]()
-    # One file is open at a time: an extraction of millions of images has more parts than a process may open.
+    # Open one file at a time: an extraction of millions of images has more parts than a process may have open.
     for number, path in enumerate(sources):
         with open_untrusted(path, StoreError) as file:
             paths, digests = (read_strings(file[f"rows/{column}"]) for column in ("path", "digest"))
@@ -159,7 +164,7 @@ def _find_rows(table: RowTable, spec: ExtractSpec, sources: Sequence[Path]) -> t
         raise ValueError(
             f"{missing} of {len(source)} rows are in no part, the first of them {table.paths[int(source.argmin())]!r}"
         )
-    # Group the rows by source; within each source they stay in order.
+    # Group the rows by source. The rows of each source stay in the order of the table.
     order = np.argsort(source, kind="stable")
     edges = np.searchsorted(source[order], np.arange(len(sources) + 1))
     rows_of = [order[first:last] for first, last in itertools.pairwise(edges.tolist())]
@@ -168,7 +173,7 @@ def _find_rows(table: RowTable, spec: ExtractSpec, sources: Sequence[Path]) -> t
         for number, (path, rows) in enumerate(zip(sources, rows_of, strict=True))
         if len(rows)
     ]
-    # The store is then written from beginning to end, whatever the names of the parts are.
+    # In this order the store is written from beginning to end. The order does not depend on the names of the parts.
     return sorted(used, key=lambda each: int(each.to_rows[0])), rotated
 
 
@@ -180,12 +185,16 @@ def _write_features(
     folder: Path | None,
     dtype: str | None,
 ) -> None:
-    """Write the features of all rows; with ``folder``, the store's own, refer to the sources instead of copying."""
+    """Write the features of all rows to a store.
+
+    If ``folder`` is given, the features are not copied, but the store refers to the sources. ``folder`` must be the
+    folder of the store.
+    """
     used, rotated = _find_rows(table, spec, sources)
     write_column(store["rows"], "turned", rotated)
     group, rows = store.create_group("features"), len(rotated)
     if folder and used:
-        base = folder.resolve()  # HDF5 opens files by their resolved names
+        base = folder.resolve()  # HDF5 opens files by their resolved names.
         references = [
             (each.path.resolve().relative_to(base).as_posix(), each.length, each.from_rows, each.to_rows)
             for each in used
@@ -201,7 +210,7 @@ def _write_features(
 
 
 def _copy_features(sources: Sequence[_Source], features: Features) -> None:
-    """Copy the rows of the features from each source."""
+    """Copy rows of all features from each source."""
     for source in sources:
         with open_untrusted(source.path, StoreError) as file:
             for feature in features.values():

@@ -1,7 +1,7 @@
-"""Write and read the datasets of stores and part files: features, columns of numbers, columns of strings.
+"""Write and read the datasets of stores and part files: features, columns of numbers and columns of strings.
 
-Datasets with rows carry a checksum per chunk (Fletcher32), so that changed bytes are detected when they are read.
-Strings have a fixed length for the same reason: HDF5 keeps those of variable length where no checksum reaches.
+Each chunk of a dataset has a checksum (Fletcher32), so that changed bytes are detected when they are read. Strings have
+a fixed length for the same reason: HDF5 keeps strings of variable length in a place that has no checksum.
 """
 
 import itertools
@@ -16,35 +16,37 @@ from featx.files import CHUNK, MAX_EXPANSION
 from featx.table import StringArray, decode_text, encode_text
 
 CHUNK_BYTES = 1 << 18
-"""Bytes of a chunk of features."""
+"""Size of a chunk of features, in bytes."""
 BLOCK_BYTES = 1 << 24
-"""Bytes of features that are read or copied at once."""
+"""Largest number of bytes of features that are read or copied at once."""
 Features = Mapping[str, h5py.Dataset]
-"""Datasets (rows, width) by feature name."""
+"""Datasets of shape (rows, width), by feature name."""
 FEATURE_DTYPES = (np.dtype("float32"), np.dtype("float16"))
-"""Part files have float32 features; a store may have float16, which is read as float32."""
+"""Types of stored features. Part files always have float32. A store may have float16, which is read as float32."""
 
 
 def is_compressed(name: str, row_bytes: int) -> bool:
-    """Return whether a feature is compressed: only ``flat`` pooling pays off (see docs/benchmarks).
+    """Return whether a feature is compressed.
 
-    Rows that are larger than the largest chunk a reader accepts (`featx.files.CHUNK`) are not compressed either.
+    Only features of ``flat`` pooling are, because compression saves little space for the others (see docs/benchmarks).
+    They are not compressed if a row is larger than the largest chunk that a reader accepts (`featx.files.CHUNK`).
     """
     return pool_of(name) == "flat" and row_bytes <= CHUNK.default
 
 
 def feature_bytes(widths: Mapping[str, int], rows: int, itemsize: int, ratio: float) -> int:
-    """Estimate the bytes on disk of ``rows`` rows of features.
+    """Estimate how many bytes features take on disk.
 
     Parameters
     ----------
     widths : mapping of str to int
-        Columns by feature name.
+        Number of columns of each feature, by its name.
     rows : int
+        Number of rows.
     itemsize : int
         Bytes per value.
     ratio : float
-        Compressed bytes per byte, for those features that are compressed.
+        Compressed size divided by uncompressed size, for features that are compressed.
     """
     row_bytes = {name: width * itemsize for name, width in widths.items()}
     return round(rows * sum(size * (ratio if is_compressed(name, size) else 1) for name, size in row_bytes.items()))
@@ -64,13 +66,13 @@ def write_features(
     group : h5py.Group
         Where to create the datasets.
     rows : int
-        Rows of each dataset.
+        Number of rows of each dataset.
     widths : mapping of str to int
-        Columns by feature name.
+        Number of columns of each feature, by its name.
     fill : callable
-        Writes all rows of the datasets that it is given; it may be called a second time for some of them.
+        Takes some of the datasets, and writes all of their rows. It may be called a second time for some datasets.
     dtypes : mapping of str to dtype
-        float32 or float16, by feature name.
+        Type of each feature, float32 or float16, by its name.
     """
     compressed = {name for name, width in widths.items() if is_compressed(name, dtypes[name].itemsize * width) and rows}
     features = {
@@ -80,7 +82,7 @@ def write_features(
     fill(features)
     for feature in features.values():
         feature.flush()
-    # Images of a single colour compress so well that a reader would refuse them as a decompression bomb.
+    # Features of single-color images are compressed so much that a reader would refuse them as a decompression bomb.
     suspicious = {
         name for name in compressed if features[name].nbytes > MAX_EXPANSION * features[name].id.get_storage_size()
     }
@@ -96,7 +98,7 @@ def write_features(
 
 
 def write_feature_arrays(group: h5py.Group, features: Mapping[str, np.ndarray]) -> None:
-    """Write features that are in memory: float32 (rows, width) by feature name."""
+    """Write features that are in memory; each is an array float32 (rows, width)."""
 
     def fill(datasets: Features) -> None:
         for name, dataset in datasets.items():
@@ -136,33 +138,33 @@ def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
     dtype = h5py.string_dtype("utf-8", length)
     options = _checksum(len(values), (max(1, min(len(values), CHUNK_BYTES // length)),))
     if options:
-        options["compression"] = 1  # removes the padding of a fixed length
+        options["compression"] = 1  # It removes the padding of short strings.
     group.create_dataset(name, data=np.array(encoded, dtype=f"S{length}").astype(dtype), **options)
 
 
 def read_strings(dataset: h5py.Dataset) -> list[str]:
-    """Read what `write_strings` wrote."""
+    """Read a column of strings that `write_strings` wrote."""
     return list(map(decode_text, dataset[:].tolist()))
 
 
 def read_string_array(dataset: h5py.Dataset) -> StringArray:
-    """Read what `write_strings` wrote, without a Python object per row."""
+    """Read a column of strings that `write_strings` wrote, without keeping a Python object for each row."""
     return StringArray.from_bytes(dataset[:].tolist())
 
 
 def read_rows(dataset: h5py.Dataset, rows: np.ndarray, target: np.ndarray) -> None:
-    """Read rows of a feature into an array, without reading chunks in which none of them lies.
+    """Read rows of a feature into an array. Chunks that contain none of these rows are not read.
 
     Parameters
     ----------
     dataset : h5py.Dataset
-        (rows, width).
+        The feature, (rows, width).
     rows : int64 (n,)
-        Sorted row numbers.
+        Sorted numbers of the rows to read.
     target : float32 (n, width)
-        Where to write the values.
+        The array to write the values to.
     """
-    # One read covers rows in adjacent chunks, but at most one block.
+    # Rows in adjacent chunks are read at once, but at most `BLOCK_BYTES`.
     row_bytes = dataset.dtype.itemsize * target.shape[1]
     chunks, blocks = (rows // max(1, size // row_bytes) for size in (CHUNK_BYTES, BLOCK_BYTES))
     cuts = np.flatnonzero((np.diff(chunks) > 1) | (np.diff(blocks) > 0)) + 1
@@ -172,19 +174,21 @@ def read_rows(dataset: h5py.Dataset, rows: np.ndarray, target: np.ndarray) -> No
 
 
 def _checksum(rows: int, chunks: tuple[int, ...]) -> dict[str, object]:
-    # HDF5 allows no chunks, and therefore no checksum, on a dataset without rows.
+    # A dataset without rows cannot have chunks in HDF5, so it cannot have a checksum.
     return {"chunks": chunks, "fletcher32": True} if rows else {}
 
 
 def copy_rows(source: h5py.Dataset, target: h5py.Dataset, from_rows: np.ndarray, to_rows: np.ndarray) -> None:
-    """Copy rows from one feature dataset to another of the same width, `BLOCK_BYTES` at a time.
+    """Copy rows from one dataset of features to another dataset of the same width.
+
+    At most `BLOCK_BYTES` are in memory at the same time.
 
     Parameters
     ----------
     source, target : h5py.Dataset
-        (rows, width). The values are converted to the type of ``target``.
+        Datasets of shape (rows, width). The values are converted to the type of ``target``.
     from_rows, to_rows : int64 (n,)
-        The rows to copy, and where to.
+        Row ``from_rows[i]`` of ``source`` is copied to row ``to_rows[i]`` of ``target``.
 
     Raises
     ------
@@ -200,7 +204,7 @@ def copy_rows(source: h5py.Dataset, target: h5py.Dataset, from_rows: np.ndarray,
 
 
 def _convert(values: np.ndarray, target: h5py.Dataset) -> np.ndarray:
-    """Convert values to the type of a dataset; ``ValueError`` if a finite value would become infinite."""
+    """Convert values to the type of a dataset; raise ``ValueError`` if a finite value would become infinite."""
     if values.dtype.itemsize <= target.dtype.itemsize:
         return values
     with np.errstate(over="ignore"):
@@ -214,7 +218,10 @@ def _convert(values: np.ndarray, target: h5py.Dataset) -> np.ndarray:
 
 
 def contiguous_runs(from_rows: np.ndarray, to_rows: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Split positions into runs in which both row numbers increase by one: (first, last), ``last`` excluded."""
+    """Split two lists of row numbers into runs in which both numbers increase by one from row to row.
+
+    A run is the pair (first, last) of its positions in the lists; ``last`` is excluded.
+    """
     breaks = np.flatnonzero((np.diff(from_rows) != 1) | (np.diff(to_rows) != 1)) + 1
     edges = [0, *breaks.tolist(), len(from_rows)]
     return itertools.pairwise(edges)

@@ -1,4 +1,4 @@
-"""Locks on a folder of part files: one process alone, or the shards of one run side by side."""
+"""Lock a folder of part files, for one process alone or for the shards of one run at the same time."""
 
 import re
 import time
@@ -11,27 +11,28 @@ import filelock
 from featx.errors import StoreLocked
 
 RUN_LOCK = "lock"
-"""File that a run locks for its whole duration, and a shard only while it starts."""
+"""Name of the lock file. A run holds this lock for its whole duration; a shard holds it only while the shard starts."""
 START_TIMEOUT = 20.0
-"""Seconds that a shard waits for `RUN_LOCK`: other shards release it sooner, a run does not."""
+"""Seconds that a shard waits for `RUN_LOCK`. Another shard that starts releases the lock sooner; a run does not."""
 POLL_INTERVAL = 0.5
-"""Seconds between attempts of a process that waits for the lock."""
+"""Seconds between two attempts of a waiting process to get the lock."""
 
 
 class FolderLock:
     """The lock of a folder of part files.
 
-    A run holds ``lock``. A shard holds a lock of its own, ``shard-3-of-16.lock``, and takes ``lock`` only while it
-    acquires that. So a run that holds ``lock`` sees which shards are active, and no further shard can start.
+    A run holds the lock file ``lock``. A shard holds its own lock file, for example ``shard-3-of-16.lock``. A shard
+    takes ``lock`` only for the time in which it acquires its own lock. So a run that holds ``lock`` can see which
+    shards are active, and no other shard can start.
 
     Parameters
     ----------
     folder : Path
         The folder of part files.
     store : Path
-        The store that is being made, for messages.
+        The store that is being made. It is named in messages.
     shard : str
-        ``3/16`` for the third of sixteen shards, ``""`` for a run.
+        Number of the shard and of all shards: ``3/16`` is the third of sixteen. ``""`` stands for a run.
     wait : bool
         Wait for other processes instead of raising ``StoreLocked``.
     """
@@ -43,14 +44,22 @@ class FolderLock:
         self._shard_lock = filelock.FileLock(folder / f"shard-{name}.lock") if shard else None
 
     def acquire(self) -> None:
-        """Acquire the lock; ``StoreLocked`` if another process has it, ``OSError`` if the folder is not writable."""
+        """Acquire the lock.
+
+        Raises
+        ------
+        StoreLocked
+            If another process has the lock, and ``wait`` is False.
+        OSError
+            If the folder is not writable.
+        """
         while True:
             try:
                 return self._attempt()
             except StoreLocked:
                 if not self._wait:
                     raise
-            # Hold no lock meanwhile: the shard that is waited for may need it to start.
+            # Hold no lock while waiting, because another shard may need it to start.
             time.sleep(POLL_INTERVAL)
 
     def _attempt(self) -> None:
@@ -75,7 +84,7 @@ class FolderLock:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep other shards from starting within a ``with`` block."""
+        """Prevent other shards from starting until the ``with`` block ends."""
         try:
             self._run_lock.acquire(timeout=START_TIMEOUT)
         except filelock.Timeout:
@@ -86,7 +95,7 @@ class FolderLock:
             self._run_lock.release()
 
     def _check_no_shards(self) -> None:
-        """Raise ``StoreLocked`` if a shard is active; remove the lock files of shards that have ended."""
+        """Raise ``StoreLocked`` if a shard is active, and remove the lock files of shards that have ended."""
         for path in sorted(self._folder.glob("shard-*.lock")):
             lock = filelock.FileLock(path)
             self._acquire_shard(lock, path.stem.removeprefix("shard-").replace("-of-", "/"))

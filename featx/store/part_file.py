@@ -1,4 +1,4 @@
-"""Part files: the features of one group of images, the unit of writing while images are extracted."""
+"""Write, read and check part files. An extraction writes the features of each group of images to one part file."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -19,20 +19,21 @@ SUFFIX = ".part.h5"
 
 @dataclass
 class Part:
-    """The rows of a group of images, and the images that failed.
+    """The contents of a part file: the rows of a group of images, and the images that failed.
 
     Attributes
     ----------
     paths, digests : list of str
-        File name of each row, and sha256 of the file as hex.
+        The image file of each row, and the sha256 of this file as hex.
     exif_rotated : list of bool
-        Whether an EXIF orientation was applied to each row's image.
+        Whether the image of each row was rotated or mirrored because of its EXIF orientation.
     features : dict of str to float32 (rows, width)
-        By feature name.
+        The features by their names.
     failures : list of (path, reason)
+        The images that failed.
     view_index : list of int
-        Number of each row's augmented copy, 0 for the plain image; empty if all images are plain. The rows of an image
-        are adjacent.
+        Number of the augmented copy in each row; 0 stands for the plain image. The list is empty if all rows are plain
+        images. The rows of an image are adjacent.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -44,7 +45,7 @@ class Part:
 
     @property
     def name(self) -> str:
-        """The file's name: a digest of all paths, so that the same images always make the same file."""
+        """Name of the part file. It is a hash of all paths, so that the same images always have the same part file."""
         paths = sorted([*self.paths, *(path for path, _ in self.failures)])
         return hashlib.sha256(encode_text("\0".join(paths))).hexdigest()[:16] + SUFFIX
 
@@ -62,14 +63,14 @@ def write_part(file: h5py.File, part: Part) -> None:
 
 
 def read_part_images(path: Path) -> tuple[StringArray, NDArray[np.bytes_], list[tuple[str, str]]]:
-    """Read which images a part file holds.
+    """Read which images a part file contains.
 
     Returns
     -------
     paths : StringArray
-        The images that have features, one entry per image.
+        The paths of the images that have features, each path once.
     digests : S64 (images,)
-        sha256 of their files, as hex.
+        The sha256 of each image file, as hex.
     failures : list of (path, reason)
         The images that failed.
     """
@@ -80,7 +81,7 @@ def read_part_images(path: Path) -> tuple[StringArray, NDArray[np.bytes_], list[
 
 
 def check_part(path: Path, *, features: bool) -> None:
-    """Read a part file completely, or all but its ``features``, to find damage.
+    """Read a part file to find damage. If ``features`` is False, the features are not read.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def check_part(path: Path, *, features: bool) -> None:
     """
 
     def read(name: str, item: h5py.Dataset | h5py.Group) -> None:
-        # A result other than None would end the visit.
+        # HDF5 visits all items only if this function returns None.
         if isinstance(item, h5py.Dataset) and (features or not name.startswith("features/")):
             item[()]
 

@@ -1,8 +1,8 @@
-"""The folder of part files that an extraction writes before the store is assembled.
+"""Manage the folder of part files that an extraction writes before the store is assembled.
 
-Beside ``photos.h5`` lies ``photos.h5.parts/`` until the extraction is done. ``run.h5`` in it records what is extracted,
-and each ``<name>.part.h5`` holds some rows. A part is written under a temporary name, synced and renamed, so that a
-killed process loses at most the part that it was writing.
+Until the extraction is done, the folder ``photos.h5.parts/`` is beside ``photos.h5``. The file ``run.h5`` in this
+folder records what is extracted, and each ``<name>.part.h5`` holds some rows. A part is written under a temporary name,
+synced and renamed. So a killed process loses at most the part that it was writing.
 """
 
 import json
@@ -31,29 +31,31 @@ READ_BYTES = 1 << 24
 
 
 def parts_folder(store: Path) -> Path:
-    """Return the folder of a store's part files, whether it exists or not."""
+    """Return the path of the folder of a store's part files. The folder need not exist."""
     return store.with_name(f"{store.name}.parts")
 
 
 class PartFolder:
-    """The folder of an unfinished extraction, as a context manager that locks it.
+    """The folder of an unfinished extraction. As a context manager, it locks the folder.
+
+    The method ``exclusive`` returns a second context manager, which prevents other shards from starting.
 
     Parameters
     ----------
     store : Path
-        The store that is being extracted; the folder lies in the same place.
+        The store that is being extracted. The folder of part files is beside it.
     wait : bool
         Wait for another process that holds the lock, instead of raising ``StoreLocked``.
     shard : str
-        ``3/16`` for the third of sixteen shards; other shards of the run may then hold the folder as well. Within
-        ``with folder.exclusive():`` no other shard starts.
+        Number of the shard and of all shards: ``3/16`` is the third of sixteen. Other shards of the run may use the
+        folder at the same time. ``""`` stands for a run without shards.
 
     Raises
     ------
     StoreLocked
-        On entering, if another process holds the lock.
+        If another process holds the lock when the ``with`` block is entered.
     StoreError
-        On entering, if the folder cannot be created or written.
+        If the folder cannot be created or written when the ``with`` block is entered.
     """
 
     def __init__(self, store: Path, *, wait: bool = False, shard: str = "") -> None:
@@ -68,7 +70,7 @@ class PartFolder:
         with wrap_os_error(self.path, StoreError):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
-            # A run alone in the folder may remove what killed processes left half-written.
+            # A run without shards is alone in the folder, so it may remove temporary files of killed processes.
             for temporary in () if self._shard else self.path.glob(".*.tmp"):
                 temporary.unlink(missing_ok=True)
         return self
@@ -76,8 +78,8 @@ class PartFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Keep the folder if there are parts to resume from. Remove it before the lock is released: afterwards it
-        # belongs to the process that waited for it.
+        # Keep the folder if it has parts, so that the run can be resumed. Otherwise remove the folder before the lock
+        # is released, because another process may then use it.
         if not (self._shard or self._discarded) and self._has_no_parts():
             self.discard()
         self._lock.release()
@@ -89,7 +91,7 @@ class PartFolder:
 
     @property
     def spec(self) -> ExtractSpec | None:
-        """The spec of the unfinished run in this folder; None without such a run."""
+        """The spec of the unfinished run in this folder; None if there is no such run."""
         identity = self._identity()
         return identity[0] if identity else None
 
@@ -100,17 +102,17 @@ class PartFolder:
         ----------
         spec : ExtractSpec
         overwrite : bool
-            Remove the parts of a run with another spec instead of raising.
+            If the run has another spec, remove its parts instead of raising ``SpecMismatch``.
 
         Returns
         -------
         dict of str to float32 (3, width), or None
-            Features of the reference images as that run computed them; None without such a run.
+            The features that the run computed for the reference images; None if there is no run.
 
         Raises
         ------
         SpecMismatch
-            If the run has another spec.
+            If the run has another spec, and ``overwrite`` is False.
         """
         identity = self._identity()
         if identity is None:
@@ -143,7 +145,7 @@ class PartFolder:
             raise StoreCorrupt(f"{path} is damaged ({error}); remove {self.path} to start again") from error
 
     def create_run(self, spec: ExtractSpec, reference: Mapping[str, np.ndarray]) -> None:
-        """Record what this run extracts, and delete orphaned parts.
+        """Record in ``run.h5`` what this run extracts, and delete old parts in the folder.
 
         Parameters
         ----------
@@ -156,13 +158,13 @@ class PartFolder:
         self._write(RUN, lambda file: write_identity(file, spec, reference))
 
     def save_job(self, job: Mapping[str, Any]) -> None:
-        """Save, as JSON, what the shards were started with; `featx.extraction` needs it to assemble them."""
+        """Save the options of the shards as JSON; `featx.extraction` needs them to assemble the store."""
         with atomic_write(self.path / JOB, StoreError) as temporary:
             temporary.write_text(json.dumps(job))
 
     @property
     def job(self) -> dict[str, Any] | None:
-        """What `save_job` saved; None if it was not called."""
+        """The options that `save_job` saved; None if nothing was saved."""
         try:
             job: dict[str, Any] = json.loads((self.path / JOB).read_text())
         except FileNotFoundError:
@@ -172,19 +174,20 @@ class PartFolder:
         return job
 
     def write(self, part: Part) -> None:
-        """Write a part, completely or not at all; ``StoreError`` if it cannot be written."""
+        """Write a part completely or not at all; raise ``StoreError`` if it cannot be written."""
         self._write(part.name, lambda file: write_part(file, part))
 
     def part_files(self) -> list[Path]:
-        """Return the finished part files, and remove damaged ones with a warning.
+        """Return the finished part files, and remove damaged part files with a warning.
 
-        Each part is read completely once. A shard skips the features, because otherwise a thousand shards would each
-        read the parts of all others; they are read when the store is assembled. Parts without ``run.h5`` are ignored.
+        Each part is read completely, but only once. A shard does not read the features: otherwise each of a thousand
+        shards would read the parts of all others. The features are checked when the store is assembled. Parts are
+        ignored if ``run.h5`` is missing.
 
         Raises
         ------
         StoreError
-            If a part cannot be read at the moment; such a part is kept.
+            If a part cannot be read because the disk fails; such a part is kept.
         """
         if self._identity() is None:
             return []
@@ -195,7 +198,7 @@ class PartFolder:
     def discard(self) -> None:
         """Remove the folder and everything in it."""
         self._discarded = True
-        with suppress(OSError):  # A part that cannot be removed still belongs to the run that run.h5 records.
+        with suppress(OSError):  # If a part cannot be removed, run.h5 stays, because it describes the part.
             self._clear()
             shutil.rmtree(self.path, ignore_errors=True)
 
@@ -203,7 +206,7 @@ class PartFolder:
         return sorted(self.path.glob(f"*{SUFFIX}"))
 
     def _clear(self) -> None:
-        # run.h5 goes last, so that there are never parts without it.
+        # Remove run.h5 last, so that there are never parts without it.
         for path in (*self._parts(), self.path / RUN):
             path.unlink(missing_ok=True)
 
@@ -211,10 +214,10 @@ class PartFolder:
         try:
             check_part(path, features=not self._shard)
         except FileNotFoundError:
-            return False  # another shard has removed it as damaged
+            return False  # Another shard has removed the part because it was damaged.
         except READ_ERRORS as error:
             _read_bytes(path)
-            if retry:  # The first error may have been a temporary one of the disk.
+            if retry:  # The error may have been a temporary error of the disk.
                 return self._is_valid(path, retry=False)
             warnings.warn(f"{path} is damaged ({error}): removed, its images are extracted again", stacklevel=3)
             path.unlink(missing_ok=True)
@@ -227,7 +230,7 @@ class PartFolder:
 
 
 def _read_bytes(path: Path) -> None:
-    """Raise ``StoreError`` if not even a file's bytes can be read: then the disk failed and the part is not damaged."""
+    """Raise ``StoreError`` if the bytes of a file cannot be read. Then the disk failed, and the part is not damaged."""
     try:
         with path.open("rb") as file:
             while file.read(READ_BYTES):

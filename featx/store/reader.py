@@ -1,4 +1,4 @@
-"""Read a store: its spec when it is opened, rows and features only when they are accessed."""
+"""Read a store. Its spec is read when the store is opened; rows and features are read when they are accessed."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,15 +26,15 @@ from featx.table import NO_LABEL, CategoricalArray, ImageTable, decode_labels
 
 
 def is_store(path: str | Path) -> bool:
-    """Return whether a path is an HDF5 file, and therefore a store rather than an image."""
+    """Return whether a path is that of an HDF5 file. Such a file counts as a store, any other file as an image."""
     return Path(path).is_file() and bool(h5py.is_hdf5(path))
 
 
 class Store:
-    """An open store of features, as a context manager.
+    """An open store of features, which is also a context manager.
 
-    Opening reads the spec and checks the schema and the number of rows. Each property and `read` loads only what it
-    names.
+    Opening a store reads the spec, and checks the schema and the number of rows. Each property, and the method `read`,
+    reads only the data that it returns.
 
     Parameters
     ----------
@@ -46,16 +46,17 @@ class Store:
     path : Path
     spec : ExtractSpec
     n_rows, n_images : int
-        Rows, and images: an image has ``spec.n_views`` adjacent rows, the plain one first.
+        Number of rows, and number of images. An image has ``spec.n_views`` adjacent rows; the first one is the plain
+        image.
     versions : dict of str to str
-        Versions of featx and of the packages that decide features, as of the assembly.
+        Versions of featx and of the packages that can change features, when the store was assembled.
 
     Raises
     ------
     StoreError
-        If the file does not exist, is not a store, was written by a later featx, or refers to other files.
+        If the file does not exist, is not a store, was written by a later version of featx, or refers to other files.
     StoreCorrupt
-        If the file is cut short or its bytes have changed. Every property and method can raise it.
+        If the file is cut short or its bytes have changed. Every property and method can raise this error.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -106,7 +107,10 @@ class Store:
 
     @property
     def _facts(self) -> dict[str, str]:
-        """What a person wants to know first; known since the store was opened, so that a closed one has a repr too."""
+        """The most important facts, by name.
+
+        They are read when the store is opened, so that a closed store also has a repr.
+        """
         spec = self.spec
         blocks = f"block{'s' * (len(spec.blocks) > 1)} {', '.join(map(str, spec.blocks))}"
         return {
@@ -122,22 +126,25 @@ class Store:
 
     @property
     def version(self) -> str:
-        """Version of the featx that wrote the store."""
+        """The version of featx that wrote the store."""
         return self.versions["featx"]
 
     @property
     def paths(self) -> list[str]:
-        """Image file of each row, relative to the folder that was extracted."""
+        """The path of each row's image file, relative to the folder that was extracted."""
         return self._strings("rows/path")
 
     @property
     def digests(self) -> list[str]:
-        """sha256 of each row's image file, as hex."""
+        """The sha256 of each row's image file, as hex."""
         return self._strings("rows/digest")
 
     @property
     def labels(self) -> np.ndarray:
-        """int32 (rows,): index into ``classes``, -1 for no label; the first label of a multi-label image."""
+        """Index into ``classes`` of each row's label, int32 (rows,).
+
+        A row without a label has -1. A row of a multi-label image has the index of the first label.
+        """
         codes = self._column("rows/label")
         last = len(self.classes) - 1
         if len(codes) and (codes.min() < NO_LABEL or codes.max() > last):
@@ -148,7 +155,7 @@ class Store:
 
     @property
     def multilabel_targets(self) -> np.ndarray | None:
-        """bool (rows, classes): all labels of each row; None if no image has several labels."""
+        """All labels of each row, bool (rows, classes); None if no image has several labels."""
         if "labels_multi" not in self._file["rows"]:
             return None
         indicator = self._column("rows/labels_multi")
@@ -161,18 +168,18 @@ class Store:
 
     @property
     def targets(self) -> np.ndarray:
-        """``multilabel_targets`` if images have several labels, else ``labels``."""
+        """The targets for a classifier: ``multilabel_targets`` if an image has several labels, else ``labels``."""
         indicator = self.multilabel_targets
         return self.labels if indicator is None else indicator
 
     @property
     def view_index(self) -> np.ndarray:
-        """int32 (rows,): number of the augmented copy; 0 is the plain image."""
+        """The number of each row's augmented copy, int32 (rows,); 0 stands for the plain image."""
         return self._column("rows/view")
 
     @property
     def exif_rotated(self) -> np.ndarray:
-        """bool (rows,): whether an EXIF orientation was applied to the image."""
+        """Whether the image of each row was rotated or mirrored because of its EXIF orientation, bool (rows,)."""
         return self._column("rows/turned")
 
     @property
@@ -182,25 +189,28 @@ class Store:
 
     @property
     def columns(self) -> dict[str, list[str]]:
-        """Split and weight columns of the manifest by name (``split…``, ``weight…``), one value per row."""
+        """The columns ``split…`` and ``weight…`` of the manifest by name, with one value per row."""
         with self._reading():
             return {name: read_strings(column) for name, column in self._file.get("splits", {}).items()}
 
     @property
     def failures(self) -> list[tuple[str, str]]:
-        """(path, reason) of each image that could not be read."""
+        """The path of each image that could not be read, and the reason."""
         with self._reading():
             return read_failures(self._file)
 
     @property
     def parts(self) -> list[Path]:
-        """The part files that hold a virtual store's features and must stay beside it; empty for other stores."""
+        """The part files that hold the features of a virtual store; empty for other stores.
+
+        These files must stay beside the store.
+        """
         with self._reading():
             return [self.path.resolve().parent / name for name in sorted(virtual.source_files(self._file))]
 
     @property
     def dtype(self) -> str:
-        """Type in which features are stored, ``float32`` or ``float16``; `read` returns float32."""
+        """The type in which features are stored, ``float32`` or ``float16``; `read` always returns float32."""
         with self._reading():
             return str(next(iter(self._file["features"].values())).dtype)
 
@@ -211,14 +221,14 @@ class Store:
             return read_identity(self._file)[1]
 
     def image_table(self) -> tuple[ImageTable, np.ndarray]:
-        """Return what is known of each image besides its features, one row per image.
+        """Return the path, labels and columns of each image, without features.
 
         Returns
         -------
         ImageTable
-            Paths, labels and columns.
+            Paths, labels and columns, with one row per image.
         S64 (images,)
-            sha256 of each image file, as hex.
+            The sha256 of each image file, as hex.
         """
         plain = slice(None, None, self.spec.n_views)
         indicator = self.multilabel_targets
@@ -238,9 +248,9 @@ class Store:
         Parameters
         ----------
         split : str, optional
-            The value to look for in the split column, such as ``train``; None for all rows.
+            The value to look for in the split column, such as ``train``. None selects all rows.
         split_column : str
-            The column's name.
+            The name of the split column.
 
         Returns
         -------
@@ -250,7 +260,7 @@ class Store:
         Raises
         ------
         DataError
-            If the store lacks the column, or the value does not occur in it.
+            If the store does not have the column, or no row has the value.
         """
         if split is None:
             return np.arange(self.n_rows)
@@ -265,14 +275,14 @@ class Store:
         return rows
 
     def check_compatible(self, spec: ExtractSpec, whose: str) -> None:
-        """Check that the store holds the features of another spec.
+        """Check that the store holds the features that a spec describes.
 
         Parameters
         ----------
         spec : ExtractSpec
-            The spec that is needed; its blocks and pools may be some of the store's.
+            The spec of the features that are needed. The store may have more blocks and pools.
         whose : str
-            What needs it, for the message: ``"the model"``.
+            What needs the features, in words for the message: ``"the model"``.
 
         Raises
         ------
@@ -281,7 +291,7 @@ class Store:
         SpecError
             If a block or pool is missing.
         """
-        # A fine-tuned backbone has no public name; its weights lie beside its model.
+        # A fine-tuned backbone has no public name, so the user must also give its weights, which are beside its model.
         other = (
             f", including --backbone {spec.backbone} and its --weights" if spec.backbone != self.spec.backbone else ""
         )
@@ -298,9 +308,9 @@ class Store:
         Parameters
         ----------
         names : iterable of str
-            Features such as ``block3_avg``; their columns are concatenated in this order.
+            Names of features, such as ``block3_avg``. The columns of the features are concatenated in this order.
         rows : int64 (n,), optional
-            Sorted row numbers; by default all rows. Only the chunks that hold these rows are read.
+            Sorted row numbers; by default all rows. Only the chunks that contain these rows are read.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""The rows of a store that is to be written, without their features."""
+"""Collect the rows of a store before it is written, without their features."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,24 +13,25 @@ from featx.table import ImageTable, StringArray, encode_labels
 
 @dataclass(frozen=True)
 class RowTable:
-    """The rows of a store in order; each image has ``n_views`` adjacent rows.
+    """The rows of a store, in the order in which they are written. Each image has ``n_views`` adjacent rows.
 
     Attributes
     ----------
     paths, digests : sequence of str
-        File name of each row, and sha256 of the file as hex.
+        The image file of each row, and the sha256 of this file as hex.
     labels : int (rows,)
-        Index into ``classes``, -1 without a label, the first label of a multi-label image.
+        Index into ``classes`` of each row's label. A row without a label has -1. A row of a multi-label image has the
+        index of the first label.
     classes : sequence of str
         The sorted class names.
     columns : mapping of str to sequence of str
         Split and weight columns by name.
     failures : sequence of (path, reason)
-        Images without a row.
+        The images that failed and have no row.
     label_sets : sequence of sequences of int, optional
-        All labels of each row; only if an image has several.
+        All labels of each row. None if no image has several labels.
     n_views : int
-        Rows per image: the plain one, then augmented copies.
+        Number of rows per image. The first row is the plain image; the others are augmented copies.
     """
 
     paths: Sequence[str]
@@ -52,10 +53,10 @@ class RowTable:
         ----------
         images : ImageTable
         digests : S64 (images,)
-            sha256 of each image's file, as hex; ``b""`` for an image that gets no row.
+            The sha256 of each image file, as hex; ``b""`` for an image that gets no row.
         failures : iterable of (path, reason)
         n_views : int
-            Rows per image.
+            Number of rows per image.
         """
         kept = np.repeat(np.flatnonzero(digests), n_views)
         images, labels = images.take(kept), encode_labels(images.labels.take(kept))
@@ -72,7 +73,7 @@ class RowTable:
 
     @property
     def view_index(self) -> np.ndarray:
-        """int32 (rows,): number of the augmented copy, 0 for the plain image."""
+        """The number of each row's augmented copy, int32 (rows,); 0 stands for the plain image."""
         return np.arange(len(self.paths), dtype="i4") % self.n_views
 
     def write(self, store: h5py.File) -> None:

@@ -1,18 +1,20 @@
-"""The layout of stores and part files in HDF5.
+"""Define the layout of stores and part files in HDF5, and read and write their common parts.
 
 - ``/features/<name>``: float32 or float16 (rows, width), or a virtual dataset (`featx.store.virtual`).
-- ``/rows/path``, ``/rows/digest``: file name, and sha256 of the file as hex.
-- ``/rows/label``: index into ``/classes``, -1 without a label, the first label of a multi-label image.
-- ``/rows/labels_multi``: bool (rows, classes), only if an image has several labels.
-- ``/rows/view``: number of the augmented copy, 0 for the plain image. The rows of an image are adjacent, in this order.
-- ``/rows/turned``: whether an EXIF orientation was applied.
+- ``/rows/path``, ``/rows/digest``: the image file, and the sha256 of this file as hex.
+- ``/rows/label``: index into ``/classes``. A row without a label has -1. A row of a multi-label image has the index of
+  the first label.
+- ``/rows/labels_multi``: all labels of each row, bool (rows, classes). It exists only if an image has several labels.
+- ``/rows/view``: number of the augmented copy; 0 stands for the plain image. The rows of an image are adjacent and
+  sorted by this number.
+- ``/rows/turned``: whether the image was rotated or mirrored because of its EXIF orientation.
 - ``/classes``: sorted class names.
 - ``/splits/<column>``: split and weight columns, one string per row.
 - ``/failures/path``, ``/failures/reason``: images without features.
 - ``/golden/<name>``: features of the three reference images.
 - Attributes ``schema``, ``spec``, ``featx`` and ``versions``.
 
-A part file has only features, rows and failures; labels, classes and columns are added when parts are assembled.
+A part file has only features, rows and failures. Labels, classes and columns are added when the store is assembled.
 """
 
 import json
@@ -27,21 +29,21 @@ from featx.store.datasets import FEATURE_DTYPES, read_strings, write_feature_arr
 SCHEMA = 2
 """The latest schema. Schema 2 adds ``/rows/labels_multi``; a store without it is still written as schema 1."""
 READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError)
-"""What h5py raises if a file is damaged or has an unexpected layout."""
+"""The errors that h5py can raise if a file is damaged or has an unexpected layout."""
 REFERENCE_IMAGES = 3
-"""Number of drawn images whose features show that two machines compute the same."""
+"""Number of reference images. Their features show whether two machines compute the same."""
 _KINDS = {"path": "S", "digest": "S", "label": "i", "view": "i", "turned": "b"}
-"""The kind of type of each column in ``/rows``."""
+"""The ``dtype.kind`` of each column in ``/rows``."""
 
 
 def check_columns(file: h5py.File, optional: Collection[str] = ()) -> None:
-    """Raise ``ValueError`` if a column has a wrong length or type; no values are read.
+    """Raise ``ValueError`` if a column has a wrong length or type. The values of the columns are not read.
 
     Parameters
     ----------
     file : h5py.File
     optional : collection of str
-        Columns of ``/rows`` that may be absent.
+        Names of columns in ``/rows`` that may be missing.
     """
     rows = file["rows"]
     count = len(rows["path"])
@@ -67,33 +69,39 @@ def _check_column(column: h5py.Dataset, kind: str, count: int) -> None:
 
 
 def read_view_index(file: h5py.File) -> np.ndarray:
-    """Read the number of each row's augmented copy, int (rows,); old parts lack the column and have plain images."""
+    """Read the number of each row's augmented copy, int (rows,).
+
+    Part files of older versions do not have this column; all of their rows are plain images.
+    """
     rows = file["rows"]
     view_index: np.ndarray = rows["view"][:] if "view" in rows else np.zeros(len(rows["path"]), "i4")
     return view_index
 
 
 def write_failures(file: h5py.File, failures: Sequence[tuple[str, str]]) -> None:
-    """Write the images that failed, as (path, reason)."""
+    """Write the path of each image that failed, and the reason."""
     group = file.create_group("failures")
     write_strings(group, "path", [path for path, _ in failures])
     write_strings(group, "reason", [reason for _, reason in failures])
 
 
 def read_failures(file: h5py.File) -> list[tuple[str, str]]:
-    """Read the images that failed, as (path, reason)."""
+    """Read the path of each image that failed, and the reason."""
     group = file["failures"]
     return list(zip(read_strings(group["path"]), read_strings(group["reason"]), strict=True))
 
 
 def write_identity(file: h5py.File, spec: ExtractSpec, reference: Mapping[str, np.ndarray]) -> None:
-    """Write what decides features: the spec, and the features of the reference images, float32 (3, width) by name."""
+    """Write the spec and the features of the reference images, which together show how features were computed.
+
+    Each feature in ``reference`` is an array float32 (3, width).
+    """
     _write_text(file, "spec", spec.to_json())
     write_feature_arrays(file.require_group("golden"), reference)
 
 
 def read_identity(file: h5py.File) -> tuple[ExtractSpec, dict[str, np.ndarray]]:
-    """Read the spec and the features of the reference images; ``ValueError`` if they do not fit together."""
+    """Read the spec and the features of the reference images; raise ``ValueError`` if they do not fit together."""
     spec = read_spec(file)
     shapes = {name: f"{dataset.dtype} {dataset.shape}" for name, dataset in file["golden"].items()}
     expected = {name: f"float32 ({REFERENCE_IMAGES}, {width})" for name, width in spec.widths.items()}
@@ -103,29 +111,29 @@ def read_identity(file: h5py.File) -> tuple[ExtractSpec, dict[str, np.ndarray]]:
 
 
 def read_spec(file: h5py.File) -> ExtractSpec:
-    """Read the spec."""
+    """Read the spec of a store or of an unfinished run."""
     return ExtractSpec.from_json(_read_text(file, "spec"))
 
 
 def write_versions(file: h5py.File, versions: Mapping[str, str]) -> None:
-    """Write the versions of featx and of the packages that decide features."""
+    """Write the versions of featx and of the packages that can change features."""
     _write_text(file, "featx", versions["featx"])
     _write_text(file, "versions", json.dumps(versions))
 
 
 def read_versions(file: h5py.File) -> dict[str, str]:
-    """Read the versions of the packages that made the store; older stores name only featx."""
+    """Read the versions of the packages that made the store. Older stores have only the version of featx."""
     found = json.loads(_read_text(file, "versions")) if "versions" in file.attrs else {}
     return {**{str(name): str(number) for name, number in found.items()}, "featx": _read_text(file, "featx")}
 
 
 def _write_text(file: h5py.File, name: str, text: str) -> None:
-    # A text of fixed length lies in the header, whose checksum covers it.
+    # A text of fixed length is stored in the header of the object, so the checksum of the header protects it.
     data = text.encode()
     file.attrs.create(name, np.array(data, dtype=h5py.string_dtype("utf-8", len(data))))
 
 
 def _read_text(file: h5py.File, name: str) -> str:
-    """Read a text attribute; older versions wrote texts of variable length."""
+    """Read a text attribute of fixed length, or one of variable length, as older versions wrote them."""
     value = file.attrs[name]
     return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,8 +1,9 @@
-"""Virtual stores, which refer to part files instead of copying their features.
+"""Create virtual stores, which refer to part files instead of copying their features.
 
-Beside ``photos.h5`` lies the folder ``photos.h5.rows/`` with the part files, and ``/features/<name>`` of the store are
-HDF5 virtual datasets of them. Paths are relative to the store, so that store and folder can be moved together. Parts
-are hard-linked into the folder rather than moved: until the store exists, a resumed run needs them in its own folder.
+The folder ``photos.h5.rows/`` with the part files is beside ``photos.h5``. Each ``/features/<name>`` of the store is an
+HDF5 virtual dataset, which refers to the part files. Their paths are relative to the store, so that the store and the
+folder can be moved together. Parts are hard-linked into the folder, not moved: until the store exists, a resumed run
+needs them in its own folder.
 """
 
 import os
@@ -21,7 +22,7 @@ from featx.store.datasets import contiguous_runs
 
 SUFFIX = ".rows"
 MISSING = np.float32(np.nan)
-"""Value that HDF5 returns for rows whose part file it cannot open."""
+"""The value that HDF5 returns for a row if it cannot open the part file of the row."""
 
 
 def linked_parts_folder(store: Path) -> Path:
@@ -30,7 +31,10 @@ def linked_parts_folder(store: Path) -> Path:
 
 
 def source_files(file: h5py.File) -> set[str]:
-    """Return the files that hold a virtual store's features, relative to its folder; empty for other stores."""
+    """Return the paths of the files that hold a virtual store's features; empty for other stores.
+
+    Paths are relative to the folder of the store.
+    """
     features = [dataset for dataset in file.get("features", {}).values() if dataset.is_virtual]
     return {source.file_name for dataset in features for source in dataset.virtual_sources()}
 
@@ -43,13 +47,13 @@ def link_parts(store: Path, sources: Iterable[Path]) -> list[Path]:
     store : Path
         The virtual store that is about to be written.
     sources : iterable of Path
-        Part files and stores. A store with features of its own is linked like a part; instead of a virtual one, the
-        parts that it refers to are linked.
+        Part files and stores. A store that holds features itself is linked like a part. For a virtual store, the part
+        files that it refers to are linked.
 
     Returns
     -------
     list of Path
-        The files in the folder.
+        The linked files in the folder beside the store.
     """
     folder = linked_parts_folder(store)
     parts = list[Path]()
@@ -64,7 +68,8 @@ def link_parts(store: Path, sources: Iterable[Path]) -> list[Path]:
 
 
 def _link(folder: Path, part: Path) -> Path:
-    # The existing store may refer to another part of the same name, which --overwrite replaces only at the end.
+    # An existing store may refer to another part with the same name. Keep that part: --overwrite replaces the store
+    # only at the end.
     for number in count():
         target = folder / (f"{number}-{part.name}" if number else part.name)
         if not target.exists():
@@ -87,13 +92,13 @@ def create_virtual(
     Parameters
     ----------
     group : h5py.Group
-        Where to create it.
+        Where to create the dataset.
     name : str
-        The feature.
+        Name of the feature.
     shape : (rows, width)
     sources : sequence of (file, rows, from_rows, to_rows)
-        The file's path relative to the store's folder, its number of rows, and which of these rows are which rows of
-        the new dataset, int64 (n,) each.
+        ``file`` is the path of a file, relative to the store's folder, and ``rows`` is its number of rows. Row
+        ``from_rows[i]`` of the file is row ``to_rows[i]`` of the new dataset; both are int64 (n,).
     """
     virtual = h5py.VirtualLayout(shape, "f4")
     for file, length, from_rows, to_rows in sources:
@@ -105,7 +110,7 @@ def create_virtual(
 
 
 def check_not_missing(rows: np.ndarray, whose: str) -> None:
-    """Raise ``StoreError`` if any of the rows (n, width) is missing; HDF5 itself reports no error."""
+    """Raise ``StoreError`` if any row of features (n, width) is missing, because HDF5 itself reports no error."""
     if np.isnan(rows).all(axis=1).any():
         raise StoreError(
             f"{whose} has rows whose part file cannot be opened; keep all part files beside the store, and raise the "
@@ -114,11 +119,11 @@ def check_not_missing(rows: np.ndarray, whose: str) -> None:
 
 
 def remove_unused_parts(store: Path) -> None:
-    """Remove linked part files that no store in this folder refers to, neither ``store`` nor a copy of it."""
+    """Remove linked part files that no store in the folder of ``store`` refers to."""
     folder = linked_parts_folder(store)
     if not folder.is_dir():
         return
-    # A file that cannot be removed only takes space; a store that cannot be read may refer to any part.
+    # If a file cannot be removed, it only takes space. If a store cannot be read, keep all parts: it may need them.
     with suppress(OSError, RuntimeError, TypeError, ValueError):
         used = set[str]()
         for path in store.parent.iterdir():
@@ -128,4 +133,4 @@ def remove_unused_parts(store: Path) -> None:
         for path in folder.glob("*.h5"):
             if f"{folder.name}/{path.name}" not in used:
                 path.unlink()
-        folder.rmdir()  # fails if it is not empty
+        folder.rmdir()  # This fails if the folder is not empty.

@@ -1,4 +1,4 @@
-"""Write a store from the rows of other stores."""
+"""Write a new store with rows of other stores."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from featx.store.row_table import RowTable
 
 
 def check_absent(target: Path, *, overwrite: bool) -> None:
-    """Raise ``StoreExists`` if a file exists and may not be overwritten."""
+    """Raise ``StoreExists`` if ``target`` exists and ``overwrite`` is False."""
     if target.exists() and not overwrite:
         raise StoreExists(f"{target} already exists; choose another --output, or replace it with --overwrite")
 
@@ -27,27 +27,27 @@ def write_store(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write rows of other stores as a new store, completely or not at all.
+    """Write rows of other stores to a new store, completely or not at all.
 
     Parameters
     ----------
     target : Path
-        The store to write; it may be one of ``sources``.
+        The store to write. It may be one of ``sources``.
     table : RowTable
-        Its rows.
+        The rows of the new store.
     spec : ExtractSpec
         The spec of all stores.
     reference : mapping of str to float32 (3, width)
-        Features of the reference images.
+        Features of the reference images, by feature name.
     sources : sequence of Path
-        Stores that hold the rows' features. If several hold a row, the last one is used.
+        Stores that hold the features of the rows. If several of them hold the same row, the last one is used.
     overwrite : bool
         Replace an existing file.
 
     Raises
     ------
     StoreExists
-        If ``target`` exists, without ``overwrite``.
+        If ``target`` exists and ``overwrite`` is False.
     StoreLocked
         If another process is writing ``target``.
     StoreError
