@@ -1,4 +1,4 @@
-"""Safe files: atomic writes, HDF5 files from untrusted sources, and limits on what is read."""
+"""Read and write files safely: atomic writes, HDF5 files from untrusted sources, and limits on bytes that are read."""
 
 import lazy_loader
 

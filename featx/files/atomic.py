@@ -1,4 +1,4 @@
-"""Write a file completely or not at all, and report operating system errors as featx's own."""
+"""Write a file completely or not at all, and raise featx's own errors instead of those of the operating system."""
 
 import errno
 import os
@@ -15,17 +15,17 @@ def atomic_write(path: Path, error: type[FeatxError] | None = None, *, scratch: 
     """Write a file under a temporary name and rename it to ``path`` when the ``with`` block succeeds.
 
     The file and its folder are synced to disk. If the block or the rename fails, ``path`` is unchanged and the
-    temporary file is removed. A killed process can leave the temporary file, ``.<name>.<random>.tmp``, but never a
-    half-written ``path``.
+    temporary file is removed. A killed process can leave the temporary file ``.<name>.<random>.tmp``, but it never
+    leaves ``path`` half-written.
 
     Parameters
     ----------
     path : Path
         The file to write.
     error : type of FeatxError, optional
-        Raised instead of an ``OSError``; it says what cannot be written, and why.
+        The error to raise instead of an ``OSError``. Its message says which file cannot be written, and why.
     scratch : Path, optional
-        Folder of the temporary file, on the same file system as ``path``; by default the folder of ``path``.
+        Folder of the temporary file, by default the folder of ``path``. It must be on the same file system as ``path``.
 
     Yields
     ------
@@ -35,7 +35,8 @@ def atomic_write(path: Path, error: type[FeatxError] | None = None, *, scratch: 
     Raises
     ------
     FeatxError
-        ``error``, if the file cannot be written. If only syncing the folder fails, ``path`` is complete nevertheless.
+        ``error``, if the file cannot be written. It is also raised if only syncing the folder fails; then ``path`` is
+        complete.
     """
     temporary = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
     with wrap_os_error(path, error) if error else nullcontext():
@@ -43,27 +44,33 @@ def atomic_write(path: Path, error: type[FeatxError] | None = None, *, scratch: 
             temporary.touch()
             mode = temporary.stat().st_mode
             yield temporary
-            temporary.chmod(mode)  # safetensors creates files that only their owner may read
+            temporary.chmod(mode)  # safetensors creates files that only their owner may read.
             _sync(temporary)
             temporary.replace(path)
-            if os.name == "posix":  # Windows cannot open a folder; there, the rename itself is durable.
+            if os.name == "posix":  # Windows cannot open a folder, and needs no sync of it after a rename.
                 _sync(path.parent)
         except BaseException:
-            # A disk that also refuses to remove the file must not hide the first error.
+            # If removing the file fails too, still raise the first error.
             with suppress(OSError):
                 temporary.unlink()
             raise
 
 
 def check_folder(path: Path, error: type[FeatxError]) -> None:
-    """Raise ``error`` if the folder of a file does not exist, so that a command fails before a long computation."""
+    """Raise ``error`` if the folder of a file does not exist.
+
+    Commands call this before a long computation, so that they fail early.
+    """
     if not path.parent.is_dir():
         raise error(f"{path} cannot be written: its folder {path.parent} does not exist; create it first")
 
 
 @contextmanager
 def wrap_os_error(path: Path, error: type[FeatxError]) -> Iterator[None]:
-    """Raise ``error``, with the path and the reason, instead of an ``OSError`` that is not featx's own."""
+    """Raise ``error`` instead of an ``OSError``; its message has the path and the reason.
+
+    An ``OSError`` that is also a ``FeatxError`` is not changed.
+    """
     try:
         yield
     except OSError as problem:
@@ -73,7 +80,7 @@ def wrap_os_error(path: Path, error: type[FeatxError]) -> Iterator[None]:
 
 
 def _sync(path: Path) -> None:
-    # Windows syncs only files that are open for writing; a folder cannot be opened for writing.
+    # Windows syncs a file only if it is open for writing. A folder cannot be opened for writing.
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The format of an output file, from an option or from the file's suffix."""
+"""Choose the format of an output file by an option or by the suffix of the file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,18 +16,18 @@ def infer_format(
     path : Path, optional
         The output file.
     format : str, optional
-        The format that the user asked for; by default the one that the path's suffix stands for.
+        The format that the user asked for. By default the suffix of ``path`` decides.
     suffixes : mapping of str to str
         The suffix of each format: ``{"csv": ".csv"}``.
     option : str
-        The option's name for error messages: ``"--format of export"``.
+        The name of the option in error messages: ``"--format of export"``.
     default : str
-        The format if neither ``format`` nor the suffix tells it.
+        The format to choose if ``format`` is not given and the suffix is not that of a known format.
 
     Raises
     ------
     SpecError
-        If no format can be chosen, or the suffix is that of another format.
+        If no format can be chosen, or the suffix belongs to another format.
     """
     suffix = path.suffix.lower() if path else ""
     inferred = next((known for known, ending in suffixes.items() if ending == suffix), None)

@@ -1,9 +1,9 @@
-"""Check HDF5's global heaps, because HDF5 loops forever on a damaged one (versions up to 2.0).
+"""Check the global heaps of an HDF5 file. If a heap is damaged, HDF5 loops forever (in versions up to 2.0).
 
-Attributes of variable length and virtual datasets keep data in global heaps, which have no checksum. To find an object
-in a heap, HDF5 steps from object to object by their sizes, and never returns if one claims the size 0. The checks below
-read the file's bytes directly: HDF5 must not touch a heap before it is checked. Structures and numbers are those of the
-HDF5 File Format Specification, version 3.
+Attributes of variable length and virtual datasets store data in global heaps, which have no checksum. To find an object
+in a heap, HDF5 steps from object to object by their sizes. If the size of an object is 0, it never returns. The checks
+below read the bytes of the file directly, because HDF5 must not read a heap before the heap is checked. The structures
+and numbers are defined in the HDF5 File Format Specification, version 3.
 """
 
 from collections.abc import Iterator
@@ -16,28 +16,29 @@ from h5py import h5o
 LAYOUT, ATTRIBUTE, CONTINUATION = 0x08, 0x0C, 0x10
 """Types of messages in an object header."""
 SHARED = 0x02
-"""Flag of a message that is stored elsewhere."""
+"""Flag of a message whose body is stored in another place."""
 VIRTUAL = 3
-"""Layout class of virtual datasets, which exist from version 4 of the layout message on."""
+"""Layout class of virtual datasets. It exists since version 4 of the layout message."""
 MAX_HEADER, MAX_HEAP = 1 << 20, 1 << 28
-"""Bytes of an object header and of a heap. Those of a store have about 1,000 and 4,096; the heap of a virtual store
-grows by some 100 bytes per part."""
+"""Largest number of bytes of an object header, and of a heap. In a store, a header has about 1,000 bytes and a heap
+4,096. The heap of a virtual store grows by about 100 bytes per part."""
 MAX_OBJECTS = 1 << 16
-"""Largest number of objects in a heap: an object number has two bytes."""
+"""Largest number of objects in a heap. It follows from the two bytes of an object's number."""
 _OBJECT = np.dtype([("index", "<u2"), ("references", "<u2"), ("reserved", "<u4"), ("size", "<u8")])
 
 
 def check_layout_heap(file: h5py.File, raw: BinaryIO, address: int) -> None:
-    """Check the heap of a virtual dataset; opening the dataset would make HDF5 read it.
+    """Check the heap of a virtual dataset. Call this before the dataset is opened, because HDF5 then reads the heap.
 
     Parameters
     ----------
     file : h5py.File
-        The open file.
+        The open HDF5 file.
     raw : binary file
-        The same file's bytes.
+        The same file, opened to read its bytes.
     address : int
-        Address of the object's header: ``u`` of an ``h5py.h5l.LinkInfo``. Objects other than datasets pass.
+        Address of the object's header, which is ``u`` of an ``h5py.h5l.LinkInfo``. Objects that are not virtual
+        datasets are not checked.
 
     Raises
     ------
@@ -51,15 +52,16 @@ def check_layout_heap(file: h5py.File, raw: BinaryIO, address: int) -> None:
 
 
 def check_attribute_heaps(file: h5py.File, raw: BinaryIO) -> None:
-    """Check the heaps of the root group's attributes; reading an attribute would make HDF5 read them.
+    """Check the heaps of the root group's attributes. Call this before an attribute is read.
 
-    Any eight bytes of an attribute that are the address of a heap count as a reference to it. Only attributes of older
-    stores lie in heaps: they have variable length, while featx now writes attributes of fixed length.
+    If eight adjacent bytes of an attribute are the address of a heap, the attribute counts as a reference to this heap.
+    Only attributes of variable length are stored in heaps. Older versions of featx wrote such attributes; now featx
+    writes attributes of fixed length.
 
     Raises
     ------
     ValueError
-        If a heap or the header is damaged, or attributes lie where featx does not write them.
+        If a heap or the header is damaged, or if attributes are in a place where featx does not write them.
     """
     info = h5o.get_info(file.id)
     if info.hdr.version < 2:
@@ -79,7 +81,7 @@ def check_attribute_heaps(file: h5py.File, raw: BinaryIO) -> None:
 
 
 def _messages(raw: BinaryIO, base: int, address: int) -> Iterator[tuple[int, int, bytes]]:
-    """Read the messages of an object header: the type, flags and body of each."""
+    """Read the type, flags and body of each message in an object header."""
     raw.seek(base + address)
     prefix = raw.read(16)
     checksummed = prefix[:4] == b"OHDR"  # version 2
@@ -110,14 +112,14 @@ def _messages(raw: BinaryIO, base: int, address: int) -> Iterator[tuple[int, int
             place += head + size
             if kind == CONTINUATION:
                 offset, length = np.frombuffer(body, "<u8", 2).tolist()
-                # A block of version 2 is framed by a signature and a checksum of four bytes each.
+                # A block of version 2 begins with a signature and ends with a checksum. Each has four bytes.
                 blocks.append((base + offset + 4, length - 8) if checksummed else (base + offset, length))
             elif len(body) == size:
                 yield kind, flags, body
 
 
 def _numbers(data: bytes) -> set[int]:
-    """Return the numbers that any eight adjacent bytes represent."""
+    """Return the number that each eight adjacent bytes represent, at any position in ``data``."""
     shifted = (np.frombuffer(data[shift : shift + (len(data) - shift) // 8 * 8], "<u8") for shift in range(8))
     return {value for values in shifted for value in values.tolist()}
 
@@ -131,8 +133,8 @@ def _check_heap(raw: BinaryIO, address: int) -> None:
     while place + _OBJECT.itemsize <= len(data):
         entry = np.frombuffer(data, _OBJECT, 1, place)[0]
         index, size = int(entry["index"]), int(entry["size"])
-        # Object 0 is the free space, and its size includes its header. The size of any other object does not include
-        # its header, and is padded to 8 bytes.
+        # Object 0 is the free space. Its size includes its header. The size of any other object does not include its
+        # header, and must be rounded up to a multiple of 8 bytes.
         step = size if index == 0 else _OBJECT.itemsize + -(-size // 8) * 8
         objects += 1
         if objects > MAX_OBJECTS or not _OBJECT.itemsize <= step <= len(data) - place:

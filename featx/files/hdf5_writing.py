@@ -1,4 +1,4 @@
-"""Create an HDF5 file completely or not at all, also on a disk that fails."""
+"""Create an HDF5 file completely or not at all, even if the disk fails."""
 
 import io
 from collections.abc import Iterator
@@ -11,20 +11,20 @@ from featx.files.atomic import atomic_write
 from featx.runtime import defer_signals
 
 LIBVER = ("v110", "v110")
-"""The HDF5 file format: the oldest one with checksums on its metadata."""
+"""The version of the HDF5 file format. It is the oldest one that has checksums on its metadata."""
 
 
 class _GuardedFile(io.FileIO):
-    """A file that records the first write error and reports every later write as successful.
+    """A file that records the first write error and reports every write as successful.
 
-    HDF5 crashes the process when a file is closed after a failed write, so it must never see one. An exception inside a
-    callback, such as ``KeyboardInterrupt``, crashes it too: `create_hdf5` therefore defers signals.
+    If a write fails, HDF5 crashes the process when the file is closed, so HDF5 must never see a failed write. It also
+    crashes if a callback raises an exception such as ``KeyboardInterrupt``. Therefore `create_hdf5` defers signals.
     """
 
     error: OSError | None = None
 
     def write(self, data: object, /) -> int:
-        """Write all of ``data``."""
+        """Write ``data`` completely, or record the error; return the number of bytes in ``data``."""
         view = memoryview(data)  # type: ignore[arg-type]
         done = 0
         try:
@@ -35,7 +35,7 @@ class _GuardedFile(io.FileIO):
         return len(view)
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Set the length of the file."""
+        """Set the length of the file, or record the error."""
         try:
             return super().truncate(size)
         except OSError as error:
@@ -45,9 +45,9 @@ class _GuardedFile(io.FileIO):
 
 @contextmanager
 def create_hdf5(path: Path, scratch: Path | None = None) -> Iterator[h5py.File]:
-    """Create an HDF5 file that appears at ``path`` when the ``with`` block succeeds.
+    """Create an HDF5 file in a ``with`` block; it appears at ``path`` if the block succeeds.
 
-    Ctrl-C and SIGTERM take effect after the block.
+    Ctrl-C and SIGTERM take effect only after the block.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Limits on the bytes that an untrusted file can make featx read; users can change them.
+"""Limit how many bytes an untrusted file can make featx read. Users can change these limits.
 
-A limit is looked up in an environment variable at each use, so that it also holds in the threads and processes of a
-run; ``featx --limit NAME=SIZE`` and `override_limits` set the variable. Limits on pixels are in `featx.images`.
+Each time a limit is needed, it is read from an environment variable. So it also applies to the threads and processes of
+a run. ``featx --limit NAME=SIZE`` and `override_limits` set the variable. Limits on pixels are in `featx.images`.
 """
 
 import os
@@ -18,49 +18,56 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(I?))?B?")
 
 @dataclass(frozen=True)
 class Limit:
-    """A maximum number of bytes: its name on the command line, and the default."""
+    """A maximum number of bytes, which users can change.
+
+    ``name`` is the name of the limit on the command line, and ``default`` is the number of bytes by default.
+    """
 
     name: str
     default: int
 
     @property
     def variable(self) -> str:
-        """Name of the environment variable that changes the limit."""
+        """The name of the environment variable that changes the limit."""
         return f"FEATX_LIMIT_{self.name.replace('-', '_').upper()}"
 
     @property
     def bytes(self) -> int:
-        """The current limit; ``SpecError`` if the variable is not a valid size."""
+        """The current limit; ``SpecError`` is raised if the environment variable is not a valid size."""
         text = os.environ.get(self.variable)
         return parse_size(text, self.variable) if text else self.default
 
     @property
     def remedy(self) -> str:
-        """The end of an error message: how to raise the limit."""
+        """The end of an error message, which says how to raise the limit."""
         return f"raise the limit by featx --limit {self.name}=SIZE before the command, or by {self.variable}"
 
 
 WEIGHTS = Limit("weights", 3 << 30)
-"""A weights file, or an archive member with weights. A complete VGG16 with optimizer state has 1.6 GB."""
+"""Limit on a weights file, or on an archive member with weights. A complete VGG16 with optimizer state has 1.6 GB."""
 CHUNK = Limit("chunk", 1 << 20)
-"""A compressed chunk of an HDF5 file. Deflate expands it at most 1,032 times, so to about 1 GB."""
+"""Limit on a compressed chunk of an HDF5 file. Deflate expands a chunk at most 1,032 times, so to about 1 GB."""
 DATASET = Limit("dataset", 1 << 28)
-"""A dataset of an HDF5 file that is far larger than its stored bytes, as columns of padded strings can be."""
+"""Limit on a dataset of an HDF5 file that is far larger than its stored bytes. Columns of padded strings can be so."""
 ROW_GROUP = Limit("row-group", 1 << 31)
-"""A row group of a Parquet file."""
+"""Limit on a row group of a Parquet file."""
 URL_IMAGE = Limit("url-image", 1_431_655_760)
-"""An image behind a URL that does not tell its size: as many bytes as ``--max-pixels`` allows a file by default."""
+"""Limit on an image that is read from a URL, because its size is not known before. The default is the same number of
+bytes that the default of ``--max-pixels`` allows for a file."""
 SIDECAR = Limit("sidecar", 1 << 20)
-"""A ``.cls`` or ``.json`` file beside an image in a tar."""
+"""Limit on a ``.cls`` or ``.json`` file that belongs to an image in a tar file."""
 DECODE_TIMEOUT = "FEATX_DECODE_TIMEOUT"
-"""Environment variable with the seconds after which the decoding of an image is stopped (``--decode-timeout``)."""
+"""The environment variable for ``--decode-timeout``: the seconds after which the decoding of an image is stopped."""
 MAX_HEADER = 100_000_000
-"""Bytes of a safetensors header. It cannot be changed, because safetensors itself accepts no more."""
+"""Limit on the header of a safetensors file, in bytes. Users cannot change it: safetensors itself has this limit."""
 LIMITS = {limit.name: limit for limit in (WEIGHTS, CHUNK, DATASET, ROW_GROUP, URL_IMAGE, SIDECAR)}
 
 
 def parse_size(text: str, whose: str) -> int:
-    """Parse a size such as ``6GiB``, ``500 MB`` or ``1000000`` into bytes; ``whose`` names it in the ``SpecError``."""
+    """Convert a size such as ``6GiB``, ``500 MB`` or ``1000000`` to a number of bytes.
+
+    If the size is not valid, ``SpecError`` is raised. ``whose`` is the name of the size in its message.
+    """
     match = _SIZE.fullmatch(text.strip().upper())
     size = 0
     if match:
@@ -76,19 +83,19 @@ def parse_size(text: str, whose: str) -> int:
 
 @contextmanager
 def override_limits(sizes: Mapping[str, int | str]) -> Iterator[None]:
-    """Change limits within a ``with`` block, for the whole process and the processes that it starts.
+    """Change limits until the ``with`` block ends, for the whole process and the processes that it starts.
 
-    The environment belongs to the process, so different threads cannot have different limits.
+    The limits are set in environment variables, which belong to the process. So all threads have the same limits.
 
     Parameters
     ----------
     sizes : mapping of str to int or str
-        Bytes by limit name: ``{"weights": "6GiB"}``. The names are the keys of `LIMITS`.
+        The number of bytes for each limit: ``{"weights": "6GiB"}``. The names are the keys of `LIMITS`.
 
     Raises
     ------
     SpecError
-        If a name is unknown, or a size is invalid, here or in the environment.
+        If a name is unknown, or a size in ``sizes`` or in an environment variable is not valid.
     """
     if unknown := sorted(set(sizes) - set(LIMITS)):
         raise SpecError(f"a limit must be one of {', '.join(LIMITS)}, got {unknown[0]!r}")
@@ -105,13 +112,16 @@ def override_limits(sizes: Mapping[str, int | str]) -> Iterator[None]:
 def check_limits() -> None:
     """Raise ``SpecError`` if a limit's environment variable is not a valid size.
 
-    Call this before reading files: an error while a file is read would be blamed on the file.
+    Call this before reading files. Otherwise the error would be raised while a file is read, as if the file were wrong.
     """
     for limit in LIMITS.values():
         _ = limit.bytes
 
 
 def limit_variables() -> dict[str, str]:
-    """Return the environment variables of all limits, to pass them to another machine; ``""`` means the default."""
+    """Return the environment variables of all limits, so that they can be passed to another machine.
+
+    The value ``""`` stands for the default.
+    """
     names = [DECODE_TIMEOUT, *(limit.variable for limit in LIMITS.values())]
     return {name: os.environ.get(name, "") for name in names}

@@ -1,7 +1,7 @@
-"""Open HDF5 files from untrusted sources: reading one must not read other files, run code or exhaust memory.
+"""Open HDF5 files from untrusted sources. Reading such a file must not read other files, run code or exhaust memory.
 
-HDF5 follows links to other files, reads datasets from files of any name, loads filters from a folder of plugins, and
-inflates a chunk to whatever size it has. All of this is checked in the file's structure, before any data is read.
+HDF5 itself follows links to other files, reads datasets from files with any name, loads filters from a folder of
+plugins, and decompresses a chunk of any size. So the structure of a file is checked before any data is read.
 """
 
 import math
@@ -20,13 +20,14 @@ from featx.files.hdf5_heaps import check_layout_heap
 from featx.files.limits import CHUNK, DATASET
 
 FILTERS = {h5z.FILTER_DEFLATE: "gzip", h5z.FILTER_SHUFFLE: "shuffle", h5z.FILTER_FLETCHER32: "fletcher32"}
-"""Allowed filters: they are part of HDF5, and the size of what they return can be bounded."""
+"""The allowed filters. They are part of HDF5, and the size of their output can be limited."""
 CHUNK_OVERHEAD = 1 << 12
-"""Bytes by which an incompressible chunk may grow: a checksum and the headers of deflate."""
+"""Number of bytes by which a chunk may grow if it cannot be compressed. They hold a checksum and headers of deflate."""
 SPARE_FILES = 256
-"""Files that a process may open besides those of a virtual store."""
+"""Number of files that a process may open in addition to those of a virtual store."""
 MAX_EXPANSION = 32
-"""A dataset may be this many times larger than its file, or as large as the limit ``dataset``."""
+"""Largest size of a dataset, divided by the size of its file. A dataset may always have the size of the limit
+``dataset``."""
 
 
 def open_untrusted(path: Path | IO[bytes], error: type[FeatxError], name: str | None = None) -> h5py.File:
@@ -36,9 +37,9 @@ def open_untrusted(path: Path | IO[bytes], error: type[FeatxError], name: str | 
     ----------
     path : Path or binary file
     error : type of FeatxError
-        Raised if the file refers to other files or claims more data than it can hold.
+        The error to raise if the file is not safe.
     name : str, optional
-        The file's name in error messages; by default its path.
+        The name of the file in error messages, by default its path.
 
     Returns
     -------
@@ -47,9 +48,13 @@ def open_untrusted(path: Path | IO[bytes], error: type[FeatxError], name: str | 
     Raises
     ------
     FeatxError
-        ``error``, if the file has an external or a soft link, external storage, a virtual dataset of a file that is not
-        in the same folder or below it, a filter other than gzip, shuffle and fletcher32, data of variable length, or a
-        dataset or chunk far larger than its stored bytes.
+        ``error``, if the file is not safe. That is so if it has one of these:
+
+        - an external link, a soft link or external storage,
+        - a virtual dataset that refers to a file outside the folder of ``path``,
+        - a filter other than gzip, shuffle and fletcher32,
+        - data of variable length,
+        - a dataset or a chunk that is far larger than its stored bytes.
     OSError, RuntimeError, TypeError, ValueError
         If the file cannot be opened or is damaged.
     """
@@ -58,7 +63,7 @@ def open_untrusted(path: Path | IO[bytes], error: type[FeatxError], name: str | 
 
 
 def oversize_reason(claimed: int, stored: int) -> str:
-    """Return the end of an error message if ``claimed`` bytes are too many for ``stored`` bytes, else ``""``."""
+    """Return the end of an error message if data claims too many bytes for its stored bytes, else ``""``."""
     if claimed <= max(DATASET.bytes, MAX_EXPANSION * stored):
         return ""
     return (
@@ -68,9 +73,10 @@ def oversize_reason(claimed: int, stored: int) -> str:
 
 
 def _raise_open_file_limit(files: int) -> None:
-    """Raise the limit of open files, often 1,024, as far as the system lets this process.
+    """Raise the limit of open files so that a virtual store with this many files can be read, if the system allows it.
 
-    If HDF5 cannot open a source of a virtual dataset, it reports no error but treats its rows as missing.
+    The limit is often 1,024. If HDF5 cannot open a source file of a virtual dataset, it reports no error, but treats
+    the rows of this file as missing.
     """
     if sys.platform == "win32":
         return
@@ -84,7 +90,7 @@ def _raise_open_file_limit(files: int) -> None:
 
 
 class _Checker:
-    """Checks a file and, once each, the source files of its virtual datasets."""
+    """Check a file, and check each source file of its virtual datasets once."""
 
     def __init__(self, error: type[FeatxError], folder: Path | None) -> None:
         self._error, self._folder = error, folder
@@ -92,7 +98,8 @@ class _Checker:
 
     def open(self, path: Path | IO[bytes], name: str) -> h5py.File:
         """Open a file and check it."""
-        # HDF5 looks for source files beside the name that it is given, the check looks beside the file itself.
+        # HDF5 looks for source files in the folder of the path that it gets. Resolve the path, so that this is the
+        # folder that is checked.
         file = h5py.File(path.resolve() if isinstance(path, Path) else path, "r")
         try:
             with path.open("rb") if isinstance(path, Path) else nullcontext(cast(BinaryIO, path)) as raw:
@@ -109,7 +116,7 @@ class _Checker:
 
         def collect(name: bytes, link: Any) -> str | None:
             addresses[name] = link.u
-            # HDF5 stops at the first result that is not None. It does not pass on exceptions.
+            # HDF5 stops at the first result that is not None. An exception would be lost, so none is raised here.
             return None if link.type == h5l.TYPE_HARD else "a soft" if link.type == h5l.TYPE_SOFT else "an external"
 
         if kind := file.id.links.visit(collect, info=True):
@@ -121,11 +128,11 @@ class _Checker:
             try:
                 dataset = h5d.open(file.id, name)
             except (TypeError, ValueError, KeyError):
-                continue  # a group, which holds no data
+                continue  # This is a group, which holds no data.
             self._check_dataset(dataset, f"{_text(name)} of {whose}", size)
 
     def _check_dataset(self, dataset: Any, name: str, size: int) -> None:
-        """Check how a dataset is stored, and only then its shape: asking for that may open its source files."""
+        """Check how a dataset is stored, and then its shape. Reading the shape may open the source files."""
         stored = dataset.get_create_plist()
         if stored.get_external_count():
             raise self._error(f"{name} must be in the file itself, but its data is in another; do not use it")
@@ -156,7 +163,7 @@ class _Checker:
                 f"{name} must have compressed chunks of at most {CHUNK.bytes:,} bytes, got {chunk:,}; {CHUNK.remedy}"
             )
 
-        # HDF5 inflates all of a stored chunk, even if it is more than the chunk should hold.
+        # HDF5 decompresses a stored chunk completely, even if the result is larger than a chunk of the dataset.
         most = chunk + chunk // 100 + CHUNK_OVERHEAD
         if larger := dataset.chunk_iter(lambda info: info.size if info.size > most else None):
             raise self._error(
@@ -178,15 +185,15 @@ class _Checker:
                 f"{name} must be made of files in its own folder, got {source!r}, which is not one; "
                 "copy the folder with all its files"
             )
-        # A source must not have sources of its own: HDF5 would look for them in this file's folder, which is not the
-        # one that would be checked.
+        # A source file must not refer to further source files. HDF5 would look for them in another folder than the
+        # check.
         _Checker(self._error, None).open(path, str(path)).close()
         self._sizes[source] = path.stat().st_size
         return self._sizes[source]
 
 
 def _virtual_sources(stored: Any) -> Iterator[str]:
-    """Iterate over the distinct file names of a virtual dataset."""
+    """Iterate over the names of a virtual dataset's source files, each name once."""
     yield from dict.fromkeys(stored.get_virtual_filename(number) for number in range(stored.get_virtual_count()))
 
 
