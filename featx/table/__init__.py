@@ -1,4 +1,4 @@
-"""Columns of millions of rows: strings, categories and labels, and queries on them."""
+"""Store columns of millions of rows (strings, categories and labels), and select rows by queries."""
 
 import lazy_loader
 

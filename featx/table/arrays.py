@@ -1,7 +1,7 @@
 """Arrays for columns of millions of rows: strings in one buffer, and repeated values as codes.
 
-A Python object per row would cost some 80 bytes each. numpy's ``StringDType`` and Arrow's string type cannot replace
-`StringArray`: both refuse file names that are not valid UTF-8.
+One Python object per row would take about 80 bytes per row. numpy's ``StringDType`` and Arrow's string type cannot
+replace `StringArray`, because both refuse file names that are not valid UTF-8.
 """
 
 import itertools
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 T = TypeVar("T")
 BATCH = 1 << 10
-"""Values per batch: few enough to fit in the processor's cache and not to trigger Python's garbage collector."""
+"""Number of values in a batch. A batch fits in the processor's cache and does not start Python's garbage collector."""
 Indices = NDArray[np.int64]
 
 
 def encode_text(text: str) -> bytes:
-    """Encode a file name as UTF-8; bytes that are not valid UTF-8 (surrogate escapes) are restored unchanged."""
+    """Encode a file name as UTF-8. Surrogate escapes become the original bytes, which are not valid UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def decode_text(data: bytes) -> str:
-    """Decode what `encode_text` returned."""
+    """Decode bytes that `encode_text` returned."""
     return data.decode("utf-8", "surrogateescape")
 
 
@@ -37,22 +37,22 @@ def batched(values: Iterable[T]) -> Iterator[list[T]]:
 
 
 def _encode_all(values: Sequence[str]) -> tuple[bytes, Sequence[Sized]]:
-    """Encode strings as one bytes object; also return objects whose ``len`` is the byte length of each string."""
+    """Encode strings as one bytes object; also return one object per string whose ``len`` is its length in bytes."""
     joined = "".join(values)
     data = encode_text(joined)
-    # If the byte and character counts agree, the text is ASCII, so the strings' own lengths can be used.
+    # If there are as many bytes as characters, the text is ASCII. Then the lengths of the strings can be used.
     return data, values if len(data) == len(joined) else list(map(encode_text, values))
 
 
 class StringArray(Sequence[str]):
-    """An immutable sequence of strings in one buffer; a string is decoded only when it is accessed.
+    """An immutable sequence of strings in one buffer. A string is decoded only when it is accessed.
 
     Parameters
     ----------
     data : bytes-like
         All strings, encoded with `encode_text`, one after the other.
     offsets : int64 (n + 1,)
-        Position in ``data`` at which each string begins, and the end of the last one.
+        The position in ``data`` at which each string begins, followed by the position at which the last one ends.
     """
 
     def __init__(self, data: bytes | bytearray | memoryview, offsets: Indices) -> None:
@@ -75,7 +75,7 @@ class StringArray(Sequence[str]):
 
     @classmethod
     def _collect(cls, parts: Iterable[tuple[bytes, Sequence[Sized]]]) -> "StringArray":
-        """Create an array from pairs of encoded text and objects with the length of each string in it."""
+        """Create an array from pairs, as `_encode_all` returns them: encoded text, and objects with the lengths."""
         data, lengths = bytearray(), [np.zeros(1, np.int64)]
         for joined, values in parts:
             data += joined
@@ -91,8 +91,8 @@ class StringArray(Sequence[str]):
         return cls(data, np.concatenate([np.zeros(1, np.int64), *offsets]))
 
     def __reduce__(self) -> tuple[object, ...]:
-        # The cached hashes stay behind: Python seeds them per process. As an array, the buffer is shared by joblib
-        # and Ray without a copy.
+        # The cached hashes are not pickled, because each Python process has other hashes. The buffer is pickled as an
+        # array, so that joblib and Ray share it without a copy.
         return _unpickle, (np.frombuffer(self._data, np.uint8), self._offsets)
 
     def __repr__(self) -> str:
@@ -138,7 +138,7 @@ class StringArray(Sequence[str]):
         return StringArray(data, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
 
     def is_sorted(self) -> bool:
-        """Return whether each string is greater than the one before, compared by bytes; equal ones are not sorted."""
+        """Return whether each string is greater than the one before, compared by bytes; with equal strings, False."""
         last: list[bytes] = []
         for batch in map(self._batch, range(0, len(self), BATCH)):
             if not all(map(operator.lt, last + batch, batch if last else batch[1:])):
@@ -152,7 +152,7 @@ class StringArray(Sequence[str]):
         return np.array(sorted(range(len(values)), key=values.__getitem__), np.int64)
 
     def find(self, others: "StringArray") -> Indices:
-        """Find strings in this array.
+        """Find the rows of strings in this array.
 
         Parameters
         ----------
@@ -162,7 +162,7 @@ class StringArray(Sequence[str]):
         Returns
         -------
         int64 (len(others),)
-            The first row that holds each string, -1 where no row does.
+            For each of ``others``, the number of the first row with this string; -1 if no row has it.
         """
         if not len(others):
             return np.zeros(0, np.int64)
@@ -181,7 +181,7 @@ class StringArray(Sequence[str]):
         return hashes, np.argsort(hashes, kind="stable")
 
     def _first(self, value: bytes, order: Indices, place: int, hashes: Indices, code: int) -> int:
-        """Return the first row that holds ``value``; rows with the same hash start at ``place`` in ``order``."""
+        """Return the first row with the string ``value``; in ``order``, rows with its hash start at ``place``."""
         while place < len(order) and hashes[order[place]] == code:
             if self._bytes_at(int(order[place])) == value:
                 return int(order[place])
@@ -194,14 +194,14 @@ def _unpickle(data: NDArray[np.uint8], offsets: Indices) -> StringArray:
 
 
 class CategoricalArray(Sequence[T], Generic[T]):
-    """An immutable sequence of repeated values, like ``pandas.Categorical`` for values of any type.
+    """An immutable sequence of repeated values. It is like ``pandas.Categorical``, but values may have any type.
 
     Parameters
     ----------
     categories : sequence
         The distinct values.
     codes : int32 (n,)
-        Index into ``categories`` of each row's value.
+        The index into ``categories`` of each row's value.
     """
 
     def __init__(self, categories: Sequence[T], codes: NDArray[np.int32]) -> None:
@@ -221,7 +221,7 @@ class CategoricalArray(Sequence[T], Generic[T]):
 
     @classmethod
     def concatenate(cls, parts: Sequence["CategoricalArray[T]"]) -> "CategoricalArray[T]":
-        """Join arrays into one; categories that occur in several are merged."""
+        """Join arrays into one; a category that occurs in several arrays becomes one category."""
         code_of: dict[T, int] = {}
         codes = []
         for part in parts:

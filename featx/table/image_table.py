@@ -1,4 +1,4 @@
-"""What is known of images besides their features: paths, labels and further columns, some megabytes per million."""
+"""Tables of images: paths, labels and further columns. They need some megabytes of memory per million images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ from featx.table.arrays import CategoricalArray, Indices, StringArray
 NO_LABEL = -1
 """Class index of an image without a label."""
 LABEL_SEPARATOR = "|"
-"""Separates the labels of a multi-label image where they are written as one text."""
+"""Separator between the labels of a multi-label image, if they are written as one text."""
 LabelNames = tuple[str, ...]
-"""The sorted labels of one image; empty for an image without a label."""
+"""The sorted labels of one image. The tuple is empty for an image without a label."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +24,9 @@ class ImageTable:
     ----------
     paths : StringArray
     labels : CategoricalArray of tuples of str
-        The sorted class names of each image: none, one or several.
+        The sorted class names of each image. An image may have none, one or several.
     columns : mapping of str to CategoricalArray of str
-        Split and weight columns by name; ``""`` where an image has no value.
+        Split and weight columns by name. An image without a value has ``""``.
     """
 
     paths: StringArray
@@ -43,7 +43,7 @@ class ImageTable:
 
     @classmethod
     def concatenate(cls, parts: Sequence["ImageTable"]) -> "ImageTable":
-        """Join tables into one; rows of a table that lacks a column get ``""`` in it."""
+        """Join tables into one. If a table does not have a column, its rows get ``""`` in this column."""
         names = sorted({name for part in parts for name in part.columns})
         blanks = [CategoricalArray.full("", len(part)) for part in parts]
         columns = {
@@ -68,9 +68,10 @@ class EncodedLabels:
     classes : tuple of str
         The sorted class names.
     codes : int64 (rows,)
-        Index into ``classes``: -1 without a label, the first of the sorted labels if there are several.
+        Index into ``classes`` of each row's label. A row without a label has -1. A row with several labels has the
+        index of the first one.
     label_sets : CategoricalArray of tuples of int, or None
-        All class indices of each row, sorted; None if no row has more than one.
+        All class indices of each row, sorted; None if no row has several labels.
     """
 
     classes: LabelNames
@@ -79,7 +80,7 @@ class EncodedLabels:
 
 
 def encode_labels(labels: CategoricalArray[LabelNames]) -> EncodedLabels:
-    """Convert class names to class indices; classes that no row has are dropped."""
+    """Convert class names to class indices. Classes that occur in no row are dropped."""
     used = labels.used_categories()
     classes = sorted({name for names in used for name in names})
     index_of = {name: index for index, name in enumerate(classes)}
@@ -99,9 +100,10 @@ def decode_labels(
     ----------
     classes : sequence of str
     codes : int (rows,)
-        Index into ``classes``, -1 for no label. Ignored if ``indicator`` is given.
+        Index into ``classes`` of each row's label; -1 stands for no label. ``codes`` is ignored if ``indicator`` is
+        given.
     indicator : bool (rows, classes), optional
-        All labels of each row of a multi-label data set.
+        All labels of each row. It is given if images have several labels.
     """
     if indicator is None:
         names = [*((name,) for name in classes), ()]

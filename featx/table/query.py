@@ -1,6 +1,6 @@
 """Select images by an expression such as ``label == 'rose' and split_0 != 'test'``.
 
-The expression is parsed as Python, but never executed: only the comparisons below are interpreted.
+The expression is parsed as Python but never executed. This module evaluates only the comparisons that it knows.
 """
 
 import ast
@@ -26,7 +26,7 @@ MIRRORED: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.Gt, ast.LtE: ast
 NEGATED: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.NotEq: ast.Eq, ast.NotIn: ast.In}
 MAX_LENGTH = 10_000
 SHOWN = 200
-"""Characters of a query that an error message shows."""
+"""Largest number of characters of a query that an error message shows."""
 FORM = (
     "comparisons such as label == 'rose', split in ('train', 'val'), 'x' in path or weight > 0.5, "
     "combined with and, or, not"
@@ -44,12 +44,12 @@ def find_rows(rows: ImageTable, expression: str) -> Mask:
         Comparisons (``==``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in``, ``not in``) of ``path``, ``label`` or a
         column with constants, combined with ``and``, ``or`` and ``not``.
 
-        - A comparison with a string compares strings; a comparison with a number compares numbers, and is false for a
-          row without a value. ``!=`` and ``not`` select every row that the opposite does not, so ``weight != 1`` also
-          selects rows without a value.
-        - ``'x' in path`` tests for a substring.
-        - For a multi-label image, ``label == 'a'`` is true if any of its labels is ``a``, and ``label != 'a'`` if none
-          is. ``label == ''`` is true for an image without a label.
+        - If the constant is a string, values are compared as strings. If it is a number, values are compared as
+          numbers, and the comparison is false for a row without a value. ``!=`` and ``not`` select all rows that the
+          opposite does not select. So ``weight != 1`` also selects rows without a value.
+        - ``'x' in path`` is true if the path contains ``x``.
+        - For a multi-label image, ``label == 'a'`` is true if one of its labels is ``a``, and ``label != 'a'`` is true
+          if none of its labels is ``a``. ``label == ''`` is true for an image without a label.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def find_rows(rows: ImageTable, expression: str) -> Mask:
         raise SpecError(f"a query must have at most {MAX_LENGTH:,} characters, got {len(expression):,}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's syntax warnings are about code, not about queries.
+            warnings.simplefilter("ignore")  # Python's syntax warnings do not help with queries.
             tree = ast.parse(expression.strip(), mode="eval")
         return _Query(rows, expression).mask(tree.body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -76,13 +76,13 @@ def find_rows(rows: ImageTable, expression: str) -> Mask:
 
 
 class _Query:
-    """Evaluates one expression on one table."""
+    """Evaluate one expression on one table."""
 
     def __init__(self, rows: ImageTable, expression: str) -> None:
         self._rows, self._expression = rows, expression
 
     def mask(self, node: ast.expr) -> Mask:
-        """Return the rows for which a part of the expression is true, bool (rows,)."""
+        """Return for each row whether a part of the expression is true, bool (rows,)."""
         if isinstance(node, ast.BoolOp):
             join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
             return np.asarray(join.reduce([self.mask(value) for value in node.values]), bool)
@@ -116,7 +116,7 @@ class _Query:
         raise self._error(left)
 
     def _ordered(self, name: ast.Name, kind: type[ast.cmpop], side: ast.expr) -> Predicate:
-        """Return a predicate that compares a column's values with a constant."""
+        """Return a function that compares a value of the column with a constant."""
         constant, order = self._constant(side), ORDERS[kind]
         if isinstance(constant, str):
             return lambda value: order(value, constant)
@@ -140,7 +140,7 @@ class _Query:
         return value
 
     def _where(self, name: ast.Name, test: Predicate) -> Mask:
-        """Return the rows whose value in a column passes a test; the test runs once per distinct value."""
+        """Return for each row whether its value in a column passes a test. Each distinct value is tested once."""
         rows = self._rows
         if name.id == "path":
             return np.fromiter(map(test, rows.paths), bool, len(rows))
@@ -158,7 +158,7 @@ class _Query:
 
 
 def _short(text: str) -> str:
-    """Return a string as error messages show it: quoted, and cut after `SHOWN` characters."""
+    """Return a string in the form that error messages show: in quotes, and cut after `SHOWN` characters."""
     return repr(text if len(text) <= SHOWN else text[:SHOWN] + "…")
 
 
