@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featx.backbones import loading
 from featx.backbones.loading import load_backbone
 from featx.backbones.registry import BackboneWeights
 from featx.extraction import extract
@@ -49,6 +50,26 @@ def failing_disk(target: Path) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", fail)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def weights_read_once() -> Iterator[None]:
+    """Read and hash each file of the weights cache once per session: tests load the same 59 MB some thousand times."""
+    read = loading.read_cached
+    known: dict[tuple[str, int, int], BackboneWeights] = {}
+
+    def remember(name: str) -> BackboneWeights:
+        path = loading.cached_file(name)
+        if not path.is_file():
+            return read(name)
+        key = (str(path), path.stat().st_mtime_ns, path.stat().st_size)
+        if key not in known:
+            known[key] = read(name)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "read_cached", remember)
         yield
 
 

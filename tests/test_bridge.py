@@ -66,6 +66,7 @@ def model(oxford):
     return fitted(oxford)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.parametrize("head", HEADS)
 def test_logits_equal_the_heads_decisions(oxford, head, features):

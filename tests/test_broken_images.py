@@ -13,6 +13,7 @@ from featx.images.decoding.decoder import decode
 SECONDS, MEGABYTES = 10, 1000
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("oxford")
 def test_a_corpus_of_broken_images_gives_features_or_recorded_failures(tmp_path: Path) -> None:
     made = dict(broken_images.corpus())

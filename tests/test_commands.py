@@ -129,7 +129,7 @@ def test_info_of_a_model_can_be_read(shared_store, tmp_path):
         "blocks: 1",
         "features: block1_avg (64), block1_max (64)",
         "fitted on: 36 rows",
-        f"chosen: best of {len(facts['search']['rows'])} heads, C and blocks, by 3 folds",
+        f"chosen: best of {len(facts['search']['rows'])} candidates by 3 folds",
         "cross-validated accuracy: 1.0000 ± 0.0000 (standard error)",
         "nested cross-validation: 1.0000 ± 0.0000 (standard error)",
         "  method: sigmoid",

@@ -74,6 +74,7 @@ def garden(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_readme_runs_from_top_to_bottom(garden, oxford, capsys):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = []

@@ -63,6 +63,7 @@ def independent_averages(session, pixels):
     return [output.mean((2, 3)) for output in session.run(None, {session.get_inputs()[0].name: bgr})]
 
 
+@pytest.mark.slow
 def test_fp32_equals_an_independent_run_on_photographs(graph, oxford, flower_paths):
     spec = ExtractSpec()
     pixels = np.stack([preprocess(decode(Path(path).read_bytes()).image, spec) for path in flower_paths])
@@ -286,6 +287,7 @@ assert not bound, bound
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_without_a_gpu_device_file_torch_is_not_imported():
     code = (
         "import sys, featx.engines.selection as engines\n"
@@ -408,6 +410,7 @@ def test_bf16_is_faster_if_its_products_are_measured_to_be(monkeypatch, capabili
     assert cpu_features.bf16_is_faster() == faster
 
 
+@pytest.mark.slow
 def test_other_programs_do_not_change_whether_bf16_is_faster():
     """Otherwise a fine-tuning repeated on a busy machine could have another result."""
     alone = cpu_features.bf16_is_faster()

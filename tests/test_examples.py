@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import fill
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TESTED = {"digits_early_blocks.py", "flowers17.py", "sklearn_pipeline.py", "finetune.py"}
 

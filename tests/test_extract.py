@@ -431,6 +431,7 @@ extract(sys.argv[1], sys.argv[2], ExtractSpec.from_json(sys.argv[3]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "rows"),
     [(SPEC, 2), (dataclasses.replace(SPEC, n_views=3, augment="flip,rotate=20"), 6)],

@@ -20,6 +20,8 @@ from featx.files.hdf5_writing import create_hdf5
 from featx.heads.parallel import raise_if_process_killed
 from featx.runtime.signals import Stopped, raise_on_signal
 
+pytestmark = pytest.mark.slow
+
 STOPPED = "Stopped. Finished work is kept: run the same command again to resume."
 MESSAGES = {"ENOSPC": "No space left on device", "full": "No space left on device", "EIO": "Input/output error",
         "EROFS": "Read-only file system", "memory": "memory ran out"}  # fmt: skip

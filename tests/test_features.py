@@ -171,6 +171,7 @@ def test_a_pipeline_can_be_cross_validated(paths, labels):
     assert cross_val_score(clone(pipeline), paths, labels, cv=2).mean() == 1
 
 
+@pytest.mark.slow
 def test_a_grid_search_with_a_cache_extracts_once(paths, labels, tmp_path, monkeypatch):
     from featx.extraction import local_executor as extraction
 

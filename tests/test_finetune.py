@@ -85,6 +85,7 @@ def validation_accuracy(model, store, recipe):
 # What a fine-tuning writes
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_model_predicts_with_the_backbone_beside_it(finetune_folder, tune, tmp_path):
     report = tune(tmp_path / "tuned.featx")
     assert report.val_best >= report.val_start
@@ -94,6 +95,7 @@ def test_a_fine_tuned_model_predicts_with_the_backbone_beside_it(finetune_folder
     assert predictions[0].classes == ("red",)
 
 
+@pytest.mark.slow
 def test_the_log_has_a_row_per_epoch_with_its_learning_rates(tune, tmp_path):
     tune(tmp_path / "tuned.featx")
     with (tmp_path / "tuned.featx.finetune" / "log.csv").open() as file:
@@ -105,6 +107,7 @@ def test_the_log_has_a_row_per_epoch_with_its_learning_rates(tune, tmp_path):
     assert float(rows[1]["backbone_learning_rate"]) == pytest.approx(float(rows[1]["learning_rate"]) / 100)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_model_is_scored_on_features_of_its_own_backbone(finetune_folder, tune, tmp_path):
     tune(tmp_path / "tuned.featx", dataclasses.replace(FAST, lr=1e-2))
     tuned = load_model(tmp_path / "tuned.featx")
@@ -118,6 +121,7 @@ def test_a_fine_tuned_model_is_scored_on_features_of_its_own_backbone(finetune_f
     assert evaluate(tuned, tmp_path / "tuned.h5")["accuracy"] == accuracy
 
 
+@pytest.mark.slow
 def test_models_with_equal_stems_keep_their_own_backbones(tune, tmp_path):
     for name in ("run.1", "run.2"):
         tune(tmp_path / name, dataclasses.replace(FAST, epochs=1, lr=1e-2))
@@ -128,6 +132,7 @@ def test_models_with_equal_stems_keep_their_own_backbones(tune, tmp_path):
         tune(tmp_path / "other.featx")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("red", "green", "blue"), ("red", "blue")], ids=["three classes", "two"])
 def test_a_hidden_layer_is_saved_with_the_model(finetune_folder, tmp_path, names):
     photos = tmp_path / "photos"
@@ -185,6 +190,7 @@ def test_training_starts_with_the_accuracy_of_scikit_learn(finetune_folder, tune
         assert read_log(tmp_path / "tuned.featx")[0]["val_accuracy"] == accuracy
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_epoch_is_better")
 def test_without_a_better_epoch_the_model_stays_as_it_was(model, tune, tmp_path):
     report = tune(tmp_path / "tuned.featx")
@@ -206,11 +212,13 @@ def test_without_a_better_epoch_the_report_has_the_accuracy_of_the_model_that_is
     assert read_log(tmp_path / "tuned.featx")[0]["val_accuracy"] < report.val_start
 
 
+@pytest.mark.slow
 def test_from_scratch_starts_below_the_head(tune, tmp_path):
     recipe = dataclasses.replace(FAST, epochs=1, from_scratch=True, batch_size=16)
     assert tune(tmp_path / "tuned.featx", recipe).val_start < 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_epoch_is_better")
 def test_patience_ends_a_stage(tune, tmp_path):
     tune(tmp_path / "tuned.featx", dataclasses.replace(FAST, epochs=9, patience=2))
@@ -220,6 +228,7 @@ def test_patience_ends_a_stage(tune, tmp_path):
 # Refit
 
 
+@pytest.mark.slow
 def test_a_refit_is_validated_on_the_same_images(tune, tmp_path):
     logs = []
     for refit in (False, True):
@@ -232,6 +241,7 @@ def test_a_refit_is_validated_on_the_same_images(tune, tmp_path):
         assert without["val_loss"] == pytest.approx(with_refit["val_loss"], rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_epoch_is_better")
 def test_a_refit_trains_on_all_images_for_the_best_number_of_epochs(tune, tmp_path):
     report = tune(tmp_path / "tuned.featx", dataclasses.replace(FAST, refit=True, head_epochs=1))
@@ -248,6 +258,7 @@ def test_a_refit_trains_on_all_images_for_the_best_number_of_epochs(tune, tmp_pa
 # Stop and resume
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batches", [2, 5, 7])
 def test_a_resumed_run_ends_with_the_same_weights(tune, tmp_path, batches, monkeypatch):
     recipe = dataclasses.replace(FAST, dropout=0.3, ema_decay=0.9, mixup=0.2, accumulate=2, lr=1e-2)
@@ -286,6 +297,7 @@ def stop_after_one_epoch(monkeypatch):
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["one label", "a class"])
 def test_changed_labels_start_a_new_run(tmp_path, monkeypatch, change):
     fill(tmp_path / "photos", each=8)
@@ -310,6 +322,7 @@ def test_changed_labels_start_a_new_run(tmp_path, monkeypatch, change):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_another_recipe_starts_a_new_run(tune, tmp_path, monkeypatch):
     output, folder = tmp_path / "tuned.featx", tmp_path / "tuned.featx.finetune"
     with stop_after_one_epoch(monkeypatch), pytest.raises(Stop):
@@ -321,6 +334,7 @@ def test_another_recipe_starts_a_new_run(tune, tmp_path, monkeypatch):
     assert {path.name for path in folder.iterdir()} == {"log.csv", "log.jsonl"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["_save_state", "_log_row"])
 def test_a_stop_loses_no_row_of_the_log(tune, tmp_path, monkeypatch, moment):
     output, write = tmp_path / "tuned.featx", getattr(Stage, moment)
@@ -362,6 +376,7 @@ def test_a_resumed_run_keeps_the_precision_that_it_started_with(tune, tmp_path, 
 # The cache of activations
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_epoch_is_better")
 def test_splits_share_a_cache(tune, tmp_path, monkeypatch):
     computed, compute_rows = [], ActivationCache._compute
@@ -379,6 +394,7 @@ def test_splits_share_a_cache(tune, tmp_path, monkeypatch):
     assert {path.suffix for path in (tmp_path / "shared").iterdir()} == {".activations", ".index", ".lock"}
 
 
+@pytest.mark.slow
 def test_a_cache_is_kept_even_in_the_folder_of_the_log(tune, tmp_path):
     tune(tmp_path / "tuned.featx", cache=tmp_path / "tuned.featx.finetune")
     (path,) = (tmp_path / "tuned.featx.finetune").glob("*.activations")
@@ -388,6 +404,7 @@ def test_a_cache_is_kept_even_in_the_folder_of_the_log(tune, tmp_path):
 # Performance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amp", [False, True])
 def test_training_on_a_cpu_uses_winograd_in_float32_and_keeps_memory(tune, tmp_path, monkeypatch, amp):
     monkeypatch.setattr("featx.finetuning.performance.winograd_is_faster", lambda: True)
@@ -518,6 +535,7 @@ def arguments_of(folder, output, *more):
             str(folder / "photos"), "--epochs", "1", *more]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command_fine_tunes_and_prints_the_gain(finetune_folder, tmp_path):
     output = tmp_path / "tuned.featx"
     arguments = arguments_of(finetune_folder, output, "--val-size", "0.25", "--lr", "0.01")
@@ -540,6 +558,7 @@ def test_the_command_draws_the_accuracy_by_epoch(finetune_folder, tmp_path):
     assert "<!-- tuned.featx -->" in plot.read_text()
 
 
+@pytest.mark.slow
 def test_the_command_has_the_limits_of_the_extraction(finetune_folder, tmp_path):
     """An image that was extracted with --max-pixels or --decode-timeout can be trained on with it."""
     arguments = arguments_of(finetune_folder, tmp_path / "tuned.featx", "--decode-timeout", "60")

@@ -25,6 +25,8 @@ from featx.finetuning.distributed import (
 from featx.models import Validation, fit, load_model
 from featx.spec import ExtractSpec
 
+pytestmark = pytest.mark.slow
+
 # Nine training images in batches of four: the last batch has one row for two processes. In float32, because bfloat16
 # rounds half of a batch differently than the whole batch.
 OPTIONS = ("--epochs", "2", "--head-epochs", "1", "--batch-size", "4", "--lr", "1e-3", "--backbone-lr-scale", "0.5",

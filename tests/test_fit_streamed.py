@@ -170,7 +170,7 @@ def test_streaming_needs_finite_features_and_two_classes(tmp_path: Path) -> None
 
 def test_missing_convergence_and_a_full_disk_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path / "s.h5")
-    monkeypatch.setattr(streamed, "MAX_ITER", 2)
+    monkeypatch.setattr(streamed, "ESTIMATOR_MAX_ITER", 2)
     with pytest.raises(DataError, match=r"softmax did not converge in .* passes .*; give a smaller --C"):
         fit(path, head="softmax", C=1e4, options=FitOptions(stream=True))
 

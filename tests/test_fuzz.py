@@ -10,6 +10,8 @@ from fuzz.run import attack
 
 from featx.errors import StoreError
 
+pytestmark = pytest.mark.slow
+
 INPUTS = 100
 
 

@@ -98,6 +98,7 @@ def test_int8_without_a_calibration_is_refused(oxford, engine):
         make_engine(oxford, SPEC, "cpu", engine=engine)
 
 
+@pytest.mark.slow
 @exact_int8
 def test_both_engines_agree_on_photographs(oxford, flower_paths, flowers):
     pixels = [image.pixels for image in load_images(list_images(flower_paths[:4]), range(4), ExtractSpec(), 2)]

@@ -28,7 +28,7 @@ from featx.models.searched_fit import parallel_workers
 from featx.runtime import Compute
 from featx.store.part_folder import PartFolder
 
-pytestmark = pytest.mark.filterwarnings("ignore:Tip. In future versions of Ray:FutureWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Tip. In future versions of Ray:FutureWarning")]
 ray = pytest.importorskip("ray")
 from ray.util.joblib.ray_backend import RayBackend  # noqa: E402
 

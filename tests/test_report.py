@@ -566,6 +566,7 @@ def test_a_fine_tuned_model_is_reproduced_from_its_head(tuned):
     np.testing.assert_allclose(again.coef_, context.model.estimator.named_steps["head"].coef_, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_backbone_has_no_command_that_fits_a_head(tuned, photos):
     """Its store has features of the fine-tuned backbone, but the head was fitted on features of the original one."""
     tuned("tuned", epochs=1)
@@ -686,6 +687,7 @@ def test_without_torch_the_page_lacks_only_class_maps(context, monkeypatch):
     assert data.note.startswith("no class maps: they need a package: pip install 'featx[torch]' (")
 
 
+@pytest.mark.slow
 def test_with_the_weights_of_another_backbone_the_page_lacks_only_times_and_class_maps(
     hostile_model, oxford, tmp_path, monkeypatch
 ):

@@ -10,6 +10,8 @@ from playwright.sync_api import sync_playwright
 
 from featx.inspection.html_report.writer import report
 
+pytestmark = pytest.mark.slow
+
 CHROMIUMS = ("chromium-headless-shell", "chromium", "google-chrome")
 NAMES = ("extraction", "accuracy", "depth", "advice", "confusion", "classes", "reliability", "mistakes", "suspects",
          "image_map", "finetuning", "commands")  # fmt: skip

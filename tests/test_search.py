@@ -237,6 +237,7 @@ def test_nested_cross_validation_keeps_groups_together():
     assert 0 < estimate.mean <= 1
 
 
+@pytest.mark.slow
 def test_nested_cross_validation_does_not_depend_on_the_number_of_processes():
     X, y = make_rows()
     common = {"heads": ["softmax"], "Cs": [0.1, 1.0], "outer": 3, "folds": 5, "sets": {"all": list(FEATURES.values())}}

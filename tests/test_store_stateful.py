@@ -21,6 +21,8 @@ from featx.store.part_folder import PartFolder
 from featx.store.reader import Store
 from featx.store.row_table import RowTable
 
+pytestmark = pytest.mark.slow
+
 SPEC = ExtractSpec(blocks=(1,), pools=("avg",), size=32)
 REFERENCE = {name: np.full((3, width), 0.5, np.float32) for name, width in SPEC.widths.items()}
 NAMES = st.sampled_from(

@@ -240,6 +240,7 @@ def chunks(dataset: h5py.Dataset) -> list[h5py.h5d.StoreInfo]:
     return [dataset.id.get_chunk_info(number) for number in range(dataset.id.get_num_chunks())]
 
 
+@pytest.mark.slow
 def test_the_limit_of_open_files_is_raised_for_the_parts_of_a_store(tmp_path: Path) -> None:
     code = """
 import resource, sys

@@ -65,6 +65,7 @@ def paths(items):
     return [item.path for item in items]
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_found_and_the_right_class_is_suggested(found):
     wrong = [item for item in found.mislabeled if item.path.startswith(WRONG)]
     assert len(wrong) >= 2

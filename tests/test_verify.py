@@ -215,6 +215,7 @@ fit("photos.h5", "photos.featx", blocks=(1, 2), validation=Validation(folds=2))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(made, tmp_path):
     """Hash seeds, times and memory addresses must not be in a file."""
     runs = []

@@ -136,6 +136,7 @@ assert faults(400) > large / 2
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_freed_memory_is_kept_during_training_and_then_released():
     done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True)
