@@ -1,4 +1,4 @@
-"""What all engines share: batches that are halved when memory runs out, and a check that features are finite."""
+"""The base class of all engines: it halves batches when memory runs out, and checks that features are finite."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from featx.spec import ExtractSpec
 class BatchedEngine(ABC):
     """Compute features of any number of images, ``batch_size`` at a time.
 
-    An engine may be shared by threads: they take turns, because one call already uses all cores and the engine has
-    memory for one batch.
+    Several threads may share an engine. They take turns, because one call already uses all cores, and the engine has
+    memory for only one batch.
 
     Attributes
     ----------
     spec : ExtractSpec
         The features to compute, and the image size and precision.
     batch_size : int
-        Images per forward pass; halved when memory runs out.
+        Number of images per forward pass. It is halved when memory runs out.
     on_gpu : bool
         Whether the backbone runs on a GPU.
     """
@@ -43,7 +43,7 @@ class BatchedEngine(ABC):
         Returns
         -------
         dict of str to float32 array (n, width)
-            By feature name, in column order.
+            The features by name, in column order.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class BatchedEngine(ABC):
         """Compute the features of one batch."""
 
     def _out_of_memory(self, error: Exception) -> bool:
-        """Say whether an error of `_forward` means that memory ran out."""
+        """Return whether an error of `_forward` means that memory ran out."""
         return isinstance(error, MemoryError)
 
     def _batches(self, images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
@@ -84,7 +84,7 @@ class BatchedEngine(ABC):
                 start += len(batch)
 
     def _halve(self, error: Exception) -> None:
-        """Halve the batch size if memory ran out; else raise the error."""
+        """Halve the batch size if memory ran out. Otherwise raise the error."""
         if not self._out_of_memory(error):
             raise error
         if self.batch_size == 1:

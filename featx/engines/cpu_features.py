@@ -1,28 +1,30 @@
-"""Find out what this processor is fast at."""
+"""Find out which convolutions and which number formats this processor computes fast."""
 
 from time import thread_time
 from timeit import repeat
 
 SIDE, REPEATS = 1024, 5
-"""Side of the matrices whose product is timed, and how often; the fastest counts."""
+"""`bf16_is_faster` multiplies matrices with ``SIDE`` rows and columns ``REPEATS`` times. The shortest time counts."""
 MIN_BF16_SPEEDUP = 1.6
-"""Lowest speedup of bfloat16 matrix products over float32 that makes bfloat16 worth its rounding in training. It also
-has to beat Winograd's algorithm in float32 (measured, see docs/benchmarks)."""
+"""Training uses bfloat16 only if its matrix products are this many times as fast as those of float32. A smaller speedup
+is not worth the rounding of bfloat16, and Winograd's algorithm in float32 may be faster (see docs/benchmarks)."""
 
 
 def winograd_is_faster() -> bool:
-    """Say whether 3 × 3 convolutions by Winograd's algorithm are faster here than direct ones.
+    """Return whether this processor computes 3 × 3 convolutions faster by Winograd's algorithm than directly.
 
-    They are with AVX2 and with AVX-512 (measured on AMD, see docs/benchmarks; assumed for Intel). ARM is not measured.
+    Processors with AVX2 or AVX-512 do. This was measured on AMD (see docs/benchmarks) and is assumed for Intel. ARM was
+    not measured, so the answer for ARM is False.
     """
     return _cpu_flags().get("AVX2", False)
 
 
 def bf16_is_faster() -> bool:
-    """Say whether matrix products are much faster in bfloat16 than in float32.
+    """Return whether matrix products are much faster in bfloat16 than in float32.
 
-    Measures it, because some processors that list bfloat16 run it at half the speed of float32. Takes the CPU time of
-    one thread, so that other programs do not change the answer: a repeated or resumed training has to be the same.
+    The function measures both, because some processors that list bfloat16 run it at half the speed of float32. It
+    measures the CPU time of one thread, so that other programs do not change the answer. The answer must stay the same,
+    because a training that is repeated or resumed must give the same result.
     """
     import torch
 
@@ -42,7 +44,7 @@ def bf16_is_faster() -> bool:
 
 
 def _cpu_flags() -> dict[str, bool]:
-    """Return the processor's instruction sets by name, as `numpy.show_runtime` prints them."""
+    """Return, for each instruction set by name, whether the processor has it, as `numpy.show_runtime` prints it."""
     try:
         # numpy has no public name for this dictionary.
         from numpy._core._multiarray_umath import __cpu_features__  # type: ignore[import-not-found]

@@ -1,9 +1,12 @@
 """The backbone in the form that runs fastest on CUDA.
 
-torch's own layers leave a large GPU idle for three reasons. Bias and ReLU each read and write the whole feature map
-again: here one call computes convolution, bias and ReLU. The three channels of the first convolution are too few for
-the matrix units: here it takes several pixels of a row as one. And each batch needs about 70 kernel launches, each with
-the interpreter's lock that the decoding threads also want: here a CUDA graph launches them together.
+torch's own layers leave a large GPU idle for three reasons, and this module removes them:
+
+- Bias and ReLU each read and write the whole feature map again. Here, one call computes convolution, bias and ReLU.
+- The first convolution has three input channels, which are too few for the matrix units. Here, it treats several pixels
+  of a row as one pixel with more channels.
+- Each batch needs about 70 kernel launches. Each launch needs the interpreter's lock, which the decoding threads also
+  need. Here, a CUDA graph launches all kernels together.
 """
 
 from collections.abc import Callable
@@ -15,19 +18,22 @@ from featx.backbones import BLOCKS, Convolution, MaxPool, run_blocks
 from featx.engines.torch_backbone import TorchBackbone
 
 WIDE = 8
-"""Pixels of a row that the first convolution takes as one, with 24 channels: matrix units want a multiple of 8."""
+"""Number of pixels of a row that the first convolution treats as one pixel. Together they have 24 channels, which suits
+the matrix units, because they need a multiple of 8."""
 
 
 class FusedBackbone(nn.Module):
-    """A `TorchBackbone` for inference on CUDA, with the same weights and outputs; see `featx.backbones.LayerOperators`.
+    """A `TorchBackbone` for inference on CUDA, with the same weights and outputs.
+
+    Its methods are those of `featx.backbones.LayerOperators`.
 
     Parameters
     ----------
     backbone : TorchBackbone
-        On its device and in its dtype, not quantized.
+        The backbone, which is already on its device, in its dtype and not quantized.
     wide : bool
-        Whether the first convolution takes `WIDE` pixels as one where the width is a multiple of `WIDE`. It computes
-        more products, but on matrix units, which have time to spare.
+        Whether the first convolution treats `WIDE` pixels of a row as one, if the width is a multiple of `WIDE`. It
+        then computes more products, but it computes them on matrix units, which are much faster.
     """
 
     def __init__(self, backbone: TorchBackbone, *, wide: bool) -> None:
@@ -42,9 +48,9 @@ class FusedBackbone(nn.Module):
             self._wide = widen_kernel(weight).to(memory_format=torch.channels_last), bias.repeat(WIDE)
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        """Compute the outputs of the requested blocks by number.
+        """Compute the outputs of the requested blocks, by block number.
 
-        ``x`` holds preprocessed images, float (n, 3, height, width), in channels_last order.
+        ``x`` holds preprocessed images as floats (n, 3, height, width) in channels_last order.
         """
         return run_blocks(self.blocks, x, self)
 
@@ -64,10 +70,11 @@ class FusedBackbone(nn.Module):
 
 
 def widen_kernel(weight: Tensor) -> Tensor:
-    """Make the kernel of a 3 × 3 convolution that takes `WIDE` pixels of a row as one.
+    """Make the kernel of a 3 × 3 convolution that treats `WIDE` pixels of a row as one.
 
-    Output pixel ``p`` needs input pixels p - 1 to p + 1. For p = 0 and p = WIDE - 1 one of them is in the neighbouring
-    group of pixels, which the wide kernel reads at its left or right position.
+    Output pixel ``p`` of a group needs the input pixels ``p - 1`` to ``p + 1``. For the first and the last pixel of the
+    group, one of these input pixels is in the neighbouring group. The wide kernel reads that group at its left or right
+    position.
 
     Parameters
     ----------
@@ -77,7 +84,7 @@ def widen_kernel(weight: Tensor) -> Tensor:
     Returns
     -------
     tensor (WIDE × outputs, WIDE × inputs, 3, 3)
-        The kernel over groups of pixels.
+        The kernel of a convolution over groups of pixels.
     """
     outputs, inputs, height, width = weight.shape
     wide = weight.new_zeros(WIDE, outputs, WIDE, inputs, height, width)
@@ -89,21 +96,21 @@ def widen_kernel(weight: Tensor) -> Tensor:
 
 
 def max_pool_2x2(x: Tensor) -> Tensor:
-    """Compute ``max_pool2d(x, 2)``; torch's own also writes the positions of the maxima on CUDA, 8 bytes each."""
+    """Compute ``max_pool2d(x, 2)`` faster than torch, which on CUDA also writes the positions of the maxima."""
     height, width = (side // 2 * 2 for side in x.shape[2:])
     rows = torch.maximum(x[:, :, 0:height:2], x[:, :, 1:height:2])
     return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
 
 
 class GraphedFunction:
-    """A function of one CUDA tensor, recorded as a CUDA graph: each call launches all its kernels at once.
+    """A function of one CUDA tensor that is recorded as a CUDA graph, so that each call launches all kernels at once.
 
     Parameters
     ----------
     function : callable
-        From a tensor to a tensor, with CUDA kernels only.
+        The function. It takes and returns one tensor, and runs only CUDA kernels.
     example : torch.Tensor
-        On the device, with the shape and dtype of every later input.
+        A tensor on the device. Every later input must have its shape and dtype.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], example: Tensor) -> None:
@@ -120,7 +127,7 @@ class GraphedFunction:
             self._output = function(self._input)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Compute the function of ``x``, which may be in pinned memory; the next call overwrites the result."""
+        """Compute the function of ``x``, which may be in pinned memory. The next call overwrites the result."""
         self._input.copy_(x, non_blocking=True)
         self._graph.replay()
         return self._output

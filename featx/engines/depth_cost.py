@@ -1,4 +1,4 @@
-"""Time a backbone up to each of its blocks."""
+"""Measure how long a backbone takes up to each of its blocks."""
 
 import time
 
@@ -15,25 +15,25 @@ ROUNDS = 2
 def time_depths(
     spec: ExtractSpec, device: str = "auto", engine: str = "auto", rounds: int = ROUNDS
 ) -> dict[int, float]:
-    """Measure the seconds per image of the backbone up to each block of a spec.
+    """Measure how many seconds per image the backbone takes up to each block of a spec.
 
     Parameters
     ----------
     spec : ExtractSpec
-        Names the backbone, its blocks and the image size.
+        The spec, which names the backbone, its blocks and the image size.
     device, engine : str
         As in `make_engine`.
     rounds : int
-        How often each block is timed; the shortest time counts. Blocks take turns, so that a busy moment of the machine
-        does not slow one block alone.
+        How often each block is timed. The shortest time counts. Every round times all blocks, so that a busy moment of
+        the machine does not slow down one block alone.
 
     Returns
     -------
     dict of int to float
-        Seconds by block number.
+        Seconds per image, by block number.
     """
     weights = load_backbone_for(spec)
-    batch_size = cpu_count()  # keeps all cores busy in an engine that computes one image per core
+    batch_size = cpu_count()  # An engine that computes one image per core uses all cores.
     images = np.random.default_rng(0).integers(0, 256, (batch_size, spec.size, spec.size, 3), dtype=np.uint8)
     engines = {
         block: make_engine(weights, spec.select(blocks=(block,)), device, batch_size, engine) for block in spec.blocks

@@ -1,4 +1,4 @@
-"""Weights of a fine-tuned backbone: no known source has them, so they lie beside the file of their model."""
+"""Save and load the weights of a fine-tuned backbone, which are kept in a file beside that of the model."""
 
 from pathlib import Path
 
@@ -14,16 +14,16 @@ SUFFIX = ".backbone.safetensors"
 
 
 def finetuned_path(model: str | Path) -> Path:
-    """Name the file for the backbone of a model: ``photos.backbone.safetensors`` for ``photos.featx``."""
+    """Return the path of a model's backbone, such as ``photos.backbone.safetensors`` for ``photos.featx``."""
     path = Path(model)
-    # Only .featx is removed: tuned-0.95 and tuned-0.98 have different backbones.
+    # Only the suffix .featx is removed, because the models tuned-0.95 and tuned-0.98 have different backbones.
     return path.with_name(path.name.removesuffix(".featx") + SUFFIX)
 
 
 def save_finetuned(weights: BackboneWeights, model: str | Path) -> Path:
-    """Write a backbone beside the file of its model, and replace an earlier one.
+    """Write a backbone beside the file of its model; an earlier backbone is replaced.
 
-    A replaced backbone cannot be mistaken for the new one, because each model stores the digest of its own.
+    No model can use a wrong backbone by mistake, because each model stores the digest of its own backbone.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def load_backbone_for(
     file : path, optional
         Read the weights from this file only.
     model : path, optional
-        The model's file. A backbone that featx does not know by name is looked for beside it.
+        The model's file. If featx does not know the backbone by name, it looks for the backbone beside this file.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""int8: which levels values are rounded to, the calibration that decides them, and a check against fp32.
+"""Choose the int8 levels that values are rounded to, by a calibration, and compare int8 with fp32.
 
-Uniform affine quantization with 256 levels for the inputs of a convolution and, symmetric and per output channel, 255
-levels for its weights (Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference",
-sections 2 and 3). Both engines that compute int8 take the levels from here.
+The quantization is uniform and affine (Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient
+inference", sections 2 and 3). The inputs of a convolution have 256 levels. Its weights have 255 levels, which are
+symmetric and chosen for each output channel. Both engines that compute int8 take the levels from this module.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ from featx.spec import ExtractSpec
 INPUT_LEVELS = 256
 KERNEL_LEVELS = 255
 MIN_COSINE = 0.99
-"""Lowest accepted mean cosine between a feature at int8 and at fp32, over the calibration images."""
+"""Lowest accepted cosine similarity between a feature at int8 and at fp32, as a mean over the calibration images."""
 
 
 def input_range(bound: float, *, signed: bool) -> tuple[float, float]:
     """Return the lowest and highest level of a convolution's inputs.
 
-    Inputs range from 0 to ``bound``, or from -``bound`` where ``signed``.
+    The levels range from 0 to ``bound``. If ``signed`` is true, they range from ``-bound`` to ``bound * 127 / 128``.
     """
     return (-bound, bound * 127 / 128) if signed else (0.0, bound)
 
@@ -40,7 +40,7 @@ def kernel_bounds(kernel: np.ndarray) -> np.ndarray:
     Returns
     -------
     float32 array (outputs, 1, 1, 1)
-        1 for a channel of zeros, which needs no range.
+        The largest absolute weight per channel. It is 1 for a channel of zeros, for which any range will do.
     """
     largest: np.ndarray = np.abs(kernel).max((1, 2, 3), keepdims=True)
     return np.where(largest > 0, largest, 1.0).astype(np.float32)
@@ -55,7 +55,7 @@ class Int8Calibration:
     bounds : tuple of 13 float
         Largest absolute input of each convolution.
     features : dict of str to float32 array (n, width)
-        fp32 features of the calibration images by name.
+        The fp32 features of the calibration images, by name.
     """
 
     bounds: tuple[float, ...]
@@ -65,40 +65,41 @@ class Int8Calibration:
 def calibrate_int8(weights: BackboneWeights, spec: ExtractSpec, images: np.ndarray) -> Int8Calibration:
     """Measure the largest absolute input of each convolution, in one fp32 pass over some images.
 
-    Takes the maximum, because clipping the largest inputs, at a percentile or at the mean over images, made block 5
-    less exact. Measures all 13 convolutions whatever blocks the spec names, so that equal images give equal bounds.
+    The bound is the maximum over the images. Lower bounds, such as a percentile or the mean of the images' maxima, clip
+    the largest inputs and made block 5 less exact. All 13 convolutions are measured, even if the spec names few blocks,
+    so that equal images give equal bounds.
 
     Parameters
     ----------
     weights : BackboneWeights
         The backbone's tensors.
     spec : ExtractSpec
-        The features to return; its precision does not matter.
+        Describes the features to return. Its precision does not matter.
     images : uint8 array (n, size, size, 3)
         Preprocessed RGB images.
     """
-    # OpenVINO where it is installed, because it will compute the features too, and importing torch takes seconds.
+    # Use OpenVINO if it is installed: it will compute the features too, and importing torch takes seconds.
     if find_spec("openvino"):
         from featx.engines.openvino_engine import largest_inputs
     else:
         from featx.engines.torch_engine import largest_inputs
     whole = dataclasses.replace(spec, blocks=BLOCK_NUMBERS, precision="fp32", calibration=())
     largest, features = largest_inputs(weights, whole, images)
-    # A bound of 0 is not allowed, and an input that is always 0 needs no range.
+    # A bound must not be 0. If an input is always 0, any other bound is right.
     return Int8Calibration(tuple(bound or 1.0 for bound in largest), {name: features[name] for name in spec.widths})
 
 
 def check_int8_agreement(engine: Engine, images: np.ndarray, reference: dict[str, np.ndarray]) -> dict[str, float]:
-    """Compare an int8 engine with fp32 features; return the mean cosine over images by feature name.
+    """Compare an int8 engine with fp32 features, and return their cosine similarity, the mean over images, by feature.
 
     Parameters
     ----------
     engine : Engine
-        At precision int8.
+        The engine, which has precision int8.
     images : uint8 array (n, size, size, 3)
         Preprocessed RGB images.
     reference : dict of str to float32 array (n, width)
-        Their fp32 features by name.
+        The fp32 features of the images, by name.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""The ncnn engine, on the CPU, with convolutions by Winograd's algorithm.
+"""Compute features with ncnn, on the CPU, with convolutions by Winograd's algorithm.
 
-For 4 × 4 outputs of a 3 × 3 convolution, the algorithm takes 36 products instead of 144 (Lavin & Gray 2016, "Fast
-algorithms for convolutional neural networks"), with about the rounding errors of direct sums.
+For 4 × 4 outputs of a 3 × 3 convolution, the algorithm needs 36 products instead of 144 (Lavin & Gray 2016, "Fast
+algorithms for convolutional neural networks"). Its rounding errors are about as large as those of direct sums.
 """
 
 import ctypes
@@ -19,22 +19,22 @@ from featx.spec import ExtractSpec
 
 IMAGES_PER_THREAD = 8
 NO_MEMORY = -100
-"""What ncnn returns if it cannot allocate memory."""
+"""The code that ncnn returns if it cannot allocate memory."""
 
 
 class NcnnEngine(BatchedEngine):
-    """Compute features with ncnn, on the CPU and in float32: each thread computes one image at a time.
+    """Compute features with ncnn, on the CPU and in float32. Each thread computes one image at a time.
 
     Parameters
     ----------
     weights : BackboneWeights
         The backbone's tensors.
     spec : ExtractSpec
-        The features to compute, and the image size; the precision must be fp32.
+        The features to compute, and the image size. The precision must be fp32.
     batch_size : int, optional
-        Images per forward pass, by default 8 per thread.
+        Number of images per forward pass. The default is 8 per thread.
     threads : int, optional
-        Threads to compute with, by default one per core.
+        Number of threads to compute with. The default is one per core.
 
     Raises
     ------
@@ -55,13 +55,13 @@ class NcnnEngine(BatchedEngine):
         super().__init__(spec, batch_size or IMAGES_PER_THREAD * self._threads)
         self._net = _load_network(weights, spec)
         preprocessing = PREPROCESSINGS[spec.preprocessing]
-        # Shaped for (3, height, width): numpy is ten times slower at broadcasting three values over the last axis.
+        # For images of shape (3, height, width). Broadcasting three values over the last axis is ten times slower.
         self._mean, self._std = (
             np.array(part, np.float32)[:, None, None] for part in (preprocessing.mean, preprocessing.std)
         )
 
     def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        # Two images in one thread each take less time than one after the other in two threads.
+        # It is faster to give each thread its own image than to let all threads share one image after the other.
         with ThreadPoolExecutor(min(self._threads, len(images))) as executor:
             columns = np.stack(list(executor.map(self._features, images)))
         return {name: columns[:, part] for name, part in self.spec.slices.items()}
@@ -72,7 +72,7 @@ class NcnnEngine(BatchedEngine):
         pixels -= self._mean
         pixels /= self._std
         extractor = self._net.create_extractor()
-        # A clone has ncnn's own alignment of channels. Without it, images of odd size are cropped at wrong places.
+        # A clone aligns the channels in memory as ncnn needs it. Without it, ncnn crops images of odd size wrongly.
         extractor.input(INPUT, ncnn.Mat(pixels).clone())
         outputs = dict[int, np.ndarray]()
         for number in self.spec.blocks:
@@ -114,14 +114,14 @@ def _load_network(weights: BackboneWeights, spec: ExtractSpec) -> ncnn.Net:
 
 
 class _BytesReader(ncnn.DataReader):  # type: ignore[misc]
-    """Lets ncnn copy from bytes; from a plain buffer it might keep references, and the bytes could never be freed."""
+    """Lets ncnn copy from bytes. From a plain buffer, ncnn might keep references, so that the bytes stay in memory."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__()
         self._data, self._position = data, 0
 
     def read(self, place: object, size: int) -> int:
-        """Copy the next ``size`` bytes, or the rest, to the pointer in a capsule; return their number."""
+        """Copy at most ``size`` of the next bytes to the address in the capsule ``place``; return how many."""
         chunk = self._data[self._position : self._position + size]
         ctypes.memmove(_pointer(place, None), chunk, len(chunk))
         self._position += len(chunk)

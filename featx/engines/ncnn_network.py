@@ -1,7 +1,7 @@
-"""Write the backbone as ncnn reads it: a text with one line per layer, and the tensors of all layers in order.
+"""Write the backbone in the form that ncnn reads: a text with one line per layer, and the tensors in the same order.
 
-Where the feature maps of a block are many times larger than its kernels, as in the first block, the block runs in
-strips of rows: the output of one convolution for a strip is still in the processor's cache when the next one reads it.
+A block runs in strips of rows if its feature maps are many times larger than its kernels, as in the first block. The
+output of a convolution for one strip is then still in the processor's cache when the next convolution reads it.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,15 @@ INPUT = "pixels"
 STRIP_BYTES = 1 << 20
 """Approximate size of a strip of a block's feature map."""
 STRIP_ROWS = 12
-"""A strip has a multiple of these rows, because Winograd's tiles have 4 or 6."""
+"""The number of rows of a strip is a multiple of ``STRIP_ROWS``, because Winograd's tiles have 4 or 6 rows."""
 MIN_MAP_TO_KERNEL_RATIO = 32
-"""How many times larger than its kernels a block's feature map must be for strips to pay, because each strip loads all
-kernels again (measured, see docs/benchmarks)."""
+"""Strips save time if a block's feature map is at least this many times larger than its kernels (measured, see
+docs/benchmarks). For smaller feature maps they cost time, because each strip loads all kernels again."""
 MIN_CHANNELS_FOR_TILES = 8
-"""With fewer input channels, plain sums take half the time of Winograd's algorithm or of matrix products."""
+"""A convolution with fewer input channels is computed by plain sums. They take half the time of Winograd's algorithm or
+of matrix products."""
 PLAIN_SUMS = "31=96"
-"""Parameter of a convolution that turns both off."""
+"""ncnn's parameter that turns off both Winograd's algorithm and matrix products for a convolution."""
 
 
 class NcnnNetwork:
@@ -36,7 +37,7 @@ class NcnnNetwork:
     weights : BackboneWeights
         The backbone's tensors.
     spec : ExtractSpec
-        Names the blocks and the image size.
+        The spec, which names the blocks and the image size.
     """
 
     def __init__(self, weights: BackboneWeights, spec: ExtractSpec) -> None:
@@ -57,9 +58,9 @@ class NcnnNetwork:
         return b"".join(self._tensors)
 
     def add_convolution(self, layer: Convolution, source: str, output: str, top: int, bottom: int) -> str:
-        """Add a convolution with ReLU; its input is padded with ``top`` and ``bottom`` rows of zeros."""
+        """Add a convolution with ReLU. Its input gets ``top`` rows of zeros above and ``bottom`` rows below."""
         kernel, bias = layer.parameters(self._weights.tensors)
-        # Outputs, kernel size, padding left, right, above and below, bias, number of weights, ReLU.
+        # In this order: outputs, kernel size, padding left, right, above and below, bias, number of weights, ReLU.
         parameters = f"0={len(bias)} 1=3 4=1 15=1 14={top} 16={bottom} 5=1 6={kernel.size} 9=1"
         if kernel.shape[1] < MIN_CHANNELS_FOR_TILES:
             parameters += f" {PLAIN_SUMS}"
@@ -84,11 +85,11 @@ class NcnnNetwork:
             return self._add_strip(block, source, output, edges[0], side)
         copies = [f"{output}_{start}_all" for start, _ in edges]
         self._add("Split", [source], copies)
-        # One more input row above and below for each convolution.
+        # Each convolution needs one more input row above and one below.
         margin, parts = len(block.convolutions), list[str]()
         for (start, stop), copy in zip(edges, copies, strict=True):
             first, last = max(0, start - margin), min(side, stop + margin)
-            # First column, row and channel; number of columns, rows and channels (-233 is all).
+            # First column, row and channel, then the numbers of columns, rows and channels. -233 means all channels.
             crop = f"0=0 1={first} 2=0 3={side} 4={last - first} 5=-233"
             rows = self._add("Crop", [copy], [f"{output}_{start}_rows"], crop)
             parts.append(self._add_strip(block, rows, f"{output}_{start}", (start, stop), side))
@@ -100,7 +101,7 @@ class NcnnNetwork:
         kernels = sum(self._weights.tensors[f"features.{layer}.weight"].nbytes for layer in block.convolutions)
         pays = side * row > MIN_MAP_TO_KERNEL_RATIO * kernels
         rows = max(STRIP_ROWS, STRIP_BYTES // row // STRIP_ROWS * STRIP_ROWS) if pays else side
-        # A strip of one row would be empty after pooling, so a single last row joins the strip before.
+        # A strip of one row would be empty after pooling, so a single last row belongs to the strip before it.
         starts = range(0, max(1, side - 1), rows)
         return list(zip(starts, [*starts[1:], side], strict=True))
 
@@ -111,9 +112,10 @@ class NcnnNetwork:
 
 @dataclass(frozen=True)
 class _Strip:
-    """The layers of a block for some rows, as ncnn layers; see `featx.backbones.LayerOperators`.
+    """The layers of a block for one strip of rows, as ncnn layers; see `featx.backbones.LayerOperators`.
 
-    ``top`` and ``bottom`` are 1 where the strip ends at the edge of the image: only there, zeros are padded.
+    ``top`` is 1 if the strip begins at the upper edge of the image, and ``bottom`` is 1 if it ends at the lower edge.
+    Only at these edges is the strip padded with zeros.
     """
 
     network: NcnnNetwork

@@ -1,4 +1,4 @@
-"""The OpenVINO engine, on the CPU."""
+"""Compute features with OpenVINO, on the CPU."""
 
 from functools import cache
 
@@ -13,12 +13,13 @@ from featx.engines.int8 import INPUT_LEVELS, KERNEL_LEVELS, input_range, kernel_
 from featx.spec import ExtractSpec
 
 FLOAT_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
-"""OpenVINO's type for floats by precision; int8 computes poolings in float32."""
+"""OpenVINO's float type for each precision. At int8, this is the type of the poolings."""
 SMALL_BATCH = 4
-"""Up to so many images are computed in a batch of their own instead of a full one: the reference images, or a single
-image to predict."""
+"""If there are at most this many images, they are computed in a small batch instead of a full one. Examples are the
+reference images, or a single image to predict."""
 PIXELS_PER_CORE, MAX_BATCH = 2 * 224**2, 16
-"""Default batch: larger ones are no faster (measured, see docs/benchmarks) and take more memory and time to start."""
+"""These limits decide the default batch size. Larger batches are no faster (measured, see docs/benchmarks), and they
+take more memory and more time to start."""
 POSITIONS = np.array([2, 3])
 """The axes of height and width."""
 
@@ -33,9 +34,10 @@ class OpenVINOEngine(BatchedEngine):
     spec : ExtractSpec
         The features to compute, and the image size and precision.
     batch_size : int, optional
-        Images per forward pass; by default 4 to 16, about 2 per core at 224 pixels and more of smaller images.
+        Number of images per forward pass. The default is between 4 and 16: about 2 per core at 224 pixels, and more if
+        images are smaller.
     threads : int, optional
-        Threads to compute with, by default one per core.
+        Number of threads to compute with. The default is one per core.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class OpenVINOEngine(BatchedEngine):
         self._compiled: dict[int, ov.CompiledModel] = {}
 
     def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        # A compiled model has a fixed shape and takes 150 MB, so there are only two, and batches are filled with zeros.
+        # A compiled model has a fixed shape and takes 150 MB. So there are only two, and batches are filled with zeros.
         rows = min(SMALL_BATCH, self.batch_size) if len(images) <= SMALL_BATCH else self.batch_size
         filler = np.zeros((rows - len(images), *images.shape[1:]), np.uint8)
         outputs = self._model(rows)(np.concatenate([images, filler]) if len(filler) else images)
@@ -74,7 +76,7 @@ def _options(precision: str) -> dict[str, object]:
     return {
         "INFERENCE_PRECISION_HINT": _float_type(precision),
         "PERFORMANCE_HINT": "LATENCY",
-        # With pinning, each process binds its threads to the same first cores, and two workers share one core.
+        # With pinning, every process binds its threads to the same first cores, so that two workers share a core.
         "ENABLE_CPU_PINNING": False,
     }
 
@@ -82,7 +84,8 @@ def _options(precision: str) -> dict[str, object]:
 def _float_type(precision: str) -> str:
     """Return OpenVINO's float type for a precision.
 
-    For fp16 it is float32 on a processor without float16: OpenVINO would use bfloat16 there, which is less exact.
+    For fp16 on a processor without float16, the type is float32. With float16, OpenVINO would compute in bfloat16 on
+    such a processor, which is less exact.
     """
     name = FLOAT_TYPES[precision]
     return name if name != "f16" or "FP16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
@@ -92,14 +95,15 @@ def _float_type(precision: str) -> str:
 def _core() -> ov.Core:
     """Return the one OpenVINO core of this process, which is never freed.
 
-    The CPU plugin gives the thread that loads it a stack for signal handlers, and frees it together with the last core
-    and model, maybe in another thread. The next signal, such as Ctrl-C, would then crash the process.
+    OpenVINO's CPU plugin gives the thread that loads it a stack for signal handlers. The plugin frees this stack when
+    the last core and model are freed, maybe in another thread. The next signal, such as Ctrl-C, would then crash the
+    process.
     """
     return ov.Core()
 
 
 def build_model(weights: BackboneWeights, spec: ExtractSpec, rows: int) -> ov.Model:
-    """Build the graph from images, uint8 (rows, size, size, 3), to the features of a spec, in column order."""
+    """Build the graph that computes a spec's features, in column order, from uint8 images (rows, size, size, 3)."""
     preprocessing = PREPROCESSINGS[spec.preprocessing]
     images = ops.parameter([rows, spec.size, spec.size, 3], ov.Type.u8, name="images")
     x = ops.subtract(ops.convert(images, "f32"), np.array(preprocessing.mean, np.float32))
@@ -142,7 +146,7 @@ class _OpenVINOOperators:
         return ops.reduce_max(x, POSITIONS)
 
     def power_mean(self, x: ov.Output, power: float, floor: float) -> ov.Node:
-        # Relative to the largest value, because the powers would overflow in float16.
+        # Values are first divided by the largest one, because their powers would overflow in float16.
         x = ops.maximum(x, np.float32(floor))
         powers = ops.power(ops.divide(x, ops.reduce_max(x, POSITIONS, keep_dims=True)), np.float32(power))
         mean = ops.power(ops.reduce_mean(powers, POSITIONS), np.float32(1 / power))
@@ -153,7 +157,7 @@ class _OpenVINOOperators:
 
 
 def _quantize(x: ov.Output, kernel: np.ndarray, ends: tuple[float, float]) -> tuple[ov.Node, ov.Node]:
-    """Round a convolution's inputs and weights to int8 levels; between these nodes OpenVINO computes in 8 bits."""
+    """Round a convolution's inputs and weights to int8 levels, so that OpenVINO computes the convolution in 8 bits."""
     low, high = (np.float32(end) for end in ends)
     bounds = kernel_bounds(kernel)
     return (
@@ -172,7 +176,7 @@ def largest_inputs(
     weights : BackboneWeights
         The backbone's tensors.
     spec : ExtractSpec
-        At precision fp32.
+        The spec, which has precision fp32.
     images : uint8 array (n, size, size, 3)
         Preprocessed RGB images.
 
@@ -191,7 +195,7 @@ def largest_inputs(
     compiled = _core().compile_model(watched, "CPU", _options(spec.precision))
     found = []
     for start in range(0, len(images), rows):
-        # Fill the last batch with images of the sample, because zeros might have larger inputs.
+        # Fill the last batch with images of the sample. Zeros might give larger inputs to a convolution.
         batch = images[np.arange(start, start + rows) % len(images)]
         found.append([values.copy() for values in compiled(batch).values()])
     columns = list(zip(*found, strict=True))

@@ -1,4 +1,4 @@
-"""Select the fastest precision class of a machine by measuring them: what a processor supports may still be slow."""
+"""Measure which precision class is the fastest on this machine. A processor may support a class but be slow at it."""
 
 import dataclasses
 import time
@@ -14,19 +14,21 @@ from featx.spec import ExtractSpec
 
 CANDIDATES = ("bf16", "fp16")
 MIN_SPEEDUP = 1.2
-"""Lowest speedup over fp32 that makes a class worth its rounding; less may be noise."""
+"""A class is selected only if it is at least this many times as fast as fp32. A smaller speedup is not worth the
+rounding of the class, and may be noise."""
 ROUNDS = 2
 
 
 def fastest_precision(make: Callable[[ExtractSpec], Engine], spec: ExtractSpec) -> ExtractSpec:
     """Return a spec with the fastest precision class of this machine.
 
-    Candidates are the classes whose features of the reference images agree with fp32 to the tolerance of the class.
+    A class can be selected only if its features of the reference images differ from those at fp32 by no more than the
+    tolerance of the class.
 
     Parameters
     ----------
     make : callable
-        Makes the engine for a spec.
+        Function that makes the engine for a spec.
     spec : ExtractSpec
         The features to compute; its own precision is ignored.
     """
@@ -37,7 +39,7 @@ def fastest_precision(make: Callable[[ExtractSpec], Engine], spec: ExtractSpec) 
     for name in CANDIDATES:
         try:
             features, seconds = _time_engine(make(specs[name]), pixels)
-        except EngineError:  # values of this backbone overflow in this class
+        except EngineError:  # The values of this backbone overflow in this class.
             continue
         agrees = all(relative_error(features[key], reference[key]) <= specs[name].tolerance for key in reference)
         if agrees and seconds < limit:
@@ -46,9 +48,9 @@ def fastest_precision(make: Callable[[ExtractSpec], Engine], spec: ExtractSpec) 
 
 
 def _time_engine(engine: Engine, images: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
-    """Return features of images, and the shortest time of some runs in seconds; the first run is not timed."""
+    """Return the features of images, and the shortest time of several runs in seconds. The first run is not timed."""
     features, seconds = engine(images), []
-    # Repeat images up to a multiple of the cores, to keep all busy in an engine that computes one image per core.
+    # The number of images must be a multiple of the cores, so that an engine with one image per core uses all cores.
     cores = cpu_count()
     timed = images[np.arange(-(-len(images) // cores) * cores) % len(images)]
     for _ in range(ROUNDS):

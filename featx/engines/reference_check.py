@@ -1,4 +1,4 @@
-"""Compare features of the reference images, to prove that two machines or versions compute the same."""
+"""Compare features of the reference images, to check that two machines or versions compute the same features."""
 
 from collections.abc import Mapping
 
@@ -11,17 +11,17 @@ from featx.spec import ExtractSpec
 
 
 def reference_pixels(spec: ExtractSpec) -> np.ndarray:
-    """Return the three reference images as the backbone gets them, uint8 (3, size, size, 3)."""
+    """Return the three reference images as the engine takes them, as uint8 (3, size, size, 3)."""
     return np.stack([preprocess(image, spec) for image in draw_reference_images()])
 
 
 def compute_reference_features(engine: Engine) -> dict[str, np.ndarray]:
-    """Compute features of the three reference images, float32 (3, width) by name."""
+    """Compute the features of the three reference images, by name. Each feature is float32 (3, width)."""
     return engine(reference_pixels(engine.spec))
 
 
 def relative_errors(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return ``|values - reference| / |reference|`` of each row, (n,), for two arrays (n, width)."""
+    """Return ``|values - reference| / |reference|`` for each row of two arrays (n, width)."""
     norms = np.linalg.norm(reference, axis=1)
     errors: np.ndarray = np.linalg.norm(values - reference, axis=1) / np.maximum(norms, 1e-12)
     return errors
@@ -38,18 +38,18 @@ def check_reference_features(
     owner: str,
     remedy: str = "extract again with --overwrite",
 ) -> None:
-    """Check that an engine computes the same features as another machine or version did.
+    """Check that an engine computes the same features as another machine or another version of the packages did.
 
     Parameters
     ----------
     engine : Engine
-        Computes the features of the reference images again.
+        The engine that computes the features of the reference images again.
     stored : mapping of str to float32 array (3, width)
-        The features of the reference images that the other machine computed, by name.
+        The features of the reference images, by name, as the other machine computed them.
     owner : str
-        Where they are stored, for the message.
+        The file or folder that holds ``stored``. The error message names it.
     remedy : str
-        What a person can do, for the message.
+        What the user can do. The error message contains it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Choose an engine: torch, OpenVINO or ncnn, each imported only when one is made."""
+"""Choose an engine: torch, OpenVINO or ncnn. The package of an engine is imported only when the engine is made."""
 
 import logging
 import sys
@@ -18,10 +18,11 @@ from featx.spec import ExtractSpec
 logger = logging.getLogger(__name__)
 
 GPU_DEVICES = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
-"""Names in /dev on Linux of GPUs that torch may use: NVIDIA's (also on small boards), AMD's, and both under WSL."""
+"""Names of the files in /dev on Linux that stand for a GPU that torch may use. They belong to GPUs of NVIDIA (also on
+small boards), of AMD, and of both under WSL."""
 NCNN_SIZE = 96
-"""Image side in pixels from which ncnn is faster than OpenVINO (measured, see docs/benchmarks). It computes one image
-at a time, and for a small image most of the time goes into reading 200 MB of weights."""
+"""ncnn is faster than OpenVINO for images of at least this side in pixels (measured, see docs/benchmarks). For smaller
+images, ncnn spends most of its time on reading 200 MB of weights, because it computes one image at a time."""
 
 
 class Engine(Protocol):
@@ -32,7 +33,10 @@ class Engine(Protocol):
     on_gpu: bool
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Compute features by name, float32 (n, width), in column order, from RGB images, uint8 (n, size, size, 3)."""
+        """Compute the features of RGB images, uint8 (n, size, size, 3).
+
+        The result has each feature by name, float32 (n, width), in column order.
+        """
 
 
 def make_engine(
@@ -43,7 +47,7 @@ def make_engine(
     engine: str = "auto",
     threads: int | None = None,
 ) -> Engine:
-    """Make the engine for a device: on a CPU ncnn or OpenVINO where they are installed, else torch.
+    """Make an engine for a device. On a CPU it is ncnn or OpenVINO if they are installed, and otherwise torch.
 
     Parameters
     ----------
@@ -54,13 +58,15 @@ def make_engine(
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     batch_size : int, optional
-        Images per forward pass; by default what suits the device.
+        Number of images per forward pass. The default depends on the device.
     engine : str
-        ``auto``, ``torch``, ``openvino`` or ``ncnn``. Engines differ by less than the tolerance of the precision class.
-        On a CPU, ``auto`` takes the first installed one of: ncnn, if the precision is fp32, images have 96 pixels or
-        more and the processor has AVX2; OpenVINO; torch.
+        ``auto``, ``torch``, ``openvino`` or ``ncnn``. The results of the engines differ by less than the tolerance of
+        the precision class. On a CPU, ``auto`` tries ncnn, OpenVINO and torch in this order, and takes the first one
+        that is installed. It tries ncnn only if the precision is fp32, the side of the images is at least 96 pixels and
+        the processor has AVX2.
     threads : int, optional
-        Threads of OpenVINO and ncnn, by default one per core; torch has one setting for the whole process.
+        Number of threads of OpenVINO or ncnn. The default is one per core. torch ignores it, because torch has one
+        setting for the whole process.
 
     Raises
     ------
@@ -85,7 +91,7 @@ def make_engine(
             return TorchEngine(weights, spec, device, batch_size)
         return _cpu_engine(engine)(weights, spec, batch_size, threads)
     except ImportError as error:
-        if engine == "openvino":  # a requirement of featx itself, in no extra
+        if engine == "openvino":  # featx itself requires OpenVINO, so no extra has it.
             raise EngineError(f"--engine openvino needs a package: pip install openvino ({error})") from error
         raise missing_extras(engine, f"--engine {engine}", error) from error
 
@@ -102,7 +108,7 @@ def _cpu_engine(engine: str) -> Callable[..., Engine]:
 
 
 def _fastest(spec: ExtractSpec, device: str) -> str:
-    """Name the fastest of the installed engines."""
+    """Return the name of the fastest installed engine."""
     found = [name for name in ("ncnn", "openvino") if find_spec(name)]
     if "ncnn" in found and not (spec.precision == "fp32" and spec.size >= NCNN_SIZE and winograd_is_faster()):
         found.remove("ncnn")
@@ -110,7 +116,7 @@ def _fastest(spec: ExtractSpec, device: str) -> str:
 
 
 def _is_cpu(device: str) -> bool:
-    """Whether a device, or the one that ``auto`` stands for, is the CPU."""
+    """Return whether a device is the CPU. For ``auto``, it is the CPU if torch finds no GPU."""
     if device != "auto":
         return device == "cpu"
     if not find_spec("torch"):

@@ -1,4 +1,4 @@
-"""From a listing of images to parts of features: images are loaded ahead while the backbone computes."""
+"""Compute the features of listed images in parts. The next images are loaded while the backbone computes."""
 
 import itertools
 import math
@@ -18,15 +18,17 @@ from featx.store import Part
 
 PART_ROWS = 128
 PART_BYTES = 1 << 26
-"""A part has at most that many rows and bytes of features, but at least all copies of one image."""
+"""A part has at most ``PART_ROWS`` rows and ``PART_BYTES`` bytes of features. But it always has all augmented copies of
+at least one image."""
 MIN_IMAGES_FOR_PROCESSES = 512
-"""Images from which it is worth starting decoding processes for a GPU: each takes a quarter of a second to start."""
+"""With a GPU, processes decode the images if there are at least this many images. Otherwise threads decode them. The
+reason is that each process takes a quarter of a second to start."""
 
 
 def rows_per_part(spec: ExtractSpec) -> int:
-    """Return the number of rows of a part, with all copies of an image in the same part.
+    """Return the number of rows of a part. All augmented copies of an image are in the same part.
 
-    It depends on the spec alone, so that a resumed run makes the same parts and batches.
+    The number depends only on the spec, so that a resumed run makes the same parts and batches.
     """
     rows = min(PART_ROWS, PART_BYTES // (4 * spec.width))
     return max(1, rows // spec.n_views) * spec.n_views
@@ -51,24 +53,24 @@ def feature_parts(
     Parameters
     ----------
     engine : Engine
-        Computes the features; its spec also says how images are preprocessed.
+        The engine that computes the features. Its spec also says how images are preprocessed.
     listing : Listing
         The images.
     rows : sequence of int
-        Their numbers in the listing.
+        The rows of the listing to compute.
     workers : int
-        Threads or processes that load images.
+        Number of threads or processes that load images.
     max_pixels : int
         Images with more pixels are not decoded.
     advance : callable
-        Called with the number of images that were just finished.
+        Function that is called with the number of images that were just finished.
     timings : StageTimings, optional
-        Adds up the time that each stage takes.
+        Object that adds up the time of each stage.
 
     Yields
     ------
     Part
-        Features of `images_per_part` images; an image that cannot be loaded is one of the part's failures.
+        The features of `images_per_part` images. An image that cannot be loaded is one of the failures of the part.
     """
     step = images_per_part(engine.spec)
     groups = [rows[first : first + step] for first in range(0, len(rows), step)]
@@ -85,16 +87,16 @@ def grouped_feature_parts(
     advance: Callable[[int], object],
     timings: StageTimings,
 ) -> Iterator[Part]:
-    """Compute the features of groups of images, one part per group; parameters are those of `feature_parts`.
+    """Compute the features of groups of images, one part per group. The parameters are those of `feature_parts`.
 
-    While the last images of a part are computed, those of the next part are already loaded.
+    While the last images of a part are computed, the first images of the next part are already loaded.
     """
     timings.on_gpu = engine.on_gpu
     rows = map(int, itertools.chain.from_iterable(groups))
-    # Beside a CPU backbone, threads decode fast enough. A frozen program cannot start Python processes: its executable
-    # is the program itself.
+    # If the backbone runs on a CPU, threads decode fast enough. A frozen program cannot start Python processes, because
+    # its executable is the program itself.
     processes = engine.on_gpu and sum(map(len, groups)) >= MIN_IMAGES_FOR_PROCESSES and not hasattr(sys, "frozen")
-    # At least a batch ahead, or the backbone waits for the rest of its next batch.
+    # At least one batch is loaded ahead. Otherwise the backbone would wait for the rest of its next batch.
     ahead = max(PREFETCH, engine.batch_size)
     with closing(load_images(listing, rows, engine.spec, workers, max_pixels, processes, ahead)) as images:
         for group in groups:
@@ -106,7 +108,7 @@ def _compute_part(
 ) -> Part:
     part, computed, n_views = Part(), [], engine.spec.n_views
     images = iter(images)
-    # The fewest images whose copies fill whole batches, because a batch that is not full wastes time.
+    # The smallest number of images whose copies fill whole batches, because a batch that is not full wastes time.
     step = engine.batch_size // math.gcd(engine.batch_size, n_views)
     while loaded := list(itertools.islice(images, step)):
         timings.add_images(loaded)

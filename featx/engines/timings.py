@@ -1,4 +1,4 @@
-"""Time each stage of an extraction, to find the bottleneck and say how to speed it up."""
+"""Measure the time of each stage of an extraction, find the slowest stage, and say how to speed it up."""
 
 from dataclasses import dataclass, field
 
@@ -13,31 +13,31 @@ ADVICE = {
     "computing": "the bottleneck is the backbone: use {gpu}{precision}fewer --blocks, or a smaller --size",
     "writing": "the bottleneck is writing the store: put --output on a faster disk, or use fewer --pools",
 }
-"""By stage: how to speed up a run whose bottleneck it is."""
+"""For each stage, how to speed up a run whose slowest stage it is."""
 FASTEST_ON_CPU = {"auto", "int8"}, "int8 if the CPU has VNNI"
 FASTEST_ON_GPU = {"auto", "int8", "fp16", "bf16"}, "bf16"
-"""Precisions that no other one beats, and which one to recommend instead of a slower one. GPUs compute int8 in floats,
-at the speed of fp32."""
+"""The first item holds the precisions that cannot be made faster on a GPU by choosing another one. The second item is
+the precision to recommend in all other cases. (GPUs compute int8 in floats, at the speed of fp32.)"""
 
 
 @dataclass
 class StageTimings:
-    """Seconds that each stage takes, summed over images; stages run at the same time.
+    """The seconds that each stage takes, summed over images. The stages run at the same time.
 
     Parameters
     ----------
     workers : int
-        Threads that read, decode and resize.
+        Number of threads that read, decode and resize.
     precision : str
-        The requested precision, maybe ``auto``.
+        The requested precision, which may be ``auto``.
     on_gpu : bool
         Whether the backbone runs on a GPU.
     images : int
-        Images so far.
+        Number of images so far.
     cores : int
-        Cores of all machines at work, which decoding and resizing share.
+        Number of cores of all machines that take part. Decoding and resizing share them.
     seconds : dict of str to float
-        By stage, the keys of `ADVICE`.
+        Seconds by stage. The stages are the keys of `ADVICE`.
     """
 
     workers: int = 1
@@ -63,7 +63,7 @@ class StageTimings:
 
     @property
     def rates(self) -> dict[str, float]:
-        """Images per second of each stage if it ran alone; stages that took no time are left out."""
+        """The images per second that each stage would do alone. Stages that took no time are left out."""
         parallel = min(self.workers, self.cores)
         threads = {"reading": self.workers, "decoding": parallel, "resizing": parallel}
         return {
@@ -74,13 +74,13 @@ class StageTimings:
 
     @property
     def bottleneck(self) -> str:
-        """The stage with the lowest rate; empty if nothing was timed."""
+        """The name of the stage with the lowest rate. It is empty if nothing was timed."""
         rates = self.rates
         return min(rates, key=rates.__getitem__) if self.images and rates else ""
 
     @property
     def advice(self) -> str:
-        """The bottleneck and how to speed it up, in one sentence; empty if nothing was timed."""
+        """One sentence that names the bottleneck and says how to speed it up. It is empty if nothing was timed."""
         fastest, recommended = FASTEST_ON_GPU if self.on_gpu else FASTEST_ON_CPU
         faster = "" if self.precision in fastest else f"a faster --precision ({recommended}), "
         return ADVICE.get(self.bottleneck, "").format(gpu="" if self.on_gpu else "a GPU, ", precision=faster)

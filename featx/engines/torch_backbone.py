@@ -12,9 +12,9 @@ from featx.spec import ExtractSpec
 
 
 class TorchBackbone(nn.Module):
-    """The layers up to the last requested block; parameters have torchvision's names, ``features.{i}.weight``.
+    """VGG16's layers up to the last requested block. Later layers are neither built nor run.
 
-    Layers after the last requested block are neither built nor run.
+    The parameters have torchvision's names, such as ``features.{i}.weight``.
 
     Parameters
     ----------
@@ -34,14 +34,14 @@ class TorchBackbone(nn.Module):
         Parameters
         ----------
         x : float tensor (n, 3, height, width)
-            Preprocessed images; or, with ``start``, the input of that layer.
+            Preprocessed images. If ``start`` is not 0, the input of layer ``start``.
         start : int
             Number of the first layer to run.
 
         Returns
         -------
         dict of int to float tensor (n, channels, height / stride, width / stride)
-            By block number, without the blocks that end before ``start``.
+            The outputs by block number, without the blocks that end before layer ``start``.
         """
         outputs = {}
         for number in self.blocks:
@@ -57,7 +57,7 @@ class TorchBackbone(nn.Module):
         """Build a backbone with the given weights, named ``features.{i}.weight`` and ``features.{i}.bias``."""
         with torch.device("meta"):
             backbone = cls(blocks)
-        # Copies, because arrays from a file may be read-only and a backbone may be trained.
+        # The tensors are copies, because arrays from a file may be read-only, and training changes them.
         needed = {name: torch.tensor(tensors[name]) for name in backbone.state_dict()}
         backbone.load_state_dict(needed, assign=True)
         return backbone
@@ -99,14 +99,14 @@ def pool_outputs(outputs: Mapping[int, Tensor], spec: ExtractSpec) -> dict[str, 
     Parameters
     ----------
     outputs : mapping of int to tensor (n, channels, height, width)
-        By block number, as `TorchBackbone` returns them.
+        The outputs by block number, as `TorchBackbone` returns them.
     spec : ExtractSpec
-        Names the features.
+        The spec, which names the features.
 
     Returns
     -------
     dict of str to float32 tensor (n, width)
-        By feature name (``block3_avg``), in column order.
+        The features by name, such as ``block3_avg``, in column order.
     """
     return pool_blocks(outputs, spec.features, TorchPooling())
 
@@ -123,12 +123,15 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Preprocess images, uint8 (n, 3, height, width) to float32 of the same shape."""
+        """Turn uint8 images (n, 3, height, width) into preprocessed float32 images of the same shape."""
         return (pixels.float() - self.mean) / self.std
 
 
 class Quantize(nn.Module):
-    """Round values to ``levels`` evenly spaced levels from ``low`` to ``high``; values outside are clipped."""
+    """Round values to evenly spaced levels. There are ``levels`` levels from ``low`` to ``high``.
+
+    Values below ``low`` become ``low``, and values above ``high`` become ``high``.
+    """
 
     low: Tensor
     step: Tensor
@@ -140,26 +143,26 @@ class Quantize(nn.Module):
         self.register_buffer("step", (high - low) / (levels - 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the nearest level of each value, same shape and dtype."""
+        """Return the nearest level of each value, with the same shape and dtype."""
         return ((x - self.low) / self.step).round().clamp(0, self.levels - 1) * self.step + self.low
 
 
 def put_before_convolutions(backbone: TorchBackbone, modules: Sequence[nn.Module]) -> None:
-    """Run ``modules[i]`` on the input of the i-th convolution; modules beyond the last convolution are ignored."""
+    """Run ``modules[i]`` on the input of convolution number ``i``. If there are more modules, the rest is ignored."""
     layers = [number for number, layer in enumerate(backbone.features) if isinstance(layer, nn.Conv2d)]
     for number, module in zip(layers, modules, strict=False):
         backbone.features[number] = nn.Sequential(module, backbone.features[number])
 
 
 def quantize_backbone(backbone: TorchBackbone, bounds: Sequence[float]) -> None:
-    """Round the inputs and weights of each convolution to int8 levels, in place; arithmetic stays in float.
+    """Round the inputs and weights of each convolution to int8 levels, in place. The arithmetic stays in float32.
 
     Parameters
     ----------
     backbone : TorchBackbone
-        In float32, on the CPU.
+        The backbone to change, in float32 and on the CPU.
     bounds : sequence of float
-        Largest absolute input of each convolution, in order.
+        The largest absolute input of each convolution, in order.
     """
     for layer in backbone.features:
         if isinstance(layer, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""The torch engine, on CPU, CUDA or MPS."""
+"""Compute features with torch, on the CPU, CUDA or MPS."""
 
 from contextlib import AbstractContextManager
 
@@ -20,15 +20,16 @@ from featx.errors import EngineError
 from featx.spec import ExtractSpec
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
-"""Dtype of the backbone by precision. int8 values are rounded to its levels but computed in float32: the values of int8
-at the speed of fp32."""
+"""The dtype of the backbone for each precision. At int8, values are rounded to its levels but computed in float32. The
+results are then those of int8, at the speed of fp32."""
 BATCH_SIZES = {"cpu": 16, "mps": 32, "cuda": 128}
 CALIBRATION_BATCH = 4
-"""Images per forward pass of a calibration: small, because each input is read once more for its maximum."""
+"""Number of images per forward pass of a calibration. It is small, because each input is read once more for its
+maximum."""
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """Return the device of a name; ``auto`` is CUDA, else MPS, else the CPU.
+    """Return the device that has a name. The name ``auto`` stands for the first available one of CUDA, MPS and the CPU.
 
     Raises
     ------
@@ -58,7 +59,7 @@ class TorchEngine(BatchedEngine):
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     batch_size : int, optional
-        Images per forward pass; by default what suits the device.
+        Number of images per forward pass. The default depends on the device.
 
     Raises
     ------
@@ -91,7 +92,7 @@ class TorchEngine(BatchedEngine):
         return {name: columns[:, part] for name, part in self.spec.slices.items()}
 
     def _on_cuda(self, pixels: Tensor) -> Tensor:
-        """Compute features on CUDA; full batches replay a recorded CUDA graph."""
+        """Compute features on CUDA. Full batches replay a recorded CUDA graph."""
         pixels = pixels.pin_memory()
         with disable_tf32():
             if len(pixels) < self.batch_size:
@@ -101,8 +102,8 @@ class TorchEngine(BatchedEngine):
             return self._graphed(pixels)
 
     def _features(self, pixels: Tensor) -> Tensor:
-        """Compute all features side by side, float32 (n, width), from bytes (n, size, size, 3) on the device."""
-        # NHWC bytes viewed as NCHW already are in channels_last order, in which convolutions are fastest.
+        """Compute all features as one float32 array (n, width), from uint8 images (n, size, size, 3) on the device."""
+        # NHWC pixels that are viewed as NCHW are in channels_last order, in which convolutions are fastest.
         x = self._normalize(pixels.permute(0, 3, 1, 2)).to(self._dtype)
         return torch.cat(list(pool_outputs(self._backbone(x), self.spec).values()), dim=1)
 
@@ -111,7 +112,7 @@ class TorchEngine(BatchedEngine):
 
     def _halve(self, error: Exception) -> None:
         super()._halve(error)
-        self._graphed = None  # it holds the memory of the larger batch
+        self._graphed = None  # The graph holds the memory of the larger batch.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         elif self.device.type == "mps":
@@ -119,7 +120,7 @@ class TorchEngine(BatchedEngine):
 
 
 def disable_tf32() -> AbstractContextManager[None]:
-    """Make CUDA compute float32 convolutions in float32, within a ``with`` block: torch's default is TF32 (10 bits)."""
+    """Make CUDA compute float32 convolutions in float32 inside a ``with`` block. torch's default is TF32 (10 bits)."""
     flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     return flags
 
@@ -135,7 +136,7 @@ def largest_inputs(
     weights : BackboneWeights
         The backbone's tensors.
     spec : ExtractSpec
-        At precision fp32.
+        The spec, which has precision fp32.
     images : uint8 array (n, size, size, 3)
         Preprocessed RGB images.
 
@@ -170,7 +171,7 @@ class _MaximumRecorder(nn.Module):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an error from torch means that memory ran out."""
-    # On the CPU and on MPS, torch raises a plain RuntimeError that only its text identifies.
+    """Return whether an error from torch means that memory ran out."""
+    # On the CPU and on MPS, torch raises a plain RuntimeError, so the text must be searched.
     texts = ("can't allocate memory", "out of memory")
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)

@@ -1,8 +1,8 @@
-"""3 × 3 convolutions by Winograd's algorithm, forward and backward, for training on a CPU.
+"""Compute 3 × 3 convolutions and their gradients by Winograd's algorithm, for training on a CPU.
 
-For a tile of 4 × 4 outputs, the algorithm takes 36 products instead of 144 (Lavin & Gray 2016, "Fast algorithms for
-convolutional neural networks"). Here they are one matrix product over all tiles for each of the 36 elements of a
-transformed tile. Relative errors are about 1e-6.
+For a tile of 4 × 4 outputs, the algorithm needs 36 products instead of 144 (Lavin & Gray 2016, "Fast algorithms for
+convolutional neural networks"). A transformed tile has 36 elements. For each of them, this module computes one matrix
+product over all tiles. Relative errors are about 1e-6.
 """
 
 from typing import Any
@@ -14,11 +14,11 @@ from torch.autograd.function import once_differentiable
 from featx.engines.torch_backbone import TorchBackbone
 
 TILE, INPUT = 4, 6
-"""Sides of a tile's outputs, and of the inputs that they depend on."""
+"""A tile has ``TILE`` × ``TILE`` outputs, which depend on ``INPUT`` × ``INPUT`` inputs."""
 MIN_CHANNELS = 256
-"""With fewer input channels, transforming tiles takes longer than the products that it saves."""
+"""With fewer input channels, transforming the tiles takes more time than the algorithm saves."""
 MAX_WASTE = 1.6
-"""How many times as many outputs as an image has its tiles may cover."""
+"""The tiles of an image may have at most this many times as many outputs as the image itself."""
 _INPUT = torch.tensor([
     [4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
     [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1],
@@ -30,23 +30,23 @@ _OUTPUT = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4
 class WinogradConv2d(nn.Conv2d):
     """A 3 × 3 convolution with stride 1 and padding 1, computed by Winograd's algorithm where that saves time.
 
-    Parameters and their names are those of ``torch.nn.Conv2d``.
+    Its parameters and their names are those of ``torch.nn.Conv2d``.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
         height, width = input.shape[2:]
-        # Tiles of a small image reach far beyond it, and those outputs are computed in vain.
+        # The tiles of a small image reach far beyond the image, and the outputs outside it are not needed.
         if -(-height // TILE) * -(-width // TILE) * TILE**2 > MAX_WASTE * height * width:
             direct: Tensor = super()._conv_forward(input, weight, bias)
             return direct
-        # Without autocast, which would compute some of the products in half precision.
+        # Autocast is off, because it would compute some of the products in half precision.
         with torch.autocast(input.device.type, enabled=False):
             out: Tensor = _Convolve.apply(input, weight)
         return out if bias is None else out + bias.view(-1, 1, 1)
 
 
 def use_winograd(backbone: TorchBackbone) -> None:
-    """Run those convolutions of a backbone by Winograd's algorithm that become faster; parameters keep their names."""
+    """Use Winograd's algorithm for the convolutions of a backbone that it speeds up. Parameters keep their names."""
     for layer in backbone.modules():
         if isinstance(layer, nn.Conv2d) and layer.in_channels >= MIN_CHANNELS:
             layer.__class__ = WinogradConv2d
@@ -67,7 +67,7 @@ class _Convolve(torch.autograd.Function):
         weight, tiles = ctx.saved_tensors
         x_gradient = weight_gradient = None
         if ctx.needs_input_grad[0]:
-            # The same convolution, with kernels rotated by 180° and with inputs and outputs exchanged.
+            # The gradient is the same convolution with kernels rotated by 180°, and with inputs and outputs exchanged.
             rotated = _transform_kernels(weight.flip(2, 3).transpose(0, 1))
             x_gradient = _transform_products(_transform_inputs(gradient) @ rotated, gradient)
         if ctx.needs_input_grad[1]:
@@ -98,7 +98,7 @@ def _transform_inputs(x: Tensor) -> Tensor:
 
 
 def _transform_gradient(gradient: Tensor) -> Tensor:
-    """Transform the gradient of the outputs to that of the products, (36, tiles, channels)."""
+    """Transform the gradient of the outputs to the gradient of the products, (36, tiles, channels)."""
     count, channels, height, width = gradient.shape
     down, across = -(-height // TILE), -(-width // TILE)
     padded = nn.functional.pad(gradient.permute(0, 2, 3, 1), (0, 0, 0, across * TILE - width, 0, down * TILE - height))
@@ -107,7 +107,7 @@ def _transform_gradient(gradient: Tensor) -> Tensor:
 
 
 def _transform_products(products: Tensor, like: Tensor) -> Tensor:
-    """Transform products (36, tiles, channels) to images (n, channels, height, width) of the size of ``like``."""
+    """Transform products (36, tiles, channels) to images (n, channels, height, width), as large as ``like``."""
     count, _, height, width = like.shape
     down, across = -(-height // TILE), -(-width // TILE)
     tiles = _transform_both_sides(_OUTPUT, products.flatten(1)).view(TILE, TILE, count, down, across, -1)
@@ -116,5 +116,8 @@ def _transform_products(products: Tensor, like: Tensor) -> Tensor:
 
 
 def _transform_both_sides(matrix: Tensor, values: Tensor) -> Tensor:
-    """Compute ``matrix @ square @ matrix.T`` for many squares, whose flattened elements are the rows of ``values``."""
+    """Compute ``matrix @ square @ matrix.T`` for many square matrices.
+
+    Each column of ``values`` holds the elements of one square matrix, row by row.
+    """
     return torch.kron(matrix, matrix).to(values.dtype) @ values
