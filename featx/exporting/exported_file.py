@@ -1,4 +1,4 @@
-"""Export a model as one file that runs without featx; the file is checked against featx before it is kept."""
+"""Export a model as one file that runs without featx. The file is kept only if it gives the answers of featx."""
 
 import dataclasses
 import json
@@ -20,9 +20,10 @@ from featx.runtime import import_optional
 from featx.version import __version__
 
 SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt2"}
-"""Formats and the suffixes of their files."""
+"""The formats, and the suffix of the files of each format."""
 TOLERANCE = 1e-3
-"""Largest accepted difference from featx: absolute for probabilities, relative to the largest value for others."""
+"""Largest accepted difference between the answers of the file and those of featx. The difference of probabilities is
+absolute. The difference of decisions and logits is relative to the largest value if that is above 1."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ExportedFile:
     path : Path
         The file.
     answers : str
-        What it computes: ``probabilities``, ``decisions`` or ``logits``.
+        What the file computes: ``probabilities``, ``decisions`` or ``logits``.
     difference : float
         Largest absolute difference from featx on the three reference images.
     bytes : int
@@ -48,18 +49,18 @@ class ExportedFile:
 
 
 class ExportFormat(Protocol):
-    """How one format writes a model, and how it runs a written file."""
+    """The methods of an export format: it writes a model as a file, and it runs that file."""
 
     answers: str
 
     def write(self, path: Path, metadata: dict[str, Any]) -> None:
-        """Write the file; metadata are values for JSON."""
+        """Write the file. ``metadata`` holds values that JSON can store."""
 
     def run(self, path: Path, images: Sequence[Image.Image]) -> np.ndarray:
-        """Compute the file's answers for RGB images, (images, outputs)."""
+        """Run the file on RGB images and return its answers, (images, outputs)."""
 
     def expected(self, features: np.ndarray) -> np.ndarray:
-        """Compute the answers of featx from the features of the same images, (images, outputs)."""
+        """Compute the answers that featx gives for the features of the same images, (images, outputs)."""
 
 
 def export(
@@ -70,11 +71,11 @@ def export(
     weights: str | Path | None = None,
     overwrite: bool = False,
 ) -> ExportedFile:
-    """Write a model as one file that runs without featx, completely or not at all.
+    """Write a model as one file that runs without featx. If an error occurs, no file is written.
 
-    The file computes in float32, whatever the precision class of the spec. It is run on the reference images, and kept
-    only if its answers agree with those of featx in fp32. It expects decoded images: upright, RGB and, if the spec's
-    ``decode`` is ``scaled``, at that scale.
+    The file always computes in float32, even if the spec has another precision class. featx runs the file on the
+    reference images, and keeps it only if the answers agree with those of featx in fp32. The file needs decoded images,
+    which are upright and RGB. If the spec's ``decode`` is ``scaled``, they must be decoded at the same scale.
 
     Parameters
     ----------
@@ -83,36 +84,35 @@ def export(
     path : path
         The file to write.
     format : {"onnx", "safetensors", "torch"}, optional
-        By default the format of the path's suffix; without a suffix it is ``onnx``.
+        The format of the file. By default the suffix of ``path`` decides. Without a suffix, it is ``onnx``.
 
-        ``onnx``: a graph from images, uint8 (n, height, width, 3) RGB of any size, to probabilities (n, classes);
-        preprocessing is part of it. A head without probabilities gives decisions.
+        ``onnx``: a graph that computes probabilities (n, classes) from RGB images of any size, uint8 (n, height, width,
+        3). It includes the preprocessing. For a head without probabilities, it computes decisions.
 
         ``safetensors``: the weights under torchvision's names.
 
-        ``torch``: a ``torch.export`` program from uint8 (n, 3, size, size) RGB to the logits of
-        `featx.Model.to_torch`.
+        ``torch``: a ``torch.export`` program that computes the logits of `featx.Model.to_torch` from RGB images, uint8
+        (n, 3, size, size).
     weights : path, optional
-        Read the backbone's weights from this file only.
+        Read the backbone's weights only from this file.
     overwrite : bool
         Replace an existing file.
 
     Returns
     -------
     ExportedFile
-        What was written, and how much it differs from featx.
+        The file that was written, and how much its answers differ from those of featx.
 
     Raises
     ------
     SpecError
-        If the format is unknown, or the path's suffix is that of another format or of none.
+        If the format is unknown, or if the suffix of ``path`` does not belong to the format.
     ModelError
-        If ``path`` exists and ``overwrite`` is false, or it cannot be written.
+        If ``path`` exists and ``overwrite`` is false, or if ``path`` cannot be written.
     EngineError
-        If the answers of the file differ from those of featx, or a package that the format needs is missing; then no
-        file is left behind.
+        If the answers of the file differ from those of featx, or if a package that the format needs is missing.
     SpecMismatch, WeightsError
-        If the weights are not those that the model was fitted with, or cannot be found.
+        If the weights are not those that the model was fitted with, or if they cannot be found.
     """
     path = Path(path)
     chosen = _choose_format(path, format)
@@ -148,7 +148,7 @@ def _make_exporter(model: Model, backbone: BackboneWeights, name: str) -> Export
 
 
 def describe_model(model: Model) -> dict[str, Any]:
-    """Collect the metadata of an exported file, as values for JSON: what a program needs to use its answers."""
+    """Collect the metadata of an exported file: all that a program needs to use its answers, as values for JSON."""
     preprocessing = PREPROCESSINGS[model.spec.preprocessing]
     normalizer = model.estimator.named_steps["normalizer"]
     kind = normalizer if isinstance(normalizer, str) else type(normalizer).__name__
@@ -165,13 +165,19 @@ def describe_model(model: Model) -> dict[str, Any]:
         "spec": json.loads(model.spec.to_json()),
         "preprocessing": {"mean": preprocessing.mean, "std": preprocessing.std},
         "normalizer": {"kind": kind, **parameters},
-        # One sigmoid per class, which turns decisions into probabilities; null for an uncalibrated model.
+        # The sigmoid of each class, which turns decisions into probabilities. It is null for an uncalibrated model.
         "calibration": calibration,
     }
 
 
 def _check(exporter: ExportFormat, path: Path, model: Model, backbone: BackboneWeights) -> float:
-    """Return the largest difference from featx; raise ``EngineError`` if it is too large."""
+    """Return the largest difference between the answers of a file and those of featx.
+
+    Raises
+    ------
+    EngineError
+        If the difference is too large.
+    """
     engine = make_engine(backbone, dataclasses.replace(model.spec, precision="fp32", calibration=()), "cpu")
     expected = exporter.expected(np.hstack(list(compute_reference_features(engine).values())))
     difference = float(np.abs(exporter.run(path, draw_reference_images()) - expected).max())

@@ -1,4 +1,4 @@
-"""Write a model as one ONNX file, from images of any size to class probabilities; onnxruntime runs it alone."""
+"""Write a model as one ONNX file that computes class probabilities from images of any size, with only onnxruntime."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,20 +21,20 @@ from featx.spec import ExtractSpec
 
 INPUT = "images"
 MIN_NORM = 1e-12
-"""A block of zeros is divided by this instead of its norm."""
+"""The features of a block are divided by ``MIN_NORM`` if their norm is smaller, for example if all of them are 0."""
 
 
 class OnnxFormat:
-    """A model as an ONNX file; ``answers`` is the name of its output, ``probabilities`` or ``decisions``."""
+    """Writes a model as an ONNX file. The name of its output, ``probabilities`` or ``decisions``, is ``answers``."""
 
     def __init__(self, model: Model, backbone: BackboneWeights) -> None:
         self._model, self._backbone = model, backbone
         self.answers = "probabilities" if model.has_probabilities else "decisions"
 
     def write(self, path: Path, metadata: dict[str, Any]) -> None:
-        """Write the graph, with metadata as ``metadata_props``.
+        """Write the graph, with ``metadata`` as its ``metadata_props``.
 
-        Its input ``images`` is uint8 (n, height, width, 3) RGB, its output float32 (n, classes).
+        The input of the graph is ``images``, RGB as uint8 (n, height, width, 3). Its output is float32 (n, classes).
         """
         model, graph = self._model, OnnxGraph()
         pixels = OnnxResizer(graph, model.spec)(INPUT)
@@ -47,13 +47,13 @@ class OnnxFormat:
         path.write_bytes(proto.SerializeToString(deterministic=True))
 
     def run(self, path: Path, images: Sequence[Image.Image]) -> np.ndarray:
-        """Compute the file's answers for RGB images of any size, float32 (images, classes)."""
+        """Run the file on RGB images of any size and return its answers, float32 (images, classes)."""
         onnxruntime = import_optional("onnxruntime", "export", "--format onnx of export, to check the file,")
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return np.concatenate([session.run(None, {INPUT: np.asarray(image)[None]})[0] for image in images])
 
     def expected(self, features: np.ndarray) -> np.ndarray:
-        """Compute the answers of featx from features, (images, classes)."""
+        """Compute the answers that featx gives for the features of images, (images, classes)."""
         if self._model.has_probabilities:
             return self._model.predict_proba(features)
         decisions = self._model.decision_function(features)
@@ -61,14 +61,14 @@ class OnnxFormat:
 
 
 def add_features(graph: OnnxGraph, pixels: str, spec: ExtractSpec, tensors: Mapping[str, np.ndarray]) -> str:
-    """Add preprocessing, backbone and poolings.
+    """Add the preprocessing, the backbone and the poolings to a graph.
 
     Parameters
     ----------
     graph : OnnxGraph
-        The graph to add nodes to.
+        The graph that gets the nodes.
     pixels : str
-        Name of the resized images, float32 (n, 3, size, size) from 0 to 255.
+        Name of the resized images, float32 (n, 3, size, size) with values from 0 to 255.
     spec : ExtractSpec
         The features to compute.
     tensors : mapping of str to float32 array
@@ -89,7 +89,7 @@ def add_features(graph: OnnxGraph, pixels: str, spec: ExtractSpec, tensors: Mapp
 
 @dataclass(frozen=True)
 class _OnnxOperators:
-    """Layers and poolings as nodes; see `featx.backbones.LayerOperators` and `featx.backbones.PoolingOperators`."""
+    """Add layers and poolings as ONNX nodes, as in `featx.backbones.LayerOperators` and ``PoolingOperators``."""
 
     graph: OnnxGraph
     tensors: Mapping[str, np.ndarray]
@@ -116,7 +116,10 @@ class _OnnxOperators:
 
 
 def add_decisions(graph: OnnxGraph, features: str, model: Model) -> str:
-    """Add normalizer and head; return the name of the decisions, (n, classes), or (n, 1) for two exclusive classes."""
+    """Add the normalizer and the head to a graph.
+
+    Returns the name of the decisions, (n, classes). For two exclusive classes they are (n, 1).
+    """
     x = _add_normalizer(graph, features, model)
     if hidden := get_hidden_layer(model.estimator):
         first = (
@@ -130,7 +133,10 @@ def add_decisions(graph: OnnxGraph, features: str, model: Model) -> str:
 
 
 def add_answer(graph: OnnxGraph, decisions: str, model: Model) -> str:
-    """Turn decisions into probabilities, (n, classes); a head without probabilities gives decisions, (n, classes)."""
+    """Add nodes that turn decisions into the answers, (n, classes).
+
+    The answers are probabilities. For a head without probabilities they are decisions.
+    """
     one_column = len(model.classes) == 2 and not model.multilabel
     if not model.has_probabilities:
         return graph("Concat", graph("Neg", decisions), decisions, axis=1) if one_column else decisions

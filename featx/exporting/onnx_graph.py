@@ -9,11 +9,15 @@ from onnx import helper, numpy_helper
 
 OPSET = 17
 IR_VERSION = 8
-"""The oldest versions that have the operators, so that onnxruntime 1.12 (2022) and later can run the file."""
+"""These are the oldest versions of ONNX with all the operators that featx needs. So onnxruntime 1.12 (2022) and later
+can run the file."""
 
 
 class OnnxGraph:
-    """Nodes and constants in order. A call adds a node, and a value is its name: ``sum = graph("Add", a, b)``."""
+    """Collects the nodes and constants of a graph in order.
+
+    A call adds a node and returns the name of its output, as in ``sum = graph("Add", a, b)``. Inputs are names as well.
+    """
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
@@ -21,26 +25,26 @@ class OnnxGraph:
         self._count = 0
 
     def __call__(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output; return the name of the output."""
+        """Add a node with one output, and return the name of the output."""
         (output,) = self.split(operator, *inputs, outputs=1, **attributes)
         return output
 
     def split(self, operator: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
-        """Add a node with several outputs; return their names."""
+        """Add a node with several outputs, and return their names."""
         self._count += 1
         names = [f"{operator.lower()}_{self._count}_{number}" for number in range(outputs)]
         self._nodes.append(helper.make_node(operator, inputs, names, **attributes))
         return names
 
     def constant(self, values: ArrayLike, dtype: DTypeLike = np.float32, name: str = "") -> str:
-        """Add a constant; return its name."""
+        """Add a constant, and return its name."""
         array = np.ascontiguousarray(values, dtype).reshape(np.shape(values))
         name = name or f"constant_{len(self._constants)}"
         self._constants.append(numpy_helper.from_array(array, name))
         return name
 
     def finish(self, value: str, source: onnx.ValueInfoProto, target: onnx.ValueInfoProto) -> onnx.ModelProto:
-        """Return the model from the input ``source`` to the output ``target``, which gets ``value``."""
+        """Return the finished model. Its input is ``source``, and its output ``target`` gets the value ``value``."""
         self._nodes.append(helper.make_node("Identity", [value], [target.name]))
         graph = helper.make_graph(self._nodes, "featx", [source], [target], self._constants)
         opset = helper.make_opsetid("", OPSET)

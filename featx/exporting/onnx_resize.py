@@ -1,9 +1,10 @@
-"""Pillow's resize as ONNX nodes: the same pixels as Pillow, for images whose size is known only when the graph runs.
+"""Resize images by ONNX nodes to the same pixels as Pillow does.
 
-Resizing along one side is a product with a matrix of weights, one row per output pixel, which the graph computes from
-the length of the side. As in Pillow's ``Resample.c``, weights are rounded to multiples of 2^-22, and pixels are rounded
-to bytes after each pass, first along rows and then along columns (see `featx.images.preprocess`). Sums are float64, in
-which all this is exact. (ONNX's own ``Resize`` with ``antialias`` differs by up to 12 of 255 levels.)
+The size of the images is known only when the graph runs. To resize along one side, the graph multiplies the pixels by a
+matrix of weights with one row per output pixel. It computes this matrix from the length of the side. Images are resized
+along rows first, and then along columns (see `featx.images.preprocess`). As in Pillow's ``Resample.c``, the weights are
+rounded to multiples of 2^-22, and the pixels are rounded to bytes after each of the two passes. Sums are computed in
+float64, in which all this is exact. (ONNX's own ``Resize`` with ``antialias`` differs by up to 12 of 255 levels.)
 """
 
 import math
@@ -17,25 +18,27 @@ from featx.exporting.onnx_graph import OnnxGraph
 from featx.spec import ExtractSpec
 
 WEIGHT_STEPS = 2.0**22
-"""Pillow's weights are multiples of 1 / WEIGHT_STEPS (PRECISION_BITS in ``Resample.c``)."""
+"""Pillow's weights are multiples of ``1 / WEIGHT_STEPS`` (see ``PRECISION_BITS`` in ``Resample.c``)."""
 CUBIC = -0.5
-"""Parameter a of the bicubic filter."""
+"""The parameter ``a`` of the bicubic filter."""
 LOBES = 3.0
 """Half the width of the Lanczos filter."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """How one side of an image fills a side of the backbone's input; all fields name float64 scalars.
+    """Describes how one side of an image fills a side of the backbone's input.
+
+    Each field is the name of a float64 scalar in the graph.
 
     Parameters
     ----------
     length : str
         Length of the image's side in pixels.
     start, extent : str
-        The section of it that is used.
+        Start and length of the section of the image's side that is used.
     count, offset : str
-        Length and start of the section of the input's side that it fills.
+        Length and start of the section of the input's side that is filled.
     """
 
     length: str
@@ -46,23 +49,23 @@ class Side:
 
 
 class OnnxResizer:
-    """Adds resizing to a graph, as `featx.images.preprocess` does it after decoding."""
+    """Adds nodes to a graph that resize images as `featx.images.preprocess` resizes them after decoding."""
 
     def __init__(self, graph: OnnxGraph, spec: ExtractSpec) -> None:
         self._graph, self._spec = graph, spec
 
     def __call__(self, images: str) -> str:
-        """Add nodes from images to pixels.
+        """Add the nodes that resize images.
 
         Parameters
         ----------
         images : str
-            Name of images, uint8 (n, height, width, 3).
+            Name of the images, uint8 (n, height, width, 3).
 
         Returns
         -------
         str
-            Name of the pixels, float32 (n, 3, size, size), whole numbers from 0 to 255.
+            Name of the resized images, float32 (n, 3, size, size). Their values are whole numbers from 0 to 255.
         """
         g, spec = self._graph, self._spec
         sides = self._sides(images)
@@ -82,7 +85,7 @@ class OnnxResizer:
         return self._graph.constant(axes, np.int64)
 
     def _sides(self, images: str) -> tuple[Side, Side]:
-        """Return height and width."""
+        """Describe how the height and the width of the images fill the backbone's input."""
         g, size = self._graph, self._number(self._spec.size)
         shape = g("Cast", g("Shape", images), to=TensorProto.DOUBLE)
         height, width = (g("Gather", shape, g.constant(axis, np.int64)) for axis in (1, 2))
@@ -99,22 +102,25 @@ class OnnxResizer:
         return Side(height, zero, height, counts[0], offsets[0]), Side(width, zero, width, counts[1], offsets[1])
 
     def _filter_pixels(self, pixels: str, height: Side, width: Side) -> str:
-        """Resize along rows, then along columns."""
+        """Resize images along rows, and then along columns."""
         g = self._graph
         rows = self._round_to_bytes(g("MatMul", pixels, g("Transpose", self._weights(width))))
         return self._round_to_bytes(g("MatMul", self._weights(height), rows))
 
     def _positions(self, side: Side) -> str:
-        """For each pixel of the input's side, its position in the resized image; outside it if below 0 or too large."""
+        """Compute the position in the resized image of each pixel of the input's side.
+
+        Positions below 0, and positions of ``side.count`` or more, are outside the resized image.
+        """
         return self._graph("Sub", self._graph.constant(np.arange(self._spec.size), np.float64), side.offset)
 
     def _inside(self, side: Side) -> str:
-        """For each pixel of the input's side, whether the resized image covers it, (size,)."""
+        """Compute, for each pixel of the input's side, whether the resized image covers it, bool (size,)."""
         g, positions = self._graph, self._positions(side)
         return g("And", g("GreaterOrEqual", positions, self._number(0)), g("Less", positions, side.count))
 
     def _weights(self, side: Side) -> str:
-        """Compute the weight of each image pixel in each input pixel, float64 (size, length)."""
+        """Compute the weight that each pixel of the image has in each pixel of the input, float64 (size, length)."""
         g, half = self._graph, self._number(0.5)
         scale = g("Div", side.extent, side.count)
         centers = g("Add", side.start, g("Mul", g("Add", self._positions(side), half), scale))
@@ -124,7 +130,7 @@ class OnnxResizer:
         weights = self._filter(g("Mul", g("Add", distances, half), shrink))
         total = g("ReduceSum", weights, self._axes(1), keepdims=1)
         normalized = g("Mul", weights, g("Div", self._number(1), total))
-        # Rows outside the resized image may have a total of 0, which would give NaN.
+        # Input pixels outside the resized image may have weights with a sum of 0. Dividing by it would give NaN.
         inside = g("Unsqueeze", self._inside(side), self._axes(1))
         steps = g("Mul", g("Where", inside, normalized, self._number(0)), self._number(WEIGHT_STEPS))
         rounded = g("Mul", g("Sign", steps), g("Floor", g("Add", g("Abs", steps), half)))
@@ -146,7 +152,7 @@ class OnnxResizer:
         return g("Where", g("Less", x, self._number(1)), near, outer)
 
     def _polynomial(self, x: str, first: float, *rest: float) -> str:
-        """Compute a polynomial, highest power first."""
+        """Compute a polynomial of ``x``. The coefficient of the highest power is the first one."""
         value = self._number(first)
         for coefficient in rest:
             value = self._graph("Add", self._graph("Mul", value, x), self._number(coefficient))
@@ -161,7 +167,7 @@ class OnnxResizer:
         """Return the number of the image pixel nearest to each input pixel, int64 (size,)."""
         g = self._graph
         scale = g("Div", side.extent, side.count)
-        # A running sum, as Pillow has it: products would round some of these numbers to another pixel.
+        # Pillow computes a running sum. Products would be rounded differently, and some would name another pixel.
         first = g("Add", side.start, g("Mul", scale, self._number(0.5)))
         steps = g("Expand", scale, g.constant([self._spec.size - 1], np.int64))
         sums = g("CumSum", g("Concat", g("Unsqueeze", first, self._axes(0)), steps, axis=0), g.constant(0, np.int64))
@@ -170,12 +176,12 @@ class OnnxResizer:
         return g("Cast", g("Floor", g("Gather", sums, positions)), to=TensorProto.INT64)
 
     def _round_to_bytes(self, values: str) -> str:
-        """Round to whole numbers from 0 to 255, halves up."""
+        """Round values to whole numbers from 0 to 255. Halves are rounded up."""
         rounded = self._graph("Floor", self._graph("Add", values, self._number(0.5)))
         return self._graph("Clip", rounded, self._number(0), self._number(255))
 
     def _pad(self, pixels: str, height: Side, width: Side) -> str:
-        """Fill pixels outside the resized image with the mean color of the preprocessing."""
+        """Give the pixels outside the resized image the mean color of the preprocessing."""
         g = self._graph
         rows, columns = g("Unsqueeze", self._inside(height), self._axes(1)), self._inside(width)
         color = np.round(PREPROCESSINGS[self._spec.preprocessing].mean).reshape(1, 3, 1, 1)

@@ -1,4 +1,4 @@
-"""Write files for torch: weights under torchvision's names, and a ``torch.export`` program. Both compute logits."""
+"""Write a model as a file for torch: its weights under torchvision's names, or a ``torch.export`` program."""
 
 import io
 import json
@@ -17,12 +17,12 @@ from featx.images import preprocess
 from featx.models import Model, to_torch
 
 PREFIXES = {"backbone.features.": "features.", "head.": "classifier."}
-"""How parameter names begin in featx's module, and in the file."""
+"""The beginnings of parameter names in featx's module, and what stands for each of them in the file."""
 METADATA_FILE = "featx.json"
 
 
 class _TorchFormat:
-    """What both formats share."""
+    """The base class of both formats for torch. Their answers are logits."""
 
     answers = "logits"
 
@@ -30,7 +30,7 @@ class _TorchFormat:
         self._model, self._module = model, to_torch(model, backbone).eval()
 
     def expected(self, features: np.ndarray) -> np.ndarray:
-        """Compute the logits of featx from features, (images, outputs)."""
+        """Compute the logits that featx gives for the features of images, (images, outputs)."""
         return self._model.decision_function(features).reshape(len(features), -1)
 
     def _logits(self, module: torch.nn.Module, images: Sequence[Image.Image]) -> np.ndarray:
@@ -41,42 +41,45 @@ class _TorchFormat:
 
 
 class SafetensorsFormat(_TorchFormat):
-    """The weights of a model as a safetensors file."""
+    """Writes the weights of a model as a safetensors file."""
 
     def write(self, path: Path, metadata: dict[str, Any]) -> None:
-        """Write ``features.{i}.weight`` … ``classifier.bias``, with metadata as JSON under the key ``featx``."""
+        """Write the tensors ``features.{i}.weight`` to ``classifier.bias``, and metadata as JSON under ``featx``."""
         tensors = {_file_name(name): values.contiguous() for name, values in self._module.state_dict().items()}
-        # One key: safetensors writes several in random order, and equal models must have equal bytes.
+        # There is only one key, because safetensors writes keys in random order. Equal models must have equal bytes.
         save_file(tensors, path, {"featx": json.dumps(metadata)})
 
     def run(self, path: Path, images: Sequence[Image.Image]) -> np.ndarray:
-        """Compute logits with the weights in the file, (images, outputs)."""
+        """Compute the logits of images with the weights in the file, (images, outputs)."""
         tensors = load_file(path)
         self._module.load_state_dict({name: tensors[_file_name(name)] for name in self._module.state_dict()})
         return self._logits(self._module, images)
 
 
 class ProgramFormat(_TorchFormat):
-    """A model as a ``torch.export`` program."""
+    """Writes a model as a ``torch.export`` program."""
 
     def write(self, path: Path, metadata: dict[str, Any]) -> None:
-        """Write the program from uint8 (n, 3, size, size) RGB to logits, with metadata in its file ``featx.json``."""
+        """Write the program, which computes logits from RGB images, uint8 (n, 3, size, size).
+
+        The metadata are in the file ``featx.json`` inside the program's file.
+        """
         size = self._model.spec.size
-        # Two images, because torch.export would fix a batch of one at one.
+        # The example has two images, because after an example of one image the program would take only one image.
         example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
         program = torch.export.export(self._module, (example,), dynamic_shapes=({0: Dim("n")},))
-        # To memory first, because torch wants a path that ends in .pt2, and the temporary one does not.
+        # The program is first written to memory, because torch needs a path with the suffix .pt2.
         buffer = io.BytesIO()
         torch.export.save(program, buffer, extra_files={METADATA_FILE: json.dumps(metadata)})
         path.write_bytes(buffer.getvalue())
 
     def run(self, path: Path, images: Sequence[Image.Image]) -> np.ndarray:
-        """Compute logits with the program, (images, outputs)."""
+        """Compute the logits of images with the program, (images, outputs)."""
         return self._logits(torch.export.load(io.BytesIO(path.read_bytes())).module(), images)
 
 
 def _file_name(name: str) -> str:
-    """Return the name of a parameter in the file."""
+    """Return the name that a parameter of featx's module has in the file."""
     for inside, outside in PREFIXES.items():
         if name.startswith(inside):
             return outside + name.removeprefix(inside)
