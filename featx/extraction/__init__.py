@@ -1,4 +1,4 @@
-"""Extract the features of images into a store: in this process, in shards, or on a Ray cluster."""
+"""Extract the features of images into a store. This runs in one process, in shards, or on a Ray cluster."""
 
 import lazy_loader
 

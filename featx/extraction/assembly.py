@@ -1,4 +1,4 @@
-"""Make the store from finished parts, at the end of an extraction or after its shards."""
+"""Make a store from finished parts, at the end of an extraction or after all of its shards."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -26,9 +26,9 @@ def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = F
     Parameters
     ----------
     output : path
-        The store's file, as the shards got it.
+        The store's file, the same path as was given to the shards.
     partial : bool
-        Leave out the images of shards that are not done; `extract` can add them to the store later.
+        Leave out the images of shards that are not done. `extract` can add these images to the store later.
     wait : bool
         Wait for running shards, instead of raising ``StoreLocked``.
 
@@ -39,7 +39,8 @@ def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = F
     Raises
     ------
     StoreError
-        If there are no parts of shards, or, without ``partial``, if some are missing; the message names the shards.
+        If there are no parts of shards. Without ``partial``, also if parts are missing. The message then names their
+        shards.
     StoreLocked
         If a shard is running.
     """
@@ -71,14 +72,14 @@ def make_store(
     options: AssemblyOptions,
     source: str,
 ) -> tuple[int, int]:
-    """Make the store from the finished parts and the existing store, and remove the parts.
+    """Make the store from the finished parts and from the existing store, and then remove the parts.
 
-    An existing store that already has this content is not written again.
+    If the existing store already has the same content, it is not written again.
 
     Returns
     -------
     labels_changed, columns_changed : int
-        As `count_changes` counts them.
+        The numbers of images that `count_changes` returns.
 
     Raises
     ------
@@ -90,7 +91,7 @@ def make_store(
     if options.missing_images == "keep":
         plan.keep_missing_images(existing)
     if not plan.digests.any():
-        # There are no features to keep, and the next run may read what this one could not.
+        # There are no features to keep. The next run may be able to read the images that this run could not read.
         folder.discard()
         raise ImageError(f"none of the {len(plan.rows)} images of {source} could be read; the first failure: "
                          f"{': '.join(plan.failures[0])}")  # fmt: skip
@@ -119,7 +120,7 @@ def make_store(
 
 @contextmanager
 def explain_resuming() -> Iterator[None]:
-    """Add to a ``StoreError`` within that finished parts are kept, and how to resume."""
+    """Add to the message of a ``StoreError`` in a ``with`` block that finished parts are kept, and how to resume."""
     try:
         yield
     except StoreError as error:
@@ -136,7 +137,7 @@ def count_missing_images(
     Raises
     ------
     StoreExists
-        If there are any, and ``options.missing_images`` is ``error``.
+        If there are such images, and ``options.missing_images`` is ``error``.
     """
     missing = np.flatnonzero(listing.paths.find(existing.rows.paths) < 0)
     if len(missing) and options.missing_images == "error":
@@ -149,9 +150,9 @@ def count_missing_images(
 
 
 def _check_complete(store: Path, plan: ExtractionPlan, shards: int, *, partial: bool) -> None:
-    """Raise ``StoreError`` if images are in no finished part; the message names the shards that must run.
+    """Raise ``StoreError`` if some images are in no finished part. The message names the shards that must run.
 
-    With ``partial``, one finished image is enough.
+    With ``partial``, there is no error if at least one image is finished.
     """
     if partial and plan.digests.any():
         return

@@ -1,4 +1,4 @@
-"""Options that decide how extracted parts become a store."""
+"""Define the options that decide how the parts of an extraction become a store."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,19 @@ MISSING_IMAGES = ("error", "drop", "keep")
 
 @dataclass(frozen=True, repr=False)
 class AssemblyOptions:
-    """How extracted parts become a store.
+    """Options that decide how the parts of an extraction become a store.
 
     Parameters
     ----------
     missing_images : {"error", "drop", "keep"}
-        What to do with rows of the existing store whose images are no longer in the source.
+        What to do with rows of the existing store whose images are no longer in the source: raise an error, drop the
+        rows, or keep them.
     layout : {"copy", "virtual"}, optional
-        ``copy`` writes the features into the store, ``virtual`` lets the store refer to the part files. By default
-        the layout of the existing store, else ``copy``.
+        ``copy`` writes the features into the store. With ``virtual``, the store refers to the files of the parts. The
+        default is the layout of the existing store, or ``copy`` if there is no store.
     dtype : {"float32", "float16"}, optional
-        How features are stored; float16 rounds to 11 binary digits. By default the dtype of the existing store, else
-        float32.
+        The dtype of the stored features. float16 rounds them to 11 binary digits. The default is the dtype of the
+        existing store, or float32 if there is no store.
 
     Raises
     ------

@@ -1,8 +1,9 @@
-"""Estimate how many images per second a device computes: from measurements in ``devices.json``, or by arithmetic.
+"""Look up how many images per second a device computes, or estimate it from the device's peak rate.
 
-To add a measurement, add an entry to ``rates`` in ``devices.json``: the device, the precision, ``backbone`` (images per
-second at 224 px with all five blocks), ``whole`` (images per second from files to a store, if that was measured too),
-the source of the measurement, and its date.
+The measurements are in ``devices.json``. To add a measurement, add an entry to its list ``rates``. The entry has the
+device, the precision, the source of the measurement and its date. Its value ``backbone`` is the number of images per
+second that the backbone computes at 224 px with all five blocks. Its value ``whole`` is the number of images per second
+from files to a store; leave it out if it was not measured.
 """
 
 import dataclasses
@@ -19,15 +20,15 @@ from featx.spec import ExtractSpec
 
 THIS_MACHINE = "this machine"
 ROUNDS = 3
-"""How often the backbone is timed: more often than in ``featx probe``, because costs are computed from the rate."""
+"""How often the backbone is timed. This is more often than in ``featx probe``, because costs depend on the rate."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Images per second of one device.
+    """The number of images per second that one device computes.
 
-    ``backbone`` counts only the backbone, ``whole`` all stages from files to a store; it is None if unknown.
-    ``measured`` is False for an estimate, and ``source`` says where the numbers come from.
+    ``backbone`` is the rate of the backbone alone. ``whole`` is the rate of all stages from files to a store. It is None
+    if it is not known. ``measured`` is False for an estimate. ``source`` says where the numbers come from.
     """
 
     device: str
@@ -38,7 +39,7 @@ class Rate:
 
 
 def known_devices() -> list[str]:
-    """List the devices with a measurement or a known peak rate."""
+    """List the devices that have a measurement or a known peak rate."""
     table = _table()
     return sorted({row["device"] for row in table["rates"]} | table["peaks"]["tflops"].keys())
 
@@ -49,7 +50,7 @@ def rate_of(device: str, spec: ExtractSpec) -> Rate:
     Raises
     ------
     EngineError
-        If neither is known for this device and precision.
+        If neither a measurement nor a peak rate is known for this device and precision.
     """
     table = _table()
     names = {name.lower(): name for name in known_devices()}
@@ -68,7 +69,7 @@ def rate_of(device: str, spec: ExtractSpec) -> Rate:
 
 
 def measure(spec: ExtractSpec, compute: Compute) -> Rate:
-    """Measure the rate of the backbone on this machine, on random images; the best of several rounds counts."""
+    """Measure the rate of the backbone on this machine, with random images. The fastest of several rounds counts."""
     from featx.backbones import load_backbone
     from featx.engines import time_depths
 
@@ -82,7 +83,7 @@ def measure(spec: ExtractSpec, compute: Compute) -> Rate:
 
 
 def _estimate(name: str, spec: ExtractSpec, work: float) -> Rate:
-    """Assume that a device reaches the same share of its peak rate as the reference device."""
+    """Estimate a rate. The device is assumed to reach the same share of its peak rate as the reference device."""
     table = _table()
     peaks, reference = table["peaks"]["tflops"], table["peaks"]["reference"]
     row = _find_row(reference, spec.precision)

@@ -1,4 +1,4 @@
-"""Read which images already have features: in the store that exists, and in the finished parts of a run."""
+"""Find the images that already have features in the existing store or in the finished parts of a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,16 +12,16 @@ from featx.store import PartFolder, Store, read_part_images
 from featx.table import CategoricalArray, ImageTable, StringArray
 
 Digests = NDArray[np.bytes_]
-"""The sha256 of each row's image as hex; ``b""`` for rows without features."""
+"""The sha256 digest of the image of each row, in hexadecimal. It is ``b""`` for a row without features."""
 NO_IMAGES = ImageTable(StringArray.from_strings(()), CategoricalArray.from_values(()))
 
 
 @dataclass(frozen=True)
 class ExistingStore:
-    """The store that an extraction updates, without its features; empty if there is no store yet.
+    """The contents of the store that an extraction updates, except its features. They are empty if there is no store.
 
-    ``rows`` and ``digests`` are the images of the store, ``references`` the features of the reference images, and
-    ``layout`` and ``dtype`` say how the store keeps features.
+    ``rows`` and ``digests`` describe the images of the store. ``references`` holds the features of the reference
+    images. ``layout`` and ``dtype`` say how the store keeps features.
     """
 
     rows: ImageTable = NO_IMAGES
@@ -33,7 +33,7 @@ class ExistingStore:
 
     @classmethod
     def read(cls, path: Path, spec: ExtractSpec) -> "ExistingStore":
-        """Read a store.
+        """Read the contents of a store, except its features.
 
         Raises
         ------
@@ -60,7 +60,7 @@ class ExistingStore:
             )
 
     def has_same_content(self, rows: ImageTable, digests: Digests, failures: Sequence[tuple[str, str]]) -> bool:
-        """Tell whether the store has just these images and failures, whatever their labels."""
+        """Return whether the store has exactly these images and failures. Labels are not compared."""
         return (
             np.array_equal(self.digests, digests)
             and np.array_equal(self.rows.paths.find(rows.paths), np.arange(len(rows)))
@@ -71,7 +71,7 @@ class ExistingStore:
 
 @dataclass(frozen=True)
 class FinishedParts:
-    """Paths and digests of the images with features in finished parts, and (path, reason) of the failures."""
+    """The images that have features in finished parts, with their digests, and the (path, reason) of each failure."""
 
     paths: StringArray
     digests: Digests
@@ -79,12 +79,12 @@ class FinishedParts:
 
 
 def read_finished_parts(folder: PartFolder) -> FinishedParts:
-    """Read which images the finished parts of a run hold."""
+    """Read which images are in the finished parts of a run."""
     paths, digests, failures = [NO_IMAGES.paths], [np.zeros(0, "S64")], list[tuple[str, str]]()
     for path in folder.part_files():
         part_paths, part_digests, part_failures = read_part_images(path)
         paths.append(part_paths)
         digests.append(part_digests)
         failures += part_failures
-    # An image that failed in several parts is one failure; the last reason counts.
+    # An image that failed in several parts counts as one failure, with the reason that was recorded last.
     return FinishedParts(StringArray.concatenate(paths), np.concatenate(digests), list(dict(failures).items()))

@@ -1,4 +1,4 @@
-"""Plan an extraction: which images already have features, and which parts must still be computed."""
+"""Plan an extraction: find the images that already have features, and the parts that must still be computed."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,41 +16,42 @@ from featx.table import BATCH, ImageTable, StringArray
 
 
 class ExtractionPlan:
-    """Which images of a listing have features, which failed, and which parts must still be computed.
+    """Knows which images of a listing have features, which failed, and which parts must still be computed.
 
     Parameters
     ----------
     listing : Listing
         The images that the store will have.
     spec : ExtractSpec
-        Its number of views and width decide how many images make a part.
+        The spec of the store. Its number of views and its width decide how many images a part has.
     existing : ExistingStore
         The store that is updated.
     finished : FinishedParts
-        What this run, or an earlier one that was stopped, has already computed.
+        The parts that this run, or an earlier run that was stopped, has already computed.
     workers : int
-        Threads that read files to see whether their bytes changed.
+        Number of threads that read files to find out whether their bytes have changed.
     shard : Shard, optional
-        Compute the parts of this shard only.
+        Compute only the parts of this shard.
     trust_parts : bool
-        Trust finished parts without reading the image files again, as the assembly of shards does. Otherwise the files
-        of this process's parts are read: images whose bytes changed are extracted again, and so are images that failed.
-        Parts of other shards are always trusted.
+        Trust finished parts, and do not read the image files again. The assembly of shards does so. Otherwise the files
+        of the parts that belong to this process are read. Images whose bytes have changed, and images that failed, are
+        then extracted again. The parts of other shards are always trusted.
 
     Attributes
     ----------
     rows : ImageTable
-        Images of the store, with labels and columns.
+        The images of the store, with their labels and columns.
     digests : Digests
-        The sha256 of each image with features, ``b""`` for the others.
+        The sha256 digest of each image with features. It is ``b""`` for the other images.
     failures : list of (path, reason)
+        The images that could not be read.
     parts : list of PartRows
-        All parts of the run. They depend on the listing and the existing store, not on the finished parts, so that
-        every process plans the same ones.
+        All parts of the run. They do not depend on the finished parts, but only on the listing and the existing store.
+        So every process plans the same parts.
     pending : list of PartRows
         The parts that this process must compute, without the images that are finished.
     extracted : int
-        Images that this run has extracted so far.
+        Number of images that this run has extracted so far.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class ExtractionPlan:
         own_parts = shard.select(self.parts) if shard else self.parts
         own = _mask(listing, own_parts)
         failed = listing.paths.find(StringArray.from_strings(path for path, _ in finished.failures))
-        # An image may have failed in one part and have features, of bytes before or after that, in another one.
+        # If a file changed during the run, its image may have failed in one part and have features in another part.
         checked = _mask(listing, [failed[failed >= 0]]) if trust_parts else own
         computed = _match_rows(listing, finished.paths, finished.digests)
         self.digests = np.where(_has_digest(self.digests), self.digests, computed)
@@ -84,18 +85,18 @@ class ExtractionPlan:
         self.extracted = int((own & _has_digest(self.digests)).sum())
 
     def _add_failures(self, failures: Sequence[tuple[str, str]], rows: NDArray[np.int64]) -> None:
-        """Record failures of finished parts, but not of images that have features or are no longer listed."""
+        """Record the failures of finished parts, except those of images that have features or are no longer listed."""
         still_failed = (rows >= 0) & ~self._is_done[rows]
         self.failures += [failure for failure, failed in zip(failures, still_failed, strict=True) if failed]
         self._is_done[rows[still_failed]] = True
 
     def unfinished(self, parts: Sequence[PartRows]) -> list[PartRows]:
-        """Return parts without the images that are finished; parts with no image left are dropped."""
+        """Return the parts without the images that are finished. A part is left out if all its images are finished."""
         left = (part[~self._is_done[part]] for part in parts)
         return [part for part in left if len(part)]
 
     def add_part(self, rows: PartRows, part: Part) -> None:
-        """Record a part that was computed from ``rows``."""
+        """Record that a part was computed from ``rows`` of the listing."""
         digests, failed = part.digests[:: self._n_views], {path for path, _ in part.failures}
         self.digests[[row for row in rows.tolist() if self.rows.paths[row] not in failed]] = digests
         self._is_done[rows] = True
@@ -103,13 +104,14 @@ class ExtractionPlan:
         self.extracted += len(digests)
 
     def keep_missing_images(self, existing: ExistingStore) -> None:
-        """Add the images of the existing store that are not listed, without changing the order of that store."""
+        """Add the images of the existing store that are not listed. The order of the existing store does not change."""
         listed = self.rows.paths.find(existing.rows.paths)
         missing = np.flatnonzero(listed < 0)
-        # An image that is listed but can no longer be read is a failure, not a missing image.
+        # An image that is listed but cannot be read any more is a failure, not a missing image.
         failed = self.rows.paths.find(StringArray.from_strings(path for path, _ in existing.failures))
         self.failures += [failure for failure, row in zip(existing.failures, failed.tolist(), strict=True) if row < 0]
-        # In the table of missing and then listed images: where each image of the store is, and then the new images.
+        # The table has the missing images first, and then the listed ones. ``where`` holds the positions in this table
+        # of the images of the store, and then of the new images.
         where = listed + len(missing)
         where[missing] = np.arange(len(missing))
         new = np.setdiff1d(np.arange(len(self.rows)), listed) + len(missing)
@@ -119,22 +121,25 @@ class ExtractionPlan:
 
 
 def _has_digest(digests: Digests) -> NDArray[np.bool_]:
-    """Bool (rows,): which rows have a digest. Looks at the first byte, which is ten times faster than comparing."""
+    """Return which rows have a digest, bool (rows,).
+
+    The function looks only at the first byte, because comparing all bytes is ten times slower.
+    """
     found: NDArray[np.bool_] = digests.view(np.uint8)[:: digests.itemsize] != 0
     return found
 
 
 def _mask(listing: Listing, parts: Sequence[PartRows]) -> NDArray[np.bool_]:
-    """Bool (rows,): which rows of a listing are in one of the parts."""
+    """Return which rows of a listing are in one of the parts, bool (rows,)."""
     mask = np.zeros(len(listing), bool)
     mask[np.concatenate([np.zeros(0, np.int64), *parts])] = True
     return mask
 
 
 def _match_rows(listing: Listing, paths: StringArray, digests: Digests) -> Digests:
-    """Assign digests of ``paths`` to the rows of a listing.
+    """Assign the digests of ``paths`` to the rows of a listing.
 
-    A path has several digests if its file changed during the run; then the digest of the present file is taken.
+    A path has several digests if its file changed during the run. Then the digest of the file as it is now is taken.
     """
     matched: Digests = np.zeros(len(listing), "S64")
     rows = listing.paths.find(paths)
@@ -147,7 +152,7 @@ def _match_rows(listing: Listing, paths: StringArray, digests: Digests) -> Diges
 
 
 def _digest(listing: Listing, row: int) -> bytes:
-    """The sha256 of an image file's bytes as hex, ``b""`` if it cannot be read."""
+    """Return the sha256 digest of an image file in hexadecimal, or ``b""`` if the file cannot be read."""
     try:
         return listing.digest(row).encode()
     except (OSError, ValueError):
@@ -157,9 +162,9 @@ def _digest(listing: Listing, row: int) -> bytes:
 def _keep_unchanged(
     digests: Digests, listing: Listing, workers: int, checked: NDArray[np.bool_] | None = None
 ) -> Digests:
-    """Keep the digests of files that still have these bytes, and clear all others.
+    """Keep the digests of files whose bytes still have the same digest, and clear all other digests.
 
-    With ``checked`` (bool, per row) only these rows are read, and the digests of all others are cleared.
+    If ``checked`` (bool, per row) is given, only these files are read, and the digests of all other files are cleared.
     """
 
     def unchanged(row: int) -> bool:
@@ -167,7 +172,7 @@ def _keep_unchanged(
 
     kept, known = np.zeros_like(digests), _has_digest(digests)
     rows = np.flatnonzero(known if checked is None else known & checked)
-    # In batches, because the pool makes all futures of one call at once.
+    # The files are read in batches, because the pool makes all futures of a call at once.
     with ThreadPoolExecutor(workers) as pool:
         for batch in np.array_split(rows, len(rows) // BATCH + 1):
             same = batch[np.fromiter(pool.map(unchanged, batch.tolist()), bool, len(batch))]

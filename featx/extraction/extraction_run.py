@@ -47,52 +47,56 @@ def extract(
 ) -> ExtractReport:
     """Extract the features of images into a store.
 
-    An existing store of the same spec is updated: images that are new, changed or failed before are extracted, all
-    others are kept. A run that was stopped resumes from its finished parts, and tries failed images again.
+    If ``output`` is a store with the same spec, it is updated. Images that are new, that have changed or that failed
+    before are extracted, and all other images are kept. A run that was stopped continues after its finished parts, and
+    tries failed images again.
 
     Parameters
     ----------
     source : path, URL or object
-        A folder, manifest, shards, a data set, or image files: what `featx.images.list_images` takes.
+        The images: a folder, a manifest, shards, a data set, or image files. `featx.images.list_images` describes all
+        sources.
     output : path
         File of the store.
     spec : ExtractSpec, optional
-        What to extract. Its ``backbone_digest`` and ``preprocessing`` are filled in from the weights. Precision
-        ``auto`` becomes that of the existing store or unfinished run, else the fastest class on this machine whose
-        features agree with fp32 to its tolerance. ``int8`` without a calibration takes theirs, else it is calibrated
-        on images of the source.
+        What to extract. Its ``backbone_digest`` and ``preprocessing`` are filled in from the weights.
+
+        If there is an existing store or an unfinished run, the precision ``auto`` becomes the precision of that store
+        or run. Otherwise it becomes the fastest precision class on this machine whose features agree with fp32 to the
+        tolerance of the class. ``int8`` without a calibration takes the calibration of the store or run. Otherwise it
+        is calibrated on images of the source.
     compute : Compute, optional
-        How to run: engine, device, batch size, workers, executor, shard. With ``shard="3/16"`` only the parts of the
-        third of sixteen shards are written, and no store. Other shards may run at the same time, on any machines that
-        share the folder; `assemble_shards` makes the store, and so does an extraction without a shard.
+        How to run: the engine, device, batch size, workers, executor and shard. With ``shard="3/16"``, only the parts
+        of the third of sixteen shards are written, and no store is made. Other shards may run at the same time, on any
+        machines that share the folder. Afterwards, `assemble_shards` or an extraction without a shard makes the store.
     root : path or URL, optional
-        Where a manifest's relative paths start; by default the manifest's own folder.
+        The folder that the relative paths of a manifest start from. The default is the folder of the manifest.
     weights : path, optional
         A weights file to use instead of the known sources of ``spec.backbone``.
     assembly : AssemblyOptions, optional
-        How the parts become a store, and what to do with rows whose images are missing from ``source``.
+        How the parts become a store, and what to do with rows whose images are no longer in ``source``.
     overwrite : bool
-        Ignore what ``output`` holds, and start again.
+        Ignore the existing store, and start again.
     strict : bool
-        Raise on the first bad image instead of recording it.
+        Raise an error for the first image that cannot be read, instead of recording it as a failure.
     wait : bool
         Wait for another process that writes the store, instead of raising ``StoreLocked``.
 
     Returns
     -------
     ExtractReport
-        Counts, failures, and the bottleneck of the run.
+        The number of rows, the failures, and the slowest stage of the run.
 
     Raises
     ------
     ListingError, WeightsError, StoreError
         If the images, the weights or the store cannot be read.
     EngineError
-        If the engine or device is not available, or int8 is too far from fp32.
+        If the engine or device is not available, or if int8 features differ too much from fp32 features.
     SpecMismatch
         If the store, or the unfinished run beside it, has another spec.
     ImageError
-        If no image at all can be read, or one cannot with ``strict``.
+        If no image can be read. With ``strict``, also if any image cannot be read.
     """
     began, output = time.monotonic(), Path(output)
     spec, compute, assembly = spec or ExtractSpec(), compute or Compute(), assembly or AssemblyOptions()
@@ -130,7 +134,7 @@ def extract(
 
 
 def _list(source: Any, root: str | Path | None, *, strict: bool) -> Listing:
-    """List the images of a source, each once."""
+    """List the images of a source. Each image is listed once."""
     listing = list_images(source, root)
     if strict:
         refuse_failures(listing.failures)
@@ -142,7 +146,7 @@ def _describe(source: object) -> str:
 
 
 def _configure(spec: ExtractSpec, compute: Compute, weights: str | Path | None) -> EngineConfig:
-    """Load the backbone, and fill it in into the spec."""
+    """Load the backbone, and record its digest and preprocessing in the spec."""
     backbone = load_backbone(spec.backbone, weights)
     spec = spec.with_backbone(backbone.name, backbone.digest, backbone.preprocessing)
     return EngineConfig(backbone, spec, compute.device, compute.batch_size, compute.engine)
@@ -165,9 +169,10 @@ def _resolve(
 
 
 def _find_existing_spec(folder: PartFolder, output: Path, spec: ExtractSpec, *, overwrite: bool) -> ExtractSpec | None:
-    """Return the spec of the unfinished run, else of the store, that this extraction continues.
+    """Return the spec of the unfinished run that this extraction continues, or else that of the existing store.
 
-    With ``overwrite`` only a run of the same spec is continued, whatever its precision and calibration.
+    With ``overwrite``, only an unfinished run with the same spec is continued. Its precision and calibration may be
+    different.
     """
     found = folder.spec
     if found and overwrite:
@@ -182,7 +187,7 @@ def _find_existing_spec(folder: PartFolder, output: Path, spec: ExtractSpec, *, 
 def _make_executor(
     compute: Compute, config: EngineConfig, job: ExtractJob, engine: Engine | None
 ) -> LocalExecutor | RayExecutor:
-    """Make the executor that ``compute`` names; ``engine`` is the one that calibrated int8, if any."""
+    """Make the executor that ``compute`` names. If int8 was just calibrated, ``engine`` is the engine of that check."""
     if compute.executor == "ray":
         cluster = Cluster(compute.ray_address, compute.workers, compute.cpus_per_worker, compute.gpus_per_worker)
         return RayExecutor(cluster, config, job)
@@ -192,12 +197,12 @@ def _make_executor(
 def _agree_on_references(
     folder: PartFolder, engine: Engine, references: dict[str, np.ndarray] | None, existing: ExistingStore
 ) -> dict[str, np.ndarray]:
-    """Return the features of the reference images for this run, and record them if it is new.
+    """Return the features of the reference images for this run, and record them if the run is new.
 
     Raises
     ------
     SpecMismatch
-        If this machine computes other features than the unfinished run or the existing store has.
+        If this machine computes other features than those of the unfinished run or of the existing store.
     """
     remedy = f"remove {folder.path} to start again"
     if references:
@@ -211,7 +216,7 @@ def _agree_on_references(
         if others is None:
             folder.create_run(engine.spec, references)
             return references
-    # Another shard has created the run in the meantime.
+    # Another shard has created the run in the meantime, so this machine must agree with its features.
     check_reference_features(engine, others, str(folder.path), remedy)
     return others
 
@@ -224,7 +229,7 @@ def _run(
     *,
     progress: bool,
 ) -> None:
-    """Compute the pending parts, with a progress bar."""
+    """Compute the parts that are pending, and show a progress bar."""
     images = sum(map(len, plan.pending))
     with progress_bar(images, "image", "extract", shown=progress) as bar, explain_resuming():
         executor.run(plan.pending, references, plan.add_part, timings, bar.update)

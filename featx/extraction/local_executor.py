@@ -1,4 +1,4 @@
-"""Compute and write parts in this process: all of a plain run or shard, or what a Ray worker is given."""
+"""Compute and write parts in this process. They are all parts of a run or shard, or those that a Ray worker gets."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +17,17 @@ from featx.spec import ExtractSpec
 from featx.store import Part, PartFolder
 
 OnPart = Callable[[PartRows, Part], object]
-"""Callback for each part that was computed, with the rows of the listing that it holds."""
+"""Callback that is called for each computed part, with the part's rows of the listing and the part."""
 OnProgress = Callable[[int], object]
-"""Callback with the number of images that have just been done."""
+"""Callback that is called with the number of images that were just finished."""
 
 
 @dataclass(frozen=True)
 class ExtractJob:
-    """Where images come from and parts go: what every process of an extraction must know.
+    """What every process of an extraction must know, such as where to read images and where to write parts.
 
-    ``workers`` is the number of threads per process that decode images. ``strict`` makes a bad image an error.
+    ``workers`` is the number of threads per process that decode images. With ``strict``, an image that cannot be read
+    is an error.
     """
 
     listing: Listing
@@ -38,7 +39,7 @@ class ExtractJob:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """What an engine is made from; see `featx.engines.make_engine`."""
+    """The arguments that an engine is made with; see `featx.engines.make_engine`."""
 
     backbone: BackboneWeights
     spec: ExtractSpec
@@ -48,14 +49,14 @@ class EngineConfig:
     threads: int | None = None
 
     def make_engine(self, spec: ExtractSpec | None = None) -> Engine:
-        """Make the engine, for another spec if one is given."""
+        """Make the engine. If ``spec`` is given, it replaces the spec of this object."""
         return make_engine(
             self.backbone, spec or self.spec, self.device, self.batch_size, self.engine, self.threads
         )  # fmt: skip
 
 
 class LocalExecutor:
-    """Computes parts in this process; has the interface of `featx.extraction.ray_executor.RayExecutor`."""
+    """Computes parts in this process. It has the same methods as `featx.extraction.ray_executor.RayExecutor`."""
 
     def __init__(self, engine: Engine, job: ExtractJob) -> None:
         self.engine, self._job = engine, job
@@ -64,7 +65,7 @@ class LocalExecutor:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        """Nothing to release."""
+        """Do nothing, because there is nothing to release."""
 
     def run(
         self,
@@ -74,7 +75,7 @@ class LocalExecutor:
         timings: StageTimings,
         on_progress: OnProgress,
     ) -> None:
-        """Compute and write parts, as `write_parts`; ``references`` are checked where there are several machines."""
+        """Compute and write parts, as `write_parts` does. ``references`` is not used, because there is one machine."""
         write_parts(self.engine, self._job, parts, on_part, timings, on_progress)
 
 
@@ -86,12 +87,12 @@ def write_parts(
     timings: StageTimings,
     on_progress: OnProgress,
 ) -> None:
-    """Compute parts in order and write them; a part is written while the next one is computed.
+    """Compute parts in order, and write them. A part is written while the next part is computed.
 
     Raises
     ------
     ImageError
-        If an image is bad and the job is strict. Its part is not written.
+        If an image cannot be read and the job is strict. The part with this image is not written.
     StoreError
         If a part cannot be written.
     """
@@ -108,7 +109,7 @@ def write_parts(
 
 
 def refuse_failures(failures: Sequence[tuple[str, str]]) -> None:
-    """Raise ``ImageError`` for the first (path, reason), if there is any."""
+    """Raise ``ImageError`` for the first failure, if there is any."""
     if failures:
         raise ImageError(f"{': '.join(failures[0])}; without --strict it is recorded and skipped")
 

@@ -1,4 +1,4 @@
-"""Resolve the precision of an extraction: ``auto`` becomes a class, and int8 gets its calibration."""
+"""Decide the precision of an extraction: replace ``auto`` by a precision class, and give int8 a calibration."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,15 +14,16 @@ from featx.spec import AUTO, ExtractSpec
 from featx.store import PartFolder
 
 CALIBRATION_IMAGES = 16
-"""Images, drawn evenly from the listing, that calibrate int8; 64 images gave bounds with the same cosines to fp32."""
+"""Number of images that calibrate int8. They are drawn evenly from the listing. With 64 images, features at int8 had
+the same cosine similarities to fp32."""
 
 
 @dataclass(frozen=True)
 class ResolvedPrecision:
     """A spec whose precision and calibration are decided.
 
-    After a new calibration, ``agreement`` is the mean cosine to fp32 by feature, and ``engine`` the engine that was
-    compared with fp32.
+    After a new calibration, ``engine`` is the engine that was compared with fp32, and ``agreement`` holds the mean
+    cosine similarity of each feature to fp32.
     """
 
     spec: ExtractSpec
@@ -37,25 +38,27 @@ def resolve_precision(
     draw_images: Callable[[ExtractSpec], np.ndarray],
     backbone: BackboneWeights,
 ) -> ResolvedPrecision:
-    """Decide the precision ``auto`` and the calibration of int8.
+    """Choose a precision class for the precision ``auto``, and a calibration for int8.
 
     Parameters
     ----------
     spec : ExtractSpec
+        The spec that was asked for.
     existing : ExtractSpec, optional
-        The spec of the existing store or unfinished run, whose precision and calibration are taken.
+        The spec of the existing store or unfinished run. Its precision and calibration are taken.
     make_engine : callable
-        Makes the engine of a spec.
+        Function that makes the engine for a spec.
     draw_images : callable
-        Draws images to calibrate on, uint8 (n, size, size, 3).
+        Function that draws images to calibrate on, uint8 (n, size, size, 3).
     backbone : BackboneWeights
+        The weights of the backbone.
 
     Raises
     ------
     EngineError
-        If int8 is too far from fp32 on the images drawn.
+        If the int8 features of the drawn images differ too much from their fp32 features.
     ImageError
-        If none of the images drawn can be read.
+        If none of the drawn images can be read.
     """
     if spec.precision == AUTO:
         fastest = existing or fastest_precision(make_engine, spec)
@@ -72,12 +75,12 @@ def resolve_precision(
 
 
 def draw_sample(listing: Listing, spec: ExtractSpec, workers: int, max_pixels: int) -> np.ndarray:
-    """Draw images evenly from a listing, uint8 (n, size, size, 3); images that cannot be read are left out.
+    """Draw images evenly from a listing, uint8 (n, size, size, 3). Images that cannot be read are left out.
 
     Raises
     ------
     ImageError
-        If none can be read.
+        If none of the drawn images can be read.
     """
     rows = np.unique(np.linspace(0, len(listing) - 1, CALIBRATION_IMAGES).astype(int)).tolist()
     loaded = list(load_images(listing, rows, spec.plain, workers, max_pixels))
@@ -91,10 +94,10 @@ def draw_sample(listing: Listing, spec: ExtractSpec, workers: int, max_pixels: i
 
 
 def share_calibration(folder: PartFolder, resolved: ResolvedPrecision, engine: Engine) -> ResolvedPrecision:
-    """Use the calibration of the shard that calibrated first, so that all shards of a run have the same one.
+    """Use the calibration of the shard that calibrated first, so that all shards of a run have the same calibration.
 
-    Two machines that calibrate on the same images differ by rounding. The first shard creates the run, with its
-    calibration; the other shards take that one.
+    If two machines calibrate on the same images, their calibrations differ by rounding. So the first shard creates the
+    run with its own calibration, and the other shards take this calibration.
     """
     references = compute_reference_features(engine)
     with folder.exclusive():

@@ -1,6 +1,6 @@
-"""The actor that runs on each Ray worker: it keeps an engine and computes the parts that it is given.
+"""Define the actor that runs on each Ray worker. It keeps an engine, and computes the parts that it is given.
 
-It does not import Ray, so that it can be tested without.
+This module does not import Ray, so that the actor can be tested without Ray.
 """
 
 import os
@@ -23,7 +23,7 @@ from featx.store import Part
 
 @dataclass(frozen=True)
 class ProcessEnvironment:
-    """The working folder and the limits of the driver, which its actors must share."""
+    """The working folder and the limits of the driver process. Its actors must use the same ones."""
 
     folder: Path
     limits: dict[str, str]
@@ -36,21 +36,21 @@ class ProcessEnvironment:
     def apply(self) -> None:
         """Use this environment in this process."""
         os.environ.update(self.limits)
-        # On a node without this folder, only relative paths fail, and their messages name them.
+        # If a node does not have this folder, only relative paths fail, and the error messages name these paths.
         with suppress(OSError):
             os.chdir(self.folder)
 
 
 @dataclass
 class ComputedPart:
-    """A part that was computed and written, without its features, and the time that its stages took."""
+    """A part that was computed and written, and the time that its stages took. It does not have the part's features."""
 
     part: Part
     timings: StageTimings = field(default_factory=StageTimings)
 
 
 class _SharedEngine:
-    """An engine that several threads use in turn; ``waited`` is the time in seconds that this one waited."""
+    """An engine that several threads use in turn. ``waited`` is the time in seconds that this thread has waited."""
 
     def __init__(self, engine: Engine, lock: Lock) -> None:
         self._engine, self._lock, self.waited = engine, lock, 0.0
@@ -66,7 +66,7 @@ class _SharedEngine:
 class RayActor:
     """Computes parts on a Ray worker, in the environment of the driver.
 
-    Two calls may run at once: one decodes images while the other computes features.
+    Two calls may run at the same time. One then decodes images while the other one computes features.
     """
 
     def __init__(self, config: EngineConfig, job: ExtractJob, environment: ProcessEnvironment) -> None:
@@ -79,19 +79,19 @@ class RayActor:
         return self._get_engine()(images)
 
     def check(self, references: Mapping[str, np.ndarray], owner: str) -> int:
-        """Check that this machine computes the same features of the reference images; return the process id.
+        """Check that this machine computes the features ``references`` of the reference images; return the process id.
 
         Raises
         ------
         SpecMismatch
-            If it does not; the message names ``owner``.
+            If this machine computes other features. The message names ``owner``.
         """
         remedy = "install the same package versions on all nodes"
         check_reference_features(self._get_engine(), references, owner, remedy)
         return os.getpid()
 
     def write_part(self, rows: PartRows) -> ComputedPart:
-        """Compute and write the part of some rows."""
+        """Compute and write the part that has some rows of the listing."""
         engine = _SharedEngine(self._get_engine(), self._lock)
         parts, timings = list[Part](), StageTimings()
         write_parts(engine, self._job, [rows], lambda _, part: parts.append(part), timings, no_progress)

@@ -1,4 +1,4 @@
-"""Connect to a Ray cluster, and decide how many workers it gets and what each of them has."""
+"""Connect to a Ray cluster, and decide the number of its workers and the CPUs and GPUs of each worker."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from featx.runtime import SIGNALS, import_optional
 
 @dataclass(frozen=True)
 class WorkerResources:
-    """How many workers there are, and the CPUs and GPUs of each."""
+    """The number of workers, and the number of CPUs and GPUs of each worker."""
 
     workers: int
     cpus: int
@@ -24,9 +24,9 @@ class WorkerResources:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray cluster and the workers to start on it; what is None is decided by the cluster.
+    """A Ray cluster, and the workers to start on it.
 
-    The fields are those of `featx.Compute`.
+    The fields are those of `featx.Compute`. If a field is None, its value depends on the cluster.
     """
 
     address: str | None = None
@@ -38,18 +38,19 @@ class Cluster:
     def connect(self, feature: str = "--executor ray") -> Iterator[Any]:
         """Connect to the cluster, and return the module ``ray``.
 
-        Without an address, that of the environment variable ``RAY_ADDRESS`` is used; without either, a cluster is
-        started on this machine and stopped at the end. An existing connection of this process is used, and kept.
+        Without an address, the address in the environment variable ``RAY_ADDRESS`` is used. If that is not set either,
+        a cluster is started on this machine, and stopped at the end. If this process is already connected, the existing
+        connection is used, and it is not closed.
 
         Parameters
         ----------
         feature : str
-            What needs Ray; the message begins with it.
+            What needs Ray. The error message begins with it.
 
         Raises
         ------
         EngineError
-            If Ray is not installed or the cluster cannot be reached.
+            If Ray is not installed, or if the cluster cannot be reached.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray = import_optional("ray", "ray", feature)
@@ -64,7 +65,7 @@ class Cluster:
             option = "--ray-address" if self.address else "RAY_ADDRESS"
             where = self.address or os.environ.get("RAY_ADDRESS") or "a new cluster on this machine"
             raise EngineError(f"{option} must be a running Ray cluster, got {where}: {error}") from error
-        # Ray installs its own handlers, which would skip the cleaning up of ours.
+        # Ray installs its own signal handlers. They would end the process without the cleaning up that featx does.
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -79,7 +80,7 @@ class Cluster:
         Parameters
         ----------
         nodes : sequence of dict
-            The resources of each node, as ``{"CPU": 64.0, "GPU": 8.0}``.
+            The resources of each node, such as ``{"CPU": 64.0, "GPU": 8.0}``.
 
         Raises
         ------
@@ -105,8 +106,9 @@ class Cluster:
 def _usable_nodes(nodes: Sequence[dict[str, float]], gpus: float) -> list[dict[str, float]]:
     """Select the nodes that get workers.
 
-    All workers have as many CPUs as the smallest of these nodes allows. So, where there are no GPUs, nodes with less
-    than half the CPUs of the largest one are left out: often the head node of a cluster is that small.
+    All workers get the same number of CPUs, and the smallest of the selected nodes decides it. So, if there are no
+    GPUs, nodes with less than half the CPUs of the largest node are left out. The head node of a cluster is often that
+    small.
     """
     most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
     least_cpus = 1 if gpus else max(1, most_cpus / 2)

@@ -19,15 +19,15 @@ from featx.extraction.shards import PartRows
 from featx.spec import ExtractSpec
 
 TASKS_PER_WORKER = 2
-"""One part is decoded while the features of the other one are computed."""
+"""Each worker has two tasks: it decodes the images of one part while it computes the features of another part."""
 MAX_LOSSES = 4
-"""The run ends when this many workers were lost over one part, or in a row while they started."""
+"""The run ends if this many workers are lost while computing the same part, or one after another while starting."""
 STARTING = -1
-"""The part number of a task that starts a worker."""
+"""The part number that stands for a task that starts a worker."""
 
 
 class _ClusterEngine:
-    """An engine that computes on the first worker: what the driver uses to compute the reference images."""
+    """An engine that computes on the first worker. The driver uses it to compute features of the reference images."""
 
     on_gpu = False
     batch_size = 0
@@ -41,23 +41,23 @@ class _ClusterEngine:
 
 @dataclass(frozen=True)
 class _Task:
-    """A call of a worker whose result is awaited; ``part`` is the number of a part, or `STARTING`."""
+    """A call of a worker that is not finished yet. ``part`` is the number of a part, or `STARTING`."""
 
     worker: Any
     part: int
 
 
 class RayExecutor:
-    """Computes parts on Ray workers, which write them to the shared folder themselves.
+    """Computes parts on Ray workers, which write the parts to the shared folder themselves.
 
-    When a worker is lost, another one is started, and the parts that the lost one was computing are assigned again.
-    Nothing is lost if a part is written twice: every worker writes the same bytes.
+    If a worker is lost, another worker is started, and the parts that the lost worker was computing are assigned again.
+    A part may then be written twice. This does no harm, because every worker writes the same bytes.
 
     Raises
     ------
     EngineError
-        On entering, if Ray is not installed, the cluster cannot be reached, no node is large enough for a worker, or
-        the source of the images cannot be sent to other processes.
+        When the ``with`` block is entered: if Ray is not installed, if the cluster cannot be reached, if no node is
+        large enough for a worker, or if the source of the images cannot be sent to other processes.
     """
 
     def __init__(self, cluster: Cluster, config: EngineConfig, job: ExtractJob) -> None:
@@ -105,16 +105,16 @@ class RayExecutor:
         timings: StageTimings,
         on_progress: OnProgress,
     ) -> None:
-        """Have parts computed and written; ``on_part`` is called for each, in any order.
+        """Let the workers compute and write parts. ``on_part`` is called for each part, in any order.
 
         Raises
         ------
         SpecMismatch
             If a worker's machine computes other features of the reference images than ``references``.
         EngineError
-            If workers are lost again and again.
+            If too many workers are lost.
         FeatxError
-            Errors of `featx.extraction.local_executor.write_parts`.
+            If `featx.extraction.local_executor.write_parts` raises it on a worker.
         """
         timings.workers = timings.cores = self._resources.workers * self._resources.cpus
         waiting = deque(range(len(parts)))
@@ -151,7 +151,7 @@ class RayExecutor:
             ) from error
 
     def _start_worker(self) -> Any:
-        # Not restarted by Ray: its tasks would wait for the same node while other workers have nothing to do.
+        # Ray must not restart a lost worker. Its tasks would wait for the same node while other workers are idle.
         actor = self._ray.remote(RayActor).options(
             num_cpus=self._resources.cpus,
             num_gpus=self._resources.gpus,
@@ -169,7 +169,7 @@ class RayExecutor:
         self._tasks[worker.write_part.remote(parts[part])] = _Task(worker, part)
 
     def _result(self, reference: Any) -> Any:
-        """Wait for a result. An exception of the worker is raised as it is; a lost worker is a ``RayError``."""
+        """Wait for a result. An exception of the worker is raised unchanged, and a lost worker raises ``RayError``."""
         try:
             return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
@@ -181,7 +181,7 @@ class RayExecutor:
         Raises
         ------
         EngineError
-            If too many workers were lost over one of these parts.
+            If too many workers were lost while they computed one of these parts.
         """
         self._drop_worker(task.worker)
         others = [reference for reference, other in self._tasks.items() if other.worker is task.worker]

@@ -1,4 +1,4 @@
-"""Report what an extraction did, and which stage was its bottleneck."""
+"""Report what an extraction did, and which of its stages was the slowest."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,43 +16,44 @@ from featx.table import CategoricalArray, ImageTable
 
 @dataclass(frozen=True, repr=False)
 class ExtractReport:
-    """What an extraction did.
+    """The result of an extraction: its counts, its failures and its slowest stage.
 
     Attributes
     ----------
     store : str
         File of the store.
     rows : int
-        Rows in the store, ``n_views`` per image; for a shard, rows in its parts.
+        Number of rows in the store. Each image has ``n_views`` rows. For a shard, the number of rows in its parts.
     extracted : int
-        Rows that this run extracted.
+        Number of rows that this run extracted.
     dropped : int
-        Rows of the existing store that were removed because their images are missing.
+        Number of rows of the existing store that were removed, because their images are no longer in the source.
     exif_rotated : int
-        Images that were rotated or mirrored as their EXIF orientation says.
+        Number of images that were rotated or mirrored as their EXIF orientation says.
     failures : list of (path, reason)
         Images that could not be read.
     conflicts : list of (path, path)
-        Files with the same bytes in different classes.
+        Pairs of files that have the same bytes but different classes.
     seconds : float
-        Duration of the run.
+        Duration of the run in seconds.
     precision : str
         The precision class that was used.
     agreement : dict
-        Mean cosine to fp32 by feature name, if int8 was calibrated by this run.
+        Mean cosine similarity to fp32 by feature name. It is empty if this run did not calibrate int8.
     rates : dict
-        Images per second that each stage could do alone, by stage; empty if nothing was extracted.
+        Images per second that each stage could do alone, by stage. It is empty if nothing was extracted.
     bottleneck : str
         The slowest stage: reading, decoding, resizing, computing or writing.
     advice : str
-        One sentence on the bottleneck and how to speed it up.
+        One sentence that names the bottleneck and says how to speed it up.
     n_views : int
-        Rows per image.
+        Number of rows per image.
     labels_changed, columns_changed : int
-        Images of the existing store whose labels, or whose values in columns such as ``split``, are different now.
+        Number of images of the existing store whose labels are different now, and number of those whose values in
+        columns such as ``split`` are different now.
     shard : str
-        Such as ``3/16`` if only a shard was run. Then there is no store yet, and what only the store can tell is 0 or
-        empty.
+        The shard, such as ``3/16``, if the run extracted only a shard. Then there is no store yet, and all fields that
+        need the store are 0 or empty.
     """
 
     store: str
@@ -106,7 +107,7 @@ def make_report(
     timings: StageTimings,
     changed: tuple[int, int],
 ) -> ExtractReport:
-    """Report on a store that was just written; ``changed`` is the result of `count_changes`."""
+    """Make the report of a store that was just written. ``changed`` is the result of `count_changes`."""
     with Store(output) as store:
         return ExtractReport(
             store=str(output),
@@ -131,7 +132,7 @@ def make_report(
 def make_shard_report(
     output: Path, shard: str, plan: ExtractionPlan, spec: ExtractSpec, seconds: float, timings: StageTimings
 ) -> ExtractReport:
-    """Report on a shard that is done."""
+    """Make the report of a shard that is done."""
     extracted = spec.n_views * plan.extracted
     return ExtractReport(
         store=str(output),
@@ -152,7 +153,7 @@ def make_shard_report(
 
 
 def count_changes(old: ImageTable, new: ImageTable) -> tuple[int, int]:
-    """Count the images of both tables whose labels differ, and those with a different value in some column."""
+    """Compare two tables. Count the images with other labels, and the images with another value in any column."""
     rows = new.paths.find(old.paths)
     old, new = old.take(np.flatnonzero(rows >= 0)), new.take(rows[rows >= 0])
     columns_differ, blank = np.zeros(len(old), bool), CategoricalArray.full("", len(old))
@@ -168,15 +169,15 @@ def _differs(old: CategoricalArray[Any], new: CategoricalArray[Any]) -> np.ndarr
 
 
 def _find_conflicts(store: Store) -> list[tuple[str, str]]:
-    """Find pairs of files with equal bytes in different classes."""
+    """Find pairs of files that have equal bytes but different classes."""
     images, digests = store.image_table()
     _, group, size = np.unique(digests, return_inverse=True, return_counts=True)
     first: dict[int, int] = {}
     pairs = []
-    # Only labels of duplicate files are decoded: with many labels per image, those of a million images take gigabytes.
+    # Only the labels of duplicate files are decoded. All labels of a million images can take gigabytes.
     for row in np.flatnonzero(size[group] > 1).tolist():
         if not images.labels[row]:
-            continue  # an image without a class contradicts no other
+            continue  # An image without a class cannot contradict another image.
         other = first.setdefault(int(group[row]), row)
         if images.labels[row] != images.labels[other]:
             pairs.append((images.paths[other], images.paths[row]))

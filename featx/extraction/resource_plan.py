@@ -12,36 +12,39 @@ from featx.store import feature_bytes
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 ROW_BYTES = 110
-"""Bytes per row for path, digest, label, split and checksums in a store. A rough estimate, not a measurement."""
+"""Bytes that the path, digest, label, split and checksums of one row take in a store. This is a rough estimate."""
 FLAT_SHARE = 0.11
-"""Compressed size of flat features of block 5, as a share, for photographs (``benchmarks/stores.py compression``)."""
+"""The size of compressed flat features of block 5, divided by their size before compression. It was measured on
+photographs (``benchmarks/stores.py compression``)."""
 LISTING_BYTES = 320
-"""Bytes of memory per image to list a manifest and assemble a store. A rough estimate, not a measurement."""
+"""Bytes of memory per image that are needed to list a manifest and to assemble a store. This is a rough estimate."""
 PROCESS_BYTES = 2 << 30
-"""Bytes of memory of a process with a backbone; docs/benchmarks.md measures 0.6 to 2.0 GB on CPUs."""
+"""Bytes of memory that a process with a backbone takes. According to docs/benchmarks.md, it takes 0.6 to 2.0 GB on
+CPUs."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Resources that an extraction takes.
+    """The time, disk, memory and money that an extraction takes.
 
     Attributes
     ----------
     images, devices : int
+        Number of images, and number of devices.
     rate : Rate
         Images per second of one device.
     seconds : float
-        Time that the backbone takes on all devices.
+        Time in seconds that the backbone takes if all devices work at the same time.
     whole_seconds : float or None
-        Time from files to a store, with one process per device; None if that rate is not known.
+        Time in seconds from files to a store, with one process per device. It is None if that rate is not known.
     disk, peak_disk : int
-        Bytes of the store, and bytes on disk while it is assembled.
+        Bytes that the store takes on disk, and bytes that are needed on disk while it is assembled.
     memory : int
-        Bytes of the process that lists the images and assembles the store.
+        Bytes of memory of the process that lists the images and assembles the store.
     cost : float or None
-        In the currency of the price; None without a price.
+        The cost in the currency of the price. It is None without a price.
     cost_at_least : bool
-        True if the cost counts only the backbone.
+        True if the cost includes only the time of the backbone.
     """
 
     images: int
@@ -72,15 +75,15 @@ def plan(
     images : int
         Number of images.
     spec : ExtractSpec, optional
-        What is extracted; size, blocks, pools, precision and views count.
+        What is extracted. The estimate depends on its size, blocks, pools, precision and views.
     compute : Compute, optional
-        Engine and device to measure on this machine.
+        The engine and device to measure on this machine.
     devices : str, optional
-        Number and kind of the devices, such as ``8xH100``. Without it, this machine is measured.
+        Number and kind of the devices, such as ``8xH100``. Without it, the rate of this machine is measured.
     price : float, optional
         Price of one device for one hour, in any currency.
     assembly : AssemblyOptions, optional
-        Layout and dtype of the store; by default a copy in float32.
+        Layout and dtype of the store. The default is the layout ``copy`` in float32.
 
     Returns
     -------
@@ -89,7 +92,7 @@ def plan(
     Raises
     ------
     SpecError
-        If ``devices`` is not like ``8xH100``, or the precision is ``auto``.
+        If ``devices`` is not like ``8xH100``, or if the precision is ``auto``.
     EngineError
         If no rate of the device is known.
     """
@@ -120,7 +123,7 @@ def plan(
 
 
 def parse_count(text: str) -> int:
-    """Read a count such as ``10M``, ``250k`` or ``1360``; ``ValueError`` if the text is not a number above 0."""
+    """Read a count such as ``10M``, ``250k`` or ``1360``. Raise ``ValueError`` if the text is not a number above 0."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)", text.strip().replace(",", "").lower())
     number = round(float(found[1]) * UNITS[found[2]]) if found else 0
     if number < 1:
@@ -129,7 +132,7 @@ def parse_count(text: str) -> int:
 
 
 def parse_devices(text: str) -> tuple[int, str]:
-    """Read the number and kind of devices, ``8xH100`` or ``H100``; ``SpecError`` if the text is not like that."""
+    """Read the number and kind of devices from a text such as ``8xH100``. Raise ``SpecError`` for any other text."""
     found = re.fullmatch(r"(?:([1-9]\d*)\s*[x×*]\s*)?(\S+)", text.strip())
     if not found or re.fullmatch(r"[\d.]+x.*", found[2]):
         raise SpecError(f"--devices of plan must be like 8xH100, got {text!r}")

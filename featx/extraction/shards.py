@@ -1,4 +1,4 @@
-"""Split an extraction into parts, and the parts among shards that run as separate jobs."""
+"""Split an extraction into parts, and divide the parts among shards that run as separate jobs."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,20 @@ from featx.images import is_url
 from featx.store import PartFolder
 
 PartRows = NDArray[np.int64]
-"""Rows of a listing, in ascending order, that make one part."""
+"""The rows of a listing that one part has, in ascending order."""
 
 
 def split_into_parts(rows: PartRows, size: int) -> list[PartRows]:
-    """Split rows, in order, into parts of ``size`` rows; the last part may have fewer."""
+    """Split rows, in order, into parts of ``size`` rows. The last part may have fewer rows."""
     return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One of ``count`` shards, numbered from 1.
+    """One of several shards. ``count`` is the number of shards, and ``number`` is that of this shard, from 1.
 
-    A shard has every ``count``-th part, so that images that are slow to decode, which often lie side by side, are
-    spread over all shards.
+    With 16 shards, each shard has every 16th part. Images that are slow to decode often follow one another in the
+    listing, so this spreads them over all shards.
     """
 
     number: int
@@ -36,7 +36,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
-        """Read a shard such as ``3/16``; ``SpecError`` if the text is not one."""
+        """Read a shard such as ``3/16``. Raise ``SpecError`` if the text is not a shard."""
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
             raise SpecError(f"--shard of extract must be N/COUNT with N from 1 to COUNT, such as 3/16, got {text!r}")
@@ -52,10 +52,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardedRun:
-    """What shards tell `assemble_shards`: the source, the number of shards, and how to make the store.
+    """What `assemble_shards` must know about a run: its source, its number of shards, and how to make the store.
 
-    It is kept as JSON beside the parts. ``source`` and ``root`` are absolute, so that the assembly may run in any
-    folder.
+    Every shard writes this description as JSON beside the parts. ``source`` and ``root`` are absolute, so that
+    `assemble_shards` can be called in any folder.
     """
 
     source: str
@@ -67,7 +67,7 @@ class ShardedRun:
     def start(
         cls, source: Any, root: str | Path | None, shards: int, assembly: AssemblyOptions, *, overwrite: bool
     ) -> "ShardedRun":
-        """Describe a run by what `extract` was given; ``SpecError`` if the source cannot be listed again later."""
+        """Describe a run by the arguments of `extract`. Raise ``SpecError`` if its source cannot be listed again."""
         if not isinstance(source, str | Path):
             raise SpecError(
                 "the source of a shard must be a path or URL, because featx assemble lists it again; "
@@ -86,14 +86,14 @@ class ShardedRun:
 
     @classmethod
     def load(cls, folder: PartFolder) -> "ShardedRun":
-        """Read what a shard saved.
+        """Read the description that a shard has saved.
 
         Raises
         ------
         StoreError
             If no shard has run here.
         StoreCorrupt
-            If the file does not hold such a description.
+            If the file does not contain a valid description.
         """
         if (job := folder.job) is None:
             raise no_shards(folder.store, f": there must be parts in {folder.path}")
@@ -108,7 +108,7 @@ class ShardedRun:
 
 
 def no_shards(store: Path, why: str = "") -> StoreError:
-    """Make the error to raise when a store has no parts of shards."""
+    """Make the error that is raised if a store has no parts of shards."""
     return StoreError(f"{store} has no shards to assemble{why}; run featx extract --shard N/COUNT first")
 
 
