@@ -1,4 +1,4 @@
-"""Work on stores: load, select, merge, verify, export features, and find the nearest images."""
+"""Load, select, merge and verify stores, export their features, and find the nearest images."""
 
 import lazy_loader
 

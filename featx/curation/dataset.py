@@ -1,4 +1,4 @@
-"""Load a store as scikit-learn's ``load_*`` functions load their data sets."""
+"""Load the features of a store in the form in which scikit-learn's ``load_*`` functions return data sets."""
 
 from pathlib import Path
 
@@ -23,26 +23,30 @@ def load_features(
     path : str or Path
         The store.
     blocks, pools : sequence, str or single value, optional
-        The blocks and poolings to load, such as ``(3, 4)`` or ``"3-5"`` and ``"avg,max"``; by default all of the store.
+        The blocks and poolings to load. Blocks are given like ``(3, 4)`` or ``"3-5"``, and poolings like ``"avg,max"``.
+        By default all blocks and poolings of the store are loaded.
     split : str, optional
-        Load only rows with this value in ``split_column``, such as ``"train"``; by default all rows.
+        Load only the rows that have this value in the column ``split_column``, such as ``"train"``. By default all rows
+        are loaded.
     split_column : str
-        The split column that ``split`` refers to.
+        The name of the column with the splits.
 
     Returns
     -------
     sklearn.utils.Bunch
         Dictionary-like object with the attributes
 
-        - ``data``: float32 (rows, columns), sorted by block, then by pooling.
-        - ``target``: int64 (rows,), index into ``target_names``, -1 for no label; for multi-label images int64 (rows,
-          classes), 0 or 1; None if no image has a label.
+        - ``data``: the features, float32 (rows, columns). The columns are sorted by block, then by pooling.
+        - ``target``: the index of each row's class in ``target_names``, int64 (rows,). It is -1 for a row without a
+          label. If images have several labels, ``target`` is int64 (rows, classes) with 0 or 1 for each class. It is
+          None if no image has a label.
         - ``target_names``: the class names.
         - ``feature_names``: the names of the columns, such as ``block3_avg_0``.
-        - ``features``: dictionary from ``block3_avg`` and so on to the slice of its columns.
+        - ``features``: dictionary from the name of a feature, such as ``block3_avg``, to the slice of its columns.
         - ``filenames``: the image file of each row.
-        - ``groups``: int64 (rows,), equal for files of equal bytes and for augmented copies of one image.
-        - ``view_index``: int32 (rows,), number of the augmented copy, 0 for the plain image.
+        - ``groups``: a group number for each row, int64 (rows,). Files with equal bytes and augmented copies of one
+          image have the same number.
+        - ``view_index``: the number of the augmented copy, int32 (rows,). It is 0 for the plain image.
         - ``spec``: the `ExtractSpec` of the features.
 
     Raises
@@ -52,7 +56,7 @@ def load_features(
     SpecError
         If a block or pooling was not extracted.
     DataError
-        If the store lacks the split column, or the value does not occur in it.
+        If the store has no column ``split_column``, or if the value ``split`` does not occur in it.
     """
     with Store(path) as store:
         spec = store.spec.select(blocks, pools)

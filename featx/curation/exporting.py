@@ -29,9 +29,9 @@ class ExportedFeatures:
     files : tuple of str
         The files that were written.
     rows, columns : int
-        Rows, and columns of features.
+        Number of rows, and number of columns of features.
     bytes : int
-        Size of the files.
+        Total size of the files.
     """
 
     files: tuple[str, ...]
@@ -51,40 +51,42 @@ def export_features(
     split_column: str = "split",
     overwrite: bool = False,
 ) -> ExportedFeatures:
-    """Write the features of a store with path, label, digest, view number and columns of each row.
+    """Write the features of a store to a file for other programs.
 
-    Values are exactly the float32 values of the store. The features are written block by block, so that they need not
-    fit in memory.
+    Each row also has the image's path, label and digest, the number of the augmented copy, and the values of the
+    store's columns, such as ``split``. The feature values are exactly the float32 values of the store. The features are
+    written block by block, so that they need not fit in memory.
 
     Parameters
     ----------
     store : path
         The store.
     output : path, optional
-        The file to write; by default the store's name with the format's suffix.
+        The file to write. By default it has the name of the store, with the suffix of the format.
     format : {"parquet", "npy", "csv"}, optional
-        By default the format that the output's suffix stands for.
+        The format of the file. By default the suffix of ``output`` decides.
 
-        - ``parquet``: one column per feature, ``block3_avg``, of lists of equal length; labels are lists if an image
-          has several; the spec is in the metadata. Needs the extra ``parquet``.
-        - ``npy``: one float32 array (rows, columns), which ``numpy.load(…, mmap_mode="r")`` can map, and a CSV
-          ``….rows.csv`` with the other columns.
-        - ``csv``: one column per value, with nine significant digits.
+        - ``parquet``: one column per feature, such as ``block3_avg``. Its values are lists of equal length. Labels are
+          lists too if images have several labels. The metadata hold the spec. This format needs the extra ``parquet``.
+        - ``npy``: one float32 array (rows, columns), which ``numpy.load(…, mmap_mode="r")`` can map. The other columns
+          are written to a second file, whose name ends in ``.rows.csv``.
+        - ``csv``: one column per feature value, with nine significant digits.
     blocks, pools, split, split_column
-        As in `featx.load_features`.
+        The rows and features to write, as in `featx.load_features`.
     overwrite : bool
         Replace existing files.
 
     Raises
     ------
     SpecError
-        If the format is unknown, ``output`` has the suffix of another one, or a block or pooling was not extracted.
+        If the format is unknown, if ``output`` has the suffix of another format, or if a block or pooling was not
+        extracted.
     DataError
-        If the store lacks the split.
+        If the store does not have the split.
     EngineError
         If a package that the format needs is not installed.
     StoreError
-        If the store cannot be read, or the file exists, is the store itself or cannot be written.
+        If the store cannot be read, or if the file to write exists, is the store itself or cannot be written.
     """
     chosen = infer_format(None if output is None else Path(output), format, SUFFIXES, "--format of export-features")
     target = Path(store).with_suffix(SUFFIXES[chosen]) if output is None else Path(output)
@@ -96,7 +98,7 @@ def export_features(
     with open_table(store, blocks, pools, split, split_column) as table:
         try:
             with ExitStack() as stack:
-                # All files are written before the first is renamed.
+                # All files are written under temporary names before the first one gets its final name.
                 written, *rows = [stack.enter_context(atomic_write(path)) for path in files]
                 for temporary in rows:
                     table.write_rows(temporary)

@@ -11,11 +11,11 @@ from featx.runtime import import_optional
 from featx.version import __version__
 
 NINE_DIGITS = "{:.9g}".format
-"""Format with as many digits as identify a float32."""
+"""Format a number with nine significant digits, which are enough to identify a float32 value."""
 
 
 def write_npy(table: FeatureTable, path: Path) -> None:
-    """Write the features as one float32 array (rows, columns)."""
+    """Write the features of a table as one float32 array (rows, columns)."""
     with path.open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (len(table), table.width)}
         np.lib.format.write_array_header_1_0(file, header)
@@ -24,7 +24,7 @@ def write_npy(table: FeatureTable, path: Path) -> None:
 
 
 def write_csv(table: FeatureTable, path: Path) -> None:
-    """Write all columns, and one column per feature value."""
+    """Write a table as CSV, with one column per feature value after all other columns."""
     columns = table.columns
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -35,14 +35,17 @@ def write_csv(table: FeatureTable, path: Path) -> None:
 
 
 def write_parquet(table: FeatureTable, path: Path) -> None:
-    """Write all columns, and one column of fixed-size lists per feature; one row group per block."""
+    """Write a table as Parquet, with one column of fixed-size lists per feature after all other columns.
+
+    Each block of rows becomes one row group of the file.
+    """
     arrow = import_optional("pyarrow", "parquet", "--format parquet of export-features")
     parquet = import_optional("pyarrow.parquet", "parquet", "--format parquet of export-features")
     columns = _arrow_columns(table, arrow)
     fields = [arrow.field(name, values.type) for name, values in columns.items()]
     fields += [arrow.field(name, arrow.list_(arrow.float32(), width)) for name, width in table.spec.widths.items()]
     schema = arrow.schema(fields, {"featx": __version__, "featx_spec": table.spec.to_json()})
-    # Features hardly compress, and other programs can map uncompressed pages.
+    # Compression makes features hardly smaller, and other programs can map pages that are not compressed.
     compression = dict.fromkeys(schema.names, "NONE") | dict.fromkeys(columns, "ZSTD")
     with parquet.ParquetWriter(path, schema, use_dictionary=list(columns), compression=compression) as writer:
         for first, values in table.blocks():
@@ -54,7 +57,7 @@ def write_parquet(table: FeatureTable, path: Path) -> None:
 
 
 def _arrow_columns(table: FeatureTable, arrow: Any) -> dict[str, Any]:
-    """All columns but the features as Arrow arrays; a row without a label has null."""
+    """Return all columns except the features as Arrow arrays. The label of a row without a label is null."""
     if table.multilabel:
         labels = arrow.array([list(map(escape_non_utf8, names)) for names in table.labels], arrow.list_(arrow.string()))
     else:

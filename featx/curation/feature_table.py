@@ -1,4 +1,4 @@
-"""The table that every export format writes: columns of each row, and features block by block."""
+"""Read a store as the table that every export format writes. Features are read in blocks of rows."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -13,19 +13,20 @@ from featx.store import Store
 from featx.table import LABEL_SEPARATOR, CategoricalArray, ImageTable, LabelNames, StringArray, encode_text
 
 BLOCK_BYTES = 1 << 24
-"""Bytes of features in memory at once."""
+"""Maximum number of bytes of features that are in memory at once."""
 
 
 class FeatureTable:
-    """Some rows of an open store.
+    """A table of some rows and some features of an open store.
 
     Parameters
     ----------
     store : Store
+        The store.
     spec : ExtractSpec
-        The features of the table.
+        Describes the features of the table.
     rows : int64 (n,)
-        The rows of the store.
+        The rows of the store that the table has.
     """
 
     def __init__(self, store: Store, spec: ExtractSpec, rows: np.ndarray) -> None:
@@ -57,7 +58,7 @@ class FeatureTable:
 
     @property
     def label_texts(self) -> CategoricalArray[str]:
-        """The class names of each row as one text, as in a manifest."""
+        """The class names of each row, joined to one text as in a manifest."""
         texts = [LABEL_SEPARATOR.join(names) for names in self.labels.categories]
         return CategoricalArray(texts, self.labels.codes)
 
@@ -68,7 +69,7 @@ class FeatureTable:
 
     @property
     def columns(self) -> dict[str, Sequence[object]]:
-        """All columns but the features, as plain values."""
+        """All columns except the features, as plain values."""
         known: dict[str, Sequence[object]] = {
             "path": self.paths,
             "label": self.label_texts,
@@ -78,13 +79,16 @@ class FeatureTable:
         return {**known, **self.store_columns}
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Iterate over blocks of features: the first row, and float32 (rows of the block, columns)."""
+        """Iterate over the table in blocks of rows.
+
+        Each item is the number of the first row of the block, and its features, float32 (rows of the block, columns).
+        """
         step = max(1, BLOCK_BYTES // (4 * self.width))
         for first in range(0, len(self), step):
             yield first, self._store.read(self.spec.widths, self._rows[first : first + step])
 
     def write_rows(self, path: Path) -> None:
-        """Write all columns but the features as CSV."""
+        """Write all columns except the features as CSV."""
         with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             columns = self.columns
@@ -100,11 +104,14 @@ def open_table(
     split: str | None,
     split_column: str,
 ) -> Iterator[FeatureTable]:
-    """Open the table of a store or of one of its splits; parameters and errors as in `featx.load_features`."""
+    """Open the table of a store or of one of its splits.
+
+    The parameters and errors are those of `featx.load_features`.
+    """
     with Store(path) as store:
         yield FeatureTable(store, store.spec.select(blocks, pools), store.rows_in_split(split, split_column))
 
 
 def escape_non_utf8(text: str) -> str:
-    r"""Return a file name as valid UTF-8; bytes that are not are shown as ``\xff``."""
+    r"""Return a file name as valid UTF-8. Bytes that are not valid are written like ``\xff``."""
     return encode_text(text).decode("utf-8", "backslashreplace")

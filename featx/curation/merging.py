@@ -1,4 +1,4 @@
-"""Merge several stores of one spec into one."""
+"""Merge several stores that have the same spec into one store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class MergedStore:
     store : str
         The new store.
     images, duplicates : int
-        Its images, and how many of them were in several stores.
+        Number of images in the new store, and how many of them were in several of the merged stores.
     """
 
     store: str
@@ -34,7 +34,7 @@ class MergedStore:
 
 @dataclass(frozen=True, eq=False)
 class _Contents:
-    """A store without its features."""
+    """The contents of a store, except its features."""
 
     path: Path
     spec: ExtractSpec
@@ -52,17 +52,20 @@ class _Contents:
 def merge(
     stores: Sequence[str | Path], output: str | Path, *, duplicates: str = "error", overwrite: bool = False
 ) -> MergedStore:
-    """Write the images of several stores to one store: first those of the first store, then those each next one adds.
+    """Write the images of several stores to one store.
+
+    The images of the first store come first. Then come the images that each of the other stores adds.
 
     Parameters
     ----------
     stores : sequence of paths
         Two or more stores of the same spec.
     output : path
-        The store to write; it may be one of ``stores``.
+        The store to write. It may be one of ``stores``.
     duplicates : {"error", "first", "last"}
-        What to do with a path that occurs in several stores with different bytes, labels or columns: raise an error, or
-        take the image of the first or last store. A path without differences is one image in any case.
+        What to do if the same path has different bytes, labels or columns in several stores. ``error`` raises an error.
+        ``first`` and ``last`` take the image of the first or last of these stores. If the bytes, labels and columns are
+        equal, the path always becomes one image.
     overwrite : bool
         Replace ``output`` if it exists.
 
@@ -71,11 +74,13 @@ def merge(
     SpecError
         If there are fewer than two stores, or ``duplicates`` is unknown.
     SpecMismatch
-        If the specs differ, or the machines that made the stores computed different reference features.
+        If the specs differ, or if the machines that made the stores computed different reference features.
     DataError
-        If an image differs between stores.
+        If an image differs between stores and ``duplicates`` is ``error``.
+    StoreExists
+        If ``output`` exists and ``overwrite`` is false.
     StoreError
-        If a store cannot be read or written; ``StoreExists`` if ``output`` exists, without ``overwrite``.
+        If a store cannot be read or written.
     """
     if duplicates not in DUPLICATES:
         raise SpecError(f"--duplicates of merge must be one of {', '.join(DUPLICATES)}, got {duplicates!r}")
@@ -92,8 +97,8 @@ def merge(
     repeated = np.flatnonzero(first != numbers)
     if duplicates == "error":
         _check_equal(contents, images, digests, first, repeated)
-    # One row per path remains, at the position of its first occurrence. With "last" it is the last occurrence: numpy
-    # keeps the last of several values that are assigned to one position.
+    # Each path keeps one row, at the position where the path occurs first. With "last", this row holds the last image
+    # with the path: if several values are assigned to one position, numpy keeps the last one.
     taken = numbers.copy()
     if duplicates == "last":
         taken[first] = numbers
@@ -101,14 +106,14 @@ def merge(
     images = images.take(taken)
     table = RowTable.from_images(images, digests[taken], _failures(contents, images), one.spec.n_views)
     sources = [each.path for each in contents]
-    # If several sources hold a row, the last one's features are written.
+    # If several sources have the same row, the features of the last source are written.
     sources = sources if duplicates == "last" else sources[::-1]
     write_store(Path(output), table, one.spec, one.reference, sources, overwrite=overwrite)
     return MergedStore(str(output), len(images), len(np.unique(first[repeated])))
 
 
 def _check_compatible(first: _Contents, other: _Contents) -> None:
-    """Raise ``SpecMismatch`` if the features of two stores must not be mixed."""
+    """Raise ``SpecMismatch`` if two stores have features that must not be mixed."""
     remedy = "extract one of them with the options of the other"
     first.spec.check_same(other.spec, this=str(first.path), that=str(other.path), remedy=remedy)
     for name, values in first.reference.items():
@@ -139,7 +144,7 @@ def _check_equal(
 
 
 def _failures(contents: Sequence[_Contents], images: ImageTable) -> set[tuple[str, str]]:
-    """Return the failures of all stores, except for images that another store has."""
+    """Return the failures of all stores. An image that failed in one store but is in another one is left out."""
     failures = dict(failure for each in reversed(contents) for failure in each.failures)
     present = set(images.paths) & failures.keys()
     return {(path, reason) for path, reason in failures.items() if path not in present}

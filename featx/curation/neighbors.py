@@ -19,23 +19,23 @@ from featx.spec import ExtractSpec
 from featx.store import Store
 
 LAST_BLOCKS = 2
-"""Number of blocks that are compared by default. On Flowers-17 the nearest other image was more often of the same class
-by the last two blocks than by the last one or by all five (measured, see docs/benchmarks)."""
+"""By default, the features of this many last blocks are compared. On Flowers-17, the nearest other image had the same
+class more often with the last two blocks than with the last block or with all five (measured, see docs/benchmarks)."""
 BLOCK_BYTES = 1 << 25
-"""Bytes of the store's features in memory at once."""
+"""Maximum number of bytes of the store's features that are in memory at once."""
 
 
 @dataclass(frozen=True)
 class Neighbor:
-    """An image of the store that is near to the query.
+    """An image of the store that is similar to the image that was searched for.
 
     Attributes
     ----------
     path : str
     labels : tuple of str
-        Its class names.
+        The class names of the image.
     similarity : float
-        Mean cosine similarity of the compared features; 1 for an equal image.
+        Mean cosine similarity of the compared features. It is 1 for an equal image.
     """
 
     path: str
@@ -54,39 +54,40 @@ def nearest(
     pools: WhichPools | None = None,
     weights: str | Path | None = None,
 ) -> Iterator[tuple[str, list[Neighbor] | str]]:
-    """Find the nearest images of a store by exact comparison with every image, without augmented copies.
+    """Find the images of a store that are most similar to other images.
 
-    Each feature (one block, one pooling) is power-normalized as heads do by default (`featx.BlockNormalizer`). The
-    similarity is the mean over the features of their cosine similarities.
+    Every image of the store is compared, but no augmented copies. Each feature (one block with one pooling) is first
+    normalized by a power, as heads do by default (see `featx.BlockNormalizer`). Then the cosine similarity of each
+    feature is computed. The similarity of two images is the mean over the features.
 
     Parameters
     ----------
     store : path
         The store to search in.
     images
-        The images to search for: one file, or anything else that `featx.extract` accepts as a source.
+        The images to search for. They may be one file, or anything else that `featx.extract` accepts as a source.
     compute : Compute, optional
         How the backbone runs.
     root : path, optional
-        Folder that the paths of a manifest are relative to; by default the manifest's own.
+        Folder that the paths of a manifest are relative to. The default is the folder of the manifest.
     top : int
-        Number of images to return for each image, nearest first.
+        Number of images of the store to return for each image. The most similar image is the first one.
     blocks, pools : sequence, str or single value, optional
-        The features to compare; by default the last two blocks and all poolings of the store.
+        The blocks and poolings to compare. The default is the last two blocks and all poolings of the store.
     weights : path, optional
         Weights file to use instead of the known sources.
 
     Yields
     ------
     (str, list of Neighbor or str)
-        The path of an image, and its neighbors or the reason why it cannot be read.
+        The path of an image, and its neighbors. If the image cannot be read, the reason takes the place of neighbors.
 
     Raises
     ------
     SpecError
-        If ``top`` is less than 1, or a block or pooling was not extracted.
+        If ``top`` is less than 1, or if a block or pooling was not extracted.
     SpecMismatch
-        If the weights or this machine compute other features than the store's.
+        If the weights or this machine give other features than those of the store.
     ListingError
         If there are no images.
     WeightsError, EngineError, StoreError
@@ -118,7 +119,7 @@ def nearest(
 
 
 def _normalize(X: NDArray[np.float32], spec: ExtractSpec) -> NDArray[np.float32]:
-    """Normalize rows so that their dot products are the mean cosine similarities of the features."""
+    """Normalize rows so that the dot product of two rows is the mean cosine similarity of their features."""
     widths = tuple(spec.widths.values())
     values: NDArray[np.float32] = BlockNormalizer(widths).fit_transform(X)
     values /= np.float32(np.sqrt(len(widths)))
@@ -128,9 +129,9 @@ def _normalize(X: NDArray[np.float32], spec: ExtractSpec) -> NDArray[np.float32]
 def _nearest_rows(
     store: Store, spec: ExtractSpec, plain: NDArray[np.int64], queries: NDArray[np.float32], top: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the nearest images of each query and their similarities, (queries, top) each.
+    """Return the positions and the similarities of the nearest images of each query, both as arrays (queries, top).
 
-    ``plain`` are the rows of the store's plain images; the result holds positions in it.
+    ``plain`` holds the rows of the store that are plain images. The positions are positions in ``plain``.
     """
     best = np.zeros((len(queries), 0), np.float32)
     rows = np.zeros((len(queries), 0), np.int64)
@@ -139,7 +140,7 @@ def _nearest_rows(
         block = _normalize(store.read(spec.widths, plain[first : first + step]), spec)
         best = np.hstack([best, queries @ block.T])
         rows = np.hstack([rows, np.broadcast_to(np.arange(first, first + len(block)), (len(queries), len(block)))])
-        # A stable sort returns equal images in the order of the store.
+        # A stable sort returns images of equal similarity in the order of the store.
         order = np.argsort(-best, axis=1, kind="stable")[:, :top]
         best, rows = np.take_along_axis(best, order, 1), np.take_along_axis(rows, order, 1)
     return rows, best

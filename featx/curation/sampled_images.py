@@ -12,18 +12,18 @@ from featx.table import StringArray
 
 @dataclass(frozen=True)
 class SampledImages:
-    """The image files of a sample of a store.
+    """The image files of some images of a store, and whether they still have the bytes that were extracted.
 
     Attributes
     ----------
     listing : Listing
-        How to read the files.
+        The listing that reads the files.
     unchanged : tuple of int
-        Rows of the listing whose files have the known bytes.
+        Rows of the listing whose files still have the bytes that were extracted.
     changed : tuple of str
-        Paths of files with other bytes.
+        Paths of the files that have other bytes now.
     missing : tuple of (path, reason)
-        Files that cannot be read.
+        The files that cannot be read.
     """
 
     listing: Listing
@@ -33,17 +33,18 @@ class SampledImages:
 
 
 def find_images(paths: StringArray, digests: list[bytes], root: str | Path, store: str) -> SampledImages:
-    """Find images as files below a root, or else in what the root lists, such as shards.
+    """Find the files of images below ``root``, or, if there are none, the images inside ``root``, such as in shards.
 
     Parameters
     ----------
     paths : StringArray
         The images' paths in the store.
     digests : list of bytes
-        sha256 of each file, as hex.
+        The sha256 digest of each file, in hexadecimal.
     root : path or URL
+        The folder, or the shards or data set, in which to look for the images.
     store : str
-        The store's name, for the message.
+        The name of the store. The error message contains it.
 
     Raises
     ------
@@ -66,7 +67,10 @@ def find_images(paths: StringArray, digests: list[bytes], root: str | Path, stor
 
 
 def _compare_digests(listing: Listing, rows: Iterable[int], paths: StringArray, digests: list[bytes]) -> SampledImages:
-    """Sort images by whether their bytes are known; ``rows`` are their rows of the listing, -1 if not listed."""
+    """Compare the bytes of images with their digests, and sort the images into unchanged, changed and missing ones.
+
+    ``rows`` holds the row of each image in the listing. It is -1 for an image that is not listed.
+    """
     unchanged, changed, missing = list[int](), list[str](), list[tuple[str, str]]()
     for row, path, digest in zip(rows, paths, digests, strict=True):
         try:

@@ -1,4 +1,4 @@
-"""Copy some images of a store to a store of their own."""
+"""Copy some images of a store to a new store."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -20,7 +20,7 @@ class SelectedStore:
     store : str
         The new store.
     images, source_images : int
-        Images of the new store, and of the one they were selected from.
+        Number of images in the new store, and number of images in the store that they were selected from.
     """
 
     store: str
@@ -36,18 +36,19 @@ def select(
     path_glob: str | None = None,
     overwrite: bool = False,
 ) -> SelectedStore:
-    """Copy images of a store that match a query, with their augmented copies, to a new store of the same spec.
+    """Copy the images of a store that match a query to a new store with the same spec.
 
-    Failures of the store are not copied, because it is unknown which of them would match.
+    Augmented copies of these images are copied too. The failures of the store are not copied, because it is not known
+    which of them would match.
 
     Parameters
     ----------
     store, output : path
-        The store, and the one to write.
+        The store to read, and the store to write.
     where : str, optional
         A query such as ``label == 'rose' and split_0 != 'test'``; see `featx.table.find_rows`.
     path_glob : str, optional
-        A shell pattern that the whole path must match, such as ``rose/*.jpg``; ``*`` also matches ``/``.
+        A shell pattern that the whole path must match, such as ``rose/*.jpg``. The wildcard ``*`` also matches ``/``.
     overwrite : bool
         Replace ``output`` if it exists.
 
@@ -58,7 +59,7 @@ def select(
     DataError
         If no image matches.
     StoreError
-        If a store cannot be read or written; ``StoreExists`` if ``output`` exists, without ``overwrite``.
+        If a store cannot be read or written. It is ``StoreExists`` if ``output`` exists and ``overwrite`` is false.
     """
     check_absent(Path(output), overwrite=overwrite)
     with Store(store) as opened:

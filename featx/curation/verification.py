@@ -1,4 +1,4 @@
-"""Verify that the images of a store still give its features."""
+"""Verify that the images of a store still give the features of the store."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from featx.spec import ExtractSpec
 from featx.store import VERSIONED_PACKAGES, Part, Store
 
 ROUNDING = {"float32": 0.0, "float16": 2.0**-11}
-"""Relative error that the type in which features are stored adds."""
+"""The relative error that rounding to the dtype of the stored features adds."""
 
 
 def verify(
@@ -29,37 +29,39 @@ def verify(
     random_state: int = 0,
     weights: str | Path | None = None,
 ) -> Verification:
-    """Extract a random sample of a store's images again with its own spec, and compare with its rows.
+    """Extract a random sample of a store's images again, and compare the features with those of the store.
 
-    Augmented copies are compared too: they depend only on the spec and the bytes of the image. The reference images are
-    compared as well, to distinguish a machine that computes other features from rows that were altered.
+    The spec of the store is used. Augmented copies are compared too, because they depend only on the spec and the bytes
+    of the image. The features of the reference images are compared as well. If they differ, this machine computes other
+    features; if only rows of the store differ, these rows were altered.
 
     Parameters
     ----------
     store : path
         The store to verify.
     root : path or URL
-        What the store's paths are relative to, or the shards or data set that was extracted. Nothing else is read.
+        The folder that the paths in the store are relative to, or the shards or data set that was extracted. No other
+        images are read.
     compute : Compute, optional
         How the backbone runs.
     sample : int
-        Number of images to draw; all images if there are no more.
+        Number of images to draw at random. If the store has fewer images, all of them are compared.
     random_state : int
-        Seed of the draw.
+        Seed of the random draw.
     weights : path, optional
         Weights file to use instead of the known sources.
 
     Returns
     -------
     Verification
-        What agrees and what does not; its ``check`` raises an error if features differ.
+        The images and rows that were compared, and those that differ. Its ``check`` raises an error if features differ.
 
     Raises
     ------
     SpecError
         If ``sample`` is less than 1.
     ListingError
-        If no image of the sample is below ``root``.
+        If no image of the sample is found in ``root``.
     WeightsError, EngineError, StoreError
         If the weights, the engine or the store cannot be used.
     """
@@ -104,7 +106,10 @@ def verify(
 
 
 def _compare(part: Part, store: Store, number_of: dict[str, int]) -> Iterator[Difference]:
-    """Compare each row of a part with the store's; ``number_of`` gives the number of an image in the store by path."""
+    """Compare each row of a part with the row of the store.
+
+    ``number_of`` holds the number of each image in the store, by path.
+    """
     if not part.paths:
         return
     spec = store.spec
@@ -119,7 +124,7 @@ def _compare(part: Part, store: Store, number_of: dict[str, int]) -> Iterator[Di
 def _largest_errors(
     values: dict[str, NDArray[np.float32]], stored: dict[str, NDArray[np.float32]], spec: ExtractSpec
 ) -> tuple[list[str], NDArray[np.float64]]:
-    """Return the feature with the largest relative error of each row, and that error; NaN counts as infinite."""
+    """Return, for each row, the feature with the largest relative error, and that error. NaN counts as infinite."""
     names = list(spec.widths)
     with np.errstate(invalid="ignore", over="ignore"):
         errors = np.stack([relative_errors(values[name], stored[name]) for name in names]).astype(np.float64)

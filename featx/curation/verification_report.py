@@ -1,4 +1,4 @@
-"""The report of a verification."""
+"""Report how much the features of a store differ from those that its images give now."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,18 @@ from featx.runtime import pluralize
 
 @dataclass(frozen=True)
 class Difference:
-    """A row of the store that differs from what its image gives now.
+    """A row of the store whose features differ from those that its image gives now.
 
     Attributes
     ----------
     path : str
+        The path of the image.
     view_index : int
-        Number of the augmented copy, 0 for the plain image.
+        Number of the augmented copy. It is 0 for the plain image.
     feature : str
         The feature with the largest error.
     error : float
-        Its relative error.
+        The relative error of this feature.
     """
 
     path: str
@@ -31,29 +32,32 @@ class Difference:
 class Verification:
     """The result of `verify`.
 
-    The relative error of a row of one feature is ``|a - b| / |b|``, with the Euclidean norm over the feature's columns.
+    The relative error of a feature in one row is ``|a - b| / |b|``. Here, ``a`` holds the values that were extracted
+    again, ``b`` holds the values in the store, and the norm is the Euclidean norm over the columns of the feature.
 
     Attributes
     ----------
     store : str
+        File of the store.
     images, rows : int
-        Images that were extracted again, and their rows in the store.
+        Number of images that were extracted again, and number of their rows in the store.
     precision : str
-        Precision class of the spec.
+        The precision class of the spec.
     tolerance : float
-        Relative error that the precision class allows.
+        The relative error that is allowed for the precision class and the dtype of the store.
     reference_error, largest_error : float
-        The largest relative error of the reference images, and of the rows.
+        The largest relative error over the reference images, and over the rows.
     differing : tuple of Difference
-        Rows beyond the tolerance, the largest error first.
+        The rows with an error above the tolerance. The row with the largest error is the first one.
     failed : tuple of (path, reason)
-        Images with unchanged bytes that can no longer be decoded.
+        Images that can no longer be decoded, although their bytes have not changed.
     changed : tuple of str
         Images whose bytes have changed.
     missing : tuple of (path, reason)
         Images that cannot be read.
     made_by, verified_by : dict of str to str
-        Versions of the packages that decide features, where the store was made and here.
+        Versions of the packages that features depend on. ``made_by`` holds those of the machine that made the store,
+        and ``verified_by`` those of this machine.
     """
 
     store: str
@@ -72,12 +76,12 @@ class Verification:
 
     @property
     def machine_agrees(self) -> bool:
-        """Whether this machine computes the same reference features as the one that made the store."""
+        """Whether this machine computes the same reference features as the machine that made the store."""
         return self.reference_error <= self.tolerance
 
     @property
     def other_versions(self) -> tuple[str, ...]:
-        """Packages whose version differs from the one that made the store, such as ``pillow 11.0 there, 12.0 here``."""
+        """The packages whose version is not that which made the store, such as ``pillow 11.0 there, 12.0 here``."""
         here = self.verified_by
         return tuple(
             f"{name} {made} there, {here.get(name, 'none')} here"
@@ -88,7 +92,7 @@ class Verification:
     def check(self) -> None:
         """Raise ``SpecMismatch`` if a feature differs or an image can no longer be decoded.
 
-        Images that have changed or are missing raise nothing.
+        Images that have changed or are missing do not cause an error.
         """
         allowed = f"but {self.precision} allows {self.tolerance:.2g}"
         if not self.machine_agrees:
