@@ -27,8 +27,8 @@ ROUNDS = 3
 class Rate:
     """The number of images per second that one device computes.
 
-    ``backbone`` is the rate of the backbone alone. ``whole`` is the rate of all stages from files to a store. It is None
-    if it is not known. ``measured`` is False for an estimate. ``source`` says where the numbers come from.
+    ``backbone`` is the rate of the backbone alone. ``whole`` is the rate of all stages from files to a store. It is
+    None if it is not known. ``measured`` is False for an estimate. ``source`` says where the numbers come from.
     """
 
     device: str
