@@ -128,7 +128,7 @@ class Recipe:
         ]
 
     def first_trained_layer(self, last_block: int) -> int | None:
-    """Return the first layer that stage 2 trains, or None without stage 2. The backbone ends at ``last_block``."""
+        """Return the first trained layer of a backbone that ends at ``last_block``; None if there is no stage 2."""
         if not self.epochs:
             return None
         return first_trained_layer("all" if self.from_scratch else self.unfreeze, last_block)

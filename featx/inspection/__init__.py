@@ -1,4 +1,4 @@
-"""Understand data and models: probe, advise, suspects, audit, explain, report."""
+"""Understand data and models with the functions probe, advise, suspects, audit, explain and report."""
 
 from featx.runtime import attach_stub
 

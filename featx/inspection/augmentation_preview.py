@@ -24,7 +24,7 @@ class AugmentationSheet:
     image : PIL.Image.Image
         The image itself is at the top left; the augmented copies follow in the order of ``views``.
     views : tuple of Transform
-        The flips, rotations and other changes behind each of them.
+        The flips, rotations and other changes of each copy.
     """
 
     image: Image.Image
@@ -61,8 +61,8 @@ def preview(image: str | Path, spec: ExtractSpec | None = None, *, max_pixels: i
     image : path
         An image file.
     spec : ExtractSpec, optional
-        Its ``n_views``, ``augment``, ``fill`` and ``view_seed`` say which copies are drawn, ``size`` and ``resize``
-        how large they are. The default is `PREVIEW_SPEC`.
+        Its ``n_views``, ``augment``, ``fill`` and ``view_seed`` say which copies are drawn. Its ``size`` and ``resize``
+        say how large the copies are. The default is `PREVIEW_SPEC`.
     max_pixels : int, optional
         Refuse an image with more pixels; by default Pillow's own limit.
 

@@ -1,4 +1,4 @@
-"""Compare the depths of the backbone: how accurate a linear head on each of them is, and what they cost."""
+"""Compare the depths of the backbone: the accuracy of a linear head on each depth, and the cost of the depth."""
 
 from dataclasses import dataclass
 from html import escape
@@ -48,11 +48,11 @@ class Depth:
     C : float
         The best value of the head's ``C``.
     mean, standard_error : float
-        Cross-validated score at that ``C``.
+        Mean cross-validated score at that ``C``, and its standard error.
     logme : float
-        Log evidence per row, computed without fitting a head (see `featx.heads.log_maximum_evidence`).
+        LogME: log evidence per row, computed without fitting a head (see `featx.heads.log_maximum_evidence`).
     arithmetic : float
-        Floating-point operations up to the last block, as a fraction of the whole backbone's.
+        Floating-point operations up to the last block, as a fraction of those of the whole backbone.
     milliseconds : float or None
         Time of the backbone per image up to the last block; None if it was not measured.
     bytes : int
@@ -72,7 +72,7 @@ class Depth:
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """What `probe` measured: every range of blocks, shallow before deep.
+    """The result of `probe`: score and cost of every range of blocks, shallow ranges first.
 
     Attributes
     ----------
@@ -100,13 +100,13 @@ class ProbeReport:
 
     @property
     def one_se(self) -> Depth:
-        """The one-standard-error choice: the shallowest depth near the best; among equally deep ones, the best."""
+        """The one-standard-error choice: the shallowest depth near the best. Of equally deep ones, it is the best."""
         last = min(depth.blocks[-1] for depth in self.near_best)
         return max((depth for depth in self.near_best if depth.blocks[-1] == last), key=lambda depth: depth.mean)
 
     @property
     def advice(self) -> str:
-        """One sentence: what the one-standard-error choice saves and loses."""
+        """One sentence that says what the one-standard-error choice saves and loses."""
         best, choice = self.best, self.one_se
         if best is choice:
             others = len(self.near_best) - 1
@@ -160,9 +160,8 @@ def probe(
 ) -> ProbeReport:
     """Score a linear head on every range of consecutive blocks, by cross-validation on a store's training rows.
 
-    This is the linear evaluation of layers of Alain & Bengio (2016), "Understanding intermediate layers using linear
-    classifier probes". Fits stop a little earlier than those of `featx.fit`, so that a score may differ by one or two
-    images.
+    Alain & Bengio (2016), "Understanding intermediate layers using linear classifier probes", evaluate layers in this
+    way. Fits stop a little earlier than those of `featx.fit`, so a score may differ from it by one or two images.
 
     Parameters
     ----------
@@ -174,7 +173,7 @@ def probe(
     timed : bool
         Also measure how long the backbone takes per image up to each depth, on this machine.
     compute : Compute, optional
-        Engine and device of that measurement.
+        Engine and device for measuring that time.
 
     Returns
     -------
@@ -185,7 +184,7 @@ def probe(
     StoreError, DataError
         If the store cannot be read, or its labels do not allow the folds.
     SpecError
-        If ``compute`` sets another field.
+        If ``compute`` sets a field other than engine and device.
     EngineError, WeightsError
         If the device, the engine or the weights for the timing are not available.
     """
@@ -233,9 +232,9 @@ def _logme(rows: TrainingRows, blocks: tuple[int, ...], seed: int) -> float:
 
 
 def plot_probe(report: ProbeReport) -> "Figure":
-    """Draw the score by depth: the best range of blocks that ends at each block, and that block alone.
+    """Draw the score by depth. For each block: the best range of blocks that ends at it, and the block alone.
 
-    The cost up to each block is written below it.
+    The cost up to a block is written below the block.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from featx.store import Store, is_store
 def describe(path: str | Path) -> dict[str, Any]:
     """Return the facts that ``featx info`` prints, as values that JSON can hold.
 
-    ``kind`` is ``"store"`` or ``"model"``; both have ``classes``, ``features`` (columns by name), ``spec`` and
+    ``kind`` is ``"store"`` or ``"model"``. Both kinds have ``classes``, ``features`` (columns by name), ``spec`` and
     ``bytes``.
 
     Raises
@@ -53,7 +53,7 @@ def _describe_store(path: Path) -> dict[str, Any]:
 
 
 def _assembly(store: Store) -> dict[str, str]:
-    """Say which part files a virtual store needs; empty for a store that holds its features itself."""
+    """Say which part files a virtual store needs. The dict is empty for a store that holds its features itself."""
     if not store.parts:
         return {}
     size = sum(path.stat().st_size for path in store.parts)

@@ -17,7 +17,7 @@ C_FACTORS = (0.1, 1.0, 10.0)
 
 @dataclass(frozen=True, repr=False)
 class Advice:
-    """Where a data set lies on the plane of size and similarity, and what to do.
+    """Which of the four cases of size and similarity a data set belongs to, and what to do.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Advice:
     case : str
         ``small, similar``, ``large, similar``, ``small, different`` or ``large, different``.
     strategy : str
-        What the case says to do.
+        What to do in this case.
     recommendation : str
         The case, the scores and the strategy in one sentence.
     blocks : tuple of int
@@ -36,7 +36,7 @@ class Advice:
     commands : tuple of str
         Command lines to run, in order.
     expected_gain, forecast : str
-        One sentence each.
+        What the strategy gains, and the accuracy that more images would give. Each is one sentence.
     caveats : tuple of str
         Reasons to doubt the advice.
     """
@@ -73,8 +73,8 @@ def advise(
     """Advise which way of transfer learning fits the training images of a store.
 
     A data set may be small or large, and similar to the images that the backbone was trained on or different. Each of
-    these four cases has a strategy. Size is measured by the images per class and the learning curve of a linear head,
-    similarity by which depths are best and by feature statistics.
+    these four cases has a strategy. Size is measured by the number of images per class and by the learning curve of
+    a linear head. Similarity is measured by the depths that are best and by feature statistics.
 
     Parameters
     ----------
@@ -83,9 +83,9 @@ def advise(
     split_column, test_size, folds, random_state
         As in `featx.fit`.
     more : int, optional
-        Forecast the accuracy with this many more images per class; by default as many as there are.
+        Forecast the accuracy with this many more images per class. The default is the present number per class.
     root : path, optional
-        Folder of the images, for the commands.
+        Folder of the images, which is written into the commands.
     probed : ProbeReport, optional
         The result of `featx.probe` with the same options, if it is available.
 

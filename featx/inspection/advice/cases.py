@@ -13,7 +13,7 @@ from featx.inspection.depth_probe import Depth, ProbeReport
 
 @dataclass(frozen=True)
 class Case:
-    """One quarter of the plane of size and similarity. ``strategy`` says what to do, in words."""
+    """One of the four cases of size and similarity. ``strategy`` says in words what to do."""
 
     large: bool
     similar: bool
@@ -34,7 +34,7 @@ CASES = (
 
 
 def find_case(size: DatasetSize, similarity: Similarity) -> Case:
-    """Find the case of a data set. It counts as similar if similarity could not be measured."""
+    """Find the case that a data set belongs to. The data set counts as similar if similarity could not be measured."""
     similar = similarity.score is None or similarity.score >= BORDER
     return next(case for case in CASES if (case.large, case.similar) == (size.score >= BORDER, similar))
 
@@ -42,7 +42,8 @@ def find_case(size: DatasetSize, similarity: Similarity) -> Case:
 def choose_depth(case: Case, probed: ProbeReport) -> Depth:
     """Choose the blocks to fit the head on, among the depths within one standard error of the best.
 
-    Similar images get late blocks. Different images get the best depth if there are many, and else the shallowest one.
+    For images that are similar to photographs, late blocks are chosen. For different images, the best depth is chosen
+    if there are many images, and the shallowest depth if there are few.
     """
     if not case.similar:
         return probed.best if case.large else probed.one_se
@@ -53,7 +54,7 @@ def choose_depth(case: Case, probed: ProbeReport) -> Depth:
 def list_commands(
     case: Case, depth: Depth, head: str, store: str | Path, selection: dict[str, Any], root: str | Path | None
 ) -> tuple[str, ...]:
-    """List the command lines of a case, in the order to run them.
+    """List the command lines to run in a case, in order.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def list_commands(
         Key of `featx.heads.HEADS`.
     store : path
     selection : dict
-        How the training rows are chosen, as a model keeps it in ``info["selection"]``.
+        How the training rows are chosen, in the form of ``info["selection"]`` of a model.
     root : path or None
         Folder of the images.
     """
@@ -87,7 +88,7 @@ def list_commands(
 
 
 def describe_gain(case: Case, depth: Depth, probed: ProbeReport, size: DatasetSize) -> str:
-    """Describe what a case gains: measured for a head, and only bounded for a fine-tuning, which was not run."""
+    """Describe the expected gain of a case. It is measured for a head, but only bounded for a fine-tuning."""
     last = max((one for one in probed.depths if len(one.blocks) == 1), key=lambda one: one.blocks)
     subject = f"blocks {depth.name} reach" if len(depth.blocks) > 1 else f"block {depth.name} reaches"
     sentence = f"{subject} {depth.mean:.3f} ± {depth.standard_error:.3f} in cross-validation"

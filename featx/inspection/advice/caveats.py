@@ -13,7 +13,7 @@ WIDE = 0.1
 
 
 def list_caveats(size: DatasetSize, similarity: Similarity, probed: ProbeReport, pixels: int) -> tuple[str, ...]:
-    """List the reasons to doubt an advice, one sentence each; ``pixels`` is the side of the images."""
+    """List the reasons to doubt an advice, one sentence each. ``pixels`` is the side of the images."""
     return (*_about_size(size), *_about_similarity(similarity, pixels), *_about_depths(probed))
 
 

@@ -1,4 +1,4 @@
-"""Measure how much data there is: images per class, and what more of them would gain."""
+"""Measure the size of a data set: the images per class, and the accuracy that more images would gain."""
 
 import math
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Gain:
-    """The gain in accuracy from ``more`` images per class, and its 95 % interval."""
+    """The gain in accuracy from ``more`` additional images per class, and its 95 % interval."""
 
     more: int
     accuracy: float
@@ -45,32 +45,33 @@ class Gain:
 
 @dataclass(frozen=True)
 class DatasetSize:
-    """Size of a data set, from 0 (small) to 1 (large), and what it was computed from.
+    """Size of a data set, from 0 (small) to 1 (large), and the values that the size was computed from.
 
     Parameters
     ----------
     score : float
         The smaller one of ``count`` and ``flatness``: a large data set has many images and a flat learning curve.
     low, high : float
-        The score at the ends of the interval of the gain.
+        The score for the two ends of the interval of the gain.
     count : float
-        n / (n + 40) for n images per class; 40 is the threshold ``IMAGES``.
+        Score of the images per class: n / (n + 40) for n images. 40 is the threshold ``IMAGES``.
     flatness : float
-        0.02 / (0.02 + gain), with the gain in accuracy from twice as many images; 0.02 is the threshold ``GAIN``.
+        Score of the learning curve: 0.02 / (0.02 + gain). The gain is the one in accuracy from twice as many images,
+        and 0.02 is the threshold ``GAIN``.
     images, classes : int
-        Training images and classes.
+        Number of training images, and of classes.
     per_class : float
         Mean number of training images per class.
     smallest_class : int
-        Training images of the smallest class.
+        Number of training images of the smallest class.
     curve : tuple of CurvePoint
         The learning curve.
     floor, factor, exponent : float
         The power law that is fitted to the curve: error = floor + factor × n^-exponent.
     doubling, gain : Gain
-        From twice as many images, and from the number of images that was asked for.
+        The gain from twice as many images, and the gain from as many more images as the caller asked for.
     forecasts : tuple of Forecast
-        With the images of today, and with ``gain.more`` more per class.
+        The accuracy with the present images, and with ``gain.more`` more images per class.
     """
 
     score: float
@@ -96,8 +97,8 @@ def measure_size(
 ) -> DatasetSize:
     """Measure the size of a data set by its images per class and by the learning curve of a head.
 
-    ``more`` is the number of images per class to forecast, by default as many as there are; the other parameters are
-    those of `featx.inspection.advice.learning_curve.learning_curve`.
+    The gain is forecast for ``more`` additional images per class, by default for as many as there are. The other
+    parameters are those of `featx.inspection.advice.learning_curve.learning_curve`.
 
     Raises
     ------
@@ -124,7 +125,7 @@ def measure_size(
 
     doubling, wanted = gain(round(per_class)), gain(more or round(per_class))
     count = per_class / (per_class + IMAGES)
-    # A larger gain means a less flat curve, so its upper end gives the lower end of the flatness.
+    # A larger gain means a less flat curve. So the upper end of the gain gives the lower end of the flatness.
     flatness, low, high = (
         GAIN / (GAIN + max(value, 0.0)) for value in (doubling.accuracy, doubling.high, doubling.low)
     )

@@ -26,7 +26,7 @@ DRAWS = 10
 class CurvePoint:
     """Accuracy at one fraction of the training images.
 
-    ``per_class`` is the mean number of training images per class, ``scores`` has the accuracy of each draw.
+    ``per_class`` is the mean number of training images per class. ``scores`` has the accuracy of each draw.
     """
 
     fraction: float
@@ -39,17 +39,17 @@ class CurvePoint:
 def learning_curve(
     rows: TrainingRows, blocks: Sequence[int], head: str, Cs: Sequence[float], random_state: int = 0
 ) -> tuple[CurvePoint, ...]:
-    """Score a head that is trained on growing fractions of the images, each a subset of the next.
+    """Score a head that is trained on growing fractions of the images. Each fraction contains the smaller ones.
 
-    There are ``DRAWS`` draws, or fewer if a class has fewer images. Each draw tests on its own fold (stratified, with
-    groups kept together), so that together they score every image once, and trains on fractions of the other images.
-    At each fraction the best C counts.
+    There are ``DRAWS`` draws, or fewer if a class has fewer images. Each draw tests on its own fold and trains on
+    fractions of the other images. The folds are stratified and keep groups together, so all draws together score every
+    image once. At each fraction, the score with the best C is used.
 
     Parameters
     ----------
     rows : TrainingRows
     blocks : sequence of int
-        The blocks whose features the head gets.
+        The blocks whose features the head is fitted on.
     head : str
         Key of `featx.heads.HEADS`.
     Cs : sequence of float
@@ -95,7 +95,7 @@ def _smallest_class(rows: TrainingRows, codes: np.ndarray) -> int:
 
 
 def _nested_folds(fold: Fold, codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> list[Fold]:
-    """Make one fold per fraction: the training rows are that fraction of each class's groups, at least one group."""
+    """Make one fold per fraction. Its training rows are this fraction of each class's groups, at least one group."""
     train, test = fold
     _, first, group = np.unique(groups[train], return_index=True, return_inverse=True)
     rank = np.empty(len(first))

@@ -1,4 +1,4 @@
-"""Draw an advice: where the data lie among the four cases of transfer learning, and the learning curve."""
+"""Draw an advice: the data set among the four cases of transfer learning, and the learning curve."""
 
 import textwrap
 from typing import TYPE_CHECKING
@@ -24,10 +24,10 @@ ACCENT = SERIES[0]
 
 
 def plot_plane(advice: "Advice") -> "Figure":
-    """Draw the four cases on the plane of data size and similarity to photographs, and the data as a dot.
+    """Draw the four cases on the plane of size and similarity to photographs, and the data set as a dot.
 
-    The line through the dot is the interval of the size, the marks at the right edge are the parts of similarity.
-    If similarity was not measured, the size is a line from bottom to top.
+    The line through the dot is the interval of the size. The marks at the right edge are the parts of similarity. If
+    similarity was not measured, a line from bottom to top shows the size.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def plot_plane(advice: "Advice") -> "Figure":
 
 
 def plot_learning_curve(size: DatasetSize) -> "Figure":
-    """Draw accuracy by training images per class, the power law through it, and the forecast.
+    """Draw the accuracy by training images per class, the fitted power law, and the forecast.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def _draw_quarter(axes: "Axes", case: Case, advice: "Advice") -> None:
     axes.axvspan(x, x + BORDER, y, y + BORDER, facecolor=ACCENT if chosen else FAINT, edgecolor=RULE,
                  alpha=0.15 if chosen else 0.4)  # fmt: skip
     score = advice.similarity.score
-    # The text is written in the half of the quarter that the dot is not in.
+    # The text is in the half of the quarter without the dot.
     top = not chosen or score is None or score < y + BORDER / 2
     text = f"{case.name}\n{textwrap.fill(case.strategy, WIDTH)}"
     axes.text(x + 0.015, y + BORDER - 0.02 if top else y + 0.02, text, ha="left", va="top" if top else "bottom",
@@ -110,7 +110,7 @@ def _draw_quarter(axes: "Axes", case: Case, advice: "Advice") -> None:
 
 
 def _grouped(parts: dict[str, float]) -> dict[float, str]:
-    """Join the names of parts whose marks are so close that their names would overlap."""
+    """Join the names of parts whose marks are close together, because such names would overlap."""
     groups: dict[float, list[str]] = {}
     for name, value in sorted(parts.items(), key=lambda item: item[1]):
         near = [height for height in groups if value - height < 0.05]

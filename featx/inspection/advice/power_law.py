@@ -2,8 +2,8 @@
 
 Figueroa, Zeng-Treitler, Kandula & Ngo (2012), "Predicting sample size required for classification performance", fit
 this law by weighted least squares. Hestness et al. (2017), "Deep learning scaling is predictable, empirically", find it
-on many tasks. For a given exponent the law is linear in floor and factor, so trying many exponents finds the global
-minimum (variable projection, Golub & Pereyra 1973).
+on many tasks. For a given exponent the law is linear in floor and factor. So the global minimum is found by trying many
+exponents (variable projection, Golub & Pereyra 1973).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """One power law, or several as arrays of one shape. ``floor`` is the error that any number of images leaves."""
+    """One power law, or several as arrays of one shape. ``floor`` is the error that more images cannot remove."""
 
     floor: Array
     factor: Array
@@ -51,18 +51,18 @@ class PowerLawFit:
 
 
 def fit_power_law(images: ArrayLike, errors: ArrayLike, scored: int, random_state: int = 0) -> PowerLawFit:
-    """Fit the law to the errors of several draws; intervals come from a bootstrap of the draws (Efron 1979).
+    """Fit the law to the errors of several draws. Intervals come from a bootstrap of the draws (Efron 1979).
 
-    Draws that happen to agree would give intervals that are too narrow. So the variance of a mean error is at least
-    the binomial variance of ``scored`` images. What is missing is added equally to all points, because they are scored
-    on the same images.
+    Draws that agree by chance would give intervals that are too narrow. So the variance of a mean error is made at
+    least the binomial variance of ``scored`` images. The missing variance is added equally to all points, because they
+    are scored on the same images.
 
     Parameters
     ----------
     images : array (points,)
         Training images per class, ascending.
     errors : array (draws, points)
-        Error of each draw. Each draw is scored on other images.
+        Error of each draw. No two draws are scored on the same images.
     scored : int
         Number of images that all draws score together.
     random_state : int
@@ -75,7 +75,7 @@ def fit_power_law(images: ArrayLike, errors: ArrayLike, scored: int, random_stat
     missing = np.maximum(smoothed * (1 - smoothed) / scored - variance, 0)
     rng = np.random.default_rng(random_state)
     chosen = rng.integers(0, draws, (BOOTSTRAPS, draws))
-    # The variance of resampled means is too small by (draws - 1) / draws.
+    # The variance of resampled means is too small by the factor (draws - 1) / draws.
     deviations = (values[chosen].mean(axis=1) - mean) * np.sqrt(draws / max(draws - 1, 1))
     deviations += rng.standard_normal((BOOTSTRAPS, 1)) * np.sqrt(missing)
     weights = 1 / (variance + missing)
@@ -90,7 +90,7 @@ def _solve(n: Array, errors: Array, weights: Array) -> PowerLaw:
     y, x = (errors @ weights)[..., np.newaxis], errors @ (basis * weights).T
     slope = (total * x - first * y) / (total * second - first**2)
     floor = (y - slope * first) / total
-    # If one of the two would be negative, it is 0 and the other one is the best for that.
+    # If floor or factor would be negative, it is set to 0, and the other one is the best for this value.
     slope = np.where(floor < 0, x / second, np.maximum(slope, 0))
     floor = np.maximum((y - slope * first) / total, 0)
     residual = errors[..., np.newaxis, :] - floor[..., np.newaxis] - slope[..., np.newaxis] * basis

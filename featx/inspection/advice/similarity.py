@@ -1,8 +1,8 @@
-"""Measure how similar images are to the images that the backbone was trained on: photographs, as in ImageNet.
+"""Measure how similar images are to photographs as in ImageNet, which the backbone was trained on.
 
-``reference.json`` holds the feature statistics of photographs that the images are compared with: for some image sizes,
-the mean of each block's power-normalized ``avg`` features, and the typical distance of one photograph from this mean.
-``benchmarks/reference_statistics.py`` makes it.
+The images are compared with the feature statistics of photographs in ``reference.json``. For several image sizes, it
+holds the mean of each block's power-normalized ``avg`` features, and the typical distance of one photograph from this
+mean. ``benchmarks/reference_statistics.py`` makes this file.
 """
 
 import json
@@ -27,19 +27,20 @@ DECIMALS = 4
 
 @dataclass(frozen=True)
 class Similarity:
-    """Similarity of images to photographs, from 0 (different) to 1 (similar), and what it was computed from.
+    """Similarity of images to photographs, from 0 (different) to 1 (similar), and the values it was computed from.
 
     Parameters
     ----------
     score : float or None
-        Mean of the parts that could be measured: ``depth``, ``last_block`` and ``statistics``. None without any.
+        Mean of the parts that could be measured: ``depth``, ``last_block`` and ``statistics``. None if no part was
+        measured.
     depth : float or None
-        Where the shallowest depth within one standard error of the best one ends: 1 at block 5, 0.5 at block 4, 0
-        before. None where block 5 alone is the best depth.
+        Score of the shallowest depth within one standard error of the best depth: 1 if it ends at block 5, 0.5 if it
+        ends at block 4, and 0 if it ends before. None if block 5 alone is the best depth.
     last_block : float or None
-        Compares the errors of block 5 with those of the best earlier block; 0.5 if they are equal.
+        Score that compares the errors of block 5 with those of the best earlier block; 0.5 if they are equal.
     statistics : float or None
-        From the mean distance of the features from those of photographs; 0.5 at the threshold ``DISTANCE``.
+        Score of the mean distance of the features from those of photographs; 0.5 at the threshold ``DISTANCE``.
     best, shallowest : str
         The best depth of the probe, and the shallowest one within one standard error of it.
     last_block_gap : float or None
@@ -65,19 +66,19 @@ class Similarity:
 
 
 def measure_similarity(probed: ProbeReport, distances: dict[int, float], size: int) -> Similarity:
-    """Measure similarity by which depths are best, and by feature statistics.
+    """Measure similarity by the depths that are best and by feature statistics.
 
-    Below ``SMALLEST_FOR_DEPTH`` pixels only statistics are used: block 5 then has too few positions to be the best
-    block, on photographs too.
+    If images have fewer than ``SMALLEST_FOR_DEPTH`` pixels per side, only statistics are used. Block 5 then has too few
+    positions to be the best block, even on photographs.
 
     Parameters
     ----------
     probed : ProbeReport
         Accuracy of each depth.
     distances : dict
-        As `distances_from_photographs` returns them.
+        Distances by block, as `distances_from_photographs` returns them.
     size : int
-        Side of the images, pixels.
+        Side of the images in pixels.
     """
     single = {depth.blocks[0]: depth for depth in probed.depths if len(depth.blocks) == 1}
     earlier = [depth for block, depth in single.items() if block < DEEPEST]
@@ -86,7 +87,8 @@ def measure_similarity(probed: ProbeReport, distances: dict[int, float], size: i
         best_earlier = max(earlier, key=lambda depth: depth.mean)
         gap = best_earlier.mean - single[DEEPEST].mean
         if size >= SMALLEST_FOR_DEPTH:
-            # If block 5 is as good as any depth, an equally good earlier depth says nothing: both are at the ceiling.
+            # If block 5 is as good as any depth, an equally good earlier depth tells nothing about similarity,
+            # because the scores of both are at the ceiling.
             if single[DEEPEST].mean < probed.best.mean:
                 depth_part = max(0.0, 1 - (DEEPEST - probed.one_se.blocks[-1]) / 2)
             ratio = _errors(single[DEEPEST], probed.rows) / _errors(best_earlier, probed.rows)
@@ -99,15 +101,15 @@ def measure_similarity(probed: ProbeReport, distances: dict[int, float], size: i
 
 
 def _errors(depth: Depth, rows: int) -> float:
-    """Number of wrong rows plus one, so that the ratio of two small numbers is not extreme."""
+    """Return the number of wrong rows plus one. Adding one keeps the ratio of two small numbers from being extreme."""
     return (1 - depth.mean) * rows + 1
 
 
 def distances_from_photographs(spec: ExtractSpec, X: np.ndarray) -> dict[int, float]:
     """Measure how far the mean features of images are from those of photographs, by block.
 
-    The unit is the typical distance of one photograph from the mean of photographs, so 0 is the same mean. The
-    reference of the nearest image size is used, by ratio.
+    The unit is the typical distance of one photograph from the mean of photographs. A distance of 0 means equal means.
+    The reference of the nearest image size, by ratio, is used.
 
     Parameters
     ----------
@@ -118,7 +120,7 @@ def distances_from_photographs(spec: ExtractSpec, X: np.ndarray) -> dict[int, fl
     Returns
     -------
     dict
-        Distances by block; empty if the reference is of another backbone, or the features have no ``avg`` pooling.
+        Distances by block. It is empty if the reference is of another backbone, or the features lack ``avg`` pooling.
     """
     reference = _read_reference()
     if spec.backbone_digest != reference["backbone_digest"] or POOL not in spec.pools:
@@ -129,7 +131,7 @@ def distances_from_photographs(spec: ExtractSpec, X: np.ndarray) -> dict[int, fl
 
 
 def feature_statistics(features: np.ndarray) -> dict[str, Any]:
-    """Compute what the reference holds: mean and spread of one block's ``avg`` features (images, channels)."""
+    """Compute the values of the reference: mean and spread of one block's ``avg`` features (images, channels)."""
     normalized = BlockNormalizer(None).fit_transform(features.astype(np.float64))
     mean = normalized.mean(axis=0)
     spread = np.sqrt(((normalized - mean) ** 2).sum(axis=1).mean())

@@ -1,7 +1,7 @@
-"""The thresholds of the plane of size and similarity, and why they are where they are.
+"""The thresholds of the scores of size and similarity, and the reasons for their values.
 
-Every measure becomes a score from 0 to 1 that is 0.5 at its threshold, and both axes are divided at 0.5. The thresholds
-are conventions: round numbers that were chosen before they were tried on data.
+Every measure is turned into a score from 0 to 1, which is 0.5 at the threshold of the measure. Size and similarity are
+both divided at 0.5. The thresholds are round numbers that were chosen by convention, before they were tried on data.
 """
 
 BORDER = 0.5

@@ -1,4 +1,4 @@
-"""The result of an explanation: one map per class and block, whose values are shares of the class's logit."""
+"""The result of an explanation: one map per class and block. Its values are shares of the logit of the class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,9 +23,10 @@ NOTES = {
 class ClassMap:
     """Where in an image the logit of one class comes from.
 
-    With ``cam`` the logit is ``intercept`` plus the sum of all maps. If the explanation is exact, ``intercept`` is the
-    model's own; otherwise it is the constant of the linear approximation. Behind power normalization each block's map
-    adds up to 0, because scaling a block's features changes nothing there: such a map shows where, not how much.
+    With ``cam`` the logit is ``intercept`` plus the sum of all maps. If the explanation is exact, ``intercept`` is that
+    of the model; otherwise it is the constant of the linear approximation. With power normalization the map of each
+    block adds up to 0, because scaling the features of a block changes no logit. Such a map shows where the image
+    supports the class, but not how much.
 
     Attributes
     ----------
@@ -35,10 +36,10 @@ class ClassMap:
     intercept : float or None
         None with Grad-CAM.
     blocks : dict of int to float32 array (height, width)
-        One map per block, at the resolution of that block's feature map. Positive values support the class, negative
-        values oppose it; Grad-CAM has no negative values.
+        One map per block, at the resolution of the feature map of the block. Positive values support the class, and
+        negative values oppose it. Grad-CAM has no negative values.
     total : float32 array (height, width)
-        The sum of all blocks' maps, at the resolution of the first.
+        The sum of the maps of all blocks, at the resolution of the first block.
     """
 
     name: str
@@ -63,13 +64,13 @@ class Explanation:
     pixels : uint8 array (size, size, 3)
         The image as the backbone sees it.
     classes : tuple of ClassMap
-        The requested classes, or those with the highest logits, highest first.
+        The requested classes, or by default those with the highest logits, highest first.
     method : {"cam", "grad-cam"}
     exact : bool
-        Whether maps and intercept add up to the logit for any image. A linear approximation adds up too, but holds
-        near this image only.
+        Whether the maps and the intercept add up to the logit for every image. With a linear approximation they also
+        add up to it, but only near this image.
     precision : str
-        The precision the model predicts in; maps and logits are always computed in fp32.
+        The precision that the model predicts in. Maps and logits are always computed in fp32.
     """
 
     image: str
@@ -81,7 +82,7 @@ class Explanation:
 
     @property
     def note(self) -> str:
-        """What the values of the maps mean, in one line."""
+        """One line that says what the values of the maps mean."""
         note = NOTES[self.method, self.exact]
         return note if self.precision == "fp32" else f"{note}; in fp32, while the model predicts in {self.precision}"
 
@@ -91,9 +92,9 @@ class Explanation:
 
 
 def sum_maps(maps: Mapping[int, NDArray[np.float32]], size: int) -> NDArray[np.float32]:
-    """Add the maps of several blocks, by block number, at the resolution of the finest.
+    """Add the maps of several blocks at the resolution of the finest map.
 
-    ``size`` is the side of the image in pixels.
+    ``maps`` holds the maps by block number. ``size`` is the side of the image in pixels.
     """
     stride = min(BLOCKS[number - 1].stride for number in maps)
     finer = [refine_map(values, BLOCKS[number - 1].stride, stride, size // stride) for number, values in maps.items()]
@@ -102,13 +103,13 @@ def sum_maps(maps: Mapping[int, NDArray[np.float32]], size: int) -> NDArray[np.f
 
 
 def refine_map(values: NDArray[np.float32], stride: int, finer: int, side: int) -> NDArray[np.float32]:
-    """Distribute each value of a map over a finer grid by linear interpolation, keeping the sum of the map.
+    """Distribute each value of a map over a finer grid by linear interpolation. The sum of the map stays the same.
 
     Parameters
     ----------
     values : array (height, width)
     stride, finer : int
-        Pixels per position, before and after.
+        Pixels per position of the map, and of the result.
     side : int
         Positions per side of the result.
     """
@@ -117,7 +118,7 @@ def refine_map(values: NDArray[np.float32], stride: int, finer: int, side: int) 
 
 
 def _interpolation_weights(count: int, stride: int, finer: int, side: int) -> NDArray[np.float64]:
-    """Return the share that each of ``side`` finer positions takes of each of ``count``; columns add up to 1."""
+    """Return the shares (side, count) that finer positions take of the values of coarse ones. Columns add up to 1."""
     centers = (np.arange(side) + 0.5) * finer / stride - 0.5
     columns = [np.interp(centers, np.arange(count), one) for one in np.eye(count)]
     weights = np.stack(columns, axis=1)

@@ -27,25 +27,26 @@ METHODS = ("auto", "cam", "grad-cam")
 
 
 class Explainer:
-    """Explain many images by one model; the backbone is loaded once.
+    """Explain the predictions of one model for many images. The backbone is loaded once.
 
     Parameters
     ----------
     model : Model
         As `featx.load_model` returns it.
     compute : Compute, optional
-        Its ``device`` and ``max_pixels``. The engine is always torch, because gradients are needed.
+        Only ``device`` and ``max_pixels`` may be set. The engine is always torch, because gradients are needed.
     method : {"auto", "cam", "grad-cam"}
-        ``cam`` is gradient × activation: exact if the logits are linear in the feature maps (a linear head on ``avg``
-        or ``flat`` pooling, on raw or standardized features), otherwise a first-order approximation. ``auto`` takes
-        ``cam`` where it is exact, and Grad-CAM for fine-tuned backbones, hidden layers and other poolings.
+        ``cam`` is gradient × activation. It is exact if the logits are linear in the feature maps: with a linear head
+        on raw or standardized features of ``avg`` or ``flat`` pooling. Otherwise it is a first-order approximation.
+        ``auto`` takes ``cam`` where it is exact, and Grad-CAM for fine-tuned backbones, hidden layers and other
+        poolings.
     weights : BackboneWeights or path, optional
         Weights of the backbone, if they are not those known by its name.
 
     Raises
     ------
     SpecError
-        If ``method`` is unknown, or ``compute`` sets another field.
+        If ``method`` is unknown, or ``compute`` sets a field other than ``device`` and ``max_pixels``.
     SpecMismatch, WeightsError
         If the weights are not those of the model, or are not available.
     EngineError
@@ -88,14 +89,14 @@ class Explainer:
     def __call__(
         self, image: str | Path | NDArray[np.uint8], *, top: int = 3, classes: Sequence[str] | None = None
     ) -> Explanation:
-        """Explain one image, in fp32 whatever precision the model predicts in.
+        """Explain one image. Everything is computed in fp32, even if the model predicts in another precision.
 
         Parameters
         ----------
         image : path, or uint8 array (size, size, 3)
             An image file, or pixels at the size that the backbone takes.
         top : int
-            Number of classes to explain, those with the highest logits first.
+            Number of classes to explain. They are those with the highest logits.
         classes : sequence of str, optional
             Explain these classes instead, in this order.
 
@@ -123,7 +124,7 @@ class Explainer:
     def feature_maps(self, pixels: NDArray[np.uint8]) -> dict[int, Tensor]:
         """Run the backbone on pixels, uint8 (size, size, 3).
 
-        Returns the feature map of each block by number: float64 (1, channels, height, width), on the CPU.
+        Returns the feature maps by block number: float64 (1, channels, height, width), on the CPU.
         """
         images = torch.tensor(pixels, device=self._device).permute(2, 0, 1)[None]
         with torch.no_grad(), disable_tf32():
@@ -175,7 +176,8 @@ def explain(
 ) -> Explanation:
     """Compute where in one image a model sees its most likely classes.
 
-    For many images, use `Explainer`, which loads the backbone once; parameters and errors are described there.
+    For many images, use `Explainer`, which loads the backbone once. `Explainer` also describes the parameters and
+    errors.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Compute class maps from gradients of a logit with respect to the backbone's feature maps."""
+"""Compute class maps from the gradients of a logit with respect to the feature maps of the backbone."""
 
 from collections.abc import Callable, Mapping
 
@@ -12,8 +12,8 @@ from featx.models import ImageClassifier
 class FeatureMapHead(nn.Module):
     """Pooling, normalizer and head of a classifier: from feature maps to one logit per class.
 
-    Each block's feature map is an input of its own. Its gradient is therefore that of the features pooled from this
-    block, and leaves out what later blocks compute from it.
+    The feature map of each block is a separate input. So its gradient comes only from the features that are pooled from
+    this block, and not from what later blocks compute from the map.
     """
 
     def __init__(self, module: ImageClassifier) -> None:
@@ -22,12 +22,12 @@ class FeatureMapHead(nn.Module):
         self.classify = nn.Sequential(module.normalizer, module.head)
 
     def forward(self, *feature_maps: Tensor) -> Tensor:
-        """Return logits (n, classes) of feature maps (n, channels, height, width), one per block of the spec."""
+        """Return the logits (n, classes) for feature maps (n, channels, height, width), one per block of the spec."""
         by_block = dict(zip(self.spec.blocks, feature_maps, strict=True))
         return self.logits(torch.cat(list(pool_outputs(by_block, self.spec).values()), dim=1).double())
 
     def logits(self, features: Tensor) -> Tensor:
-        """Return float64 logits of pooled features; a single logit for two classes becomes two of opposite signs."""
+        """Return the float64 logits for pooled features. One logit for two classes becomes two of opposite signs."""
         values: Tensor = self.classify(features)
         return torch.cat((-values, values), dim=1) if values.shape[1] == 1 else values
 
@@ -35,14 +35,14 @@ class FeatureMapHead(nn.Module):
 def gradient_maps(head: FeatureMapHead, feature_maps: Mapping[int, Tensor], code: int) -> dict[int, Tensor]:
     """Multiply feature maps by the gradient of a class's logit and sum over channels.
 
-    Returns a map (height, width) per block. Where the logit is linear in the feature maps, the values add up to it,
-    apart from the intercept (class activation maps, Zhou et al. 2016).
+    Returns a map (height, width) per block. If the logit is linear in the feature maps, all values and the intercept
+    add up to the logit (class activation maps, Zhou et al. 2016).
     """
     return _weight_channels(head, feature_maps, code, lambda gradient: gradient)
 
 
 def grad_cam_maps(head: FeatureMapHead, feature_maps: Mapping[int, Tensor], code: int) -> dict[int, Tensor]:
-    """Compute Grad-CAM maps of a class's logit, not normalized: a map (height, width) per block.
+    """Compute the Grad-CAM maps of a class's logit: a map (height, width) per block, which is not normalized.
 
     Selvaraju et al. (2017), "Grad-CAM: Visual explanations from deep networks via gradient-based localization".
     """

@@ -35,7 +35,7 @@ def overlay_map(
     values : float32 array (height, width)
         One of the maps of a `ClassMap`.
     limit : float, optional
-        The share per pixel that is drawn in full color; by default the largest of this map.
+        The share per pixel that is drawn in full color. The default is the largest share of this map.
 
     Returns
     -------
@@ -52,14 +52,14 @@ def overlay_map(
     scaled = np.clip(shares / (limit or np.abs(shares).max() or 1.0), -1, 1)
     colors = color_map(COLORS)(scaled / 2 + 0.5)[..., :3]
     gray = np.asarray(Image.fromarray(pixels).convert("L"))[..., np.newaxis] / 255
-    # The square root keeps weak values visible; below 1, the image shows through the strongest.
+    # The square root keeps weak values visible. A factor below 1 lets the image show through the strongest values.
     strength = np.abs(scaled)[..., np.newaxis] ** 0.5 * 0.85
     blended: NDArray[np.uint8] = np.round(255 * (strength * colors + (1 - strength) * gray)).astype(np.uint8)
     return blended
 
 
 def plot_explanation(explanation: Explanation) -> "Figure":
-    """Draw the image and, in one row per class, the map of each block and their sum.
+    """Draw the image, and for each class a row with the map of each block and the sum of the maps.
 
     The maps of a row share one color scale.
 

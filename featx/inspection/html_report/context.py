@@ -1,4 +1,4 @@
-"""Compute what the sections of a report need, each value once and only if a section needs it."""
+"""Compute the values that the sections of a report need. Each is computed at most once, when a section needs it."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,9 +22,9 @@ from featx.store import Store
 
 @dataclass(frozen=True, eq=False)
 class StoreImages:
-    """Path, label and digest of each image of a store, in its order, without augmented copies.
+    """Path, label and digest of each image of a store, in the order of the store, without augmented copies.
 
-    Several labels of an image are joined by commas; an image without a label has an empty text.
+    The labels of an image are joined by commas. An image without a label has an empty text.
     """
 
     paths: list[str]
@@ -64,7 +64,7 @@ class ReportContext:
 
     @property
     def selection(self) -> dict[str, Any]:
-        """How training images were selected: keyword arguments of `featx.probe`."""
+        """The selection of the training images, as keyword arguments of `featx.probe`."""
         if not self.model or not self.fitted_here:
             return {"split_column": self.split_column}
         names = {"column": "split_column", "seed": "random_state"}
@@ -72,7 +72,7 @@ class ReportContext:
 
     @cached_property
     def images(self) -> StoreImages:
-        """Paths, labels and digests."""
+        """Paths, labels and digests of the images."""
         with Store(self.store) as store:
             views, names = store.spec.n_views, np.array([*store.classes, ""], object)
             targets, codes = store.multilabel_targets, store.labels[::views]
@@ -83,12 +83,12 @@ class ReportContext:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What ``featx info`` says of the store."""
+        """The facts about the store that ``featx info`` prints."""
         return describe(self.store)
 
     @cached_property
     def decisions(self) -> UnseenDecisions:
-        """Decisions on images that the model was not fitted on; raises ``DataError`` if there is no such image."""
+        """Decisions on images that the model was not fitted on. Raises ``DataError`` if there is no such image."""
         return read_decisions(self.model, self.store)
 
     @cached_property
@@ -105,16 +105,16 @@ class ReportContext:
 
     @cached_property
     def probe(self) -> ProbeReport:
-        """Score and cost of each depth, timed if the weights are available; raises ``DataError`` as `featx.probe`."""
+        """Score and cost of each depth, timed if the weights are available. Raises ``DataError`` as `featx.probe`."""
         try:
             return probe(self.store, compute=self.compute, **self.selection)
         except (WeightsError, SpecMismatch):
-            # The weights are missing, or are those of another backbone: all fine-tuned ones have the same name.
+            # The weights are missing or of another backbone. All fine-tuned backbones have the same name.
             return probe(self.store, timed=False, **self.selection)
 
     @cached_property
     def advice(self) -> Advice:
-        """The recommended way of transfer learning; raises ``DataError`` as `featx.advise`."""
+        """The recommended way of transfer learning. Raises ``DataError`` as `featx.advise`."""
         return advise(self.store, root=self.root, probed=self.probe, **self.selection)
 
     @cached_property

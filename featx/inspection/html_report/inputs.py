@@ -25,7 +25,7 @@ def open_context(
     split_column: str | None = None,
     compute: Compute | None = None,
 ) -> ReportContext:
-    """Open a model or a store for a report; parameters and errors are those of `featx.report`."""
+    """Open a model or a store for a report. Parameters and errors are those of `featx.report`."""
     path = Path(path)
     if not path.exists():
         raise ModelError(
@@ -52,14 +52,14 @@ def open_context(
 
 
 def find_store(model: Model, path: Path) -> Path:
-    """Find the store that a model was fitted on, by its content, beside the model or in the working folder.
+    """Find the store that a model was fitted on: beside the model or in the working folder, by content.
 
-    If several match, one of the model's own name comes first, then alphabetical order decides.
+    If several stores match, the one with the name of the model is taken, or else the first in alphabetical order.
 
     Raises
     ------
     ModelError
-        If none matches.
+        If no store matches.
     """
     for folder in dict.fromkeys((path.parent, Path())):
         for candidate in sorted(folder.glob("*.h5"), key=lambda file: (file.stem != path.stem, file.name)):
@@ -72,7 +72,7 @@ def find_store(model: Model, path: Path) -> Path:
 
 
 def _was_fitted_on(model: Model, path: Path) -> bool:
-    """Whether the store has the model's images, augmented copies, classes, features and columns."""
+    """Tell whether the store has the model's images, augmented copies, classes, features and columns."""
     info = model.info
     columns = {info["selection"].get("column"), info.get("sample_weight", "given")} - {None, "given"}
     try:

@@ -58,7 +58,7 @@ def render(
     sections: Sequence[Section],
     images: Mapping[int, Mapping[str, str]],
 ) -> str:
-    """Return the page as HTML; names of files and classes are escaped wherever they appear."""
+    """Return the page as HTML. All names of files and classes are escaped."""
     hues = [round(GOLDEN_ANGLE * code % 360, 1) for code in range(HUES)]
     style, script = (environment.get_template(name).render(hues=hues) for name in ("style.css", "script.js"))
     page: str = environment.get_template("page.html").render(
@@ -71,7 +71,7 @@ def render(
 
 
 def encode_thumbnails(root: Path, paths: Mapping[int, str]) -> dict[int, str]:
-    """Return each image as base64 text of a small WebP, by number; images that cannot be read are left out."""
+    """Return each image as a small WebP in base64, by image number. Images that cannot be read are left out."""
     with ThreadPoolExecutor(cpu_count()) as pool:
         copies = pool.map(lambda path: _encode_thumbnail(root, path), paths.values())
         return {number: copy for number, copy in zip(paths, copies, strict=True) if copy}
@@ -100,5 +100,5 @@ def _percent_or_dash(value: Any, digits: int = 1) -> str:
 
 
 def _policy_hash(text: str) -> str:
-    """Return the hash by which the policy allows one style or script, and no other."""
+    """Return the hash of a style or script. By it, the content security policy allows only this text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

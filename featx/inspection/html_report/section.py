@@ -1,4 +1,4 @@
-"""A section of the report page: what was found, apart from how it looks."""
+"""A section of the report page: its findings, without their layout."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,15 +22,15 @@ class Section:
     lead : str
         The finding, in one or two sentences.
     data : object
-        What the template ``sections/NAME.html`` shows.
+        The values that the template ``sections/NAME.html`` shows.
     images : frozenset of int
         Numbers of the images that the section shows.
     headline : Headline, optional
-        What the top of the page shows of this section.
+        The number of this section that the top of the page shows.
     name, title : str
         The anchor and the heading.
     note : str
-        Why the section is empty, and how to fill it; empty if there is something to show.
+        The reason why the section has nothing to show, and how to change this. Empty if it has something to show.
     """
 
     lead: str = ""
@@ -43,7 +43,7 @@ class Section:
 
 
 def sentence(text: str) -> str:
-    """Begin a text with a capital letter."""
+    """Make the first letter of a text a capital letter."""
     return text[:1].upper() + text[1:]
 
 

@@ -1,4 +1,4 @@
-"""Decisions of a model on images that it was not fitted on: held out, or out of fold in a cross-validation."""
+"""Decisions of a model on images that it was not fitted on: held-out images, or test folds of a cross-validation."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ class UnseenDecisions:
     images : int array (rows,)
         Numbers of the images in the store.
     how : str
-        Where the decisions come from, for a sentence: ``on 340 images that the model was not fitted on``.
+        The origin of the decisions as a part of a sentence, such as ``on 340 images that the model was not fitted on``.
     candidates : int
-        Number of candidates among which these folds selected the model; 0 for held-out images.
+        Number of candidates from which the same folds selected the model; 0 for held-out images.
     """
 
     model: Model
@@ -68,7 +68,7 @@ class UnseenDecisions:
     def confidence(self) -> np.ndarray:
         """Probability of the predicted class, float (rows,).
 
-        Without probabilities, the margin by which its decision value exceeds the next one.
+        If the model has no probabilities: the difference between the decision value of this class and the next one.
         """
         if self.scored.probabilities is not None:
             chosen: np.ndarray = self.scored.probabilities[np.arange(len(self.predictions)), self.predictions]

@@ -1,4 +1,4 @@
-"""Write a report: everything known about a model and its store, as one page that opens without a network."""
+"""Write a report: all results for a model and its store, on one page that needs no network."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -50,7 +50,7 @@ class ReportFile:
     sections : tuple of str
         Names of the sections.
     missing : dict of str to str
-        Why a section is empty, by its name.
+        Reason why a section is empty, by name of the section.
     images : int
         Number of images that the page shows.
     """
@@ -84,12 +84,12 @@ def report(
     path : path
         A model or a store. The report of a store has no sections about decisions.
     output : path
-        The file to write, such as ``report.html``; an existing one is replaced.
+        The file to write, such as ``report.html``. An existing file is replaced.
     compute : Compute, optional
         Engine and device that the backbone is timed on, and whether a progress bar is shown.
     store : path, optional
-        The store of the model. By default it is searched beside the model and in the working folder: a ``.h5`` file
-        with the images and features that the model was fitted on.
+        The store of the model. By default a ``.h5`` file with the images and features that the model was fitted on is
+        searched beside the model and in the working folder.
     root : path, optional
         The folder that the paths of the store are relative to. Without it, the report shows no images.
     finetune : sequence of paths
@@ -137,7 +137,7 @@ def report(
 
 
 def _make_section(name: str, context: ReportContext) -> list[Section]:
-    """Make a section; one that the data do not allow gets a note that says why."""
+    """Make a section. If the data do not allow it, the section gets a note that says why."""
     title, make = SECTIONS[name]
     try:
         section = make(context)
@@ -153,7 +153,7 @@ def _subtitle(context: ReportContext) -> str:
 
 
 def _image_data(context: ReportContext, numbers: Iterable[int]) -> dict[int, dict[str, str]]:
-    """Collect what the script of the page needs of each image, by number."""
+    """Collect the values that the script of the page needs for each image, by image number."""
     paths = {number: context.images.paths[number] for number in numbers}
     thumbnails = encode_thumbnails(context.root, paths) if context.root else {}
     images = {}

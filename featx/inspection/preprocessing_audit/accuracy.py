@@ -53,12 +53,12 @@ class Evaluation:
     groups : int array (rows,)
         Rows of one group stay in one fold.
     search : HeadSearchCV
-        Chose C and blocks on the correct features.
+        The search that chose C and blocks on the correct features.
     columns : FeatureSet
         Columns of the chosen blocks.
     folds : sequence of (training rows, test rows)
     heads : sequence of Pipeline
-        Fitted by scikit-learn on the training rows of each fold.
+        The heads, fitted by scikit-learn on the training rows of each fold.
     """
 
     protocol: CVProtocol
@@ -73,7 +73,7 @@ class Evaluation:
     def run(
         cls, protocol: CVProtocol, X: NDArray[np.floating], y: NDArray[np.generic], groups: NDArray[np.intp]
     ) -> "Evaluation":
-        """Choose and fit heads on correct features (rows, columns); ``DataError`` if the labels do not allow it."""
+        """Choose and fit heads on correct features (rows, columns). Raise ``DataError`` if labels do not allow it."""
         search = protocol.search(X, y, groups)
         best = search.best_candidate_
         sets = make_feature_sets(block_feature_sets(protocol.spec.slices), X.shape[1])
@@ -87,11 +87,11 @@ class Evaluation:
         return cls(protocol, y, groups, search, columns, folds, heads)
 
     def loss_at_prediction(self, correct: NDArray[np.floating], wrong: NDArray[np.floating]) -> AccuracyLoss:
-        """Measure what the heads lose if only the features of the test rows are wrong."""
+        """Measure the accuracy that the heads lose if only the features of the test rows are wrong."""
         return _mean_loss(self._scores(correct), self._scores(wrong))
 
     def loss_throughout(self, wrong: NDArray[np.floating]) -> AccuracyLoss:
-        """Measure what is lost if heads are chosen, fitted and tested on wrong features."""
+        """Measure the accuracy that is lost if heads are chosen, fitted and tested on wrong features."""
         search = self.protocol.search(wrong, self.y, self.groups)
         return _mean_loss(np.array(self.search.best_candidate_.scores), np.array(search.best_candidate_.scores))
 

@@ -33,8 +33,8 @@ def audit(
 ) -> AuditReport:
     """Measure what common preprocessing mistakes would cost on a sample of images.
 
-    A mistake raises no error: features still come out, only worse. The sample is extracted with correct preprocessing
-    and with each mistake; features and cross-validated accuracy are compared.
+    A mistake raises no error, but the features are worse. The sample is extracted with correct preprocessing and with
+    each mistake. Then features and cross-validated accuracy are compared.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ def audit(
     compute : Compute, optional
         Engine, device, batch size and pixel limit, and whether to show a progress bar.
     root, weights
-        As for `featx.extract`.
+        As in `featx.extract`.
     images : int
-        Images to draw, the same number from each class as far as possible. The backbone runs on each image up to
+        Number of images to draw, the same from each class as far as possible. The backbone runs on each image up to
         ``len(mistakes) + 1`` times.
     mistakes : sequence of PreprocessingMistake
         The mistakes to measure.
@@ -80,7 +80,7 @@ def audit(
     spec = (spec or ExtractSpec()).plain.with_backbone(backbone.name, backbone.digest, backbone.preprocessing)
     if images < 1:
         raise SpecError(f"--images of audit must be at least 1, got {images}")
-    # Only labeled images, if there are any: an image without a label would leave the accuracy unmeasured.
+    # Draw only labeled images, if there are any. With an image without a label, accuracy could not be measured.
     labeled = np.flatnonzero(listing.labels >= 0)
     rows = labeled if len(labeled) else np.arange(len(listing))
     rows = rows[draw_sample(listing.labels[rows], images, random_state)]
@@ -111,7 +111,7 @@ def audit(
 
 
 def _labels_of(listing: Listing, rows: NDArray[np.intp]) -> NDArray[np.str_]:
-    """Return the class name of each image; ``DataError`` if an image has none, or several."""
+    """Return the class name of each image. Raise ``DataError`` if an image has no label or several labels."""
     if listing.label_sets is not None:
         raise DataError("the images are multi-label")
     labels = listing.labels[rows]
@@ -136,7 +136,7 @@ def _measure_cost(
 
 
 def _mean_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Compute the mean cosine of pairs of rows, in float64; 0 for a row of zeros."""
+    """Compute the mean cosine of pairs of rows, in float64. The cosine of a row of zeros is 0."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float(np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms > 0).mean())

@@ -17,7 +17,7 @@ class PreprocessingMistake:
     Parameters
     ----------
     name, origin : str
-        What it is, and where it usually comes from.
+        What the mistake is, and where it usually comes from.
     preprocessing : str, optional
         Key of `featx.backbones.PREPROCESSINGS` that is used instead of the backbone's own.
     reverse : bool
@@ -37,11 +37,11 @@ class PreprocessingMistake:
 
     @property
     def keeps_pixels(self) -> bool:
-        """Whether the pixels are the correct ones, and only their scaling is wrong."""
+        """Whether the pixels are correct and only their scaling is wrong."""
         return not self.reverse and self.antialias and self.upright
 
     def wrong_spec(self, spec: ExtractSpec) -> ExtractSpec:
-        """Return the spec of the engine that makes this mistake: ``spec`` with the wrong preprocessing, if any."""
+        """Return the spec for an engine that makes this mistake: ``spec`` with the wrong preprocessing, if any."""
         return dataclasses.replace(spec, preprocessing=self.preprocessing or spec.preprocessing)
 
     def load_pixels(self, data: bytes, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

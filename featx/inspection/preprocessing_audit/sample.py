@@ -30,11 +30,12 @@ class SampleFeatures:
     rows : int array (images,)
         Rows of the images in their listing.
     groups : int array (images,)
-        Equal for files with equal bytes.
+        Group numbers. Files with equal bytes have equal numbers.
     features : dict
-        float32 arrays (images, columns) by the name of the mistake; the correct ones as ``correct``.
+        float32 arrays (images, columns) by the name of the mistake. The correct features have the name ``correct``.
     changed : dict
-        bool arrays (images,) by the name of the mistake: where the input of the backbone differs from the correct one.
+        bool arrays (images,) by the name of the mistake. True if the input of the backbone differs from the correct
+        input.
     failed : tuple of (path, reason)
         Images that could not be read.
     """
@@ -52,7 +53,7 @@ class SampleFeatures:
 
 
 def draw_sample(labels: NDArray[np.int64], images: int, random_state: int) -> NDArray[np.intp]:
-    """Draw rows at random, equally many of each class as far as possible; return them sorted."""
+    """Draw rows at random, with equal numbers from each class as far as possible. Return the rows sorted."""
     shuffled = np.random.default_rng(random_state).permutation(len(labels))
     order = shuffled[np.argsort(labels[shuffled], kind="stable")]
     _, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
@@ -128,7 +129,7 @@ class _ImageFile:
 def _read_files(
     listing: Listing, rows: Sequence[int], spec: ExtractSpec, max_pixels: int, failed: list[tuple[str, str]]
 ) -> Iterator[_ImageFile]:
-    """Yield the files that can be read; add the others to ``failed``."""
+    """Yield the files that can be read. Add the others to ``failed``."""
     for row in rows:
         try:
             data = listing.read(row)
@@ -144,7 +145,7 @@ def _compute_parts(
     engines: Mapping[ExtractSpec, Engine],
     max_pixels: int,
 ) -> Iterator[tuple[str, Part]]:
-    """Yield the name of each mistake with its features and changed images; the correct ones come first."""
+    """Yield the name of each mistake with its features and changed images. The correct features come first."""
     correct_pixels = np.stack([file.pixels for file in files])
     correct = _run_engine(engines[spec], correct_pixels)
     yield NO_MISTAKE.name, (correct, np.zeros(len(files), bool))

@@ -1,1 +1,1 @@
-"""Find images to look at: wrong labels, near-duplicates, outliers and confused classes."""
+"""Find images that a person should look at: wrong labels, near-duplicates, outliers and confused classes."""

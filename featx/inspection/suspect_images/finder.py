@@ -1,4 +1,4 @@
-"""Find the images of a store to look at."""
+"""Find the images of a store that a person should look at."""
 
 from pathlib import Path
 
@@ -19,16 +19,16 @@ def suspects(
     """Find wrong labels, near-duplicates, confused classes, outliers and failed images of a store.
 
     All features of the plain images are used, power-normalized. Labels are checked by confident learning on
-    cross-validated probabilities of a softmax head; near-duplicates and outliers are found by the distances of whitened
+    cross-validated probabilities of a softmax head. Near-duplicates and outliers are found by the distances of whitened
     features.
 
     Parameters
     ----------
     store : path
-        With or without labels. The notes of the result say what could not be looked for.
+        A store with or without labels. The notes of the result say what could not be looked for.
     split_column : str, optional
-        Report near-duplicates with different values in this split column; by default in every column whose name begins
-        with ``split``.
+        Report near-duplicates with different values in this split column. By default, every column whose name begins
+        with ``split`` is used.
     folds : int
         Folds of the cross-validation that checks labels.
     random_state : int

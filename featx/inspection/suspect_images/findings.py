@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class MislabeledImage:
     """An image that probably has a wrong label.
 
-    ``probability`` is that of ``suggested``, the most probable class, and ``quality`` that of ``label``. Both come from
-    a head that was fitted without this image.
+    ``probability`` is the probability of ``suggested``, the most probable class. ``quality`` is the probability of
+    ``label``. Both come from a head that was fitted without this image.
     """
 
     path: str
@@ -22,8 +22,8 @@ class MislabeledImage:
 class NearDuplicate:
     """Two images that show (almost) the same photograph.
 
-    ``cosine`` is that of their whitened features, 1 for equal images. ``split_columns`` names the split columns in
-    which the two images have different values, ``labels_differ`` says whether their labels are different.
+    ``cosine`` is the cosine of their whitened features; it is 1 for equal images. ``split_columns`` names the split
+    columns in which the two images have different values. ``labels_differ`` says whether their labels are different.
     """
 
     first: str
@@ -60,7 +60,7 @@ class FailedImage:
 
 @dataclass(frozen=True, repr=False)
 class Suspects:
-    """Images of a store to look at, each kind with the most suspicious first.
+    """Images of a store that a person should look at. Each kind starts with the most suspicious image.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Suspects:
     images : int
         Images that were compared.
     min_cosine : float or None
-        Smallest cosine of near-duplicates; None if there are too few images to tell.
+        Smallest cosine of near-duplicates. None if there are too few images to find it.
     mislabeled : tuple of MislabeledImage
     near_duplicates : tuple of NearDuplicate
     confused : tuple of ConfusedClasses

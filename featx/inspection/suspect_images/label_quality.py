@@ -69,7 +69,7 @@ class LabelQuality:
 
     @cached_property
     def confusions(self) -> list[tuple[str, str, int]]:
-        """(label, predicted class, count), most frequent first."""
+        """The confusions as (label, predicted class, count), most frequent first."""
         counts = confusion_matrix(self.labels, self.suggested, labels=self.classes)
         np.fill_diagonal(counts, 0)
         order = np.argsort(-counts, axis=None, kind="stable")[: np.count_nonzero(counts)]
@@ -88,7 +88,7 @@ def score_labels(
 ) -> LabelQuality:
     """Predict class probabilities for each row by a softmax head that was fitted without its fold.
 
-    C has the smallest log loss in the default grid of `featx.HeadSearchCV`.
+    The head uses the C with the smallest log loss in the default grid of `featx.HeadSearchCV`.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def score_labels(
     """
     classes, codes = np.unique(labels, return_inverse=True)
     splits = make_folds(labels, groups, folds, seed=random_state)
-    import_optional("cleanlab.filter", "suspects", "suspects")  # before the fits, which take long
+    import_optional("cleanlab.filter", "suspects", "suspects")  # before the fits, because they take long
     trained, fold_of = np.zeros((folds, len(X))), np.empty(len(X), np.intp)
     for fold, (train, test) in enumerate(splits):
         trained[fold, train], fold_of[test] = 1, fold

@@ -1,7 +1,7 @@
 """Find near-duplicates and outliers by the distances of images to their nearest neighbors.
 
-What most images of a data set have in common does not tell whether two of them show the same photograph. So features
-are whitened on their principal axes, as in Jégou & Chum (2012), "Negative evidences and co-occurences in image
+Most images of a data set have something in common. It does not tell whether two of them show the same photograph. So
+features are whitened on their principal axes, as in Jégou & Chum (2012), "Negative evidences and co-occurences in image
 retrieval: the benefit of PCA and whitening". Then a re-encoded, resized or mirrored copy is much closer than any other
 photograph.
 """
@@ -52,7 +52,7 @@ class NeighborFindings:
 
     @property
     def groups(self) -> NDArray[np.intp]:
-        """int (rows,): equal for rows that are connected by near-duplicates."""
+        """Group numbers, int (rows,). Rows that near-duplicates connect have equal numbers."""
         count = len(self.z_scores)
         graph = coo_array((np.ones(len(self.pairs)), tuple(self.pairs.T)), (count, count))
         groups: NDArray[np.intp] = connected_components(graph, directed=False)[1]
@@ -60,7 +60,7 @@ class NeighborFindings:
 
     @property
     def outliers(self) -> NDArray[np.intp]:
-        """The rows that are too far from their neighbors, most distant first."""
+        """The rows that are outliers because they are far from their neighbors, most distant first."""
         order = np.argsort(-self.z_scores, kind="stable")
         return order[self.z_scores[order] > EXTREME]
 
@@ -68,8 +68,8 @@ class NeighborFindings:
 def find_neighbors(X: NDArray[np.floating]) -> NeighborFindings:
     """Find near-duplicates and outliers among the rows of normalized features.
 
-    Among different photographs, the distance to the nearest neighbor is nearly lognormal (distances below ``SAME`` left
-    out). Two rows are near-duplicates if the logarithm of their distance is ``EXTREME`` robust deviations below the
+    Among different photographs, the distance to the nearest neighbor is nearly lognormal. Distances below ``SAME`` are
+    left out. Two rows are near-duplicates if the logarithm of their distance is ``EXTREME`` robust deviations below the
     median. Rows are compared in blocks, so memory grows with the rows and not with their square.
 
     Parameters
@@ -99,13 +99,13 @@ def _nearest(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray
 
 
 def _robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute z-scores from the median and the median absolute deviation; 0 if all values are equal."""
+    """Compute z-scores from the median and the median absolute deviation. They are 0 if all values are equal."""
     deviation = median_abs_deviation(values, scale="normal")
     return (values - np.median(values)) / deviation if deviation else np.zeros_like(values)
 
 
 def _lower_limit(logs: NDArray[np.float64]) -> float:
-    """Return the distance below which a log distance is an outlier; 0 if there are no distances."""
+    """Return the distance below which a distance is an outlier, from log distances; 0 if there are no distances."""
     if not len(logs):
         return 0.0
     return float(np.exp(np.median(logs) - EXTREME * median_abs_deviation(logs, scale="normal")))
@@ -114,7 +114,7 @@ def _lower_limit(logs: NDArray[np.float64]) -> float:
 def _pairs_below(
     nearest: NDArray[np.intp], distance: NDArray[np.float64], limit: float
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """List the pairs of rows that are closer than ``limit``, each pair once, closest first; and their cosines."""
+    """List each pair of rows that are closer than ``limit`` once, closest first. Also return their cosines."""
     row, position = np.nonzero(distance < limit)
     found = np.sort(np.column_stack([row, nearest[row, position]]), axis=1)
     pairs, first = np.unique(found, axis=0, return_index=True)

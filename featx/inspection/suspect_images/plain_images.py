@@ -30,7 +30,7 @@ class PlainImages:
     paths : list of str
     classes : list of str
     targets : int array (rows,) or bool array (rows, classes)
-        Class numbers, -1 without a label; or an indicator matrix if the store is multi-label.
+        Class numbers, with -1 for no label. If the store is multi-label: an indicator matrix.
     splits : dict
         One value per row for each split column to compare.
     failures : list of (path, reason)
@@ -45,7 +45,7 @@ class PlainImages:
 
     @classmethod
     def read(cls, store: Store, split_column: str | None) -> "PlainImages":
-        """Read an open store, with one split column or all; ``DataError`` if there is no such split column."""
+        """Read an open store, with one split column or all. Raise ``DataError`` if there is no such split column."""
         plain = store.view_index == 0
         splits = {
             name: np.array(values)[plain]
@@ -72,7 +72,7 @@ class PlainImages:
 
     @cached_property
     def labeled(self) -> NDArray[np.intp]:
-        """The rows with a label; ``DataError`` if no row has one, or the store is multi-label."""
+        """The rows with a label. Raises ``DataError`` if no row has a label, or the store is multi-label."""
         if self.targets.ndim == 2:
             raise DataError(f"{self.store} is multi-label")
         if not self.has_label.any():
@@ -87,7 +87,7 @@ class PlainImages:
         return tuple(FailedImage(path, reason) for path, reason in self.failures)
 
     def near_duplicates(self, found: NeighborFindings) -> tuple[NearDuplicate, ...]:
-        """Name the images of each pair, closest first. Labels differ only where both images have one."""
+        """Name the images of each pair, closest first. Labels can differ only if both images have a label."""
         known = self.has_label
         return tuple(
             NearDuplicate(

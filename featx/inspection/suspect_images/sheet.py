@@ -32,7 +32,7 @@ def draw_suspects(suspects: Suspects, root: str | Path, limit: int = 48) -> Imag
     root : path
         Folder that the paths are relative to.
     limit : int
-        Tiles per kind.
+        Number of tiles per kind.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def _tiles_by_title(suspects: Suspects) -> dict[str, list[Tile]]:
 
 
 def _draw_tiles(tiles: Sequence[Tile], root: Path, unreadable: list[str]) -> Iterator[Image.Image]:
-    """Draw the tiles of one kind, if there are any; add the paths that cannot be read to ``unreadable``."""
+    """Draw the tiles of one kind, if there are any. Add the paths that cannot be read to ``unreadable``."""
     if tiles:
         images_per_tile = len(tiles[0][0])
         drawn = [_draw_tile(paths, text, root, unreadable) for paths, text in tiles]

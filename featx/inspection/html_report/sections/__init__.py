@@ -1,1 +1,1 @@
-"""Compute what each section of a report shows; the templates of the same names draw it."""
+"""Compute what each section of a report shows. The templates of the same names turn it into HTML."""

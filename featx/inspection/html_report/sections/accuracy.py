@@ -1,4 +1,4 @@
-"""Make the section on accuracy: scores with intervals, Wilson's for shares, bootstrap for means over classes."""
+"""Make the section on accuracy. Shares get Wilson's intervals, means over classes get bootstrap intervals."""
 
 import math
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ MEANS = ("balanced_accuracy", "macro_f1")
 class ScoreRow:
     """A score with its confidence interval and the method of the interval.
 
-    The interval is None for scores of other kinds, and for optimistic scores, because it would
-    ignore the selection.
+    The interval is None for scores that are neither shares nor means over classes. It is also None for optimistic
+    scores, because it would ignore the selection of the model.
     """
 
     name: str
@@ -59,7 +59,7 @@ def make_accuracy(context: ReportContext) -> Section:
 
 
 def _unbiased(decisions: UnseenDecisions, main: ScoreRow) -> tuple[str, Headline]:
-    """Return lead and headline for held-out images, or for a model that was not selected among others."""
+    """Return lead and headline for held-out images, or for a model that was the only candidate."""
     between = f"{percent(main.interval[0])} to {percent(main.interval[1])}" if main.interval else ""
     interval = f" (95 % interval {between})" if between else ""
     lead = f"{sentence(main.name)} is {percent(main.value)}{interval}, {decisions.how}."
@@ -67,7 +67,7 @@ def _unbiased(decisions: UnseenDecisions, main: ScoreRow) -> tuple[str, Headline
 
 
 def _optimistic(decisions: UnseenDecisions, main: ScoreRow) -> tuple[str, Headline]:
-    """Return lead and headline for a model that the same folds selected, with the nested estimate if there is one."""
+    """Return lead and headline for a model selected by the same folds, with the nested estimate if there is one."""
     info = decisions.model.info
     why = f"The same folds selected this model among {decisions.candidates:,} candidates, so "
     if "nested" not in info:
@@ -91,7 +91,7 @@ def _optimistic(decisions: UnseenDecisions, main: ScoreRow) -> tuple[str, Headli
 
 
 def wilson(correct: int, count: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share (Wilson 1927): it stays within 0 and 1 and suits small counts."""
+    """Return Wilson's 95 % interval of a share (Wilson 1927). It stays within 0 and 1 and suits small counts."""
     found = binomtest(correct, count).proportion_ci(LEVEL, method="wilson")
     return float(found.low), float(found.high)
 

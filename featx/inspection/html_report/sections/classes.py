@@ -1,4 +1,4 @@
-"""Make the sections on classes: the confusion matrix with the images of each cell, and the scores of each class."""
+"""Make the sections on classes: the confusion matrix with its images, and the scores of each class."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ SHADES = 6
 
 @dataclass(frozen=True)
 class ConfusionCell:
-    """How many images of one class are classified as another (or as itself), and which ones, most confident first."""
+    """The images of class ``true`` that are classified as ``predicted``, most confident first, and their number."""
 
     true: str
     predicted: str
@@ -32,7 +32,7 @@ class ConfusionCell:
 
     @property
     def text(self) -> str:
-        """The cell in words."""
+        """The content of the cell in words."""
         images = f"{pluralize(self.count, 'image')} of {self.true}"
         correct = self.true == self.predicted
         return f"{images} classified correctly" if correct else f"{images} classified as {self.predicted}"
@@ -49,7 +49,7 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """Scores of one class; ``last`` is F1 or average precision, ``confused_with`` the most frequent wrong class."""
+    """Scores of one class. ``last`` is F1 or average precision, ``confused_with`` is the most frequent wrong class."""
 
     name: str
     n: int

@@ -82,7 +82,7 @@ def _model_commands(model: Model, path: str, store: str, root: str, selected: di
 
 
 def _is_from_manifest(context: ReportContext) -> bool:
-    """Whether the store was extracted from a manifest: it has columns or labels that a folder cannot give."""
+    """Tell whether the store comes from a manifest: it then has columns or labels that a folder cannot give."""
     with Store(context.store) as store:
         columns, path = store.columns, context.images.paths[0]
         folder = not columns or (list(columns) == ["split"] and path.split("/")[0] == columns["split"][0])
@@ -95,9 +95,9 @@ def _extract_options(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fit_options(model: Model, store: str) -> dict[str, Any]:
-    """Return the options that fit the same model again, with head, blocks and C fixed to those selected."""
+    """Return the options that fit the same model again, with the head, blocks and C that were selected."""
     info, search = model.info, model.info["search"]
-    # After fine-tuning, model.head is softmax; the search still names the head that was fitted.
+    # After fine-tuning, model.head is softmax. The search still names the head that was fitted.
     best = search["best"]
     options = {"head": best["head"], "blocks": model.spec.blocks, "C": f"{best['C']:g}"}
     defaults = {"normalize": "power", "folds": 5, "seed": 0}
@@ -127,7 +127,7 @@ def _rename(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _line(command: str, *arguments: str, **options: Any) -> str:
-    """Return a command line, quoted for a shell; None leaves an option out, True and False are flags."""
+    """Return a command line, quoted for a shell. An option with None is left out, one with True or False is a flag."""
     words = ["featx", command, *arguments]
     for name, value in options.items():
         flag = "-o" if name == "o" else f"--{name.replace('_', '-')}"

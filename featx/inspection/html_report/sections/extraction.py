@@ -21,7 +21,7 @@ RESIZE_TEXTS = {
 
 @dataclass(frozen=True)
 class ExtractionFacts:
-    """Facts by group, each a name and a value, and the images that could not be read with the reasons."""
+    """Facts by group, each a name and a value. Also the images that could not be read, with the reasons."""
 
     groups: dict[str, Facts]
     failures: list[str]
@@ -103,7 +103,7 @@ def _head_facts(model: Model) -> Facts:
     ]
     if "nested" in info:
         rows.append((f"Nested {search['scoring']}", _mean(info["nested"])))
-    # Fine-tuning drops the calibration; models of older versions still mention it.
+    # Fine-tuning drops the calibration, but models of older versions still mention it.
     if model.calibration and "calibration" in info:
         calibration = info["calibration"]
         rows.append(("Probabilities", f"one {calibration['method']} per class, {calibration['folds']} folds"))

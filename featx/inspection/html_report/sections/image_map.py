@@ -86,7 +86,7 @@ def make_image_map(context: ReportContext) -> Section:
 
 
 def _features(context: ReportContext, chosen: NDArray[np.intp]) -> tuple[NDArray[np.floating], str]:
-    """Return the normalized features that the head sees; without a model all features, power-normalized."""
+    """Return the normalized features that the head sees. Without a model, return all features, power-normalized."""
     model = context.model
     with Store(context.store) as store:
         spec = model.spec if model else store.spec.plain
@@ -108,7 +108,7 @@ def _embed(X: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return positions on the map, (rows, 2), in units of the SVG."""
     components = PCA(min(COMPONENTS, *X.shape), random_state=0).fit_transform(X)
     perplexity = min(PERPLEXITY, (len(X) - 1) / 3)
-    # One thread: the threads of t-SNE wait for each other at each step, far longer if other programs run.
+    # Use one thread. Threads of t-SNE wait for each other at each step, and far longer if other programs run.
     with threadpool_limits(1):
         flat = TSNE(init="pca", perplexity=perplexity, max_iter=ITERATIONS, random_state=0).fit_transform(components)
     low, high = flat.min(axis=0), flat.max(axis=0)
@@ -118,7 +118,7 @@ def _embed(X: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _place_label(name: str, code: int, positions: NDArray[np.floating]) -> MapLabel:
-    """Write the name of a class where it is densest, not at its mean: a class may form several groups."""
+    """Put the name of a class where its points are densest. The mean may lie between several groups of a class."""
     count = min(NEIGHBORS, len(positions))
     distances = NearestNeighbors(n_neighbors=count).fit(positions).kneighbors(positions)[0]
     x, y = positions[distances[:, -1].argmin()].tolist()

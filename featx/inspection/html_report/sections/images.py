@@ -26,7 +26,7 @@ MAX_SUSPECTS, MAX_DUPLICATES = 24, 12
 
 @dataclass(frozen=True)
 class MistakenImage:
-    """A misclassified image; ``pixels`` and both class maps are data URIs, empty if there are no maps."""
+    """A misclassified image. ``pixels`` and both class maps are data URIs, which are empty if there are no maps."""
 
     image: int
     path: str
@@ -49,7 +49,7 @@ class MistakeList:
 
 @dataclass(frozen=True)
 class SuspectList:
-    """What `featx.suspects` found, with pairs across splits first, and the numbers of the images by path."""
+    """The findings of `featx.suspects` with pairs across splits first, and the numbers of the images by path."""
 
     found: Suspects
     pairs: tuple[NearDuplicate, ...]
@@ -125,7 +125,7 @@ def make_suspects(context: ReportContext) -> Section:
     numbers = {path: number for number, path in enumerate(context.images.paths) if path in shown}
     duplicates = pluralize(len(found.near_duplicates), "near-duplicate pair")
     headline = Headline("Suspicious labels", f"{len(found.mislabeled):,}", f"and {duplicates}")
-    # With a model, the confusion matrix shows them.
+    # With a model, the confusion matrix shows the confused classes.
     data = SuspectList(found, pairs, numbers, show_confused=context.model is None)
     return Section(_suspects_lead(found, duplicates), data, frozenset(numbers.values()), headline)
 

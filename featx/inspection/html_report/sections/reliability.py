@@ -1,4 +1,4 @@
-"""Make the section on reliability: how often the model is correct, by the confidence that it reports."""
+"""Make the section on reliability: the share of correct predictions by the confidence of the model."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,7 +42,7 @@ def make_reliability(context: ReportContext) -> Section:
     decisions = context.decisions.require_single_label("the reliability diagram")
     if decisions.scored.probabilities is None:
         raise DataError("the model has no probabilities; fit it with --calibrate, or use softmax or ovr-logistic")
-    # The most probable class, as in the calibration error; a calibrated head may predict another one.
+    # Use the most probable class, as the calibration error does. A calibrated head may predict another class.
     correct = decisions.scored.probabilities.argmax(axis=1) == decisions.scored.labels
     confidence = decisions.scored.probabilities.max(axis=1)
     numbers = bin_confidences(confidence)

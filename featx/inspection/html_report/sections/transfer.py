@@ -14,7 +14,7 @@ from featx.inspection.html_report.section import Headline, Section, percent, sen
 
 @dataclass(frozen=True)
 class DepthData:
-    """What `featx.probe` measured, and the score by depth as SVG."""
+    """The result of `featx.probe`, and its plot of the score by depth as SVG."""
 
     report: ProbeReport
     svg: str
@@ -22,7 +22,7 @@ class DepthData:
 
 @dataclass(frozen=True)
 class AdviceData:
-    """What `featx.advise` recommends, and its two plots as SVG."""
+    """The result of `featx.advise`, and its two plots as SVG."""
 
     advice: Advice
     plane: str
