@@ -140,11 +140,11 @@ def transfer(path: Path) -> None:
     curves = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_digits(folder / "digits", 160)
+        write_digits(folder / "digits", 120)
         store, start = folder / "digits.h5", folder / "start.featx"
         run("extract", folder / "digits", "-o", store, "--size", 32, "-q")
         run("fit", store, "-o", start, "--head", "softmax", "--blocks", 5, "--C", 1, "-q")
-        common = ("--root", folder / "digits", "--epochs", 8, "--unfreeze", "all", "-q")
+        common = ("--root", folder / "digits", "--epochs", 6, "--unfreeze", "all", "-q")
         for title, options in {
             "ImageNet's weights": ("--backbone-lr-scale", 0.1),
             "random weights": ("--from-scratch",),
