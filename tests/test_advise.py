@@ -65,6 +65,7 @@ def make_similarity(score=0.8, **changes):
     return dataclasses.replace(Similarity(score, score, score, score, "4-5", "4-5", -0.05, {}), **changes)
 
 
+@pytest.mark.slow
 def test_photographs_are_near_the_reference_and_drawn_images_are_far(shared_store, tmp_path):
     """The photographs are crops of scikit-learn's temple and flower, neither of which is in the reference."""
     rng, paths = np.random.default_rng(0), []
@@ -281,6 +282,7 @@ def test_the_plane_can_be_drawn(advice, tmp_path, monkeypatch):
         plot_plane(advice)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_advice_can_be_run(shared_store, tmp_path):
     store = shutil.copy(shared_store, tmp_path / "photos.h5")
     arguments = ["advise", str(store), "--test-size", "0.25", "--folds", "3"]

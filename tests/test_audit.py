@@ -193,6 +193,7 @@ def test_multi_label_images_are_compared_by_features_only(tmp_path, photos, oxfo
     assert report.costs[0].changed == 6
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_json(shared_photos, report, tmp_path, oxford):
     options = ["audit", str(shared_photos), "--images", "30", "--size", "32", "--blocks", "1-2", "--folds", "3", "-q"]
     result = CliRunner().invoke(main, options)

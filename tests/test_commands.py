@@ -116,6 +116,7 @@ def test_info_in_words(shared_store, model):
     assert "  blue: 12" in said
 
 
+@pytest.mark.slow
 def test_info_of_a_model_can_be_read(shared_store, tmp_path):
     path = tmp_path / "m.featx"
     run("fit", shared_store, "-o", path, "--folds", "3", "--head", "linear-svc", "--calibrate", "--nested", "-q")
@@ -163,6 +164,7 @@ def test_info_of_a_tuned_model_says_what_tuning_brought(model, tmp_path):
     assert "head: softmax" in run("info", tmp_path / "bare.featx").output
 
 
+@pytest.mark.slow
 def test_failures_are_warned_of_and_end_with_three(photos, tmp_path, model):
     for number in range(12):
         (photos / "red" / f"bad {number}.png").write_bytes(b"")
@@ -278,6 +280,7 @@ def test_no_store_and_no_model_is_replaced_by_what_has_no_overwrite(model, share
     assert run("predict", model, photo, "-o", tmp_path / "there.csv", "-q").stdout == ""
 
 
+@pytest.mark.slow
 def test_a_reader_of_predictions_may_go_away(model, shared_store):
     command = [sys.executable, "-m", "featx", "predict", str(model), str(shared_store)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -301,6 +301,7 @@ def run(*args, code=0):
     return result.output
 
 
+@pytest.mark.slow
 def test_the_command_draws_maps_and_prints_logits(files, tmp_path):
     said = run(*files, "-o", tmp_path / "cam.png")
     assert said.count("logit") == 4

@@ -299,6 +299,7 @@ def test_the_command(model, tmp_path):
     assert tuple(SUFFIXES) == featx.cli.export.FORMATS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "name"),
     [("onnx", "m.onnx"), ("safetensors", "m.SafeTensors"), ("torch", "m.pt2"), ("onnx", "m")],

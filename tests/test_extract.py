@@ -188,6 +188,7 @@ def test_a_run_that_fails_before_its_first_part_leaves_no_files(photos, tmp_path
     assert extract(photos, tmp_path / "photos.h5", dataclasses.replace(SPEC, size=64)).rows == 23
 
 
+@pytest.mark.slow
 def test_parts_of_another_spec_are_never_used(photos, tmp_path, monkeypatch):
     """Not even without the file that names their spec. Features of all image sizes have the same width."""
     output, other = tmp_path / "photos.h5", dataclasses.replace(SPEC, size=48)
@@ -207,6 +208,7 @@ def test_strict_refuses_an_image_that_cannot_be_listed(photos, tmp_path):
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_images_that_failed_before_a_stop_are_tried_again(photos, tmp_path, monkeypatch):
     """So strict refuses an image that is still bad, and the store is the same as without the stop."""
     whole, output, bad = tmp_path / "whole.h5", tmp_path / "photos.h5", photos / "blue" / "0.png"
@@ -479,6 +481,7 @@ main(["extract", sys.argv[2], "-o", sys.argv[3], "--size", "32", "--blocks", "1,
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "message"), [(12_000, "cannot be written"), (30_000, "cannot be assembled")])
 def test_a_run_resumes_after_the_disk_was_full(photos, tmp_path, monkeypatch, limit, message):
     """The first limit on file sizes is below the size of a part, the second one below that of the store."""

@@ -200,6 +200,7 @@ def test_without_a_better_epoch_the_model_stays_as_it_was(model, tune, tmp_path)
     np.testing.assert_array_equal(tuned.estimator[-1].coef_, model.estimator[-1].coef_)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_epoch_is_better")
 def test_without_a_better_epoch_the_report_has_the_accuracy_of_the_model_that_is_kept(
     finetune_folder, model, tune, tmp_path
@@ -547,6 +548,7 @@ def test_the_command_fine_tunes_and_prints_the_gain(finetune_folder, tmp_path):
     assert json.loads(result.stdout)["model"] == str(output)
 
 
+@pytest.mark.slow
 def test_the_command_draws_the_accuracy_by_epoch(finetune_folder, tmp_path):
     plot = tmp_path / "curve.svg"
     arguments = arguments_of(finetune_folder, tmp_path / "tuned.featx", "--val-size", "0.25", "--lr", "0.01")

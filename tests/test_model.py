@@ -160,6 +160,7 @@ def test_predictions_equal_those_of_the_estimator():
         _model("linear-svc").predict_proba(X)
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(tmp_path, saved):
     script = (
         "import sys; sys.path[:0] = sys.argv[2:]; from featx.models.model_file import load_model;"

@@ -119,6 +119,7 @@ def test_the_saved_head_equals_that_of_sklearn(multilabel_store):
     np.testing.assert_array_equal(model.predict(rows.X), expected.predict(X))
 
 
+@pytest.mark.slow
 def test_evaluate_scores_the_held_out_rows(multilabel_store):
     model = fit(
         multilabel_store, blocks=(1,), C=1.0, validation=Validation(folds=3, test_size=0.2), compute=Compute(workers=2)

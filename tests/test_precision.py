@@ -208,6 +208,7 @@ def test_auto_chooses_a_precision_and_keeps_it(photos, tmp_path):
     assert (again.precision, again.extracted) == (report.precision, 0)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_agreement_of_int8_and_the_bottleneck(photos, tmp_path):
     arguments = ["extract", str(photos), "-o", str(tmp_path / "p.h5"), "--size", "32", "--precision", "int8"]
     result = CliRunner().invoke(main, arguments)

@@ -382,6 +382,7 @@ def test_a_map_needs_five_images(tmp_path, photos, oxford):
         make_image_map(open_context(tmp_path / "one.h5"))
 
 
+@pytest.mark.slow
 def test_the_depth_section_shows_the_probe(context):
     section = make_depth(context)
     assert section.data.report is context.probe
@@ -481,6 +482,7 @@ def heads_of(model):
     return model.estimator.named_steps["head"].estimators_
 
 
+@pytest.mark.slow
 def test_the_commands_reproduce_the_store_and_the_model(tmp_path, photos, oxford, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = ExtractSpec(
@@ -550,6 +552,7 @@ def lines_of(context):
     return {one.purpose: one.line for one in make_commands(context).data}
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_model_is_reproduced_from_its_head(tuned):
     context = tuned("tuned", head_epochs=2, epochs=0)
     assert "Probabilities" not in dict(make_extraction(context).data.groups["Head"])

@@ -54,6 +54,7 @@ def run_shards(source, store, numbers, count=4, **options):
     return [extract(source, store, SPEC, Compute(shard=f"{number}/{count}"), **options) for number in numbers]
 
 
+@pytest.mark.slow
 def test_shards_in_any_order_make_the_store_of_one_process(source, tmp_path, oxford):
     (source / "0bad.png").touch() if source.name == "photos" else None
     extract(source, tmp_path / "one.h5", SPEC)
@@ -67,6 +68,7 @@ def test_shards_in_any_order_make_the_store_of_one_process(source, tmp_path, oxf
     assert not (tmp_path / "four.h5.parts").exists()
 
 
+@pytest.mark.slow
 def test_an_extraction_without_a_shard_finishes_the_run(photos, tmp_path, oxford):
     extract(photos, tmp_path / "one.h5", SPEC)
     run_shards(photos, tmp_path / "four.h5", (2, 3))
@@ -102,6 +104,7 @@ def test_a_partial_assembly_without_any_row_is_refused_and_keeps_the_run(photos,
     assert assemble_shards(store, partial=True).rows == 12
 
 
+@pytest.mark.slow
 def test_a_truncated_part_is_computed_again_by_its_shard(photos, tmp_path, oxford):
     store = tmp_path / "four.h5"
     extract(photos, tmp_path / "one.h5", SPEC)
@@ -118,6 +121,7 @@ def test_a_truncated_part_is_computed_again_by_its_shard(photos, tmp_path, oxfor
     assert store.read_bytes() == (tmp_path / "one.h5").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_changed_image_is_extracted_again_by_its_shard(photos, tmp_path, oxford):
     store = tmp_path / "four.h5"
     run_shards(photos, store, (1, 2, 3, 4))
@@ -166,6 +170,7 @@ def test_shards_lock_out_the_same_shard_and_plain_runs(photos, tmp_path, monkeyp
         PartFolder(store, shard="1/2").__enter__()
 
 
+@pytest.mark.slow
 def test_four_shards_run_at_the_same_time(photos, tmp_path, oxford):
     extract(photos, tmp_path / "one.h5", SPEC)
     code = (

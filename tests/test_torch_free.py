@@ -81,6 +81,7 @@ for name, attempt in attempts.items():
 """
 
 
+@pytest.mark.slow
 def test_what_needs_torch_says_how_to_install_it(tmp_path, oxford, hostile_model, monkeypatch):
     monkeypatch.setenv("FEATX_CACHE", str(tmp_path / "empty"))
     torch.save({}, tmp_path / "weights.pth")

