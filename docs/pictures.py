@@ -146,7 +146,7 @@ def transfer(path: Path) -> None:
         run("fit", store, "-o", start, "--head", "softmax", "--blocks", 5, "--C", 1, "-q")
         common = ("--root", folder / "digits", "--epochs", 6, "--unfreeze", "all", "-q")
         for title, options in {
-            "ImageNet's weights": ("--backbone-lr-scale", 0.1),
+            "ImageNet's weights": ("--backbone-lr-scale", 0.02),
             "random weights": ("--from-scratch",),
         }.items():
             model = folder / f"{len(curves)}.featx"

@@ -122,7 +122,7 @@ def _load(name: str) -> BackboneWeights:
 
 
 def _fetch(backbone: KnownBackbone, reasons: list[str]) -> BackboneWeights:
-    if backbone.url.endswith(".pth"):  # checked before the download, which only torch can read
+    if backbone.url.endswith(".pth"):  # only torch can read the file: check before the download
         import_optional("torch", "torch", f"the backbone {backbone.name}, which is published as a torch checkpoint,")
     for source, fetch in sources_of(backbone):
         try:

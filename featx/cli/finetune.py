@@ -117,7 +117,7 @@ def _recipe(seed: int, **fields: Any) -> Any:
         default=1.0,
         show_default=True,
         metavar="FACTOR",
-        help="Factor on the learning rate from each convolution to the one before it.",
+        help="Learning rate of each convolution, as a fraction of the next one.",
     ),
     click.option("--weight-decay", type=float, default=1e-4, show_default=True, help="Weight decay of AdamW."),
     click.option(

@@ -90,7 +90,7 @@ def calibrate_int8(weights: BackboneWeights, spec: ExtractSpec, images: np.ndarr
 
 
 def check_int8_agreement(engine: Engine, images: np.ndarray, reference: dict[str, np.ndarray]) -> dict[str, float]:
-    """Compare an int8 engine with fp32 features, and return their cosine similarity, the mean over images, by feature.
+    """Return the mean cosine similarity of int8 and fp32 features, by feature. The mean is over images.
 
     Parameters
     ----------

@@ -131,7 +131,7 @@ def _make_subset(
 
 
 def fit_head(model: Model, data: FinetuneData, images: ImageSubset) -> Model:
-    """Fit the head of a model again, on some images only. scikit-learn uses the same C and does not calibrate."""
+    """Fit the head of a model again on some of the images, with the same C and without calibration."""
     y = np.array(data.training.classes)[images.labels]
     return dataclasses.replace(model, estimator=refit(clone(model.estimator), images.features, y), calibration=None)
 

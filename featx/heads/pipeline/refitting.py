@@ -120,7 +120,7 @@ def _refit_with_copies(
 ) -> tuple[Pipeline, SigmoidCalibration]:
     """Fit and calibrate if some rows are never tested.
 
-    CalibratedClassifierCV needs every row to be tested, so it gets the decisions on the tested rows instead of X.
+    CalibratedClassifierCV needs every row in a test fold. So it gets only the tested rows, as decisions.
     """
     weights = None if sample_weight is None else np.asarray(sample_weight)
 

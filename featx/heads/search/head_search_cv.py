@@ -60,7 +60,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
         Number of threads of the search, and of processes that fit ``ovr-logistic`` on all rows. None is 1, and -1 is
         all cores. Fits with different numbers of threads differ by no more than the tolerance of the solver.
     random_state : int, RandomState instance or None
-        Seed of the shuffle before rows are split into ``cv`` folds, and of LinearSVC. None does not shuffle, so that
+        Seed of LinearSVC, and of the shuffle of rows before the split into ``cv`` folds. None does not shuffle, so that
         the folds are those of GridSearchCV if there are no groups.
     scoring : str or callable, optional
         One of scikit-learn's scorers. Multi-label targets also allow ``average_precision_macro`` and

@@ -5,7 +5,7 @@ If the rows inside the margin are known, the minimum is the solution of a linear
 method with conjugate gradients needs hundreds of matrix products. Block principal pivoting finds these rows: all rows
 on the wrong side of the margin change sides at once (Júdice & Pires 1994, "A block principal pivoting algorithm for
 large-scale strictly monotone linear complementarity problems"). If these exchanges cycle, steps are shortened so that
-the objective always decreases, which terminates too (Keerthi & DeCoste 2005, "A modified finite Newton method for fast
+the objective always decreases. This also terminates (Keerthi & DeCoste 2005, "A modified finite Newton method for fast
 solution of large scale linear SVMs").
 """
 
