@@ -1,5 +1,6 @@
 """Configure Sphinx, which builds the documentation site (``make docs``). It needs no network."""
 
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -11,6 +12,8 @@ from featx.version import __version__
 HERE = Path(__file__).parent
 MADE = HERE / "made"
 sys.path.insert(0, str(HERE))
+# a11y_pygments, which the theme imports, sets the root logger to INFO: without this line every build prints our log.
+logging.getLogger("featx").setLevel(logging.WARNING)
 
 project = "featx"
 release = version = __version__
