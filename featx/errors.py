@@ -17,6 +17,8 @@ FeatxError
 └── ModelError         (OSError)            a model file cannot be read or written
 
 Each class is also a subclass of a built-in exception, so that code that does not know featx can catch it.
+
+``FeatxWarning`` is the category of warnings about someone's data: work goes on, but a result may mislead.
 """
 
 
@@ -78,3 +80,7 @@ class DataError(FeatxError, ValueError):
 
 class ModelError(FeatxError, OSError):
     """A model file cannot be read or written."""
+
+
+class FeatxWarning(UserWarning):
+    """Something in the data may mislead: work goes on. The command line shows such a warning as one line."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from conftest import draw
 from featx.backbones.poolings import POOLS
 from featx.cli import extract, fit, predict
 from featx.cli.group import COMMANDS, main
+from featx.errors import FeatxError, FeatxWarning
 from featx.extraction import MISSING_IMAGES
 from featx.heads.pipeline.linear_heads import HEADS
 from featx.heads.search.candidates import Candidate, select_candidate
@@ -522,3 +524,13 @@ def test_public_names_are_there():
         assert getattr(featx, name) is not None
     with pytest.raises(AttributeError, match="No featx attribute nothing"):
         _ = featx.nothing
+
+
+def test_a_warning_about_the_data_is_one_line(shared_store, monkeypatch, tmp_path):
+    def warn(*_, **__):
+        warnings.warn("2 images are empty", FeatxWarning, stacklevel=2)
+        raise FeatxError("that was all")
+
+    monkeypatch.setattr("featx.models.fit", warn)
+    result = run("fit", shared_store, "-o", tmp_path / "photos.featx", code=1)
+    assert result.stderr == "Warning: 2 images are empty\nError: that was all\n"

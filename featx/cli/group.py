@@ -3,6 +3,9 @@
 import difflib
 import logging
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import click
 
 from featx.cli.config import read_config, settings_of
-from featx.errors import FeatxError, SpecError
+from featx.errors import FeatxError, FeatxWarning, SpecError
 from featx.files import LIMITS, override_limits
 from featx.runtime import Stopped, raise_on_signal
 from featx.version import __version__
@@ -98,7 +101,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. A ``FeatxError`` or a lack of memory ends it with a message and exit code 1."""
         try:
-            return super().invoke(ctx)
+            with _short_warnings():
+                return super().invoke(ctx)
         except FeatxError as error:
             raise click.ClickException(str(error)) from error
         except MemoryError as error:
@@ -116,6 +120,23 @@ class LazyGroup(click.Group):
         except Stopped as stop:
             click.echo("\nStopped. Finished work is kept: run the same command again to resume.", err=True)
             sys.exit(SIGNALED + stop.number)
+
+
+@contextmanager
+def _short_warnings() -> Iterator[None]:
+    """Show each ``FeatxWarning`` as one line on standard error, without the line of code that Python adds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FeatxWarning)
+        show = warnings.showwarning
+
+        def show_short(message: Warning | str, category: type[Warning], *args: Any, **extra: Any) -> None:
+            if issubclass(category, FeatxWarning):
+                click.echo(f"Warning: {message}", err=True)
+            else:
+                show(message, category, *args, **extra)
+
+        warnings.showwarning = show_short
+        yield
 
 
 def _load_config(ctx: click.Context, _param: click.Parameter, path: str | None) -> None:
