@@ -11,6 +11,8 @@ from .finetuning import (
 )
 from .heads import BlockNormalizer as BlockNormalizer
 from .heads import HeadSearchCV as HeadSearchCV
+from .images import ListingOptions as ListingOptions
+from .images import list_images as list_images
 from .inspection import (
     advise as advise,
 )

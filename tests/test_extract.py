@@ -250,7 +250,7 @@ def test_a_virtual_store_may_be_in_a_relative_or_linked_folder(photos, tmp_path,
     (tmp_path / "link").symlink_to(tmp_path / "there", target_is_directory=True)
     monkeypatch.chdir(tmp_path / "there")
     output = Path("photos.h5") if way == "relative" else tmp_path / "link" / "photos.h5"
-    extract(photos, output, SPEC, assembly=AssemblyOptions(layout="virtual"))
+    extract(photos, output, SPEC, assembly=AssemblyOptions(assemble="virtual"))
     draw(0, 98).save(photos / "red" / "more.png")
     assert extract(photos, output, SPEC).extracted == 1
     with Store(tmp_path / "there" / "photos.h5") as store:

@@ -83,7 +83,7 @@ def test_rates_of_other_sizes_and_blocks_are_scaled_by_operations() -> None:
 
 def test_disk_depends_on_layout_dtype_and_views() -> None:
     copy, virtual = (
-        plan(1000, BF16, devices="H200", assembly=AssemblyOptions(layout=how)) for how in ("copy", "virtual")
+        plan(1000, BF16, devices="H200", assembly=AssemblyOptions(assemble=how)) for how in ("copy", "virtual")
     )
     assert copy.disk == virtual.disk == virtual.peak_disk == copy.peak_disk / 2
     half = plan(1000, BF16, devices="H200", assembly=AssemblyOptions(dtype="float16"))

@@ -232,7 +232,7 @@ def test_reading_a_row_reads_only_its_chunk(tmp_path: Path, layout: str) -> None
 
 def test_an_output_name_with_a_percent_sign_is_refused_before_extracting(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"--output must have no % in its name .* got p%d\.h5; choose another"):
-        extract(photos, tmp_path / "p%d.h5", ExtractSpec(size=32), assembly=AssemblyOptions(layout="virtual"))
+        extract(photos, tmp_path / "p%d.h5", ExtractSpec(size=32), assembly=AssemblyOptions(assemble="virtual"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 

@@ -7,6 +7,7 @@ import click
 from featx.cli.extracted import print_report
 from featx.cli.options import (
     AUGMENTATION,
+    LISTING,
     RUN,
     SectionedCommand,
     augmentation_options,
@@ -17,6 +18,7 @@ from featx.cli.options import (
     gather,
     interpolation_option,
     json_option,
+    listing_options,
     overwrite_option,
     pools_option,
     quiet_option,
@@ -31,13 +33,14 @@ from featx.spec import AUTO, DECODES, DEFAULT_AUGMENT, PRECISIONS, ExtractSpec
 
 SECTIONS = {
     "Input and output": ("output", "root", "overwrite", "strict", "missing_images", "quiet", "as_json"),
+    "What the images are": ("layout", "split_folders", "label_column", "group_column"),
     "Features": (
         "blocks", "pools", "size", "resize", "interpolation", "precision", "decode", "backbone", "weights",
     ),
     "Augmentation": ("n_views", "augment", "fill", "view_seed"),
     "Speed and memory": ("engine", "device", "batch_size", "workers", "decode_timeout", "max_pixels"),
     "Large stores and many machines": (
-        "layout", "dtype", "shard", "executor", "ray_address", "cpus_per_worker", "gpus_per_worker",
+        "assemble", "dtype", "shard", "executor", "ray_address", "cpus_per_worker", "gpus_per_worker",
     ),
 }  # fmt: skip
 
@@ -61,6 +64,7 @@ def _assembly(**fields: Any) -> Any:
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE",
               help="Store to write, such as photos.h5.")  # fmt: skip
 @root_option
+@gather("listing", listing_options, *LISTING)
 @gather(
     "spec",
     _spec,
@@ -85,7 +89,7 @@ def _assembly(**fields: Any) -> Any:
     _assembly,
     click.option("--missing-images", type=click.Choice(("error", "drop", "keep")), default="error", show_default=True,
                  help="What to do with rows of the store whose images are no longer in IMAGES."),
-    click.option("--assemble", "layout", type=click.Choice(("copy", "virtual")),
+    click.option("--assemble", type=click.Choice(("copy", "virtual")),
                  help="virtual: the store refers to part files in a folder beside it, instead of copying them "
                       "(default: as the store is, else copy)."),
     click.option("--store-dtype", "dtype", type=click.Choice(("float32", "float16")),
@@ -110,8 +114,8 @@ def _assembly(**fields: Any) -> Any:
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, images: str, output: str, root: str | None, spec: ExtractSpec, weights: str | None,
-    assembly: Any, overwrite: bool, strict: bool, compute: Compute, quiet: bool, as_json: bool,
+    ctx: click.Context, /, images: str, output: str, root: str | None, listing: Any, spec: ExtractSpec,
+    weights: str | None, assembly: Any, overwrite: bool, strict: bool, compute: Compute, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Extract the features of IMAGES into a store.
 
@@ -140,6 +144,6 @@ def command(
     from featx.extraction import extract
 
     check_output(ctx, output, images, weights, makes_folder=True)
-    report = extract(images, output, spec, compute, root=root, weights=weights, assembly=assembly, overwrite=overwrite,
-                     strict=strict)  # fmt: skip
+    report = extract(images, output, spec, compute, root=root, weights=weights, assembly=assembly, listing=listing,
+                     overwrite=overwrite, strict=strict)  # fmt: skip
     print_report(ctx, report, quiet=quiet, as_json=as_json)

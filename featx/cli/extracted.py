@@ -41,6 +41,8 @@ def _summary(report: Any) -> str:
         f"{report.store}: {pluralize(report.rows, 'row')}{images}, {report.extracted:,} extracted "
         f"in {report.seconds:.1f} s ({rate:.1f} images/s)"
     ]
+    if report.listing:
+        lines += map(printable, report.listing.lines())
     if report.agreement:
         cosines = ", ".join(f"{name} {cosine:.5f}" for name, cosine in report.agreement.items())
         lines.append(f"int8 was calibrated on a sample of the images; mean cosine to fp32: {cosines}")

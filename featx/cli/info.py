@@ -29,7 +29,15 @@ def command(file: str, as_json: bool) -> None:
     if as_json:
         echo_json(facts)
     else:
-        click.echo("\n".join(_lines(_in_short(facts) if facts["kind"] == "model" else facts)))
+        click.echo("\n".join(_lines(_in_short(facts) if facts["kind"] == "model" else _with_texts(facts))))
+
+
+def _with_texts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Replace the notes on the source by their texts."""
+    if "listing" not in facts:
+        return facts
+    listing = facts["listing"]
+    return {**facts, "listing": {**listing, "notes": [note["text"] for note in listing["notes"]]}}
 
 
 def _in_short(facts: dict[str, Any]) -> dict[str, Any]:

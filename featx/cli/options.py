@@ -75,6 +75,25 @@ class Pools(click.ParamType):  # type: ignore[type-arg]
         return pools
 
 
+class SplitFolders(click.ParamType):  # type: ignore[type-arg]
+    """The type of splits of folders, such as ``Training=train,Testing=test``."""
+
+    name = "split-folders"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        """Parse pairs of a folder and its split; the message about a wrong value names the option and the command."""
+        if isinstance(value, Mapping):
+            return dict(value)
+        pairs = [pair.rpartition("=") for pair in value.split(",")]
+        if wrong := [pair for pair in pairs if not (pair[0].strip() and pair[2].strip())]:
+            raise click.UsageError(
+                f"{_whose(param, ctx)} must be FOLDER=SPLIT,…, such as Training=train,Testing=test, "
+                f"got {''.join(wrong[0])!r}",
+                ctx,
+            )
+        return {folder.strip(): split.strip() for folder, _, split in pairs}
+
+
 class CountOr(click.ParamType):  # type: ignore[type-arg]
     """The type of a whole number of at least 1, or of a word that stands for a value."""
 
@@ -274,6 +293,28 @@ def compute_options(*options: Callable[[Command], Command]) -> Callable[[Command
 
 RUN = (engine_option, device_option, batch_size_option, workers_option, decode_timeout_option, max_pixels_option)
 """The options of every command that runs the backbone over images."""
+
+
+def listing_options(**fields: Any) -> Any:
+    """Make `ListingOptions` from the values of `LISTING`."""
+    from featx.images import ListingOptions
+
+    return ListingOptions(**fields)
+
+
+LISTING = (
+    click.option("--layout", type=click.Choice(("auto", "classes", "splits", "flat")), default="auto",
+                 show_default=True,
+                 help="What sub-folders are: classes; splits such as train and test, with class folders in them; or "
+                      "neither (flat). auto decides by their names."),
+    click.option("--split-folders", type=SplitFolders(), metavar="FOLDER=SPLIT,…",
+                 help="Split of each sub-folder, such as Training=train,Testing=test."),
+    click.option("--label-column", metavar="NAME", help="Column of a table that has the labels (default: label)."),
+    click.option("--group-column", metavar="NAME",
+                 help="Column of a table whose value is the same for images that belong together, such as those of one "
+                      "patient; kept as the column group."),
+)  # fmt: skip
+"""The options that say how to read a source of images; `listing_options` takes their values."""
 
 
 def echo_json(value: Any) -> None:

@@ -44,14 +44,14 @@ class Count(click.ParamType):  # type: ignore[type-arg]
     "--measure", is_flag=True, help="Measure the rates of this machine instead of taking them from the table."
 )
 @click.option("--price", type=click.FloatRange(min=0), metavar="AMOUNT", help="Price of one device per hour.")
-@click.option("--assemble", "layout", type=click.Choice(("copy", "virtual")), default="copy", show_default=True,
-              help="Layout of the store, as in featx extract.")  # fmt: skip
+@click.option("--assemble", type=click.Choice(("copy", "virtual")), default="copy", show_default=True,
+              help="How the store is assembled, as in featx extract.")  # fmt: skip
 @click.option("--store-dtype", "dtype", type=click.Choice(("float32", "float16")), default="float32", show_default=True,
               help="Data type of the stored features.")  # fmt: skip
 @json_option
 def command(
     images: int, size: int, blocks: tuple[int, ...], pools: tuple[str, ...], n_views: int, precision: str | None,
-    devices: str | None, measure: bool, price: float | None, layout: str, dtype: str, as_json: bool,
+    devices: str | None, measure: bool, price: float | None, assemble: str, dtype: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Estimate time, disk, memory and cost of an extraction.
 
@@ -70,7 +70,7 @@ def command(
     spec = ExtractSpec(size=size, blocks=blocks, pools=pools, n_views=n_views,
                        augment=DEFAULT_AUGMENT if n_views > 1 else "",
                        precision=precision or ("bf16" if devices else "fp32"))  # fmt: skip
-    found = plan(images, spec, devices=devices, price=price, assembly=AssemblyOptions(layout=layout, dtype=dtype))
+    found = plan(images, spec, devices=devices, price=price, assembly=AssemblyOptions(assemble=assemble, dtype=dtype))
     if as_json:
         echo_json(dataclasses.asdict(found))
     else:

@@ -64,7 +64,7 @@ def select(
     check_absent(Path(output), overwrite=overwrite)
     with Store(store) as opened:
         images, digests = opened.image_table()
-        spec, reference = opened.spec, opened.reference_features
+        spec, reference, listing = opened.spec, opened.reference_features, opened.listing
     kept = np.ones(len(images), bool) if where is None else find_rows(images, where)
     if path_glob is not None:
         kept &= np.fromiter((fnmatchcase(path, path_glob) for path in images.paths), bool, len(images))
@@ -74,6 +74,6 @@ def select(
             f"a selection must have at least one image, but none of the {len(images)} of {store} has {query}"
         )
     digests[~kept] = b""
-    table = RowTable.from_images(images, digests, (), spec.n_views)
+    table = RowTable.from_images(images, digests, (), spec.n_views, listing)
     write_store(Path(output), table, spec, reference, [Path(store)], overwrite=overwrite)
     return SelectedStore(str(output), int(kept.sum()), len(images))

@@ -15,7 +15,7 @@ from featx.extraction.existing_features import ExistingStore, read_finished_part
 from featx.extraction.extraction_plan import ExtractionPlan
 from featx.extraction.report import ExtractReport, count_changes, make_report
 from featx.extraction.shards import Shard, ShardedRun, no_shards
-from featx.images import Listing, list_images
+from featx.images import Listing, ListingSummary, list_images
 from featx.spec import ExtractSpec
 from featx.store import PartFolder, RowTable, assemble, parts_folder
 
@@ -52,15 +52,16 @@ def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = F
         references = folder.load_run(spec) if spec else None
         if spec is None or references is None:
             raise no_shards(output, f": no parts are finished in {folder.path}")
-        listing = list_images(run.source, run.root)
+        listing = list_images(run.source, run.root, options=run.listing)
         existing = ExistingStore.read(output, spec) if output.exists() else ExistingStore()
         dropped = spec.n_views * count_missing_images(output, existing, listing, run.assembly, spec.n_views)
         finished = read_finished_parts(folder)
         plan = ExtractionPlan(listing, spec, existing, finished, cpu_count(), trust_parts=True)
         _check_complete(output, plan, run.shards, partial=partial)
-        changed = make_store(folder, plan, existing, spec, references, run.assembly, run.source)
+        changed = make_store(folder, plan, existing, spec, references, run.assembly, listing.summary, run.source)
     seconds = time.monotonic() - began
-    return make_report(output, spec.n_views * plan.extracted, dropped, seconds, {}, StageTimings(), changed)
+    extracted = spec.n_views * plan.extracted
+    return make_report(output, listing.summary, extracted, dropped, seconds, {}, StageTimings(), changed)
 
 
 def make_store(
@@ -70,6 +71,7 @@ def make_store(
     spec: ExtractSpec,
     references: Mapping[str, np.ndarray],
     options: AssemblyOptions,
+    listing: ListingSummary,
     source: str,
 ) -> tuple[int, int]:
     """Make the store from the finished parts and from the existing store, and then remove the parts.
@@ -98,15 +100,16 @@ def make_store(
     kept = np.flatnonzero(plan.digests)
     rows, digests = plan.rows.take(kept), plan.digests[kept]
     changed = count_changes(existing.rows, rows)
-    same_storage = options.layout in (None, existing.layout) and options.dtype in (None, existing.dtype)
-    if same_storage and not any(changed) and existing.has_same_content(rows, digests, plan.failures):
+    same_storage = options.assemble in (None, existing.layout) and options.dtype in (None, existing.dtype)
+    origin = listing.origin
+    if same_storage and not any(changed) and existing.has_same_content(rows, digests, plan.failures, origin):
         folder.discard()
         return changed
-    layout = options.layout or existing.layout
+    layout = options.assemble or existing.layout
     with explain_resuming():
         assemble(
             folder.store,
-            RowTable.from_images(rows, digests, plan.failures, spec.n_views),
+            RowTable.from_images(rows, digests, plan.failures, spec.n_views, origin),
             spec,
             references or dict(existing.references),
             [*([folder.store] if len(existing.rows) else []), *folder.part_files()],

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ class ExistingStore:
     """The contents of the store that an extraction updates, except its features. They are empty if there is no store.
 
     ``rows`` and ``digests`` describe the images of the store. ``references`` holds the features of the reference
-    images. ``layout`` and ``dtype`` say how the store keeps features.
+    images. ``layout`` and ``dtype`` say how the store keeps features. ``listing`` says how its source was read.
     """
 
     rows: ImageTable = NO_IMAGES
@@ -30,6 +31,7 @@ class ExistingStore:
     failures: Sequence[tuple[str, str]] = ()
     layout: str = "copy"
     dtype: str | None = None
+    listing: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path, spec: ExtractSpec) -> "ExistingStore":
@@ -57,15 +59,26 @@ class ExistingStore:
                 store.failures,
                 "virtual" if store.parts else "copy",
                 store.dtype,
+                store.listing,
             )
 
-    def has_same_content(self, rows: ImageTable, digests: Digests, failures: Sequence[tuple[str, str]]) -> bool:
-        """Return whether the store has exactly these images and failures. Labels are not compared."""
+    def has_same_content(
+        self,
+        rows: ImageTable,
+        digests: Digests,
+        failures: Sequence[tuple[str, str]],
+        listing: Mapping[str, Any],
+    ) -> bool:
+        """Return whether the store has exactly these images and failures, read in this way. Labels are not compared.
+
+        A store of an older version does not say how its source was read. It is not written again for that alone.
+        """
         return (
             np.array_equal(self.digests, digests)
             and np.array_equal(self.rows.paths.find(rows.paths), np.arange(len(rows)))
             and self.rows.columns.keys() == rows.columns.keys()
             and sorted(self.failures) == sorted(failures)
+            and self.listing in ({}, listing)
         )
 
 

@@ -24,7 +24,7 @@ from featx.extraction.ray_cluster import Cluster
 from featx.extraction.ray_executor import RayExecutor
 from featx.extraction.report import ExtractReport, make_report, make_shard_report
 from featx.extraction.shards import Shard, ShardedRun
-from featx.images import MAX_PIXELS, Listing, list_images
+from featx.images import MAX_PIXELS, Listing, ListingOptions, list_images
 from featx.runtime import Compute, progress_bar
 from featx.spec import AUTO, ExtractSpec, warn_identical_copies
 from featx.store import PartFolder, Store, check_assembly
@@ -41,9 +41,9 @@ def extract(
     root: str | Path | None = None,
     weights: str | Path | None = None,
     assembly: AssemblyOptions | None = None,
+    listing: ListingOptions | None = None,
     overwrite: bool = False,
     strict: bool = False,
-    wait: bool = False,
 ) -> ExtractReport:
     """Extract the features of images into a store.
 
@@ -66,31 +66,34 @@ def extract(
         tolerance of the class. ``int8`` without a calibration takes the calibration of the store or run. Otherwise it
         is calibrated on images of the source.
     compute : Compute, optional
-        How to run: the engine, device, batch size, workers, executor and shard. With ``shard="3/16"``, only the parts
-        of the third of sixteen shards are written, and no store is made. Other shards may run at the same time, on any
-        machines that share the folder. Afterwards, `assemble_shards` or an extraction without a shard makes the store.
+        How to run: the engine, device, batch size, workers, executor, shard, and whether to wait for another process.
+        With ``shard="3/16"``, only the parts of the third of sixteen shards are written, and no store is made. Other
+        shards may run at the same time, on any machines that share the folder. Afterwards, `assemble_shards` or an
+        extraction without a shard makes the store.
     root : path or URL, optional
         The folder that the relative paths of a manifest start from. The default is the folder of the manifest.
     weights : path, optional
         A weights file to use instead of the known sources of ``spec.backbone``.
     assembly : AssemblyOptions, optional
         How the parts become a store, and what to do with rows whose images are no longer in ``source``.
+    listing : ListingOptions, optional
+        How to read ``source``, if it can be read in several ways: what its folders are, and which columns have the
+        labels and the groups.
     overwrite : bool
         Ignore the existing store, and start again.
     strict : bool
         Raise an error for the first image that cannot be read, instead of recording it as a failure.
-    wait : bool
-        Wait for another process that writes the store, instead of raising ``StoreLocked``.
 
     Returns
     -------
     ExtractReport
-        The number of rows, the failures, and the slowest stage of the run.
+        The number of rows, what was made of ``source``, the failures, and the slowest stage of the run.
 
     Raises
     ------
     ListingError, WeightsError, StoreError
-        If the images, the weights or the store cannot be read.
+        If the images, the weights or the store cannot be read. Without ``wait`` in ``compute``, ``StoreLocked`` if
+        another process is writing the store.
     EngineError
         If the engine or device is not available, or if int8 features differ too much from fp32 features.
     SpecMismatch
@@ -101,41 +104,45 @@ def extract(
     began, output = time.monotonic(), Path(output)
     spec, compute, assembly = spec or ExtractSpec(), compute or Compute(), assembly or AssemblyOptions()
     shard = Shard.parse(compute.shard) if compute.shard else None
-    sharded = ShardedRun.start(source, root, shard.count, assembly, overwrite=overwrite) if shard else None
-    listing = _list(source, root, strict=strict)
+    options = listing or ListingOptions()
+    sharded = ShardedRun.start(source, root, shard.count, assembly, options, overwrite=overwrite) if shard else None
+    images = _list(source, root, options, strict=strict)
     warn_identical_copies(spec.augment, spec.n_views)
     config = _configure(spec, compute, weights)
     threads = cpu_count() if compute.executor == "ray" else compute.workers or cpu_count()
-    job = ExtractJob(listing, output, threads, compute.max_pixels or MAX_PIXELS, strict)
+    job = ExtractJob(images, output, threads, compute.max_pixels or MAX_PIXELS, strict)
     timings = StageTimings(threads, spec.precision)
 
-    with PartFolder(output, wait=wait, shard=compute.shard or "") as folder:
+    with PartFolder(output, wait=compute.wait, shard=compute.shard or "") as folder:
         resolved = _resolve(folder, config, job, compute, overwrite=overwrite)
         spec = resolved.spec
         existing = ExistingStore() if overwrite or not output.exists() else ExistingStore.read(output, spec)
-        check_assembly(assembly.layout or existing.layout, assembly.dtype, output)
-        dropped = spec.n_views * count_missing_images(output, existing, listing, assembly, spec.n_views)
+        check_assembly(assembly.assemble or existing.layout, assembly.dtype, output)
+        dropped = spec.n_views * count_missing_images(output, existing, images, assembly, spec.n_views)
         references = folder.load_run(spec, overwrite=overwrite)
-        plan = ExtractionPlan(listing, spec, existing, read_finished_parts(folder), threads, shard)
+        plan = ExtractionPlan(images, spec, existing, read_finished_parts(folder), threads, shard)
         if sharded:
             sharded.save(folder)
         logger.info(
-            "%d of %d images to extract, in %d parts", sum(map(len, plan.pending)), len(listing), len(plan.pending)
+            "%d of %d images to extract, in %d parts", sum(map(len, plan.pending)), len(images), len(plan.pending)
         )
         if plan.pending:
             with _make_executor(compute, dataclasses.replace(config, spec=spec), job, resolved.engine) as executor:
                 references = _agree_on_references(folder, executor.engine, references, existing)
                 _run(executor, plan, references, timings, progress=compute.progress)
         if shard:
-            return make_shard_report(output, str(shard), plan, spec, time.monotonic() - began, timings)
-        changed = make_store(folder, plan, existing, spec, references or {}, assembly, _describe(source))
-    seconds = time.monotonic() - began
-    return make_report(output, spec.n_views * plan.extracted, dropped, seconds, resolved.agreement, timings, changed)
+            seconds = time.monotonic() - began
+            return make_shard_report(output, images.summary, str(shard), plan, spec, seconds, timings)
+        changed = make_store(
+            folder, plan, existing, spec, references or {}, assembly, images.summary, _describe(source)
+        )
+    seconds, extracted = time.monotonic() - began, spec.n_views * plan.extracted
+    return make_report(output, images.summary, extracted, dropped, seconds, resolved.agreement, timings, changed)
 
 
-def _list(source: Any, root: str | Path | None, *, strict: bool) -> Listing:
+def _list(source: Any, root: str | Path | None, options: ListingOptions, *, strict: bool) -> Listing:
     """List the images of a source. Each image is listed once."""
-    listing = list_images(source, root)
+    listing = list_images(source, root, options=options)
     if strict:
         refuse_failures(listing.failures)
     return listing if isinstance(source, str | Path) else listing.drop_duplicates()

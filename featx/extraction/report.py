@@ -8,6 +8,7 @@ import numpy as np
 
 from featx.engines import StageTimings
 from featx.extraction.extraction_plan import ExtractionPlan
+from featx.images import ListingSummary
 from featx.runtime import html_table, pluralize
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -51,6 +52,9 @@ class ExtractReport:
     labels_changed, columns_changed : int
         Number of images of the existing store whose labels are different now, and number of those whose values in
         columns such as ``split`` are different now.
+    listing : ListingSummary, optional
+        What was made of the source: the layout, the number of images in each class and split, and what was skipped or
+        guessed.
     shard : str
         The shard, such as ``3/16``, if the run extracted only a shard. Then there is no store yet, and all fields that
         need the store are 0 or empty.
@@ -72,6 +76,7 @@ class ExtractReport:
     n_views: int = 1
     labels_changed: int = 0
     columns_changed: int = 0
+    listing: ListingSummary | None = None
     shard: str = ""
 
     def __repr__(self) -> str:
@@ -83,6 +88,7 @@ class ExtractReport:
             lines.append(f"  {pluralize(len(self.failures), 'image')} could not be read, see .failures")
         if self.advice:
             lines.append(f"  {self.advice}")
+        lines += [f"  {line}" for line in (self.listing.lines() if self.listing else [])]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -91,6 +97,7 @@ class ExtractReport:
             "rows": f"{self.rows:,}", "extracted": f"{self.extracted:,}", "dropped": f"{self.dropped:,}",
             "images that could not be read": f"{len(self.failures):,}", "seconds": f"{self.seconds:.1f}",
             "precision": self.precision, "speed": self.advice,
+            "source": "; ".join(self.listing.lines()) if self.listing else "",
         }  # fmt: skip
         return html_table(f"ExtractReport of {self._name()}", {name: fact for name, fact in facts.items() if fact})
 
@@ -100,6 +107,7 @@ class ExtractReport:
 
 def make_report(
     output: Path,
+    listing: ListingSummary,
     extracted: int,
     dropped: int,
     seconds: float,
@@ -126,11 +134,18 @@ def make_report(
             n_views=store.spec.n_views,
             labels_changed=changed[0],
             columns_changed=changed[1],
+            listing=listing,
         )
 
 
 def make_shard_report(
-    output: Path, shard: str, plan: ExtractionPlan, spec: ExtractSpec, seconds: float, timings: StageTimings
+    output: Path,
+    listing: ListingSummary,
+    shard: str,
+    plan: ExtractionPlan,
+    spec: ExtractSpec,
+    seconds: float,
+    timings: StageTimings,
 ) -> ExtractReport:
     """Make the report of a shard that is done."""
     extracted = spec.n_views * plan.extracted
@@ -148,6 +163,7 @@ def make_shard_report(
         bottleneck=timings.bottleneck,
         advice=timings.advice,
         n_views=spec.n_views,
+        listing=listing,
         shard=shard,
     )
 

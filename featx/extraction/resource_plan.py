@@ -83,7 +83,7 @@ def plan(
     price : float, optional
         Price of one device for one hour, in any currency.
     assembly : AssemblyOptions, optional
-        Layout and dtype of the store. The default is the layout ``copy`` in float32.
+        How the store is assembled, and its dtype. The default is ``copy`` in float32.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def plan(
     whole = rows / (rate.whole * count) if rate.whole else None
     itemsize = 2 if assembly.dtype == "float16" else 4
     parts, store = (rows * ROW_BYTES + feature_bytes(spec.widths, rows, each, FLAT_SHARE) for each in (4, itemsize))
-    virtual = assembly.layout == "virtual"
+    virtual = assembly.assemble == "virtual"
     cost = None if price is None else price * count * (whole or seconds) / 3600
     return Plan(
         images=images,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from featx.errors import SpecError, StoreCorrupt, StoreError
 from featx.extraction.assembly_options import AssemblyOptions
-from featx.images import is_url
+from featx.images import ListingOptions, is_url
 from featx.store import PartFolder
 
 PartRows = NDArray[np.int64]
@@ -62,10 +62,18 @@ class ShardedRun:
     root: str | None
     shards: int
     assembly: AssemblyOptions
+    listing: ListingOptions
 
     @classmethod
     def start(
-        cls, source: Any, root: str | Path | None, shards: int, assembly: AssemblyOptions, *, overwrite: bool
+        cls,
+        source: Any,
+        root: str | Path | None,
+        shards: int,
+        assembly: AssemblyOptions,
+        listing: ListingOptions,
+        *,
+        overwrite: bool,
     ) -> "ShardedRun":
         """Describe a run by the arguments of `extract`. Raise ``SpecError`` if its source cannot be listed again."""
         if not isinstance(source, str | Path):
@@ -78,11 +86,19 @@ class ShardedRun:
                 "--overwrite of extract must be left out with --shard; to start again, remove the store and the "
                 "folder .parts beside it"
             )
-        return cls(_absolute(source), None if root is None else _absolute(root), shards, assembly)
+        return cls(_absolute(source), None if root is None else _absolute(root), shards, assembly, listing)
 
     def save(self, folder: PartFolder) -> None:
         """Write the description beside the parts."""
-        folder.save_job({"source": self.source, "root": self.root, "shards": self.shards, **asdict(self.assembly)})
+        folder.save_job(
+            {
+                "source": self.source,
+                "root": self.root,
+                "shards": self.shards,
+                **asdict(self.assembly),
+                "listing": self.listing.to_dict(),
+            }
+        )
 
     @classmethod
     def load(cls, folder: PartFolder) -> "ShardedRun":
@@ -98,8 +114,8 @@ class ShardedRun:
         if (job := folder.job) is None:
             raise no_shards(folder.store, f": there must be parts in {folder.path}")
         try:
-            options = {name: job[name] for name in ("missing_images", "layout", "dtype")}
-            run = cls(job["source"], job["root"], job["shards"], AssemblyOptions(**options))
+            assembly = AssemblyOptions(**{name: job[name] for name in ("missing_images", "assemble", "dtype")})
+            run = cls(job["source"], job["root"], job["shards"], assembly, ListingOptions(**job["listing"]))
         except (KeyError, TypeError, SpecError) as error:
             raise _corrupt_job(folder, error) from error
         if not (isinstance(run.source, str) and isinstance(run.root, str | None) and isinstance(run.shards, int)):

@@ -18,3 +18,7 @@ from .sources.any_source import list_images as list_images
 from .sources.files import check_inside_root as check_inside_root
 from .sources.files import is_url as is_url
 from .sources.listing import Listing as Listing
+from .sources.notes import Note as Note
+from .sources.options import LAYOUTS as LAYOUTS
+from .sources.options import ListingOptions as ListingOptions
+from .sources.summary import ListingSummary as ListingSummary

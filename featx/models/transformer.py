@@ -167,8 +167,8 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             spec = dataclasses.replace(spec, blocks=BLOCK_NUMBERS, pools=CHANNEL_POOLS)
         _check_cache(Path(self.cache or ""), spec)
         extract(
-            list(dict.fromkeys(paths)), str(self.cache), spec, compute, weights=self.weights,
-            assembly=AssemblyOptions(missing_images="keep"), strict=True, wait=True,
+            list(dict.fromkeys(paths)), str(self.cache), spec, dataclasses.replace(compute, wait=True),
+            weights=self.weights, assembly=AssemblyOptions(missing_images="keep"), strict=True,
         )  # fmt: skip
         with Store(str(self.cache)) as store:
             row_of = {path: row for row, path in enumerate(store.paths)}

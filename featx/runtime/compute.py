@@ -38,6 +38,8 @@ class Compute:
         Number of GPUs per Ray actor. By default, it is 1 if there are GPUs.
     shard : str, optional
         ``"3/16"`` runs only the third of sixteen shards of an extraction.
+    wait : bool
+        Wait for another process that writes the same store, instead of raising an error.
     progress : bool
         Show a progress bar on a terminal or in a notebook.
 
@@ -63,6 +65,7 @@ class Compute:
     cpus_per_worker: int | None = None
     gpus_per_worker: float | None = None
     shard: str | None = None
+    wait: bool = False
     progress: bool = False
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,6 +20,7 @@ from featx.store.schema import (
     check_columns,
     read_failures,
     read_identity,
+    read_listing,
     read_spec,
     read_versions,
 )
@@ -198,6 +200,18 @@ class Store:
         """The path of each image that could not be read, and the reason."""
         with self._reading():
             return read_failures(self._file)
+
+    @property
+    def listing(self) -> dict[str, Any]:
+        """How the source of the images was read, when the store was last written.
+
+        ``layout`` is a phrase such as ``"class folders"``. ``columns`` maps names of columns, and ``label``, to the
+        names that they have in the source. ``notes`` says what was skipped, guessed, merged or converted; each note has
+        a ``kind``, a ``text`` and a ``count``. The dictionary is empty if this is not known: for stores of older
+        versions, and for merged stores.
+        """
+        with self._reading():
+            return read_listing(self._file)
 
     @property
     def parts(self) -> list[Path]:

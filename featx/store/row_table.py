@@ -1,13 +1,14 @@
 """Collect the rows of a store before it is written, without their features."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import h5py
 import numpy as np
 
 from featx.store.datasets import write_column, write_indicator, write_strings
-from featx.store.schema import write_failures
+from featx.store.schema import write_failures, write_listing
 from featx.table import ImageTable, StringArray, encode_labels
 
 
@@ -32,6 +33,8 @@ class RowTable:
         All labels of each row. None if no image has several labels.
     n_views : int
         Number of rows per image. The first row is the plain image; the others are augmented copies.
+    listing : mapping
+        How the source of the images was read: ``layout``, ``columns`` and ``notes``; empty if it is not known.
     """
 
     paths: Sequence[str]
@@ -42,10 +45,16 @@ class RowTable:
     failures: Sequence[tuple[str, str]]
     label_sets: Sequence[Sequence[int]] | None = None
     n_views: int = 1
+    listing: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_images(
-        cls, images: ImageTable, digests: np.ndarray, failures: Iterable[tuple[str, str]], n_views: int = 1
+        cls,
+        images: ImageTable,
+        digests: np.ndarray,
+        failures: Iterable[tuple[str, str]],
+        n_views: int = 1,
+        listing: Mapping[str, Any] | None = None,
     ) -> "RowTable":
         """Create the table of all images that have features.
 
@@ -57,6 +66,8 @@ class RowTable:
         failures : iterable of (path, reason)
         n_views : int
             Number of rows per image.
+        listing : mapping, optional
+            How the source was read.
         """
         kept = np.repeat(np.flatnonzero(digests), n_views)
         images, labels = images.take(kept), encode_labels(images.labels.take(kept))
@@ -69,6 +80,7 @@ class RowTable:
             failures=sorted(failures),
             label_sets=labels.label_sets,
             n_views=n_views,
+            listing=listing or {},
         )
 
     @property
@@ -89,3 +101,4 @@ class RowTable:
         for column, values in self.columns.items():
             write_strings(store.require_group("splits"), column, values)
         write_failures(store, self.failures)
+        write_listing(store, self.listing)

@@ -13,12 +13,14 @@
 - ``/failures/path``, ``/failures/reason``: images without features.
 - ``/golden/<name>``: features of the three reference images.
 - Attributes ``schema``, ``spec``, ``featx`` and ``versions``.
+- Attribute ``listing``: how the source of the images was read, as JSON. Stores of older versions do not have it.
 
 A part file has only features, rows and failures. Labels, classes and columns are added when the store is assembled.
 """
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import h5py
 import numpy as np
@@ -30,6 +32,9 @@ SCHEMA = 2
 """The latest schema. Schema 2 adds ``/rows/labels_multi``; a store without it is still written as schema 1."""
 READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError)
 """The errors that h5py can raise if a file is damaged or has an unexpected layout."""
+LISTING_BYTES = 1 << 15
+"""Largest size of the attribute ``listing``. HDF5 refuses attributes of 64 KiB and more."""
+LISTING_CUT = {"kind": "hint", "text": "the notes on the source are too long for the store", "count": 0}
 REFERENCE_IMAGES = 3
 """Number of reference images. Their features show whether two machines compute the same."""
 _KINDS = {"path": "S", "digest": "S", "label": "i", "view": "i", "turned": "b"}
@@ -125,6 +130,37 @@ def read_versions(file: h5py.File) -> dict[str, str]:
     """Read the versions of the packages that made the store. Older stores have only the version of featx."""
     found = json.loads(_read_text(file, "versions")) if "versions" in file.attrs else {}
     return {**{str(name): str(number) for name, number in found.items()}, "featx": _read_text(file, "featx")}
+
+
+def write_listing(file: h5py.File, listing: Mapping[str, Any]) -> None:
+    """Write how the source was read, as `check_listing` describes it; nothing is written if ``listing`` is empty."""
+    if not listing:
+        return
+    check_listing(listing)
+    text = json.dumps(listing)
+    if len(text) > LISTING_BYTES:
+        text = json.dumps({**listing, "columns": {}, "notes": [LISTING_CUT]})
+    _write_text(file, "listing", text)
+
+
+def read_listing(file: h5py.File) -> dict[str, Any]:
+    """Read how the source was read; ``{}`` if it is not known."""
+    listing: dict[str, Any] = json.loads(_read_text(file, "listing")) if "listing" in file.attrs else {}
+    if listing:
+        check_listing(listing)
+    return listing
+
+
+def check_listing(listing: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` unless a mapping says how a source was read.
+
+    It must have the keys ``layout``, a text; ``columns``, a mapping from names of columns to their names in the source;
+    and ``notes``, a list of mappings with ``kind`` and ``text``, which are texts, and ``count``, a number.
+    """
+    layout, columns, notes = (listing[name] for name in ("layout", "columns", "notes"))
+    texts = [layout, *columns, *columns.values(), *(note[name] for note in notes for name in ("kind", "text"))]
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(note["count"], int) for note in notes):
+        raise ValueError(f"the listing must have a layout, columns and notes, got {str(listing)[:200]}")
 
 
 def _write_text(file: h5py.File, name: str, text: str) -> None:

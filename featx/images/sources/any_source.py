@@ -14,6 +14,7 @@ from featx.images.sources.huggingface import is_saved_dataset, list_saved_datase
 from featx.images.sources.listing import Listing
 from featx.images.sources.local_files import CONTAINERS, FoundFiles, LocalFiles
 from featx.images.sources.manifest import list_manifest
+from featx.images.sources.options import DEFAULT_OPTIONS, ListingOptions
 from featx.images.sources.parquet import list_parquet
 from featx.images.sources.python_objects import list_object
 from featx.images.sources.tar import list_shards
@@ -21,16 +22,20 @@ from featx.runtime import pluralize
 from featx.table import encode_text
 
 KINDS = f"a folder, a .csv or .parquet manifest, {' or '.join(CONTAINERS)} shards, or an image file"
-CONTAINER_LISTERS: dict[str, Callable[[Files, Sequence[str], Files | None], Listing]] = {
+CONTAINER_LISTERS: dict[str, Callable[[Files, Sequence[str], Files | None, ListingOptions], Listing]] = {
     ".tar": list_shards,
     ".parquet": list_parquet,
 }
 """For each suffix in `CONTAINERS`, the function that lists such files. Its arguments are the folder of the files, their
-names, and the root, which may be None."""
+names, the root, which may be None, and the options."""
 
 
 def list_images(
-    source: str | Path | Sequence[Any] | Any, root: str | Path | None = None, *, labeled: bool = True
+    source: str | Path | Sequence[Any] | Any,
+    root: str | Path | None = None,
+    *,
+    labeled: bool = True,
+    options: ListingOptions | None = None,
 ) -> Listing:
     """List the images of a source, always in the same order.
 
@@ -67,41 +72,59 @@ def list_images(
         the manifest, or the current folder for a sequence. For a ``datasets.Dataset`` in memory, ``root`` is the name
         of the data set.
     labeled
-        Whether sub-folders are classes or splits. If False, images may lie anywhere below the folder.
+        Whether sub-folders are classes or splits. If False, images may lie anywhere below the folder, as with the
+        layout ``flat``.
+    options : ListingOptions, optional
+        How to read the source, if it can be read in several ways.
+
+    Returns
+    -------
+    Listing
+        Its ``summary`` says how many images, classes and splits were found, and its ``notes`` say what was skipped or
+        guessed.
 
     Raises
     ------
     ListingError
-        If the source does not exist, is of another kind or contains no images, or if ``root`` is given for a source
-        that needs none.
+        If the source does not exist, is of another kind or contains no images, or if ``root`` or an option is given
+        for a source that needs none. Also if a folder can be read in two ways; the message names both of them, and the
+        option that decides.
     EngineError
         If the source needs a package that is not installed; the message names it.
     """
     check_limits()
+    options = options or DEFAULT_OPTIONS
     if not isinstance(source, str | Path):
-        return list_object(source, root)
+        return list_object(source, root, options)
     files, name = locate_source(source)
     images = None if root is None else open_root(root)
     if not name:
-        return _list_folder(files, images, labeled=labeled)
+        return _list_folder(files, images, options, labeled=labeled)
     if reason := _unreachable(files, name):
         raise ListingError(f"{source} must be {KINDS}, but cannot be read: {reason}")
     suffix = suffix_of(name)
     if suffix == ".csv":
-        return list_manifest(files, name, images or files)
+        return list_manifest(files, name, images or files, options)
     if suffix in CONTAINER_LISTERS:
-        return CONTAINER_LISTERS[suffix](files, [name], images)
+        return CONTAINER_LISTERS[suffix](files, [name], images, options)
     check_no_root(images, source)
     if suffix in image_suffixes():
-        return Listing(files.root, unlabeled_table([name]), lambda _: files.read(name), size=lambda _: files.size(name))
+        options.check_used(f"the image {source}")
+        return Listing(
+            files.root,
+            unlabeled_table([name]),
+            lambda _: files.read(name),
+            size=lambda _: files.size(name),
+            layout="one image",
+        )
     raise ListingError(f"{source} must be {KINDS}, but has the suffix {suffix!r}")
 
 
-def _list_folder(files: Files, images: Files | None, *, labeled: bool) -> Listing:
+def _list_folder(files: Files, images: Files | None, options: ListingOptions, *, labeled: bool) -> Listing:
     """List a folder: a saved data set, images, or shards."""
     if isinstance(files, LocalFiles) and is_saved_dataset(files.root):
         check_no_root(images, files.root)
-        return list_saved_dataset(files.root)
+        return list_saved_dataset(files.root, options)
     try:
         found = files.find_images()
     except OSError as error:
@@ -110,7 +133,7 @@ def _list_folder(files: Files, images: Files | None, *, labeled: bool) -> Listin
         _warn_of_shards(files, found)
     if found.paths or not found.containers:
         check_no_root(images, files.root)
-        return list_folder(files, found, labeled=labeled)
+        return list_folder(files, found, options, labeled=labeled)
     shards = sorted(found.containers, key=encode_text)
     kinds = sorted({suffix_of(shard) for shard in shards})
     if len(kinds) > 1:
@@ -118,7 +141,7 @@ def _list_folder(files: Files, images: Files | None, *, labeled: bool) -> Listin
             f"{files.root} must contain {' or '.join(CONTAINERS)} shards, got {' and '.join(kinds)}; "
             "give a folder of one kind"
         )
-    return CONTAINER_LISTERS[kinds[0]](files, shards, images)
+    return CONTAINER_LISTERS[kinds[0]](files, shards, images, options)
 
 
 def _warn_of_shards(files: Files, found: FoundFiles) -> None:

@@ -7,13 +7,14 @@ from featx.images.sources.files import Files
 from featx.images.sources.listing import Listing, first_failure
 from featx.images.sources.local_files import FoundFiles
 from featx.images.sources.metadata import SPLITS, folder_label
+from featx.images.sources.options import ListingOptions
 from featx.table import CategoricalArray, ImageTable, LabelNames, StringArray, encode_text
 
 NOT_IN_CLASS = "is not in a class folder, but beside them"
 NOT_IN_SPLIT = "is not in a split folder, but beside them"
 
 
-def list_folder(files: Files, found: FoundFiles, *, labeled: bool) -> Listing:
+def list_folder(files: Files, found: FoundFiles, options: ListingOptions, *, labeled: bool) -> Listing:
     """List the images that were found below a folder; raise ``ListingError`` if no image was found.
 
     Sub-folders are splits if all of them have names of splits and one is named ``train``. A split may have class
@@ -21,15 +22,16 @@ def list_folder(files: Files, found: FoundFiles, *, labeled: bool) -> Listing:
     """
     if not found.paths:
         raise ListingError(_no_images(files, found))
+    options.check_used(f"the folder {files.root}", "layout", "split_folders")
     found.paths.sort(key=encode_text)
-    if not labeled:
-        return _list_files(files, unlabeled_table(found.paths), found)
+    if not labeled or options.layout == "flat":
+        return _list_files(files, unlabeled_table(found.paths), found, "images without labels")
     folders = {path.partition("/")[0] for path in found.paths if "/" in path}
     if {folder.casefold() for folder in folders} <= SPLITS.keys() and "train" in map(str.casefold, folders):
         return _list_splits(files, found)
     paths, labels = _label_by_folder(files, found.paths, "", found)
     table = ImageTable(StringArray.from_strings(paths), CategoricalArray.from_values(labels))
-    return _list_files(files, table, found)
+    return _list_files(files, table, found, "class folders" if any(labels) else "images without labels")
 
 
 def unlabeled_table(paths: Iterable[str]) -> ImageTable:
@@ -38,10 +40,17 @@ def unlabeled_table(paths: Iterable[str]) -> ImageTable:
     return ImageTable(strings, CategoricalArray.full((), len(strings)))
 
 
-def _list_files(files: Files, table: ImageTable, found: FoundFiles) -> Listing:
+def _list_files(files: Files, table: ImageTable, found: FoundFiles, layout: str) -> Listing:
     failures = tuple(sorted(found.failures, key=lambda failure: encode_text(failure[0])))
     paths = table.paths
-    return Listing(files.root, table, lambda row: files.read(paths[row]), failures, lambda row: files.size(paths[row]))
+    return Listing(
+        files.root,
+        table,
+        lambda row: files.read(paths[row]),
+        failures,
+        lambda row: files.size(paths[row]),
+        layout=layout,
+    )
 
 
 def _list_splits(files: Files, found: FoundFiles) -> Listing:
@@ -60,7 +69,9 @@ def _list_splits(files: Files, found: FoundFiles) -> Listing:
         CategoricalArray.from_values(labels),
         {"split": CategoricalArray.from_values(splits)},
     )
-    return _list_files(files, table, found)
+    return _list_files(
+        files, table, found, "split folders with class folders" if any(labels) else "split folders without labels"
+    )
 
 
 def _label_by_folder(

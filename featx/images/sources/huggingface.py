@@ -10,6 +10,7 @@ import numpy as np
 from featx.errors import ImageError, ListingError
 from featx.images.sources.listing import Listing
 from featx.images.sources.metadata import SPLITS, RowBuilder, kept_columns
+from featx.images.sources.options import ListingOptions
 from featx.runtime import import_optional
 from featx.table import CategoricalArray, ImageTable
 
@@ -23,7 +24,7 @@ def is_saved_dataset(folder: Path) -> bool:
     return any(all((folder / name).is_file() for name in names) for names in MARKER_FILES)
 
 
-def list_saved_dataset(folder: Path) -> Listing:
+def list_saved_dataset(folder: Path, options: ListingOptions) -> Listing:
     """List the images of a data set that ``save_to_disk`` wrote.
 
     Raises
@@ -42,10 +43,10 @@ def list_saved_dataset(folder: Path) -> Listing:
     except Exception as error:
         # A damaged data set may raise an error of any class.
         raise ListingError(f"{folder} cannot be read as a saved data set: {error}") from error
-    return list_dataset(saved, folder)
+    return list_dataset(saved, folder, options)
 
 
-def list_dataset(dataset: Any, root: Path) -> Listing:
+def list_dataset(dataset: Any, root: Path, options: ListingOptions) -> Listing:
     """List the images of a ``Dataset``, or of all splits of a ``DatasetDict``, in the order of the data set.
 
     Parameters
@@ -54,6 +55,8 @@ def list_dataset(dataset: Any, root: Path) -> Listing:
         The data set. Labels and columns are read at once; images are read when they are needed.
     root : Path
         The folder or name of the data set.
+    options : ListingOptions
+        Which columns have the labels and the groups.
 
     Raises
     ------
@@ -63,6 +66,7 @@ def list_dataset(dataset: Any, root: Path) -> Listing:
         If the data set has no row, no column of images, or several such columns none of which is named ``image``.
     """
     datasets = import_optional("datasets", "datasets", str(root))
+    options.check_used(f"the data set {root}", "label_column", "group_column")
     if not isinstance(dataset, Mapping):
         dataset = {"": dataset}
     tables, images = [], []
@@ -82,7 +86,7 @@ def list_dataset(dataset: Any, root: Path) -> Listing:
             raise ImageError("the data set has only a path, not the bytes; give the folder of the files instead")
         return bytes(image["bytes"])
 
-    return Listing(root, table, read)
+    return Listing(root, table, read, layout="Hugging Face data set")
 
 
 def _check_own_files(folder: Path) -> None:

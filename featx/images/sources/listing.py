@@ -1,17 +1,23 @@
 """The listing of images that every source is turned into: paths, labels and columns, and a function to read images."""
 
+import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featx.images.sources.files import full_path
+from featx.images.sources.notes import Note
+from featx.images.sources.summary import ListingSummary
 from featx.table import CategoricalArray, EncodedLabels, ImageTable, StringArray, encode_labels
 
+T = TypeVar("T")
 Failures = tuple[tuple[str, str], ...]
 """The path of each image that failed, and the reason."""
 
@@ -40,6 +46,12 @@ class Listing:
     size : callable
         Takes the number of a row, and returns the number of bytes of its image file; 0 if this is not known without
         reading the file. It raises the same errors as ``read``.
+    layout : str
+        How the source was read, as a phrase such as ``"class folders"``.
+    source_names : mapping of str to str
+        The name that a column, or ``label``, has in the source, if it is another one there.
+    notes : tuple of Note
+        What was skipped, guessed, merged or converted.
     """
 
     root: Path | str
@@ -47,6 +59,9 @@ class Listing:
     read: Callable[[int], bytes]
     failures: Failures = ()
     size: Callable[[int], int] = unknown_size
+    layout: str = ""
+    source_names: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,6 +81,32 @@ class Listing:
     def columns(self) -> Mapping[str, CategoricalArray[str]]:
         """Split and weight columns by name, one value per image."""
         return self.rows.columns
+
+    @cached_property
+    def summary(self) -> ListingSummary:
+        """How the source was read, and the number of images in each class and split."""
+        classes, unlabeled = Counter[str](), 0
+        for labels, count in _count(self.rows.labels):
+            classes.update(dict.fromkeys(labels, count))
+            unlabeled += 0 if labels else count
+        splits = Counter[str]()
+        for split, count in _count(self.columns["split"]) if "split" in self.columns else []:
+            splits[split] += count  # Two categories may have the same name.
+        del splits[""]
+        return ListingSummary(
+            images=len(self),
+            unlabeled=unlabeled,
+            classes=dict(sorted(classes.items())),
+            splits=dict(sorted(splits.items())),
+            columns={**{name: name for name in sorted(self.columns)}, **self.source_names},
+            layout=self.layout,
+            failures=len(self.failures),
+            notes=self.notes,
+        )
+
+    def add_notes(self, *notes: Note) -> "Listing":
+        """Return a listing with more notes."""
+        return dataclasses.replace(self, notes=(*self.notes, *notes)) if notes else self
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -95,12 +136,11 @@ class Listing:
             return self
         first, read, size = self.paths.find(self.paths), self.read, self.size
         rows = np.flatnonzero(first == np.arange(len(self)))
-        return Listing(
-            self.root,
-            self.rows.take(rows),
-            lambda row: read(int(rows[row])),
-            self.failures,
-            lambda row: size(int(rows[row])),
+        return dataclasses.replace(
+            self,
+            rows=self.rows.take(rows),
+            read=lambda row: read(int(rows[row])),
+            size=lambda row: size(int(rows[row])),
         )
 
     def full_path(self, path: str) -> str:
@@ -110,6 +150,12 @@ class Listing:
     def digest(self, row: int) -> str:
         """Compute the sha256 of an image file, as hex; raise the same errors as ``read``."""
         return hashlib.sha256(self.read(row)).hexdigest()
+
+
+def _count(column: CategoricalArray[T]) -> list[tuple[T, int]]:
+    """Count the rows of each category that occurs."""
+    counts = np.bincount(column.codes, minlength=len(column.categories)).tolist()
+    return [(value, count) for value, count in zip(column.categories, counts, strict=True) if count]
 
 
 def first_failure(failures: Failures) -> str:

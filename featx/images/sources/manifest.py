@@ -19,13 +19,14 @@ from featx.images.sources.files import Files, full_path
 from featx.images.sources.listing import Listing
 from featx.images.sources.local_files import NOT_FOUND
 from featx.images.sources.metadata import check_distinct_columns, clean_text, kept_columns, parse_labels
+from featx.images.sources.options import ListingOptions
 from featx.table import CategoricalArray, ImageTable, Indices, StringArray
 
 NEEDS_NORMALIZING = ("//", "/.", "/\n", "\n/", "\n.", "\n\n")
 """Marks of a path that is not in its shortest form. They are looked for in all paths at once, joined by line ends."""
 
 
-def list_manifest(files: Files, name: str, images: Files) -> Listing:
+def list_manifest(files: Files, name: str, images: Files, options: ListingOptions) -> Listing:
     """List the images that a CSV manifest names, sorted by the bytes of their paths.
 
     Paths are relative to the root of ``images``.
@@ -37,7 +38,9 @@ def list_manifest(files: Files, name: str, images: Files) -> Listing:
         columns than the header. Also if a path is absolute, leads out of the root or occurs twice, or if none of the
         files exists.
     """
-    return list_table(read_manifest(files, name), f"manifest {full_path(files.root, name)}", images)
+    whose = f"manifest {full_path(files.root, name)}"
+    options.check_used(whose, "label_column", "group_column")
+    return list_table(read_manifest(files, name), whose, images)
 
 
 def list_table(table: ImageTable, whose: str, images: Files) -> Listing:
@@ -62,7 +65,7 @@ def list_table(table: ImageTable, whose: str, images: Files) -> Listing:
     def read(row: int) -> bytes:
         return images.read(check_exists(paths[row]))
 
-    return Listing(images.root, table, read, size=size)
+    return Listing(images.root, table, read, size=size, layout="manifest")
 
 
 def read_manifest(files: Files, name: str) -> ImageTable:

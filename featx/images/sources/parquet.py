@@ -25,6 +25,7 @@ from featx.images.sources.metadata import (
     label_names,
     to_text,
 )
+from featx.images.sources.options import ListingOptions
 from featx.runtime import import_optional
 from featx.table import BATCH, LABEL_SEPARATOR, ImageTable
 
@@ -37,7 +38,7 @@ IMAGE = "image"
 BINARY_TYPES = ("binary", "large_binary", "binary_view", "fixed_size_binary")
 
 
-def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Listing:
+def list_parquet(files: Files, names: Sequence[str], images: Files | None, options: ListingOptions) -> Listing:
     """List the images in Parquet shards, or the images that Parquet manifests name.
 
     Parameters
@@ -48,6 +49,8 @@ def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Li
         The names of the Parquet files. Shards are listed in this order.
     images : Files, optional
         Where the images of manifests are; by default in the folder of the manifests.
+    options : ListingOptions
+        Which columns have the labels and the groups.
 
     Raises
     ------
@@ -58,6 +61,7 @@ def list_parquet(files: Files, names: Sequence[str], images: Files | None) -> Li
         ``images`` is given for shards.
     """
     whose = full_path(files.root, names[0])
+    options.check_used(whose, "label_column", "group_column")
     arrow = _import_arrow(whose)
     with _opened(files, names[0], arrow) as file:
         column = _image_column(file.schema_arrow, whose, arrow)
@@ -180,7 +184,7 @@ def _list_shards(files: Files, names: Sequence[str], column: str, arrow: Any) ->
         place = int(np.searchsorted(edges, row, "right")) - 1
         return groups.read(*places[place], row - int(edges[place]))
 
-    return Listing(files.root, table, read)
+    return Listing(files.root, table, read, layout="Parquet shards")
 
 
 def _table(file: Any, name: str, image: str) -> ImageTable:

@@ -1,5 +1,6 @@
 """List the images in a Python object: paths, or a data set of (Pillow image, label) pairs such as torchvision has."""
 
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
@@ -17,10 +18,11 @@ from featx.images.sources.folder import unlabeled_table
 from featx.images.sources.huggingface import list_dataset
 from featx.images.sources.listing import Listing
 from featx.images.sources.metadata import RowBuilder
+from featx.images.sources.options import ListingOptions
 from featx.table import ImageTable
 
 
-def list_object(source: Any, root: str | Path | None) -> Listing:
+def list_object(source: Any, root: str | Path | None, options: ListingOptions) -> Listing:
     """List the images in a Python object; see `featx.images.list_images`.
 
     Raises
@@ -34,7 +36,8 @@ def list_object(source: Any, root: str | Path | None) -> Listing:
         If the object needs a package that is not installed.
     """
     if _is_huggingface_dataset(source):
-        return list_dataset(source, Path(root or ""))
+        return list_dataset(source, Path(root or ""), options)
+    options.check_used(f"a source of type {type(source).__name__}")
     if hasattr(source, "to_numpy"):
         source = source.to_numpy()
     if isinstance(source, Iterator) or (isinstance(source, np.ndarray) and source.ndim == 1):
@@ -75,7 +78,13 @@ def _list_paths(source: Sequence[str | Path], root: str | Path | None) -> Listin
             check_inside_root(root, paths[row])
         return paths[row]
 
-    return Listing(files.root, table, lambda row: files.read(inside(row)), size=lambda row: files.size(inside(row)))
+    return Listing(
+        files.root,
+        table,
+        lambda row: files.read(inside(row)),
+        size=lambda row: files.size(inside(row)),
+        layout="list of paths",
+    )
 
 
 def _list_dataset_files(source: Any) -> Listing | None:
@@ -85,7 +94,7 @@ def _list_dataset_files(source: Any) -> Listing | None:
         return None
     listing = _list_paths([Path(path).relative_to(root).as_posix() for path, _ in samples], root)
     table = _labeled_table(source, listing.paths, (label for _, label in samples))
-    return Listing(listing.root, table, listing.read, size=listing.size)
+    return dataclasses.replace(listing, rows=table, layout=f"files of a {type(source).__name__}")
 
 
 def _list_pairs(source: Any) -> Listing:
@@ -105,7 +114,7 @@ def _list_pairs(source: Any) -> Listing:
         load_upright(image).image.save(data, "PPM")
         return data.getvalue()
 
-    return Listing(name, table, read)
+    return Listing(name, table, read, layout=f"items of a {name}")
 
 
 def _labeled_table(source: Any, paths: Iterable[str], labels: Iterable[Any]) -> ImageTable:

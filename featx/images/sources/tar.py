@@ -33,6 +33,7 @@ from featx.images.sources.metadata import (
     kept_values,
     label_names,
 )
+from featx.images.sources.options import ListingOptions
 from featx.table import ImageTable
 
 PARALLEL_SHARDS = 8
@@ -67,7 +68,7 @@ class _ShardIndex:
     lone_sidecars: list[tuple[str, str]] = field(default_factory=list)
 
 
-def list_shards(files: Files, shards: Sequence[str], images: Files | None = None) -> Listing:
+def list_shards(files: Files, shards: Sequence[str], images: Files | None, options: ListingOptions) -> Listing:
     """List the images in tar files, shard by shard, in the order in which they are stored.
 
     Raises
@@ -76,6 +77,7 @@ def list_shards(files: Files, shards: Sequence[str], images: Files | None = None
         If there are no images, or if ``images`` is not None: only manifests need it.
     """
     check_no_root(images, full_path(files.root, shards[0]))
+    options.check_used(full_path(files.root, shards[0]), "label_column", "group_column")
     with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
         indexed = list(pool.map(partial(_index, files), shards))
     table = ImageTable.concatenate([rows for rows, _, _ in indexed])
@@ -96,9 +98,8 @@ def list_shards(files: Files, shards: Sequence[str], images: Files | None = None
             raise ImageError(f"cut short: its shard ends after {len(data)} of {size} bytes")
         return data
 
-    return Listing(
-        files.root, add_file_splits(table, shards, counts), read, failures, lambda row: int(positions[row, 1])
-    )
+    table = add_file_splits(table, shards, counts)
+    return Listing(files.root, table, read, failures, lambda row: int(positions[row, 1]), layout="tar shards")
 
 
 def _index(files: Files, shard: str) -> tuple[ImageTable, np.ndarray, list[tuple[str, str]]]:
