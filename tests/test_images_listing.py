@@ -6,7 +6,7 @@ import pytest
 
 from featx.errors import ImageError, ListingError
 from featx.images.sources.any_source import list_images
-from featx.images.sources.folder import NOT_IN_CLASS, NOT_IN_SPLIT
+from featx.images.sources.folder_layout import NOT_IN_CLASS, NOT_IN_SPLIT
 from featx.images.sources.local_files import LocalFiles
 
 pytestmark = pytest.mark.core
@@ -127,7 +127,7 @@ def test_a_test_folder_without_classes_has_no_labels(tmp_path):
     )
 
 
-@pytest.mark.parametrize("names", [("train/a.jpg", "bus/b.jpg"), ("test/a.jpg", "val/b.jpg")])
+@pytest.mark.parametrize("names", [("train/a.jpg", "bus/b.jpg"), ("test/a.jpg", "vale/b.jpg")])
 def test_folders_named_as_splits_beside_others_are_classes(tmp_path, names):
     touch(tmp_path, *names)
     listing = list_images(tmp_path)
@@ -195,7 +195,10 @@ def test_a_sequence_keeps_its_order_and_duplicates():
         ("nul\0", "must be a folder, .* or an image file, but cannot be read: embedded null (byte|character)"),
         ("notes.txt", "notes.txt must be a folder, .* but has the suffix '.txt'"),
         ("empty", r"empty must contain images that Pillow opens \(.jpg, .png, …\), got no image$"),
-        ("texts", r"texts must contain images .*, got no image; other files there: .heic \(2\), .txt \(1\)$"),
+        (
+            "texts",
+            r"texts must contain images .*, got no image; 3 files skipped: .heic \(2\), .txt \(1\); to read .h",
+        ),
         ("broken", "broken must contain images .* got no image; 'gone.jpg' not a regular file, or a broken symlink"),
         ("no_rows.csv", "no_rows.csv must name at least one image, but it has no rows$"),
         (

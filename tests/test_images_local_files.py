@@ -22,7 +22,8 @@ def test_files_with_image_suffixes_in_any_case_are_found(tmp_path):
     touch(tmp_path, "a.jpg", "B.JPEG", "c.Png", "d.txt", "e.csv", "Thumbs.db", "no_suffix", "f.pdf", "g.mp4", "jpg")
     found = find_image_files(tmp_path)
     assert sorted(found.paths) == ["B.JPEG", "a.jpg", "c.Png"]
-    assert found.skipped == {".txt": 1, ".csv": 1, ".db": 1, "no suffix": 2, ".pdf": 1, ".mp4": 1}
+    assert found.skipped == {".txt": 1, ".csv": 1, "no suffix": 2, ".pdf": 1, ".mp4": 1}
+    assert found.system == {"Thumbs.db": 1}
 
 
 def test_hidden_files_and_folders_are_skipped(tmp_path):

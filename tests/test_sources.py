@@ -27,7 +27,8 @@ from featx.images.loading import load_thumbnail
 from featx.images.sources import metadata
 from featx.images.sources import tar as tar_source
 from featx.images.sources.any_source import CONTAINER_LISTERS, list_images
-from featx.images.sources.local_files import CONTAINERS, LocalFiles
+from featx.images.sources.found_files import CONTAINERS
+from featx.images.sources.local_files import LocalFiles
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.reader import Store
 

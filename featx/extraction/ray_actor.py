@@ -17,25 +17,29 @@ from featx.engines import Engine, StageTimings, check_reference_features
 from featx.extraction.local_executor import EngineConfig, ExtractJob, write_parts
 from featx.extraction.shards import PartRows
 from featx.files import limit_variables
+from featx.images import Plugin, register_plugins, registered_plugins
 from featx.runtime import no_progress
 from featx.store import Part
 
 
 @dataclass(frozen=True)
 class ProcessEnvironment:
-    """The working folder and the limits of the driver process. Its actors must use the same ones."""
+    """The working folder, limits and Pillow plugins of the driver process. Its actors must use the same ones."""
 
     folder: Path
     limits: dict[str, str]
+    plugins: list[Plugin] = field(default_factory=list)
 
     @classmethod
     def current(cls) -> "ProcessEnvironment":
         """Return the environment of this process."""
-        return cls(Path.cwd(), limit_variables())
+        return cls(Path.cwd(), limit_variables(), registered_plugins())
 
     def apply(self) -> None:
         """Use this environment in this process."""
         os.environ.update(self.limits)
+        # If a node lacks a plugin, only the images that need it fail.
+        register_plugins(self.plugins)
         # If a node does not have this folder, only relative paths fail, and the error messages name these paths.
         with suppress(OSError):
             os.chdir(self.folder)

@@ -1,6 +1,9 @@
 from .decoding.decoder import decode as decode
 from .decoding.decoder import load_upright as load_upright
+from .decoding.formats import Plugin as Plugin
 from .decoding.formats import image_suffixes as image_suffixes
+from .decoding.formats import register_plugins as register_plugins
+from .decoding.formats import registered_plugins as registered_plugins
 from .decoding.formats import suffix_of as suffix_of
 from .decoding.memory_budget import MAX_PIXELS as MAX_PIXELS
 from .loading import PREFETCH as PREFETCH

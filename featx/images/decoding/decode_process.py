@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile
@@ -21,6 +22,7 @@ import numpy as np
 from featx.errors import EngineError, ImageError, SpecError
 from featx.files import DECODE_TIMEOUT
 from featx.images.decoding.decoder import PreparedImage, prepare_image
+from featx.images.decoding.formats import register_plugins, registered_plugins
 from featx.images.decoding.memory_budget import pixel_budget
 from featx.spec import ExtractSpec
 
@@ -70,7 +72,7 @@ class DecodeProcess:
     """
 
     def __init__(self, spec: ExtractSpec, max_pixels: int, seconds: float | None = None) -> None:
-        self._settings = json.dumps({"spec": spec.to_json(), "max_pixels": max_pixels})
+        self._settings = json.dumps({"spec": spec.to_json(), "max_pixels": max_pixels, "plugins": registered_plugins()})
         self._shape, self._seconds = (spec.size, spec.size, 3), seconds
         self._child: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed in close
@@ -174,13 +176,19 @@ class DecodeProcess:
         )
         try:
             # Wait until the child has imported its modules: the imports do not count as decoding time.
-            _receive(child.stdout)
+            answer, _ = _receive(child.stdout)
         except ValueError as error:
             code = self._end(child)
             raise EngineError(
                 f"a process that decodes images ended at its start, with code {code}{self._last_error_line()}; "
                 "if there was too little memory, use fewer --workers"
             ) from error
+        if answer["missing"]:
+            warnings.warn(
+                f"the processes that decode images cannot read {', '.join(answer['missing'])}: the Pillow plugin must "
+                "be in a module that another process can import",
+                stacklevel=2,
+            )
         return child
 
     def _clear_stderr(self) -> None:
@@ -241,9 +249,10 @@ def serve(settings: str) -> None:
     """Run the child: decode images from standard input until the input ends."""
     values = json.loads(settings)
     spec, max_pixels = ExtractSpec.from_json(values["spec"]), values["max_pixels"]
+    missing = register_plugins(values["plugins"])
     _limit_memory(max_pixels)
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
-    _send(stdout, {}, b"")
+    _send(stdout, {"missing": missing}, b"")
     while line := stdin.readline():
         head = json.loads(line)
         try:

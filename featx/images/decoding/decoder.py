@@ -1,7 +1,6 @@
 """Decode the bytes of an image file to upright RGB pixels, or explain in one line why that fails."""
 
 import re
-import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
 from featx.errors import ImageError
-from featx.images.decoding.formats import image_formats
+from featx.images.decoding.formats import accepts, image_formats
 from featx.images.decoding.memory_budget import (
     MAX_PIXELS,
     Budget,
@@ -176,7 +175,7 @@ def _open(data: bytes, messages: list[str]) -> ImageFile.ImageFile:
         raise ImageError("empty file")
     reasons = []
     for name in image_formats():
-        accepted = _accepts(name, data)
+        accepted = accepts(name, data)
         if isinstance(accepted, str):
             reasons.append(accepted)
         elif accepted:
@@ -188,16 +187,6 @@ def _open(data: bytes, messages: list[str]) -> ImageFile.ImageFile:
                     reasons.append("; ".join([_reason(error, name), *messages]))
     start = ascii(data[:SHOWN_BYTES].decode("latin-1"))[1:-1] + "…" * (len(data) > SHOWN_BYTES)
     raise ImageError(reasons[0] if reasons else f"no image format that Pillow knows: starts with '{start}'")
-
-
-def _accepts(name: str, data: bytes) -> bool | str:
-    """Return whether a file has the signature of a format, or, as a string, why this Pillow cannot open the format."""
-    accepts = Image.OPEN[name][1]
-    try:
-        return accepts is None or accepts(data[:16])
-    except (IndexError, struct.error):
-        # The file is shorter than the signature.
-        return False
 
 
 def _orientation(image: Image.Image) -> int:

@@ -10,9 +10,10 @@ from featx.files import check_limits
 from featx.images.decoding.formats import image_suffixes, suffix_of
 from featx.images.sources.files import Files, check_no_root, locate_source, open_root
 from featx.images.sources.folder import list_folder, unlabeled_table
+from featx.images.sources.found_files import CONTAINERS, FoundFiles
 from featx.images.sources.huggingface import is_saved_dataset, list_saved_dataset
 from featx.images.sources.listing import Listing
-from featx.images.sources.local_files import CONTAINERS, FoundFiles, LocalFiles
+from featx.images.sources.local_files import LocalFiles, has_image_bytes
 from featx.images.sources.manifest import list_manifest
 from featx.images.sources.options import DEFAULT_OPTIONS, ListingOptions
 from featx.images.sources.parquet import list_parquet
@@ -108,7 +109,7 @@ def list_images(
     if suffix in CONTAINER_LISTERS:
         return CONTAINER_LISTERS[suffix](files, [name], images, options)
     check_no_root(images, source)
-    if suffix in image_suffixes():
+    if suffix in image_suffixes() or (isinstance(files, LocalFiles) and has_image_bytes(str(files.root / name))):
         options.check_used(f"the image {source}")
         return Listing(
             files.root,
@@ -141,7 +142,7 @@ def _list_folder(files: Files, images: Files | None, options: ListingOptions, *,
             f"{files.root} must contain {' or '.join(CONTAINERS)} shards, got {' and '.join(kinds)}; "
             "give a folder of one kind"
         )
-    return CONTAINER_LISTERS[kinds[0]](files, shards, images, options)
+    return CONTAINER_LISTERS[kinds[0]](files, shards, images, options).add_notes(*found.notes(containers=True))
 
 
 def _warn_of_shards(files: Files, found: FoundFiles) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from featx.errors import ImageError, ListingError
-from featx.images.sources.local_files import FoundFiles, LocalFiles
+from featx.images.sources.found_files import FoundFiles
+from featx.images.sources.local_files import LocalFiles
 from featx.images.sources.remote_files import RemoteFiles, connect, service_errors
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[a-z]+::")

@@ -9,8 +9,9 @@ import numpy as np
 
 from featx.errors import ImageError, ListingError
 from featx.images.sources.listing import Listing
-from featx.images.sources.metadata import SPLITS, RowBuilder, kept_columns
+from featx.images.sources.metadata import RowBuilder, kept_columns
 from featx.images.sources.options import ListingOptions
+from featx.images.sources.split_names import split_of_name
 from featx.runtime import import_optional
 from featx.table import CategoricalArray, ImageTable
 
@@ -132,7 +133,7 @@ def _table(part: Any, split: str, name: str, root: Path) -> ImageTable:
     table = builder.table
     if not split or "split" in table.columns:
         return table
-    column = CategoricalArray.full(SPLITS.get(split, split), len(table))
+    column = CategoricalArray.full(split_of_name(split) or split, len(table))
     return ImageTable(table.paths, table.labels, {**table.columns, "split": column})
 
 

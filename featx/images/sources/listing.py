@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.images.sources.files import full_path
-from featx.images.sources.notes import Note
+from featx.images.sources.notes import Note, count_list
+from featx.images.sources.similar_names import note_similar_names
 from featx.images.sources.summary import ListingSummary
 from featx.table import CategoricalArray, EncodedLabels, ImageTable, StringArray, encode_labels
 
@@ -101,8 +102,23 @@ class Listing:
             columns={**{name: name for name in sorted(self.columns)}, **self.source_names},
             layout=self.layout,
             failures=len(self.failures),
-            notes=self.notes,
+            notes=(*self.notes, *self._check_names(classes, splits)),
         )
+
+    def _check_names(self, classes: Mapping[str, int], splits: Mapping[str, int]) -> tuple[Note, ...]:
+        """Say which classes or splits may be the same ones, and which classes are only in other splits than train."""
+        notes = (*note_similar_names(classes, "classes"), *note_similar_names(splits, "splits"))
+        if "train" not in splits:
+            return notes
+        split, labels = self.columns["split"], self.rows.labels
+        train = [code for code, name in enumerate(split.categories) if name == "train"]
+        in_train = labels.take(np.flatnonzero(np.isin(split.codes, train)))
+        known = {name for names in in_train.used_categories() for name in names}
+        missing = {name: count for name, count in classes.items() if name not in known}
+        if not missing or not known:
+            return notes
+        text = f"classes without an image in the split train: {count_list(missing)}"
+        return (*notes, Note("hint", text, len(missing)))
 
     def add_notes(self, *notes: Note) -> "Listing":
         """Return a listing with more notes."""

@@ -1,58 +1,30 @@
 """Find and read the files below a folder of this machine."""
 
 import os
-from collections import Counter
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-from featx.images.decoding.formats import image_suffixes, suffix_of
+from featx.images.decoding.formats import SIGNATURE_BYTES, has_image_signature, image_suffixes, suffix_of
+from featx.images.sources.found_files import THUMBNAIL, FoundFiles, is_system_folder
 
 FolderId = tuple[int, int]
 """The device and inode of a folder. They are the same for all paths that lead to the folder."""
-CONTAINERS = (".tar", ".parquet")
-"""Suffixes of container files, which hold many images; `any_source.CONTAINER_LISTERS` has a function for each."""
+READERS = 8
+"""Number of threads that look into files without a suffix. On a network disk, they wait for each other's answers."""
 LOOP = "a symlink to a folder that contains it; not followed"
 NOT_FOUND = "does not exist"
 """The reason that is reported for a file that does not exist."""
 
 
-@dataclass
-class FoundFiles:
-    """The files below a folder, by paths relative to it.
-
-    Attributes
-    ----------
-    paths : list of str
-        Image files.
-    failures : list of (str, str)
-        The path of each file or folder that could not be listed, and the reason.
-    skipped : Counter
-        For each suffix, the number of files that are not images.
-    containers : list of str
-        Those of the skipped files that hold many images.
-    """
-
-    paths: list[str] = field(default_factory=list)
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
-    containers: list[str] = field(default_factory=list)
-
-    def skip(self, path: str) -> None:
-        """Count a file that is not an image."""
-        suffix = suffix_of(path.rpartition("/")[2])
-        self.skipped[suffix or "no suffix"] += 1
-        if suffix in CONTAINERS:
-            self.containers.append(path)
-
-
 def find_image_files(root: Path) -> FoundFiles:
     """Find the image files below a folder.
 
-    Hidden files and folders are skipped. Symlinks to folders are followed, except those that would lead into a loop.
-    Each folder needs one ``scandir``. Among the files, only symlinks need a ``stat``.
+    Hidden files and folders are skipped, and those that file servers and operating systems make. Symlinks to folders
+    are followed, except those that would lead into a loop. Each folder needs one ``scandir``. Among the files, only
+    symlinks need a ``stat``, and only files without a suffix are opened.
     """
-    found = FoundFiles()
+    found, suffixes = FoundFiles(), image_suffixes()
     pending: list[tuple[str, tuple[FolderId, ...]]] = [("", ())]
     while pending:
         prefix, parents = pending.pop()
@@ -62,12 +34,27 @@ def find_image_files(root: Path) -> FoundFiles:
             if folder_id in parents:
                 found.failures.append((prefix.rstrip("/"), LOOP))
                 continue
-            folders = _scan(folder, prefix, found)
+            folders = _scan(folder, prefix, found, suffixes)
         except OSError as error:
             found.failures.append((prefix.rstrip("/") or ".", _unreadable(error)))
             continue
         pending += [(name + "/", (*parents, folder_id)) for name in folders]
+    if found.unnamed:
+        with ThreadPoolExecutor(READERS) as pool:
+            full_paths = [os.path.join(root, path) for path in found.unnamed]  # noqa: PTH118
+            found.take_unnamed(dict(zip(found.unnamed, pool.map(has_image_bytes, full_paths), strict=True)))
     return found
+
+
+def has_image_bytes(path: str) -> bool:
+    """Return whether a file is an image by its first bytes; False if it cannot be read or is not a regular file."""
+    try:
+        if not os.path.isfile(path):  # noqa: PTH113 - opening a pipe would wait for its other end
+            return False
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            return has_image_signature(file.read(SIGNATURE_BYTES))
+    except (OSError, ValueError):
+        return False
 
 
 class LocalFiles:
@@ -107,19 +94,26 @@ def _identify(folder: str) -> FolderId:
     return status.st_dev, status.st_ino
 
 
-def _scan(folder: str, prefix: str, found: FoundFiles) -> list[str]:
+def _scan(folder: str, prefix: str, found: FoundFiles, suffixes: frozenset[str]) -> list[str]:
     """Add the files of one folder to ``found``, and return the relative paths of its sub-folders."""
-    folders, suffixes = [], image_suffixes()
+    folders = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            name = entry.name
+            if name.startswith("."):
+                found.hide(name)
                 continue
-            path, suffix = prefix + entry.name, suffix_of(entry.name)
+            path, suffix = prefix + name, suffix_of(name)
             try:
                 if entry.is_dir():
-                    folders.append(path)
+                    if is_system_folder(name):
+                        found.system[name] += 1
+                    else:
+                        folders.append(path)
                 elif suffix not in suffixes:
-                    found.skip(path)
+                    found.skip(path, name, suffix)
+                elif name.startswith(THUMBNAIL):
+                    found.system[THUMBNAIL + "*"] += 1
                 elif entry.is_file():
                     found.paths.append(path)
                 else:

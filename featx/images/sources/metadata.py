@@ -4,7 +4,6 @@ The error messages of this module start with "must". Callers put the name of the
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from numbers import Real
@@ -13,17 +12,15 @@ from typing import Any
 import numpy as np
 
 from featx.errors import ListingError
+from featx.images.sources.split_names import split_of_file
 from featx.table import BATCH, LABEL_SEPARATOR, CategoricalArray, ImageTable, LabelNames, StringArray, decode_text
 
 KEPT_PREFIXES = ("split", "weight")
 """Columns are kept if their names start with one of these prefixes."""
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""The split that a name of a folder, a file or a part of a data set stands for."""
 OUTSIDE = "its name leads out of the shard"
 """The first of three reasons why an image in a shard is not listed. The next two constants are the other reasons."""
 NOT_A_FILE = "a link or device in the shard, not followed"
 DUPLICATE = "occurs earlier in the shard; the first one is used"
-_SEPARATORS = re.compile(r"[-_./]")
 
 
 def to_text(value: object) -> str:
@@ -110,10 +107,21 @@ def folder_label(path: str) -> LabelNames:
     Raises
     ------
     ListingError
-        If `check_class_name` refuses the name of the folder.
+        If `clean_folder_name` refuses the name of the folder.
     """
     folder, slash, _ = path.partition("/")
-    return (check_class_name(folder),) if slash else ()
+    return (clean_folder_name(folder),) if slash else ()
+
+
+def clean_folder_name(folder: str) -> str:
+    """Return the class that a folder stands for. Blanks around its name do not count, as in a manifest.
+
+    ``ListingError`` is raised if `check_class_name` refuses the name, or if it is blank.
+    """
+    name = check_class_name(folder).strip()
+    if not name:
+        raise ListingError(f"must have no blank name of a class, got the folder {folder!r}; rename it")
+    return name
 
 
 def is_hidden(name: str) -> bool:
@@ -208,13 +216,9 @@ def add_file_splits(table: ImageTable, files: Sequence[str], counts: Sequence[in
     counts : sequence of int
         Number of rows of each file.
     """
-    splits = [split for file in files if (split := _split_of(file))]
+    splits = [split for file in files if (split := split_of_file(file))]
     if "split" in table.columns or len(splits) < len(files) or "train" not in splits:
         return table
     names = CategoricalArray.from_values(splits)
     column = names.take(np.repeat(np.arange(len(files)), counts))
     return ImageTable(table.paths, table.labels, {**table.columns, "split": column})
-
-
-def _split_of(file: str) -> str | None:
-    return next((SPLITS[word] for word in _SEPARATORS.split(file.casefold()) if word in SPLITS), None)

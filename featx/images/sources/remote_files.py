@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, cast
 from featx.errors import ImageError, ListingError
 from featx.files import URL_IMAGE
 from featx.images.decoding.formats import image_suffixes, suffix_of
-from featx.images.sources.local_files import FoundFiles
+from featx.images.sources.found_files import THUMBNAIL, FoundFiles, is_system_folder
 from featx.runtime import import_optional, missing_extras
 
 
@@ -54,12 +54,20 @@ class RemoteFiles:
         with service_errors():
             names = sorted(self._system.find(self._folder))
         for path in (name[start:] for name in names):
-            if any(part.startswith(".") for part in path.split("/")):
-                continue
-            if suffix_of(path.rpartition("/")[2]) in suffixes:
-                found.paths.append(path)
+            *folders, name = path.split("/")
+            suffix = suffix_of(name)
+            if hidden := [part for part in (*folders, name) if part.startswith(".")]:
+                found.hide(hidden[0])
+            elif system := [part for part in folders if is_system_folder(part)]:
+                found.system[system[0]] += 1
+            elif suffix not in suffixes:
+                found.skip(path, name, suffix)
+            elif name.startswith(THUMBNAIL):
+                found.system[THUMBNAIL + "*"] += 1
             else:
-                found.skip(path)
+                found.paths.append(path)
+        # Looking into a file would need a request, so files without a suffix are only counted.
+        found.take_unnamed({})
         return found
 
 
