@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from featx.cli.extracted import print_report
+from featx.cli.extracted import print_listing, print_report
 from featx.cli.options import (
     AUGMENTATION,
     LISTING,
@@ -33,7 +33,7 @@ from featx.spec import AUTO, DECODES, DEFAULT_AUGMENT, PRECISIONS, ExtractSpec
 
 SECTIONS = {
     "Input and output": ("output", "root", "overwrite", "strict", "missing_images", "quiet", "as_json"),
-    "What the images are": ("layout", "split_folders", "label_column", "group_column"),
+    "What the images are": ("layout", "split_folders", "label_column", "group_column", "dry_run", "sheet"),
     "Features": (
         "blocks", "pools", "size", "resize", "interpolation", "precision", "decode", "backbone", "weights",
     ),
@@ -61,10 +61,21 @@ def _assembly(**fields: Any) -> Any:
 
 @click.command(cls=SectionedCommand, sections=SECTIONS)
 @click.argument("images", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE",
-              help="Store to write, such as photos.h5.")  # fmt: skip
+@click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE",
+              help="Store to write, such as photos.h5. Required without --dry-run.")  # fmt: skip
 @root_option
 @gather("listing", listing_options, *LISTING)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only print what featx makes of IMAGES: classes, splits, skipped files. No features, no store.",
+)
+@click.option(
+    "--sheet",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="With --dry-run: write a contact sheet, such as sheet.png, with some images of each class and split.",
+)
 @gather(
     "spec",
     _spec,
@@ -114,8 +125,8 @@ def _assembly(**fields: Any) -> Any:
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, images: str, output: str, root: str | None, listing: Any, spec: ExtractSpec,
-    weights: str | None, assembly: Any, overwrite: bool, strict: bool, compute: Compute, quiet: bool, as_json: bool,
+    ctx: click.Context, /, images: str, output: str | None, root: str | None, listing: Any, dry_run: bool,
+    sheet: str | None, spec: ExtractSpec, weights: str | None, assembly: Any, overwrite: bool, strict: bool, compute: Compute, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Extract the features of IMAGES into a store.
 
@@ -125,14 +136,15 @@ def command(
     extra remote.
 
     The same command resumes a stopped run. If images were added to IMAGES, it extracts only the new ones. The store
-    always gets the labels and splits of IMAGES; the summary counts the changes. The exit code is 3 if some images could
-    not be read.
+    always gets the labels and splits of IMAGES; the summary counts the changes. The summary also says what was skipped
+    or guessed; --dry-run prints only that, in seconds. The exit code is 3 if some images could not be read.
 
     With --executor ray, --workers sets the number of Ray actors. With --shard, several jobs of any scheduler can write
     parts at the same time.
 
     \b
     Examples:
+      featx extract photos --dry-run --sheet sheet.png
       featx extract photos -o photos.h5
       featx extract photos -o photos.h5 --size 384 --pools avg,max --precision bf16
       featx extract manifest.csv --root /data/photos -o photos.h5
@@ -141,9 +153,34 @@ def command(
       featx extract /shared/photos -o /shared/photos.h5 --executor ray --ray-address auto
       featx extract /shared/photos -o /shared/photos.h5 --shard 3/16
     """
+    if dry_run:
+        return _print_listing(ctx, images, root, listing, sheet, quiet=quiet, as_json=as_json)
+    refuse_given(ctx, ("sheet",), "--dry-run")
+    if output is None:
+        raise click.UsageError("--output of extract is missing; name the store to write, or give --dry-run", ctx)
     from featx.extraction import extract
 
     check_output(ctx, output, images, weights, makes_folder=True)
     report = extract(images, output, spec, compute, root=root, weights=weights, assembly=assembly, listing=listing,
                      overwrite=overwrite, strict=strict)  # fmt: skip
     print_report(ctx, report, quiet=quiet, as_json=as_json)
+
+
+def _print_listing(
+    ctx: click.Context, images: str, root: str | None, options: Any, sheet: str | None, *, quiet: bool, as_json: bool
+) -> None:
+    """Print what featx makes of a source, and write a contact sheet if ``sheet`` is given."""
+    from featx.drawing import image_format
+    from featx.images import list_images
+
+    if sheet:
+        image_format(sheet, "--sheet of extract")
+        check_output(ctx, sheet, images)
+    listing = list_images(images, root, options=options)
+    drawn = None
+    if sheet:
+        from featx.inspection import draw_listing
+
+        drawn = draw_listing(listing)
+        drawn.save(sheet)
+    print_listing(ctx, listing, drawn, quiet=quiet, as_json=as_json)

@@ -1,6 +1,7 @@
 """The summary that ``featx extract`` and ``featx assemble`` print."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -11,10 +12,36 @@ from featx.runtime import pluralize
 SHOWN = 10
 
 
+def print_listing(ctx: click.Context, listing: Any, sheet: Any, *, quiet: bool, as_json: bool) -> None:
+    """Print what was made of a source, and exit with code 3 if files could not be listed.
+
+    ``sheet`` is the contact sheet that was drawn, or None.
+    """
+    failures = [*listing.failures, *(sheet.failures if sheet else ())]
+    _print_failures(failures)
+    if len(failures) > SHOWN:
+        click.echo(f"warning: {len(failures) - SHOWN} more; --json lists all of them", err=True)
+    if as_json:
+        echo_json({"listing": listing.summary.to_dict(), "failures": failures})
+    elif not quiet:
+        lines = list(map(printable, listing.summary.lines()))
+        if sheet:
+            shown = f" of {sheet.groups:,}" if sheet.groups > sheet.shown_groups else ""
+            lines.append(f"the sheet shows {pluralize(len(sheet.rows), 'image')} of {sheet.shown_groups}{shown} "
+                         "classes and splits")  # fmt: skip
+        click.echo("\n".join([*lines, "dry run: no features were extracted"]))
+    if failures:
+        ctx.exit(WITH_FAILURES)
+
+
+def _print_failures(failures: Sequence[tuple[str, str]]) -> None:
+    for path, reason in failures[:SHOWN]:
+        click.echo(f"warning: {printable(path)}: {reason}", err=True)
+
+
 def print_report(ctx: click.Context, report: Any, *, quiet: bool, as_json: bool) -> None:
     """Print warnings and the report, and exit with code 3 if images failed."""
-    for path, reason in report.failures[:SHOWN]:
-        click.echo(f"warning: {printable(path)}: {reason}", err=True)
+    _print_failures(report.failures)
     if len(report.failures) > SHOWN and not report.shard:
         click.echo(f"warning: {len(report.failures) - SHOWN} more; see: featx info {report.store}", err=True)
     for first, second in report.conflicts[:SHOWN]:

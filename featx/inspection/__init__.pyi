@@ -13,6 +13,8 @@ from .explanation.explainer import explain as explain
 from .explanation.overlay import plot_explanation as plot_explanation
 from .html_report.writer import ReportFile as ReportFile
 from .html_report.writer import report as report
+from .listing_sheet import ListingSheet as ListingSheet
+from .listing_sheet import draw_listing as draw_listing
 from .preprocessing_audit.auditor import audit as audit
 from .preprocessing_audit.report import AuditReport as AuditReport
 from .summary import describe as describe

@@ -1,9 +1,11 @@
 """List a folder of image files. Its sub-folders are classes or splits (see `folder_layout`)."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featx.errors import ListingError
 from featx.images.sources.files import Files
@@ -12,6 +14,8 @@ from featx.images.sources.found_files import FoundFiles
 from featx.images.sources.listing import Listing, first_failure
 from featx.images.sources.options import ListingOptions
 from featx.table import CategoricalArray, ImageTable, StringArray, encode_text
+
+T = TypeVar("T")
 
 
 def list_folder(files: Files, found: FoundFiles, options: ListingOptions, *, labeled: bool) -> Listing:
@@ -37,16 +41,22 @@ def list_folder(files: Files, found: FoundFiles, options: ListingOptions, *, lab
         ]
         rows = np.flatnonzero(is_listed)
         paths, codes = paths.take(rows), codes[rows]
-    columns = {} if layout.splits is None else {"split": CategoricalArray.from_values(layout.splits).take(codes)}
+    columns = {} if layout.splits is None else {"split": _per_row(layout.splits, codes)}
     return Listing(
         files.root,
-        ImageTable(paths, CategoricalArray.from_values(layout.labels).take(codes), columns),
+        ImageTable(paths, _per_row(layout.labels, codes), columns),
         lambda row: files.read(paths[row]),
         tuple(sorted(failures, key=lambda failure: encode_text(failure[0]))),
         lambda row: files.size(paths[row]),
         layout=layout.name,
         notes=(*layout.notes, *found.notes()),
     )
+
+
+def _per_row(per_folder: Sequence[T], codes: NDArray[np.int32]) -> CategoricalArray[T]:
+    """Give each row the value of its folder; ``codes`` has the number of the folder of each row."""
+    values = CategoricalArray.from_values(per_folder)
+    return CategoricalArray(values.categories, values.codes[codes])
 
 
 def unlabeled_table(paths: Iterable[str]) -> ImageTable:

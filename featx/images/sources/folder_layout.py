@@ -176,8 +176,8 @@ def _refuse_conflicts(words: Mapping[str, str]) -> None:
 def _refuse_equal_sub_folders(tree: _Tree) -> None:
     """Raise ``ListingError`` if the folders may well be splits or sites: most of them have the same sub-folders."""
     tops, counts = len(tree.inner), dict[str, int]()
-    for names in tree.inner.values():
-        for name in names:
+    for inside in tree.inner.values():
+        for name in inside:
             counts[name] = counts.get(name, 0) + 1
     shared = [name for name, count in counts.items() if count > 1]
     filled = sum(counts.values()) / (tops * len(counts)) if counts else 0
