@@ -65,17 +65,12 @@ def _assembly(**fields: Any) -> Any:
               help="Store to write, such as photos.h5. Required without --dry-run.")  # fmt: skip
 @root_option
 @gather("listing", listing_options, *LISTING)
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Only print what featx makes of IMAGES: classes, splits, skipped files. No features, no store.",
-)
-@click.option(
-    "--sheet",
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    help="With --dry-run: write a contact sheet, such as sheet.png, with some images of each class and split.",
-)
+@click.option("--dry-run", is_flag=True,
+              help="Only print what featx makes of IMAGES: classes, splits, skipped files. "
+                   "No features, no store.")  # fmt: skip
+@click.option("--sheet", type=click.Path(dir_okay=False), metavar="FILE",
+              help="With --dry-run: draw some images of each class and split on a contact sheet, "
+                   "such as sheet.png.")  # fmt: skip
 @gather(
     "spec",
     _spec,
@@ -126,7 +121,8 @@ def _assembly(**fields: Any) -> Any:
 @click.pass_context
 def command(
     ctx: click.Context, /, images: str, output: str | None, root: str | None, listing: Any, dry_run: bool,
-    sheet: str | None, spec: ExtractSpec, weights: str | None, assembly: Any, overwrite: bool, strict: bool, compute: Compute, quiet: bool, as_json: bool,
+    sheet: str | None, spec: ExtractSpec, weights: str | None, assembly: Any, overwrite: bool, strict: bool,
+    compute: Compute, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Extract the features of IMAGES into a store.
 
@@ -154,7 +150,8 @@ def command(
       featx extract /shared/photos -o /shared/photos.h5 --shard 3/16
     """
     if dry_run:
-        return _print_listing(ctx, images, root, listing, sheet, quiet=quiet, as_json=as_json)
+        _print_listing(ctx, images, root, listing, sheet, quiet=quiet, as_json=as_json)
+        return
     refuse_given(ctx, ("sheet",), "--dry-run")
     if output is None:
         raise click.UsageError("--output of extract is missing; name the store to write, or give --dry-run", ctx)

@@ -90,14 +90,14 @@ def draw_listing(listing: Listing) -> ListingSheet:
     flat = list(itertools.chain.from_iterable(rows))
     with ThreadPoolExecutor(cpu_count()) as pool:
         thumbnails = dict(zip(flat, pool.map(partial(_thumbnail, listing), flat), strict=True))
-    cells = []
+    cells, most = [], max(map(len, rows))
     for group, taken in zip(shown, rows, strict=True):
         cells += [_cell(thumbnails[row], group.captions) for row in taken]
-        cells += [_cell(None, ()) for _ in range(PER_GROUP - len(taken))]
-    # The images of a group stay beside each other: the number of columns is a multiple of PER_GROUP.
-    across = max(1, round(np.sqrt(len(shown) / PER_GROUP)))
+        cells += [_cell(None, ()) for _ in range(most - len(taken))]
+    # The images of a group stay beside each other: the number of columns is a multiple of their number.
+    across = max(1, round(np.sqrt(len(shown) / most)))
     failures = ((listing.paths[row], error) for row, error in thumbnails.items() if isinstance(error, str))
-    sheet = arrange_images(cells, PER_GROUP * across)
+    sheet = arrange_images(cells, most * across)
     return ListingSheet(sheet, tuple(flat), len(groups), len(shown), tuple(failures))
 
 
@@ -124,7 +124,7 @@ def _group(listing: Listing) -> list[_Group]:
     for start, stop in itertools.pairwise([*starts.tolist(), len(rows)]):
         code = int(codes[rows[start]])
         if splits is None:
-            captions = (names[code],)
+            captions: tuple[str, ...] = (names[code],)
         else:
             label, split = divmod(code, len(order))
             captions = (names[label], splits.categories[order[split]] or "no split")
@@ -153,7 +153,7 @@ def _cell(thumbnail: Image.Image | str | None, captions: Sequence[str]) -> NDArr
     cell = Image.new("RGB", (side, side + 2 * LINE_HEIGHT), PAPER)
     draw = ImageDraw.Draw(cell)
     if isinstance(thumbnail, Image.Image):
-        cell.paste(thumbnail, ((side - thumbnail.width) // 2, (side - thumbnail.height) // 2))
+        cell.paste(thumbnail, ((side - thumbnail.width) // 2, side - thumbnail.height))
     elif thumbnail is not None:
         draw.rectangle((0, 0, side - 1, side - 1), fill=FAINT)
         _write(draw, (GAP, side // 2), "cannot be read")

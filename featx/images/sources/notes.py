@@ -52,11 +52,11 @@ def name_list(names: "list[str] | tuple[str, ...]") -> str:
                         SHOWN_NAMES)  # fmt: skip
 
 
-def count_list(counts: Mapping[str, int]) -> str:
-    """Join names with their counts, the most frequent first: ``.heic (2), .dcm (1)``."""
+def count_list(counts: Mapping[str, int], most: int = SHOWN_NAMES) -> str:
+    """Join ``most`` names with their counts, the most frequent first: ``.heic (2), .dcm (1)``."""
     order = sorted(counts, key=lambda name: (-counts[name], name))
-    shown = [f"{name_list([name])} ({counts[name]:,})" for name in order[:SHOWN_NAMES]]
-    if len(order) > SHOWN_NAMES:
-        rest = order[SHOWN_NAMES:]
+    shown = [f"{name_list([name])} ({counts[name]:,})" for name in order[:most]]
+    if len(order) > most:
+        rest = order[most:]
         shown.append(f"{len(rest):,} more ({sum(counts[name] for name in rest):,})")
     return ", ".join(shown)

@@ -8,6 +8,8 @@ from typing import Any
 from featx.images.sources.notes import Note, count_list
 from featx.runtime import pluralize
 
+SHOWN_CLASSES = 20
+
 
 @dataclass(frozen=True)
 class ListingSummary:
@@ -57,7 +59,9 @@ class ListingSummary:
         """Return the summary as lines of text."""
         lines = [f"{pluralize(self.images, 'image')} listed" + (f": {self.layout}" if self.layout else "")]
         if self.classes:
-            lines.append(f"{pluralize(len(self.classes), 'class', 'classes')}: {count_list(self.classes)}")
+            lines.append(
+                f"{pluralize(len(self.classes), 'class', 'classes')}: {count_list(self.classes, SHOWN_CLASSES)}"
+            )
         if self.unlabeled:
             lines.append(f"{pluralize(self.unlabeled, 'image')} without a label")
         if self.splits:
