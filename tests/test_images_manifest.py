@@ -5,6 +5,7 @@ import pytest
 from featx.errors import ListingError
 from featx.images.sources.local_files import LocalFiles
 from featx.images.sources.manifest import read_manifest
+from featx.images.sources.options import DEFAULT_OPTIONS
 
 pytestmark = pytest.mark.core
 
@@ -12,7 +13,8 @@ pytestmark = pytest.mark.core
 def rows_of(folder, content):
     file = folder / "rows.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_manifest(LocalFiles(folder), "rows.csv")
+    files = LocalFiles(folder)
+    return read_manifest(files, "rows.csv", files, DEFAULT_OPTIONS).rows
 
 
 def columns(rows):
@@ -59,14 +61,24 @@ def test_paths_are_normalized(tmp_path, content, paths):
     ("content", "message"),
     [
         ("", r'rows.csv must have a column "path" .*, got the header \'\''),
-        ("file;label\na.jpg;x\n", r'must have a column "path" .*, got the header \'file;label\''),
-        ("label,image\nx,a.jpg\n", r'must have a column "path" .*, got the header \'label,image\''),
+        ("place;label\na.jpg;x\n", r'must have a column "path" .*, got the header \'place,label\''),
+        ("file name,image\nb.jpg,a.jpg\n", r"must have one column of paths, got file name, image; rename one of them"),
+        ("path,class,category\na.jpg,x,y\n", r"must have one column of labels, got class, category; choose one by"),
         ("path,label,label\na,b,c\n", "columns of manifest .* must have different names, got 'label' more than once"),
         ("path,label\na.jpg\n", "line 2 of manifest .* must have 2 columns, as the header has, got 1"),
         ('path,label\n"x\ny",b\na,b,c\n', "line 4 of manifest .* must have 2 columns, as the header has, got 3"),
-        ("path\na.jpg\nb.jpg\n./a.jpg\n", "names 'a.jpg' twice, in lines 2 and 4; remove one"),
-        ("path\na.jpg\n./a.jpg\n", "names 'a.jpg' twice, in lines 2 and 3; remove one"),
-        ("path\n/etc/a.jpg\n", "line 2 of manifest .* below the root by a relative path, got '/etc/a.jpg'; move"),
+        (
+            "path,split\na.jpg,train\nb.jpg,test\n./a.jpg,test\na.jpg,\na.jpg,test\n",
+            "must give each image one value of split, got 'test' and 'train' for 'a.jpg' in lines 2, 4 and 6",
+        ),
+        (
+            "path,weight\na.jpg,1\na.jpg,2\n",
+            "one value of weight, got '1' and '2' for 'a.jpg' in lines 2 and 3; remove",
+        ),
+        (
+            "path\n/etc/a.jpg\n",
+            "line 2 of .* below the root by a relative path, got '/etc/a.jpg'; move .* the root is /",
+        ),
         ("path\n../a.jpg\n", r"got '\.\./a.jpg'"),
         ("path\nx/../../a.jpg\n", r"got 'x/\.\./\.\./a.jpg'"),
         ("path,label\n,rose\n", "line 2 .* must name a file below the root by a relative path, got ''"),
@@ -89,8 +101,9 @@ def test_invalid_manifests_are_refused(tmp_path, content, message):
 
 
 def test_an_unreadable_manifest_is_refused(tmp_path):
+    files = LocalFiles(tmp_path)
     with pytest.raises(ListingError, match=r"manifest .*none.csv cannot be read: No such file"):
-        read_manifest(LocalFiles(tmp_path), "none.csv")
+        read_manifest(files, "none.csv", files, DEFAULT_OPTIONS)
 
 
 def test_a_file_name_may_begin_with_two_dots(tmp_path):

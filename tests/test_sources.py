@@ -277,9 +277,9 @@ def test_unsafe_and_damaged_members_of_a_shard_are_failures(files, tmp_path):
         "a.tar/big.png": f"{damaged}: big.json has 1,048,577 bytes, more than 1,048,576; "
         "raise the limit by featx --limit sidecar=SIZE before the command, or by FEATX_LIMIT_SIDECAR",
         "a.tar/deep.png": f"{damaged}: {too_deep()}",
-        "a.tar/odd.png": rf"{damaged}: must be UTF-8, got '\ud800'; save the file as UTF-8",
+        "a.tar/odd.png": rf"{damaged}: must be UTF-8, got '\ud800'; save the file as UTF-8 (in Excel: CSV UTF-8)",
         "a.tar/nul.png": f"{damaged}: must have no NUL character in labels and columns, got 'a\\x00'",
-        "a.tar/way.png": f"{damaged}: must have no / in the names of columns split… and weight…, "
+        "a.tar/way.png": f"{damaged}: way.json must have no / in the names of columns split…, weight… and group…, "
         "got 'split/a'; rename it",
         "a.tar/a|b/1.png": f"{damaged}: must have no |, which separates several labels, and no NUL "
         "in the name of a class, got 'a|b'; rename it",
@@ -533,7 +533,7 @@ def test_the_message_for_an_invalid_label_names_its_row(files, tmp_path, label, 
 
 def test_a_column_name_with_a_slash_is_refused(files, tmp_path):
     table = parquet_table(files[:1]).append_column("split/a", pa.array(["x"]))
-    message = r"must have no / in the names of columns split… and weight…, got 'split/a'; rename it"
+    message = r"must have no / in the names of columns split…, weight… and group…, got 'split/a'; rename it"
     with pytest.raises(ListingError, match="a.parquet " + message):
         labels_of(table, tmp_path / "a.parquet")
     saved = as_dataset(files[:1]).add_column("split/a", ["x"])
@@ -557,12 +557,23 @@ def test_a_row_group_is_read_only_once(files, tmp_path, monkeypatch):
     assert len(opened) == 2
 
 
-def test_a_data_set_with_paths_instead_of_bytes_reads_no_other_files(folder):
+def test_a_saved_data_set_with_paths_instead_of_bytes_reads_no_other_files(folder, tmp_path):
+    """A data set from a stranger may name any file; one in the user's own program may read its files."""
     source = Dataset.from_dict({"image": [str(folder / "red/1.png"), None]}).cast_column("image", Image())
-    listing = list_images(source, "somewhere")
-    for row in (0, 1):
-        with pytest.raises(ImageError, match="the data set has only a path, not the bytes; give the folder"):
-            listing.read(row)
+    source.save_to_disk(tmp_path / "saved")
+    (arrow,) = (tmp_path / "saved").glob("*.arrow")
+    with pa.ipc.open_stream(arrow.read_bytes()) as reader:
+        kind = reader.schema.field("image").type
+        table = pa.table({"image": pa.array([{"path": str(folder / "red/1.png")}, None], kind)}, schema=reader.schema)
+    with pa.ipc.new_stream(arrow, table.schema) as writer:
+        writer.write_table(table)
+    listing = list_images(tmp_path / "saved")
+    with pytest.raises(ImageError, match="the data set has only a path, not the bytes; give the folder"):
+        listing.read(0)
+    assert list_images(source, "somewhere").read(0) == (folder / "red/1.png").read_bytes()
+    for either in (listing, list_images(source)):
+        with pytest.raises(ImageError, match="the row has no image"):
+            either.read(1)
 
 
 @pytest.mark.parametrize("name", ["../outside.arrow", "/etc/passwd", "linked.arrow"])
@@ -700,7 +711,7 @@ def test_duplicate_paths_of_a_sequence_are_one_row(folder, tmp_path):
         ("none.parquet", "none.parquet must have at least one row, got none"),
         ("text.parquet", "text.parquet is damaged or not a Parquet file"),
         ("two.parquet", "two.parquet must have one column of image bytes, or one named image among several, got a, b"),
-        ("no.parquet", r"no.parquet must have a column of image bytes \(binary\), or one of paths named path, got x"),
+        ("no.parquet", "no.parquet must have a column of image bytes .* paths named path or file_name, got x$"),
         ("gone.parquet", "manifest .*gone.parquet must name .* of its 1 rows names a file .*; 'a.jpg' does not exist"),
         ("out.parquet", r"row 0 of manifest .*out.parquet must name a file below the root .* got '\.\./a.jpg'"),
         ("link", r"link/a\.parquet cannot be read: .*No such file"),
@@ -728,7 +739,7 @@ def test_a_source_without_images_is_refused_with_the_reason(files, tmp_path, nam
     (tmp_path / "link" / "a.parquet").symlink_to("nothing")
     (tmp_path / "both").mkdir()
     (tmp_path / "both" / "a.tar").touch()
-    (tmp_path / "both" / "a.parquet").touch()
+    pq.write_table(parquet_table(files[:1]), tmp_path / "both" / "a.parquet")
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "dataset_dict.json").write_text("{}")
     for folder, values in {"no_image": {"note": ["x"]}, "two_images": {"a": [None], "b": [None]}}.items():

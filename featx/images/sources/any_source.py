@@ -14,21 +14,30 @@ from featx.images.sources.found_files import CONTAINERS, FoundFiles
 from featx.images.sources.huggingface import is_saved_dataset, list_saved_dataset
 from featx.images.sources.listing import Listing
 from featx.images.sources.local_files import LocalFiles, has_image_bytes
-from featx.images.sources.manifest import list_manifest
+from featx.images.sources.manifest import MANIFESTS, list_manifest
+from featx.images.sources.notes import Note, name_list
 from featx.images.sources.options import DEFAULT_OPTIONS, ListingOptions
-from featx.images.sources.parquet import list_parquet
+from featx.images.sources.parquet import is_image_metadata, list_parquet
 from featx.images.sources.python_objects import list_object
 from featx.images.sources.tar import list_shards
 from featx.runtime import pluralize
 from featx.table import encode_text
 
-KINDS = f"a folder, a .csv or .parquet manifest, {' or '.join(CONTAINERS)} shards, or an image file"
+KINDS = f"a folder, a {', '.join(MANIFESTS)} or .parquet manifest, {' or '.join(CONTAINERS)} shards, or an image file"
 CONTAINER_LISTERS: dict[str, Callable[[Files, Sequence[str], Files | None, ListingOptions], Listing]] = {
     ".tar": list_shards,
     ".parquet": list_parquet,
 }
 """For each suffix in `CONTAINERS`, the function that lists such files. Its arguments are the folder of the files, their
 names, the root, which may be None, and the options."""
+REMEDIES = {
+    **dict.fromkeys((".xls", ".xlsx", ".xlsm", ".ods", ".numbers"), "save the table as CSV"),
+    **dict.fromkeys((".gz", ".tgz", ".bz2", ".xz", ".zst"), "unpack the file; tar shards must not be compressed"),
+    **dict.fromkeys((".zip", ".rar", ".7z"), "unpack the file"),
+    ".json": "write a table with one row per image as CSV, or as JSON Lines (.jsonl)",
+    ".txt": "write a table with one row per image as CSV",
+}
+"""What a user can do with a file of another kind."""
 
 
 def list_images(
@@ -49,9 +58,10 @@ def list_images(
           labels. Sub-folders may also be named ``train``, ``val`` (or ``valid``, ``validation``) and ``test``. Then
           their names become the column ``split``, and the class folders are inside them. Images are sorted by the bytes
           of their paths.
-        - a manifest, ``.csv`` or ``.parquet``, with the column ``path`` and optionally ``label`` and columns whose
-          names start with ``split`` or ``weight``. The label ``a|b`` stands for two labels. Images are sorted by the
-          bytes of their paths.
+        - a manifest, ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``, with the column ``path`` and optionally ``label``
+          and columns whose names start with ``split``, ``weight`` or ``group``. Other usual names of columns are
+          recognized, such as ``file_name`` and ``class``. The label ``a|b`` stands for two labels, and so do two rows
+          with the same path. Images are sorted by the bytes of their paths.
         - a ``.tar`` shard, or a folder of such shards (see `featx.images.sources.tar`). Shards are sorted by name; the
           images of a shard keep their order. Paths look like ``shard-0.tar/a/1.jpg``.
         - a ``.parquet`` shard, or a folder of such shards. A shard has a column of image bytes, and may have the other
@@ -104,7 +114,7 @@ def list_images(
     if reason := _unreachable(files, name):
         raise ListingError(f"{source} must be {KINDS}, but cannot be read: {reason}")
     suffix = suffix_of(name)
-    if suffix == ".csv":
+    if suffix in MANIFESTS:
         return list_manifest(files, name, images or files, options)
     if suffix in CONTAINER_LISTERS:
         return CONTAINER_LISTERS[suffix](files, [name], images, options)
@@ -118,7 +128,8 @@ def list_images(
             size=lambda _: files.size(name),
             layout="one image",
         )
-    raise ListingError(f"{source} must be {KINDS}, but has the suffix {suffix!r}")
+    remedy = f"; {REMEDIES[suffix]}" if suffix in REMEDIES else ""
+    raise ListingError(f"{source} must be {KINDS}, but has the suffix {suffix!r}{remedy}")
 
 
 def _list_folder(files: Files, images: Files | None, options: ListingOptions, *, labeled: bool) -> Listing:
@@ -136,13 +147,21 @@ def _list_folder(files: Files, images: Files | None, options: ListingOptions, *,
         check_no_root(images, files.root)
         return list_folder(files, found, options, labeled=labeled)
     shards = sorted(found.containers, key=encode_text)
-    kinds = sorted({suffix_of(shard) for shard in shards})
+    kinds, notes = sorted({suffix_of(shard) for shard in shards}), list[Note]()
+    if kinds == [".parquet", ".tar"]:
+        tables = [shard for shard in shards if suffix_of(shard) == ".parquet"]
+        if all(is_image_metadata(files, table) for table in tables):
+            # img2dataset writes 00000.parquet with URLs and captions beside 00000.tar.
+            shards, kinds = [shard for shard in shards if shard not in tables], [".tar"]
+            text = f"{pluralize(len(tables), '.parquet file')} without images beside the shards: {name_list(tables)}"
+            notes.append(Note("skipped", text, len(tables)))
     if len(kinds) > 1:
         raise ListingError(
             f"{files.root} must contain {' or '.join(CONTAINERS)} shards, got {' and '.join(kinds)}; "
             "give a folder of one kind"
         )
-    return CONTAINER_LISTERS[kinds[0]](files, shards, images, options).add_notes(*found.notes(containers=True))
+    notes += found.notes(containers=True)
+    return CONTAINER_LISTERS[kinds[0]](files, shards, images, options).add_notes(*notes)
 
 
 def _warn_of_shards(files: Files, found: FoundFiles) -> None:

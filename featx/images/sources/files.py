@@ -81,6 +81,24 @@ def locate_source(source: str | Path) -> tuple[Files, str]:
     return (RemoteFiles(system, remote_path), "") if is_folder else (RemoteFiles(system, folder), name)
 
 
+def read_file(path: str | Path) -> bytes:
+    """Read a file by its whole path or URL.
+
+    Raises
+    ------
+    ImageError, OSError, ValueError
+        If the file cannot be read.
+    """
+    if not is_url(path):
+        return Path(path).read_bytes()
+    try:
+        system, remote_path = connect(str(path))
+    except ListingError as error:
+        raise ImageError(f"cannot be read: {error}") from error
+    folder, _, name = remote_path.rpartition("/")
+    return RemoteFiles(system, folder).read(name)
+
+
 def is_url(source: str | Path) -> bool:
     """Return whether a source is a URL rather than a path of this machine."""
     return isinstance(source, str) and bool(_URL.match(source))

@@ -1,15 +1,17 @@
 """List a data set of the Hugging Face library ``datasets``, either saved to disk or in memory."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from featx.errors import ImageError, ListingError
+from featx.images.sources.columns import ColumnFinder
+from featx.images.sources.files import read_file
 from featx.images.sources.listing import Listing
-from featx.images.sources.metadata import RowBuilder, kept_columns
+from featx.images.sources.metadata import RowBuilder, canonical_splits
 from featx.images.sources.options import ListingOptions
 from featx.images.sources.split_names import split_of_name
 from featx.runtime import import_optional
@@ -44,10 +46,10 @@ def list_saved_dataset(folder: Path, options: ListingOptions) -> Listing:
     except Exception as error:
         # A damaged data set may raise an error of any class.
         raise ListingError(f"{folder} cannot be read as a saved data set: {error}") from error
-    return list_dataset(saved, folder, options)
+    return list_dataset(saved, folder, options, follow_paths=False)
 
 
-def list_dataset(dataset: Any, root: Path, options: ListingOptions) -> Listing:
+def list_dataset(dataset: Any, root: Path, options: ListingOptions, *, follow_paths: bool) -> Listing:
     """List the images of a ``Dataset``, or of all splits of a ``DatasetDict``, in the order of the data set.
 
     Parameters
@@ -58,6 +60,9 @@ def list_dataset(dataset: Any, root: Path, options: ListingOptions) -> Listing:
         The folder or name of the data set.
     options : ListingOptions
         Which columns have the labels and the groups.
+    follow_paths : bool
+        Whether an image may be read from the path that the data set has for it. A data set from a stranger may name
+        any file of this machine, so this is only for an object that the user's own program made.
 
     Raises
     ------
@@ -71,23 +76,32 @@ def list_dataset(dataset: Any, root: Path, options: ListingOptions) -> Listing:
     if not isinstance(dataset, Mapping):
         dataset = {"": dataset}
     tables, images = [], []
+    finder = ColumnFinder(f"the data set {root}", options)
     for name, part in dataset.items():
-        column = _image_column(part, datasets, root)
-        tables.append(_table(part, name, name or root.name or "dataset", root))
+        every = [each for each, feature in part.features.items() if isinstance(feature, datasets.Image)]
+        column = _image_column(part, every, root)
+        tables.append(_table(part, name, name or root.name or "dataset", every, finder))
         images.append(part.select_columns([column]).cast_column(column, datasets.Image(decode=False)))
-    table, edges = ImageTable.concatenate(tables), np.cumsum([0, *map(len, tables)])
+    source_names, notes = finder.finish()
+    table, converted = canonical_splits(ImageTable.concatenate(tables))
+    edges = np.cumsum([0, *map(len, tables)])
     if not len(table):
         raise ListingError(f"{root} must have at least one row, got none")
 
     def read(row: int) -> bytes:
         part = int(np.searchsorted(edges, row, "right")) - 1
         (image,) = images[part][row - int(edges[part])].values()
-        # The data set may also store a path with the bytes. It may lead to any file, so it is not followed.
-        if not image or image["bytes"] is None:
+        if not image or (image["bytes"] is None and not image["path"]):
+            raise ImageError("the row has no image")
+        if image["bytes"] is not None:
+            return bytes(image["bytes"])
+        if not follow_paths:
             raise ImageError("the data set has only a path, not the bytes; give the folder of the files instead")
-        return bytes(image["bytes"])
+        return read_file(image["path"])
 
-    return Listing(root, table, read, layout="Hugging Face data set")
+    return Listing(
+        root, table, read, layout="Hugging Face data set", source_names=source_names, notes=(*notes, *converted)
+    )
 
 
 def _check_own_files(folder: Path) -> None:
@@ -109,8 +123,7 @@ def _is_inside(folder: Path, name: str) -> bool:
     return Path(name).name == name != ".." and not (folder / name).is_symlink()
 
 
-def _image_column(part: Any, datasets: Any, root: Path) -> str:
-    names = [name for name, feature in part.features.items() if isinstance(feature, datasets.Image)]
+def _image_column(part: Any, names: Sequence[str], root: Path) -> str:
     if len(names) > 1 and "image" in names:
         return "image"
     if len(names) != 1:
@@ -118,23 +131,29 @@ def _image_column(part: Any, datasets: Any, root: Path) -> str:
             f"{root} must have one column of images, or one named image among several, "
             f"got {', '.join(names) or 'none'} among {', '.join(part.features)}"
         )
-    return str(names[0])
+    return names[0]
 
 
-def _table(part: Any, split: str, name: str, root: Path) -> ImageTable:
+def _table(part: Any, split: str, name: str, images: Sequence[str], finder: ColumnFinder) -> ImageTable:
     """Make the table of one split; the path of a row is made of ``name`` and the row's number."""
     builder = RowBuilder()
-    columns = [*({"label"} & set(part.column_names)), *kept_columns(part.column_names, str(root))]
-    label = part.features.get("label")
-    # The feature of a multi-label column is a list of class labels. The class names are in the inner feature.
-    classes = getattr(getattr(label, "feature", label), "names", ())
-    for number, values in enumerate(_records(part, columns)):
-        builder.add_record(f"{name}#{number}", values, classes)
+    classes = _class_names(part)
+    columns = finder.find(part.column_names, name, images, list(classes))
+    names = classes.get(columns.label or "", ())
+    for number, values in enumerate(_records(part, columns.used)):
+        builder.add_record(f"{name}#{number}", columns.rename(values), names)
     table = builder.table
     if not split or "split" in table.columns:
         return table
     column = CategoricalArray.full(split_of_name(split) or split, len(table))
     return ImageTable(table.paths, table.labels, {**table.columns, "split": column})
+
+
+def _class_names(part: Any) -> dict[str, list[str]]:
+    """Return the columns that are class labels, with the names of the classes of each column."""
+    # The feature of a multi-label column is a list of class labels. The class names are in the inner feature.
+    inner = {name: getattr(feature, "feature", feature) for name, feature in part.features.items()}
+    return {name: list(feature.names) for name, feature in inner.items() if hasattr(feature, "names")}
 
 
 def _records(part: Any, columns: list[str]) -> Iterator[dict[str, Any]]:

@@ -1,61 +1,93 @@
-"""Read a manifest: a table with one row per image and the columns ``path[,label][,split…][,weight…]``."""
+"""Read a manifest: a table with one row per image, with a column of paths and optionally labels and other columns."""
 
 import csv
 import io
-import itertools
-import os
-import posixpath
+import json
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
 import numpy as np
 
 from featx.errors import ImageError, ListingError
-from featx.images.sources.csv_blocks import ColumnBlock, read_csv
+from featx.images.decoding.formats import suffix_of
+from featx.images.sources.columns import PATH, TableColumns, describe_columns, find_columns, find_path_column
+from featx.images.sources.csv_blocks import SEPARATORS, ColumnBlock, open_text, read_csv
+from featx.images.sources.duplicate_rows import merge_duplicates
 from featx.images.sources.files import Files, full_path
 from featx.images.sources.listing import Listing
 from featx.images.sources.local_files import NOT_FOUND
-from featx.images.sources.metadata import check_distinct_columns, clean_text, kept_columns, parse_labels
+from featx.images.sources.manifest_paths import (
+    EMPTY,
+    PathNormalizer,
+    any_exists,
+    is_utf8,
+    join_paths,
+    missing_hint,
+    repair_paths,
+)
+from featx.images.sources.metadata import canonical_splits, cell_text, clean_text, parse_labels
+from featx.images.sources.notes import Note
 from featx.images.sources.options import ListingOptions
-from featx.table import CategoricalArray, ImageTable, Indices, StringArray
+from featx.runtime import pluralize
+from featx.table import CategoricalArray, ImageTable, Indices, StringArray, batched
 
-NEEDS_NORMALIZING = ("//", "/.", "/\n", "\n/", "\n.", "\n\n")
-"""Marks of a path that is not in its shortest form. They are looked for in all paths at once, joined by line ends."""
+MANIFESTS = (".csv", ".tsv", ".jsonl")
+"""Suffixes of manifests that are text."""
+
+
+@dataclass(frozen=True)
+class ManifestTable:
+    """The table of a manifest, sorted by the bytes of its paths.
+
+    Attributes
+    ----------
+    rows : ImageTable
+    source_names : dict of str to str
+        The name of a column in the manifest, if it has another name in ``rows``.
+    notes : tuple of Note
+        What was skipped, guessed, merged and converted.
+    """
+
+    rows: ImageTable
+    source_names: dict[str, str]
+    notes: tuple[Note, ...]
 
 
 def list_manifest(files: Files, name: str, images: Files, options: ListingOptions) -> Listing:
-    """List the images that a CSV manifest names, sorted by the bytes of their paths.
+    """List the images that a CSV or JSON Lines manifest names, sorted by the bytes of their paths.
 
     Paths are relative to the root of ``images``.
 
     Raises
     ------
     ListingError
-        If the manifest cannot be read, is not UTF-8 CSV, has no column ``path``, or has a row with more or fewer
-        columns than the header. Also if a path is absolute, leads out of the root or occurs twice, or if none of the
-        files exists.
+        If the manifest cannot be read, is not valid, has no column of paths, or has a row with more or fewer columns
+        than the header. Also if several columns may be the labels, if a path leads out of the root, if a path has two
+        values of a split, or if none of the files exists.
     """
     whose = f"manifest {full_path(files.root, name)}"
     options.check_used(whose, "label_column", "group_column")
-    return list_table(read_manifest(files, name), whose, images)
+    return list_table(read_manifest(files, name, images, options), whose, images)
 
 
-def list_table(table: ImageTable, whose: str, images: Files) -> Listing:
+def list_table(table: ManifestTable, whose: str, images: Files) -> Listing:
     """List the images of a manifest's table; raise ``ListingError`` if none of the files exists."""
-    paths = table.paths
+    paths = table.rows.paths
     if not len(paths):
         raise ListingError(f"{whose} must name at least one image, but it has no rows")
-    if not _any_exists(paths, images):
+    if not any_exists(paths, images):
         raise ListingError(
-            f"{whose} must name at least one image, but none of its {len(table)} rows names a file below "
-            f"{images.root}; {paths[0]!r} {images.missing_reason(paths[0])}"
+            f"{whose} must name at least one image, but none of its {len(paths)} rows names a file below "
+            f"{images.root}; {paths[0]!r} {images.missing_reason(paths[0])}{missing_hint(paths[0])}"
         )
 
     def check_exists(path: str) -> str:
         if reason := images.missing_reason(path):
+            if reason == NOT_FOUND and not is_utf8(path):
+                reason += "; the manifest is not UTF-8, so save it as UTF-8 if the name of the file has other letters"
             raise ImageError(reason)
         return path
 
@@ -65,37 +97,104 @@ def list_table(table: ImageTable, whose: str, images: Files) -> Listing:
     def read(row: int) -> bytes:
         return images.read(check_exists(paths[row]))
 
-    return Listing(images.root, table, read, size=size, layout="manifest")
+    return Listing(
+        images.root,
+        table.rows,
+        read,
+        size=size,
+        layout="manifest",
+        source_names=table.source_names,
+        notes=table.notes,
+    )
 
 
-def read_manifest(files: Files, name: str) -> ImageTable:
-    """Read a CSV manifest as a table that is sorted by the bytes of the paths.
+def read_manifest(files: Files, name: str, images: Files, options: ListingOptions) -> ManifestTable:
+    """Read a CSV or JSON Lines manifest.
 
-    ``ListingError`` is raised in the same cases as by `list_manifest`, except that files may be missing.
+    ``ListingError`` is raised in the same cases as by `list_manifest`, except that all files may be missing.
     """
     whose = f"manifest {full_path(files.root, name)}"
     try:
-        # The name of a file may have bytes that are not UTF-8, so a path may too. All other columns must be UTF-8.
-        with io.TextIOWrapper(files.open(name), "utf-8-sig", "surrogateescape", newline="") as text:
-            return read_table(*read_csv(text, whose), whose, "line")
+        if suffix_of(name) == ".jsonl":
+            header, blocks = _read_json_lines(files, name, whose)
+            return read_table(header, blocks, find_manifest_columns(header, whose, options), whose, "line", images)
+        with open_text(files.open(name)) as text:
+            header, blocks, separator = read_csv(text, whose)
+            columns = find_manifest_columns(header, whose, options)
+            table = read_table(header, blocks, columns, whose, "line", images)
+            notes = list(table.notes)
+            if separator != ",":
+                notes.insert(0, Note("guessed", f"columns are separated by {SEPARATORS[separator]}"))
+            if text.encoding.startswith("utf-16"):
+                notes.insert(0, Note("converted", "the manifest is UTF-16"))
+            return ManifestTable(table.rows, table.source_names, tuple(notes))
     except OSError as error:
         raise ListingError(f"{whose} cannot be read: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise ListingError(f"{whose} must be UTF-8 or UTF-16, but is damaged: {error}; save it as UTF-8") from error
     except csv.Error as error:
         raise ListingError(f"{whose} is not valid CSV: {error}") from error
 
 
-def read_table(header: Sequence[str], blocks: Iterable[ColumnBlock], whose: str, unit: str) -> ImageTable:
-    """Read the table of a manifest from its header and blocks; ``unit`` is the word for a row in error messages."""
-    return _TableReader(header, whose, unit).read(blocks)
+def find_manifest_columns(
+    header: Sequence[str], whose: str, options: ListingOptions, texts: Sequence[str] | None = None,
+    classes: Sequence[str] = (),
+) -> TableColumns:  # fmt: skip
+    """Find the columns of a manifest.
+
+    Parameters
+    ----------
+    header : sequence of str
+        The names of all columns.
+    whose : str
+        The name of the manifest in error messages.
+    options : ListingOptions
+        Names of columns that the user chose.
+    texts : sequence of str, optional
+        The columns that contain text, if known. Only these can be paths.
+    classes : sequence of str
+        Columns whose type says that they are labels.
+
+    Raises
+    ------
+    ListingError
+        If no column has paths, or in the cases of `find_columns` and `find_path_column`.
+    """
+    path = find_path_column(header if texts is None else texts, whose)
+    if path is None:
+        raise ListingError(
+            f'{whose} must have a column "path" or "file_name" (and may have "label" and "split…"), separated by '
+            f"{', '.join(list(SEPARATORS.values())[:-1])} or {list(SEPARATORS.values())[-1]}, "
+            f"got the header {','.join(name.strip() for name in header)!r}"
+        )
+    columns = find_columns(header, whose, options, path=path, classes=classes)
+    guess = () if path.strip() == PATH else (f"the path column is {path.strip()}",)
+    return replace(columns, guessed=(*guess, *columns.guessed))
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """The positions of a manifest's columns; ``label`` is None if the manifest has no labels."""
+def read_table(
+    header: Sequence[str], blocks: Iterable[ColumnBlock], columns: TableColumns, whose: str, unit: str, images: Files
+) -> ManifestTable:
+    """Read the table of a manifest from its header and blocks.
 
-    path: int
-    label: int | None
-    kept: dict[str, int]
+    Parameters
+    ----------
+    header : sequence of str
+        The names of the columns in ``blocks``.
+    blocks : iterable of ColumnBlock
+    columns : TableColumns
+        The columns that are used.
+    whose, unit : str
+        The name of the manifest, and the word for a row, in error messages.
+    images : Files
+        The root of the paths. Some files are looked up, to find out how the manifest writes paths.
+
+    Raises
+    ------
+    ListingError
+        As by `list_manifest`.
+    """
+    return _TableReader(header, columns, whose, unit, images).read(blocks)
 
 
 class _Encoder(dict[str, int]):
@@ -124,105 +223,104 @@ class _Encoder(dict[str, int]):
 class _TableReader:
     """Read the table of a manifest block by block."""
 
-    def __init__(self, header: Sequence[str], whose: str, unit: str) -> None:
-        self._columns, self._whose, self._unit = _find_columns(header, whose), whose, unit
+    def __init__(self, header: Sequence[str], columns: TableColumns, whose: str, unit: str, images: Files) -> None:
+        self._columns, self._whose, self._unit, self._images = columns, whose, unit, images
+        self._path = header.index(columns.path or "")
+        self._label = None if columns.label is None else header.index(columns.label)
+        self._places = {name: header.index(source) for name, source in columns.kept.items()}
+        self._unnamed = {at for at, name in enumerate(header) if not name.strip()}
+        self._used_unnamed = set[int]()
+        self._normalize = PathNormalizer(images)
         self._numbers, self._labels = array("q"), _Encoder(parse_labels)
-        self._kept = {name: _Encoder(clean_text) for name in self._columns.kept}
+        self._kept = {name: _Encoder(clean_text) for name in self._places}
 
-    def read(self, blocks: Iterable[ColumnBlock]) -> ImageTable:
-        """Read all rows and sort them by the bytes of their paths."""
-        paths = StringArray.from_batches(map(self._add, blocks))
-        columns: dict[str, CategoricalArray[str]] = {name: codes.column for name, codes in self._kept.items()}
-        table = ImageTable(paths, self._labels.column, columns)
-        if paths.is_sorted():
-            return table
-        order = paths.argsort()
-        table = table.take(order)
-        self._check_distinct_paths(table.paths, order)
-        return table
+    def read(self, blocks: Iterable[ColumnBlock]) -> ManifestTable:
+        """Read all rows, sort them by the bytes of their paths, and join those with the same path."""
+        paths, repairs = repair_paths(StringArray.from_batches(map(self._add, blocks)), self._normalize, self._images)
+        kept: dict[str, CategoricalArray[str]] = {name: codes.column for name, codes in self._kept.items()}
+        notes = [*describe_columns([self._columns]), *repairs]
+        if unnamed := len(self._used_unnamed):
+            notes.append(Note("skipped", f"{pluralize(unnamed, 'column')} without a name, not kept", unnamed))
+        table, converted = canonical_splits(ImageTable(paths, self._labels.column, kept))
+        notes += converted
+        if not paths.is_sorted():
+            order = paths.argsort()
+            table, merged = self._merge(table.take(order), order)
+            notes += merged
+        return ManifestTable(table, self._columns.source_names, tuple(notes))
 
     def _add(self, block: ColumnBlock) -> Sequence[str]:
         """Add a block, and return its paths."""
         numbers, columns = block
+        joined = join_paths(columns[self._path])
+        if EMPTY in joined:
+            numbers, columns = _drop_empty_rows(numbers, columns)
+            joined = join_paths(columns[self._path])
         self._numbers.extend(numbers)
         try:
-            paths = _normalize_all(columns[self._columns.path])
-            self._labels.extend(repeat("", len(paths)) if self._columns.label is None else columns[self._columns.label])
-            for name, at in self._columns.kept.items():
+            paths = self._normalize(columns[self._path], joined)
+            self._labels.extend(repeat("", len(paths)) if self._label is None else columns[self._label])
+            for name, at in self._places.items():
                 self._kept[name].extend(columns[at])
         except ListingError:
             number, reason = next(filter(None, map(self._fault, numbers, zip(*columns, strict=True))))
             raise ListingError(f"{self._unit} {number} of {self._whose} {reason}") from None
+        self._used_unnamed |= {at for at in self._unnamed if any(columns[at])}
         return paths
 
     def _fault(self, number: int, row: Sequence[str]) -> tuple[int, str] | None:
         """Return the number of a row and its fault; return None if the row has no fault."""
-        columns = self._columns
         try:
-            _normalize(row[columns.path])
-            parse_labels("" if columns.label is None else row[columns.label])
-            for at in columns.kept.values():
+            self._normalize.normalize_one(row[self._path])
+            parse_labels("" if self._label is None else row[self._label])
+            for at in self._places.values():
                 clean_text(row[at])
         except ListingError as error:
             return number, str(error)
         return None
 
-    def _check_distinct_paths(self, paths: StringArray, order: Indices) -> None:
+    def _merge(self, table: ImageTable, order: Indices) -> tuple[ImageTable, list[Note]]:
         # It is much faster to find out whether any path occurs twice than which path it is.
-        if paths.is_sorted():
-            return
-        for row, (one, other) in enumerate(itertools.pairwise(paths.iter_bytes())):
-            if one == other:
-                lines = " and ".join(str(self._numbers[at]) for at in order[row : row + 2].tolist())
-                raise ListingError(f"{self._whose} names {paths[row]!r} twice, in {self._unit}s {lines}; remove one")
+        if table.paths.is_sorted():
+            return table, []
+
+        def locate(rows: Indices) -> str:
+            numbers = sorted(self._numbers[at] for at in order[rows].tolist())
+            return f"{self._unit}s {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+
+        try:
+            return merge_duplicates(table, locate)
+        except ListingError as error:
+            raise ListingError(f"{self._whose} {error}") from None
 
 
-def _any_exists(paths: StringArray, images: Files) -> bool:
-    """Return whether any of the paths is that of a file.
-
-    Files in a missing folder are not looked up, because that could take minutes.
-    """
-    folder_exists = dict[str, bool]()
-    for path in paths:
-        folder = path.rpartition("/")[0]
-        if folder not in folder_exists:
-            folder_exists[folder] = images.missing_reason(folder or ".") != NOT_FOUND
-        if folder_exists[folder] and not images.missing_reason(path):
-            return True
-    return False
+def _drop_empty_rows(numbers: Sequence[int], columns: Sequence[Sequence[str]]) -> ColumnBlock:
+    """Leave out the rows in which every cell is empty, as Excel writes them below a table."""
+    kept = [at for at, row in enumerate(zip(*columns, strict=True)) if any(map(str.strip, row))]
+    return [numbers[at] for at in kept], [[column[at] for at in kept] for column in columns]
 
 
-def _find_columns(header: Sequence[str], whose: str) -> _Columns:
-    names = [name.strip() for name in header]
-    if "path" not in names:
-        raise ListingError(
-            f'{whose} must have a column "path" (and may have "label" and "split…"), '
-            f"separated by commas, got the header {','.join(names)!r}"
-        )
-    check_distinct_columns(names, whose)
-    return _Columns(
-        names.index("path"),
-        names.index("label") if "label" in names else None,
-        {name: names.index(name) for name in kept_columns(names, whose)},
-    )
+def _read_json_lines(files: Files, name: str, whose: str) -> tuple[list[str], Iterator[ColumnBlock]]:
+    """Read a file with one JSON object per line: the names of all columns, and blocks of texts."""
+    names = dict.fromkeys(key for _, record in _json_records(files, name, whose) for key in record)
+    return list(names), _json_blocks(_json_records(files, name, whose), list(names))
 
 
-def _normalize_all(texts: Sequence[str]) -> Sequence[str]:
-    """Bring many paths to their shortest form; one test recognizes the usual case that all of them have it already."""
-    joined = "\n".join(["", *texts, ""])
-    unusual = os.sep != "/" or any(mark in joined for mark in NEEDS_NORMALIZING)
-    return [_normalize(text) for text in texts] if unusual else texts
+def _json_records(files: Files, name: str, whose: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    with io.TextIOWrapper(files.open(name), "utf-8-sig") as text:
+        for number, line in enumerate(text, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ListingError(f"line {number} of {whose} is not valid JSON: {error}") from None
+            if not isinstance(record, dict):
+                raise ListingError(f"line {number} of {whose} must be a JSON object, got {line[:40]!r}")
+            yield number, record
 
 
-def _normalize(text: str) -> str:
-    """Return a path in its shortest form with ``/`` separators.
-
-    ``ListingError`` is raised if the path is absolute or leads out of the root.
-    """
-    path = posixpath.normpath(text.replace(os.sep, "/"))
-    absolute = path.startswith("/") or os.path.isabs(text)  # noqa: PTH117 - faster than Path, and recognizes drives
-    if absolute or path == "." or path.partition("/")[0] == "..":
-        raise ListingError(
-            f"must name a file below the root by a relative path, got {text!r}; move the root (--root) or the file"
-        )
-    return path
+def _json_blocks(records: Iterator[tuple[int, dict[str, Any]]], names: Sequence[str]) -> Iterator[ColumnBlock]:
+    for batch in batched(records):
+        numbers, rows = zip(*batch, strict=True)
+        yield numbers, [[cell_text(row.get(name)) for row in rows] for name in names]

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from featx.errors import ListingError
-from featx.images.sources.split_names import split_of_file
+from featx.images.sources.notes import Note, name_list
+from featx.images.sources.split_names import SPLITS, conflicting_words, split_of_file, split_words
 from featx.table import BATCH, LABEL_SEPARATOR, CategoricalArray, ImageTable, LabelNames, StringArray, decode_text
 
-KEPT_PREFIXES = ("split", "weight")
+KEPT_PREFIXES = ("split", "weight", "group")
 """Columns are kept if their names start with one of these prefixes."""
 OUTSIDE = "its name leads out of the shard"
 """The first of three reasons why an image in a shard is not listed. The next two constants are the other reasons."""
@@ -30,6 +31,11 @@ def to_text(value: object) -> str:
     return "" if value is None or (isinstance(value, Real) and math.isnan(value)) else str(value)
 
 
+def cell_text(value: object) -> str:
+    """Convert a value of a table's cell to text; the values of a list are separated by ``|``, as labels are."""
+    return LABEL_SEPARATOR.join(filter(None, map(cell_text, value))) if isinstance(value, list) else to_text(value)
+
+
 def clean_text(text: str) -> str:
     """Strip blanks from a text, and check that a store can hold the text.
 
@@ -38,7 +44,7 @@ def clean_text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ListingError(f"must be UTF-8, got {text!r}; save the file as UTF-8") from None
+        raise ListingError(f"must be UTF-8, got {text!r}; save the file as UTF-8 (in Excel: CSV UTF-8)") from None
     if "\0" in text:
         raise ListingError(f"must have no NUL character in labels and columns, got {text!r}")
     return text.strip()
@@ -135,7 +141,9 @@ def is_kept_column(column: str) -> bool:
     if not column.startswith(KEPT_PREFIXES):
         return False
     if "/" in clean_text(column):
-        raise ListingError(f"must have no / in the names of columns split… and weight…, got {column!r}; rename it")
+        raise ListingError(
+            f"must have no / in the names of columns split…, weight… and group…, got {column!r}; rename it"
+        )
     return True
 
 
@@ -162,6 +170,33 @@ def check_distinct_columns(columns: Sequence[str], whose: str) -> None:
     """Raise ``ListingError`` if two columns have the same name."""
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):
         raise ListingError(f"columns of {whose} must have different names, got {repeated[0]!r} more than once")
+
+
+def canonical_splits(table: ImageTable) -> tuple[ImageTable, list[Note]]:
+    """Replace values of split columns, such as ``Training`` and ``dev``, by ``train``, ``val`` and ``test``.
+
+    A column is not changed if one of its values is not a usual name of a split, or if two of its values may be two
+    splits, such as ``eval`` and ``test``.
+
+    Returns
+    -------
+    table : ImageTable
+    notes : list of Note
+        Which values were replaced.
+    """
+    columns, notes = dict(table.columns), list[Note]()
+    for name in [name for name in columns if name.startswith("split")]:
+        used = sorted(set(columns[name].used_categories()) - {""})
+        words = split_words(used)
+        splits = {value: SPLITS[word] for value, word in words.items()}
+        changes = any(value != split for value, split in splits.items())
+        if changes and len(words) == len(used) and not conflicting_words(words):
+            values = [splits.get(value, "") for value in columns[name].categories]
+            # Two values may now be equal, so concatenate, which joins equal categories.
+            columns[name] = CategoricalArray.concatenate([CategoricalArray(values, columns[name].codes)])
+            pairs = [f"{value} as {split}" for value, split in splits.items() if value != split]
+            notes.append(Note("converted", f"values of {name} read by their usual meaning: {name_list(pairs)}"))
+    return ImageTable(table.paths, table.labels, columns), notes
 
 
 class RowBuilder:

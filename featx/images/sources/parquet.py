@@ -12,18 +12,19 @@ import numpy as np
 
 from featx.errors import ImageError, ListingError
 from featx.files import ROW_GROUP
+from featx.images.sources.columns import LABEL, PATH, ColumnFinder, TableColumns, find_path_column
 from featx.images.sources.csv_blocks import ColumnBlock
 from featx.images.sources.files import Files, check_no_root, full_path
 from featx.images.sources.listing import Listing
-from featx.images.sources.manifest import list_table, read_table
+from featx.images.sources.manifest import ManifestTable, find_manifest_columns, list_table, read_table
 from featx.images.sources.metadata import (
     KEPT_PREFIXES,
     RowBuilder,
     add_file_splits,
+    canonical_splits,
+    cell_text,
     check_distinct_columns,
-    kept_columns,
     label_names,
-    to_text,
 )
 from featx.images.sources.options import ListingOptions
 from featx.runtime import import_optional
@@ -67,10 +68,60 @@ def list_parquet(files: Files, names: Sequence[str], images: Files | None, optio
         column = _image_column(file.schema_arrow, whose, arrow)
     if column is None:
         several = f" and {len(names) - 1} more (rows are counted across files)" if len(names) > 1 else ""
-        whose = f"manifest {whose}{several}"
-        return list_table(_read_manifests(files, names, whose, arrow), whose, images or files)
+        whose, images = f"manifest {whose}{several}", images or files
+        return list_table(read_parquet_manifests(files, names, whose, images, options), whose, images)
     check_no_root(images, whose)
-    return _list_shards(files, names, column, arrow)
+    return _list_shards(files, names, column, options, arrow)
+
+
+def read_parquet_manifests(
+    files: Files, names: Sequence[str], whose: str, images: Files, options: ListingOptions
+) -> ManifestTable:
+    """Read Parquet files that name images as one table.
+
+    Parameters
+    ----------
+    files : Files
+        Where the Parquet files are.
+    names : sequence of str
+        The names of the Parquet files. Each must have the columns of the first one that are used.
+    whose : str
+        The name of the manifest in error messages.
+    images : Files
+        The root of the paths.
+    options : ListingOptions
+        Which columns have the labels and the groups.
+
+    Raises
+    ------
+    EngineError
+        If pyarrow is not installed.
+    ListingError
+        As by `featx.images.sources.manifest.list_manifest`.
+    """
+    arrow = _import_arrow(whose)
+    with _opened(files, names[0], arrow) as file:
+        schema = file.schema_arrow
+        check_distinct_columns(schema.names, whose)
+        texts = [field.name for field in schema if field.name == PATH or _is_text(field.type, arrow)]
+        columns = find_manifest_columns(schema.names, whose, options, texts, list(_class_names(schema)))
+    return read_table(columns.used, _blocks(files, names, columns, arrow), columns, whose, "row", images)
+
+
+def is_image_metadata(files: Files, name: str) -> bool:
+    """Return whether a Parquet file has neither images nor a column ``path``, so that it only describes images.
+
+    Raises
+    ------
+    EngineError
+        If pyarrow is not installed.
+    ListingError
+        If the file cannot be read.
+    """
+    arrow = _import_arrow(full_path(files.root, name))
+    with _opened(files, name, arrow) as file:
+        schema = file.schema_arrow
+        return PATH not in schema.names and not any(_has_bytes(field.type, arrow) for field in schema)
 
 
 class _ImageGroups:
@@ -166,13 +217,16 @@ def _opened(files: Files, name: str, arrow: Any) -> Iterator[Any]:
         raise ListingError(f"{whose} cannot be read: {error}") from error
 
 
-def _list_shards(files: Files, names: Sequence[str], column: str, arrow: Any) -> Listing:
+def _list_shards(files: Files, names: Sequence[str], column: str, options: ListingOptions, arrow: Any) -> Listing:
     tables, sizes = [], []
+    finder = ColumnFinder(full_path(files.root, names[0]), options)
     for name in names:
         with _opened(files, name, arrow) as file:
-            tables.append(_table(file, name, column))
+            tables.append(_table(file, name, column, finder))
             sizes.append([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)])
-    table = add_file_splits(ImageTable.concatenate(tables), names, [len(each) for each in tables])
+    source_names, notes = finder.finish()
+    table, converted = canonical_splits(ImageTable.concatenate(tables))
+    table = add_file_splits(table, names, [len(each) for each in tables])
     if not len(table):
         raise ListingError(f"{full_path(files.root, names[0])} must have at least one row, got none")
     # places: the file of each row group, and its number in the file. edges: the number of the row at which it begins.
@@ -184,23 +238,21 @@ def _list_shards(files: Files, names: Sequence[str], column: str, arrow: Any) ->
         place = int(np.searchsorted(edges, row, "right")) - 1
         return groups.read(*places[place], row - int(edges[place]))
 
-    return Listing(files.root, table, read, layout="Parquet shards")
+    return Listing(
+        files.root, table, read, layout="Parquet shards", source_names=source_names, notes=(*notes, *converted)
+    )
 
 
-def _table(file: Any, name: str, image: str) -> ImageTable:
+def _table(file: Any, name: str, image: str, finder: ColumnFinder) -> ImageTable:
     """Make the table of one shard; the path of a row is made of ``name`` and the row's number."""
     schema, builder = file.schema_arrow, RowBuilder()
     _check_columns(schema, [image], name)
     classes = _class_names(schema)
-    for number, values in enumerate(_records(file, _known_columns(schema, name))):
-        builder.add_record(f"{name}#{number}", values, classes)
+    columns = finder.find(schema.names, name, [image], list(classes))
+    names = classes.get(columns.label or "", ())
+    for number, values in enumerate(_records(file, columns.used)):
+        builder.add_record(f"{name}#{number}", columns.rename(values), names)
     return builder.table
-
-
-def _known_columns(schema: Any, name: str) -> list[str]:
-    """Select the label column and the columns that are kept."""
-    check_distinct_columns(schema.names, name)
-    return [*({"label"} & set(schema.names)), *kept_columns(schema.names, name)]
 
 
 def _check_columns(schema: Any, columns: Sequence[str], name: str) -> None:
@@ -220,19 +272,20 @@ def _records(file: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def _image_column(schema: Any, whose: str, arrow: Any) -> str | None:
     """Find the column of image bytes; return None if the file is a manifest."""
-    known = ("path", "label", *KEPT_PREFIXES)
+    known = (PATH, LABEL, *KEPT_PREFIXES)
     names = [field.name for field in schema if _has_bytes(field.type, arrow) and not field.name.startswith(known)]
     if IMAGE in names:
         return IMAGE
-    if "path" in schema.names and _is_text(schema.field("path").type, arrow):
+    texts = [field.name for field in schema if _is_text(field.type, arrow)]
+    if PATH in texts:
         return None
     if len(names) > 1:
         raise ListingError(
             f"{whose} must have one column of image bytes, or one named {IMAGE} among several, got {', '.join(names)}"
         )
-    if not names and "path" not in schema.names:
+    if not names and PATH not in schema.names and find_path_column(texts, whose) is None:
         raise ListingError(
-            f"{whose} must have a column of image bytes (binary), or one of paths named path, "
+            f"{whose} must have a column of image bytes (binary), or one of paths named path or file_name, "
             f"got {', '.join(schema.names)}"
         )
     return names[0] if names else None
@@ -246,37 +299,38 @@ def _has_bytes(kind: Any, arrow: Any) -> bool:
 
 
 def _is_text(kind: Any, arrow: Any) -> bool:
+    if arrow.types.is_dictionary(kind):
+        kind = kind.value_type
     return bool(arrow.types.is_string(kind) or arrow.types.is_large_string(kind) or arrow.types.is_string_view(kind))
 
 
-def _class_names(schema: Any) -> list[str]:
-    """Read the class names for the numbers in the column ``label``, if Hugging Face stored the names."""
+def _class_names(schema: Any) -> dict[str, list[str]]:
+    """Read the columns that Hugging Face declared as class labels, with the names of the classes of each column."""
     try:
-        label = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]["label"]
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         # The feature of a multi-label column is a list of class labels. The class names are in the inner feature.
-        return [str(name) for name in (label if "names" in label else label["feature"])["names"]]
-    except (KeyError, ValueError, TypeError, RecursionError):
+        inner = {name: feature.get("feature", feature) for name, feature in features.items()}
+        return {
+            name: [str(each) for each in feature["names"]]
+            for name, feature in inner.items()
+            if name in schema.names and isinstance(feature.get("names"), list)
+        }
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         # RecursionError is raised for JSON that is nested too deeply.
-        return []
+        return {}
 
 
-def _read_manifests(files: Files, names: Sequence[str], whose: str, arrow: Any) -> ImageTable:
-    with _opened(files, names[0], arrow) as file:
-        columns = ["path", *_known_columns(file.schema_arrow, names[0])]
-    return read_table(columns, _blocks(files, names, columns, arrow), whose, "row")
-
-
-def _blocks(files: Files, names: Sequence[str], columns: Sequence[str], arrow: Any) -> Iterator[ColumnBlock]:
-    """Yield the columns of manifests as text, in the same form as in a CSV file."""
+def _blocks(files: Files, names: Sequence[str], columns: TableColumns, arrow: Any) -> Iterator[ColumnBlock]:
+    """Yield the used columns of manifests as text, in the same form as in a CSV file."""
     first = 0
     for name in names:
         with _opened(files, name, arrow) as file:
-            _check_columns(file.schema_arrow, columns, full_path(files.root, name))
-            classes = {"label": _class_names(file.schema_arrow)}
-            for batch in file.iter_batches(BATCH, columns=columns):
+            _check_columns(file.schema_arrow, columns.used, full_path(files.root, name))
+            classes = {columns.label: _class_names(file.schema_arrow).get(columns.label or "", [])}
+            for batch in file.iter_batches(BATCH, columns=columns.used):
                 yield (
                     range(first, first + len(batch)),
-                    [_texts(batch.column(column), arrow, classes.get(column, [])) for column in columns],
+                    [_texts(batch.column(column), arrow, classes.get(column, [])) for column in columns.used],
                 )
                 first += len(batch)
 
@@ -286,8 +340,4 @@ def _texts(column: Any, arrow: Any, classes: Sequence[str] = ()) -> list[str]:
         return [LABEL_SEPARATOR.join(label_names(value, classes)) for value in column.to_pylist()]
     if arrow.types.is_string(column.type) and not column.null_count:
         return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
-    return [_cell(value) for value in column.to_pylist()]
-
-
-def _cell(value: object) -> str:
-    return LABEL_SEPARATOR.join(filter(None, map(_cell, value))) if isinstance(value, list) else to_text(value)
+    return [cell_text(value) for value in column.to_pylist()]

@@ -36,7 +36,7 @@ def list_object(source: Any, root: str | Path | None, options: ListingOptions) -
         If the object needs a package that is not installed.
     """
     if _is_huggingface_dataset(source):
-        return list_dataset(source, Path(root or ""), options)
+        return list_dataset(source, Path(root or ""), options, follow_paths=True)
     options.check_used(f"a source of type {type(source).__name__}")
     if hasattr(source, "to_numpy"):
         source = source.to_numpy()

@@ -21,6 +21,11 @@ class RemoteFiles:
         self._system, self._folder = system, root.rstrip("/")
         self.root: str = system.unstrip_protocol(root).rstrip("/")
 
+    def relative(self, url: str) -> str | None:
+        """Return the path, relative to the root, of a URL below the root; None for another URL."""
+        path, folder = str(self._system._strip_protocol(url)), self._folder + "/"
+        return path[len(folder) :] if path.startswith(folder) else None
+
     def open(self, path: str) -> BinaryIO:
         """Open a file."""
         with service_errors():
