@@ -45,7 +45,7 @@ def write_parquet(table: FeatureTable, path: Path) -> None:
     fields = [arrow.field(name, values.type) for name, values in columns.items()]
     fields += [arrow.field(name, arrow.list_(arrow.float32(), width)) for name, width in table.spec.widths.items()]
     schema = arrow.schema(fields, {"featx": __version__, "featx_spec": table.spec.to_json()})
-    # Compression makes features hardly smaller, and other programs can map pages that are not compressed.
+    # Compression hardly reduces the size of features, and other programs can map pages that are not compressed.
     compression = dict.fromkeys(schema.names, "NONE") | dict.fromkeys(columns, "ZSTD")
     with parquet.ParquetWriter(path, schema, use_dictionary=list(columns), compression=compression) as writer:
         for first, values in table.blocks():

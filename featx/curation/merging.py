@@ -144,7 +144,7 @@ def _check_equal(
 
 
 def _failures(contents: Sequence[_Contents], images: ImageTable) -> set[tuple[str, str]]:
-    """Return the failures of all stores. An image that failed in one store but is in another one is left out."""
+    """Return the failures of all stores. An image that failed in one store is left out if another store has it."""
     failures = dict(failure for each in reversed(contents) for failure in each.failures)
     present = set(images.paths) & failures.keys()
     return {(path, reason) for path, reason in failures.items() if path not in present}

@@ -80,7 +80,7 @@ def nearest(
     Yields
     ------
     (str, list of Neighbor or str)
-        The path of an image, and its neighbors. If the image cannot be read, the reason takes the place of neighbors.
+        The path of an image, and its neighbors. If the image cannot be read, the second item is the reason.
 
     Raises
     ------

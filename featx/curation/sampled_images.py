@@ -33,7 +33,7 @@ class SampledImages:
 
 
 def find_images(paths: StringArray, digests: list[bytes], root: str | Path, store: str) -> SampledImages:
-    """Find the files of images below ``root``, or, if there are none, the images inside ``root``, such as in shards.
+    """Find images by their paths below ``root``. If no file is found, look for them in the shards or data set ``root``.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ class Verification:
 
     @property
     def other_versions(self) -> tuple[str, ...]:
-        """The packages whose version is not that which made the store, such as ``pillow 11.0 there, 12.0 here``."""
+        """The packages that had another version when the store was made, such as ``pillow 11.0 there, 12.0 here``."""
         here = self.verified_by
         return tuple(
             f"{name} {made} there, {here.get(name, 'none')} here"

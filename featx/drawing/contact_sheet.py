@@ -12,7 +12,7 @@ from featx.errors import ImageError, SpecError
 from featx.files import atomic_write
 
 GAP = 4
-"""White pixels between two images of a sheet, and around it."""
+"""White pixels between two images of a sheet, and at its edges."""
 
 
 def arrange_images(images: Sequence[NDArray[np.uint8]], columns: int | None = None) -> Image.Image:
@@ -35,15 +35,15 @@ def arrange_images(images: Sequence[NDArray[np.uint8]], columns: int | None = No
 
 
 def image_format(path: str | Path, option: str) -> str:
-    """Return the format that the suffix of a path stands for, by Pillow's name of it.
+    """Return Pillow's name of the format that the suffix of a path stands for.
 
-    Call it before any work that takes long, to refuse a wrong suffix at once.
+    Call this before a long computation, so that a wrong suffix raises its error early.
 
     Parameters
     ----------
     path : path
     option : str
-        The option that the path was given by, for the error message, such as ``--output of preview``.
+        The option that the path comes from, such as ``--output of preview``. The error message names it.
 
     Raises
     ------

@@ -20,7 +20,7 @@ INK, SOFT, RULE, FAINT, PAPER = "#1b2023", "#5a646b", "#dfe3e2", "#eef1f0", "#ff
 SERIES = ("#0a6b66", "#7c6a2a", "#b0411c", "#6a5acd", "#3a7bd5", "#b0488f")
 """Colors of data series; the first is the accent color. The report page has the same colors (style.css)."""
 FONT_SIZE, SMALL = 9.0, 8.0
-"""Sizes of text, points."""
+"""Sizes of text, in points."""
 DOTS_PER_INCH = 200
 """Resolution of a figure that is written as PNG."""
 
@@ -68,7 +68,7 @@ def make_panels(rows: int, columns: int, inches: float) -> "tuple[Figure, Any]":
 
 
 def add_legend(figure: "Figure", axes: "Axes") -> None:
-    """Add a legend below the plot. Its labels are plain text: dollar signs start no formula."""
+    """Add a legend below the plot. Its labels are plain text: a dollar sign does not start a formula."""
     handles, labels = axes.get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=SMALL, labelcolor=SOFT)
     for text in legend.get_texts():
@@ -76,7 +76,7 @@ def add_legend(figure: "Figure", axes: "Axes") -> None:
 
 
 def show_percent(axis: Any) -> None:
-    """Show the numbers of a matplotlib axis, shares from 0 to 1, in percent."""
+    """Show the numbers of a matplotlib axis, which are fractions from 0 to 1, in percent."""
     axis.set_major_formatter(lambda share, _: f"{100 * share:.4g}\N{NO-BREAK SPACE}%")
 
 
@@ -94,7 +94,7 @@ def color_map(name: str) -> "Colormap":
 def plot_format(path: str | Path) -> str:
     """Return the format that the suffix of a path stands for, such as ``png``.
 
-    Call it before any work that takes long, to refuse a wrong suffix at once.
+    Call this before a long computation, so that a wrong suffix raises its error early.
 
     Raises
     ------

@@ -15,7 +15,7 @@ COLOR_VARIABLES = {
     INK: "--ink", SOFT: "--soft", RULE: "--rule", FAINT: "--faint", PAPER: "--paper",
     **{color: f"--series-{number}" for number, color in enumerate(SERIES)},
 }  # fmt: skip
-"""CSS variable of the page by color of the figure."""
+"""The CSS variable of the page for each color of a figure."""
 
 
 def figure_to_svg(figure: "Figure", name: str, title: str) -> str:

@@ -33,7 +33,7 @@ class FusedBackbone(nn.Module):
         The backbone, which is already on its device, in its dtype and not quantized.
     wide : bool
         Whether the first convolution treats `WIDE` pixels of a row as one, if the width is a multiple of `WIDE`. It
-        then computes more products, but it computes them on matrix units, which are much faster.
+        then computes more products, but on matrix units, which are much faster.
     """
 
     def __init__(self, backbone: TorchBackbone, *, wide: bool) -> None:

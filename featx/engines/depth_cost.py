@@ -33,7 +33,7 @@ def time_depths(
         Seconds per image, by block number.
     """
     weights = load_backbone_for(spec)
-    batch_size = cpu_count()  # An engine that computes one image per core uses all cores.
+    batch_size = cpu_count()  # An engine that computes one image per core must have work for all cores.
     images = np.random.default_rng(0).integers(0, 256, (batch_size, spec.size, spec.size, 3), dtype=np.uint8)
     engines = {
         block: make_engine(weights, spec.select(blocks=(block,)), device, batch_size, engine) for block in spec.blocks

@@ -1,4 +1,4 @@
-"""Save and load the weights of a fine-tuned backbone, which are kept in a file beside that of the model."""
+"""Save and load the weights of a fine-tuned backbone, in a file beside the model file."""
 
 from pathlib import Path
 

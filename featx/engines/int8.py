@@ -1,4 +1,4 @@
-"""Choose the int8 levels that values are rounded to, by a calibration, and compare int8 with fp32.
+"""Calibrate int8: choose the levels that values are rounded to, and check that int8 features agree with fp32.
 
 The quantization is uniform and affine (Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient
 inference", sections 2 and 3). The inputs of a convolution have 256 levels. Its weights have 255 levels, which are
@@ -40,7 +40,7 @@ def kernel_bounds(kernel: np.ndarray) -> np.ndarray:
     Returns
     -------
     float32 array (outputs, 1, 1, 1)
-        The largest absolute weight per channel. It is 1 for a channel of zeros, for which any range will do.
+        The largest absolute weight per channel. It is 1 for a channel of zeros, where any value is correct.
     """
     largest: np.ndarray = np.abs(kernel).max((1, 2, 3), keepdims=True)
     return np.where(largest > 0, largest, 1.0).astype(np.float32)
@@ -85,7 +85,7 @@ def calibrate_int8(weights: BackboneWeights, spec: ExtractSpec, images: np.ndarr
         from featx.engines.torch_engine import largest_inputs
     whole = dataclasses.replace(spec, blocks=BLOCK_NUMBERS, precision="fp32", calibration=())
     largest, features = largest_inputs(weights, whole, images)
-    # A bound must not be 0. If an input is always 0, any other bound is right.
+    # A bound must not be 0. If an input is always 0, any other bound is correct.
     return Int8Calibration(tuple(bound or 1.0 for bound in largest), {name: features[name] for name in spec.widths})
 
 

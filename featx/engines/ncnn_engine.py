@@ -61,13 +61,13 @@ class NcnnEngine(BatchedEngine):
         )
 
     def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        # It is faster to give each thread its own image than to let all threads share one image after the other.
+        # It is faster to give each thread its own image than to let all threads work on the same image.
         with ThreadPoolExecutor(min(self._threads, len(images))) as executor:
             columns = np.stack(list(executor.map(self._features, images)))
         return {name: columns[:, part] for name, part in self.spec.slices.items()}
 
     def _features(self, image: np.ndarray) -> np.ndarray:
-        """Compute all features of one image side by side, float32 (width,)."""
+        """Compute all features of one image as one array, float32 (width,)."""
         pixels = image.transpose(2, 0, 1).astype(np.float32, order="C")
         pixels -= self._mean
         pixels /= self._std
@@ -114,7 +114,7 @@ def _load_network(weights: BackboneWeights, spec: ExtractSpec) -> ncnn.Net:
 
 
 class _BytesReader(ncnn.DataReader):  # type: ignore[misc]
-    """Lets ncnn copy from bytes. From a plain buffer, ncnn might keep references, so that the bytes stay in memory."""
+    """Lets ncnn copy from bytes. ncnn might keep a reference to a plain buffer, and the bytes would stay in memory."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__()

@@ -76,7 +76,7 @@ def _options(precision: str) -> dict[str, object]:
     return {
         "INFERENCE_PRECISION_HINT": _float_type(precision),
         "PERFORMANCE_HINT": "LATENCY",
-        # With pinning, every process binds its threads to the same first cores, so that two workers share a core.
+        # With pinning, every process binds its threads to the same first cores, so two workers would share cores.
         "ENABLE_CPU_PINNING": False,
     }
 

@@ -22,8 +22,8 @@ ROUNDS = 2
 def fastest_precision(make: Callable[[ExtractSpec], Engine], spec: ExtractSpec) -> ExtractSpec:
     """Return a spec with the fastest precision class of this machine.
 
-    A class can be selected only if its features of the reference images differ from those at fp32 by no more than the
-    tolerance of the class.
+    A class is selected only if its features of the reference images agree with those at fp32, within the tolerance of
+    the class.
 
     Parameters
     ----------

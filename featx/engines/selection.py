@@ -26,7 +26,7 @@ images, ncnn spends most of its time on reading 200 MB of weights, because it co
 
 
 class Engine(Protocol):
-    """What every engine offers; see `featx.engines.batching.BatchedEngine`."""
+    """The interface of every engine; see `featx.engines.batching.BatchedEngine`."""
 
     spec: ExtractSpec
     batch_size: int
@@ -91,7 +91,7 @@ def make_engine(
             return TorchEngine(weights, spec, device, batch_size)
         return _cpu_engine(engine)(weights, spec, batch_size, threads)
     except ImportError as error:
-        if engine == "openvino":  # featx itself requires OpenVINO, so no extra has it.
+        if engine == "openvino":  # featx itself requires OpenVINO, so no extra installs it.
             raise EngineError(f"--engine openvino needs a package: pip install openvino ({error})") from error
         raise missing_extras(engine, f"--engine {engine}", error) from error
 

@@ -13,11 +13,11 @@ ADVICE = {
     "computing": "the bottleneck is the backbone: use {gpu}{precision}fewer --blocks, or a smaller --size",
     "writing": "the bottleneck is writing the store: put --output on a faster disk, or use fewer --pools",
 }
-"""For each stage, how to speed up a run whose slowest stage it is."""
+"""How to speed up a run, by its slowest stage."""
 FASTEST_ON_CPU = {"auto", "int8"}, "int8 if the CPU has VNNI"
 FASTEST_ON_GPU = {"auto", "int8", "fp16", "bf16"}, "bf16"
-"""The first item holds the precisions that cannot be made faster on a GPU by choosing another one. The second item is
-the precision to recommend in all other cases. (GPUs compute int8 in floats, at the speed of fp32.)"""
+"""The first item holds the precisions for which no faster one is recommended on a GPU. The second item is the precision
+to recommend for all others. (GPUs compute int8 in floats, at the speed of fp32.)"""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class StageTimings:
                 self.seconds[stage] += seconds
 
     def merge(self, other: "StageTimings", machines: int) -> None:
-        """Add the timings of one of ``machines`` that compute and write at the same time."""
+        """Add the timings of one machine. ``machines`` is the number of machines that run at the same time."""
         self.images += other.images
         self.on_gpu |= other.on_gpu
         for stage, seconds in other.seconds.items():

@@ -94,7 +94,7 @@ class TorchPooling:
 
 
 def pool_outputs(outputs: Mapping[int, Tensor], spec: ExtractSpec) -> dict[str, Tensor]:
-    """Pool the outputs of blocks to the features of a spec.
+    """Compute the features of a spec by pooling the outputs of blocks.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ maximum."""
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """Return the device that has a name. The name ``auto`` stands for the first available one of CUDA, MPS and the CPU.
+    """Return a device by its name. The name ``auto`` stands for the first available one of CUDA, MPS and the CPU.
 
     Raises
     ------

@@ -18,7 +18,7 @@ TILE, INPUT = 4, 6
 MIN_CHANNELS = 256
 """With fewer input channels, transforming the tiles takes more time than the algorithm saves."""
 MAX_WASTE = 1.6
-"""The tiles of an image may have at most this many times as many outputs as the image itself."""
+"""Limit on the number of outputs of all tiles of an image, divided by the number of outputs that are needed."""
 _INPUT = torch.tensor([
     [4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
     [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1],
@@ -46,7 +46,7 @@ class WinogradConv2d(nn.Conv2d):
 
 
 def use_winograd(backbone: TorchBackbone) -> None:
-    """Use Winograd's algorithm for the convolutions of a backbone that it speeds up. Parameters keep their names."""
+    """Use Winograd's algorithm for those convolutions of a backbone that become faster. Parameters keep their names."""
     for layer in backbone.modules():
         if isinstance(layer, nn.Conv2d) and layer.in_channels >= MIN_CHANNELS:
             layer.__class__ = WinogradConv2d

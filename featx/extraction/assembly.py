@@ -123,7 +123,7 @@ def make_store(
 
 @contextmanager
 def explain_resuming() -> Iterator[None]:
-    """Add to the message of a ``StoreError`` in a ``with`` block that finished parts are kept, and how to resume."""
+    """Say in any ``StoreError`` of a ``with`` block that finished parts are kept, and how to resume."""
     try:
         yield
     except StoreError as error:

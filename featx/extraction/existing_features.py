@@ -71,7 +71,7 @@ class ExistingStore:
     ) -> bool:
         """Return whether the store has exactly these images and failures, read in this way. Labels are not compared.
 
-        A store of an older version does not say how its source was read. It is not written again for that alone.
+        A store of an older version does not say how its source was read. For such a store, only the rest is compared.
         """
         return (
             np.array_equal(self.digests, digests)

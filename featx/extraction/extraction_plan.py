@@ -33,7 +33,7 @@ class ExtractionPlan:
     shard : Shard, optional
         Compute only the parts of this shard.
     trust_parts : bool
-        Trust finished parts, and do not read the image files again. The assembly of shards does so. Otherwise the files
+        Trust finished parts, and do not read the image files again. `assemble_shards` needs this. Otherwise the files
         of the parts that belong to this process are read. Images whose bytes have changed, and images that failed, are
         then extracted again. The parts of other shards are always trusted.
 
@@ -110,8 +110,8 @@ class ExtractionPlan:
         # An image that is listed but cannot be read any more is a failure, not a missing image.
         failed = self.rows.paths.find(StringArray.from_strings(path for path, _ in existing.failures))
         self.failures += [failure for failure, row in zip(existing.failures, failed.tolist(), strict=True) if row < 0]
-        # The table has the missing images first, and then the listed ones. ``where`` holds the positions in this table
-        # of the images of the store, and then of the new images.
+        # The table has the missing images first, and then the listed ones. ``where`` holds positions in this table:
+        # first those of the images of the store, then those of the new images.
         where = listed + len(missing)
         where[missing] = np.arange(len(missing))
         new = np.setdiff1d(np.arange(len(self.rows)), listed) + len(missing)
@@ -139,7 +139,7 @@ def _mask(listing: Listing, parts: Sequence[PartRows]) -> NDArray[np.bool_]:
 def _match_rows(listing: Listing, paths: StringArray, digests: Digests) -> Digests:
     """Assign the digests of ``paths`` to the rows of a listing.
 
-    A path has several digests if its file changed during the run. Then the digest of the file as it is now is taken.
+    A path has several digests if its file changed during the run. Then the digest of the current file is used.
     """
     matched: Digests = np.zeros(len(listing), "S64")
     rows = listing.paths.find(paths)

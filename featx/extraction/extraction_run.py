@@ -62,9 +62,9 @@ def extract(
         What to extract. Its ``backbone_digest`` and ``preprocessing`` are filled in from the weights.
 
         If there is an existing store or an unfinished run, the precision ``auto`` becomes the precision of that store
-        or run. Otherwise it becomes the fastest precision class on this machine whose features agree with fp32 to the
-        tolerance of the class. ``int8`` without a calibration takes the calibration of the store or run. Otherwise it
-        is calibrated on images of the source.
+        or run. Otherwise it becomes the fastest precision class on this machine whose features agree with fp32
+        within the tolerance of the class. ``int8`` without a calibration takes the calibration of the store or run. If
+        there is none, it is calibrated on images of the source.
     compute : Compute, optional
         How to run: the engine, device, batch size, workers, executor, shard, and whether to wait for another process.
         With ``shard="3/16"``, only the parts of the third of sixteen shards are written, and no store is made. Other
@@ -87,7 +87,7 @@ def extract(
     Returns
     -------
     ExtractReport
-        The number of rows, what was made of ``source``, the failures, and the slowest stage of the run.
+        The number of rows, how ``source`` was read, the failures, and the slowest stage of the run.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def _find_existing_spec(folder: PartFolder, output: Path, spec: ExtractSpec, *, 
 def _make_executor(
     compute: Compute, config: EngineConfig, job: ExtractJob, engine: Engine | None
 ) -> LocalExecutor | RayExecutor:
-    """Make the executor that ``compute`` names. If int8 was just calibrated, ``engine`` is the engine of that check."""
+    """Make the executor that ``compute`` names. ``engine`` is the engine that was made to calibrate int8, if any."""
     if compute.executor == "ray":
         cluster = Cluster(compute.ray_address, compute.workers, compute.cpus_per_worker, compute.gpus_per_worker)
         return RayExecutor(cluster, config, job)

@@ -1,4 +1,4 @@
-"""Compute and write parts in this process. They are all parts of a run or shard, or those that a Ray worker gets."""
+"""Compute and write parts in this process: all parts of a run or shard, or the parts assigned to a Ray worker."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from featx.spec import ExtractSpec
 from featx.store import Part, PartFolder
 
 OnPart = Callable[[PartRows, Part], object]
-"""Callback that is called for each computed part, with the part's rows of the listing and the part."""
+"""Callback for each computed part. Its arguments are the rows of the listing that the part has, and the part."""
 OnProgress = Callable[[int], object]
 """Callback that is called with the number of images that were just finished."""
 

@@ -45,7 +45,7 @@ def resolve_precision(
     spec : ExtractSpec
         The spec that was asked for.
     existing : ExtractSpec, optional
-        The spec of the existing store or unfinished run. Its precision and calibration are taken.
+        The spec of the existing store or unfinished run. Its precision and calibration are used.
     make_engine : callable
         Function that makes the engine for a spec.
     draw_images : callable

@@ -54,7 +54,7 @@ class ComputedPart:
 
 
 class _SharedEngine:
-    """An engine that several threads use in turn. ``waited`` is the time in seconds that this thread has waited."""
+    """An engine that several threads use in turn. ``waited`` is how long this thread has waited, in seconds."""
 
     def __init__(self, engine: Engine, lock: Lock) -> None:
         self._engine, self._lock, self.waited = engine, lock, 0.0
@@ -95,7 +95,7 @@ class RayActor:
         return os.getpid()
 
     def write_part(self, rows: PartRows) -> ComputedPart:
-        """Compute and write the part that has some rows of the listing."""
+        """Compute and write the part with the given rows of the listing."""
         engine = _SharedEngine(self._get_engine(), self._lock)
         parts, timings = list[Part](), StageTimings()
         write_parts(engine, self._job, [rows], lambda _, part: parts.append(part), timings, no_progress)

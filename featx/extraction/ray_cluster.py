@@ -65,7 +65,7 @@ class Cluster:
             option = "--ray-address" if self.address else "RAY_ADDRESS"
             where = self.address or os.environ.get("RAY_ADDRESS") or "a new cluster on this machine"
             raise EngineError(f"{option} must be a running Ray cluster, got {where}: {error}") from error
-        # Ray installs its own signal handlers. They would end the process without the cleaning up that featx does.
+        # Ray installs its own signal handlers. They would end the process before featx can clean up.
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -106,9 +106,9 @@ class Cluster:
 def _usable_nodes(nodes: Sequence[dict[str, float]], gpus: float) -> list[dict[str, float]]:
     """Select the nodes that get workers.
 
-    All workers get the same number of CPUs, and the smallest of the selected nodes decides it. So, if there are no
-    GPUs, nodes with less than half the CPUs of the largest node are left out. The head node of a cluster is often that
-    small.
+    All workers get the same number of CPUs, so it depends on the smallest of the selected nodes. If there are no GPUs,
+    nodes with less than half the CPUs of the largest node are therefore left out. The head node of a cluster is often
+    that small.
     """
     most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
     least_cpus = 1 if gpus else max(1, most_cpus / 2)

@@ -53,7 +53,7 @@ class ExtractReport:
         Number of images of the existing store whose labels are different now, and number of those whose values in
         columns such as ``split`` are different now.
     listing : ListingSummary, optional
-        What was made of the source: the layout, the number of images in each class and split, and what was skipped or
+        How the source was read: its layout, the number of images in each class and split, and what was skipped or
         guessed.
     shard : str
         The shard, such as ``3/16``, if the run extracted only a shard. Then there is no store yet, and all fields that

@@ -25,7 +25,7 @@ def split_into_parts(rows: PartRows, size: int) -> list[PartRows]:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several shards. ``count`` is the number of shards, and ``number`` is that of this shard, from 1.
+    """One of several shards. ``count`` is how many there are, and ``number`` is the number of this one, from 1.
 
     With 16 shards, each shard has every 16th part. Images that are slow to decode often follow one another in the
     listing, so this spreads them over all shards.

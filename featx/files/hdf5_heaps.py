@@ -23,7 +23,7 @@ MAX_HEADER, MAX_HEAP = 1 << 20, 1 << 28
 """Largest number of bytes of an object header, and of a heap. In a store, a header has about 1,000 bytes and a heap
 4,096. The heap of a virtual store grows by about 100 bytes per part."""
 MAX_OBJECTS = 1 << 16
-"""Largest number of objects in a heap. It follows from the two bytes of an object's number."""
+"""Largest number of objects in a heap, because the number of an object has two bytes."""
 _OBJECT = np.dtype([("index", "<u2"), ("references", "<u2"), ("reserved", "<u4"), ("size", "<u8")])
 
 
@@ -119,7 +119,7 @@ def _messages(raw: BinaryIO, base: int, address: int) -> Iterator[tuple[int, int
 
 
 def _numbers(data: bytes) -> set[int]:
-    """Return the number that each eight adjacent bytes represent, at any position in ``data``."""
+    """Read eight bytes as a number at every position in ``data``."""
     shifted = (np.frombuffer(data[shift : shift + (len(data) - shift) // 8 * 8], "<u8") for shift in range(8))
     return {value for values in shifted for value in values.tolist()}
 

@@ -46,13 +46,13 @@ class Limit:
 WEIGHTS = Limit("weights", 3 << 30)
 """Limit on a weights file, or on an archive member with weights. A complete VGG16 with optimizer state has 1.6 GB."""
 CHUNK = Limit("chunk", 1 << 20)
-"""Limit on a compressed chunk of an HDF5 file. Deflate expands a chunk at most 1,032 times, so to about 1 GB."""
+"""Limit on a compressed chunk of an HDF5 file. Deflate expands it by at most a factor of 1,032, to about 1 GB."""
 DATASET = Limit("dataset", 1 << 28)
-"""Limit on a dataset of an HDF5 file that is far larger than its stored bytes. Columns of padded strings can be so."""
+"""Limit on an HDF5 dataset that is far larger than its stored bytes, as columns of padded strings can be."""
 ROW_GROUP = Limit("row-group", 1 << 31)
 """Limit on a row group of a Parquet file."""
 URL_IMAGE = Limit("url-image", 1_431_655_760)
-"""Limit on an image that is read from a URL, because its size is not known before. The default is the same number of
+"""Limit on an image from a URL. Its size is not known before it is read. The default is the same number of
 bytes that the default of ``--max-pixels`` allows for a file."""
 SIDECAR = Limit("sidecar", 1 << 20)
 """Limit on a ``.cls`` or ``.json`` file that belongs to an image in a tar file."""
@@ -66,7 +66,7 @@ LIMITS = {limit.name: limit for limit in (WEIGHTS, CHUNK, DATASET, ROW_GROUP, UR
 def parse_size(text: str, whose: str) -> int:
     """Convert a size such as ``6GiB``, ``500 MB`` or ``1000000`` to a number of bytes.
 
-    If the size is not valid, ``SpecError`` is raised. ``whose`` is the name of the size in its message.
+    If the size is not valid, ``SpecError`` is raised. ``whose`` is what the error message calls the size.
     """
     match = _SIZE.fullmatch(text.strip().upper())
     size = 0

@@ -48,7 +48,7 @@ def open_untrusted(path: Path | IO[bytes], error: type[FeatxError], name: str | 
     Raises
     ------
     FeatxError
-        ``error``, if the file is not safe. That is so if it has one of these:
+        ``error``, if the file is not safe. A file is not safe if it has one of these:
 
         - an external link, a soft link or external storage,
         - a virtual dataset that refers to a file outside the folder of ``path``,
@@ -63,7 +63,7 @@ def open_untrusted(path: Path | IO[bytes], error: type[FeatxError], name: str | 
 
 
 def oversize_reason(claimed: int, stored: int) -> str:
-    """Return the end of an error message if data claims too many bytes for its stored bytes, else ``""``."""
+    """Return the end of an error message if data claims far more bytes than are stored, else ``""``."""
     if claimed <= max(DATASET.bytes, MAX_EXPANSION * stored):
         return ""
     return (
@@ -98,8 +98,8 @@ class _Checker:
 
     def open(self, path: Path | IO[bytes], name: str) -> h5py.File:
         """Open a file and check it."""
-        # HDF5 looks for source files in the folder of the path that it gets. Resolve the path, so that this is the
-        # folder that is checked.
+        # HDF5 looks for source files in the folder of the path that it opens. Resolve the path first, because
+        # `_check_source` looks in the folder of the resolved path.
         file = h5py.File(path.resolve() if isinstance(path, Path) else path, "r")
         try:
             with path.open("rb") if isinstance(path, Path) else nullcontext(cast(BinaryIO, path)) as raw:
@@ -185,8 +185,8 @@ class _Checker:
                 f"{name} must be made of files in its own folder, got {source!r}, which is not one; "
                 "copy the folder with all its files"
             )
-        # A source file must not refer to further source files. HDF5 would look for them in another folder than the
-        # check.
+        # A source file must not refer to further source files, because HDF5 would look for them in another folder
+        # than this check.
         _Checker(self._error, None).open(path, str(path)).close()
         self._sizes[source] = path.stat().st_size
         return self._sizes[source]

@@ -27,7 +27,7 @@ HEADER = b"featx activations 1\n"
 ENTRY = re.compile(rb"([0-9a-f]{64}) ([1-9][0-9]{0,5})\n")
 """A line of the index: the sha256 of an image file, and how many of its augmented copies the cache holds."""
 IMAGES_PER_WRITE = 16
-"""Images per write where the cache holds images: no engine divides them into batches."""
+"""Images per write if the cache holds the images themselves. Then there is no engine whose batch size could be used."""
 
 
 def activation_spec(spec: ExtractSpec, block: int) -> ExtractSpec:
@@ -125,7 +125,7 @@ class ActivationCache:
                 return
         with wrap_os_error(self._path, ModelError), filelock.FileLock(self._path.with_suffix(LOCK)):
             index = self._read_index()
-            pending = index.missing(images, n_views)  # again, because another process may just have filled the cache
+            pending = index.missing(images, n_views)  # check again: another process may have filled the cache
             if pending:
                 computed = self._compute(make_engine, spec, pending, root, compute)
                 with progress_bar(len(pending), "image", "frozen layers", shown=compute.progress) as bar:
@@ -135,7 +135,7 @@ class ActivationCache:
         self, index: "_Index", computed: Iterable[tuple[list[str], np.ndarray]], n_views: int,
         advance: Callable[[int], object],
     ) -> None:  # fmt: skip
-        """Write rows, then their lines of the index. They replace any bytes after the last complete image."""
+        """Write rows, then their lines of the index. They replace what a stopped run left unfinished."""
         # Write without a memory map: on a full disk, writing to a memory map kills the process.
         with (
             self._path.open("r+b" if index.rows else "wb") as rows_file,
@@ -158,7 +158,7 @@ class ActivationCache:
         self, make_engine: Callable[[ExtractSpec], Engine], spec: ExtractSpec, pending: Mapping[str, str], root: Path,
         compute: Compute,
     ) -> Iterator[tuple[list[str], np.ndarray]]:  # fmt: skip
-        """Yield, for some images at a time, their digests and the rows of all their copies."""
+        """Yield batches of images: their digests, and the rows of all their copies."""
         listing = list_images(list(pending), root)
         workers, max_pixels = compute.workers or cpu_count(), compute.max_pixels or MAX_PIXELS
         if self._block == 0:
@@ -185,7 +185,7 @@ class ActivationCache:
         return self._dtype.itemsize * math.prod(self._shape)
 
     def _read_index(self) -> "_Index":
-        """Read which images are complete. Stop at a line that a killed process left, or at the end of a cut file."""
+        """Read which images are complete. Ignore an unfinished last line, and images whose rows are cut off."""
         index = _Index({}, 0, 0)
         try:
             text, size = self._index.read_bytes(), self._path.stat().st_size

@@ -33,7 +33,7 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 
 def _launched() -> bool:
-    """Tell whether ``torchrun`` started this process. torch has a test too, but not in builds without distributed."""
+    """Tell whether ``torchrun`` started this process. torch's own test is missing in builds without distributed."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
@@ -96,5 +96,5 @@ def sum_over_processes(*numbers: float) -> list[float]:
 
 
 def broadcast_from_main(*numbers: float) -> list[float]:
-    """Return the numbers that the main process passes, in every process."""
+    """Return, in every process, the numbers that the main process passes."""
     return sum_over_processes(*(numbers if is_main_process() else (0.0 for _ in numbers)))

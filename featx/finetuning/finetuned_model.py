@@ -86,7 +86,7 @@ def finetune(
     root : path
         Folder that the store's paths are relative to.
     weights : path, optional
-        File with the weights of the backbone, if they are not those known by its name.
+        File with the weights of the backbone, to use instead of the known sources.
     cache : path, optional
         Folder that keeps the output of the frozen layers, often gigabytes, for other splits and recipes. If another
         process is filling the folder, this process waits for it. By default the output is kept beside the log and
@@ -131,7 +131,7 @@ def finetune(
 def _check_absent(output: Path) -> None:
     """Raise ``ModelError`` if the output exists, or if a backbone is beside it that another model may need.
 
-    A backbone that a stopped run has written is no error.
+    A backbone that a stopped run has written does not raise an error.
     """
     resumes = (run_folder(output) / RUN).exists()
     for path in (output, *([] if resumes else [finetuned_path(output)])):
@@ -151,7 +151,7 @@ def _train_and_save(run: FinetuneRun, output: Path, *, overwrite: bool) -> Finet
             base, classifier = model, run.train(model, run.data.all, scale, "refit-", epochs)[1]
         tuned, backbone = from_torch(classifier, base, run.weights, head="softmax")
     else:
-        # The model stays as it was. Report its own accuracy: training may have started from random weights instead.
+        # The model does not change. Report its own accuracy, because training may have started from random weights.
         tuned, backbone = model, run.weights
         start = best = head_accuracy(base, run.data.val)
     summary = {"recipe": dataclasses.asdict(recipe), "val_start": start, "val_best": best, "epochs": epochs}

@@ -15,7 +15,8 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 mapped outside the heap, and the number of such blocks."""
 KEEP_ALL = {TRIM_THRESHOLD: -1, MMAP_MAX: 0}
 DEFAULTS = {TRIM_THRESHOLD: 1 << 26, MMAP_THRESHOLD: 1 << 25, MMAP_MAX: 1 << 16}
-"""The thresholds that glibc reaches by itself when large blocks come and go. It stops adapting them once one is set."""
+"""glibc raises its thresholds to these values by itself when large blocks are allocated and freed. It no longer adapts
+any threshold after a program has set one."""
 
 
 def amp_is_faster(device: torch.device) -> bool:
@@ -37,8 +38,9 @@ def configure_convolutions(backbone: TorchBackbone, device: torch.device, *, amp
 def keep_freed_memory() -> Iterator[None]:
     """Keep freed memory in the process while training on a CPU. This works only if the C library is glibc.
 
-    Each training step frees large blocks of memory and asks for equal ones. By default glibc returns the blocks to the
-    system. The system clears every page before it gives it out again, and this takes half of the time of an epoch.
+    Each training step frees large blocks of memory and allocates blocks of the same size. By default glibc returns the
+    blocks to the system. The system fills every page with zeros before it can be used again. This takes half of the
+    time of an epoch.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if library is None or not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
@@ -56,7 +58,7 @@ def keep_freed_memory() -> Iterator[None]:
 
 @contextmanager
 def suggest_smaller_batches() -> Iterator[None]:
-    """Turn an out-of-memory error into an ``EngineError`` that says how to need less memory."""
+    """Turn an out-of-memory error into an ``EngineError`` that says how to use less memory."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -36,7 +36,7 @@ class Recipe:
     backbone_lr_scale : float
         Learning rate of the backbone's last convolution, as a fraction of ``lr``.
     layer_decay : float
-        The learning rate of a convolution is that of the next one times this factor. 1 gives equal rates.
+        Each convolution has the learning rate of the convolution after it, times this factor. 1 gives equal rates.
     weight_decay : float
         Weight decay of AdamW.
     label_smoothing : float

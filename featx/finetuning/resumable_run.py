@@ -74,7 +74,7 @@ class FinetuneRun:
             self._prepare_folder()
         wait_for_all()
         self.log = TrainingLog(self.folder)
-        # Read the precision from the file. The main process, or the run before a stop, has chosen it for all processes.
+        # Read the precision from the file. The main process, or the run that was stopped, chose it for all processes.
         self.amp = bool(json.loads((self.folder / RUN).read_text())["recipe"]["amp"])
 
     def _prepare_folder(self) -> None:

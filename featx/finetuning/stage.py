@@ -67,7 +67,7 @@ class Stage:
     recipe : Recipe
     train, val : TrainingExamples
     log : TrainingLog
-        The training log. The state after each epoch is written to its folder, and the caller removes the state.
+        The training log. Its folder also gets the state after each epoch, which the caller must remove.
     device : torch.device
     validate : bool
         Validate after each epoch and end at the best state. If False, end at the state after the last epoch. A refit
@@ -227,7 +227,7 @@ class Stage:
             "schedule": self._schedule.state_dict(),
             "ema": self._ema.state_dict() if self._ema else None,
         }
-        # Python writes the file: its error message names a full disk, torch's does not.
+        # Write with Python, not torch, because only Python's error message says that the disk is full.
         data = io.BytesIO()
         torch.save({**state, "training": training}, data)
         with atomic_write(self._path, ModelError) as temporary:

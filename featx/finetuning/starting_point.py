@@ -1,4 +1,4 @@
-"""Prepare the start of a fine-tuning: training and validation images, and a head fitted without the latter."""
+"""Prepare the start of a fine-tuning: hold out validation images, and fit a head on the other images."""
 
 import dataclasses
 from dataclasses import dataclass

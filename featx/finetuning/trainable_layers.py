@@ -87,7 +87,7 @@ class HeadOnly(nn.Module):
     def __init__(self, classifier: ImageClassifier) -> None:
         super().__init__()
         self.classifier = classifier
-        # DistributedDataParallel waits for the gradient of every parameter with requires_grad.
+        # Otherwise DistributedDataParallel would wait for the gradients of the backbone.
         classifier.backbone.requires_grad_(False)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ COLUMNS = ("epoch", "stage", "train_loss", "train_accuracy", "val_loss", "val_ac
 
 
 class TrainingLog:
-    """The rows of ``log.jsonl`` and ``log.csv`` in a folder. Each is a dict of `COLUMNS`. Existing rows are kept.
+    """The rows of ``log.jsonl`` and ``log.csv`` in a folder. Each is a dict with the keys `COLUMNS`.
 
     Raises
     ------

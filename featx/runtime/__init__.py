@@ -1,4 +1,4 @@
-"""Say how work runs (`Compute`), show its progress, handle signals, and import packages of optional extras."""
+"""Define how work runs (`Compute`), show its progress, handle signals, and import packages of optional extras."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Say how work runs: engine, device, batch size, workers and executor. None of these changes what is computed."""
+"""Define how work runs: engine, device, batch size, workers and executor. None of these changes what is computed."""
 
 import dataclasses
 from dataclasses import dataclass

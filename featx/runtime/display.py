@@ -17,7 +17,7 @@ def progress_bar(total: int, unit: str, task: str, *, shown: bool) -> Any:
     unit, task : str
         The noun for one unit, such as ``image``, and the label in front of the bar.
     shown : bool
-        If false, the bar shows nothing. No bar shows in the first second, or if standard error is redirected.
+        If false, there is no bar. If true, it appears after one second, unless standard error is redirected.
     """
     # tqdm imports asyncio, which commands without a bar do not need.
     from tqdm.auto import tqdm
@@ -61,7 +61,7 @@ def _escape(value: object) -> str:
 
 
 def shorten_list(names: Sequence[str], most: int = 5) -> str:
-    """Join names with commas. Of more than ``most`` names, show only the first ones and the last one.
+    """Join names with commas. If there are more than ``most`` names, show only the first ones and the last one.
 
     Characters that a terminal cannot print are escaped.
     """

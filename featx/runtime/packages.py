@@ -62,7 +62,7 @@ def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable
 
 
 def installed(*names: str) -> dict[str, str]:
-    """Look up the versions of featx, of Python, and of the packages in ``names`` that are installed. Import none."""
+    """Look up the versions of featx, Python and the packages in ``names`` that are installed. None is imported."""
     versions = {"featx": __version__}
     for name in names:
         with suppress(metadata.PackageNotFoundError):

@@ -53,7 +53,10 @@ def defer_signals() -> Iterator[None]:
 
 @contextmanager
 def _handling(handler: Callable[[int, FrameType | None], None], numbers: list[signal.Signals]) -> Iterator[None]:
-    """Install a handler within the block. Other threads than the main thread run no handlers, so they install none."""
+    """Install a handler within the block.
+
+    In other threads than the main thread, do nothing, because Python runs handlers only in the main thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

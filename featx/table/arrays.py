@@ -37,10 +37,10 @@ def batched(values: Iterable[T]) -> Iterator[list[T]]:
 
 
 def _encode_all(values: Sequence[str]) -> tuple[bytes, Sequence[Sized]]:
-    """Encode strings as one bytes object; also return one object per string whose ``len`` is its length in bytes."""
+    """Encode strings as one bytes object. Also return objects whose ``len`` is the length of each string in bytes."""
     joined = "".join(values)
     data = encode_text(joined)
-    # If there are as many bytes as characters, the text is ASCII. Then the lengths of the strings can be used.
+    # If there are as many bytes as characters, the text is ASCII. Then the strings themselves have the right ``len``.
     return data, values if len(data) == len(joined) else list(map(encode_text, values))
 
 
@@ -138,7 +138,7 @@ class StringArray(Sequence[str]):
         return StringArray(data, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
 
     def is_sorted(self) -> bool:
-        """Return whether each string is greater than the one before, compared by bytes; with equal strings, False."""
+        """Return whether each string is greater than the one before, compared by bytes. Equal strings give False."""
         last: list[bytes] = []
         for batch in map(self._batch, range(0, len(self), BATCH)):
             if not all(map(operator.lt, last + batch, batch if last else batch[1:])):
@@ -181,7 +181,7 @@ class StringArray(Sequence[str]):
         return hashes, np.argsort(hashes, kind="stable")
 
     def _first(self, value: bytes, order: Indices, place: int, hashes: Indices, code: int) -> int:
-        """Return the first row with the string ``value``; in ``order``, rows with its hash start at ``place``."""
+        """Return the first row with the string ``value``. In ``order``, rows with its hash start at ``place``."""
         while place < len(order) and hashes[order[place]] == code:
             if self._bytes_at(int(order[place])) == value:
                 return int(order[place])

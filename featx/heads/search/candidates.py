@@ -59,10 +59,10 @@ def select_candidate(candidates: Sequence[Candidate], select: str) -> Candidate:
     ----------
     candidates : sequence of Candidate
     select : {"best", "one-se"}
-        ``best`` selects the candidate with the highest mean score. Of equal scores, it selects the smaller C in the
-        grid of the head, then fewer columns. ``one-se`` is the one-standard-error choice: among the candidates whose
-        mean is at most one standard error below the highest, it selects the one with the fewest columns, then the
-        smallest C.
+        ``best`` selects the candidate with the highest mean score. If several have this score, it selects the one with
+        the lowest ``rank``, then the one with the fewest columns. ``one-se`` is the one-standard-error choice: among
+        the candidates whose mean is at most one standard error below the highest, it selects the one with the fewest
+        columns, then the one with the lowest ``rank``.
 
     Raises
     ------

@@ -107,7 +107,10 @@ def cross_validate(
 def _normalize(
     problem: Problem, chosen: FeatureSet, folds: Sequence[Fold]
 ) -> Iterator[tuple[NDArray[Any], Sequence[Fold]]]:
-    """Yield normalized rows and the folds to solve on them: all folds, or one if the normalizer learns from rows."""
+    """Yield normalized rows, and the folds to solve on them.
+
+    If ``normalize`` is ``standard``, each fold has its own normalized rows. Otherwise all folds share the same rows.
+    """
     X = chosen.select(problem.X)
     pipeline = make_head("softmax", normalize=problem.normalize, widths=chosen.widths or "auto")
     normalizer = pipeline.named_steps["normalizer"]
@@ -136,7 +139,8 @@ def _solve(
         axes = make_principal_axes(X, penalized)
         for head in alike:
             weights = row_weights(problem.codes, trained, head, count, problem.class_weight)
-            # Each thread solves its own batch. There is memory for that only if one batch would hold all folds.
+            # Divide the folds among threads only if all folds together fit in one batch. Otherwise each thread would
+            # need the memory of a full batch.
             shares = min(threads, len(folds)) if len(folds) * count * len(X) <= MAX_BATCH_VALUES else 1
             parts = np.array_split(np.arange(len(folds)), shares)
             solve = partial(_solve_folds, problem, axes, head, grids[head], weights, folds)

@@ -47,7 +47,9 @@ class FeatureSet:
 
 
 def block_feature_sets(features: Mapping[str, slice]) -> dict[str, list[slice]]:
-    """Make one feature set per block, and one per range up to the last block: nine sets for five blocks.
+    """Make one feature set per block, and one per range of blocks that ends at the last block.
+
+    Five blocks give nine sets: each block alone, and the blocks 1 to 5, 2 to 5, 3 to 5 and 4 to 5.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ DEFAULT_CS = {
     "ovr-logistic": (1.0, 10.0, 100.0, 1_000.0, 10_000.0),
 }
 """Values of C around the best ones on power-normalized features of Flowers-17. The score of a logistic head changes
-little over three decades, so its grid is coarser."""
+little if C grows by a factor of 1,000, so its grid is coarser."""
 DEFAULT_VARIANCE = 0.5
 """Sum of the column variances of these Flowers-17 features. If C × variance is the same, C has the same effect."""
 

@@ -70,9 +70,10 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
         As in scikit-learn. With a dict, ``ovr-logistic`` weights all rows of a class by the entry of that class.
         Multi-label targets take no dict.
     select : {"best", "one-se"}
-        ``best`` selects the candidate with the highest mean score. Of equal scores, it selects the smaller C, then
-        fewer columns. ``one-se`` is the one-standard-error choice: among the candidates within one standard error of
-        the highest mean, it selects the one with the fewest columns, then the smallest C.
+        ``best`` selects the candidate with the highest mean score. If several have this score, it selects the one with
+        the smallest C, then the one with the fewest columns. ``one-se`` is the one-standard-error choice: among the
+        candidates whose mean is at most one standard error below the highest, it selects the one with the fewest
+        columns, then the one with the smallest C.
     refit : bool
         Fit the best candidate on all rows. Prediction needs this.
 

@@ -1,4 +1,4 @@
-"""Nested cross-validation: estimate the score of a search without the optimism of its selection."""
+"""Nested cross-validation: estimate the score of a search without selection bias."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -66,8 +66,8 @@ def nested_cross_validate(
 ) -> NestedEstimate:
     """Estimate how well the model that a search selects will score on new rows, by nested cross-validation.
 
-    The highest of many cross-validated means is optimistic, since it was selected for being high (Cawley & Talbot 2010,
-    "On over-fitting in model selection"). Here the search runs on the training rows of each outer fold, and the
+    The highest of many cross-validated means is too optimistic, because it was selected for being high (Cawley & Talbot
+    2010, "On over-fitting in model selection"). Here the search runs on the training rows of each outer fold, and the
     candidate that it selects is scored on rows that no selection has seen.
 
     Parameters
@@ -119,7 +119,7 @@ def nested_cross_validate(
 def _score_fold(
     search: HeadSearchCV, space: SearchSpace, splitting: _Splitting, fold: Fold, threads: int
 ) -> tuple[Candidate, float]:
-    """Return the candidate that a search of an outer fold's training rows selects, and its score on the other rows."""
+    """Search on the training rows of an outer fold. Return the selected candidate and its score on the test rows."""
     train = fold[0]
     problem, own = space.problem, splitting.take(train)
     # BLAS adds numbers up in an order that depends on its number of threads. With one thread, the result is the same

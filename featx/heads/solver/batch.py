@@ -89,15 +89,15 @@ def fit_batch(
     X : float array (n, d)
         All rows, shared by all problems.
     codes : int array (n,), or bool array (n, n_classes)
-        Class of each row, 0 to n_classes - 1, or a multi-label indicator. Only the two losses with one problem per
-        class take an indicator. Multi-label rows have one row of weights per class, also if there are two classes.
+        Class of each row, 0 to n_classes - 1, or a multi-label indicator. ``softmax`` takes no indicator.
+        Multi-label rows have one row of weights per class, even if there are only two classes.
     weights : float array (folds, n) or (folds, rows of weights, n)
         Weight of each row in each fold, from `row_weights`. Held-out rows have weight 0.
     Cs : sequence of float
     loss : {"linear-svc", "softmax", "ovr-logistic"}
     n_classes : int
     tol : float
-        Largest duality gap (half the squared norm of the gradient), as a share of the objective.
+        Largest duality gap (half the squared norm of the gradient), relative to the objective.
     max_iter : int
         Largest number of Newton steps per problem and precision.
 
@@ -139,9 +139,9 @@ def fit_path(
     tol: float = TOLERANCE,
     max_iter: int = MAX_ITER,
 ) -> Iterator[PathFit]:
-    """Yield the fits of `fit_batch` for one C after the other. The rows must be on their principal axes.
+    """Yield the fits of `fit_batch` at each C in turn. The rows must be on their principal axes.
 
-    Each fit starts from the fits at the values of C before it.
+    The fits at a C start from the fits at the previous values of C.
     """
     weights = _check_weights(weights, len(codes), Cs)
     solver = make_solver(axes, loss, tol, max_iter)
@@ -167,7 +167,7 @@ def fit_path(
 
 
 def _extrapolate(U: Array, Cs: Sequence[float]) -> Iterator[Array]:
-    """Yield a start for each C. It extrapolates the weights at the last two values of C linearly in log C.
+    """Yield a starting point for each C: the weights at the last two values of C, extrapolated linearly in log C.
 
     ``U`` is the array in which the caller stores the weights at each C.
     """
@@ -181,7 +181,10 @@ def _extrapolate(U: Array, Cs: Sequence[float]) -> Iterator[Array]:
 
 
 def _make_loss(codes: Array, weights: Array, loss: str, n_classes: int, problems: Array) -> LossFunction:
-    """Return the loss of some problems, numbered by fold for softmax, else by fold and row of weights."""
+    """Return the loss of some problems, given by their numbers.
+
+    Softmax with three or more classes has one problem per fold. Otherwise there is one per fold and row of weights.
+    """
     if loss == "softmax" and n_classes > 2:
         return Softmax(codes, weights[problems])
     rows = _count_weight_rows(codes, n_classes)
@@ -199,7 +202,9 @@ def _count_weight_rows(codes: Array, n_classes: int) -> int:
 
 
 def check_rows(X: Array, codes: Array, n_classes: int) -> None:
-    """Check that X (n, d) is finite, and that ``codes``, (n,) or (n, classes), match it and ``n_classes`` classes.
+    """Check that X (n, d) is finite, and that ``codes`` match X and ``n_classes``.
+
+    ``codes`` are (n,), or for multi-label rows (n, n_classes).
 
     Raises
     ------

@@ -14,8 +14,8 @@ from featx.heads.solver.principal_axes import PrincipalAxes
 class CertifiedSolver:
     """Solves batches of problems on the same rows, until each duality gap is at most ``tol`` × its objective.
 
-    Newton's method runs in float32 as far as its precision allows, and continues in float64 if that is not enough. A
-    squared hinge with few rows inside its margin, or one that Newton's method does not finish, is solved by pivoting.
+    Newton's method runs in float32 first, and continues in float64 if the precision of float32 is not enough. A problem
+    with squared hinge is solved by pivoting if few rows are inside its margin, or if Newton's method does not finish.
 
     Parameters
     ----------
@@ -40,7 +40,8 @@ class CertifiedSolver:
     def solve(self, loss: LossFunction, U: Array, extrapolated: Array) -> tuple[SolverState, Array]:
         """Return the final states in float64 and the number of iterations (P,).
 
-        ``U`` and ``extrapolated`` are (P, k, r). Each problem starts at the one where its objective is lower.
+        ``U`` and ``extrapolated``, both (P, k, r), are two starting points per problem. Each problem starts at the
+        point with the lower objective.
         """
         U, iterations = self._choose_starts(loss, U, extrapolated), np.zeros(len(U), int)
         newton = np.ones(len(U), bool)
@@ -51,7 +52,7 @@ class CertifiedSolver:
                 U[~newton], iterations[~newton] = self.pivot(loss.take(~newton), inside[~newton])
         if newton.any():
             rough = loss.take(newton).astype(np.float32)
-            # Half the tolerance: otherwise problems that rounding leaves slightly above it are solved again in float64.
+            # Use half the tolerance. Otherwise rounding may leave a gap above ``tol``, and float64 must solve again.
             with np.errstate(over="ignore", invalid="ignore"):
                 U[newton], iterations[newton] = minimize(
                     self.single, rough, U[newton].astype(np.float32), self.tol / 2, self.max_iter
@@ -66,7 +67,7 @@ class CertifiedSolver:
         return evaluate_at(self.double, loss, U), iterations
 
     def _choose_starts(self, loss: LossFunction, U: Array, extrapolated: Array) -> Array:
-        if np.array_equal(U, extrapolated):  # This is so at the first C.
+        if np.array_equal(U, extrapolated):  # The two are equal at the first C.
             return U.copy()
         with np.errstate(over="ignore", invalid="ignore"):
             rough = loss.astype(np.float32)

@@ -1,6 +1,6 @@
 """Replace wide rows by a square Cholesky factor with the same inner products.
 
-A fit with an L2 penalty depends on its rows through their inner products alone. The Cholesky factor of the matrix of
+A fit with an L2 penalty depends only on the inner products of its rows. The Cholesky factor of the matrix of
 inner products has rows with the same inner products and only as many columns as there are rows.
 """
 
@@ -13,7 +13,8 @@ from featx.heads.solver.loss_functions import Array
 from featx.heads.solver.principal_axes import CHUNK, inner_products
 
 RIDGE = 1e-11
-"""This share of the largest squared norm is added to that of each row, so that repeated rows have a factor too."""
+"""This fraction of the largest squared norm is added to the squared norm of each row. Otherwise repeated rows would
+have no factor."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class CholeskyFactor:
     Parameters
     ----------
     rows : float64 array (n, n + 1)
-        A lower triangle, and a last column of zeros. The column of zeros makes more columns than rows, so that
-        LinearSVC solves the dual, as it does for X.
+        A lower triangle, and a last column of zeros. Because of this column, there are more columns than rows,
+        so LinearSVC solves the dual, as it does for X.
     X : float array (n, d)
         The original rows, with more columns than rows.
     """
@@ -33,7 +34,7 @@ class CholeskyFactor:
     X: Array
 
     def restore(self, U: Array) -> Array:
-        """Return coefficients (k, d) of the original columns, in float64, from those (k, n + 1) of the factor."""
+        """Convert coefficients (k, n + 1) of the factor to coefficients (k, d) of the original columns, in float64."""
         triangle, targets = self.rows[:, :-1], U[:, :-1].T.astype(np.float64)
         shares = linalg.solve_triangular(triangle, targets, trans="T", lower=True, check_finite=False).T
         parts = (self.X[:, start : start + CHUNK] for start in range(0, self.X.shape[1], CHUNK))

@@ -2,7 +2,7 @@
 
 A batch has P problems with k rows of weights each. Their decisions Z on n rows of data are (P, k, n). Softmax has one
 row of weights per class. The other two losses are binary: k is 1, and there is one problem per class. ``weights`` are
-C times the weight of each row of data, 0 for held-out rows, so that all folds share one matrix of data.
+C times the weight of each row of data. Held-out rows have weight 0, so all folds share one matrix of data.
 """
 
 from collections.abc import Callable
@@ -108,7 +108,7 @@ class Logistic:
         tail = np.exp(-np.abs(margins))
         losses = np.log1p(tail)
         losses -= np.minimum(margins, 0)
-        # Probability of the wrong side. This form does not overflow, neither for positive nor for negative margins.
+        # Probability of the wrong class. In this form, neither positive nor negative margins overflow.
         wrong = np.where(margins > 0, tail, 1) / (1 + tail)
         gradient = self.weights * wrong
         diagonal = gradient * (1 - wrong)
@@ -151,7 +151,7 @@ class SquaredHinge:
 
 def dot(a: Array, b: Array) -> Array:
     """Return the inner products (P,) of two stacks (P, …): one product per problem, over all its entries."""
-    # BLAS adds many partial sums, which keeps float32 accurate over long rows.
+    # BLAS adds up many partial sums, so sums over long rows stay accurate in float32.
     return np.asarray((a.reshape(len(a), 1, -1) @ b.reshape(len(b), -1, 1))[:, 0, 0])
 
 

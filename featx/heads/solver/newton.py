@@ -2,8 +2,8 @@
 
 Lin, Weng & Keerthi (2008), "Trust region Newton method for large-scale logistic regression", with the line search of
 Galli & Lin (2021), "A study on truncated Newton methods for linear classification". Conjugate gradients solve each
-Newton system roughly. Multiplying by the second derivatives of all problems takes two matrix products. The line search
-needs no matrix products, since decisions change linearly along a step. Finished problems leave the batch.
+Newton system approximately. Multiplying by the second derivatives of all problems takes two matrix products. The line
+search needs no matrix products, because decisions change linearly along a step. Finished problems leave the batch.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from featx.heads.solver.loss_functions import Array, Expansion, LossFunction, do
 from featx.heads.solver.principal_axes import PrincipalAxes
 
 FORCING = 0.25
-"""Conjugate gradients stop when the preconditioned norm of the residual is this share of its first value."""
+"""Conjugate gradients stop when the preconditioned norm of the residual falls to this fraction of its first value."""
 MAX_CG = 200
 FLATTEST = 1e-12
 """Second derivatives along a preconditioned direction are usually about 1. Values below this limit are rounding."""
@@ -24,17 +24,17 @@ PATIENCE = 2
 ROUNDING = 8
 """Smallest decrease of an objective that counts as progress, in units of the last place."""
 UNDERSHOOT, OVERSHOOT = 0.9, 0.1
-"""A step is long enough if the slope along it has fallen to these shares of its first value, below and above the
-minimum. Without the second limit, squared hinge can zigzag across an edge of its quadratic pieces for thousands of
-steps."""
+"""A step has a good length if the slope at its end is between -``UNDERSHOOT`` and ``OVERSHOOT`` times the absolute
+slope at its start. Without the upper limit, squared hinge can zigzag across an edge of its quadratic pieces for
+thousands of steps."""
 
 
 @dataclass(frozen=True)
 class SolverState:
     """Unfinished problems: weights U (P, k, r), decisions Z (P, k, n), and values computed from them.
 
-    ``expansion`` is the expansion of the loss at Z. ``objective`` (P,) is the loss plus the penalty, and ``gradient``
-    (P, k, r) is its gradient.
+    ``expansion`` is the second-order expansion of the loss around Z. ``objective`` (P,) is the loss plus the penalty.
+    ``gradient`` (P, k, r) is the gradient of ``objective`` with respect to U.
     """
 
     axes: PrincipalAxes
@@ -60,12 +60,12 @@ class SolverState:
     def gaps(self) -> Array:
         """Return an upper bound (P,) of the distance of each objective from its minimum.
 
-        Because of the penalty the objective is strongly convex, so half the squared gradient bounds the distance. For
-        these losses the bound is the duality gap at the dual point that the decisions give. For an intercept that is
-        not penalized, the bound is the gain of a Newton step along it.
+        The penalty makes the objective strongly convex, so half the squared norm of the gradient bounds the distance.
+        For the losses of this package, the bound is the duality gap at the dual point that the decisions determine.
+        For an intercept without penalty, the bound is the decrease that a Newton step of this intercept predicts.
         """
         curvature = np.where(self.axes.penalty > 0, 1, self.expansion.curvature[..., np.newaxis] * self.Z.shape[2])
-        with np.errstate(over="ignore"):  # Without curvature it is infinite and certifies nothing.
+        with np.errstate(over="ignore"):  # Without curvature the bound is infinite.
             return dot(self.gradient, self.gradient / np.maximum(curvature, np.finfo(curvature.dtype).tiny)) / 2
 
 
@@ -127,7 +127,7 @@ def minimize(axes: PrincipalAxes, loss: LossFunction, U: Array, tolerance: float
 
 
 def conjugate_gradients(state: SolverState) -> Array:
-    """Return rough Newton steps (P, k, r). The preconditioner assumes the same second derivative for all rows."""
+    """Return approximate Newton steps (P, k, r). The preconditioner assumes the same second derivative for all rows."""
     axes = state.axes
     # If all rows are far from the margin, the curvature along a free intercept vanishes, and a step would be infinite.
     damping = np.maximum(axes.penalty, ROUNDING * np.finfo(state.U.dtype).eps)
@@ -157,7 +157,7 @@ def conjugate_gradients(state: SolverState) -> Array:
         direction += scaled
         if unfinished.all():
             continue
-        # Copying the unfinished problems costs as much as a matrix product, so it waits until many are finished.
+        # Copying the unfinished problems takes as long as a matrix product, so copy only when many are finished.
         if not unfinished.any() or unfinished.mean() < 0.8:
             steps[active] = step
             if not unfinished.any():

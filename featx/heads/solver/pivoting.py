@@ -1,12 +1,12 @@
-"""Solve squared hinge exactly, from the rows inside the margin alone.
+"""Minimize the squared hinge loss exactly, using only the rows inside the margin.
 
 If the rows inside the margin are known, the minimum is the solution of a linear system with one unknown per such row
 (Chapelle 2007, "Training a support vector machine in the primal"). Near the solution these rows are few, while Newton's
 method with conjugate gradients needs hundreds of matrix products. Block principal pivoting finds these rows: all rows
 on the wrong side of the margin change sides at once (Júdice & Pires 1994, "A block principal pivoting algorithm for
 large-scale strictly monotone linear complementarity problems"). If these exchanges cycle, steps are shortened so that
-the objective always decreases. This also terminates (Keerthi & DeCoste 2005, "A modified finite Newton method for fast
-solution of large scale linear SVMs").
+the objective always decreases. The method then also terminates (Keerthi & DeCoste 2005, "A modified finite Newton
+method for fast solution of large scale linear SVMs").
 """
 
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def make_pivot_solver(axes: PrincipalAxes) -> PivotSolver:
 
 
 def _pivot(data: Array, gram: Array, loss: SquaredHinge, inside: Array) -> tuple[Array, Array]:
-    """Return the share (P, n) of each row in the weights at the minimum, and the number of exchanges (P,)."""
+    """Return the shares (P, n) at the minimum, which are the dual coefficients of the rows; and the exchanges (P,)."""
     margins = [_Margin(*row) for row in zip(loss.signs[:, 0], loss.weights[:, 0], inside, strict=True)]
     shares, exchanges = np.zeros(inside.shape), np.zeros(len(inside), int)
     active = np.arange(len(inside))
@@ -87,7 +87,7 @@ def _pivot(data: Array, gram: Array, loss: SquaredHinge, inside: Array) -> tuple
 
 
 class _Margin:
-    """A guess of the rows (n,) inside the margin of one problem, and its correction."""
+    """The rows (n,) that are assumed to be inside the margin of one problem. `exchange` corrects the assumption."""
 
     def __init__(self, signs: Array, weights: Array, inside: Array) -> None:
         self.signs, self.weights, self.counted = signs, weights, weights > 0
@@ -96,14 +96,14 @@ class _Margin:
         self.point = (np.zeros(len(signs)), np.zeros(len(signs)))
 
     def solve(self, data: Array, gram: Array) -> tuple[Array, Array | None]:
-        """Return shares (n,) at the minimum for the rows inside, and the decisions if they are known too."""
+        """Return the shares (n,) at the minimum if the assumption is right, and the decisions (None: not computed)."""
         rows = np.flatnonzero(self.inside)
         if len(rows) <= data.shape[1]:
             return _solve_rows(gram, self.signs, self.weights, rows), None
         return _solve_columns(data, self.signs, self.weights, rows)
 
     def exchange(self, shares: Array, decisions: Array) -> bool:
-        """Move the rows that are on the wrong side of the margin. Return whether there were any."""
+        """Move each row that is on the wrong side of the margin to the other side. Return whether there were any."""
         pulls, reached = self.signs * shares, self.signs * decisions
         wrong = np.where(self.inside, pulls < -ROUNDING * pulls.max(), self.counted & (reached < 1 - ROUNDING))
         count = int(np.count_nonzero(wrong))
@@ -134,7 +134,7 @@ def _descend(
 
 
 def _solve_rows(gram: Array, signs: Array, weights: Array, rows: Array) -> Array:
-    """Return shares (n,) at the minimum of the quadratic of ``rows``, by a system with one unknown per row."""
+    """Return the shares (n,) at the minimum if ``rows`` are inside, by a system with one unknown per row inside."""
     shares = np.zeros(len(signs))
     if len(rows):
         system = gram.take(rows, 0).take(rows, 1)
@@ -146,7 +146,7 @@ def _solve_rows(gram: Array, signs: Array, weights: Array, rows: Array) -> Array
 def _solve_columns(data: Array, signs: Array, weights: Array, rows: Array) -> tuple[Array, Array]:
     """Return shares (n,) and decisions (n,) by a system with one unknown per column.
 
-    With more rows than columns, the system with one unknown per row is badly conditioned.
+    It is for more rows than columns: the system with one unknown per row is then badly conditioned.
     """
     inner, double = data[rows], 2 * weights[rows]
     system = (inner.T * double) @ inner
@@ -161,9 +161,9 @@ def _solve_columns(data: Array, signs: Array, weights: Array, rows: Array) -> tu
 def _solve_positive(system: Array, target: Array) -> Array:
     """Return the solution (m,) of a positive definite system (m, m)."""
     try:
-        # numpy, not scipy: scipy holds the interpreter lock, so that threads would wait for each other.
+        # Use numpy, because scipy holds the interpreter lock, and threads would wait for each other.
         lower = np.linalg.cholesky(system)
-    except np.linalg.LinAlgError:  # Positive definite except for rounding.
+    except np.linalg.LinAlgError:  # Rounding can make the matrix indefinite.
         return np.asarray(np.linalg.lstsq(system, target, rcond=None)[0])
     half = linalg.blas.dtrsv(lower.T, target, lower=False, trans=True)
     return np.asarray(linalg.blas.dtrsv(lower.T, half, lower=False))

@@ -1,8 +1,8 @@
 """Rows on their principal axes, the coordinates in which a batch is solved.
 
 An L2 penalty does not change under rotation, so the rows can be expressed on their own principal axes without changing
-the problem. There are at most as many axes as rows: 25,088 columns of 1,088 rows become 1,088. And since X'X is
-diagonal on these axes, it gives the solver a preconditioner.
+the problem. There are at most as many axes as rows: if there are 1,088 rows, 25,088 columns become 1,088. X'X
+is diagonal on these axes, which gives the solver a preconditioner.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import numpy as np
 from featx.heads.solver.loss_functions import Array
 
 RANK_TOLERANCE = 1e-14
-"""Smallest eigenvalue that is kept, as a share of the largest; smaller ones are rounding errors in float64."""
+"""Smallest eigenvalue that is kept, relative to the largest. Smaller ones are rounding errors in float64."""
 CHUNK = 4096
 """Number of columns that are converted to float64 at a time."""
 
@@ -31,7 +31,7 @@ class PrincipalAxes:
     spectrum : array (r,)
         Squared norm of each column.
     inverse : tuple of arrays
-        Matrices that turn weights on the axes into weights on the columns, one after the other.
+        Matrices that convert weights on the axes to weights on the columns, to apply in this order.
     center : array (d,)
         What was subtracted from each row.
     """
@@ -76,7 +76,7 @@ def make_principal_axes(X: Array, penalize_intercept: bool) -> PrincipalAxes:
         return PrincipalAxes(data, np.ones(len(spectrum)), spectrum, inverse, center)
     data = np.hstack([data, np.ones((n, 1), X.dtype)])
     penalty = np.append(np.ones(len(spectrum)), 0.0)
-    # The center that was subtracted: it was rounded to the dtype of X.
+    # Store the center as it was subtracted, rounded to the dtype of X.
     return PrincipalAxes(data, penalty, np.append(spectrum, n), inverse, center.astype(X.dtype).astype(np.float64))
 
 
@@ -103,10 +103,10 @@ def find_axes(X: Array) -> tuple[Array, Array, bool]:
     vectors : float64 array (d, r) or (n, r)
         Eigenvectors of length 1.
     of_rows : bool
-        True if the vectors are those of X X' (n, r), since X has no more rows than columns.
+        True if the vectors are those of X X' (n, r). This is the case if X has no more rows than columns.
     """
     of_rows = X.shape[0] <= X.shape[1]
-    # numpy, not scipy: scipy holds the interpreter lock, and feature sets are prepared on several threads.
+    # Use numpy, because scipy holds the interpreter lock, and feature sets are prepared on several threads.
     spectrum, vectors = np.linalg.eigh(inner_products(X if of_rows else X.T))
     kept = np.flatnonzero(spectrum > RANK_TOLERANCE * max(spectrum[-1], np.finfo(float).tiny))[::-1]
     return spectrum[kept], vectors[:, kept], of_rows
