@@ -139,10 +139,10 @@ def _refuse_partial_splits(tree: _Tree, words: Mapping[str, str]) -> None:
     several = len({SPLITS[word] for word in words.values()}) > 1
     classes_inside = any(len(tree.inner[name]) > 1 and name not in tree.direct for name in words)
     if several or classes_inside:
-        example = ",".join(f"{name}=NAME" for name in others[:2])
+        splits = f"{name_list(sorted(words))} {'is a split' if len(words) == 1 else 'are splits'}"
         raise ListingError(
-            f"can be read in two ways: {name_list(sorted(words))} are splits, and {name_list(others)} must be named "
-            f"(--split-folders {example}) or moved; or all of them are classes (--layout classes)"
+            f"can be read in two ways: {splits}, and then {name_list(others)} must be named too "
+            f"(--split-folders {_example(others)}) or moved; or all of them are classes (--layout classes)"
         )
 
 
@@ -166,10 +166,9 @@ def _refuse_conflicts(words: Mapping[str, str]) -> None:
     """Raise ``ListingError`` if two names stand for the same split by different words."""
     if names := conflicting_words(words):
         split = SPLITS[words[names[0]]]
-        example = ",".join(f"{name}={SPLITS[words[name]]}" for name in names)
         raise ListingError(
             f"can be read in two ways: {name_list(names)} are all the split {split}, or they are different splits; "
-            f"name the split of each: --split-folders {example}"
+            f"name the split of each: --split-folders {_example(names)}"
         )
 
 
@@ -190,6 +189,10 @@ def _refuse_equal_sub_folders(tree: _Tree) -> None:
             f"(--layout classes); or the splits {name_list(names)} with the classes {name_list(inner)} in them "
             f"(--layout splits, or --split-folders {example}); choose one"
         )
+
+
+def _example(folders: Sequence[str]) -> str:
+    return ",".join(f"{folder}=NAME" for folder in folders[:3])
 
 
 def _guessed(splits: Mapping[str, str], where: str = "") -> Note:
@@ -230,7 +233,7 @@ def _read_given_splits(folders: Sequence[str], tree: _Tree, given: Mapping[str, 
     if missing := sorted(name for name, split in splits.items() if not split):
         raise ListingError(
             f"has the folders {name_list(missing)}, whose names are no usual names of splits; name their splits too: "
-            f"--split-folders {','.join(f'{name}=NAME' for name in missing[:2])}"
+            f"--split-folders {_example(missing)}"
         )
     return _read_inner_splits(folders, splits) if in_classes else _read_splits(folders, tree, splits)
 
@@ -256,8 +259,12 @@ def _read_splits(folders: Sequence[str], tree: _Tree, splits: Mapping[str, str])
         reasons.append(NOT_IN_SPLIT if not top else NOT_IN_CLASS if top in with_classes and not rest else "")
     name = "split folders with class folders" if with_classes else "split folders without class folders"
     notes = _merged(rest.partition("/")[0] for rest in inside)
-    if with_classes and (bare := sorted(splits.keys() - with_classes)):
-        notes += (Note("guessed", f"images in {name_list(bare)} have no labels: it has no class folders"),)
+    bare = name_list(sorted(splits.keys() - with_classes))
+    if not with_classes:
+        text = f"images have no labels, because there are no class folders in {bare}"
+        notes += (Note("guessed", f"{text} (with --layout classes, {bare} would be classes)"),)
+    elif bare:
+        notes += (Note("guessed", f"images in {bare} have no labels, because there are no class folders in it"),)
     return FolderLayout(name, labels, [splits.get(folder.partition("/")[0], "") for folder in folders], reasons, notes)
 
 
@@ -289,10 +296,10 @@ def _read_inner_splits(folders: Sequence[str], splits: Mapping[str, str], *notes
 
 def _merged(names: Iterable[str]) -> tuple[Note, ...]:
     """Say which folders became one class, because blanks around the name of a class do not count."""
-    spellings = dict[str, set[str]]()
-    for name in filter(None, set(names)):
-        spellings.setdefault(clean_folder_name(name), set()).add(name)
-    merged = [sorted(each) for label, each in spellings.items() if each != {label}]
+    spellings = dict[str, list[str]]()
+    for name in sorted({name for name in names if name}):
+        spellings.setdefault(clean_folder_name(name), []).append(name)
+    merged = [each for label, each in spellings.items() if each != [label]]
     return tuple(
         Note("merged", f"the folders {name_list([repr(name) for name in each])} are one class"
              if len(each) > 1 else f"the folder {each[0]!r} is the class {each[0].strip()!r}", len(each))
