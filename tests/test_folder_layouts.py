@@ -271,7 +271,7 @@ def test_the_names_of_class_folders_are_stripped_as_in_a_manifest(tmp_path):
     summary = list_images(tmp_path).summary
     assert summary.classes == {"Cat": 1, "cat": 1, "dog": 2, "owl": 1}
     merged = [note.text for note in summary.notes if note.kind == "merged"]
-    assert merged == ["the folders 'dog', 'dog ' are one class", "the folder ' owl' is the class 'owl'"]
+    assert merged == ["the folder ' owl' is the class 'owl'", "the folders 'dog', 'dog ' are one class"]
     (tmp_path / "rows.csv").write_text(
         "path,label\ntrain/Cat/1.jpg,Cat\ntrain/dog/2.jpg,dog\ntest/cat/3.jpg,cat\ntest/dog /4.jpg,dog \n"
     )

@@ -294,14 +294,19 @@ def _read_inner_splits(folders: Sequence[str], splits: Mapping[str, str], *notes
     return FolderLayout("class folders with split folders", labels, names, reasons, (*notes, *merged))
 
 
-def _merged(names: Iterable[str]) -> tuple[Note, ...]:
+def _merged(folders: Iterable[str]) -> tuple[Note, ...]:
     """Say which folders became one class, because blanks around the name of a class do not count."""
     spellings = dict[str, list[str]]()
-    for name in sorted({name for name in names if name}):
+    for name in sorted({name for name in folders if name}):
         spellings.setdefault(clean_folder_name(name), []).append(name)
-    merged = [each for label, each in spellings.items() if each != [label]]
-    return tuple(
-        Note("merged", f"the folders {name_list([repr(name) for name in each])} are one class"
-             if len(each) > 1 else f"the folder {each[0]!r} is the class {each[0].strip()!r}", len(each))
-        for each in merged
-    )  # fmt: skip
+    notes = []
+    for label, names in spellings.items():
+        if len(names) > 1:
+            notes.append(Note("merged", f"the folders {_quote(names)} are one class", len(names)))
+        elif names != [label]:
+            notes.append(Note("merged", f"the folder {_quote(names)} is the class {_quote([label])}", 1))
+    return tuple(notes)
+
+
+def _quote(names: Sequence[str]) -> str:
+    return name_list([repr(name) for name in names])
