@@ -13,7 +13,7 @@ from featx.engines.finetuned import finetuned_path, load_backbone_for, save_fine
 from featx.engines.reference_check import compute_reference_features
 from featx.engines.torch_engine import TorchEngine
 from featx.errors import ModelError, SpecError, SpecMismatch, WeightsError, WeightsNotFound
-from featx.heads.pipeline.calibration import SigmoidCalibration
+from featx.heads.pipeline.calibration import TemperatureCalibration
 from featx.heads.pipeline.linear_heads import HEADS, make_head
 from featx.heads.pipeline.normalizer import BlockNormalizer
 from featx.images.pixels.preprocessing import preprocess
@@ -84,8 +84,12 @@ def test_every_normalizer_with_two_classes(oxford, head, normalize):
     with torch.no_grad():
         logits = to_torch(model, oxford)(as_tensor(make_images())).numpy()
     expected = model.decision_function(X)
-    assert logits.shape == (12, 1)
-    assert np.abs(logits[:, 0] - expected).max() < 1e-4 * max(1, np.abs(expected).max())
+    assert logits.shape == (12, 2)
+    limit = 1e-4 * max(1, np.abs(expected).max())
+    assert np.abs(logits[:, 1] - logits[:, 0] - expected).max() < limit
+    assert np.abs(logits.sum(axis=1)).max() < limit
+    if model.has_probabilities:
+        assert np.abs(torch.from_numpy(logits).softmax(1).numpy() - model.predict_proba(X)).max() < 1e-4
 
 
 def test_preprocessed_images_and_stored_features(oxford, model):
@@ -160,14 +164,14 @@ def test_a_round_trip_returns_the_same_model(oxford, model):
 
 def test_a_calibration_of_probabilities_is_dropped(oxford):
     model, _ = fitted(oxford, "linear-svc")
-    calibrated = dataclasses.replace(model, calibration=SigmoidCalibration(np.full(3, -1.0), np.zeros(3)))
+    calibrated = dataclasses.replace(model, calibration=TemperatureCalibration(0.5))
     back, _ = from_torch(to_torch(calibrated, oxford), calibrated, oxford)
     assert back.calibration is None
 
 
 def test_info_does_not_mention_a_dropped_calibration(oxford):
     model, _ = fitted(oxford, "linear-svc")
-    told = dataclasses.replace(model, info={"C": 10.0, "calibration": {"method": "sigmoid", "folds": 5}})
+    told = dataclasses.replace(model, info={"C": 10.0, "calibration": {"method": "temperature", "folds": 5}})
     assert from_torch(to_torch(told, oxford), told, oxford)[0].info == {"C": 10.0}
 
 

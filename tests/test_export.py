@@ -22,11 +22,12 @@ from featx.backbones.registry import PREPROCESSINGS
 from featx.cli.group import main
 from featx.engines.finetuned import save_finetuned
 from featx.errors import EngineError, ModelError, SpecError, SpecMismatch
-from featx.exporting.exported_file import SUFFIXES, describe_model, export
+from featx.exporting.exported_file import SUFFIXES, export
+from featx.exporting.metadata import describe_model
 from featx.exporting.onnx_file import OnnxFormat
 from featx.exporting.onnx_graph import OnnxGraph
 from featx.exporting.onnx_resize import OnnxResizer
-from featx.heads.pipeline.calibration import SigmoidCalibration
+from featx.heads.pipeline.calibration import TemperatureCalibration
 from featx.heads.pipeline.linear_heads import HEADS, MULTILABEL_HEADS, make_head
 from featx.images.pixels.preprocessing import preprocess
 from featx.images.pixels.reference_images import draw_reference_images
@@ -47,7 +48,7 @@ def resizer(spec):
     value = OnnxResizer(graph, spec)("images")
     source = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", "height", "width", 3])
     target = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, spec.size, spec.size])
-    proto = graph.finish(value, source, target)
+    proto = graph.finish(source, {value: target})
     onnx.checker.check_model(proto, full_check=True)
     return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
 
@@ -102,7 +103,7 @@ def test_onnx_answers_equal_featx(oxford, tmp_path, head, normalize, classes):
     if head == "linear-svc":
         assert exported.answers == "decisions"
         decisions = model.decision_function(X)
-        expected = np.column_stack((-decisions, decisions)) if classes == 2 else decisions
+        expected = np.column_stack((-decisions / 2, decisions / 2)) if classes == 2 else decisions
     else:
         assert exported.answers == "probabilities"
         expected = model.predict_proba(X)
@@ -128,16 +129,12 @@ def test_onnx_with_every_pooling_and_images_of_any_size(oxford, tmp_path, resize
 @pytest.mark.parametrize("classes", [2, 3])
 def test_calibrated_probabilities_are_exported(oxford, tmp_path, classes):
     model, X = fitted(oxford, "linear-svc", classes=classes)
-    rows = 1 if classes == 2 else classes
-    calibration = SigmoidCalibration(np.linspace(-2, -1, rows), np.linspace(-0.5, 0.5, rows))
-    model = dataclasses.replace(model, calibration=calibration)
+    model = dataclasses.replace(model, calibration=TemperatureCalibration(0.3))
     exported = export(model, tmp_path / "m.onnx")
     assert exported.answers == "probabilities"
     assert np.abs(answers(exported.path, make_images()) - model.predict_proba(X)).max() < 1e-5
     # The metadata let a program turn logits into probabilities.
-    assert describe_model(model)["calibration"] == {
-        "slope": calibration.slope.tolist(), "intercept": calibration.intercept.tolist()
-    }  # fmt: skip
+    assert describe_model(model)["probabilities"] == {"function": "softmax", "temperature": 0.3}
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -158,8 +155,9 @@ def test_multilabel_models(oxford, tmp_path, head, classes):
 
 
 def test_probabilities_are_equal_if_all_sigmoids_are_zero(oxford, tmp_path):
-    model, _ = fitted(oxford, "linear-svc")
-    model = dataclasses.replace(model, calibration=SigmoidCalibration(np.full(3, -1.0), np.full(3, 800.0)))
+    model, _ = fitted(oxford, "ovr-logistic")
+    for part in model.estimator.named_steps["head"].estimators_:
+        part.intercept_ = part.intercept_ - 800
     np.testing.assert_allclose(answers(export(model, tmp_path / "m.onnx").path, make_images(1)), 1 / 3)
 
 
@@ -168,14 +166,21 @@ def test_the_onnx_file_has_metadata(model, tmp_path):
     onnx.checker.check_model(proto, full_check=True)
     facts = {entry.key: json.loads(entry.value) for entry in proto.metadata_props}
     assert facts["classes"] == list(model.classes)
-    assert (facts["head"], facts["multilabel"], facts["calibration"]) == ("softmax", False, None)
+    assert (facts["head"], facts["multilabel"]) == ("softmax", False)
+    assert facts["probabilities"] == {"function": "softmax", "temperature": 1}
+    assert facts["input"] == {
+        "name": "images", "dtype": "uint8", "shape": ["n", "height", "width", 3], "layout": "NHWC", "color": "RGB",
+        "range": [0, 255], "resized by the file": True,
+    }  # fmt: skip
+    assert set(facts["outputs"]) == {"probabilities", "label"}
     assert ExtractSpec.from_json(json.dumps(facts["spec"])) == model.spec
     assert facts["normalizer"] == {"kind": "BlockNormalizer", "widths": [64, 128], "power": 0.5}
     assert facts["preprocessing"]["mean"] == [123.68, 116.779, 103.939]
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-    (source,), (target,) = session.get_inputs(), session.get_outputs()
+    (source,), (target, label) = session.get_inputs(), session.get_outputs()
     assert (source.name, source.type, source.shape) == ("images", "tensor(uint8)", ["n", "height", "width", 3])
     assert (target.name, target.type, target.shape) == ("probabilities", "tensor(float)", ["n", 3])
+    assert (label.name, label.type, label.shape) == ("label", "tensor(int64)", ["n"])
 
 
 @pytest.mark.parametrize("format", ["onnx", "safetensors"])

@@ -18,7 +18,7 @@ from sklearn.datasets import make_blobs
 
 import featx.models.model_file
 from featx.errors import ModelError
-from featx.heads.pipeline.calibration import SigmoidCalibration
+from featx.heads.pipeline.calibration import TemperatureCalibration
 from featx.heads.pipeline.linear_heads import HEADS, NORMALIZERS, make_head
 from featx.models.model_file import load_model
 from featx.models.saved_model import Model
@@ -331,8 +331,7 @@ def test_an_unknown_normalizer_is_refused(tmp_path):
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_calibration_is_saved(tmp_path, count):
     X, _ = _rows(classes=count)
-    rows = 1 if count == 2 else count
-    calibration = SigmoidCalibration(np.linspace(-2.0, -1.0, rows), np.linspace(0.1, 0.3, rows))
+    calibration = TemperatureCalibration(0.3)
     model = _model("linear-svc", count=count, calibration=calibration)
     model.save(tmp_path / "a.featx")
     again = load_model(tmp_path / "a.featx")
@@ -350,10 +349,10 @@ def _header(path):
 def test_a_file_claims_the_lowest_schema_that_holds_it(saved, tmp_path):
     assert _header(saved)["schema"] == 1
     assert "calibration" not in _header(saved)
-    _model("linear-svc", calibration=SigmoidCalibration(-np.ones(3), np.zeros(3))).save(tmp_path / "b.featx")
-    assert (_header(tmp_path / "b.featx")["schema"], _header(tmp_path / "b.featx")["calibration"]) == (2, "sigmoid")
+    _model("linear-svc", calibration=TemperatureCalibration(0.3)).save(tmp_path / "b.featx")
+    assert (_header(tmp_path / "b.featx")["schema"], _header(tmp_path / "b.featx")["calibration"]) == (2, "temperature")
     _resealed(tmp_path / "b.featx", lambda document, tensors: document.update(calibration="isotonic"))
-    with pytest.raises(ModelError, match="calibration must be sigmoid, got 'isotonic'"):
+    with pytest.raises(ModelError, match="calibration must be temperature, got 'isotonic'; fit the model again"):
         load_model(tmp_path / "b.featx")
 
 
@@ -373,10 +372,6 @@ def _with_weights(value):
         ({"estimator": make_head("softmax")}, r"those that its estimator was fitted on, \(\), got"),
         ({"spec": SPEC.select(blocks=(1,))}, r"must take the 64 columns of its spec, got 192 and 192"),
         ({"estimator": _with_weights(np.nan)}, "weights of the model must be finite, got NaN or infinity"),
-        (
-            {"calibration": SigmoidCalibration(np.ones(2), np.ones(2))},
-            r"must have one slope per decision, shape \(3,\), got \(2,\)",
-        ),
         (
             {"reference_features": {}},
             r"reference features of the model must be .*block1_avg.*float32 \(3, 64\).* got \{\}",

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from featx.errors import ModelError, SpecError
-from featx.heads.pipeline.calibration import SigmoidCalibration
+from featx.errors import DataError, ModelError, SpecError
+from featx.heads.pipeline.calibration import TemperatureCalibration, fit_temperature
 from featx.heads.pipeline.linear_heads import HEADS, NORMALIZERS, linear_parts, make_head
 from featx.heads.pipeline.refitting import refit, refit_calibrated
 from featx.heads.solver.cholesky_factor import make_cholesky_factor
@@ -24,51 +25,80 @@ def make_rows(classes=3, n=90, seed=0):
     return X.astype(np.float32), np.array(["ant", "bee", "cat", "dog"])[codes], rng.integers(1, 4, n)
 
 
+def held_out_decisions(head, X, y, folds, weight=None):
+    """Fit a head in each fold by scikit-learn alone; return decisions and labels of the tested rows."""
+    decisions, labels = [], []
+    for train, test in folds:
+        arguments = {} if weight is None else {"head__sample_weight": weight[train]}
+        decisions.append(clone(head).fit(X[train], y[train], **arguments).decision_function(X[test]))
+        labels.append(y[test])
+    return np.concatenate(decisions), np.concatenate(labels)
+
+
 @pytest.mark.parametrize("normalize", NORMALIZERS)
 @pytest.mark.parametrize("classes", [2, 3])
-def test_calibrated_probabilities_equal_those_of_sklearn(normalize, classes):
+def test_a_calibration_minimizes_the_cross_entropy_on_held_out_rows(normalize, classes):
     X, y, _ = make_rows(classes)
     folds = make_folds(y, n_splits=3)
     head = make_head("linear-svc", normalize=normalize)
     pipeline, calibration = refit_calibrated(head, X, y, folds)
-    expected = CalibratedClassifierCV(head, cv=folds, ensemble=False).fit(X, y)
-    np.testing.assert_allclose(
-        calibration.predict_proba(pipeline.decision_function(X)), expected.predict_proba(X), atol=1e-12
-    )
     np.testing.assert_array_equal(pipeline.decision_function(X), refit(head, X, y).decision_function(X))
+    decisions, labels = held_out_decisions(head, X, y, folds)
+
+    def smoothed_loss(temperature):
+        shares = TemperatureCalibration(temperature).predict_proba(decisions)
+        smoothing = classes / (len(y) + classes)
+        targets = (1 - smoothing) * (labels[:, np.newaxis] == np.unique(y)) + smoothing / classes
+        return -(targets * np.log(shares)).sum()
+
+    found = smoothed_loss(calibration.temperature)
+    assert found < min(smoothed_loss(calibration.temperature * factor) for factor in (0.5, 0.99, 1.01, 2))
 
 
-@pytest.mark.parametrize("normalize", ["power", "standard"])
-def test_calibration_weights_rows_as_sklearn_does(normalize):
-    X, y, weight = make_rows()
+@pytest.mark.parametrize("classes", [2, 3])
+def test_on_many_rows_a_calibration_is_that_of_sklearn(classes):
+    """Without smoothing, which matters on few rows."""
+    X, y, weight = make_rows(classes, n=9000)
     folds = make_folds(y, n_splits=3)
-    pipeline, calibration = refit_calibrated(
-        make_head("linear-svc", normalize=normalize), X, y, folds, sample_weight=weight
+    head = make_head("linear-svc", normalize="none")
+    pipeline, calibration = refit_calibrated(head, X, y, folds)
+    expected = CalibratedClassifierCV(head, method="temperature", cv=folds, ensemble=False).fit(X, y)
+    np.testing.assert_allclose(
+        calibration.predict_proba(pipeline.decision_function(X)), expected.predict_proba(X), atol=1e-3
     )
-    if normalize == "power":
-        normalized = pipeline.named_steps["normalizer"].transform(X)
-        svc = LinearSVC(random_state=0, max_iter=10_000)
-        expected = CalibratedClassifierCV(svc, cv=folds, ensemble=False).fit(normalized, y, sample_weight=weight)
-        np.testing.assert_allclose(
-            calibration.predict_proba(pipeline.decision_function(X)), expected.predict_proba(normalized), atol=1e-12
-        )
-    unweighted = refit_calibrated(make_head("linear-svc", normalize=normalize), X, y, folds)[1]
-    assert abs(calibration.slope - unweighted.slope).max() > 1e-3
+    weighted = refit_calibrated(head, X, y, folds, sample_weight=weight)[1]
+    decisions, labels = held_out_decisions(head, X, y, folds, weight)
+    tested = np.concatenate([test for _, test in folds])
+    repeated = np.repeat(np.arange(len(y)), weight[tested])
+    same = fit_temperature(decisions[repeated], np.searchsorted(np.unique(y), labels[repeated]))
+    assert weighted.temperature == pytest.approx(same.temperature, rel=1e-3)
+    assert weighted.temperature != pytest.approx(calibration.temperature, rel=1e-6)
 
 
-def test_sigmoids_that_are_all_zero_give_equal_probabilities():
-    calibration = SigmoidCalibration(np.full(3, -1.0), np.zeros(3))
-    np.testing.assert_array_equal(calibration.predict_proba([[-1e4, -1e4, -1e4]]), np.full((1, 3), 1 / 3))
+def test_decisions_without_any_mistake_get_no_certainty():
+    """Otherwise the best temperature would be 0, on ten rows that a head happens to decide right."""
+    decisions = 5.0 * np.eye(2)[np.arange(10) % 2]
+    shares = fit_temperature(decisions, np.arange(10) % 2).predict_proba(decisions)
+    assert 0.85 < shares.max() < 0.99
+    assert fit_temperature(np.zeros((10, 3)), np.arange(10) % 3).temperature == 1
 
 
-@pytest.mark.parametrize(
-    ("slope", "intercept"), [([1.0, 2.0], [1.0]), ([[1.0]], [[1.0]]), ([np.nan], [0.0]), ([1.0], [np.inf])]
-)
-def test_a_calibration_with_bad_numbers_is_refused(slope, intercept):
-    with pytest.raises(
-        ModelError, match="slope and intercept of a calibration must be finite, one number per class, got"
-    ):
-        SigmoidCalibration(np.array(slope), np.array(intercept))
+def test_useless_decisions_get_probabilities_near_chance():
+    rng = np.random.default_rng(0)
+    shares = fit_temperature(rng.normal(size=(300, 4)), rng.integers(0, 4, 300)).predict_proba(np.eye(4))
+    assert np.abs(shares - 0.25).max() < 0.1
+
+
+def test_folds_that_test_nothing_are_refused():
+    X, y, _ = make_rows()
+    with pytest.raises(DataError, match="calibration needs rows that the head was not fitted on"):
+        refit_calibrated(make_head("linear-svc"), X, y, [(np.arange(len(y)), np.arange(0))])
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, np.nan, np.inf])
+def test_a_temperature_that_is_not_above_0_is_refused(temperature):
+    with pytest.raises(ModelError, match="temperature of a calibration must be a number above 0, got"):
+        TemperatureCalibration(temperature)
 
 
 @pytest.mark.parametrize("normalize", NORMALIZERS)
@@ -101,8 +131,7 @@ def test_the_number_of_processes_does_not_change_the_fit():
     folds = make_folds(y, n_splits=3)
     one, two = (refit_calibrated(make_head("linear-svc"), X, y, folds, jobs=jobs) for jobs in (1, 2))
     np.testing.assert_array_equal(linear_parts(one[0])[0], linear_parts(two[0])[0])
-    np.testing.assert_array_equal(one[1].slope, two[1].slope)
-    np.testing.assert_array_equal(one[1].intercept, two[1].intercept)
+    assert one[1] == two[1]
 
 
 def test_zero_processes_are_refused():

@@ -65,7 +65,8 @@ def _compute(jobs: int | None, executor: str) -> Compute:
                  help="Normalization of the features: signed square root and unit norm per block, or zero mean "
                       "and unit variance."),
     click.option("--calibrate", is_flag=True,
-                 help="Calibrate the decisions of linear-svc to probabilities, which it lacks without this option."),
+                 help="Calibrate the decisions of linear-svc to probabilities, which it lacks without this option; "
+                      "predictions do not change."),
     click.option("--class-weight", type=click.Choice(("balanced",)), help="Give rare classes more weight."),
     click.option("--weight-column", metavar="NAME",
                  help="Column of the manifest with sample weights; its name starts with weight."),

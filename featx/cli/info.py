@@ -53,7 +53,7 @@ def _in_short(facts: dict[str, Any]) -> dict[str, Any]:
         short |= {name: facts[key] for name, key in (("C", "C"), ("fitted on", "fitted_on")) if key in facts}
     if "nested" in facts:
         short["nested cross-validation"] = _mean(facts["nested"])
-    for name in ("sample_weight", "calibration", "augmentation"):
+    for name in ("not_converged", "sample_weight", "calibration", "augmentation"):
         if name in facts:
             short[name.replace("_", " ")] = facts[name]
     if "finetune" in facts:

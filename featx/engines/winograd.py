@@ -33,7 +33,7 @@ class WinogradConv2d(nn.Conv2d):
     Its parameters and their names are those of ``torch.nn.Conv2d``.
     """
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         height, width = input.shape[2:]
         # The tiles of a small image reach far beyond the image, and the outputs outside it are not needed.
         if -(-height // TILE) * -(-width // TILE) * TILE**2 > MAX_WASTE * height * width:

@@ -1,23 +1,22 @@
 """Export a model as one file that runs without featx. The file is kept only if it gives the answers of featx."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from featx.backbones import PREPROCESSINGS, BackboneWeights
+from featx.backbones import BackboneWeights
 from featx.engines import compute_reference_features, load_backbone_for, make_engine
 from featx.errors import EngineError, ModelError, SpecError
+from featx.exporting.metadata import INPUTS
 from featx.files import atomic_write, infer_format
 from featx.images import draw_reference_images
 from featx.models import Model
 from featx.runtime import import_optional
-from featx.version import __version__
 
 SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt2"}
 """The formats, and the suffix of the files of each format."""
@@ -53,8 +52,8 @@ class ExportFormat(Protocol):
 
     answers: str
 
-    def write(self, path: Path, metadata: dict[str, Any]) -> None:
-        """Write the file. ``metadata`` holds values that JSON can store."""
+    def write(self, path: Path) -> None:
+        """Write the file, with the metadata of the model."""
 
     def run(self, path: Path, images: Sequence[Image.Image]) -> np.ndarray:
         """Run the file on RGB images and return its answers, (images, outputs)."""
@@ -68,6 +67,7 @@ def export(
     path: str | Path,
     format: str | None = None,
     *,
+    input: str = "images",
     weights: str | Path | None = None,
     overwrite: bool = False,
 ) -> ExportedFile:
@@ -76,6 +76,10 @@ def export(
     The file always computes in float32, even if the spec has another precision class. featx runs the file on the
     reference images, and keeps it only if the answers agree with those of featx in fp32. The file needs decoded images,
     which are upright and RGB. If the spec's ``decode`` is ``scaled``, they must be decoded at the same scale.
+
+    The largest answer of an image is that of the class which `featx.Model.predict` returns. In a multi-label file,
+    these are the classes whose probability is above 0.5, or whose decision or logit is above 0. The metadata name the
+    classes, the input, and the function that turns logits into probabilities.
 
     Parameters
     ----------
@@ -86,13 +90,22 @@ def export(
     format : {"onnx", "safetensors", "torch"}, optional
         The format of the file. By default the suffix of ``path`` decides. Without a suffix, it is ``onnx``.
 
-        ``onnx``: a graph that computes probabilities (n, classes) from RGB images of any size, uint8 (n, height, width,
-        3). It includes the preprocessing. For a head without probabilities, it computes decisions.
+        ``onnx``: a graph that computes probabilities (n, classes), and the index of the predicted class (n,) as
+        ``label``. For a head without probabilities, it computes decisions instead of probabilities. For a multi-label
+        model, ``label`` is (n, classes), 1 for each predicted class.
 
         ``safetensors``: the weights under torchvision's names.
 
-        ``torch``: a ``torch.export`` program that computes the logits of `featx.Model.to_torch` from RGB images, uint8
-        (n, 3, size, size).
+        ``torch``: a ``torch.export`` program that computes the logits of `featx.Model.to_torch`.
+    input : {"images", "tensor"}
+        What the file takes.
+
+        ``images``: RGB as bytes. An ONNX file takes images of any size, uint8 (n, height, width, 3), and resizes them
+        as featx does. It does so in float64, which takes 24 bytes per pixel of the original image twice: 1.2 GB for 24
+        megapixels. A ``torch.export`` program takes uint8 (n, 3, size, size).
+
+        ``tensor``: RGB as float32 (n, 3, size, size), with values from 0 to 1, for GPUs, browsers and phones. You
+        resize the images to the model's size. The file does the rest of the preprocessing. It has no float64.
     weights : path, optional
         Read the backbone's weights only from this file.
     overwrite : bool
@@ -106,7 +119,7 @@ def export(
     Raises
     ------
     SpecError
-        If the format is unknown, or if the suffix of ``path`` does not belong to the format.
+        If the format or the input is unknown, or if the suffix of ``path`` or the input does not belong to the format.
     ModelError
         If ``path`` exists and ``overwrite`` is false, or if ``path`` cannot be written.
     EngineError
@@ -116,12 +129,18 @@ def export(
     """
     path = Path(path)
     chosen = _choose_format(path, format)
+    if input not in INPUTS:
+        raise SpecError(f"--input of export must be {' or '.join(INPUTS)}, got {input!r}")
+    if chosen == "safetensors" and input != "images":
+        raise SpecError(
+            f"--input {input} of export is for onnx and torch; a safetensors file has only weights: leave it out"
+        )
     if path.exists() and not overwrite:
         raise ModelError(f"{path} exists already; choose another --output, or replace it with --overwrite")
     backbone = load_backbone_for(model.spec, weights, model.path)
-    exporter = _make_exporter(model, backbone, chosen)
+    exporter = _make_exporter(model, backbone, chosen, input)
     with atomic_write(path, ModelError) as temporary:
-        exporter.write(temporary, describe_model(model))
+        exporter.write(temporary)
         difference = _check(exporter, temporary, model, backbone)
     return ExportedFile(path, exporter.answers, difference, path.stat().st_size)
 
@@ -136,38 +155,15 @@ def _choose_format(path: Path, name: str | None) -> str:
     return infer_format(path, name, SUFFIXES, "--format of export", "onnx")
 
 
-def _make_exporter(model: Model, backbone: BackboneWeights, name: str) -> ExportFormat:
-    if name == "onnx":
+def _make_exporter(model: Model, backbone: BackboneWeights, format: str, input: str) -> ExportFormat:
+    if format == "onnx":
         from featx.exporting.onnx_file import OnnxFormat
 
-        return OnnxFormat(model, backbone)
-    import_optional("torch", "torch", f"--format {name} of export")
+        return OnnxFormat(model, backbone, input)
+    import_optional("torch", "torch", f"--format {format} of export")
     from featx.exporting.torch_files import ProgramFormat, SafetensorsFormat
 
-    return SafetensorsFormat(model, backbone) if name == "safetensors" else ProgramFormat(model, backbone)
-
-
-def describe_model(model: Model) -> dict[str, Any]:
-    """Collect the metadata of an exported file: all that a program needs to use its answers, as values for JSON."""
-    preprocessing = PREPROCESSINGS[model.spec.preprocessing]
-    normalizer = model.estimator.named_steps["normalizer"]
-    kind = normalizer if isinstance(normalizer, str) else type(normalizer).__name__
-    parameters = {"widths": normalizer.widths_, "power": normalizer.power} if kind == "BlockNormalizer" else {}
-    calibration = model.calibration and {
-        "slope": model.calibration.slope.tolist(),
-        "intercept": model.calibration.intercept.tolist(),
-    }
-    return {
-        "featx": __version__,
-        "head": model.head,
-        "classes": model.classes,
-        "multilabel": model.multilabel,
-        "spec": json.loads(model.spec.to_json()),
-        "preprocessing": {"mean": preprocessing.mean, "std": preprocessing.std},
-        "normalizer": {"kind": kind, **parameters},
-        # The sigmoid of each class, which turns decisions into probabilities. It is null for an uncalibrated model.
-        "calibration": calibration,
-    }
+    return SafetensorsFormat(model, backbone) if format == "safetensors" else ProgramFormat(model, backbone, input)
 
 
 def _check(exporter: ExportFormat, path: Path, model: Model, backbone: BackboneWeights) -> float:

@@ -1,10 +1,9 @@
-"""Write a model as one ONNX file that computes class probabilities from images of any size, with only onnxruntime."""
+"""Write a model as one ONNX file that computes class probabilities from images, with only onnxruntime."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -12,52 +11,86 @@ from PIL import Image
 from sklearn.preprocessing import StandardScaler
 
 from featx.backbones import PREPROCESSINGS, BackboneWeights, Convolution, MaxPool, pool_blocks, run_blocks
+from featx.exporting.metadata import INPUT, describe_input, describe_model, probability_function
 from featx.exporting.onnx_graph import OnnxGraph
 from featx.exporting.onnx_resize import OnnxResizer
-from featx.heads import BlockNormalizer, get_hidden_layer, linear_parts
+from featx.heads import BlockNormalizer, class_decisions, class_linear_parts, get_hidden_layer
+from featx.images import preprocess
 from featx.models import Model
 from featx.runtime import import_optional
 from featx.spec import ExtractSpec
 
-INPUT = "images"
+LABEL = "label"
+"""Name of the output with the predicted class."""
+MAX_VALUE = 255
+"""The value of the backbone's input that is 1 in a float tensor."""
+TENSOR_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
 MIN_NORM = 1e-12
 """The features of a block are divided by ``MIN_NORM`` if their norm is smaller, for example if all of them are 0."""
 
 
 class OnnxFormat:
-    """Writes a model as an ONNX file. The name of its output, ``probabilities`` or ``decisions``, is ``answers``."""
+    """Writes a model as an ONNX file.
 
-    def __init__(self, model: Model, backbone: BackboneWeights) -> None:
-        self._model, self._backbone = model, backbone
+    The outputs of the file are ``probabilities`` or ``decisions``, which ``answers`` names, and ``label``.
+
+    Parameters
+    ----------
+    model : Model
+    backbone : BackboneWeights
+    input : {"images", "tensor"}
+        What the file takes, as in `featx.export`.
+    """
+
+    def __init__(self, model: Model, backbone: BackboneWeights, input: str = "images") -> None:
+        self._model, self._backbone, self._input = model, backbone, input
         self.answers = "probabilities" if model.has_probabilities else "decisions"
 
-    def write(self, path: Path, metadata: dict[str, Any]) -> None:
-        """Write the graph, with ``metadata`` as its ``metadata_props``.
-
-        The input of the graph is ``images``, RGB as uint8 (n, height, width, 3). Its output is float32 (n, classes).
-        """
+    def write(self, path: Path) -> None:
+        """Write the graph, with the metadata of the model as its ``metadata_props``."""
         model, graph = self._model, OnnxGraph()
-        pixels = OnnxResizer(graph, model.spec)(INPUT)
-        features = add_features(graph, pixels, model.spec, self._backbone.tensors)
-        answer = add_answer(graph, add_decisions(graph, features, model), model)
-        source = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", "height", "width", 3])
-        target = helper.make_tensor_value_info(self.answers, TensorProto.FLOAT, ["n", len(model.classes)])
-        proto = graph.finish(answer, source, target)
+        if self._input == "tensor":
+            pixels = graph("Mul", INPUT, graph.constant(MAX_VALUE))
+        else:
+            pixels = OnnxResizer(graph, model.spec)(INPUT)
+        decisions = add_decisions(graph, add_features(graph, pixels, model.spec, self._backbone.tensors), model)
+        answer = add_probabilities(graph, decisions, model) if model.has_probabilities else decisions
+        shape = ["n", len(model.classes)]
+        described = describe_input(model, self._input, "NCHW" if self._input == "tensor" else "NHWC")
+        proto = graph.finish(
+            helper.make_tensor_value_info(INPUT, TENSOR_TYPES[described["dtype"]], described["shape"]),
+            {
+                answer: helper.make_tensor_value_info(self.answers, TensorProto.FLOAT, shape),
+                add_label(graph, decisions, model): helper.make_tensor_value_info(
+                    LABEL, TensorProto.INT64, shape if model.multilabel else shape[:1]
+                ),
+            },
+        )
+        outputs = {self.answers: "one per class", LABEL: "1 if the image has the class, else 0, per class"
+                   if model.multilabel else "index of the predicted class in classes"}  # fmt: skip
+        metadata = describe_model(model, input=described, outputs=outputs)
         helper.set_model_props(proto, {name: json.dumps(value) for name, value in metadata.items()})
         path.write_bytes(proto.SerializeToString(deterministic=True))
 
     def run(self, path: Path, images: Sequence[Image.Image]) -> np.ndarray:
-        """Run the file on RGB images of any size and return its answers, float32 (images, classes)."""
+        """Run the file on RGB images and return its answers, float32 (images, classes)."""
         onnxruntime = import_optional("onnxruntime", "export", "--format onnx of export, to check the file,")
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return np.concatenate([session.run(None, {INPUT: np.asarray(image)[None]})[0] for image in images])
+        if self._input == "tensor":
+            return np.asarray(session.run([self.answers], {INPUT: make_tensor(images, self._model.spec)})[0])
+        return np.concatenate([session.run([self.answers], {INPUT: np.asarray(image)[None]})[0] for image in images])
 
     def expected(self, features: np.ndarray) -> np.ndarray:
         """Compute the answers that featx gives for the features of images, (images, classes)."""
         if self._model.has_probabilities:
             return self._model.predict_proba(features)
-        decisions = self._model.decision_function(features)
-        return np.column_stack((-decisions, decisions)) if decisions.ndim == 1 else decisions
+        return class_decisions(self._model.decision_function(features))
+
+
+def make_tensor(images: Sequence[Image.Image], spec: ExtractSpec) -> np.ndarray:
+    """Prepare RGB images as a file with the input ``tensor`` takes them, float32 (images, 3, size, size), 0 to 1."""
+    pixels = np.stack([preprocess(image, spec) for image in images])
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32) / np.float32(MAX_VALUE)
 
 
 def add_features(graph: OnnxGraph, pixels: str, spec: ExtractSpec, tensors: Mapping[str, np.ndarray]) -> str:
@@ -116,10 +149,7 @@ class _OnnxOperators:
 
 
 def add_decisions(graph: OnnxGraph, features: str, model: Model) -> str:
-    """Add the normalizer and the head to a graph.
-
-    Returns the name of the decisions, (n, classes). For two exclusive classes they are (n, 1).
-    """
+    """Add the normalizer and the head to a graph. Return the name of the decisions, (n, classes)."""
     x = _add_normalizer(graph, features, model)
     if hidden := get_hidden_layer(model.estimator):
         first = (
@@ -127,36 +157,36 @@ def add_decisions(graph: OnnxGraph, features: str, model: Model) -> str:
             graph.constant(hidden.intercept_, name="hidden.bias"),
         )
         x = graph("Relu", graph("Gemm", x, *first, transB=1))
-    weight, bias = linear_parts(model.estimator, np.float32)
+    weight, bias = class_linear_parts(model.estimator, np.float32)
     parameters = (graph.constant(weight, name="classifier.weight"), graph.constant(bias, name="classifier.bias"))
     return graph("Gemm", x, *parameters, transB=1)
 
 
-def add_answer(graph: OnnxGraph, decisions: str, model: Model) -> str:
-    """Add nodes that turn decisions into the answers, (n, classes).
-
-    The answers are probabilities. For a head without probabilities they are decisions.
-    """
-    one_column = len(model.classes) == 2 and not model.multilabel
-    if not model.has_probabilities:
-        return graph("Concat", graph("Neg", decisions), decisions, axis=1) if one_column else decisions
-    if model.head == "softmax" and not model.calibration and not one_column:
+def add_probabilities(graph: OnnxGraph, decisions: str, model: Model) -> str:
+    """Add nodes that turn decisions into the probabilities of a model that has them, (n, classes)."""
+    function = probability_function(model)
+    if function == "softmax":
+        if model.calibration:
+            decisions = graph("Mul", decisions, graph.constant(1 / model.calibration.temperature))
         return graph("Softmax", decisions, axis=1)
-    sigmoids = graph("Sigmoid", _add_calibration(graph, decisions, model))
-    if one_column:
-        return graph("Concat", graph("Sub", graph.constant(1), sigmoids), sigmoids, axis=1)
-    if model.multilabel and not model.calibration:
+    sigmoids = graph("Sigmoid", decisions)
+    if function == "sigmoid":
         return sigmoids
     total = graph("ReduceSum", sigmoids, graph.constant([1], np.int64), keepdims=1)
+    # If all sigmoids are 0, every class is equally probable.
     positive = graph("Greater", total, graph.constant(0))
     return graph("Where", positive, graph("Div", sigmoids, total), graph.constant(1 / len(model.classes)))
 
 
-def _add_calibration(graph: OnnxGraph, decisions: str, model: Model) -> str:
-    if not model.calibration:
-        return decisions
-    scaled = graph("Mul", decisions, graph.constant(-model.calibration.slope))
-    return graph("Sub", scaled, graph.constant(model.calibration.intercept))
+def add_label(graph: OnnxGraph, decisions: str, model: Model) -> str:
+    """Add nodes that compute what `featx.Model.predict` returns, as int64.
+
+    It is the index of the predicted class, (n,). For a multi-label model, it is 1 where an image has the class,
+    (n, classes).
+    """
+    if model.multilabel:
+        return graph("Cast", graph("Greater", decisions, graph.constant(0)), to=TensorProto.INT64)
+    return graph("ArgMax", decisions, axis=1, keepdims=0)
 
 
 def _add_normalizer(graph: OnnxGraph, x: str, model: Model) -> str:

@@ -1,5 +1,6 @@
 """Build an ONNX graph node by node."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,12 @@ class OnnxGraph:
         self._constants.append(numpy_helper.from_array(array, name))
         return name
 
-    def finish(self, value: str, source: onnx.ValueInfoProto, target: onnx.ValueInfoProto) -> onnx.ModelProto:
-        """Return the finished model. Its input is ``source``, and its output ``target`` gets the value ``value``."""
-        self._nodes.append(helper.make_node("Identity", [value], [target.name]))
-        graph = helper.make_graph(self._nodes, "featx", [source], [target], self._constants)
+    def finish(self, source: onnx.ValueInfoProto, targets: Mapping[str, onnx.ValueInfoProto]) -> onnx.ModelProto:
+        """Return the finished model. Its input is ``source``. ``targets`` has its outputs by the names of their values.
+
+        The outputs have the order of ``targets``.
+        """
+        self._nodes += [helper.make_node("Identity", [value], [target.name]) for value, target in targets.items()]
+        graph = helper.make_graph(self._nodes, "featx", [source], list(targets.values()), self._constants)
         opset = helper.make_opsetid("", OPSET)
         return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="featx")

@@ -4,7 +4,6 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch.export import Dim
 
 from featx.backbones import BackboneWeights
+from featx.exporting.metadata import describe_input, describe_model
+from featx.heads import class_decisions
 from featx.images import preprocess
-from featx.models import Model, to_torch
+from featx.models import ImageClassifier, Model, to_torch
 
 PREFIXES = {"backbone.features.": "features.", "head.": "classifier."}
 """The beginnings of parameter names in featx's module, and what stands for each of them in the file."""
@@ -30,52 +31,79 @@ class _TorchFormat:
         self._model, self._module = model, to_torch(model, backbone).eval()
 
     def expected(self, features: np.ndarray) -> np.ndarray:
-        """Compute the logits that featx gives for the features of images, (images, outputs)."""
-        return self._model.decision_function(features).reshape(len(features), -1)
+        """Compute the logits that featx gives for the features of images, (images, classes)."""
+        return class_decisions(self._model.decision_function(features))
 
-    def _logits(self, module: torch.nn.Module, images: Sequence[Image.Image]) -> np.ndarray:
-        pixels = np.stack([preprocess(image, self._model.spec) for image in images])
-        with torch.inference_mode():
-            logits: np.ndarray = module(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
-        return logits
+    def _pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Return images as uint8 (images, 3, size, size)."""
+        return torch.from_numpy(np.stack([preprocess(image, self._model.spec) for image in images])).permute(0, 3, 1, 2)
 
 
 class SafetensorsFormat(_TorchFormat):
     """Writes the weights of a model as a safetensors file."""
 
-    def write(self, path: Path, metadata: dict[str, Any]) -> None:
+    def write(self, path: Path) -> None:
         """Write the tensors ``features.{i}.weight`` to ``classifier.bias``, and metadata as JSON under ``featx``."""
         tensors = {_file_name(name): values.contiguous() for name, values in self._module.state_dict().items()}
         # There is only one key, because safetensors writes keys in random order. Equal models must have equal bytes.
-        save_file(tensors, path, {"featx": json.dumps(metadata)})
+        save_file(tensors, path, {"featx": json.dumps(describe_model(self._model))})
 
     def run(self, path: Path, images: Sequence[Image.Image]) -> np.ndarray:
-        """Compute the logits of images with the weights in the file, (images, outputs)."""
+        """Compute the logits of images with the weights in the file, (images, classes)."""
         tensors = load_file(path)
         self._module.load_state_dict({name: tensors[_file_name(name)] for name in self._module.state_dict()})
-        return self._logits(self._module, images)
+        return _run_module(self._module, self._pixels(images))
 
 
 class ProgramFormat(_TorchFormat):
-    """Writes a model as a ``torch.export`` program."""
+    """Writes a model as a ``torch.export`` program. ``input`` is that of `featx.export`."""
 
-    def write(self, path: Path, metadata: dict[str, Any]) -> None:
-        """Write the program, which computes logits from RGB images, uint8 (n, 3, size, size).
+    def __init__(self, model: Model, backbone: BackboneWeights, input: str = "images") -> None:
+        super().__init__(model, backbone)
+        self._input = input
+
+    def write(self, path: Path) -> None:
+        """Write the program, which computes logits from RGB images (n, 3, size, size).
 
         The metadata are in the file ``featx.json`` inside the program's file.
         """
         size = self._model.spec.size
+        module = _FromUnitRange(self._module).eval() if self._input == "tensor" else self._module
+        dtype = torch.float32 if self._input == "tensor" else torch.uint8
         # The example has two images, because after an example of one image the program would take only one image.
-        example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-        program = torch.export.export(self._module, (example,), dynamic_shapes=({0: Dim("n")},))
+        program = torch.export.export(
+            module, (torch.zeros(2, 3, size, size, dtype=dtype),), dynamic_shapes=({0: Dim("n")},)
+        )
+        metadata = describe_model(self._model, input=describe_input(self._model, self._input, "NCHW"))
         # The program is first written to memory, because torch needs a path with the suffix .pt2.
         buffer = io.BytesIO()
         torch.export.save(program, buffer, extra_files={METADATA_FILE: json.dumps(metadata)})
         path.write_bytes(buffer.getvalue())
 
     def run(self, path: Path, images: Sequence[Image.Image]) -> np.ndarray:
-        """Compute the logits of images with the program, (images, outputs)."""
-        return self._logits(torch.export.load(io.BytesIO(path.read_bytes())).module(), images)
+        """Compute the logits of images with the program, (images, classes)."""
+        pixels = self._pixels(images)
+        program = torch.export.load(io.BytesIO(path.read_bytes()))
+        return _run_module(program.module(), pixels / 255 if self._input == "tensor" else pixels)
+
+
+class _FromUnitRange(torch.nn.Module):
+    """Classify images with values from 0 to 1."""
+
+    def __init__(self, classifier: ImageClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the logits (n, classes) of images, float32 (n, 3, size, size)."""
+        logits: torch.Tensor = self.classifier(self.classifier.preprocess(255 * images))
+        return logits
+
+
+def _run_module(module: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        logits: np.ndarray = module(images).numpy()
+    return logits
 
 
 def _file_name(name: str) -> str:

@@ -185,16 +185,10 @@ class Stage:
             self._ema.update_parameters(self.model)
 
     def _logits(self, model: nn.Module, inputs: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute logits with one column per class. Return the logits and the labels, both on the device.
-
-        A model of two classes may have a single logit, that of the second class. The first class then gets logit 0.
-        """
+        """Return the logits (rows, classes) and the labels, both on the device."""
         # Convert float16 to float32 on the device, so that only half as many bytes are copied to the device.
         moved = [x.to(self.device) for x in inputs]
-        logits = model(*(x.float() if x.dtype == torch.float16 else x for x in moved))
-        if logits.shape[1] == 1:
-            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-        return logits, labels.to(self.device)
+        return model(*(x.float() if x.dtype == torch.float16 else x for x in moved)), labels.to(self.device)
 
     def _trained_weights(self) -> dict[str, Tensor]:
         """Copy the trained parameters, or their moving averages if there are any, by name."""

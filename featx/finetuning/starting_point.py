@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from sklearn.base import clone
 from torch import nn
 
@@ -14,7 +13,7 @@ from featx.backbones import BackboneWeights
 from featx.errors import DataError, ModelError, SpecMismatch
 from featx.finetuning.recipe import Recipe
 from featx.finetuning.trainable_layers import check_hidden_units, check_layer_exists, make_head_layers
-from featx.heads import hold_out, linear_parts, refit
+from featx.heads import class_linear_parts, fit_temperature, hold_out, refit
 from featx.models import ImageClassifier, Model, TrainingRows, read_training_rows, to_torch, trained_parts
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -77,7 +76,7 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
         raise ModelError("finetune has nothing to train; give --head-epochs, or --epochs and --unfreeze")
     if first_layer is not None:
         check_layer_exists(model.spec, first_layer)
-    check_hidden_units(len(linear_parts(model.estimator)[0]), recipe)
+    check_hidden_units(len(class_linear_parts(model.estimator)[0]), recipe)
 
 
 def read_finetune_data(model: Model, store: str | Path, recipe: Recipe) -> FinetuneData:
@@ -138,7 +137,7 @@ def fit_head(model: Model, data: FinetuneData, images: ImageSubset) -> Model:
 
 def head_accuracy(model: Model, images: ImageSubset) -> float:
     """Return the accuracy of a model's head on stored features."""
-    return float((model.estimator.predict(images.features) == np.array(model.classes)[images.labels]).mean())
+    return float((model.predict(images.features) == np.array(model.classes)[images.labels]).mean())
 
 
 def make_classifier(model: Model, weights: BackboneWeights, scale: float, recipe: Recipe) -> ImageClassifier:
@@ -162,21 +161,11 @@ def make_classifier(model: Model, weights: BackboneWeights, scale: float, recipe
 def fit_logit_scale(model: Model, val: ImageSubset) -> float:
     """Find the factor on a model's logits that minimizes the cross-entropy on the validation images.
 
-    This is temperature scaling (Guo et al. 2017). The factor is 1 for softmax, which was fitted by cross-entropy
+    It is 1 / temperature (see `featx.heads.fit_temperature`), and 1 for softmax, which was fitted by cross-entropy
     already. A head that was fitted by another loss has logits of another scale. Training with cross-entropy would first
     spend epochs on correcting this scale, or would have no gradient if the logits are too large. The scale cannot be
-    found on the images that the head was fitted on, because the head separates them almost perfectly. The same can
-    happen on a small validation set. So targets are smoothed as if each class had one more image (Platt 1999).
+    found on the images that the head was fitted on, because the head separates them almost perfectly.
     """
     if model.head == "softmax":
         return 1.0
-    logits = torch.from_numpy(np.asarray(model.estimator.decision_function(val.features), np.float64))
-    if logits.ndim == 1:
-        logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
-    labels, classes = torch.from_numpy(val.labels), logits.shape[1]
-    smoothing = classes / (len(labels) + classes)
-
-    def loss(power: float) -> float:
-        return float(nn.functional.cross_entropy(logits * 10**power, labels, label_smoothing=smoothing))
-
-    return float(10 ** minimize_scalar(loss, bounds=(-2, 2), method="bounded").x)
+    return 1 / fit_temperature(model.decision_function(val.features), val.labels).temperature

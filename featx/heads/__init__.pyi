@@ -12,7 +12,13 @@ from .metrics.scoring import default_scoring as default_scoring
 from .parallel import count_workers as count_workers
 from .parallel import run_parallel as run_parallel
 from .pipeline.calibration import CALIBRATION_METHOD as CALIBRATION_METHOD
-from .pipeline.calibration import SigmoidCalibration as SigmoidCalibration
+from .pipeline.calibration import TemperatureCalibration as TemperatureCalibration
+from .pipeline.calibration import fit_temperature as fit_temperature
+from .pipeline.convergence import describe_stop as describe_stop
+from .pipeline.convergence import not_converged as not_converged
+from .pipeline.convergence import warn_not_converged as warn_not_converged
+from .pipeline.decisions import class_decisions as class_decisions
+from .pipeline.decisions import class_linear_parts as class_linear_parts
 from .pipeline.hidden_layer import HiddenLayer as HiddenLayer
 from .pipeline.hidden_layer import add_hidden_layer as add_hidden_layer
 from .pipeline.hidden_layer import get_hidden_layer as get_hidden_layer

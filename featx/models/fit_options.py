@@ -29,8 +29,8 @@ class FitOptions:
     weight_column : str, optional
         Column of the store that holds the sample weights. Its name begins with ``weight``.
     calibrate : bool
-        Fit sigmoids that turn the decisions of ``linear-svc`` into probabilities, by
-        `sklearn.calibration.CalibratedClassifierCV`. The other heads have probabilities without it.
+        Fit a temperature that turns the decisions of ``linear-svc`` into probabilities, on held-out rows of each fold.
+        It changes no prediction. The other heads have probabilities without it.
     stream : bool
         Read the rows from disk in blocks, for a store that does not fit in memory. This needs ``head="softmax"`` and a
         given ``C``, because it does not search.

@@ -5,10 +5,9 @@ Opening the file runs no code. Its last 32 bytes, the tensor ``sha256``, are the
 that any changed byte is noticed.
 
 Schema 1 has ``weight``, ``bias``, the arrays of a normalizer, ``golden.<name>`` (the reference features) and optionally
-``fitted`` (the identifiers of the training images). Schema 2 may also have a calibration (``calibration.slope`` and
-``calibration.intercept``), a hidden layer (``hidden.weight`` and ``hidden.bias``), or a multi-label head (parameter
-``multilabel``). A file states the lowest schema that can hold its model, so that an older featx opens every model that
-it can use.
+``fitted`` (the identifiers of the training images). Schema 2 may also have a calibration (``calibration.temperature``),
+a hidden layer (``hidden.weight`` and ``hidden.bias``), or a multi-label head (parameter ``multilabel``). A file states
+the lowest schema that can hold its model, so that an older featx opens every model that it can use.
 """
 
 import hashlib

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featx.engines import Engine, check_reference_features, feature_parts, load_backbone_for, make_engine
 from featx.errors import SpecError
+from featx.heads import class_decisions
 from featx.images import MAX_PIXELS, Listing, image_suffixes, is_url, list_images, suffix_of
 from featx.models.saved_model import Model
 from featx.runtime import Compute, progress_bar
@@ -36,7 +37,8 @@ class Prediction:
     probabilities : tuple of float, optional
         Probability of each predicted class, or None if the model has no probabilities.
     decisions : tuple of float
-        Decision of each predicted class.
+        Decision of each predicted class. For two classes, these are -d/2 and d/2 if d is what `decision_function` of
+        the model returns.
     reason : str
         Why the image could not be read. It is empty if the image was classified.
     """
@@ -87,8 +89,9 @@ def predict(
         Number of classes per image, best first. The default is one class. For a multi-label model, the default is all
         classes with a decision above 0.
     n_views : int
-        Test-time augmentation: average the decisions and probabilities of the plain image and ``n_views - 1`` augmented
-        copies. In a store, the first ``n_views`` copies of each image are used.
+        Test-time augmentation: average the decisions of the plain image and ``n_views - 1`` augmented copies.
+        Probabilities are those of the averaged decisions. In a store, the first ``n_views`` copies of each image are
+        used.
     augment : str, optional
         Augmentation of the copies of images, such as ``flip,rotate=30`` (see `featx.ExtractSpec`). The default is
         ``flip``.
@@ -188,13 +191,13 @@ def _predict_store(model: Model, path: Path, top: int | None, n_views: int) -> I
 def _predict_rows(
     model: Model, paths: Sequence[str], X: NDArray[np.float32], top: int | None, n_views: int
 ) -> Iterator[Prediction]:
-    """Classify images that have ``n_views`` adjacent rows each, by the mean over these rows."""
+    """Classify images that have ``n_views`` adjacent rows each, by the mean decisions over these rows."""
     if not paths:
         return
-    decisions = _mean_over_views(model.decision_function(X), n_views)
-    probabilities = _mean_over_views(model.predict_proba(X), n_views) if model.has_probabilities else None
-    if decisions.ndim == 1:  # Two classes share one decision. Above 0, it means the second.
-        decisions = np.column_stack((-decisions, decisions))
+    means = _mean_over_views(model.decision_function(X), n_views)
+    # Mean probabilities could be largest for another class than mean decisions.
+    probabilities = model.probabilities_of(means) if model.has_probabilities else None
+    decisions = class_decisions(means)
     for row, path in enumerate(paths):
         best = np.argsort(-decisions[row], kind="stable")
         best = best[decisions[row, best] > 0] if top is None and model.multilabel else best[: top or 1]

@@ -10,7 +10,15 @@ from sklearn.pipeline import Pipeline
 
 from featx.backbones import BackboneWeights
 from featx.errors import ModelError
-from featx.heads import HEADS, SigmoidCalibration, get_hidden_layer, is_multilabel, linear_parts
+from featx.heads import (
+    HEADS,
+    PrecomputedDecisions,
+    TemperatureCalibration,
+    class_decisions,
+    get_hidden_layer,
+    is_multilabel,
+    linear_parts,
+)
 from featx.runtime import html_table, pluralize, shorten_list
 from featx.spec import ExtractSpec
 from featx.store import REFERENCE_IMAGES
@@ -41,7 +49,7 @@ class Model:
         training features computed them. `featx.predict` compares them with those of its own machine.
     info : dict
         How the model was fitted: C, scores of the search, training rows, versions. It must be valid JSON.
-    calibration : SigmoidCalibration, optional
+    calibration : TemperatureCalibration, optional
         For ``linear-svc``, it turns decisions into probabilities.
     fitted_image_ids : uint64 array (images,), optional
         Identifiers of the training images (`featx.heads.compact_ids`), so that `featx.evaluate` can leave them out.
@@ -62,7 +70,7 @@ class Model:
     estimator: Pipeline
     reference_features: dict[str, NDArray[np.float32]]
     info: dict[str, Any]
-    calibration: SigmoidCalibration | None = None
+    calibration: TemperatureCalibration | None = None
     fitted_image_ids: NDArray[np.uint64] | None = None
     path: Path | None = None
 
@@ -95,10 +103,9 @@ class Model:
             )
         if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
             raise ModelError("weights of the model must be finite, got NaN or infinity; look for them in the features")
-        if self.calibration and self.calibration.slope.shape != bias.shape:
+        if self.calibration and self.multilabel:
             raise ModelError(
-                f"calibration of the model must have one slope per decision, shape {bias.shape}, "
-                f"got {self.calibration.slope.shape}"
+                "calibration of the model must be None, because the model is multi-label, got a temperature"
             )
 
     @staticmethod
@@ -125,16 +132,22 @@ class Model:
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the class name of each row, (rows,), for features (rows, columns) in the order of ``spec.widths``.
 
-        A multi-label model returns a 0/1 matrix (rows, classes), 1 where the decision is above 0.
+        The predicted class is the one with the largest decision, which is also the one with the largest probability.
+        If several are equally large, it is the first of them. Everything that featx predicts, evaluates or exports
+        follows this rule. A multi-label model returns a 0/1 matrix (rows, classes), 1 where the decision is above 0.
         """
-        names: NDArray[Any] = self.estimator.predict(X)
+        decisions = self.decision_function(X)
+        if self.multilabel:
+            return (decisions > 0).astype(int)
+        names: NDArray[Any] = self.estimator.classes_[class_decisions(decisions).argmax(axis=1)]
         return names
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:
         """Return the head's decisions, (rows, classes).
 
-        Two classes that exclude each other share one decision per row, (rows,). A decision above 0 means the second
-        class.
+        Two classes that exclude each other share one decision per row, (rows,), as in scikit-learn. A decision above 0
+        means the second class. `featx.predict`, `to_torch` and exported files give each of the two classes a decision:
+        half of it for the second class, and minus half of it for the first.
         """
         values: NDArray[np.floating] = self.estimator.decision_function(X)
         return values
@@ -157,6 +170,19 @@ class Model:
         if self.calibration:
             return self.calibration.predict_proba(self.decision_function(X))
         values: NDArray[np.floating] = self.estimator.predict_proba(X)
+        return values
+
+    def probabilities_of(self, decisions: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return the probabilities (rows, classes) that belong to decisions from `decision_function`.
+
+        They are those of `predict_proba`, except for rounding. The errors are the same too.
+        """
+        if not self.has_probabilities:
+            raise ModelError(f"{self.head} without calibration has no probabilities; fit it with --calibrate")
+        if self.calibration:
+            return self.calibration.predict_proba(decisions)
+        computed = PrecomputedDecisions(self.head, np.array(self.classes), self.multilabel)
+        values: NDArray[np.floating] = computed.predict_proba(decisions)
         return values
 
     def to_torch(self, weights: BackboneWeights | str | Path | None = None) -> "ImageClassifier":
@@ -204,4 +230,6 @@ class Model:
         if best := info.get("search", {}).get("best"):
             score = f"{info['search']['scoring']} {best['mean']:.4f} (standard error {best['standard_error']:.4f})"
             facts["cross-validation"] = score
+        if "not_converged" in info:
+            facts["not converged"] = info["not_converged"]
         return facts

@@ -17,12 +17,13 @@ from featx.heads import (
     HEADS,
     MULTILABEL_HEADS,
     HeadSearchCV,
-    SigmoidCalibration,
+    TemperatureCalibration,
     check_labels,
     default_scoring,
     make_folds,
     make_head,
     nested_cross_validate,
+    not_converged,
     refit,
     refit_calibrated,
 )
@@ -79,6 +80,8 @@ def fit_searched(
     }
     if nested:
         info["nested"] = nested.to_dict()
+    if stopped := not_converged(pipeline):
+        info["not_converged"] = stopped
     if calibration:
         info["calibration"] = {"method": CALIBRATION_METHOD, "folds": folds}
     with Store(store) as opened:
@@ -190,7 +193,7 @@ def _refit(
     options: FitOptions,
     validation: Validation,
     workers: int,
-) -> tuple[Pipeline, SigmoidCalibration | None]:
+) -> tuple[Pipeline, TemperatureCalibration | None]:
     """Fit the selected candidate on all rows, and its calibration if ``options`` asks for one."""
     best = search.best_candidate_
     pipeline = make_head(

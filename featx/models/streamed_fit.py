@@ -6,7 +6,7 @@ import numpy as np
 
 from featx.backbones import WhichBlocks, WhichPools
 from featx.errors import DataError
-from featx.heads import fingerprint
+from featx.heads import fingerprint, warn_not_converged
 from featx.models.fit_options import FitOptions, Validation, changed_options
 from featx.models.saved_model import Model
 from featx.models.searched_fit import DECIDING_PACKAGES
@@ -61,17 +61,18 @@ def fit_streamed(
         del digests
         codes = np.searchsorted(np.array(classes), y)
         scratch = (path if output is None else Path(output)).resolve().parent
-        pipeline, passes = fit_softmax(
-            store, spec, rows, codes, classes, C=C, normalize=options.normalize, scratch=scratch
-        )
+        fitted = fit_softmax(store, spec, rows, codes, classes, C=C, normalize=options.normalize, scratch=scratch)
         facts, reference = describe_store(store, spec)
     info = {
         "C": C,
         "rows": len(rows),
-        "streamed": {"passes": passes},
+        "streamed": {"passes": fitted.passes},
         "selection": selection,
         "store": store_fingerprint,
         "versions": installed(*DECIDING_PACKAGES),
         **facts,
     }
-    return Model(spec, classes, "softmax", pipeline, reference, info, fitted_image_ids=image_ids)
+    if fitted.stopped:
+        info["not_converged"] = fitted.stopped
+        warn_not_converged(fitted.stopped)
+    return Model(spec, classes, "softmax", fitted.pipeline, reference, info, fitted_image_ids=image_ids)

@@ -8,17 +8,17 @@ passes over all rows are needed.
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from featx.errors import DataError, StoreError
 from featx.files import wrap_os_error
-from featx.heads import ESTIMATOR_MAX_ITER, from_linear_parts, make_head
+from featx.heads import ESTIMATOR_MAX_ITER, describe_stop, from_linear_parts, make_head
 from featx.spec import ExtractSpec
 from featx.store import BLOCK_BYTES, Store
 
@@ -30,11 +30,19 @@ Blocks = Callable[[], Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]]
 """A function that starts a pass over all rows. It yields blocks of rows with their class numbers."""
 
 
+class StreamedSoftmax(NamedTuple):
+    """A fitted pipeline, the number of passes over the rows, and a line about the fit if it did not converge."""
+
+    pipeline: Pipeline
+    passes: int
+    stopped: str | None
+
+
 def fit_softmax(
     store: Store, spec: ExtractSpec, rows: NDArray[np.intp], codes: NDArray[np.intp], classes: tuple[str, ...],
     *, C: float, normalize: str, scratch: Path,
-) -> tuple[Pipeline, int]:  # fmt: skip
-    """Return the pipeline that scikit-learn would fit, within its tolerance, and the number of passes over the rows.
+) -> StreamedSoftmax:  # fmt: skip
+    """Fit what scikit-learn would fit, within its tolerance.
 
     Parameters
     ----------
@@ -58,7 +66,7 @@ def fit_softmax(
     StoreError
         If the store is damaged, or if the disk is full.
     DataError
-        If a feature is not finite, or if L-BFGS does not converge.
+        If a feature is not finite.
     """
     normalizer = _fit_normalizer(store, spec, rows, normalize)
     # Every stride-th row is in the sample.
@@ -76,10 +84,13 @@ def fit_softmax(
             sample[(done + first) // stride :][: len(values[first::stride])] = values[first::stride]
             done += len(values)
         penalty = 1 / (C * len(rows))
-        start, _ = _minimize(lambda: iter([(sample, codes[::stride])]), len(classes), spec.width, penalty)
-        W, passes = _minimize(_file_blocks(file, codes, spec.width), len(classes), spec.width, penalty, start)
+        start = _minimize(lambda: iter([(sample, codes[::stride])]), len(classes), spec.width, penalty).x
+        found = _minimize(_file_blocks(file, codes, spec.width), len(classes), spec.width, penalty, start)
+    W = found.x.reshape(-1, spec.width + 1)
     linear = W[:, :-1].astype(np.float32), W[:, -1].astype(np.float32)
-    return from_linear_parts("softmax", *linear, np.array(classes), normalizer, C=C), passes
+    pipeline = from_linear_parts("softmax", *linear, np.array(classes), normalizer, C=C)
+    stopped = None if found.success else describe_stop("softmax", C, int(found.nit), normalized=normalize != "none")
+    return StreamedSoftmax(pipeline, int(found.nfev), stopped)
 
 
 def _fit_normalizer(store: Store, spec: ExtractSpec, rows: NDArray[np.intp], normalize: str) -> BaseEstimator | str:
@@ -117,13 +128,13 @@ def _block_rows(width: int) -> int:
 
 def _minimize(
     blocks: Blocks, classes: int, width: int, penalty: float, start: NDArray[np.float64] | None = None
-) -> tuple[NDArray[np.float64], int]:
-    """Return the optimal weights, with the intercepts in the last column, and the number of passes over the blocks.
+) -> OptimizeResult:
+    """Return what scipy has found. ``x`` is the flat matrix of weights, with the intercepts in the last column.
 
-    If there are two classes, there is one row of weights.
+    If there are two classes, the matrix has one row.
     """
     shape = (1 if classes == 2 else classes, width + 1)
-    found = minimize(
+    return minimize(
         lambda flat: _loss_and_gradient(flat.reshape(shape), blocks, penalty),
         np.zeros(shape).ravel() if start is None else start.ravel(),
         method="L-BFGS-B",
@@ -131,9 +142,6 @@ def _minimize(
         options={"maxiter": ESTIMATOR_MAX_ITER, "maxfun": 2 * ESTIMATOR_MAX_ITER, "maxls": 50, "gtol": TOLERANCE,
                  "ftol": 64 * np.finfo(float).eps},
     )  # fmt: skip
-    if not found.success:
-        raise DataError(f"softmax did not converge in {found.nfev} passes ({found.message}); give a smaller --C")
-    return found.x.reshape(shape), int(found.nfev)
 
 
 def _loss_and_gradient(W: NDArray[np.float64], blocks: Blocks, penalty: float) -> tuple[float, NDArray[np.float64]]:

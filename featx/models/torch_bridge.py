@@ -19,6 +19,7 @@ from featx.heads import (
     BlockNormalizer,
     HiddenLayer,
     add_hidden_layer,
+    class_linear_parts,
     from_linear_parts,
     get_hidden_layer,
     is_multilabel,
@@ -45,8 +46,9 @@ def to_torch(model: Model, weights: BackboneWeights | str | Path | None = None) 
     Returns
     -------
     ImageClassifier
-        It maps images, uint8 or preprocessed floats (n, 3, size, size), to logits (n, classes). Two exclusive classes
-        have one logit, (n, 1). The module is on the CPU, in float32 and in training mode.
+        It maps images, uint8 or preprocessed floats (n, 3, size, size), to logits (n, classes). The largest logit is
+        that of the predicted class. Two exclusive classes have the logits -d/2 and d/2, if d is the decision that
+        ``decision_function`` returns. The module is on the CPU, in float32 and in training mode.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def to_torch(model: Model, weights: BackboneWeights | str | Path | None = None) 
     """
     backbone = TorchBackbone.from_tensors(_find_weights(model, weights).tensors, model.spec.blocks)
     normalizer = _normalizer_module(model.estimator.named_steps["normalizer"])
-    head: nn.Module = _linear_module(*linear_parts(model.estimator, np.float32))
+    head: nn.Module = _linear_module(*class_linear_parts(model.estimator, np.float32))
     if hidden := get_hidden_layer(model.estimator):
         head = nn.Sequential(_linear_module(hidden.coef_, hidden.intercept_), nn.ReLU(), head)
     return ImageClassifier(model.spec, model.classes, backbone, normalizer, head)
@@ -83,8 +85,8 @@ def from_torch(
         As in `to_torch`. Layers that the module does not run are taken from these weights.
     head : str, optional
         What the logits mean: a key of `featx.heads.HEADS`. By default, it is the head of ``model``. After training with
-        cross-entropy, give ``softmax``. If two exclusive classes have two logits, the difference of the two becomes the
-        only logit.
+        cross-entropy, give ``softmax``. For two exclusive classes, the difference of the two logits becomes the
+        decision. A module with one logit for two classes is taken too.
     backbone : str
         New name of the backbone's weights, used if they changed.
     info : mapping, optional

@@ -104,8 +104,8 @@ class ImageClassifier(nn.Module):
         Returns
         -------
         tensor (n, classes)
-            One logit per class. Two exclusive classes share one logit, (n, 1), as in scikit-learn. Above 0, it means
-            the second class.
+            One logit per class. ``argmax(1)`` gives the predicted classes. In a multi-label model, a logit above 0
+            means that the image has the class.
 
         Raises
         ------

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from sklearn.datasets import make_blobs
 
 from featx.backbones.vgg16 import BLOCKS
-from featx.heads.pipeline.calibration import SigmoidCalibration
+from featx.heads.pipeline.calibration import TemperatureCalibration
 from featx.heads.pipeline.linear_heads import NORMALIZERS, make_head
 from featx.images.decoding.decoder import decode
 from featx.models.saved_model import Model
@@ -126,8 +126,7 @@ def model_seeds() -> list[bytes]:
     for head, normalize in zip(("linear-svc", "softmax", "ovr-logistic"), NORMALIZERS, strict=False):
         estimator = make_head(head, 1.0, normalize=normalize, widths=(64,)).fit(rows, names)
         models.append(_model(head, estimator, ("a", "b", "c")))
-    slope = np.full(3, -1.0)
-    models.append(_model("linear-svc", models[0].estimator, ("a", "b", "c"), SigmoidCalibration(slope, slope)))
+    models.append(_model("linear-svc", models[0].estimator, ("a", "b", "c"), TemperatureCalibration(0.5)))
     two = make_head("softmax", 1.0, normalize="power", widths=(64,)).fit(rows[codes < 2], names[codes < 2])
     models.append(_model("softmax", two, ("a", "b")))
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +134,7 @@ def model_seeds() -> list[bytes]:
 
 
 def _model(
-    head: str, estimator: object, classes: tuple[str, ...], calibration: SigmoidCalibration | None = None
+    head: str, estimator: object, classes: tuple[str, ...], calibration: TemperatureCalibration | None = None
 ) -> Model:
     return Model(SPEC, classes, head, estimator, REFERENCE, {"C": 1.0, "rows": 40, "selection": {}}, calibration)
 

@@ -4,44 +4,44 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 from featx.errors import ModelError
+from featx.heads.pipeline.decisions import class_decisions
 
-CALIBRATION_METHOD = "sigmoid"
+CALIBRATION_METHOD = "temperature"
+SCALES = (-2.0, 3.0)
+"""Range in which the factor on the decisions is searched: powers of 10, divided by the size of the decisions."""
 
 
-@dataclass(frozen=True, eq=False)
-class SigmoidCalibration:
-    """One sigmoid per class that turns decisions into probabilities: p = 1 / (1 + exp(slope × decision + intercept)).
+@dataclass(frozen=True)
+class TemperatureCalibration:
+    """One temperature that turns decisions into probabilities: p = softmax(decisions / temperature).
 
-    Platt (1999), "Probabilistic outputs for support vector machines", as in scikit-learn's CalibratedClassifierCV.
+    All classes share the temperature, so the class with the largest decision is also the most probable one, and
+    calibration changes no prediction (Guo et al. 2017, "On calibration of modern neural networks"). One sigmoid per
+    class, as in Platt (1999), would not ensure this.
 
     Parameters
     ----------
-    slope, intercept : float64 array (classes,), or (1,) for two classes
-        Slopes are negative if a larger decision means a more probable class.
+    temperature : float
+        Above 0. A higher temperature means probabilities that are closer to each other.
 
     Raises
     ------
     ModelError
-        If they are not two finite arrays of the same shape.
+        If the temperature is not a finite number above 0.
     """
 
-    slope: NDArray[np.float64]
-    intercept: NDArray[np.float64]
+    temperature: float
 
     def __post_init__(self) -> None:
-        shapes = (self.slope.shape, self.intercept.shape)
-        if self.slope.ndim != 1 or len(set(shapes)) > 1 or not np.isfinite([self.slope, self.intercept]).all():
-            raise ModelError(
-                f"slope and intercept of a calibration must be finite, one number per class, got shapes {shapes}"
-            )
+        if not 0 < self.temperature < np.inf:
+            raise ModelError(f"temperature of a calibration must be a number above 0, got {self.temperature}")
 
     def predict_proba(self, decisions: ArrayLike) -> NDArray[np.float64]:
         """Return probabilities that add up to 1 per row.
-
-        Each sigmoid is fitted without the others, so the most probable class may differ from the predicted class.
 
         Parameters
         ----------
@@ -51,11 +51,37 @@ class SigmoidCalibration:
         -------
         float64 array (rows, classes)
         """
-        values = np.asarray(decisions, dtype=np.float64)
-        shares = expit(-(self.slope * values.reshape(len(values), -1) + self.intercept))
-        if len(self.slope) == 1:
-            return np.hstack([1 - shares, shares])
-        total = shares.sum(axis=1, keepdims=True)
-        # If all sigmoids are 0, every class is equally probable.
-        np.divide(shares, total, out=shares, where=total > 0)
-        return np.where(total > 0, shares, 1 / len(self.slope))
+        scaled = class_decisions(np.asarray(decisions, dtype=np.float64)) / self.temperature
+        return np.asarray(softmax(scaled, axis=1))
+
+
+def fit_temperature(
+    decisions: ArrayLike, codes: NDArray[np.integer], sample_weight: ArrayLike | None = None
+) -> TemperatureCalibration:
+    """Find the temperature that minimizes the cross-entropy of decisions on rows that the head was not fitted on.
+
+    On few rows a head may make no mistake, so that probabilities of 0 and 1 would be best. Therefore targets are
+    smoothed as if each class had one more row (Platt 1999).
+
+    Parameters
+    ----------
+    decisions : float array (rows, classes), or (rows,) for two classes
+    codes : int array (rows,)
+        Index of the class of each row.
+    sample_weight : float array (rows,), optional
+    """
+    values = class_decisions(np.asarray(decisions, dtype=np.float64))
+    rows, classes = values.shape
+    size = float(np.sqrt(np.mean((values - values.mean(axis=1, keepdims=True)) ** 2)))
+    if not size:
+        return TemperatureCalibration(1.0)
+    smoothing = classes / (rows + classes)
+    targets = (1 - smoothing) * (codes[:, np.newaxis] == np.arange(classes)) + smoothing / classes
+    weights = np.ones(rows) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+
+    def loss(power: float) -> float:
+        return (
+            -float(weights @ (targets * log_softmax(values * (10**power / size), axis=1)).sum(axis=1)) / weights.sum()
+        )
+
+    return TemperatureCalibration(size / 10 ** float(minimize_scalar(loss, bounds=SCALES, method="bounded").x))

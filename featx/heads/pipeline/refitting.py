@@ -5,21 +5,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn import clone, config_context
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.frozen import FrozenEstimator
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
-from featx.errors import SpecError
-from featx.heads.metrics.scoring import PrecomputedDecisions
+from featx.errors import DataError, SpecError
 from featx.heads.parallel import one_thread_each, one_thread_if_small, raise_if_process_killed
-from featx.heads.pipeline.calibration import CALIBRATION_METHOD, SigmoidCalibration
+from featx.heads.pipeline.calibration import TemperatureCalibration, fit_temperature
+from featx.heads.pipeline.convergence import not_converged, note_convergence, set_not_converged, warn_not_converged
 from featx.heads.solver.cholesky_factor import make_cholesky_factor
 from featx.heads.solver.pivoting import MAX_ROWS
 from featx.heads.splitting.folds import Fold
+from featx.runtime import pluralize
 
 
 def refit(
@@ -59,12 +59,26 @@ def refit(
         If ``jobs`` is out of range.
     EngineError
         If one of several processes is killed.
+
+    Warns
+    -----
+    HeadNotConverged
+        In one line, if a solver stops before it has found the best weights. `not_converged` returns the same line.
     """
+    _refit(pipeline, X, y, sample_weight, jobs)
+    warn_not_converged(not_converged(pipeline))
+    return pipeline
+
+
+def _refit(
+    pipeline: Pipeline, X: NDArray[np.floating], y: NDArray[Any], sample_weight: ArrayLike | None, jobs: int = 1
+) -> Pipeline:
+    """Fit a pipeline as `refit` does, without a warning."""
     head = pipeline.named_steps["head"]
     if not isinstance(head, OneVsRestClassifier):
-        with _route_weights(pipeline, sample_weight) as weights:
+        with _route_weights(pipeline, sample_weight) as weights, note_convergence(pipeline):
             return _fit(pipeline, X, y, weights)
-    with _route_weights(pipeline, sample_weight) as weights, _limit_processes(jobs):
+    with _route_weights(pipeline, sample_weight) as weights, _limit_processes(jobs), note_convergence(pipeline):
         head.set_params(n_jobs=jobs)
         _fit(pipeline, X, y, weights)
     head.set_params(n_jobs=None)
@@ -79,70 +93,62 @@ def refit_calibrated(
     *,
     sample_weight: ArrayLike | None = None,
     jobs: int = 1,
-) -> tuple[Pipeline, SigmoidCalibration]:
-    """Fit a clone of a pipeline, and sigmoids that turn its decisions into probabilities.
+) -> tuple[Pipeline, TemperatureCalibration]:
+    """Fit a clone of a pipeline, and the temperature that turns its decisions into probabilities.
 
-    CalibratedClassifierCV does both, without an ensemble: one head is fitted on all rows, and the sigmoids are fitted
-    to the decisions on held-out rows. The decisions of the head are not changed.
+    The temperature is fitted to decisions on held-out rows: in each fold, those of a clone that is fitted on the other
+    rows. It does not change the decisions.
 
     Parameters
     ----------
-    pipeline, X, y, sample_weight, jobs
-        As in `refit`. The weights apply to the sigmoids too.
+    pipeline, X, y, sample_weight
+        As in `refit`, with one label per row. The weights apply to the temperature too.
     folds : sequence of (train, test)
-        From `make_folds` with one shuffle, so that every row is tested once. If there are augmented copies, only the
-        plain rows are tested, and the sigmoids are fitted to the plain rows.
+        From `make_folds`. Rows that no fold tests, such as augmented copies, do not count for the temperature.
+    jobs : int
+        Number of processes that share the folds. The result does not depend on it.
 
     Raises
     ------
     SpecError
         If ``jobs`` is out of range.
+    DataError
+        If the folds test no row.
     EngineError
         If one of several processes is killed.
-    """
-    if sum(len(tested) for _, tested in folds) < len(y):
-        return _refit_with_copies(pipeline, X, y, folds, sample_weight, jobs)
-    calibrated = CalibratedClassifierCV(pipeline, method=CALIBRATION_METHOD, cv=folds, n_jobs=jobs, ensemble=False)
-    with _route_weights(pipeline, sample_weight) as weights, _limit_processes(jobs):
-        if weights:
-            calibrated.set_fit_request(sample_weight=True)
-        calibrated.fit(X, y, **weights)
-    return calibrated.calibrated_classifiers_[0].estimator, _get_sigmoids(calibrated)
 
-
-def _refit_with_copies(
-    pipeline: Pipeline,
-    X: NDArray[np.floating],
-    y: NDArray[Any],
-    folds: Sequence[Fold],
-    sample_weight: ArrayLike | None,
-    jobs: int,
-) -> tuple[Pipeline, SigmoidCalibration]:
-    """Fit and calibrate if some rows are never tested.
-
-    CalibratedClassifierCV needs every row in a test fold. So it gets only the tested rows, as decisions.
+    Warns
+    -----
+    HeadNotConverged
+        As in `refit`, also if only the fit of a fold stops early.
     """
     weights = None if sample_weight is None else np.asarray(sample_weight)
+    folds = [fold for fold in folds if len(fold[1])]
+    if not folds:
+        raise DataError("calibration needs rows that the head was not fitted on, but the folds test no row")
+    tasks = [
+        delayed(_decide_held_out)(clone(pipeline), X[train], y[train], None if weights is None else weights[train],
+                                  X[test])
+        for train, test in folds
+    ]  # fmt: skip
+    with _limit_processes(jobs):
+        decisions, stopped = zip(*Parallel(jobs)(tasks), strict=True)
+    tested = np.concatenate([test for _, test in folds])
+    codes = np.searchsorted(np.unique(y), y[tested])
+    calibration = fit_temperature(np.concatenate(decisions), codes, None if weights is None else weights[tested])
+    fitted = _refit(clone(pipeline), X, y, sample_weight)
+    if not_converged(fitted) is None and (texts := list(filter(None, stopped))):
+        set_not_converged(fitted, f"in {len(texts)} of {pluralize(len(folds), 'fold')} of the calibration, {texts[0]}")
+    warn_not_converged(not_converged(fitted))
+    return fitted, calibration
 
-    def fitted(rows: NDArray[np.intp]) -> Pipeline:
-        weight = None if weights is None else weights[rows]
-        return refit(clone(pipeline), X[rows], y[rows], sample_weight=weight, jobs=jobs)
 
-    decisions = np.concatenate([fitted(train).decision_function(X[tested]) for train, tested in folds])
-    rows = np.concatenate([tested for _, tested in folds])
-    decided = FrozenEstimator(PrecomputedDecisions("linear-svc", np.unique(y)))
-    whole = np.arange(len(rows))
-    calibrated = CalibratedClassifierCV(decided, method=CALIBRATION_METHOD, cv=[(whole, whole)], ensemble=False)
-    with config_context(enable_metadata_routing=True):
-        calibrated.set_fit_request(sample_weight=True)
-        calibrated.fit(decisions, y[rows], sample_weight=None if weights is None else weights[rows])
-    return fitted(np.arange(len(y))), _get_sigmoids(calibrated)
-
-
-def _get_sigmoids(calibrated: CalibratedClassifierCV) -> SigmoidCalibration:
-    (found,) = calibrated.calibrated_classifiers_
-    slope, intercept = np.array([(part.a_, part.b_) for part in found.calibrators], np.float64).T
-    return SigmoidCalibration(slope, intercept)
+def _decide_held_out(
+    pipeline: Pipeline, X: NDArray[np.floating], y: NDArray[Any], weights: NDArray[Any] | None, held_out: NDArray[Any]
+) -> tuple[NDArray[np.floating], str | None]:
+    """Fit a pipeline. Return its decisions on other rows, and how the fit did not converge."""
+    fitted = _refit(pipeline, X, y, weights)
+    return fitted.decision_function(held_out), not_converged(fitted)
 
 
 def _fit(pipeline: Pipeline, X: NDArray[np.floating], y: NDArray[Any], weights: dict[str, ArrayLike]) -> Pipeline:

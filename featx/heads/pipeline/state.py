@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from featx.errors import ModelError
-from featx.heads.pipeline.calibration import CALIBRATION_METHOD, SigmoidCalibration
+from featx.heads.pipeline.calibration import CALIBRATION_METHOD, TemperatureCalibration
 from featx.heads.pipeline.hidden_layer import HiddenLayer, add_hidden_layer, get_hidden_layer
 from featx.heads.pipeline.linear_heads import from_linear_parts, is_multilabel, linear_parts
 from featx.heads.pipeline.normalizer import BlockNormalizer
@@ -21,7 +21,7 @@ _SCALER_ARRAYS = ("mean", "scale", "var")
 Arrays = dict[str, NDArray[Any]]
 
 
-def pack_head(pipeline: Pipeline, calibration: SigmoidCalibration | None) -> tuple[dict[str, Any], Arrays]:
+def pack_head(pipeline: Pipeline, calibration: TemperatureCalibration | None) -> tuple[dict[str, Any], Arrays]:
     """Return a fitted pipeline and its calibration as JSON values and named arrays.
 
     Raises
@@ -39,7 +39,7 @@ def pack_head(pipeline: Pipeline, calibration: SigmoidCalibration | None) -> tup
         document["head_parameters"]["multilabel"] = True
     if calibration:
         document["calibration"] = CALIBRATION_METHOD
-        arrays |= {"calibration.slope": calibration.slope, "calibration.intercept": calibration.intercept}
+        arrays["calibration.temperature"] = np.array([calibration.temperature])
     if hidden := get_hidden_layer(pipeline):
         arrays |= {"hidden.weight": hidden.coef_, "hidden.bias": hidden.intercept_}
     weight, bias = linear_parts(pipeline, None)
@@ -48,7 +48,7 @@ def pack_head(pipeline: Pipeline, calibration: SigmoidCalibration | None) -> tup
 
 def unpack_head(
     head: str, classes: tuple[str, ...], document: Mapping[str, Any], arrays: Mapping[str, Any]
-) -> tuple[Pipeline, SigmoidCalibration | None]:
+) -> tuple[Pipeline, TemperatureCalibration | None]:
     """Return the pipeline and calibration that `pack_head` packed. Their results are equal to the last bit.
 
     Parameters
@@ -76,12 +76,12 @@ def unpack_head(
     return pipeline, _unpack_calibration(document.get("calibration"), arrays)
 
 
-def _unpack_calibration(method: str | None, arrays: Mapping[str, Any]) -> SigmoidCalibration | None:
+def _unpack_calibration(method: str | None, arrays: Mapping[str, Any]) -> TemperatureCalibration | None:
     if method is None:
         return None
     if method != CALIBRATION_METHOD:
-        raise ModelError(f"calibration must be {CALIBRATION_METHOD}, got {method!r}")
-    return SigmoidCalibration(arrays["calibration.slope"].copy(), arrays["calibration.intercept"].copy())
+        raise ModelError(f"calibration must be {CALIBRATION_METHOD}, got {method!r}; fit the model again")
+    return TemperatureCalibration(float(arrays["calibration.temperature"][0]))
 
 
 def _head_parameters(head: BaseEstimator) -> dict[str, Any]:

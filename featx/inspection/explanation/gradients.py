@@ -27,9 +27,9 @@ class FeatureMapHead(nn.Module):
         return self.logits(torch.cat(list(pool_outputs(by_block, self.spec).values()), dim=1).double())
 
     def logits(self, features: Tensor) -> Tensor:
-        """Return the float64 logits for pooled features. One logit for two classes becomes two of opposite signs."""
+        """Return the float64 logits (n, classes) for pooled features (n, columns)."""
         values: Tensor = self.classify(features)
-        return torch.cat((-values, values), dim=1) if values.shape[1] == 1 else values
+        return values
 
 
 def gradient_maps(head: FeatureMapHead, feature_maps: Mapping[int, Tensor], code: int) -> dict[int, Tensor]:

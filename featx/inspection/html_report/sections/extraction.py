@@ -101,12 +101,14 @@ def _head_facts(model: Model) -> Facts:
         ("Selected from", f"{len(search['rows']):,} candidates, {search['folds']}-fold cross-validation"),
         (f"Cross-validated {search['scoring']}", _mean(search["best"])),
     ]
+    if "not_converged" in info:
+        rows.append(("Not converged", info["not_converged"]))
     if "nested" in info:
         rows.append((f"Nested {search['scoring']}", _mean(info["nested"])))
     # Fine-tuning drops the calibration, but models of older versions still mention it.
     if model.calibration and "calibration" in info:
         calibration = info["calibration"]
-        rows.append(("Probabilities", f"one {calibration['method']} per class, {calibration['folds']} folds"))
+        rows.append(("Probabilities", f"calibrated by {calibration['method']}, {calibration['folds']} folds"))
     if "finetune" in info:
         tuned = info["finetune"]
         rows.append(("Fine-tuned", f"validation accuracy {tuned['val_start']:.4f} → {tuned['val_best']:.4f}"))

@@ -42,9 +42,8 @@ def make_reliability(context: ReportContext) -> Section:
     decisions = context.decisions.require_single_label("the reliability diagram")
     if decisions.scored.probabilities is None:
         raise DataError("the model has no probabilities; fit it with --calibrate, or use softmax or ovr-logistic")
-    # Use the most probable class, as the calibration error does. A calibrated head may predict another class.
-    correct = decisions.scored.probabilities.argmax(axis=1) == decisions.scored.labels
-    confidence = decisions.scored.probabilities.max(axis=1)
+    correct = decisions.predictions == decisions.scored.labels
+    confidence = decisions.confidence
     numbers = bin_confidences(confidence)
     bins = tuple(
         _make_bin(index, correct[numbers == index], confidence[numbers == index])
