@@ -23,11 +23,12 @@ from featx.cli.group import main
 from featx.engines.finetuned import save_finetuned
 from featx.errors import EngineError, ModelError, SpecError, SpecMismatch
 from featx.exporting.exported_file import SUFFIXES, export
-from featx.exporting.metadata import describe_model
+from featx.exporting.metadata import INPUTS, describe_model
 from featx.exporting.onnx_file import OnnxFormat
 from featx.exporting.onnx_graph import OnnxGraph
 from featx.exporting.onnx_resize import OnnxResizer
 from featx.heads.pipeline.calibration import TemperatureCalibration
+from featx.heads.pipeline.decisions import class_decisions
 from featx.heads.pipeline.linear_heads import HEADS, MULTILABEL_HEADS, make_head
 from featx.images.pixels.preprocessing import preprocess
 from featx.images.pixels.reference_images import draw_reference_images
@@ -154,11 +155,15 @@ def test_multilabel_models(oxford, tmp_path, head, classes):
     np.testing.assert_allclose(back.decision_function(X), model.decision_function(X), atol=1e-5)
 
 
-def test_probabilities_are_equal_if_all_sigmoids_are_zero(oxford, tmp_path):
-    model, _ = fitted(oxford, "ovr-logistic")
+def test_very_negative_decisions_keep_their_order(oxford, tmp_path):
+    """In float32, all sigmoids of one-vs-rest would be 0."""
+    model, X = fitted(oxford, "ovr-logistic")
     for part in model.estimator.named_steps["head"].estimators_:
         part.intercept_ = part.intercept_ - 800
-    np.testing.assert_allclose(answers(export(model, tmp_path / "m.onnx").path, make_images(1)), 1 / 3)
+    got = answers(export(model, tmp_path / "m.onnx").path, make_images())
+    np.testing.assert_allclose(got, model.predict_proba(X), atol=1e-3)
+    np.testing.assert_array_equal(np.array(model.classes)[got.argmax(axis=1)], model.predict(X))
+    np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-6)
 
 
 def test_the_onnx_file_has_metadata(model, tmp_path):
@@ -181,6 +186,73 @@ def test_the_onnx_file_has_metadata(model, tmp_path):
     assert (source.name, source.type, source.shape) == ("images", "tensor(uint8)", ["n", "height", "width", 3])
     assert (target.name, target.type, target.shape) == ("probabilities", "tensor(float)", ["n", 3])
     assert (label.name, label.type, label.shape) == ("label", "tensor(int64)", ["n"])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("head", HEADS)
+def test_a_file_that_takes_tensors(oxford, tmp_path, head, classes):
+    """It has no float64, no resizing and no operator of a later opset, and takes any number of images."""
+    model, X = fitted(oxford, head, classes=classes)
+    exported = export(model, tmp_path / "m.onnx", input="tensor")
+    assert exported.difference < 1e-4
+    proto = onnx.shape_inference.infer_shapes(onnx.load(exported.path), strict_mode=True, data_prop=True)
+    onnx.checker.check_model(proto, full_check=True)
+    types = {value.type.tensor_type.elem_type for value in (*proto.graph.value_info, *proto.graph.input)}
+    assert types | {constant.data_type for constant in proto.graph.initializer} <= {
+        TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+    }  # fmt: skip
+    assert proto.opset_import[0].version == 17
+    assert not {node.op_type for node in proto.graph.node} & {"Cast", "Resize", "Range", "Shape", "Gather"}
+    session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    (source,) = session.get_inputs()
+    assert (source.name, source.type, source.shape) == ("images", "tensor(float)", ["n", 3, 64, 64])
+    facts = {entry.key: json.loads(entry.value) for entry in proto.metadata_props}
+    assert facts["input"] == {
+        "name": "images", "dtype": "float32", "shape": ["n", 3, 64, 64], "layout": "NCHW", "color": "RGB",
+        "range": [0, 1], "resized by the file": False,
+    }  # fmt: skip
+    tensor = (make_images().transpose(0, 3, 1, 2) / 255).astype(np.float32)
+    expected = class_decisions(model.decision_function(X)) if head == "linear-svc" else model.predict_proba(X)
+    for count in (1, 2, 12):
+        (got,) = session.run([exported.answers], {"images": tensor[:count]})
+        assert np.abs(got - expected[:count]).max() < 1e-4
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_multilabel_labels_are_a_matrix(oxford, tmp_path, classes):
+    plain, X = fitted(oxford, "ovr-logistic", classes=classes)
+    indicator = np.arange(len(X) * classes).reshape(len(X), classes) % 5 < 2
+    estimator = make_head("ovr-logistic", 1.0, multilabel=True).fit(X, indicator.astype(int))
+    model = dataclasses.replace(plain, estimator=estimator)
+    session = onnxruntime.InferenceSession(export(model, tmp_path / "m.onnx").path)
+    label = np.concatenate([session.run(["label"], {"images": image[None]})[0] for image in make_images()])
+    np.testing.assert_array_equal(label, model.predict(X))
+    facts = describe_model(model)
+    assert facts["predicted"] == "every class whose decision is above 0"
+    assert facts["probabilities"]["function"] == "sigmoid"
+
+
+@pytest.mark.parametrize("input", ["images", "tensor"])
+def test_a_program_of_two_classes_has_two_logits(oxford, tmp_path, input):
+    model, X = fitted(oxford, "ovr-logistic", classes=2)
+    program = torch.export.load(export(model, tmp_path / "m.pt2", input=input).path).module()
+    images = as_tensor(make_images())
+    with torch.no_grad():
+        logits = program(images / 255 if input == "tensor" else images).numpy()
+    assert logits.shape == (12, 2)
+    assert np.abs(logits[:, 1] - logits[:, 0] - model.decision_function(X)).max() < 1e-4
+    (tmp_path / "m.pt2").unlink()
+    export(model, tmp_path / "m.safetensors")
+    with safe_open(tmp_path / "m.safetensors", framework="numpy") as file:
+        assert file.get_tensor("classifier.weight").shape == (2, 192)
+
+
+def test_an_input_that_a_file_cannot_take_is_refused(model, tmp_path):
+    with pytest.raises(SpecError, match="--input of export must be images or tensor, got 'jpeg'"):
+        export(model, tmp_path / "m.onnx", input="jpeg")
+    with pytest.raises(SpecError, match="--input tensor of export is for onnx and torch; a safetensors file has only"):
+        export(model, tmp_path / "m.safetensors", input="tensor")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("format", ["onnx", "safetensors"])
@@ -302,6 +374,11 @@ def test_the_command(model, tmp_path):
     assert again.exit_code == 1
     assert "--overwrite" in again.output
     assert tuple(SUFFIXES) == featx.cli.export.FORMATS
+    assert featx.cli.export.INPUTS == INPUTS
+    result = CliRunner().invoke(main, ["export", str(saved), "--input", "tensor", "-o", str(tmp_path / "web.onnx")])
+    assert result.exit_code == 0, result.output
+    session = onnxruntime.InferenceSession(tmp_path / "web.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].type == "tensor(float)"
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from featx.finetuning.stage import Stage, ValidationScore
 from featx.finetuning.starting_point import fit_head, fit_logit_scale, make_classifier, read_finetune_data
 from featx.finetuning.trainable_layers import TrainableLayers
 from featx.finetuning.training_examples import mix_up
+from featx.heads.pipeline.decisions import class_decisions
 from featx.images import load_file
 from featx.models import FitOptions, Validation, evaluate, fit, from_torch, load_model, predict
 from featx.runtime import Compute
@@ -151,7 +152,8 @@ def test_a_hidden_layer_is_saved_with_the_model(finetune_folder, tmp_path, names
         logits = tuned.to_torch()(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
     features = make_engine(weights, tuned.spec, "cpu", engine="torch")(pixels)
     decisions = tuned.decision_function(np.hstack(list(features.values())))
-    np.testing.assert_allclose(logits.squeeze(), decisions, atol=1e-4)
+    assert logits.shape == (len(paths), len(names))
+    np.testing.assert_allclose(logits, class_decisions(decisions), atol=1e-4)
     again, _ = from_torch(tuned.to_torch(), tuned)
     np.testing.assert_allclose(again.decision_function(np.hstack(list(features.values()))), decisions, atol=1e-6)
     assert export(tuned, tmp_path / "tuned.onnx").difference < 1e-3

@@ -147,12 +147,14 @@ def test_class_names_of_any_bytes_are_saved(tmp_path):
     assert os.fsencode(again.classes[0]) == b"caf\xe9"
 
 
-def test_predictions_equal_those_of_the_estimator():
-    X, _ = _rows()
-    model = _model()
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("head", ["softmax", "ovr-logistic"])
+def test_predictions_equal_those_of_the_estimator(head, count):
+    X, _ = _rows(classes=count)
+    model = _model(head, count=count)
     np.testing.assert_array_equal(model.predict(X), model.estimator.predict(X))
     np.testing.assert_array_equal(model.decision_function(X), model.estimator.decision_function(X))
-    np.testing.assert_array_equal(model.predict_proba(X), model.estimator.predict_proba(X))
+    np.testing.assert_allclose(model.predict_proba(X), model.estimator.predict_proba(X), atol=1e-6)
     assert not _model("linear-svc").has_probabilities
     with pytest.raises(
         ModelError, match="linear-svc without calibration has no probabilities; fit it with --calibrate"

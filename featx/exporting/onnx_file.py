@@ -169,13 +169,10 @@ def add_probabilities(graph: OnnxGraph, decisions: str, model: Model) -> str:
         if model.calibration:
             decisions = graph("Mul", decisions, graph.constant(1 / model.calibration.temperature))
         return graph("Softmax", decisions, axis=1)
-    sigmoids = graph("Sigmoid", decisions)
     if function == "sigmoid":
-        return sigmoids
-    total = graph("ReduceSum", sigmoids, graph.constant([1], np.int64), keepdims=1)
-    # If all sigmoids are 0, every class is equally probable.
-    positive = graph("Greater", total, graph.constant(0))
-    return graph("Where", positive, graph("Div", sigmoids, total), graph.constant(1 / len(model.classes)))
+        return graph("Sigmoid", decisions)
+    # The softmax of the logarithms. Sigmoids in float32 are 0 for decisions below -104, and then have no order.
+    return graph("Softmax", graph("Neg", graph("Softplus", graph("Neg", decisions))), axis=1)
 
 
 def add_label(graph: OnnxGraph, decisions: str, model: Model) -> str:

@@ -157,8 +157,20 @@ class Model:
         """Whether `predict_proba` is available. ``linear-svc`` has probabilities only if it was calibrated."""
         return bool(self.calibration) or hasattr(self.estimator, "predict_proba")
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return probabilities, (rows, classes). Each row sums to 1, except in a multi-label model.
+
+        Raises
+        ------
+        ModelError
+            If the head has no probabilities.
+        """
+        return self.probabilities_of(self.decision_function(X))
+
+    def probabilities_of(self, decisions: ArrayLike) -> NDArray[np.float64]:
+        """Return the probabilities (rows, classes) that belong to decisions from `decision_function`.
+
+        They are computed in float64 as scikit-learn's ``predict_proba`` of the head computes them.
 
         Raises
         ------
@@ -167,23 +179,12 @@ class Model:
         """
         if not self.has_probabilities:
             raise ModelError(f"{self.head} without calibration has no probabilities; fit it with --calibrate")
+        values = np.asarray(decisions, dtype=np.float64)
         if self.calibration:
-            return self.calibration.predict_proba(self.decision_function(X))
-        values: NDArray[np.floating] = self.estimator.predict_proba(X)
-        return values
-
-    def probabilities_of(self, decisions: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return the probabilities (rows, classes) that belong to decisions from `decision_function`.
-
-        They are those of `predict_proba`, except for rounding. The errors are the same too.
-        """
-        if not self.has_probabilities:
-            raise ModelError(f"{self.head} without calibration has no probabilities; fit it with --calibrate")
-        if self.calibration:
-            return self.calibration.predict_proba(decisions)
+            return self.calibration.predict_proba(values)
         computed = PrecomputedDecisions(self.head, np.array(self.classes), self.multilabel)
-        values: NDArray[np.floating] = computed.predict_proba(decisions)
-        return values
+        probabilities: NDArray[np.float64] = computed.predict_proba(values)
+        return probabilities
 
     def to_torch(self, weights: BackboneWeights | str | Path | None = None) -> "ImageClassifier":
         """Return a torch module that maps images to decisions. `featx.models.to_torch` has the details."""

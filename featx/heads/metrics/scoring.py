@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
+from scipy.special import expit, log_expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer
 from sklearn.utils.metaestimators import available_if
@@ -78,10 +78,10 @@ class PrecomputedDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             return np.column_stack([1 - positive, positive])
         if self.head == "softmax":
             return np.asarray(softmax(X, axis=1))
-        shares = expit(X)
         if self.multilabel:
-            return np.asarray(shares)
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+            return np.asarray(expit(X))
+        # The sigmoids divided by their sum. Computed by logarithms, they do not become 0 for very negative decisions.
+        return np.asarray(softmax(log_expit(X), axis=1))
 
 
 def default_scoring(y: NDArray[Any]) -> str:
