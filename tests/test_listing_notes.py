@@ -157,7 +157,7 @@ def test_similar_classes_are_said_with_both_spellings_and_counts(tmp_path, sourc
 
 def test_similar_splits_are_said(tmp_path):
     touch(tmp_path, "1.jpg", "2.jpg")
-    (tmp_path / "rows.csv").write_text("path,label,split\n1.jpg,a,Train\n2.jpg,a,train\n")
+    (tmp_path / "rows.csv").write_text("path,label,split\n1.jpg,a,Fold 1\n2.jpg,a,fold_1\n")
     (note,) = list_images(tmp_path / "rows.csv").summary.notes
     assert "splits whose names differ only" in note.text
 

@@ -141,6 +141,8 @@ def _list_folder(files: Files, images: Files | None, options: ListingOptions, *,
         found = files.find_images()
     except OSError as error:
         raise ListingError(f"{files.root} cannot be listed: {error}") from error
+    if not (found.paths and labeled and options.layout != "flat"):
+        found.skip_metadata()
     if found.paths and found.containers:
         _warn_of_shards(files, found)
     if found.paths or not found.containers:

@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import ListingError
-from featx.images.sources.files import Files
-from featx.images.sources.folder_layout import decide_layout, unlabeled_layout
+from featx.images.sources.files import Files, full_path
+from featx.images.sources.folder_layout import NOT_IN_CLASS, UNLABELED, decide_layout, unlabeled_layout
+from featx.images.sources.folder_metadata import FolderMetadata, read_metadata
 from featx.images.sources.found_files import FoundFiles
 from featx.images.sources.listing import Listing, first_failure
+from featx.images.sources.notes import Note
 from featx.images.sources.options import ListingOptions
 from featx.table import CategoricalArray, ImageTable, StringArray, encode_text
 
@@ -28,28 +30,50 @@ def list_folder(files: Files, found: FoundFiles, options: ListingOptions, *, lab
     """
     if not found.paths:
         raise ListingError(_no_images(files, found))
-    options.check_used(f"the folder {files.root}", "layout", "split_folders")
+    columns = ("label_column", "group_column") if found.metadata else ()
+    options.check_used(f"the folder {files.root}", "layout", "split_folders", *columns)
+    metadata = read_metadata(files, found.metadata, options)
     found.paths.sort(key=encode_text)
     folders = CategoricalArray.from_values(path.rpartition("/")[0] for path in found.paths)
-    layout = decide_layout(folders.categories, files.root, options) if labeled else unlabeled_layout(folders.categories)
-    paths, codes, failures = StringArray.from_strings(found.paths), folders.codes, found.failures
-    if any(layout.reasons):
-        is_listed = np.array([not reason for reason in layout.reasons])[codes]
+    if labeled:
+        layout = decide_layout(folders.categories, files.root, options, has_labels=metadata.has_labels)
+    else:
+        layout = unlabeled_layout(folders.categories)
+    paths, codes, failures, reasons = (
+        StringArray.from_strings(found.paths),
+        folders.codes,
+        found.failures,
+        layout.reasons,
+    )
+    if metadata.has_labels:
+        reasons = [reason if reason != NOT_IN_CLASS else "" for reason in reasons]
+    if any(reasons):
+        is_listed = np.array([not reason for reason in reasons])[codes]
         failures += [
-            (path, layout.reasons[code])
+            (path, reasons[code])
             for path, code in zip(itertools.compress(found.paths, ~is_listed), codes[~is_listed].tolist(), strict=True)
         ]
         rows = np.flatnonzero(is_listed)
         paths, codes = paths.take(rows), codes[rows]
-    columns = {} if layout.splits is None else {"split": _per_row(layout.splits, codes)}
+    unlabeled = () if metadata.has_labels else layout.unlabeled
+    splits = {} if layout.splits is None else {"split": _per_row(layout.splits, codes)}
+    images, notes = metadata.apply(ImageTable(paths, _per_row(layout.labels, codes), splits))
     return Listing(
         files.root,
-        ImageTable(paths, _per_row(layout.labels, codes), columns),
+        images,
         lambda row: files.read(paths[row]),
         tuple(sorted(failures, key=lambda failure: encode_text(failure[0]))),
         lambda row: files.size(paths[row]),
-        layout=layout.name,
-        notes=(*layout.notes, *found.notes()),
+        layout=_describe(layout.name, metadata),
+        source_names=metadata.source_names,
+        notes=(
+            *layout.notes,
+            *unlabeled,
+            *metadata.notes,
+            *notes,
+            *found.notes(),
+            *_suggest_table(files, found, images),
+        ),
     )
 
 
@@ -63,6 +87,22 @@ def unlabeled_table(paths: Iterable[str]) -> ImageTable:
     """Make a table of images without labels."""
     strings = StringArray.from_strings(paths)
     return ImageTable(strings, CategoricalArray.full((), len(strings)))
+
+
+def _describe(layout: str, metadata: FolderMetadata) -> str:
+    """Describe the layout of a folder that may have metadata files."""
+    if not metadata.tables:
+        return layout
+    return "images with metadata files" if layout == UNLABELED else f"{layout}, with metadata files"
+
+
+def _suggest_table(files: Files, found: FoundFiles, images: ImageTable) -> tuple[Note, ...]:
+    """Point to a table beside images without labels: it may have the labels."""
+    if not found.tables or any(images.labels.used_categories()):
+        return ()
+    table = min(found.tables, key=lambda path: (path.count("/"), path))
+    text = f"no image has a label; if {table} has the labels, give {full_path(files.root, table)} instead of the folder"
+    return (Note("hint", text),)
 
 
 def _no_images(files: Files, found: FoundFiles) -> str:

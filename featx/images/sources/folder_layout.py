@@ -38,6 +38,8 @@ class FolderLayout:
         Why the images in each folder cannot be listed; ``""`` if they can.
     notes : tuple of Note
         What was guessed.
+    unlabeled : tuple of Note
+        Why images have no labels. This does not hold if a file has the labels.
     """
 
     name: str
@@ -45,6 +47,7 @@ class FolderLayout:
     splits: list[str] | None = None
     reasons: list[str] = field(default_factory=list)
     notes: tuple[Note, ...] = ()
+    unlabeled: tuple[Note, ...] = ()
 
 
 def unlabeled_layout(folders: Sequence[str]) -> FolderLayout:
@@ -52,7 +55,9 @@ def unlabeled_layout(folders: Sequence[str]) -> FolderLayout:
     return FolderLayout(UNLABELED, [()] * len(folders), reasons=[""] * len(folders))
 
 
-def decide_layout(folders: Sequence[str], root: object, options: ListingOptions) -> FolderLayout:
+def decide_layout(
+    folders: Sequence[str], root: object, options: ListingOptions, *, has_labels: bool = False
+) -> FolderLayout:
     """Decide what the sub-folders of a folder are.
 
     Parameters
@@ -62,6 +67,8 @@ def decide_layout(folders: Sequence[str], root: object, options: ListingOptions)
     root : path or URL
         The folder, for error messages.
     options : ListingOptions
+    has_labels : bool
+        Whether a file has the labels of the images. Then sub-folders may be splits, but need not be classes.
 
     Raises
     ------
@@ -77,6 +84,8 @@ def decide_layout(folders: Sequence[str], root: object, options: ListingOptions)
             return _read_classes(folders)
         if options.layout == "splits" or options.split_folders:
             return _read_given_splits(folders, tree, options.split_folders or {})
+        if has_labels and len(split_words(tree.inner.keys())) < len(tree.inner):
+            return unlabeled_layout(folders)
         return _guess(folders, tree, root)
     except ListingError as error:
         raise ListingError(f"{root} {error}") from None
@@ -260,12 +269,13 @@ def _read_splits(folders: Sequence[str], tree: _Tree, splits: Mapping[str, str])
     name = "split folders with class folders" if with_classes else "split folders without class folders"
     notes = _merged(rest.partition("/")[0] for rest in inside)
     bare = name_list(sorted(splits.keys() - with_classes))
+    text = f"images in {bare} have no labels, because there are no class folders in it"
     if not with_classes:
         text = f"images have no labels, because there are no class folders in {bare}"
-        notes += (Note("guessed", f"{text} (with --layout classes, {bare} would be classes)"),)
-    elif bare:
-        notes += (Note("guessed", f"images in {bare} have no labels, because there are no class folders in it"),)
-    return FolderLayout(name, labels, [splits.get(folder.partition("/")[0], "") for folder in folders], reasons, notes)
+        text = f"{text} (with --layout classes, {bare} would be classes)"
+    unlabeled = (Note("guessed", text),) if bare else ()
+    names = [splits.get(folder.partition("/")[0], "") for folder in folders]
+    return FolderLayout(name, labels, names, reasons, notes, unlabeled)
 
 
 def _inside(folder: str, wrapped: Collection[str]) -> str:

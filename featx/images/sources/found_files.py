@@ -11,6 +11,10 @@ from featx.runtime import pluralize
 
 CONTAINERS = (".tar", ".parquet")
 """Suffixes of container files, which hold many images; `any_source.CONTAINER_LISTERS` has a function for each."""
+METADATA = frozenset(("metadata.csv", "metadata.jsonl", "metadata.parquet"))
+"""Files with labels and columns of the images beside them, in lower case (see `folder_metadata`)."""
+TABLES = (".csv", ".tsv", ".jsonl", ".xlsx")
+"""Suffixes of files that may be manifests."""
 NO_SUFFIX = "no suffix"
 _NOT_A_SUFFIX = re.compile(r"\.\d*|.*\s.*", re.DOTALL)
 """What comes after the last dot of a name but is no suffix: digits, as in ``scan.0001``, or several words."""
@@ -28,6 +32,7 @@ SYSTEM_FOLDERS = frozenset(
 """Folders that file servers and operating systems make. Those whose names begin with a dot are hidden anyway."""
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"))
 """Files that operating systems make, in lower case."""
+METADATA_SUFFIXES = frozenset(suffix_of(name) for name in METADATA)
 SYSTEM_SUFFIXES = frozenset(suffix_of(name) for name in SYSTEM_FILES)
 THUMBNAIL = "SYNOPHOTO_THUMB_"
 """How the names of thumbnails begin that a Synology server makes; elsewhere than in ``@eaDir``, they were copied."""
@@ -68,6 +73,8 @@ class FoundFiles:
         The number of hidden files and folders, and of those that file servers and operating systems make, by name.
     containers : list of str
         Those of the skipped files that hold many images.
+    metadata, tables : list of str
+        Files that are named in `METADATA`, and those of the skipped files that may be manifests.
     unnamed : list of str
         Files whose names have no suffix, before `take_unnamed` has decided about them.
     recognized : int
@@ -80,6 +87,8 @@ class FoundFiles:
     hidden: Counter[str] = field(default_factory=Counter)
     system: Counter[str] = field(default_factory=Counter)
     containers: list[str] = field(default_factory=list)
+    metadata: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
     recognized: int = 0
 
@@ -93,10 +102,22 @@ class FoundFiles:
             self.system[name.strip()] += 1
         elif not suffix or _NOT_A_SUFFIX.fullmatch(suffix):
             self.unnamed.append(path)
+        elif suffix in METADATA_SUFFIXES and name.casefold() in METADATA:
+            self.metadata.append(path)
         else:
             self.skipped[suffix] += 1
             if suffix in CONTAINERS:
                 self.containers.append(path)
+            elif suffix in TABLES:
+                self.tables.append(path)
+
+    def skip_metadata(self) -> None:
+        """Treat the metadata files as any other files, because they are not used."""
+        for path in self.metadata:
+            suffix = suffix_of(path)
+            self.skipped[suffix] += 1
+            (self.containers if suffix in CONTAINERS else self.tables).append(path)
+        self.metadata = []
 
     def take_unnamed(self, images: Mapping[str, bool]) -> None:
         """Take the files without a suffix that are images, and count the others. ``images`` says which ones are."""
