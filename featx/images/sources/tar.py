@@ -40,8 +40,9 @@ from featx.images.sources.metadata import (
 from featx.images.sources.notes import Note, count_list
 from featx.images.sources.options import ListingOptions
 from featx.images.sources.samples import SIDECARS, divide_samples, sample_key
+from featx.images.sources.shard_folders import label_by_folders
 from featx.runtime import pluralize
-from featx.table import ImageTable, LabelNames
+from featx.table import CategoricalArray, ImageTable, LabelNames
 
 PARALLEL_SHARDS = 8
 """Number of shards that are indexed at the same time. This saves time for shards that are read over a network."""
@@ -67,6 +68,10 @@ class _ShardIndex:
         Start and number of bytes of each image.
     failures : list of (str, str)
         The path of each file that could not be listed, and the reason.
+    folders : list of str
+        The folder of each image in the shard.
+    has_label : list of bool
+        Whether each image has a file with its label.
     paths, keys : set of str
         The paths and the keys of the images.
     lone_sidecars : list of (str, str)
@@ -84,6 +89,8 @@ class _ShardIndex:
     rows: RowBuilder = field(default_factory=RowBuilder)
     positions: list[tuple[int, int]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    has_label: list[bool] = field(default_factory=list)
     paths: set[str] = field(default_factory=set)
     keys: set[str] = field(default_factory=set)
     lone_sidecars: list[tuple[str, str]] = field(default_factory=list)
@@ -100,8 +107,8 @@ def list_shards(files: Files, shards: Sequence[str], images: Files | None, optio
     ListingError
         If there are no images, or if ``images`` is not None: only manifests need it.
     """
-    check_no_root(images, full_path(files.root, shards[0]))
-    options.check_used(full_path(files.root, shards[0]), "label_column", "group_column")
+    whose = full_path(files.root, shards[0])
+    check_no_root(images, whose)
     with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
         indexed = list(pool.map(partial(_index, files, options), shards))
     tables = [index.rows.table for index in indexed]
@@ -123,16 +130,19 @@ def list_shards(files: Files, shards: Sequence[str], images: Files | None, optio
             raise ImageError(f"cut short: its shard ends after {len(data)} of {size} bytes")
         return data
 
-    names, notes = _describe(indexed, full_path(files.root, shards[0]), options)
+    names, notes = _describe(indexed, whose, options)
+    folders = CategoricalArray.from_values(folder for index in indexed for folder in index.folders)
+    unlabeled = np.array([not has_label for index in indexed for has_label in index.has_label])
+    layout = label_by_folders(add_file_splits(table, shards, counts), folders, unlabeled, whose, options)
     return Listing(
         files.root,
-        add_file_splits(table, shards, counts),
+        layout.table,
         read,
         failures,
         lambda row: int(positions[row, 1]),
-        layout="tar shards",
+        layout=layout.name,
         source_names=names,
-        notes=(*notes, *converted),
+        notes=(*notes, *converted, *layout.notes),
     )
 
 
@@ -241,14 +251,16 @@ def _add_sample(
             listed.append((path, member))
     try:
         labels, columns = _read_sidecars(tar, sidecars, index)
-        if labels is None:
-            labels = folder_label(key) if listed else ()
+        if listed and labels is None:
+            folder_label(key)  # an error about the name of the class is a failure of this sample only
     except (ValueError, RecursionError) as error:
         index.failures += [(path, f"its label or columns are damaged: {error}") for path, _ in listed]
         return
     for path, member in listed:
         index.positions.append((member.offset_data, member.size))
-        index.rows.add(path, labels, columns)
+        index.folders.append(posixpath.dirname(key))
+        index.has_label.append(labels is not None)
+        index.rows.add(path, labels or (), columns)
 
 
 def _refusal(member: tarfile.TarInfo, duplicate: bool) -> str:
