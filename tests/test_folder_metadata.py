@@ -144,3 +144,42 @@ def test_a_table_of_another_name_beside_unlabeled_images_is_pointed_to(tmp_path)
     (tmp_path / "labels.csv").write_text("path,label\n0.jpg,cat\n")
     (hint,) = texts(list_images(tmp_path / "images"), "hint")
     assert hint.startswith(f"no image has a label; if cat.csv has the labels, give {tmp_path}/images/cat.csv instead")
+
+
+def test_the_metadata_file_of_the_nearest_folder_counts(tmp_path):
+    touch(tmp_path, "a/0.jpg", "a/1.jpg", "b/0.jpg", "a/2.jpg")
+    rows = [{"file_name": name, "label": "far"} for name in ("a/0.jpg", "a/1.jpg", "b/0.jpg")]
+    write_table(tmp_path / "metadata.csv", rows)
+    write_table(tmp_path / "a" / "metadata.jsonl", [{"file_name": "0.jpg", "label": "near"}])
+    listing = list_images(tmp_path)
+    assert labels_of(listing) == {"a/0.jpg": "near", "a/1.jpg": "far", "a/2.jpg": "", "b/0.jpg": "far"}
+
+
+def test_metadata_of_other_images_changes_no_label(tmp_path):
+    touch(tmp_path, "cat/0.jpg", "dog/1.jpg")
+    write_table(tmp_path / "dog" / "metadata.csv", [{"file_name": "gone.jpg", "label": "x"}])
+    listing = list_images(tmp_path)
+    assert labels_of(listing) == {"cat/0.jpg": "cat", "dog/1.jpg": "dog"}
+    assert texts(listing) == ["dog/metadata.csv is not used: it names no image that is here"]
+
+
+def test_a_path_out_of_the_folder_of_the_metadata_is_refused(tmp_path):
+    touch(tmp_path, "photos/1.jpg", "secret.jpg")
+    write_table(tmp_path / "photos" / "metadata.csv", [{"file_name": "../secret.jpg", "label": "b"}])
+    listing = list_images(tmp_path / "photos")
+    assert list(listing.paths) == ["1.jpg"]
+    assert "line 2" in texts(listing)[0]
+    assert "must name a file below the root" in texts(listing)[0]
+
+
+def test_metadata_files_may_be_behind_a_url():
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    try:
+        memory.pipe("/bucket/train/1.jpg", b"x")
+        memory.pipe("/bucket/train/metadata.csv", b"file_name,label\n1.jpg,cat\n")
+        listing = list_images("memory://bucket")
+        assert labels_of(listing) == {"train/1.jpg": "cat"}
+        assert listing.summary.splits == {"train": 1}
+        assert listing.read(0) == b"x"
+    finally:
+        memory.store.clear()

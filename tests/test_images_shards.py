@@ -247,7 +247,7 @@ def test_several_class_labels_are_refused_until_one_is_chosen(tmp_path):
         for column, names in (("fine_label", NAMES), ("coarse_label", ["pet"] * 4), ("animal", ["x"] * 4)):
             listing = list_images(source, options=ListingOptions(label_column=column))
             assert [label for (label,) in listing.rows.labels] == names
-        with pytest.raises(ListingError, match="--label-column must be a column of .*, got 'label'"):
+        with pytest.raises(ListingError, match=r"--label-column must be a column of .*, got 'label'"):
             list_images(source, options=ListingOptions(label_column="label"))
 
 

@@ -118,7 +118,7 @@ def test_files_beside_shards_are_said(tmp_path):
         tar.addfile(info, BytesIO(image()))
     touch(tmp_path, "a_stats.json", "@eaDir/a.tar")
     listing = list_images(tmp_path)
-    assert listing.layout == "tar shards"
+    assert listing.layout == "tar shards with class folders"
     assert texts(listing) == [
         "1 file skipped: .json (1)",
         "1 file or folder of a file server or operating system skipped: @eaDir (1)",

@@ -1,7 +1,8 @@
 """List the images of a source of any kind, after finding out the kind."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def list_images(
         - a folder with one sub-folder per class, which may itself have sub-folders; or a folder of images without
           labels. Sub-folders may also be named ``train``, ``val`` (or ``valid``, ``validation``) and ``test``. Then
           their names become the column ``split``, and the class folders are inside them. Images are sorted by the bytes
-          of their paths.
+          of their paths. A file ``metadata.csv``, ``.jsonl`` or ``.parquet`` in a folder may have labels and columns of
+          the images below it, as in a manifest.
         - a manifest, ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``, with the column ``path`` and optionally ``label``
           and columns whose names start with ``split``, ``weight`` or ``group``. Other usual names of columns are
           recognized, such as ``file_name`` and ``class``. The label ``a|b`` stands for two labels, and so do two rows
@@ -143,11 +145,9 @@ def _list_folder(files: Files, images: Files | None, options: ListingOptions, *,
         raise ListingError(f"{files.root} cannot be listed: {error}") from error
     if not (found.paths and labeled and options.layout != "flat"):
         found.skip_metadata()
-    if found.paths and found.containers:
-        _warn_of_shards(files, found)
     if found.paths or not found.containers:
         check_no_root(images, files.root)
-        return list_folder(files, found, options, labeled=labeled)
+        return _list_image_folder(files, found, options, labeled=labeled)
     shards = sorted(found.containers, key=encode_text)
     kinds, notes = sorted({suffix_of(shard) for shard in shards}), list[Note]()
     if kinds == [".parquet", ".tar"]:
@@ -166,12 +166,27 @@ def _list_folder(files: Files, images: Files | None, options: ListingOptions, *,
     return CONTAINER_LISTERS[kinds[0]](files, shards, images, options).add_notes(*notes)
 
 
-def _warn_of_shards(files: Files, found: FoundFiles) -> None:
-    first, others = min(found.containers, key=encode_text), " and others" * (len(found.containers) > 1)
+def _list_image_folder(files: Files, found: FoundFiles, options: ListingOptions, *, labeled: bool) -> Listing:
+    shards, notes = set(found.containers), list[Note]()
+    tops = sorted({path.partition("/")[0] for path in found.paths}) if shards else []
+    if tops and all(f"{top}.parquet" in shards for top in tops):
+        # img2dataset writes 00000.parquet with URLs and captions beside the folder 00000.
+        shards -= {f"{top}.parquet" for top in tops}
+        if labeled and options.layout == "auto" and options.split_folders is None:
+            options = replace(options, layout="flat")
+            text = f"the folders {name_list(tops)} are parts of img2dataset, not classes (--layout)"
+            notes.append(Note("guessed", text))
+    if found.paths and shards:
+        _warn_of_shards(files, found, shards)
+    return list_folder(files, found, options, labeled=labeled).add_notes(*notes)
+
+
+def _warn_of_shards(files: Files, found: FoundFiles, shards: Collection[str]) -> None:
+    first, others = min(shards, key=encode_text), " and others" * (len(shards) > 1)
     warnings.warn(
         f"{files.root} has {pluralize(len(found.paths), 'image')}; {first}{others} beside them are skipped: "
         "to read the images in shards, give only the shards",
-        stacklevel=4,
+        stacklevel=5,
     )
 
 

@@ -32,7 +32,7 @@ def list_folder(files: Files, found: FoundFiles, options: ListingOptions, *, lab
         raise ListingError(_no_images(files, found))
     columns = ("label_column", "group_column") if found.metadata else ()
     options.check_used(f"the folder {files.root}", "layout", "split_folders", *columns)
-    metadata = read_metadata(files, found.metadata, options)
+    metadata = read_metadata(files, found.metadata, found.paths, options)
     found.paths.sort(key=encode_text)
     folders = CategoricalArray.from_values(path.rpartition("/")[0] for path in found.paths)
     if labeled:

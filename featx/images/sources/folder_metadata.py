@@ -3,7 +3,7 @@
 Such a file has the column ``file_name``, with paths relative to its own folder, and may have labels and other columns.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -86,16 +86,17 @@ class FolderMetadata:
             given, rows = given.take(np.flatnonzero(rows >= 0)), rows[rows >= 0]
             labels, columns = images.labels, dict(images.columns)
             if table.has_labels:
-                below = np.fromiter((path.startswith(table.folder) for path in images.paths), bool, len(images))
-                labels = _assign(labels, np.flatnonzero(below), CategoricalArray.full((), int(below.sum())))
                 labels = _assign(labels, rows, given.labels)
-                is_below |= below
+                is_below |= np.fromiter((path.startswith(table.folder) for path in images.paths), bool, len(images))
                 is_named[rows] = True
             for name, column in given.columns.items():
                 before = columns.get(name, CategoricalArray.full("", len(images)))
                 filled = np.flatnonzero(np.array([bool(value) for value in column.categories], bool)[column.codes])
                 columns[name] = _assign(before, rows[filled], column.take(filled))
             images = ImageTable(images.paths, labels, columns)
+        unnamed = np.flatnonzero(is_below & ~is_named)
+        labels = _assign(images.labels, unnamed, CategoricalArray.full((), len(unnamed)))
+        images = ImageTable(images.paths, labels, images.columns)
         notes = self._count(int(is_named.sum()), int((is_below & ~is_named).sum()), unknown)
         return images, tuple(notes)
 
@@ -109,7 +110,9 @@ class FolderMetadata:
             yield Note("skipped", f"{pluralize(unknown, 'row')} of {names} whose files are not here", unknown)
 
 
-def read_metadata(files: Files, paths: Sequence[str], options: ListingOptions) -> FolderMetadata:
+def read_metadata(
+    files: Files, paths: Sequence[str], images: Collection[str], options: ListingOptions
+) -> FolderMetadata:
     """Read metadata files below a folder.
 
     Parameters
@@ -118,6 +121,8 @@ def read_metadata(files: Files, paths: Sequence[str], options: ListingOptions) -
         The folder.
     paths : sequence of str
         The metadata files.
+    images : collection of str
+        The paths of the images. A file that names none of them is not used.
     options : ListingOptions
         Names of columns that the user chose.
 
@@ -128,6 +133,7 @@ def read_metadata(files: Files, paths: Sequence[str], options: ListingOptions) -
         the notes say why.
     """
     tables, notes = list[_Table](), list[Note]()
+    listed = StringArray.from_strings(images if paths else ())
     # Files in deeper folders come last: what they say about an image counts.
     for path in sorted(paths, key=lambda path: (path.count("/"), path)):
         folder = path[: path.rfind("/") + 1]
@@ -137,6 +143,9 @@ def read_metadata(files: Files, paths: Sequence[str], options: ListingOptions) -
             if options.label_column or options.group_column:
                 raise
             notes.append(Note("skipped", f"{path} is not used: {error}", 1))
+            continue
+        if not (listed.find(StringArray.from_strings(folder + each for each in table.rows.paths)) >= 0).any():
+            notes.append(Note("skipped", f"{path} is not used: it names no image that is here", 1))
             continue
         tables.append(_Table(path, folder, table))
         name = path.rpartition("/")[2]

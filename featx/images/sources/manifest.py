@@ -127,7 +127,7 @@ def read_manifest(files: Files, name: str, images: Files, options: ListingOption
                 notes.insert(0, Note("guessed", f"columns are separated by {SEPARATORS[separator]}"))
             if text.encoding.startswith("utf-16"):
                 notes.insert(0, Note("converted", "the manifest is UTF-16"))
-            return ManifestTable(table.rows, table.source_names, tuple(notes))
+            return replace(table, notes=tuple(notes))
     except OSError as error:
         raise ListingError(f"{whose} cannot be read: {error.strerror or error}") from error
     except UnicodeError as error:
