@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from featx.cli.options import (
+    LISTING,
     WITH_FAILURES,
     backbone_option,
     blocks_option,
@@ -16,6 +17,7 @@ from featx.cli.options import (
     gather,
     interpolation_option,
     json_option,
+    listing_options,
     max_pixels_option,
     pools_option,
     printable,
@@ -33,6 +35,7 @@ from featx.spec import ExtractSpec
 @click.command()
 @click.argument("source", metavar="IMAGES", type=click.Path())
 @root_option
+@gather("listing", listing_options, *LISTING)
 @click.option("--images", type=click.IntRange(min=1), default=200, show_default=True, metavar="N",
               help="Images to draw, the same number from each class.")  # fmt: skip
 @gather("spec", ExtractSpec, blocks_option, pools_option, size_option, resize_option, interpolation_option,
@@ -47,8 +50,8 @@ from featx.spec import ExtractSpec
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, source: str, root: str | None, images: int, spec: ExtractSpec, weights: str | None,
-    head: str, folds: int, seed: int, compute: Compute, quiet: bool, as_json: bool,  # noqa: ARG001
+    ctx: click.Context, /, source: str, root: str | None, listing: Any, images: int, spec: ExtractSpec,
+    weights: str | None, head: str, folds: int, seed: int, compute: Compute, quiet: bool, as_json: bool,  # noqa: ARG001
 ) -> None:  # fmt: skip
     """Measure what common preprocessing mistakes would cost on a sample of IMAGES.
 
@@ -64,10 +67,12 @@ def command(
     """
     import dataclasses
 
+    from featx.images import list_images
     from featx.inspection import audit
 
-    report = audit(source, spec, compute, root=root, weights=weights, images=images, head=head, folds=folds,
-                   random_state=seed)  # fmt: skip
+    listed = list_images(source, root, options=listing)
+    report = audit(listed, spec, compute, weights=weights, images=images, head=head, folds=folds, random_state=seed)
+    report = dataclasses.replace(report, source=source)
     for path, reason in report.failed:
         click.echo(f"warning: {printable(path)}: {reason}", err=True)
     if as_json:

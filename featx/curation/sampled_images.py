@@ -55,7 +55,7 @@ def find_images(paths: StringArray, digests: list[bytes], root: str | Path, stor
     found = _compare_digests(files, range(len(paths)), paths, digests)
     if len(found.missing) < len(paths):
         return found
-    listing = list_images(root)
+    listing = list_images(root, labeled=False)
     listed = _compare_digests(listing, listing.paths.find(paths).tolist(), paths, digests)
     if len(listed.missing) < len(paths):
         return listed

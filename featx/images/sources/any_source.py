@@ -77,6 +77,7 @@ def list_images(
         Or one of these objects:
 
         - a sequence, array, series or iterator of paths. The paths keep their order and are not checked.
+        - a listing, which is returned as it is.
         - a ``datasets.Dataset`` or ``DatasetDict``.
         - a data set of (Pillow image, label) pairs, such as torchvision's. If the data set knows its files, as
           ``ImageFolder`` does, the files are read and its transforms are not applied.

@@ -1,6 +1,5 @@
 """List a folder of image files. Its sub-folders are classes or splits (see `folder_layout`)."""
 
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from featx.errors import ListingError
 from featx.images.sources.files import Files, full_path
-from featx.images.sources.folder_layout import NOT_IN_CLASS, UNLABELED, decide_layout, unlabeled_layout
+from featx.images.sources.folder_layout import NOT_IN_CLASS, UNLABELED, FolderLayout, decide_layout, unlabeled_layout
 from featx.images.sources.folder_metadata import FolderMetadata, read_metadata
 from featx.images.sources.found_files import FoundFiles
 from featx.images.sources.listing import Listing, first_failure
@@ -39,42 +38,58 @@ def list_folder(files: Files, found: FoundFiles, options: ListingOptions, *, lab
         layout = decide_layout(folders.categories, files.root, options, has_labels=metadata.has_labels)
     else:
         layout = unlabeled_layout(folders.categories)
-    paths, codes, failures, reasons = (
-        StringArray.from_strings(found.paths),
-        folders.codes,
-        found.failures,
-        layout.reasons,
-    )
-    if metadata.has_labels:
-        reasons = [reason if reason != NOT_IN_CLASS else "" for reason in reasons]
-    if any(reasons):
-        is_listed = np.array([not reason for reason in reasons])[codes]
-        failures += [
-            (path, reasons[code])
-            for path, code in zip(itertools.compress(found.paths, ~is_listed), codes[~is_listed].tolist(), strict=True)
-        ]
-        rows = np.flatnonzero(is_listed)
-        paths, codes = paths.take(rows), codes[rows]
-    unlabeled = () if metadata.has_labels else layout.unlabeled
-    splits = {} if layout.splits is None else {"split": _per_row(layout.splits, codes)}
-    images, notes = metadata.apply(ImageTable(paths, _per_row(layout.labels, codes), splits))
+    images, failures = _table(found.paths, folders.codes, layout, labels_elsewhere=metadata.has_labels)
+    images, notes = metadata.apply(images)
+    paths = images.paths
     return Listing(
         files.root,
         images,
         lambda row: files.read(paths[row]),
-        tuple(sorted(failures, key=lambda failure: encode_text(failure[0]))),
+        tuple(sorted([*found.failures, *failures], key=lambda failure: encode_text(failure[0]))),
         lambda row: files.size(paths[row]),
         layout=_describe(layout.name, metadata),
         source_names=metadata.source_names,
         notes=(
             *layout.notes,
-            *unlabeled,
+            *(() if metadata.has_labels else layout.unlabeled),
             *metadata.notes,
             *notes,
             *found.notes(),
             *_suggest_table(files, found, images),
         ),
     )
+
+
+def _table(
+    paths: Sequence[str], codes: NDArray[np.int32], layout: FolderLayout, *, labels_elsewhere: bool
+) -> tuple[ImageTable, list[tuple[str, str]]]:
+    """Make the table of the images.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        The sorted paths of all images.
+    codes : int32 (images,)
+        For each image, the number of its folder in ``layout``.
+    layout : FolderLayout
+    labels_elsewhere : bool
+        Whether a file has the labels. Then images need not be in class folders.
+
+    Returns
+    -------
+    table : ImageTable
+    failures : list of (path, reason)
+        The images that are in no class or split.
+    """
+    reasons = ["" if labels_elsewhere and reason == NOT_IN_CLASS else reason for reason in layout.reasons]
+    listed, failures = StringArray.from_strings(paths), list[tuple[str, str]]()
+    if any(reasons):
+        is_listed = np.array([not reason for reason in reasons])[codes]
+        left = np.flatnonzero(~is_listed).tolist()
+        failures = [(paths[row], reasons[codes[row]]) for row in left]
+        listed, codes = listed.take(np.flatnonzero(is_listed)), codes[is_listed]
+    splits = {} if layout.splits is None else {"split": _per_row(layout.splits, codes)}
+    return ImageTable(listed, _per_row(layout.labels, codes), splits), failures
 
 
 def _per_row(per_folder: Sequence[T], codes: NDArray[np.int32]) -> CategoricalArray[T]:

@@ -35,6 +35,10 @@ def list_object(source: Any, root: str | Path | None, options: ListingOptions) -
     EngineError
         If the object needs a package that is not installed.
     """
+    if isinstance(source, Listing):
+        check_no_root(root, "a listing")
+        options.check_used("a listing")
+        return source
     if _is_huggingface_dataset(source):
         return list_dataset(source, Path(root or ""), options, follow_paths=True)
     options.check_used(f"a source of type {type(source).__name__}")

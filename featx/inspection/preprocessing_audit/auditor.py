@@ -19,7 +19,7 @@ from featx.spec import ExtractSpec
 
 
 def audit(
-    source: str | Path | Sequence[str | Path],
+    source: str | Path | Sequence[str | Path] | Listing,
     spec: ExtractSpec | None = None,
     compute: Compute | None = None,
     *,
@@ -38,8 +38,9 @@ def audit(
 
     Parameters
     ----------
-    source : path or sequence of paths
-        The images, as for `featx.extract`. Without labels only features are compared.
+    source : path, sequence of paths or Listing
+        The images, as for `featx.extract`, or as `featx.list_images` lists them. Without labels only features are
+        compared.
     spec : ExtractSpec, optional
         What to extract, without augmented copies. The preprocessing of its backbone is the correct one.
     compute : Compute, optional
@@ -90,7 +91,7 @@ def audit(
 
     with progress_bar(len(rows), "image", "audit", shown=compute.progress) as bar:
         sample = extract_sample(listing, rows, mistakes, spec, make, compute.max_pixels or MAX_PIXELS, bar.update)
-    notes, evaluation = [], None
+    notes, evaluation = list(map(str, listing.summary.notes)), None
     try:
         protocol = CVProtocol(head, folds, random_state, spec)
         evaluation = Evaluation.run(protocol, sample.correct, _labels_of(listing, sample.rows), sample.groups)
