@@ -3,7 +3,9 @@
 FeatxError
 ├── SpecError          (ValueError)         an option or a spec's value is out of range
 │   └── SpecMismatch                        two specs that must agree do not
+├── FileUnreadable                          a file cannot be read now, although it may be whole
 ├── WeightsError       (OSError)            a weights file cannot be read or has no VGG16
+│   ├── WeightsUnreadable (FileUnreadable)  a weights file cannot be read now
 │   ├── WeightsNotFound (FileNotFoundError) no source has the weights
 │   └── WeightsMismatch (ValueError)        the weights are not those that were asked for
 ├── ListingError       (ValueError)         a folder, manifest or list names no usable images
@@ -11,10 +13,12 @@ FeatxError
 ├── EngineError        (RuntimeError)       the device or engine cannot do what was asked
 ├── StoreError         (OSError)            a store cannot be read or written
 │   ├── StoreExists    (FileExistsError)    a store would be overwritten
-│   ├── StoreLocked    (BlockingIOError)    another process writes the store
+│   ├── StoreUnreadable (FileUnreadable)    a store or one of its files cannot be read now
+│   │   └── StoreLocked (BlockingIOError)   another program has locked it
 │   └── StoreCorrupt                        a store is truncated, or its bytes were changed
 ├── DataError          (ValueError)         rows or labels do not allow what was asked for
 └── ModelError         (OSError)            a model file cannot be read or written
+    └── ModelUnreadable (FileUnreadable)    a model file cannot be read now
 
 Each class is also a subclass of a built-in exception, so that code that does not know featx can catch it.
 
@@ -24,6 +28,13 @@ Each class is also a subclass of a built-in exception, so that code that does no
 
 class FeatxError(Exception):
     """Base class of all errors of featx. A command that raises one ends with exit code 1."""
+
+
+class FileUnreadable(FeatxError):
+    """A file cannot be read now: it is locked or forbidden, or its disk fails.
+
+    The file may be whole, so nothing was removed or replaced because of it.
+    """
 
 
 class SpecError(FeatxError, ValueError):
@@ -36,6 +47,10 @@ class SpecMismatch(SpecError):
 
 class WeightsError(FeatxError, OSError):
     """A weights file cannot be read or has no VGG16."""
+
+
+class WeightsUnreadable(WeightsError, FileUnreadable):
+    """A weights file cannot be read now, although it may be whole."""
 
 
 class WeightsNotFound(WeightsError, FileNotFoundError):
@@ -66,8 +81,12 @@ class StoreExists(StoreError, FileExistsError):
     """A store would be overwritten."""
 
 
-class StoreLocked(StoreError, BlockingIOError):
-    """Another process writes the store."""
+class StoreUnreadable(StoreError, FileUnreadable):
+    """A store, or a file of an unfinished one, cannot be read now, although it may be whole."""
+
+
+class StoreLocked(StoreUnreadable, BlockingIOError):
+    """Another program writes the store, or has locked one of its files."""
 
 
 class StoreCorrupt(StoreError):
@@ -80,6 +99,10 @@ class DataError(FeatxError, ValueError):
 
 class ModelError(FeatxError, OSError):
     """A model file cannot be read or written."""
+
+
+class ModelUnreadable(ModelError, FileUnreadable):
+    """A model file cannot be read now, although it may be whole."""
 
 
 class FeatxWarning(UserWarning):

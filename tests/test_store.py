@@ -261,13 +261,18 @@ def test_an_unfinished_run_of_another_spec_is_refused_or_overwritten(tmp_path):
         assert folder.part_files() == []
 
 
-def test_a_damaged_part_is_removed_with_a_warning(tmp_path):
-    victim, _ = two_parts(tmp_path / "rows.h5")
-    victim.write_bytes(victim.read_bytes()[:-100])
+def test_a_damaged_part_is_set_aside_with_a_warning(tmp_path):
+    victim, other = two_parts(tmp_path / "rows.h5")
+    cut = victim.read_bytes()[:-100]
+    victim.write_bytes(cut)
     with PartFolder(tmp_path / "rows.h5") as folder:
-        with pytest.warns(UserWarning, match="is damaged .*: removed, its images are extracted again"):
-            assert len(folder.part_files()) == 1
+        with pytest.warns(UserWarning, match=r"is damaged .*: its images are extracted again; .* kept as .*\.damaged"):
+            assert folder.part_files() == [other]
         assert not victim.exists()
+        kept = victim.with_name(victim.name + ".damaged")
+        assert kept.read_bytes() == cut
+        folder.discard()
+        assert not folder.path.exists()
 
 
 def two_parts(store):
@@ -285,7 +290,7 @@ def test_a_part_that_cannot_be_read_at_the_moment_is_kept(tmp_path):
     part.rename(tmp_path / "away")
     part.symlink_to(part.name)
     with PartFolder(tmp_path / "rows.h5") as folder:
-        with pytest.raises(StoreError, match=r"part\.h5 cannot be read \(Too many levels of .*\); fix this and run"):
+        with pytest.raises(StoreError, match=r"part\.h5 cannot be read \(Too many levels of .*try again"):
             folder.part_files()
         (tmp_path / "away").replace(part)
         assert folder.part_files() == [part, other]
@@ -337,8 +342,10 @@ def test_parts_without_a_run_file_are_ignored(tmp_path):
     with PartFolder(tmp_path / "rows.h5") as folder:
         (folder.path / "run.h5").unlink()
         assert folder.part_files() == []
-        folder.create_run(SPEC, REFERENCE)
+        with pytest.warns(UserWarning, match=r"parts but no run\.h5.*: 2 parts not used, and kept as ….orphaned"):
+            folder.create_run(SPEC, REFERENCE)
         assert folder.part_files() == []
+        assert len(list(folder.path.glob("*.orphaned"))) == 2
 
 
 @pytest.mark.parametrize("end", [lambda folder: folder.discard(),
@@ -485,7 +492,7 @@ def test_columns_of_wrong_length_type_or_range_are_refused(store, name, values, 
 
 
 @pytest.mark.parametrize("name", ["rows", "rows/path", "rows/digest", "failures", "failures/path"])
-def test_a_malformed_part_is_removed_and_a_malformed_run_file_is_refused(tmp_path, name):
+def test_a_malformed_part_is_set_aside_and_a_malformed_run_file_is_refused(tmp_path, name):
     with PartFolder(tmp_path / "rows.h5") as folder:
         folder.create_run(SPEC, REFERENCE)
         folder.write(make_part("ab", failures=[("c", "empty file")] * 2))
@@ -493,7 +500,7 @@ def test_a_malformed_part_is_removed_and_a_malformed_run_file_is_refused(tmp_pat
         with h5py.File(part, "r+") as file:
             del file[name]
             file[name] = np.zeros(2, "i4")
-        with pytest.warns(UserWarning, match=r"part\.h5 is damaged \(.*: removed, its images are extracted again"):
+        with pytest.warns(UserWarning, match=r"part\.h5 is damaged \(.*: its images are extracted again"):
             assert folder.part_files() == []
         with h5py.File(folder.path / "run.h5", "r+") as file:
             del file["golden"]

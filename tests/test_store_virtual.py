@@ -265,7 +265,7 @@ with Store(target) as store:
     except StoreError as error:
         print(error)
 """
-    for hard, said in ((4096, "True"), (100, "has rows whose part file cannot be opened; keep all part files")):
+    for hard, said in ((4096, "True"), (100, "has rows in a file that cannot be opened: ")):
         command = [sys.executable, "-c", code, str(tmp_path / f"{hard}.h5"), str(hard)]
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
         assert said in done.stdout, done.stdout + done.stderr

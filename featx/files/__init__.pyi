@@ -1,6 +1,11 @@
 from .atomic import atomic_write as atomic_write
 from .atomic import check_folder as check_folder
+from .atomic import sync_descriptor as sync_descriptor
 from .atomic import wrap_os_error as wrap_os_error
+from .disk import check_writable as check_writable
+from .disk import free_bytes as free_bytes
+from .file_lock import HELD as HELD
+from .file_lock import FileLock as FileLock
 from .formats import infer_format as infer_format
 from .hdf5_heaps import check_attribute_heaps as check_attribute_heaps
 from .hdf5_writing import create_hdf5 as create_hdf5
@@ -15,6 +20,13 @@ from .limits import WEIGHTS as WEIGHTS
 from .limits import check_limits as check_limits
 from .limits import limit_variables as limit_variables
 from .limits import override_limits as override_limits
+from .read_errors import READ_ERRORS as READ_ERRORS
+from .read_errors import ReadProblem as ReadProblem
+from .read_errors import check_bytes as check_bytes
+from .read_errors import check_readable as check_readable
+from .read_errors import find_problem as find_problem
+from .read_errors import unreadable_error as unreadable_error
+from .read_errors import wrap_read_errors as wrap_read_errors
 from .untrusted_hdf5 import MAX_EXPANSION as MAX_EXPANSION
 from .untrusted_hdf5 import open_untrusted as open_untrusted
 from .untrusted_hdf5 import oversize_reason as oversize_reason

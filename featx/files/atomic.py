@@ -3,11 +3,14 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from featx.errors import FeatxError
+
+CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What ``fsync`` returns on a disk that has no such function."""
 
 
 @contextmanager
@@ -44,11 +47,13 @@ def atomic_write(path: Path, error: type[FeatxError] | None = None, *, scratch: 
             temporary.touch()
             mode = temporary.stat().st_mode
             yield temporary
-            temporary.chmod(mode)  # safetensors creates files that only their owner may read.
-            _sync(temporary)
+            # safetensors creates files that only their owner may read. Some network disks refuse to set a mode.
+            with suppress(OSError):
+                temporary.chmod(mode)
+            sync(temporary)
             temporary.replace(path)
             if os.name == "posix":  # Windows cannot open a folder, and needs no sync of it after a rename.
-                _sync(path.parent)
+                sync(path.parent)
         except BaseException:
             # If removing the file fails too, still raise the first error.
             with suppress(OSError):
@@ -57,12 +62,18 @@ def atomic_write(path: Path, error: type[FeatxError] | None = None, *, scratch: 
 
 
 def check_folder(path: Path, error: type[FeatxError]) -> None:
-    """Raise ``error`` if the folder of a file does not exist.
+    """Raise ``error`` if a file cannot be written, because of its folder or because it is a folder.
 
     Commands call this before a long computation, so that they fail early.
     """
-    if not path.parent.is_dir():
-        raise error(f"{path} cannot be written: its folder {path.parent} does not exist; create it first")
+    with wrap_os_error(path, error):
+        if not path.parent.is_dir():
+            raise error(f"{path} cannot be written: its folder {path.parent} does not exist; create it first")
+        if path.is_dir():
+            raise error(f"{path} cannot be written: it is a folder; choose the name of a file")
+        # A device such as /dev/null can be written although its folder cannot.
+        if (path.is_file() or not path.exists()) and not os.access(path.parent, os.W_OK | os.X_OK):
+            raise error(f"{path} cannot be written: this user may not write to its folder; choose another one")
 
 
 @contextmanager
@@ -79,14 +90,29 @@ def wrap_os_error(path: Path, error: type[FeatxError]) -> Iterator[None]:
         raise error(f"{path} cannot be written: {problem.strerror or problem}") from problem
 
 
-def _sync(path: Path) -> None:
-    # Windows syncs a file only if it is open for writing. A folder cannot be opened for writing.
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+def sync(path: Path) -> None:
+    """Write a file or a folder from memory to its disk.
+
+    It is no error if the disk cannot do so. Some network disks can sync files but not folders.
+    """
+    is_folder = path.is_dir()
+    try:
+        # Windows syncs a file only if it is open for writing. A folder cannot be opened for writing.
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    except PermissionError:
+        if is_folder:  # A folder may be writable and not readable.
+            return
+        raise
+    try:
+        sync_descriptor(descriptor, CANNOT_SYNC | {errno.EPERM, errno.EACCES} if is_folder else CANNOT_SYNC)
+    finally:
+        os.close(descriptor)
+
+
+def sync_descriptor(descriptor: int, ignored: Collection[int] = CANNOT_SYNC) -> None:
+    """Write an open file from memory to its disk; errors whose numbers are in ``ignored`` are no errors."""
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network disks can sync files but not folders.
-        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+        if error.errno not in ignored:
             raise
-    finally:
-        os.close(descriptor)

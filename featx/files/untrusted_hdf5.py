@@ -18,6 +18,7 @@ from h5py import h5d, h5l, h5z
 from featx.errors import FeatxError
 from featx.files.hdf5_heaps import check_layout_heap
 from featx.files.limits import CHUNK, DATASET
+from featx.files.read_errors import READ_ERRORS, disk_has_no_locks, unreadable_error
 
 FILTERS = {h5z.FILTER_DEFLATE: "gzip", h5z.FILTER_SHUFFLE: "shuffle", h5z.FILTER_FLETCHER32: "fletcher32"}
 """The allowed filters. They are part of HDF5, and the size of their output can be limited."""
@@ -55,11 +56,23 @@ def open_untrusted(path: Path | IO[bytes], error: type[FeatxError], name: str | 
         - a filter other than gzip, shuffle and fletcher32,
         - data of variable length,
         - a dataset or a chunk that is far larger than its stored bytes.
-    OSError, RuntimeError, TypeError, ValueError
-        If the file cannot be opened or is damaged.
+
+        If ``error`` is the class of stores or weights, `featx.errors.FileUnreadable` is raised as a subclass of it if
+        the file, or a file that it refers to, cannot be read now.
+    FileNotFoundError
+        If the file does not exist.
+    OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError
+        If the file is damaged (`featx.files.READ_ERRORS`).
     """
     checker = _Checker(error, Path(path).resolve().parent if isinstance(path, Path) else None)
-    return checker.open(path, name or str(path))
+    try:
+        return checker.open(path, name or str(path))
+    except (FeatxError, FileNotFoundError):
+        raise
+    except READ_ERRORS as problem:
+        if unreadable := unreadable_error(name or str(path), problem, error):
+            raise unreadable from problem
+        raise
 
 
 def oversize_reason(claimed: int, stored: int) -> str:
@@ -100,7 +113,7 @@ class _Checker:
         """Open a file and check it."""
         # HDF5 looks for source files in the folder of the path that it opens. Resolve the path first, because
         # `_check_source` looks in the folder of the resolved path.
-        file = h5py.File(path.resolve() if isinstance(path, Path) else path, "r")
+        file = _open(path.resolve() if isinstance(path, Path) else path)
         try:
             with path.open("rb") if isinstance(path, Path) else nullcontext(cast(BinaryIO, path)) as raw:
                 self._check(file, raw, name)
@@ -187,9 +200,25 @@ class _Checker:
             )
         # A source file must not refer to further source files, because HDF5 would look for them in another folder
         # than this check.
-        _Checker(self._error, None).open(path, str(path)).close()
+        try:
+            _Checker(self._error, None).open(path, str(path)).close()
+        except READ_ERRORS as problem:
+            # Name this file in the message, and not the store that refers to it.
+            if unreadable := unreadable_error(path, problem, self._error):
+                raise unreadable from problem
+            raise
         self._sizes[source] = path.stat().st_size
         return self._sizes[source]
+
+
+def _open(path: Path | IO[bytes]) -> h5py.File:
+    """Open a file for reading; if its disk has no locks, open it without one."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if not disk_has_no_locks(error):
+            raise
+    return h5py.File(path, "r", locking=False)
 
 
 def _virtual_sources(stored: Any) -> Iterator[str]:

@@ -4,6 +4,8 @@ from .assembly import check_assembly as check_assembly
 from .datasets import BLOCK_BYTES as BLOCK_BYTES
 from .datasets import CHUNK_BYTES as CHUNK_BYTES
 from .datasets import feature_bytes as feature_bytes
+from .disk_checks import check_disk_space as check_disk_space
+from .disk_checks import store_bytes as store_bytes
 from .part_file import Part as Part
 from .part_file import read_part_images as read_part_images
 from .part_folder import PartFolder as PartFolder

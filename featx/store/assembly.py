@@ -1,7 +1,6 @@
 """Assemble a store from part files and other stores."""
 
 import itertools
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,14 +10,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from featx.errors import SpecError, StoreError
-from featx.files import MAX_EXPANSION, create_hdf5, open_untrusted
+from featx.errors import SpecError, StoreError, StoreUnreadable
+from featx.files import READ_ERRORS, create_hdf5
 from featx.runtime import installed
 from featx.spec import ExtractSpec
 from featx.store import virtual
-from featx.store.datasets import Features, copy_rows, feature_bytes, read_strings, write_column, write_features
+from featx.store.datasets import Features, copy_rows, read_strings, write_column, write_features
+from featx.store.disk_checks import check_disk_space, check_target, store_bytes
 from featx.store.row_table import RowTable
-from featx.store.schema import READ_ERRORS, read_view_index, write_identity, write_versions
+from featx.store.schema import open_source, read_view_index, write_identity, write_versions
 
 LAYOUTS = ("copy", "virtual")
 DTYPES = ("float32", "float16")
@@ -67,15 +67,17 @@ def assemble(
     ------
     SpecError
         If ``layout`` or ``dtype`` is unknown, or the two cannot be combined.
+    StoreUnreadable
+        If ``target`` or a source is locked by another program, or a source cannot be read now.
     StoreError
         If the disk is full, the store cannot be written, or a feature is too large for float16.
     """
     check_assembly(layout, dtype, target)
+    check_target(target)
     if layout == "virtual":
         sources = virtual.link_parts(target, sources)
     else:
-        itemsize = 2 if dtype == "float16" else 4
-        _check_disk_space(target, feature_bytes(spec.widths, len(table.paths), itemsize, 1 / MAX_EXPANSION))
+        check_disk_space(target, store_bytes(spec, len(table.paths), dtype))
     try:
         with create_hdf5(target, scratch) as store:
             store.attrs["schema"] = 1 if table.label_sets is None else 2
@@ -83,8 +85,11 @@ def assemble(
             write_identity(store, spec, reference)
             table.write(store)
             _write_features(store, table, spec, sources, target.parent if layout == "virtual" else None, dtype)
+    except StoreUnreadable as error:
+        raise type(error)(f"{target} cannot be assembled: {error}") from error
     except READ_ERRORS as error:
-        raise StoreError(f"{target} cannot be assembled: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"{target} cannot be assembled: {reason}") from error
     virtual.remove_unused_parts(target)
 
 
@@ -109,14 +114,6 @@ def check_assembly(layout: str | None, dtype: str | None, target: Path | None = 
         raise SpecError(
             "--store-dtype float16 needs --assemble copy, got --assemble virtual, whose part files are float32; "
             "leave one of them out"
-        )
-
-
-def _check_disk_space(target: Path, needed: int) -> None:
-    free = shutil.disk_usage(target.parent).free
-    if free < needed:
-        raise StoreError(
-            f"{target} needs at least {needed / 1e6:,.2f} MB, but its disk has only {free / 1e6:,.2f} MB free"
         )
 
 
@@ -150,7 +147,7 @@ def _find_rows(table: RowTable, spec: ExtractSpec, sources: Sequence[Path]) -> t
     rotated, lengths, dtypes = np.zeros(len(row_of), bool), list[int](), list[dict[str, np.dtype[Any]]]()
     # Open one file at a time: an extraction of millions of images has more parts than a process may have open.
     for number, path in enumerate(sources):
-        with open_untrusted(path, StoreError) as file:
+        with open_source(path) as file:
             paths, digests = (read_strings(file[f"rows/{column}"]) for column in ("path", "digest"))
             keys = zip(paths, digests, read_view_index(file).tolist(), strict=True)
             found = [(position, row_of[key]) for position, key in enumerate(keys) if key in row_of]
@@ -212,6 +209,6 @@ def _write_features(
 def _copy_features(sources: Sequence[_Source], features: Features) -> None:
     """Copy rows of all features from each source."""
     for source in sources:
-        with open_untrusted(source.path, StoreError) as file:
+        with open_source(source.path) as file:
             for feature in features.values():
                 copy_rows(file[feature.name], feature, source.from_rows, source.to_rows)

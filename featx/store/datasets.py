@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from featx.backbones import pool_of
+from featx.errors import StoreError
 from featx.files import CHUNK, MAX_EXPANSION
 from featx.table import StringArray, decode_text, encode_text
 
@@ -192,7 +193,7 @@ def copy_rows(source: h5py.Dataset, target: h5py.Dataset, from_rows: np.ndarray,
 
     Raises
     ------
-    ValueError
+    StoreError
         If a value is too large for float16.
     """
     block = max(1, BLOCK_BYTES // (4 * source.shape[1]))
@@ -204,13 +205,13 @@ def copy_rows(source: h5py.Dataset, target: h5py.Dataset, from_rows: np.ndarray,
 
 
 def _convert(values: np.ndarray, target: h5py.Dataset) -> np.ndarray:
-    """Convert values to the type of a dataset; raise ``ValueError`` if a finite value would become infinite."""
+    """Convert values to the type of a dataset; raise ``StoreError`` if a finite value would become infinite."""
     if values.dtype.itemsize <= target.dtype.itemsize:
         return values
     with np.errstate(over="ignore"):
         converted = values.astype(target.dtype)
     if (overflow := np.isinf(converted) & np.isfinite(values)).any():
-        raise ValueError(
+        raise StoreError(
             f"{target.name} has the value {values[overflow][0]:,.0f}, and float16 holds at most "
             f"{np.finfo(np.float16).max:,.0f}; use --store-dtype float32"
         )

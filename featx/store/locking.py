@@ -9,6 +9,7 @@ from pathlib import Path
 import filelock
 
 from featx.errors import StoreLocked
+from featx.files import HELD, FileLock
 
 RUN_LOCK = "lock"
 """Name of the lock file. A run holds this lock for its whole duration; a shard holds it only while the shard starts."""
@@ -39,9 +40,9 @@ class FolderLock:
 
     def __init__(self, folder: Path, store: Path, shard: str = "", *, wait: bool = False) -> None:
         self._folder, self._store, self._shard, self._wait = folder, store, shard, wait
-        self._run_lock = filelock.FileLock(folder / RUN_LOCK)
+        self._run_lock = FileLock(folder / RUN_LOCK)
         name = re.sub(r"\W+", "-of-", shard)
-        self._shard_lock = filelock.FileLock(folder / f"shard-{name}.lock") if shard else None
+        self._shard_lock = FileLock(folder / f"shard-{name}.lock") if shard else None
 
     def acquire(self) -> None:
         """Acquire the lock.
@@ -66,7 +67,7 @@ class FolderLock:
         try:
             self._run_lock.acquire(timeout=START_TIMEOUT if self._shard_lock else 0)
         except filelock.Timeout:
-            raise self._locked("") from None
+            raise self._locked(self._run_lock) from None
         try:
             if self._shard_lock is None:
                 self._check_no_shards()
@@ -88,7 +89,7 @@ class FolderLock:
         try:
             self._run_lock.acquire(timeout=START_TIMEOUT)
         except filelock.Timeout:
-            raise self._locked("") from None
+            raise self._locked(self._run_lock) from None
         try:
             yield
         finally:
@@ -96,21 +97,22 @@ class FolderLock:
 
     def _check_no_shards(self) -> None:
         """Raise ``StoreLocked`` if a shard is active, and remove the lock files of shards that have ended."""
-        for path in sorted(self._folder.glob("shard-*.lock")):
-            lock = filelock.FileLock(path)
+        locks = {path.name.removesuffix(HELD) for path in self._folder.glob("shard-*.lock*")}
+        for path in (self._folder / name for name in sorted(locks) if name.endswith(".lock")):
+            lock = FileLock(path)
             self._acquire_shard(lock, path.stem.removeprefix("shard-").replace("-of-", "/"))
             lock.release()
             with suppress(OSError):
                 path.unlink()
 
-    def _acquire_shard(self, lock: filelock.BaseFileLock, shard: str) -> None:
+    def _acquire_shard(self, lock: FileLock, shard: str) -> None:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise self._locked(f" (shard {shard})") from None
+            raise self._locked(lock, f" (shard {shard})") from None
 
-    def _locked(self, shard: str) -> StoreLocked:
+    def _locked(self, lock: FileLock, shard: str = "") -> StoreLocked:
         return StoreLocked(
             f"{self._store} is being written by another featx process{shard}; wait until it is done, or choose another "
-            "--output"
+            f"--output{lock.remedy}"
         )

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import StoreError
-from featx.files import open_untrusted
+from featx.files import READ_ERRORS, open_untrusted, unreadable_error
 from featx.store.datasets import read_string_array, write_column, write_feature_arrays, write_strings
-from featx.store.schema import check_columns, read_failures, read_view_index, write_failures
+from featx.store.schema import check_columns, open_source, read_failures, read_view_index, write_failures
 from featx.table import StringArray, encode_text
 
 SUFFIX = ".part.h5"
@@ -73,8 +73,15 @@ def read_part_images(path: Path) -> tuple[StringArray, NDArray[np.bytes_], list[
         The sha256 of each image file, as hex.
     failures : list of (path, reason)
         The images that failed.
+
+    Raises
+    ------
+    StoreUnreadable
+        If the part cannot be read now.
+    StoreCorrupt
+        If the part is damaged.
     """
-    with open_untrusted(path, StoreError) as file:
+    with open_source(path) as file:
         plain = read_view_index(file) == 0
         paths = read_string_array(file["rows/path"]).take(np.flatnonzero(plain))
         return paths, file["rows/digest"][:].astype("S64")[plain], read_failures(file)
@@ -85,8 +92,10 @@ def check_part(path: Path, *, features: bool) -> None:
 
     Raises
     ------
+    StoreUnreadable
+        If the part cannot be read now.
     OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError
-        If the part is damaged (`featx.store.schema.READ_ERRORS`).
+        If the part does not exist or is damaged (`featx.files.READ_ERRORS`).
     """
 
     def read(name: str, item: h5py.Dataset | h5py.Group) -> None:
@@ -95,5 +104,10 @@ def check_part(path: Path, *, features: bool) -> None:
             item[()]
 
     with open_untrusted(path, StoreError) as file:
-        file.visititems(read)
-        check_columns(file, optional=("label", "view"))
+        try:
+            file.visititems(read)
+            check_columns(file, optional=("label", "view"))
+        except READ_ERRORS as error:
+            if unreadable := unreadable_error(path, error, StoreError):
+                raise unreadable from error
+            raise

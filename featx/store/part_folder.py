@@ -18,16 +18,32 @@ from typing import Any
 import h5py
 import numpy as np
 
-from featx.errors import SpecError, StoreCorrupt, StoreError
-from featx.files import atomic_write, check_attribute_heaps, create_hdf5, open_untrusted, wrap_os_error
+from featx.errors import SpecError, StoreCorrupt, StoreError, StoreUnreadable
+from featx.files import (
+    HELD,
+    READ_ERRORS,
+    atomic_write,
+    check_attribute_heaps,
+    check_bytes,
+    check_writable,
+    create_hdf5,
+    open_untrusted,
+    unreadable_error,
+    wrap_os_error,
+    wrap_read_errors,
+)
+from featx.runtime import pluralize
 from featx.spec import ExtractSpec
+from featx.store.disk_checks import check_target
 from featx.store.locking import RUN_LOCK, FolderLock
 from featx.store.part_file import SUFFIX, Part, check_part, write_part
-from featx.store.schema import READ_ERRORS, read_identity, write_identity
+from featx.store.schema import read_identity, write_identity
 
 RUN = "run.h5"
 JOB = "job.json"
-READ_BYTES = 1 << 24
+DAMAGED, ORPHANED = ".damaged", ".orphaned"
+"""Suffixes of parts that are not used: damaged parts, and parts of an unknown run. They are kept until the store has
+been written."""
 
 
 def parts_folder(store: Path) -> Path:
@@ -53,9 +69,9 @@ class PartFolder:
     Raises
     ------
     StoreLocked
-        If another process holds the lock when the ``with`` block is entered.
+        If another process holds the lock when the ``with`` block is entered, or another program has locked the store.
     StoreError
-        If the folder cannot be created or written when the ``with`` block is entered.
+        If the folder, or that of the store, cannot be created or written when the ``with`` block is entered.
     """
 
     def __init__(self, store: Path, *, wait: bool = False, shard: str = "") -> None:
@@ -63,21 +79,35 @@ class PartFolder:
         self.path = parts_folder(store)
         self._shard, self._lock = shard, FolderLock(self.path, store, shard, wait=wait)
         self.exclusive = self._lock.exclusive
-        self._discarded = False
+        self._discarded, self._unreadable = False, False
         self._valid: set[Path] = set()
 
     def __enter__(self) -> "PartFolder":
         with wrap_os_error(self.path, StoreError):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+        try:
+            self._prepare()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def _prepare(self) -> None:
+        """Remove temporary files, and check that the parts and the store can be written, before hours of work."""
+        with wrap_os_error(self.path, StoreError):
             # A run without shards is alone in the folder, so it may remove temporary files of killed processes.
             for temporary in () if self._shard else self.path.glob(".*.tmp"):
                 temporary.unlink(missing_ok=True)
-        return self
+        check_target(self.store)
+        check_writable(self.path, StoreError)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         # Keep the folder if it has parts, so that the run can be resumed. Otherwise remove the folder before the lock
         # is released, because another process may then use it.
         if not (self._shard or self._discarded) and self._has_no_parts():
@@ -87,7 +117,12 @@ class PartFolder:
             self.discard()
 
     def _has_no_parts(self) -> bool:
-        return self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {RUN_LOCK, RUN}
+        # If the folder cannot be listed, or the file of the run cannot be read, there may be parts.
+        if self._unreadable:
+            return False
+        with suppress(OSError):
+            return {entry.name for entry in self.path.iterdir()} <= {RUN_LOCK, RUN_LOCK + HELD, RUN}
+        return False
 
     @property
     def spec(self) -> ExtractSpec | None:
@@ -142,10 +177,15 @@ class PartFolder:
         except SpecError:
             raise
         except READ_ERRORS as error:
+            if unreadable := unreadable_error(path, error, StoreError):
+                self._unreadable = True
+                raise unreadable from error
             raise StoreCorrupt(f"{path} is damaged ({error}); remove {self.path} to start again") from error
 
     def create_run(self, spec: ExtractSpec, reference: Mapping[str, np.ndarray]) -> None:
-        """Record in ``run.h5`` what this run extracts, and delete old parts in the folder.
+        """Record in ``run.h5`` what this run extracts.
+
+        Parts that are already in the folder are of an unknown run. They are renamed to ``….orphaned``, with a warning.
 
         Parameters
         ----------
@@ -153,8 +193,15 @@ class PartFolder:
         reference : mapping of str to float32 (3, width)
             Features of the reference images, by feature name.
         """
-        for path in self._parts():
-            path.unlink()
+        orphans = self._parts()
+        for path in orphans:
+            self._set_aside(path, ORPHANED)
+        if orphans:
+            warnings.warn(
+                f"{self.path} has parts but no {RUN}, which says how they were made: {pluralize(len(orphans), 'part')} "
+                f"not used, and kept as …{ORPHANED} until the store is written",
+                stacklevel=3,
+            )
         self._write(RUN, lambda file: write_identity(file, spec, reference))
 
     def save_job(self, job: Mapping[str, Any]) -> None:
@@ -165,20 +212,24 @@ class PartFolder:
     @property
     def job(self) -> dict[str, Any] | None:
         """The options that `save_job` saved; None if nothing was saved."""
-        try:
+        with wrap_read_errors(self.path / JOB, StoreError, self._damaged_job):
+            if not (self.path / JOB).exists():
+                return None
             job: dict[str, Any] = json.loads((self.path / JOB).read_text())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise StoreCorrupt(f"{self.path / JOB} is damaged ({error}); run any shard again to repair it") from error
         return job
+
+    def _damaged_job(self, error: Exception) -> StoreCorrupt:
+        return StoreCorrupt(f"{self.path / JOB} is damaged ({error}); run any shard again to repair it")
 
     def write(self, part: Part) -> None:
         """Write a part completely or not at all; raise ``StoreError`` if it cannot be written."""
         self._write(part.name, lambda file: write_part(file, part))
 
     def part_files(self) -> list[Path]:
-        """Return the finished part files, and remove damaged part files with a warning.
+        """Return the finished part files.
+
+        A damaged part is renamed to ``….damaged``, with a warning, and its images are extracted again. A part that
+        cannot be read now is not changed.
 
         Each part is read completely, but only once. A shard does not read the features: otherwise each of a thousand
         shards would read the parts of all others. The features are checked when the store is assembled. Parts are
@@ -186,8 +237,8 @@ class PartFolder:
 
         Raises
         ------
-        StoreError
-            If a part cannot be read because the disk fails; such a part is kept.
+        StoreUnreadable, StoreLocked
+            If a part cannot be read now: it is locked by another program or forbidden, or its disk fails.
         """
         if self._identity() is None:
             return []
@@ -207,37 +258,38 @@ class PartFolder:
 
     def _clear(self) -> None:
         # Remove run.h5 last, so that there are never parts without it.
-        for path in (*self._parts(), self.path / RUN):
+        unused = (path for suffix in (DAMAGED, ORPHANED) for path in self.path.glob(f"*{suffix}"))
+        for path in (*unused, *self._parts(), self.path / RUN):
             path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _set_aside(path: Path, suffix: str) -> Path:
+        """Rename a part, so that it is not used, and return its new path."""
+        kept = path.with_name(path.name + suffix)
+        with wrap_os_error(path, StoreError), suppress(FileNotFoundError):
+            path.replace(kept)
+        return kept
 
     def _is_valid(self, path: Path, *, retry: bool = True) -> bool:
         try:
             check_part(path, features=not self._shard)
         except FileNotFoundError:
-            return False  # Another shard has removed the part because it was damaged.
+            return False  # Another shard has found the part damaged, and renamed it.
         except READ_ERRORS as error:
-            _read_bytes(path)
             if retry:  # The error may have been a temporary error of the disk.
                 return self._is_valid(path, retry=False)
-            warnings.warn(f"{path} is damaged ({error}): removed, its images are extracted again", stacklevel=3)
-            path.unlink(missing_ok=True)
+            if isinstance(error, StoreUnreadable):
+                raise
+            check_bytes(path, StoreError)
+            kept = self._set_aside(path, DAMAGED)
+            warnings.warn(
+                f"{path} is damaged ({error}): its images are extracted again; until the store is written, the part is "
+                f"kept as {kept.name}",
+                stacklevel=3,
+            )
             return False
         return True
 
     def _write(self, name: str, fill: Callable[[h5py.File], None]) -> None:
         with wrap_os_error(self.path / name, StoreError), create_hdf5(self.path / name) as file:
             fill(file)
-
-
-def _read_bytes(path: Path) -> None:
-    """Raise ``StoreError`` if the bytes of a file cannot be read. Then the disk failed, and the part is not damaged."""
-    try:
-        with path.open("rb") as file:
-            while file.read(READ_BYTES):
-                pass
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be read ({error.strerror or error}); fix this and run the same command again"
-        ) from error

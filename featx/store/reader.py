@@ -1,21 +1,20 @@
 """Read a store. Its spec is read when the store is opened; rows and features are read when they are accessed."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from featx.errors import DataError, FeatxError, StoreCorrupt, StoreError
-from featx.files import check_attribute_heaps, open_untrusted
+from featx.errors import DataError, StoreCorrupt, StoreError
+from featx.files import READ_ERRORS, check_attribute_heaps, check_readable, open_untrusted, wrap_read_errors
 from featx.runtime import html_table, pluralize
 from featx.spec import ExtractSpec
 from featx.store import virtual
 from featx.store.datasets import read_rows, read_string_array, read_strings
 from featx.store.schema import (
-    READ_ERRORS,
     SCHEMA,
     check_columns,
     read_failures,
@@ -26,10 +25,22 @@ from featx.store.schema import (
 )
 from featx.table import NO_LABEL, CategoricalArray, ImageTable, decode_labels
 
+SUFFIXES = (".h5", ".hdf5")
+"""Suffixes by which a file that cannot be read is taken for a store."""
+
 
 def is_store(path: str | Path) -> bool:
-    """Return whether a path is that of an HDF5 file. Such a file counts as a store, any other file as an image."""
-    return Path(path).is_file() and bool(h5py.is_hdf5(path))
+    """Return whether a path is that of an HDF5 file. Such a file counts as a store, any other file as an image.
+
+    If the file cannot be read now, its name decides, so that reading it reports why.
+    """
+    try:
+        if not Path(path).is_file():
+            return False
+        check_readable(Path(path), StoreError)
+        return bool(h5py.is_hdf5(path))
+    except OSError:
+        return Path(path).suffix.lower() in SUFFIXES
 
 
 class Store:
@@ -57,17 +68,23 @@ class Store:
     ------
     StoreError
         If the file does not exist, is not a store, was written by a later version of featx, or refers to other files.
+    StoreUnreadable, StoreLocked
+        If the file cannot be read now: another program has locked it, the user may not read it, or its disk fails.
+        Every property and method can raise this error.
     StoreCorrupt
         If the file is cut short or its bytes have changed. Every property and method can raise this error.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
-            raise StoreError(f"{self.path} does not exist; create it with: featx extract IMAGES --output {self.path}")
-        if not h5py.is_hdf5(self.path):
-            raise StoreError(f"{self.path} is not a featx store: it is not an HDF5 file")
         with self._reading():
+            if not self.path.is_file():
+                raise StoreError(
+                    f"{self.path} does not exist; create it with: featx extract IMAGES --output {self.path}"
+                )
+            check_readable(self.path, StoreError)
+            if not h5py.is_hdf5(self.path):
+                raise StoreError(f"{self.path} is not a featx store: it is not an HDF5 file")
             self._file = open_untrusted(self.path, StoreError)
         try:
             with self._reading():
@@ -343,12 +360,19 @@ class Store:
         for name, width in zip(names, widths, strict=True):
             columns = values[:, start : start + width]
             with self._reading():
-                dataset = self._file[f"features/{name}"]
-                read_rows(dataset, rows, columns)
-                if dataset.is_virtual:
-                    virtual.check_not_missing(columns, f"{name} of {self.path}")
+                self._read_rows(name, rows, columns)
             start += width
         return values
+
+    def _read_rows(self, name: str, rows: np.ndarray, target: np.ndarray) -> None:
+        dataset, whose = self._file[f"features/{name}"], f"{name} of {self.path}"
+        try:
+            read_rows(dataset, rows, target)
+        except READ_ERRORS:
+            virtual.check_parts(whose, self.parts)
+            raise
+        if dataset.is_virtual:
+            virtual.check_not_missing(target, whose, self.parts)
 
     def _strings(self, name: str) -> list[str]:
         with self._reading():
@@ -359,14 +383,9 @@ class Store:
             values: np.ndarray = self._file[name][:]
         return values
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Raise ``StoreCorrupt`` instead of the errors that h5py raises for damaged files."""
-        try:
-            yield
-        except FeatxError:
-            raise
-        except READ_ERRORS as error:
-            raise StoreCorrupt(
-                f"{self.path} is cut short or damaged ({error}); extract it again with --overwrite"
-            ) from error
+    def _reading(self) -> AbstractContextManager[None]:
+        """Raise the errors of stores in a ``with`` block, instead of those that h5py raises."""
+        return wrap_read_errors(self.path, StoreError, self._damaged)
+
+    def _damaged(self, error: Exception) -> StoreCorrupt:
+        return StoreCorrupt(f"{self.path} is cut short or damaged ({error}); extract it again with --overwrite")

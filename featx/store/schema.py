@@ -19,19 +19,21 @@ A part file has only features, rows and failures. Labels, classes and columns ar
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from featx.errors import StoreCorrupt, StoreError
+from featx.files import open_untrusted, wrap_read_errors
 from featx.spec import ExtractSpec
 from featx.store.datasets import FEATURE_DTYPES, read_strings, write_feature_arrays, write_strings
 
 SCHEMA = 2
 """The latest schema. Schema 2 adds ``/rows/labels_multi``; a store without it is still written as schema 1."""
-READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError)
-"""The errors that h5py can raise if a file is damaged or has an unexpected layout."""
 LISTING_BYTES = 1 << 15
 """Largest size of the attribute ``listing``. HDF5 refuses attributes of 64 KiB and more."""
 LISTING_CUT = {"kind": "hint", "text": "the notes on the source are too long for the store", "count": 0}
@@ -39,6 +41,27 @@ REFERENCE_IMAGES = 3
 """Number of reference images. Their features show whether two machines compute the same."""
 _KINDS = {"path": "S", "digest": "S", "label": "i", "view": "i", "turned": "b"}
 """The ``dtype.kind`` of each column in ``/rows``."""
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[h5py.File]:
+    """Open a part file or a store in a ``with`` block, to read rows from it.
+
+    Raises
+    ------
+    StoreUnreadable
+        If the file cannot be read now. It is ``StoreLocked`` if another program has locked the file.
+    StoreCorrupt
+        If the file is damaged.
+    StoreError
+        If reading the file is not safe.
+    """
+
+    def damaged(error: Exception) -> StoreCorrupt:
+        return StoreCorrupt(f"{path} is damaged ({error})")
+
+    with wrap_read_errors(path, StoreError, damaged), open_untrusted(path, StoreError) as file:
+        yield file
 
 
 def check_columns(file: h5py.File, optional: Collection[str] = ()) -> None:

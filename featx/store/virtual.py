@@ -16,9 +16,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from featx.errors import StoreError
-from featx.files import atomic_write, open_untrusted, wrap_os_error
+from featx.errors import StoreError, StoreUnreadable
+from featx.files import READ_ERRORS, atomic_write, check_readable, open_untrusted, wrap_os_error
 from featx.store.datasets import contiguous_runs
+from featx.store.schema import open_source
 
 SUFFIX = ".rows"
 MISSING = np.float32(np.nan)
@@ -60,7 +61,7 @@ def link_parts(store: Path, sources: Iterable[Path]) -> list[Path]:
     with wrap_os_error(folder, StoreError):
         folder.mkdir(exist_ok=True)
         for source in sources:
-            with open_untrusted(source, StoreError) as file:
+            with open_source(source) as file:
                 names = source_files(file)
             files = [source.parent / name for name in sorted(names)] or [source]
             parts += [part if part.parent == folder else _link(folder, part) for part in files]
@@ -109,9 +110,24 @@ def create_virtual(
     group.create_virtual_dataset(name, virtual, fillvalue=MISSING)
 
 
-def check_not_missing(rows: np.ndarray, whose: str) -> None:
+def check_parts(whose: str, parts: Iterable[Path]) -> None:
+    """Raise ``StoreUnreadable`` for the first part file that cannot be opened now.
+
+    HDF5 names the store in its errors, or reports no error at all. ``whose`` says in the message what the part holds.
+    """
+    for part in parts:
+        try:
+            open_untrusted(part, StoreError).close()
+        except StoreUnreadable as error:
+            raise type(error)(f"{whose} has rows in a file that cannot be opened: {error}") from error
+        except READ_ERRORS:
+            continue
+
+
+def check_not_missing(rows: np.ndarray, whose: str, parts: Iterable[Path]) -> None:
     """Raise ``StoreError`` if any row of features (n, width) is missing, because HDF5 itself reports no error."""
     if np.isnan(rows).all(axis=1).any():
+        check_parts(whose, parts)
         raise StoreError(
             f"{whose} has rows whose part file cannot be opened; keep all part files beside the store, and raise the "
             "limit of open files with ulimit -n"
@@ -123,11 +139,15 @@ def remove_unused_parts(store: Path) -> None:
     folder = linked_parts_folder(store)
     if not folder.is_dir():
         return
-    # If a file cannot be removed, it only takes space. If a store cannot be read, keep all parts: it may need them.
-    with suppress(OSError, RuntimeError, TypeError, ValueError):
+    # If a file cannot be removed, it only takes space. If a file cannot be read, keep all parts: it may be a store that
+    # needs them.
+    with suppress(*READ_ERRORS):
         used = set[str]()
         for path in store.parent.iterdir():
-            if path.is_file() and h5py.is_hdf5(path):
+            if not path.is_file():
+                continue
+            check_readable(path, StoreError)
+            if h5py.is_hdf5(path):
                 with open_untrusted(path, StoreError) as file:
                     used |= source_files(file)
         for path in folder.glob("*.h5"):
