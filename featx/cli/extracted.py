@@ -48,6 +48,12 @@ def print_report(ctx: click.Context, report: Any, *, quiet: bool, as_json: bool)
         click.echo(
             f"warning: {printable(first)} and {printable(second)} have the same bytes, but different classes", err=True
         )
+    for path, reason in report.unchecked[:SHOWN]:
+        click.echo(f"warning: {printable(path)} cannot be read now, its features are kept: {reason}", err=True)
+    if len(report.unchecked) > SHOWN:
+        click.echo(
+            f"warning: {len(report.unchecked) - SHOWN} more cannot be read now; their features are kept", err=True
+        )
     if as_json:
         echo_json(dataclasses.asdict(report))
     elif not quiet:
@@ -84,6 +90,8 @@ def _summary(report: Any) -> str:
     for number, what in ((report.labels_changed, "labels"), (report.columns_changed, "split columns")):
         if number:
             lines.append(f"{what} of {pluralize(number, 'image')} updated from the source")
+    if report.unchecked:
+        lines.append(f"{pluralize(len(report.unchecked), 'image')} could not be checked for changes: features are kept")
     if report.failures:
         lines.append(f"{pluralize(len(report.failures), 'image')} could not be read: see featx info {report.store}")
     return "\n".join(lines)

@@ -3,21 +3,24 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from joblib import cpu_count
 
 from featx.engines import StageTimings
-from featx.errors import ImageError, StoreError, StoreExists
+from featx.errors import ImageError, StoreError, StoreExists, StoreUnreadable
 from featx.extraction.assembly_options import AssemblyOptions
 from featx.extraction.existing_features import ExistingStore, read_finished_parts
 from featx.extraction.extraction_plan import ExtractionPlan
 from featx.extraction.report import ExtractReport, count_changes, make_report
 from featx.extraction.shards import Shard, ShardedRun, no_shards
 from featx.images import Listing, ListingSummary, list_images
+from featx.runtime import pluralize
 from featx.spec import ExtractSpec
-from featx.store import PartFolder, RowTable, assemble, parts_folder
+from featx.store import PartFolder, RowTable, assemble, check_disk_space, parts_folder, store_bytes
+from featx.table import StringArray
 
 
 def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = False) -> ExtractReport:
@@ -61,7 +64,8 @@ def assemble_shards(output: str | Path, *, partial: bool = False, wait: bool = F
         changed = make_store(folder, plan, existing, spec, references, run.assembly, listing.summary, run.source)
     seconds = time.monotonic() - began
     extracted = spec.n_views * plan.extracted
-    return make_report(output, listing.summary, extracted, dropped, seconds, {}, StageTimings(), changed)
+    report = make_report(output, listing.summary, extracted, dropped, seconds, {}, StageTimings(), changed)
+    return replace(report, unchecked=plan.unchecked)
 
 
 def make_store(
@@ -127,9 +131,28 @@ def explain_resuming() -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        raise StoreError(
+        raise type(error)(
             f"{error}; finished parts are kept: solve this problem and run the same command again"
         ) from error
+
+
+def check_space(
+    output: Path, plan: ExtractionPlan, existing: ExistingStore, spec: ExtractSpec, options: AssemblyOptions, *,
+    shard: bool,
+) -> None:  # fmt: skip
+    """Raise ``StoreError`` if the disk has too little space for the parts to extract and for the store.
+
+    The parts are removed only when the store has been written, so there must be space for both. A shard writes only
+    parts, and a virtual store has no features of its own.
+    """
+    pending = spec.n_views * sum(map(len, plan.pending))
+    rows = spec.n_views * len(plan.rows)
+    virtual = (options.assemble or existing.layout) == "virtual"
+    needed = store_bytes(spec, pending)
+    if pending and not shard and not virtual:
+        needed += store_bytes(spec, rows, options.dtype or existing.dtype)
+    remedy = "" if virtual or shard else "; --assemble virtual needs no space for a second copy"
+    check_disk_space(output, needed, " for its parts and itself" if needed > store_bytes(spec, pending) else "", remedy)
 
 
 def count_missing_images(
@@ -139,10 +162,14 @@ def count_missing_images(
 
     Raises
     ------
+    StoreUnreadable
+        If the folder or shard of such an image cannot be read now, and ``options.missing_images`` is not ``keep``.
     StoreExists
         If there are such images, and ``options.missing_images`` is ``error``.
     """
     missing = np.flatnonzero(listing.paths.find(existing.rows.paths) < 0)
+    if len(missing) and listing.unreadable and options.missing_images != "keep":
+        _check_none_unreadable(output, existing.rows.paths.take(missing), listing)
     if len(missing) and options.missing_images == "error":
         raise StoreExists(
             f"{output} has {n_views * len(missing)} rows whose images are no longer in the source, the first is "
@@ -150,6 +177,17 @@ def count_missing_images(
             "--missing-images keep to keep them, or another --output"
         )
     return len(missing) if options.missing_images == "drop" else 0
+
+
+def _check_none_unreadable(output: Path, missing: StringArray, listing: Listing) -> None:
+    """Raise ``StoreUnreadable`` if images of the store are not listed only because their folder cannot be read now."""
+    failures = dict(listing.failures)
+    for place in listing.unreadable:
+        if hidden := sum(path == place or path.startswith(place + "/") for path in missing):
+            raise StoreUnreadable(
+                f"{listing.full_path(place)} {failures[place]}; {output} has {pluralize(hidden, 'image')} of it: solve "
+                "this problem and run the same command again, or keep the rows as they are by --missing-images keep"
+            )
 
 
 def _check_complete(store: Path, plan: ExtractionPlan, shards: int, *, partial: bool) -> None:

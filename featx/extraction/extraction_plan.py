@@ -52,6 +52,9 @@ class ExtractionPlan:
         The parts that this process must compute, without the images that are finished.
     extracted : int
         Number of images that this run has extracted so far.
+    unchecked : list of (path, reason)
+        The images whose files cannot be read now, although they exist. Their features are kept, because the files are
+        not known to have changed.
     """
 
     def __init__(
@@ -65,9 +68,10 @@ class ExtractionPlan:
         *,
         trust_parts: bool = False,
     ) -> None:
-        self.rows, self._n_views = listing.rows, spec.n_views
+        self.rows, self._listed, self._n_views = listing.rows, listing.paths, spec.n_views
+        self._unchecked: dict[int, str] = {}
         stored = _match_rows(listing, existing.rows.paths, existing.digests)
-        self.digests = _keep_unchanged(stored, listing, workers)
+        self.digests = self._keep_unchanged(stored, listing, workers)
         self.parts = split_into_parts(np.flatnonzero(~_has_digest(self.digests)), images_per_part(spec))
         own_parts = shard.select(self.parts) if shard else self.parts
         own = _mask(listing, own_parts)
@@ -76,13 +80,45 @@ class ExtractionPlan:
         checked = _mask(listing, [failed[failed >= 0]]) if trust_parts else own
         computed = _match_rows(listing, finished.paths, finished.digests)
         self.digests = np.where(_has_digest(self.digests), self.digests, computed)
-        self.digests[checked] = _keep_unchanged(computed, listing, workers, checked)[checked]
+        self.digests[checked] = self._keep_unchanged(computed, listing, workers, checked)[checked]
         self._is_done = _has_digest(self.digests)
         self.failures = [] if shard else list(listing.failures)
         if trust_parts:
             self._add_failures(finished.failures, failed)
         self.pending = self.unfinished(own_parts)
         self.extracted = int((own & _has_digest(self.digests)).sum())
+
+    @property
+    def unchecked(self) -> list[tuple[str, str]]:
+        """The images that could not be checked for changes, and the reason."""
+        return [(self._listed[row], reason) for row, reason in sorted(self._unchecked.items())]
+
+    def _keep_unchanged(
+        self, digests: Digests, listing: Listing, workers: int, checked: NDArray[np.bool_] | None = None
+    ) -> Digests:
+        """Keep the digests of files whose bytes still have the same digest, and clear all other digests.
+
+        If ``checked`` (bool, per row) is given, only these files are read, and the digests of all other files are
+        cleared. The digest of a file that exists but cannot be read now is kept: it is not known to have changed.
+        """
+
+        def unchanged(row: int) -> bool:
+            try:
+                return listing.digest(row).encode() == bytes(digests[row])
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+                return False
+            except OSError as error:
+                self._unchecked[row] = error.strerror or str(error)
+                return True
+
+        kept, known = np.zeros_like(digests), _has_digest(digests)
+        rows = np.flatnonzero(known if checked is None else known & checked)
+        # The files are read in batches, because the pool makes all futures of a call at once.
+        with ThreadPoolExecutor(workers) as pool:
+            for batch in np.array_split(rows, len(rows) // BATCH + 1):
+                same = batch[np.fromiter(pool.map(unchanged, batch.tolist()), bool, len(batch))]
+                kept[same] = digests[same]
+        return kept
 
     def _add_failures(self, failures: Sequence[tuple[str, str]], rows: NDArray[np.int64]) -> None:
         """Record the failures of finished parts, except those of images that have features or are no longer listed."""
@@ -157,24 +193,3 @@ def _digest(listing: Listing, row: int) -> bytes:
         return listing.digest(row).encode()
     except (OSError, ValueError):
         return b""
-
-
-def _keep_unchanged(
-    digests: Digests, listing: Listing, workers: int, checked: NDArray[np.bool_] | None = None
-) -> Digests:
-    """Keep the digests of files whose bytes still have the same digest, and clear all other digests.
-
-    If ``checked`` (bool, per row) is given, only these files are read, and the digests of all other files are cleared.
-    """
-
-    def unchanged(row: int) -> bool:
-        return _digest(listing, row) == bytes(digests[row])
-
-    kept, known = np.zeros_like(digests), _has_digest(digests)
-    rows = np.flatnonzero(known if checked is None else known & checked)
-    # The files are read in batches, because the pool makes all futures of a call at once.
-    with ThreadPoolExecutor(workers) as pool:
-        for batch in np.array_split(rows, len(rows) // BATCH + 1):
-            same = batch[np.fromiter(pool.map(unchanged, batch.tolist()), bool, len(batch))]
-            kept[same] = digests[same]
-    return kept

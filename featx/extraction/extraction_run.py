@@ -14,7 +14,7 @@ from joblib import cpu_count
 from featx.backbones import load_backbone
 from featx.engines import Engine, StageTimings, check_reference_features, compute_reference_features
 from featx.errors import SpecError
-from featx.extraction.assembly import count_missing_images, explain_resuming, make_store
+from featx.extraction.assembly import check_space, count_missing_images, explain_resuming, make_store
 from featx.extraction.assembly_options import AssemblyOptions
 from featx.extraction.existing_features import ExistingStore, read_finished_parts
 from featx.extraction.extraction_plan import ExtractionPlan
@@ -100,6 +100,13 @@ def extract(
         If the store, or the unfinished run beside it, has another spec.
     ImageError
         If no image can be read. With ``strict``, also if any image cannot be read.
+
+    Notes
+    -----
+    Before the first image is extracted, it is checked that the parts and the store can be written: the folder, the free
+    space, and whether another program has locked the store. A file that cannot be read now is never taken for a damaged
+    one: the run ends with an error, and nothing is removed. If the file of an image that has features cannot be read
+    now, its features are kept, and ``unchecked`` of the report names it.
     """
     began, output = time.monotonic(), Path(output)
     spec, compute, assembly = spec or ExtractSpec(), compute or Compute(), assembly or AssemblyOptions()
@@ -121,8 +128,11 @@ def extract(
         dropped = spec.n_views * count_missing_images(output, existing, images, assembly, spec.n_views)
         references = folder.load_run(spec, overwrite=overwrite)
         plan = ExtractionPlan(images, spec, existing, read_finished_parts(folder), threads, shard)
+        if strict:
+            refuse_failures(plan.unchecked)
         if sharded:
             sharded.save(folder)
+        check_space(output, plan, existing, spec, assembly, shard=bool(shard))
         logger.info(
             "%d of %d images to extract, in %d parts", sum(map(len, plan.pending)), len(images), len(plan.pending)
         )
@@ -132,12 +142,14 @@ def extract(
                 _run(executor, plan, references, timings, progress=compute.progress)
         if shard:
             seconds = time.monotonic() - began
-            return make_shard_report(output, images.summary, str(shard), plan, spec, seconds, timings)
+            report = make_shard_report(output, images.summary, str(shard), plan, spec, seconds, timings)
+            return dataclasses.replace(report, unchecked=plan.unchecked)
         changed = make_store(
             folder, plan, existing, spec, references or {}, assembly, images.summary, _describe(source)
         )
     seconds, extracted = time.monotonic() - began, spec.n_views * plan.extracted
-    return make_report(output, images.summary, extracted, dropped, seconds, resolved.agreement, timings, changed)
+    report = make_report(output, images.summary, extracted, dropped, seconds, resolved.agreement, timings, changed)
+    return dataclasses.replace(report, unchecked=plan.unchecked)
 
 
 def _list(source: Any, root: str | Path | None, options: ListingOptions, *, strict: bool) -> Listing:

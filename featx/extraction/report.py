@@ -33,6 +33,9 @@ class ExtractReport:
         Number of images that were rotated or mirrored as their EXIF orientation says.
     failures : list of (path, reason)
         Images that could not be read.
+    unchecked : list of (path, reason)
+        Images that have features already and whose files could not be read in this run, although they exist. Their
+        features were kept.
     conflicts : list of (path, path)
         Pairs of files that have the same bytes but different classes.
     seconds : float
@@ -78,6 +81,7 @@ class ExtractReport:
     columns_changed: int = 0
     listing: ListingSummary | None = None
     shard: str = ""
+    unchecked: list[tuple[str, str]] = field(default_factory=list)
 
     def __repr__(self) -> str:
         lines = [

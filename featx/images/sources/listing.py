@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.images.sources.files import full_path
+from featx.images.sources.local_files import UNREADABLE
 from featx.images.sources.notes import Note, count_list
 from featx.images.sources.similar_names import note_similar_names
 from featx.images.sources.summary import ListingSummary
@@ -158,6 +159,11 @@ class Listing:
             read=lambda row: read(int(rows[row])),
             size=lambda row: size(int(rows[row])),
         )
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The paths of folders, shards and files among the failures that cannot be read now, but may be whole."""
+        return [path for path, reason in self.failures if reason.startswith(UNREADABLE)]
 
     def full_path(self, path: str) -> str:
         """Join the root and a path, to show them in a message."""

@@ -13,6 +13,8 @@ FolderId = tuple[int, int]
 READERS = 8
 """Number of threads that look into files without a suffix. On a network disk, they wait for each other's answers."""
 LOOP = "a symlink to a folder that contains it; not followed"
+UNREADABLE = "cannot be read: "
+"""Begins the reason that is reported for a file or folder that cannot be read now."""
 NOT_FOUND = "does not exist"
 """The reason that is reported for a file that does not exist."""
 
@@ -78,10 +80,16 @@ class LocalFiles:
         return os.stat(os.path.join(self.root, path)).st_size  # noqa: PTH116, PTH118 - as in `missing_reason`
 
     def missing_reason(self, path: str) -> str:
-        """Explain why a file is missing; return ``""`` if it exists."""
+        """Explain why a file is missing; return ``""`` if it exists, or if the user may not look it up."""
         full = os.path.join(self.root, path)  # noqa: PTH118 - a million Path objects would take seconds
         if os.path.isfile(full):  # noqa: PTH113
             return ""
+        try:
+            os.stat(full)  # noqa: PTH116
+        except PermissionError:
+            return ""  # It may exist. Reading it reports why it cannot be read.
+        except (OSError, ValueError):
+            pass
         return "is not a regular file" if os.path.lexists(full) else NOT_FOUND
 
     def find_images(self) -> FoundFiles:
@@ -124,4 +132,4 @@ def _scan(folder: str, prefix: str, found: FoundFiles, suffixes: frozenset[str])
 
 
 def _unreadable(error: OSError) -> str:
-    return f"cannot be read: {error.strerror or error}"
+    return f"{UNREADABLE}{error.strerror or error}"

@@ -20,11 +20,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from featx.errors import ImageError, ListingError
-from featx.files import SIDECAR
+from featx.files import SIDECAR, ReadProblem, find_problem
 from featx.images.decoding.formats import image_suffixes, suffix_of
 from featx.images.sources.columns import ColumnFinder
 from featx.images.sources.files import Files, check_no_root, full_path
 from featx.images.sources.listing import Listing, first_failure
+from featx.images.sources.local_files import UNREADABLE
 from featx.images.sources.metadata import (
     DUPLICATE,
     NOT_A_FILE,
@@ -180,7 +181,10 @@ def _index(files: Files, options: ListingOptions, shard: str) -> _ShardIndex:
                 _add_members(tar, key, list(members), index, shard)
     except (OSError, tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         # Keep the images before the damage. A damaged shard does not end the run, just as a damaged image does not.
-        index.failures.append((shard, f"damaged, or not an uncompressed tar file: {error}"))
+        if isinstance(error, OSError) and find_problem(error) is not ReadProblem.DAMAGED:
+            index.failures.append((shard, f"{UNREADABLE}{error.strerror or error}"))
+        else:
+            index.failures.append((shard, f"damaged, or not an uncompressed tar file: {error}"))
     index.failures += [(f"{shard}/{name}", APART) for key, name in index.lone_sidecars if key in index.keys]
     return index
 
