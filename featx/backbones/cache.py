@@ -11,7 +11,7 @@ from featx.backbones.digest import backbone_digest
 from featx.backbones.readers.formats import read_weights
 from featx.backbones.registry import BACKBONES, PREPROCESSINGS, BackboneWeights
 from featx.errors import WeightsError, WeightsMismatch, WeightsNotFound
-from featx.files import atomic_write
+from featx.files import atomic_write, wrap_read_errors
 
 SUFFIX = ".safetensors"
 
@@ -43,10 +43,14 @@ def cached_names() -> list[str]:
 def read_metadata(name: str) -> dict[str, str]:
     """Read the digest, preprocessing and source of a cached backbone. Return no entries if the file cannot be read."""
     try:
-        with safe_open(cached_file(name), framework="numpy") as file:
-            return file.metadata() or {}
+        return _read_metadata(cached_file(name))
     except (OSError, SafetensorError):
         return {}
+
+
+def _read_metadata(file: Path) -> dict[str, str]:
+    with safe_open(file, framework="numpy") as opened:
+        return opened.metadata() or {}
 
 
 def read_cached(name: str) -> BackboneWeights:
@@ -56,14 +60,18 @@ def read_cached(name: str) -> BackboneWeights:
     ------
     WeightsNotFound
         If the backbone is not in the cache.
+    WeightsUnreadable
+        If its file cannot be read now, although it may be whole.
     WeightsError, WeightsMismatch
-        If its file is damaged: the file cannot be read, or its digest is not the one that was stored.
+        If its file is damaged: it is in no known format, or its digest is not the one that was stored.
     """
     file = cached_file(name)
-    if not file.exists():
-        raise WeightsNotFound(f"{file} does not exist")
-    tensors = read_weights(file)
-    metadata, digest = read_metadata(name), backbone_digest(tensors)
+    with wrap_read_errors(file, WeightsError, lambda error: WeightsError(f"{file} is damaged: {error}")):
+        if not file.exists():
+            raise WeightsNotFound(f"{file} does not exist")
+        tensors = read_weights(file)
+        metadata = _read_metadata(file)
+    digest = backbone_digest(tensors)
     expected = (BACKBONES[name].digest if name in BACKBONES else "") or metadata.get("digest", "none")
     if digest != expected:
         raise WeightsMismatch(f"{file} is damaged: the sha256 of its weights must be {expected}, got {digest}")

@@ -13,7 +13,7 @@ from featx.backbones.digest import backbone_digest
 from featx.backbones.readers.formats import read_weights
 from featx.backbones.registry import BACKBONES, BackboneWeights, KnownBackbone, check_name, check_preprocessing
 from featx.backbones.sources import sources_of
-from featx.errors import WeightsError, WeightsMismatch, WeightsNotFound
+from featx.errors import WeightsError, WeightsMismatch, WeightsNotFound, WeightsUnreadable
 from featx.runtime import import_optional
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,8 @@ def load_backbone(
         If no source has the backbone. The message lists the sources, why each failed, and what to do.
     WeightsMismatch
         If the file has other weights than those of ``name``. The message has both digests.
+    WeightsUnreadable
+        If the file, or that of the cache, cannot be read now: it is locked or forbidden, or its disk fails.
     WeightsError
         If the file cannot be read.
     SpecError
@@ -96,6 +98,8 @@ def verify_backbone(name: str = "oxford") -> BackboneWeights:
         return read_cached(name)
     except WeightsNotFound as error:
         raise WeightsNotFound(f"the backbone {name} is not in the cache: {error}; {_remedy(name)}") from None
+    except WeightsUnreadable:
+        raise
     except WeightsError as error:
         raise type(error)(f"{error}; {_remedy(name)}") from error
 
@@ -111,6 +115,9 @@ def _load(name: str) -> BackboneWeights:
         return read_cached(name)
     except WeightsNotFound as error:
         reasons.append(f"the cache: {error}")
+    except WeightsUnreadable as error:
+        # The file may be whole, so it is not replaced by a download.
+        raise WeightsUnreadable(f"{error}; or set FEATX_CACHE to another folder") from error
     except WeightsError as error:
         if name not in BACKBONES:
             raise type(error)(f"{error}; {_remedy(name)}") from error

@@ -99,12 +99,19 @@ class LazyGroup(click.Group):
                 formatter.write_dl([(name.ljust(width), line) for name, line in commands.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command. A ``FeatxError`` or a lack of memory ends it with a message and exit code 1."""
+        """Run a command.
+
+        A ``FeatxError``, an error of the system or a lack of memory ends it with a message and exit code 1.
+        """
         try:
             with _short_warnings():
                 return super().invoke(ctx)
         except FeatxError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.filename is None:
+                raise  # This is no error of a file. click handles a closed pipe.
+            raise click.ClickException(f"{error.filename} cannot be used: {error.strerror or error}") from error
         except MemoryError as error:
             detail = f" ({error})" if str(error) else ""
             raise click.ClickException(

@@ -5,7 +5,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from featx.backbones import BLOCK_NUMBERS, MIN_SIZE, POOLINGS, POOLS, parse_blocks
-from featx.errors import DataError, ModelError
+from featx.errors import DataError, ModelError, ModelUnreadable
 from featx.files import DECODE_TIMEOUT, check_folder
 from featx.runtime import ENGINES, Compute
 from featx.spec import COLOR, FILLS, INTERPOLATIONS, RESIZES, TRANSFORMS
@@ -154,9 +153,12 @@ def _is_store_or_model(path: Path) -> bool:
     from featx.models import load_model
     from featx.store import is_store
 
-    with suppress(ModelError):
+    try:
         return path.is_file() and (is_store(path) or bool(load_model(path)))
-    return False
+    except ModelUnreadable as error:
+        raise DataError(f"--output {path} exists and cannot be read, so it may be a model: {error}") from error
+    except ModelError:
+        return False
 
 
 def refuse_given(ctx: click.Context, names: Container[str | None], what: str) -> None:

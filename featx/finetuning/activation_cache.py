@@ -3,20 +3,18 @@
 import dataclasses
 import itertools
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
 import numpy as np
 from joblib import cpu_count
 
 from featx.backbones import BLOCK_NUMBERS, BLOCKS, feature_name
 from featx.engines import Engine, feature_parts
 from featx.errors import DataError, ModelError
-from featx.files import wrap_os_error
+from featx.files import FileLock, sync_descriptor, wrap_os_error, wrap_read_errors
 from featx.images import MAX_PIXELS, list_images, load_images
 from featx.runtime import Compute, progress_bar
 from featx.spec import ExtractSpec
@@ -88,7 +86,8 @@ class ActivationCache:
         of ``digests``, and then by copy.
         """
         index = self._read_index()
-        values = np.memmap(self._path, self._dtype, "r", shape=(index.rows, *self._shape))
+        with wrap_read_errors(self._path, ModelError, self._damaged):
+            values = np.memmap(self._path, self._dtype, "r", shape=(index.rows, *self._shape))
         first = np.array([index.images[digest][0] for digest in digests])
         return RowSelection(values, (first[:, None] + np.arange(n_views)).ravel())
 
@@ -115,6 +114,8 @@ class ActivationCache:
         ------
         DataError
             If an image cannot be read, or has changed.
+        ModelUnreadable
+            If the cache cannot be read now; nothing of it is replaced.
         ModelError
             If the disk is full or cannot be written, or the index is damaged.
         """
@@ -123,7 +124,7 @@ class ActivationCache:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if not self._read_index().missing(images, n_views):
                 return
-        with wrap_os_error(self._path, ModelError), filelock.FileLock(self._path.with_suffix(LOCK)):
+        with wrap_os_error(self._path, ModelError), FileLock(self._path.with_suffix(LOCK)):
             index = self._read_index()
             pending = index.missing(images, n_views)  # check again: another process may have filled the cache
             if pending:
@@ -151,7 +152,7 @@ class ActivationCache:
                 for file, data in ((rows_file, rows.tobytes()), (index_file, lines)):
                     file.write(data)
                     file.flush()
-                    os.fsync(file.fileno())
+                    sync_descriptor(file.fileno())
                 advance(len(digests))
 
     def _compute(
@@ -180,6 +181,9 @@ class ActivationCache:
                 )
             yield part.digests[:: spec.n_views], values.astype(np.float16)
 
+    def _damaged(self, error: Exception) -> ModelError:
+        return ModelError(f"{self._path} is damaged ({error}); remove it and {self._index.name}")
+
     @property
     def _row_bytes(self) -> int:
         return self._dtype.itemsize * math.prod(self._shape)
@@ -187,10 +191,11 @@ class ActivationCache:
     def _read_index(self) -> "_Index":
         """Read which images are complete. Ignore an unfinished last line, and images whose rows are cut off."""
         index = _Index({}, 0, 0)
-        try:
-            text, size = self._index.read_bytes(), self._path.stat().st_size
-        except FileNotFoundError:
-            return index
+        with wrap_read_errors(self._index, ModelError, self._damaged):
+            try:
+                text, size = self._index.read_bytes(), self._path.stat().st_size
+            except FileNotFoundError:
+                return index
         lines = text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
         if not lines:
             return index

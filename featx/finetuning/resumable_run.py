@@ -10,7 +10,7 @@ from pathlib import Path
 from featx.backbones import BackboneWeights
 from featx.engines import Engine, find_device, make_engine
 from featx.errors import ModelError
-from featx.files import wrap_os_error
+from featx.files import wrap_os_error, wrap_read_errors
 from featx.finetuning.activation_cache import INDEX, LOCK, ROWS, ActivationCache
 from featx.finetuning.distributed import is_main_process, local_device, wait_for_all
 from featx.finetuning.performance import (
@@ -90,7 +90,11 @@ class FinetuneRun:
     def _can_resume(self) -> bool:
         path = self.folder / RUN
         choices = (False, True) if self.recipe.amp is None else (self.recipe.amp,)
-        return path.is_file() and path.read_text() in map(self._identity, choices)
+        with wrap_read_errors(path, ModelError, self._damaged):
+            return path.is_file() and path.read_text() in map(self._identity, choices)
+
+    def _damaged(self, error: Exception) -> ModelError:
+        return ModelError(f"{self.folder / RUN} is damaged ({error}); remove {self.folder} to start again")
 
     def _identity(self, amp: bool) -> str:
         """Describe everything that decides the result, as JSON."""

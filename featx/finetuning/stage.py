@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from featx.engines import disable_tf32
 from featx.errors import ModelError
-from featx.files import atomic_write
+from featx.files import atomic_write, check_bytes, unreadable_error, wrap_os_error
 from featx.finetuning.distributed import (
     broadcast_from_main,
     data_parallel,
@@ -229,9 +229,20 @@ class Stage:
 
     def _restore_state(self) -> dict[str, Any] | None:
         """Read the state that a stopped run has left, if any."""
-        if not self._path.exists():
-            return None
-        state: dict[str, Any] = torch.load(self._path, weights_only=True, map_location=self.device)
+        with wrap_os_error(self._path, ModelError):
+            if not self._path.exists():
+                return None
+        try:
+            state: dict[str, Any] = torch.load(self._path, weights_only=True, map_location=self.device)
+        except (MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:  # torch raises any exception for damaged files.
+            if unreadable := unreadable_error(self._path, error, ModelError):
+                raise unreadable from error
+            check_bytes(self._path, ModelError)
+            raise ModelError(
+                f"{self._path} is damaged ({error}); move it away to train the stage {self.name} from its start"
+            ) from error
         training = state.pop("training")
         self.model.load_state_dict(training["model"])
         self._optimizer.load_state_dict(training["optimizer"])

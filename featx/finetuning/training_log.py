@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from featx.errors import DataError, ModelError
-from featx.files import atomic_write
+from featx.files import atomic_write, unreadable_error
 
 COLUMNS = ("epoch", "stage", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate",
            "backbone_learning_rate", "seconds")  # fmt: skip
@@ -21,12 +21,21 @@ class TrainingLog:
     ------
     DataError
         If a line of an existing log is not a row of a training log.
+    ModelUnreadable
+        If an existing log cannot be read now.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         path = folder / "log.jsonl"
-        lines = path.read_bytes().splitlines() if path.exists() else []
+        try:
+            lines = path.read_bytes().splitlines()
+        except FileNotFoundError:
+            lines = []
+        except OSError as error:
+            raise unreadable_error(path, error, ModelError) or ModelError(
+                f"{path} cannot be read: {error.strerror or error}"
+            ) from error
         self.rows = [_parse_row(line, f"line {number} of {path}") for number, line in enumerate(lines, start=1)]
 
     def add(self, **row: Any) -> None:

@@ -104,6 +104,6 @@ def _check_output(output: str | Path | None, overwrite: bool) -> None:
     """Raise ``ModelError`` if the output cannot be written. This is checked before the search, which may take long."""
     if output is None:
         return
+    check_folder(Path(output), ModelError)
     if Path(output).exists() and not overwrite:
         raise ModelError(f"{output} exists already; choose another --output, or replace it with --overwrite")
-    check_folder(Path(output), ModelError)

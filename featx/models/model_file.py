@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from featx.errors import FeatxError, ModelError
-from featx.files import MAX_HEADER, atomic_write
+from featx.files import MAX_HEADER, atomic_write, unreadable_error, wrap_os_error
 from featx.heads import get_hidden_layer, pack_head, unpack_head
 from featx.models.saved_model import Model
 from featx.spec import ExtractSpec
@@ -36,6 +36,8 @@ def load_model(path: str | Path) -> Model:
 
     Raises
     ------
+    ModelUnreadable
+        If the file cannot be read now: it is locked by another program or forbidden, or its disk fails.
     ModelError
         If the file does not exist, is not a featx model, is cut short or has a changed byte, or if a later version of
         featx wrote it.
@@ -51,7 +53,9 @@ def load_model(path: str | Path) -> Model:
     except FeatxError:
         raise
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise unreadable_error(path, error, ModelError) or ModelError(
+            f"{path} cannot be read: {error.strerror or error}"
+        ) from error
     if hashlib.sha256(data[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
         raise ModelError(
             f"{path} is cut short or has changed bytes: its digest does not match; copy it again, or fit it again"
@@ -66,7 +70,9 @@ def load_model(path: str | Path) -> Model:
 
 def write_model(model: Model, path: Path, *, overwrite: bool = False) -> None:
     """Write a model to a file in one step. `Model.save` describes the errors."""
-    if path.exists() and not overwrite:
+    with wrap_os_error(path, ModelError):
+        exists = path.exists()
+    if exists and not overwrite:
         raise ModelError(f"{path} exists already; choose another --output, or replace it with --overwrite")
     data = _to_bytes(model)
     with atomic_write(path, ModelError) as temporary:

@@ -13,7 +13,7 @@ from featx.backbones.readers.state_dicts import read_safetensors, read_torch
 from featx.backbones.registry import BACKBONES
 from featx.backbones.vgg16 import tensor_shapes
 from featx.errors import EngineError, WeightsError
-from featx.files import WEIGHTS, check_limits
+from featx.files import WEIGHTS, check_bytes, check_limits, unreadable_error
 
 Tensors = dict[str, np.ndarray]
 
@@ -34,8 +34,10 @@ def read_weights(path: str | Path) -> Tensors:
 
     Raises
     ------
+    WeightsUnreadable
+        If the file cannot be read now: it is locked by another program or forbidden, or its disk fails.
     WeightsError
-        If the file cannot be read, has another format, or has no VGG16. The message names the file and the tensor.
+        If the file does not exist, has another format, or has no VGG16. The message names the file and the tensor.
     EngineError
         If the file is a torch state dict and torch is not installed.
     """
@@ -46,13 +48,17 @@ def read_weights(path: str | Path) -> Tensors:
     except WeightsError:
         raise
     except OSError as error:
-        raise WeightsError(f"the weights file {path} cannot be read: {error.strerror}") from None
+        unreadable = None if isinstance(error, FileNotFoundError) else unreadable_error(path, error, WeightsError)
+        raise unreadable or WeightsError(f"the weights file {path} cannot be read: {error.strerror}") from error
     try:
         tensors = reader(path)
         tensors = {name: np.ascontiguousarray(tensors[name], np.float32) for name in tensor_shapes() if name in tensors}
     except (WeightsError, EngineError):
         raise
     except Exception as error:  # The parsers of four libraries raise any exception for damaged files.
+        if unreadable := unreadable_error(path, error, WeightsError):
+            raise unreadable from error
+        check_bytes(path, WeightsError)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path} cannot be read as {label}: {reason}") from error
     check_tensors(tensors, str(path))
