@@ -83,7 +83,7 @@ def test_shrinking_is_antialiased():
 
 
 def test_images_of_other_modes_are_converted_to_rgb():
-    np.testing.assert_array_equal(preprocess(Image.new("LA", (90, 70), (0, 0)), SPEC), np.full((64, 64, 3), 255))
+    np.testing.assert_array_equal(preprocess(Image.new("LA", (90, 70), (0, 128)), SPEC), np.full((64, 64, 3), 127))
 
 
 def test_an_image_without_pixels_is_refused():

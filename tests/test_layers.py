@@ -30,7 +30,7 @@ LAYERS = [
 """Lowest first; docs/architecture.md says what each package is for."""
 INNER_LAYERS = {
     "heads": ["parallel", "image_ids", "solver", "logme", "splitting", "metrics", "pipeline", "search"],
-    "images": ["pixels", "decoding", "sources", "loading"],
+    "images": ["pixels", "decoding", "sources", "range_selection", "loading"],
 }
 """Modules and sub-packages of a large package, lowest first."""
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}

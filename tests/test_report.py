@@ -52,6 +52,7 @@ from featx.models.fit_options import FitOptions, Validation
 from featx.models.fitting import fit
 from featx.models.torch_bridge import from_torch
 from featx.spec.extract_spec import ExtractSpec
+from featx.spec.value_range import ValueRange
 
 
 @pytest.fixture(scope="module")
@@ -605,7 +606,7 @@ def test_a_model_of_ones_own_training_has_the_command_of_its_first_head(tuned, o
 def test_thumbnails_are_small_and_unreadable_images_have_none(tmp_path):
     Image.new("RGB", (600, 300), "red").save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    copies = encode_thumbnails(tmp_path, {3: "good.png", 4: "bad.png", 5: "gone.png"})
+    copies = encode_thumbnails(tmp_path, {3: "good.png", 4: "bad.png", 5: "gone.png"}, ValueRange())
     assert list(copies) == [3]
     assert Image.open(BytesIO(base64.b64decode(copies[3]))).size == (THUMBNAIL_SIDE, THUMBNAIL_SIDE // 2)
 

@@ -9,6 +9,7 @@ from featx.cli.options import (
     AUGMENTATION,
     LISTING,
     RUN,
+    Limits,
     SectionedCommand,
     augmentation_options,
     backbone_option,
@@ -35,7 +36,7 @@ SECTIONS = {
     "Input and output": ("output", "root", "overwrite", "strict", "missing_images", "quiet", "as_json"),
     "What the images are": ("layout", "split_folders", "label_column", "group_column", "dry_run", "sheet"),
     "Features": (
-        "blocks", "pools", "size", "resize", "interpolation", "precision", "decode", "backbone", "weights",
+        "blocks", "pools", "size", "resize", "interpolation", "precision", "decode", "range", "backbone", "weights",
     ),
     "Augmentation": ("n_views", "augment", "fill", "view_seed"),
     "Speed and memory": ("engine", "device", "batch_size", "workers", "decode_timeout", "max_pixels"),
@@ -85,6 +86,9 @@ def _assembly(**fields: Any) -> Any:
                       "that agrees with fp32."),
     click.option("--decode", type=click.Choice(DECODES), default="full", show_default=True,
                  help="scaled: decode large JPEGs at reduced size; faster, pixel values differ slightly."),
+    click.option("--range", type=Limits(), default=AUTO, show_default=True, metavar="LOW:HIGH",
+                 help="Values that are black and white in images of more than 8 bits. dtype: the limits of the image's "
+                      "type. auto: the same for 16 bits; for floats and signed integers one range for all images."),
     click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
                  help="Rows per image: the plain image and N - 1 augmented copies. featx preview shows them."),
     augmentation_options(None, DEFAULT_AUGMENT),

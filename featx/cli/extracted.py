@@ -8,6 +8,7 @@ import click
 
 from featx.cli.options import WITH_FAILURES, echo_json, printable
 from featx.runtime import pluralize
+from featx.spec import AUTO
 
 SHOWN = 10
 
@@ -63,6 +64,8 @@ def print_report(ctx: click.Context, report: Any, *, quiet: bool, as_json: bool)
 
 
 def _summary(report: Any) -> str:
+    from featx.images import describe_remarks
+
     if report.shard:
         return (
             f"shard {report.shard} of {report.store}: {pluralize(report.rows, 'row')} in its parts, finished in "
@@ -85,6 +88,13 @@ def _summary(report: Any) -> str:
         lines.append(report.advice)
     if report.exif_rotated:
         lines.append(f"{pluralize(report.exif_rotated, 'image')} rotated by the EXIF orientation")
+    if report.range.startswith(f"{AUTO}:"):
+        low, high = report.range.removeprefix(f"{AUTO}:").split(":")
+        lines.append(
+            f"in images of floats, signed integers or 32 bits, {low} is black and {high} is white: chosen on a sample; "
+            "--range LOW:HIGH sets other values"
+        )
+    lines += describe_remarks(report.remarks)
     if report.dropped:
         lines.append(f"{pluralize(report.dropped, 'row')} dropped: their images are gone")
     for number, what in ((report.labels_changed, "labels"), (report.columns_changed, "split columns")):

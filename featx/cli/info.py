@@ -33,7 +33,11 @@ def command(file: str, as_json: bool) -> None:
 
 
 def _with_texts(facts: dict[str, Any]) -> dict[str, Any]:
-    """Replace the notes on the source by their texts."""
+    """Replace the notes on the source and the remarks on images by their texts."""
+    if "remarks" in facts:
+        from featx.images import describe_remarks
+
+        facts = {**facts, "remarks": describe_remarks(facts["remarks"])}
     if "listing" not in facts:
         return facts
     listing = facts["listing"]

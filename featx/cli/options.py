@@ -15,7 +15,7 @@ from featx.backbones import BLOCK_NUMBERS, MIN_SIZE, POOLINGS, POOLS, parse_bloc
 from featx.errors import DataError, ModelError, ModelUnreadable
 from featx.files import DECODE_TIMEOUT, check_folder
 from featx.runtime import ENGINES, Compute
-from featx.spec import COLOR, FILLS, INTERPOLATIONS, RESIZES, TRANSFORMS
+from featx.spec import COLOR, FILLS, INTERPOLATIONS, RESIZES, TRANSFORMS, ValueRange
 
 AUGMENTATION = ("augment", "fill", "view_seed")
 """The parameters of `augmentation_options`."""
@@ -91,6 +91,19 @@ class SplitFolders(click.ParamType):  # type: ignore[type-arg]
                 ctx,
             )
         return {folder.strip(): split.strip() for folder, _, split in pairs}
+
+
+class Limits(click.ParamType):  # type: ignore[type-arg]
+    """The type of a range of pixel values: ``auto``, ``dtype`` or ``LOW:HIGH``."""
+
+    name = "range"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Parse a range; the message about a wrong value names the option and the command."""
+        try:
+            return str(ValueRange.parse(value))
+        except ValueError as error:
+            raise click.UsageError(f"{_whose(param, ctx)} {error}", ctx) from None
 
 
 class CountOr(click.ParamType):  # type: ignore[type-arg]

@@ -3,7 +3,8 @@
 import csv
 import itertools
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
@@ -65,6 +66,7 @@ def command(
     """
     from featx.errors import DataError
     from featx.files import wrap_os_error
+    from featx.images import describe_remarks
     from featx.models import load_model, predict
 
     if n_views == 1:
@@ -74,16 +76,26 @@ def command(
                           fill=fill, view_seed=view_seed, weights=weights)  # fmt: skip
     # The first prediction is made before the file is opened, because most errors appear there.
     first = list(itertools.islice(predictions, 1))
-    rows = itertools.chain(first, predictions)
+    remarks = Counter[str]()
+    rows = _count_remarks(itertools.chain(first, predictions), remarks)
     named = wrap_os_error(Path(output), DataError) if output else nullcontext()
     # surrogateescape writes file names that are not UTF-8 as the bytes they are.
     with named, click.open_file(output or "-", "w", encoding="utf-8", errors="surrogateescape") as file:
         written, failed = (_write_csv if format == "csv" else _write_jsonl)(rows, file)
     if output and not quiet:
         click.echo(f"{output}: {pluralize(written, 'image')}")
+    for line in describe_remarks(remarks, remedies=False):
+        click.echo(f"warning: {line}", err=True)
     if failed:
         click.echo(f"warning: {pluralize(failed, 'image')} could not be read; see the reason in the output", err=True)
         ctx.exit(WITH_FAILURES)
+
+
+def _count_remarks(predictions: Iterable[Any], counts: "Counter[str]") -> Iterator[Any]:
+    """Yield the predictions, and count their remarks."""
+    for found in predictions:
+        counts.update(found.remarks)
+        yield found
 
 
 def _write_csv(predictions: Iterable[Any], file: IO[str]) -> tuple[int, int]:

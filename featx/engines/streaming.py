@@ -120,6 +120,7 @@ def _compute_part(
             part.paths += [image.path] * n_views
             part.digests += [image.digest] * n_views
             part.exif_rotated += [image.exif_rotated] * n_views
+            part.remarks += [int(image.remarks)] * n_views
             part.view_index += range(n_views)
         part.failures += [(image.path, image.reason) for image in loaded if image.pixels is None]
         timings.seconds["computing"] += time.perf_counter() - began

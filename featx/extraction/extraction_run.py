@@ -24,7 +24,7 @@ from featx.extraction.ray_cluster import Cluster
 from featx.extraction.ray_executor import RayExecutor
 from featx.extraction.report import ExtractReport, make_report, make_shard_report
 from featx.extraction.shards import Shard, ShardedRun
-from featx.images import MAX_PIXELS, Listing, ListingOptions, list_images
+from featx.images import MAX_PIXELS, Listing, ListingOptions, list_images, resolve_range
 from featx.runtime import Compute, progress_bar
 from featx.spec import AUTO, ExtractSpec, warn_identical_copies
 from featx.store import PartFolder, Store, check_assembly
@@ -64,7 +64,8 @@ def extract(
         If there is an existing store or an unfinished run, the precision ``auto`` becomes the precision of that store
         or run. Otherwise it becomes the fastest precision class on this machine whose features agree with fp32
         within the tolerance of the class. ``int8`` without a calibration takes the calibration of the store or run. If
-        there is none, it is calibrated on images of the source.
+        there is none, it is calibrated on images of the source. In the same way, the range ``auto`` is that of the
+        store or run. If there is none, it is chosen on a sample of the source.
     compute : Compute, optional
         How to run: the engine, device, batch size, workers, executor, shard, and whether to wait for another process.
         With ``shard="3/16"``, only the parts of the third of sixteen shards are written, and no store is made. Other
@@ -174,9 +175,13 @@ def _configure(spec: ExtractSpec, compute: Compute, weights: str | Path | None) 
 def _resolve(
     folder: PartFolder, config: EngineConfig, job: ExtractJob, compute: Compute, *, overwrite: bool
 ) -> ResolvedPrecision:
-    """Decide the precision and calibration of this run."""
+    """Decide the range of values, the precision and the calibration of this run."""
     spec = config.spec
     existing = _find_existing_spec(folder, job.store, spec, overwrite=overwrite)
+    if existing and spec.range == AUTO and existing.value_range.automatic:
+        spec = dataclasses.replace(spec, range=existing.range)
+    elif not existing:
+        spec = resolve_range(spec, job.listing, job.max_pixels, job.workers)
     if spec.precision == AUTO and not existing and (compute.shard or compute.executor == "ray"):
         raise SpecError("--precision auto is measured on one machine, but shards and Ray workers must all use the same "
                         "precision: name one")  # fmt: skip
@@ -190,13 +195,14 @@ def _resolve(
 def _find_existing_spec(folder: PartFolder, output: Path, spec: ExtractSpec, *, overwrite: bool) -> ExtractSpec | None:
     """Return the spec of the unfinished run that this extraction continues, or else that of the existing store.
 
-    With ``overwrite``, only an unfinished run with the same spec is continued. Its precision and calibration may be
-    different.
+    With ``overwrite``, only an unfinished run with the same spec is continued. Its range, precision and calibration may
+    be different.
     """
     found = folder.spec
     if found and overwrite:
-        same = dataclasses.replace(found, precision=spec.precision, calibration=spec.calibration) == spec
-        return found if same else None
+        value_range = spec.range if found.value_range.automatic else found.range
+        same = dataclasses.replace(found, precision=spec.precision, calibration=spec.calibration, range=value_range)
+        return found if same == spec else None
     if found or overwrite or not output.exists():
         return found
     with Store(output) as store:

@@ -8,7 +8,7 @@ import numpy as np
 
 from featx.engines import StageTimings
 from featx.extraction.extraction_plan import ExtractionPlan
-from featx.images import ListingSummary
+from featx.images import ListingSummary, count_remarks
 from featx.runtime import html_table, pluralize
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -42,6 +42,12 @@ class ExtractReport:
         Duration of the run in seconds.
     precision : str
         The precision class that was used.
+    range : str
+        ``range`` of the spec: which values are black and white in images of more than 8 bits.
+    remarks : dict of str to int
+        Number of images by what a person should know about their pixels. ``narrow``: the values fill less than an
+        eighth of the range. ``clipped``: values outside the range became black or white. ``transparent``: a
+        transparency that is 0 everywhere was ignored. ``not_finite``: NaN or infinity became black.
     agreement : dict
         Mean cosine similarity to fp32 by feature name. It is empty if this run did not calibrate int8.
     rates : dict
@@ -72,6 +78,8 @@ class ExtractReport:
     conflicts: list[tuple[str, str]]
     seconds: float
     precision: str
+    range: str = "auto"
+    remarks: dict[str, int] = field(default_factory=dict)
     agreement: dict[str, float] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     bottleneck: str = ""
@@ -131,6 +139,8 @@ def make_report(
             conflicts=_find_conflicts(store),
             seconds=seconds,
             precision=store.spec.precision,
+            range=store.spec.range,
+            remarks=count_remarks(store.remarks[store.view_index == 0]),
             agreement=agreement,
             rates=timings.rates,
             bottleneck=timings.bottleneck,
@@ -163,6 +173,7 @@ def make_shard_report(
         conflicts=[],
         seconds=seconds,
         precision=spec.precision,
+        range=spec.range,
         rates=timings.rates,
         bottleneck=timings.bottleneck,
         advice=timings.advice,

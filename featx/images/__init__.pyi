@@ -17,6 +17,11 @@ from .pixels.augmentation import draw_transform as draw_transform
 from .pixels.colors import from_array as from_array
 from .pixels.preprocessing import preprocess as preprocess
 from .pixels.reference_images import draw_reference_images as draw_reference_images
+from .pixels.sample_values import PixelRemark as PixelRemark
+from .pixels.sample_values import count_remarks as count_remarks
+from .pixels.sample_values import describe_remarks as describe_remarks
+from .pixels.sample_values import remark_names as remark_names
+from .range_selection import resolve_range as resolve_range
 from .sources.any_source import list_images as list_images
 from .sources.files import check_inside_root as check_inside_root
 from .sources.files import is_url as is_url

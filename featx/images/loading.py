@@ -16,9 +16,10 @@ from featx.files import check_limits
 from featx.images.decoding.decode_process import DecodeProcess, decode_timeout
 from featx.images.decoding.decoder import decode, prepare_image
 from featx.images.decoding.memory_budget import MAX_PIXELS, check_file_size
+from featx.images.pixels.sample_values import DEFAULT_RANGE, NO_REMARK, PixelRemark
 from featx.images.sources.any_source import list_images
 from featx.images.sources.listing import Listing
-from featx.spec import ExtractSpec
+from featx.spec import ExtractSpec, ValueRange
 
 PREFETCH = 64
 """Number of copies that are made before they are used. It is enough for the next batch of a CPU, and needs little
@@ -45,6 +46,8 @@ class LoadedImage:
         The augmented copies, each an array like ``pixels``.
     reason : str
         Why the image failed; ``""`` if it did not.
+    remarks : PixelRemark
+        What a person should know about how values became pixels.
     seconds : (float, float, float)
         The elapsed time of reading, the CPU time of decoding, and the CPU time of making the copies.
     """
@@ -55,6 +58,7 @@ class LoadedImage:
     exif_rotated: bool = False
     augmented: tuple[np.ndarray, ...] = ()
     reason: str = ""
+    remarks: PixelRemark = NO_REMARK
     seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
@@ -84,7 +88,9 @@ def load_image(
     pixels, *augmented = prepared.views
     decoding, augmenting = prepared.seconds
     seconds = reading, decoding, augmenting
-    return LoadedImage(path, digest, pixels, prepared.exif_rotated, tuple(augmented), seconds=seconds)
+    return LoadedImage(
+        path, digest, pixels, prepared.exif_rotated, tuple(augmented), remarks=prepared.remarks, seconds=seconds
+    )
 
 
 def load_file(path: str | Path, spec: ExtractSpec, max_pixels: int = MAX_PIXELS) -> LoadedImage:
@@ -162,8 +168,10 @@ def load_images(
             decoder.close()
 
 
-def load_thumbnail(root: Path, path: str) -> Image.Image:
+def load_thumbnail(root: Path, path: str, value_range: ValueRange = DEFAULT_RANGE) -> Image.Image:
     """Load an image file below a folder as a small, upright RGB image.
+
+    ``value_range`` says which values are black and white in images of more than 8 bits.
 
     Raises
     ------
@@ -171,6 +179,7 @@ def load_thumbnail(root: Path, path: str) -> Image.Image:
         If the file cannot be read or decoded.
     """
     # A JPEG can only be decoded at a few scales. Decoding at twice the size keeps the thumbnail sharp.
-    image = decode(list_images([path], root).read(0), side=2 * THUMBNAIL_SIDE).image
+    data = list_images([path], root).read(0)
+    image = decode(data, side=2 * THUMBNAIL_SIDE, value_range=value_range).image
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     return image

@@ -8,7 +8,7 @@ from PIL import Image
 
 from featx.drawing import arrange_images, save_image
 from featx.errors import ImageError
-from featx.images import MAX_PIXELS, Transform, draw_transform, load_file
+from featx.images import MAX_PIXELS, Transform, draw_transform, list_images, load_file, resolve_range
 from featx.spec import DEFAULT_AUGMENT, ExtractSpec, parse_augment
 
 PREVIEW_SPEC = ExtractSpec(n_views=12, augment=DEFAULT_AUGMENT)
@@ -77,8 +77,9 @@ def preview(image: str | Path, spec: ExtractSpec | None = None, *, max_pixels: i
     SpecError
         If the spec names an unknown kind of augmentation.
     """
-    path, spec = Path(image), spec or PREVIEW_SPEC
-    loaded = load_file(path, spec, max_pixels or MAX_PIXELS)
+    path, max_pixels = Path(image), max_pixels or MAX_PIXELS
+    spec = resolve_range(spec or PREVIEW_SPEC, list_images([path.name], path.parent), max_pixels)
+    loaded = load_file(path, spec, max_pixels)
     if loaded.pixels is None:
         raise ImageError(f"{path}: {loaded.reason}")
     augment = parse_augment(spec.augment)

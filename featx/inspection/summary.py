@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from featx.images import count_remarks
 from featx.models import load_model
 from featx.store import Store, is_store
 
@@ -42,6 +43,7 @@ def _describe_store(path: Path) -> dict[str, Any]:
             "unlabeled": int((labels < 0).sum()),
             **({} if targets is None else {"with several labels": int((targets.sum(axis=1) > 1).sum())}),
             "rotated by EXIF": int(store.exif_rotated[::views].sum()),
+            **_remarks(store),
             "splits": {name: dict(Counter(values)) for name, values in splits.items()},
             **({"listing": store.listing} if store.listing else {}),
             "failures": [f"{path}: {reason}" for path, reason in store.failures],
@@ -51,6 +53,12 @@ def _describe_store(path: Path) -> dict[str, Any]:
             "versions": store.versions,
             "spec": dataclasses.asdict(store.spec),
         }
+
+
+def _remarks(store: Store) -> dict[str, dict[str, int]]:
+    """Count the images whose pixels need a remark. The dict is empty if there are none."""
+    counts = count_remarks(store.remarks[:: store.spec.n_views])
+    return {"remarks": counts} if counts else {}
 
 
 def _assembly(store: Store) -> dict[str, str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featx.engines import Engine, check_reference_features, feature_parts, load_backbone_for, make_engine
 from featx.errors import SpecError
 from featx.heads import class_decisions
-from featx.images import MAX_PIXELS, Listing, image_suffixes, is_url, list_images, suffix_of
+from featx.images import MAX_PIXELS, Listing, image_suffixes, is_url, list_images, remark_names, suffix_of
 from featx.models.saved_model import Model
 from featx.runtime import Compute, progress_bar
 from featx.spec import DEFAULT_PREDICT_AUGMENT, warn_identical_copies
@@ -41,6 +41,9 @@ class Prediction:
         the model returns.
     reason : str
         Why the image could not be read. It is empty if the image was classified.
+    remarks : tuple of str
+        What a person should know about the pixels of the image: ``narrow``, ``clipped``, ``transparent`` or
+        ``not_finite``, as in `featx.extraction.ExtractReport`. It is empty for the rows of a store.
     """
 
     path: str
@@ -48,6 +51,7 @@ class Prediction:
     probabilities: tuple[float, ...] | None = None
     decisions: tuple[float, ...] = ()
     reason: str = ""
+    remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         if self.reason:
@@ -147,9 +151,15 @@ def _predict_listing(
             reasons = {listing.full_path(path): reason for path, reason in part.failures}
             paths = [listing.full_path(path) for path in part.paths[::n_views]]
             predicted = _predict_rows(model, paths, np.hstack(list(part.features.values())), top, n_views)
+            remarks = map(remark_names, part.remarks[::n_views])
             # Yield predictions and failures in the order of the listing.
             for name in itertools.islice(names, len(paths) + len(part.failures)):
-                yield Prediction(name, reason=reasons[name]) if name in reasons else next(predicted)
+                failed = name in reasons
+                yield (
+                    Prediction(name, reason=reasons[name])
+                    if failed
+                    else dataclasses.replace(next(predicted), remarks=next(remarks))
+                )
 
 
 def _join_files(

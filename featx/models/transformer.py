@@ -225,7 +225,7 @@ def _transform_paths(engine: Engine, paths: Sequence[str], compute: Compute) -> 
 def _transform_images(engine: Engine, images: Iterable[Any]) -> np.ndarray:
     rows = []
     for batch in _batched(images, engine.batch_size):
-        features = engine(np.stack([preprocess(_upright_rgb(image), engine.spec) for image in batch]))
+        features = engine(np.stack([preprocess(_upright_rgb(image, engine.spec), engine.spec) for image in batch]))
         rows.append(np.hstack(list(features.values())))
     return np.concatenate(rows)
 
@@ -236,5 +236,7 @@ def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def _upright_rgb(image: Any) -> Image.Image:
-    return load_upright(image).image if isinstance(image, Image.Image) else from_array(np.asarray(image))
+def _upright_rgb(image: Any, spec: ExtractSpec) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return load_upright(image, value_range=spec.value_range).image
+    return from_array(np.asarray(image))

@@ -16,3 +16,6 @@ from .extract_spec import ONE_VIEW as ONE_VIEW
 from .extract_spec import PRECISIONS as PRECISIONS
 from .extract_spec import RESIZES as RESIZES
 from .extract_spec import ExtractSpec as ExtractSpec
+from .value_range import RANGE_FORMS as RANGE_FORMS
+from .value_range import ValueRange as ValueRange
+from .value_range import format_limits as format_limits

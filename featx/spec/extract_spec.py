@@ -28,6 +28,7 @@ from featx.backbones import (
 )
 from featx.errors import SpecError, SpecMismatch
 from featx.spec.augmentation import FILLS, format_augment, parse_augment
+from featx.spec.value_range import RANGE_FORMS, ValueRange, format_limits
 
 RESIZES = ("squash", "crop", "pad")
 DECODES = ("full", "scaled")
@@ -37,7 +38,7 @@ TOLERANCES = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 4.5e-2, "int8": 4.5e-2}
 two machines or engines. An error of 0.045 is a cosine of 0.999. For int8, both must have the same calibration."""
 PRECISIONS = tuple(TOLERANCES)
 AUTO = "auto"
-"""Precision of a spec until `featx.extract` chooses one."""
+"""Precision of a spec until `featx.extract` chooses one. As a range, it is the default."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,6 +66,13 @@ class ExtractSpec:
     decode : {"full", "scaled"}
         ``scaled`` decodes a large JPEG at 1/2, 1/4 or 1/8 of its size, but no smaller than ``size``. That is faster,
         and the pixel values differ slightly.
+    range : str or (float, float)
+        Which values are black and white in images of more than 8 bits, so that all images have the same scale. A pair
+        of numbers, or ``"LOW:HIGH"``, names the two values. ``dtype`` takes the smallest and largest value of the type
+        of the image, and 0 and 1 for floats. ``auto`` does the same for unsigned integers of up to 16 bits. For other
+        types it takes 0 to 65535 (integers) or 0 to 1 (floats) if that contains all values. Otherwise `featx.extract`
+        takes the smallest and largest value of a sample of the images, and the spec of the store has
+        ``"auto:LOW:HIGH"``.
     precision : {"fp32", "fp16", "bf16", "int8", "auto"}
         Precision of the backbone; pooling always sums in float32. With ``auto``, `featx.extract` chooses: the precision
         of the existing store, else the fastest one on this machine that agrees with fp32. A stored spec never has
@@ -105,6 +113,7 @@ class ExtractSpec:
     precision: str = "fp32"
     calibration: tuple[float, ...] = ()
     decode: str = "full"
+    range: str = "auto"
     n_views: int = 1
     augment: str = ""
     fill: str = "reflect"
@@ -135,6 +144,7 @@ class ExtractSpec:
         _check_choice("preprocessing", self.preprocessing, tuple(PREPROCESSINGS))
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < MIN_SIZE:
             raise SpecError(f"size of the spec must be a whole number of at least {MIN_SIZE} pixels, got {self.size!r}")
+        self._check_range()
         self._check_calibration()
         self._check_views()
 
@@ -149,6 +159,16 @@ class ExtractSpec:
             elif value != field.default:
                 changed.append(f"{field.name}={value!r}")
         return f"ExtractSpec({', '.join(changed)})"
+
+    def _check_range(self) -> None:
+        given: str | Sequence[float] = self.range
+        try:
+            if not isinstance(given, str):
+                low, high = map(float, given)
+                given = format_limits(low, high)
+            object.__setattr__(self, "range", str(ValueRange.parse(given)))
+        except (TypeError, ValueError, OverflowError):
+            raise SpecError(f"range of the spec must be {RANGE_FORMS}, got {self.range!r}") from None
 
     def _check_calibration(self) -> None:
         if not self.calibration:
@@ -177,6 +197,11 @@ class ExtractSpec:
             )
         if self.n_views == 1 and any(getattr(self, name) != value for name, value in ONE_VIEW.items()):
             raise SpecError("augment, fill and view_seed of the spec are for n_views of 2 or more; leave them out")
+
+    @property
+    def value_range(self) -> ValueRange:
+        """The range of values that images of more than 8 bits are scaled from."""
+        return ValueRange.parse(self.range)
 
     @property
     def plain(self) -> "ExtractSpec":
@@ -312,7 +337,7 @@ ONE_VIEW: dict[str, Any] = {"n_views": 1, "augment": "", "fill": "reflect", "vie
 """Values that the fields of augmentation have in a spec without augmented copies."""
 STORED_AS = {"backbone": "trunk", "backbone_digest": "trunk_digest", "n_views": "views"}
 """Fields that have another name in stored JSON. New names in the JSON would change the digests of existing stores."""
-LATER: dict[str, object] = {"calibration": (), "decode": "full", **ONE_VIEW}
+LATER: dict[str, object] = {"calibration": (), "decode": "full", "range": AUTO, **ONE_VIEW}
 """Fields that were added after the first version. Their defaults are not written to JSON, so that older specs keep
 their digests."""
 

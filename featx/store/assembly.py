@@ -18,7 +18,14 @@ from featx.store import virtual
 from featx.store.datasets import Features, copy_rows, read_strings, write_column, write_features
 from featx.store.disk_checks import check_disk_space, check_target, store_bytes
 from featx.store.row_table import RowTable
-from featx.store.schema import open_source, read_view_index, write_identity, write_versions
+from featx.store.schema import (
+    open_source,
+    read_remarks,
+    read_view_index,
+    write_identity,
+    write_remarks,
+    write_versions,
+)
 
 LAYOUTS = ("copy", "virtual")
 DTYPES = ("float32", "float16")
@@ -131,7 +138,9 @@ class _Source:
     dtypes: Mapping[str, np.dtype[Any]]
 
 
-def _find_rows(table: RowTable, spec: ExtractSpec, sources: Sequence[Path]) -> tuple[list[_Source], np.ndarray]:
+def _find_rows(
+    table: RowTable, spec: ExtractSpec, sources: Sequence[Path]
+) -> tuple[list[_Source], np.ndarray, np.ndarray]:
     """Find each row of the table in the sources.
 
     Returns
@@ -140,11 +149,14 @@ def _find_rows(table: RowTable, spec: ExtractSpec, sources: Sequence[Path]) -> t
         The sources that are needed, sorted by the first row of the table that each source holds.
     bool (rows,)
         Whether an EXIF orientation was applied to each row's image.
+    uint8 (rows,)
+        The remarks on each row's image.
     """
     keys = zip(table.paths, table.digests, table.view_index.tolist(), strict=True)
     row_of = {key: row for row, key in enumerate(keys)}
     source, source_row = np.full(len(row_of), -1), np.zeros(len(row_of), int)
-    rotated, lengths, dtypes = np.zeros(len(row_of), bool), list[int](), list[dict[str, np.dtype[Any]]]()
+    rotated, remarks = np.zeros(len(row_of), bool), np.zeros(len(row_of), "u1")
+    lengths, dtypes = list[int](), list[dict[str, np.dtype[Any]]]()
     # Open one file at a time: an extraction of millions of images has more parts than a process may have open.
     for number, path in enumerate(sources):
         with open_source(path) as file:
@@ -155,6 +167,7 @@ def _find_rows(table: RowTable, spec: ExtractSpec, sources: Sequence[Path]) -> t
                 from_rows, to_rows = np.array(found).T
                 source[to_rows], source_row[to_rows] = number, from_rows
                 rotated[to_rows] = file["rows/turned"][:][from_rows]
+                remarks[to_rows] = read_remarks(file)[from_rows]
             lengths.append(len(paths))
             dtypes.append({name: file[f"features/{name}"].dtype for name in spec.widths} if found else {})
     if missing := int((source < 0).sum()):
@@ -171,7 +184,7 @@ def _find_rows(table: RowTable, spec: ExtractSpec, sources: Sequence[Path]) -> t
         if len(rows)
     ]
     # In this order the store is written from beginning to end. The order does not depend on the names of the parts.
-    return sorted(used, key=lambda each: int(each.to_rows[0])), rotated
+    return sorted(used, key=lambda each: int(each.to_rows[0])), rotated, remarks
 
 
 def _write_features(
@@ -187,8 +200,9 @@ def _write_features(
     If ``folder`` is given, the features are not copied, but the store refers to the sources. ``folder`` must be the
     folder of the store.
     """
-    used, rotated = _find_rows(table, spec, sources)
+    used, rotated, remarks = _find_rows(table, spec, sources)
     write_column(store["rows"], "turned", rotated)
+    write_remarks(store["rows"], remarks)
     group, rows = store.create_group("features"), len(rotated)
     if folder and used:
         base = folder.resolve()  # HDF5 opens files by their resolved names.

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from featx.errors import StoreError
 from featx.files import READ_ERRORS, open_untrusted, unreadable_error
 from featx.store.datasets import read_string_array, write_column, write_feature_arrays, write_strings
-from featx.store.schema import check_columns, open_source, read_failures, read_view_index, write_failures
+from featx.store.schema import (
+    check_columns,
+    open_source,
+    read_failures,
+    read_view_index,
+    write_failures,
+    write_remarks,
+)
 from featx.table import StringArray, encode_text
 
 SUFFIX = ".part.h5"
@@ -34,6 +41,8 @@ class Part:
     view_index : list of int
         Number of the augmented copy in each row; 0 stands for the plain image. The list is empty if all rows are plain
         images. The rows of an image are adjacent.
+    remarks : list of int
+        The remarks on each row's image, as bits of `featx.images.PixelRemark`. The list is empty if there are none.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -42,6 +51,7 @@ class Part:
     features: dict[str, np.ndarray] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
     view_index: list[int] = field(default_factory=list)
+    remarks: list[int] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -59,6 +69,7 @@ def write_part(file: h5py.File, part: Part) -> None:
     write_strings(rows, "digest", part.digests)
     write_column(rows, "turned", np.array(part.exif_rotated, dtype=bool))
     write_column(rows, "view", np.array(part.view_index or [0] * len(part.paths), "i4"))
+    write_remarks(rows, np.array(part.remarks, "u1"))
     write_failures(file, part.failures)
 
 

@@ -20,6 +20,7 @@ from featx.store.schema import (
     read_failures,
     read_identity,
     read_listing,
+    read_remarks,
     read_spec,
     read_versions,
 )
@@ -200,6 +201,12 @@ class Store:
     def exif_rotated(self) -> np.ndarray:
         """Whether the image of each row was rotated or mirrored because of its EXIF orientation, bool (rows,)."""
         return self._column("rows/turned")
+
+    @property
+    def remarks(self) -> np.ndarray:
+        """The remarks on the image of each row, uint8 (rows,), as bits of `featx.images.PixelRemark`; 0 if none."""
+        with self._reading():
+            return read_remarks(self._file)
 
     @property
     def classes(self) -> list[str]:

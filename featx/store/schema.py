@@ -8,6 +8,7 @@
 - ``/rows/view``: number of the augmented copy; 0 stands for the plain image. The rows of an image are adjacent and
   sorted by this number.
 - ``/rows/turned``: whether the image was rotated or mirrored because of its EXIF orientation.
+- ``/rows/remarks``: bits of `featx.images.PixelRemark`. It exists only if an image has a remark.
 - ``/classes``: sorted class names.
 - ``/splits/<column>``: split and weight columns, one string per row.
 - ``/failures/path``, ``/failures/reason``: images without features.
@@ -30,7 +31,7 @@ import numpy as np
 from featx.errors import StoreCorrupt, StoreError
 from featx.files import open_untrusted, wrap_read_errors
 from featx.spec import ExtractSpec
-from featx.store.datasets import FEATURE_DTYPES, read_strings, write_feature_arrays, write_strings
+from featx.store.datasets import FEATURE_DTYPES, read_strings, write_column, write_feature_arrays, write_strings
 
 SCHEMA = 2
 """The latest schema. Schema 2 adds ``/rows/labels_multi``; a store without it is still written as schema 1."""
@@ -39,8 +40,10 @@ LISTING_BYTES = 1 << 15
 LISTING_CUT = {"kind": "hint", "text": "the notes on the source are too long for the store", "count": 0}
 REFERENCE_IMAGES = 3
 """Number of reference images. Their features show whether two machines compute the same."""
-_KINDS = {"path": "S", "digest": "S", "label": "i", "view": "i", "turned": "b"}
+_KINDS = {"path": "S", "digest": "S", "label": "i", "view": "i", "turned": "b", "remarks": "u"}
 """The ``dtype.kind`` of each column in ``/rows``."""
+_OPTIONAL = ("remarks",)
+"""Columns that a file may lack."""
 
 
 @contextmanager
@@ -78,7 +81,7 @@ def check_columns(file: h5py.File, optional: Collection[str] = ()) -> None:
     for name in ("path", "reason"):
         _check_column(file[f"failures/{name}"], "S", len(file["failures/path"]))
     for name, kind in _KINDS.items():
-        if name in rows or name not in optional:
+        if name in rows or name not in (*optional, *_OPTIONAL):
             _check_column(rows[name], kind, count)
     for column in file.get("splits", {}).values():
         _check_column(column, "S", count)
@@ -104,6 +107,19 @@ def read_view_index(file: h5py.File) -> np.ndarray:
     rows = file["rows"]
     view_index: np.ndarray = rows["view"][:] if "view" in rows else np.zeros(len(rows["path"]), "i4")
     return view_index
+
+
+def write_remarks(rows: h5py.Group, remarks: np.ndarray) -> None:
+    """Write the remarks on the image of each row, uint8 (rows,), if there are any."""
+    if remarks.any():
+        write_column(rows, "remarks", remarks)
+
+
+def read_remarks(file: h5py.File) -> np.ndarray:
+    """Read the remarks on the image of each row, uint8 (rows,); 0 stands for none."""
+    rows = file["rows"]
+    remarks: np.ndarray = rows["remarks"][:].astype("u1") if "remarks" in rows else np.zeros(len(rows["path"]), "u1")
+    return remarks
 
 
 def write_failures(file: h5py.File, failures: Sequence[tuple[str, str]]) -> None:

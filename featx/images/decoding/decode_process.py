@@ -24,6 +24,7 @@ from featx.files import DECODE_TIMEOUT
 from featx.images.decoding.decoder import PreparedImage, prepare_image
 from featx.images.decoding.formats import register_plugins, registered_plugins
 from featx.images.decoding.memory_budget import pixel_budget
+from featx.images.pixels.sample_values import PixelRemark
 from featx.spec import ExtractSpec
 
 BYTES_PER_PIXEL, BASE_BYTES = 16, 1 << 30
@@ -98,7 +99,8 @@ class DecodeProcess:
         if "reason" in answer:
             raise ImageError(answer["reason"])
         views = np.frombuffer(pixels, np.uint8).reshape(-1, *self._shape)
-        return PreparedImage(tuple(views), answer["exif_rotated"], tuple(answer["seconds"]))
+        remarks = PixelRemark(answer["remarks"])
+        return PreparedImage(tuple(views), answer["exif_rotated"], remarks, tuple(answer["seconds"]))
 
     def close(self) -> None:
         """End the child."""
@@ -260,5 +262,5 @@ def serve(settings: str) -> None:
         except ImageError as error:
             _send(stdout, {"reason": str(error)}, b"")
         else:
-            answer = {"exif_rotated": prepared.exif_rotated, "seconds": prepared.seconds}
+            answer = {"exif_rotated": prepared.exif_rotated, "remarks": prepared.remarks, "seconds": prepared.seconds}
             _send(stdout, answer, np.stack(prepared.views).tobytes())

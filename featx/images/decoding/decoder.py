@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -21,11 +21,22 @@ from featx.images.decoding.memory_budget import (
     check_file_size,
     pixel_budget,
 )
+from featx.images.decoding.metadata_removal import without_metadata
 from featx.images.decoding.pillow_logging import capture_pillow_messages
+from featx.images.decoding.stored_colors import StoredColors
+from featx.images.decoding.tiff import BLACK_IS_ZERO, PHOTOMETRIC, WHITE_IS_ZERO, UnknownKind, open_function
 from featx.images.pixels.augmentation import augmented_copies
-from featx.images.pixels.colors import to_rgb
+from featx.images.pixels.colors import convert_to_rgb
 from featx.images.pixels.placement import canvas_pixels
-from featx.spec import ExtractSpec
+from featx.images.pixels.sample_values import (
+    DEFAULT_RANGE,
+    NO_REMARK,
+    PixelRemark,
+    compare_colors,
+    sample_type,
+    scale_colors,
+)
+from featx.spec import ExtractSpec, ValueRange
 
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,13 +58,26 @@ SHOWN_BYTES = 9
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """An upright image of mode RGB, and whether it was rotated or mirrored because of its EXIF orientation."""
+    """An upright image of mode RGB, and how its pixels differ from the values of the file.
+
+    Attributes
+    ----------
+    image : PIL.Image.Image
+    exif_rotated : bool
+        Whether the image was rotated or mirrored because of its EXIF orientation.
+    remarks : PixelRemark
+        What a person should know about how values became pixels.
+    """
 
     image: Image.Image
     exif_rotated: bool
+    remarks: PixelRemark = NO_REMARK
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True) -> DecodedImage:
+def decode(
+    data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True,
+    value_range: ValueRange = DEFAULT_RANGE,
+) -> DecodedImage:  # fmt: skip
     """Decode the bytes of an image file, or the first frame of an animation.
 
     Parameters
@@ -69,27 +93,30 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, u
     upright : bool
         Rotate or mirror the image as its EXIF orientation says. If False, the image stays as it is stored; only a TIFF
         is still rotated, by Pillow itself. `featx.audit` compares both.
+    value_range : ValueRange
+        Which values are black and white in images of more than 8 bits.
 
     Raises
     ------
     ImageError
-        If the bytes are not an image, are damaged or cut short, or have too many pixels. No other error is raised, and
-        Pillow's warnings are not shown.
+        If the bytes are not an image, are damaged or cut short, or have too many pixels. Also if neither the file nor
+        ``value_range`` says which of its values are black and white. No other error is raised, and Pillow's warnings
+        are not shown. Damaged or large metadata is not an error.
     """
-    with decoded_image(data, max_pixels, side, upright) as decoded:
+    with decoded_image(data, max_pixels, side, upright, value_range) as decoded:
         return decoded
 
 
 @contextmanager
 def decoded_image(
     data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True,
-    canvas: Callable[[int], int] | None = None, budget: Budget = pixel_budget,
+    value_range: ValueRange = DEFAULT_RANGE, canvas: Callable[[int], int] | None = None, budget: Budget = pixel_budget,
 ) -> Iterator[DecodedImage]:  # fmt: skip
     """Decode an image as `decode` does, and count it in the memory budget until the ``with`` block ends.
 
     Parameters
     ----------
-    data, max_pixels, side, upright
+    data, max_pixels, side, upright, value_range
         As in `decode`.
     canvas : callable, optional
         Takes the long side of the image, and returns the pixels of the largest intermediate image that the ``with``
@@ -102,33 +129,94 @@ def decoded_image(
     ImageError
         In the same cases as `decode`.
     """
-    check_file_size(len(data), max_pixels)
-    with capture_pillow_messages() as messages:
-        image = _open(data, messages)
+    image = open_image(data, max_pixels)
     with budget.acquire(check_decoding_cost(image, data, max_pixels, canvas(max(image.size)) if canvas else 0)):
         with capture_pillow_messages() as messages:
             try:
-                if side is not None:
-                    image.draft("RGB", (side, side))
-                decoded = load_upright(image, upright)
+                decoded = _load(image, data, side, upright, value_range)
+            except ImageError:
+                raise
             except Exception as error:
                 raise ImageError("; ".join([_reason(error, str(image.format)), *messages])) from error
         yield decoded
 
 
-def load_upright(image: Image.Image, upright: bool = True) -> DecodedImage:
+def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:
+    """Open the bytes of an image file, and read its header. Raise ``ImageError`` in the same cases as `decode`."""
+    check_file_size(len(data), max_pixels)
+    with capture_pillow_messages() as messages:
+        return _open(data, messages)
+
+
+def _load(
+    image: ImageFile.ImageFile, data: bytes, side: int | None, upright: bool, value_range: ValueRange
+) -> DecodedImage:
+    """Load the pixels of an image that was opened from ``data``, without its metadata if that is damaged."""
+    try:
+        return _load_scaled(image, side, upright, value_range)
+    except (ImageError, MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception:
+        bare = without_metadata(str(image.format), data)
+        if bare is None:
+            raise
+        with suppress(Exception):
+            again = open_function(str(image.format))(BytesIO(bare), "")
+            if again.size == image.size:
+                return _load_scaled(again, side, upright, value_range)
+        raise
+
+
+def _load_scaled(image: ImageFile.ImageFile, side: int | None, upright: bool, value_range: ValueRange) -> DecodedImage:
+    if side is not None:
+        image.draft("RGB", (side, side))
+    return load_upright(image, upright, value_range)
+
+
+def load_upright(image: Image.Image, upright: bool = True, value_range: ValueRange = DEFAULT_RANGE) -> DecodedImage:
     """Load the pixels of an image that Pillow has opened, and convert them to RGB.
 
     If ``upright`` is True, the image is turned upright, unless `PIL.ImageOps.exif_transpose` has already done that.
+    ``value_range`` is as in `decode`.
     """
     # Pillow rotates a TIFF when it loads the pixels, so read its orientation before. In other formats, such as PNG,
     # EXIF may come after the pixels, so read the orientation after loading.
     before = _orientation(image) if image.format == "TIFF" else 1
+    kind, stored = sample_type(image), StoredColors.of(image)
+    limits = None if value_range.automatic else value_range.limits
     image.load()
     after = _orientation(image)
-    rgb = to_rgb(image)
+    colors, remarks = stored.without_zero_alpha(image), NO_REMARK
+    if stored.are_16_bit and limits:
+        colors, remarks = scale_colors(colors, stored.low_bytes(colors), limits)
+    elif stored.are_16_bit:
+        remarks = compare_colors(colors)
+    rgb, others = convert_to_rgb(colors, kind, value_range)
     rotate = upright and after in TRANSPOSITIONS
-    return DecodedImage(rgb.transpose(TRANSPOSITIONS[after]) if rotate else rgb, before in TRANSPOSITIONS or rotate)
+    return DecodedImage(
+        rgb.transpose(TRANSPOSITIONS[after]) if rotate else rgb, before in TRANSPOSITIONS or rotate, remarks | others
+    )
+
+
+def encode_upright(image: Image.Image) -> bytes:
+    """Encode an image that Pillow has opened as an upright image file, which `decode` decodes to the same pixels.
+
+    An image of more than 8 bits keeps its values, so that `decode` scales them by the range of the data set.
+    """
+    data, kind = BytesIO(), sample_type(image)
+    if kind is None:
+        # PPM has no compression, so all versions of all libraries write the same bytes.
+        load_upright(image).image.save(data, "PPM")
+        return data.getvalue()
+    image.load()
+    if (orientation := _orientation(image)) in TRANSPOSITIONS:
+        image = image.transpose(TRANSPOSITIONS[orientation])
+    numbers = kind.numbers(image)
+    if kind.view or (kind.factor, kind.offset) != (1, 0):
+        numbers = kind.values(numbers).astype(np.float32)
+    tags = {PHOTOMETRIC: WHITE_IS_ZERO if kind.white_is_zero else BLACK_IS_ZERO}
+    Image.fromarray(numbers).save(data, "TIFF", tiffinfo=tags)
+    return data.getvalue()
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,12 +229,15 @@ class PreparedImage:
         The plain copy and the augmented ones, each uint8 (size, size, 3).
     exif_rotated : bool
         Whether the image was rotated or mirrored because of its EXIF orientation.
+    remarks : PixelRemark
+        What a person should know about how values became pixels.
     seconds : (float, float)
         The CPU time of decoding, and the CPU time of making the copies.
     """
 
     views: tuple[NDArray[np.uint8], ...]
     exif_rotated: bool
+    remarks: PixelRemark
     seconds: tuple[float, ...]
 
 
@@ -159,10 +250,12 @@ def prepare_image(
     """
     start = time.thread_time()
     side = spec.size if spec.decode == "scaled" else None
-    with decoded_image(data, max_pixels, side, canvas=partial(canvas_pixels, spec), budget=budget) as decoded:
+    canvas = partial(canvas_pixels, spec)
+    with decoded_image(data, max_pixels, side, True, spec.value_range, canvas, budget) as decoded:
         decoded_at = time.thread_time()
         views = tuple(augmented_copies(decoded.image, spec, digest))
-    return PreparedImage(views, decoded.exif_rotated, (decoded_at - start, time.thread_time() - decoded_at))
+    seconds = decoded_at - start, time.thread_time() - decoded_at
+    return PreparedImage(views, decoded.exif_rotated, decoded.remarks, seconds)
 
 
 def _open(data: bytes, messages: list[str]) -> ImageFile.ImageFile:
@@ -180,13 +273,26 @@ def _open(data: bytes, messages: list[str]) -> ImageFile.ImageFile:
             reasons.append(accepted)
         elif accepted:
             try:
-                return Image.OPEN[name][0](BytesIO(data), "")
+                return _open_as(name, data)
             except Exception as error:
                 # A format without a signature is tried on all files, so its failure says nothing about this file.
                 if Image.OPEN[name][1]:
                     reasons.append("; ".join([_reason(error, name), *messages]))
     start = ascii(data[:SHOWN_BYTES].decode("latin-1"))[1:-1] + "…" * (len(data) > SHOWN_BYTES)
     raise ImageError(reasons[0] if reasons else f"no image format that Pillow knows: starts with '{start}'")
+
+
+def _open_as(name: str, data: bytes) -> ImageFile.ImageFile:
+    """Open an image of a known format, without its metadata if that is damaged."""
+    try:
+        return open_function(name)(BytesIO(data), "")
+    except Exception:
+        bare = without_metadata(name, data)
+        if bare is None:
+            raise
+        with suppress(Exception):
+            return open_function(name)(BytesIO(bare), "")
+        raise
 
 
 def _orientation(image: Image.Image) -> int:
@@ -203,6 +309,8 @@ def _reason(error: Exception, name: str) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory to decode this {name}"
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, UnknownKind):
+        return text
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: {name}, {text}"
     if "unpack" in text or "index out of range" in text:

@@ -4,6 +4,8 @@ A file of a few hundred bytes can claim to be an image of gigabytes. So the cost
 header before anything is decoded. The unit of cost is the cost of one pixel of an 8-bit image, a "plain pixel".
 """
 
+import re
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +29,9 @@ WIDE_MODES = frozenset({"F", "I"})
 FREE_JPEG_SCANS = 16
 """Number of scans that a JPEG may have at no extra cost. Encoders write about ten scans. Each scan may need a pass over
 all pixels."""
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""A marker of a JPEG, except those that restart the decoder within a scan."""
+SOI, EOI, SOS, TEM = 0xD8, 0xD9, 0xDA, 0x01
 
 
 def check_file_size(size: int, max_pixels: int = MAX_PIXELS) -> None:
@@ -83,9 +88,29 @@ def _cost_per_pixel(image: ImageFile.ImageFile, data: bytes) -> tuple[int, str]:
         return COST_PYTHON_DECODER, f"this kind of {name} is decoded slowly"
     if name == "JPEG2000":
         return COST_JPEG2000, f"{name} takes much memory"
-    if name in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > FREE_JPEG_SCANS:
+    if name in ("JPEG", "MPO") and (scans := count_scans(data)) > FREE_JPEG_SCANS:
         return -(-scans // FREE_JPEG_SCANS), f"in {scans} scans"
     return (COST_WIDE_MODE, f"of mode {image.mode}") if image.mode in WIDE_MODES else (1, "")
+
+
+def count_scans(data: bytes) -> int:
+    """Count the scans of a JPEG, up to the end of its image.
+
+    The bytes of a scan's marker are also found in thumbnails, and in data that programs put behind the end of the
+    image. They are told apart only if there are more of them than `FREE_JPEG_SCANS`.
+    """
+    if (most := data.count(b"\xff\xda")) <= FREE_JPEG_SCANS:
+        return most
+    scans, position = 0, 0
+    while (found := _MARKER.search(data, position)) and (marker := data[found.end() - 1]) != EOI:
+        position = found.end()
+        if marker in (SOI, TEM):
+            continue
+        if len(data) < position + 2:
+            break
+        scans += marker == SOS
+        position += max(2, struct.unpack_from(">H", data, position)[0])
+    return scans
 
 
 class Budget(Protocol):

@@ -106,7 +106,7 @@ def augmented_copies(image: Image.Image, spec: ExtractSpec, digest: str) -> Iter
     ImageError
         If the image has no pixels.
     """
-    rgb = to_rgb(image)
+    rgb = to_rgb(image, spec.value_range)
     plain = preprocess(rgb, spec)
     yield plain
     augment = parse_augment(spec.augment)

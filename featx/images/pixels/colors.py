@@ -1,7 +1,6 @@
 """Convert images and arrays to RGB, and change the colors of an image."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from featx.errors import ImageError
+from featx.images.pixels.sample_values import DEFAULT_RANGE, NO_REMARK, PixelRemark, SampleType, sample_type, to_gray
+from featx.spec import ValueRange
 
 WHITE = (255, 255, 255)
-MAX_16_BIT = 65535
 LUMA = np.array([0.299, 0.587, 0.114])
 """Weights of red, green and blue in the gray value of a color (ITU-R BT.601)."""
 _TO_YIQ = np.array([LUMA, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
@@ -19,21 +19,20 @@ _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 _GRAY = np.outer(np.ones(3), LUMA)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, value_range: ValueRange = DEFAULT_RANGE) -> Image.Image:
     """Convert an image of any mode to RGB.
 
-    - A transparent image is placed on a white background.
-    - 16-bit gray is scaled to 8 bits, not clipped. 32-bit integers count as 16-bit gray if all values are from 0 to
-      65535, as in a 16-bit PGM.
-    - Floats are scaled to 8 bits if all values are from 0 (black) to 1 (white).
-    - Other integers and floats are stretched: the minimum becomes black and the maximum white. NaN and infinity
-      become black.
+    - A transparent image is placed on a white background. If every pixel is fully transparent, the transparency is
+      ignored.
+    - Images of more than 8 bits are scaled by ``value_range``, not clipped to 8 bits. NaN and infinity become black.
     - Lab is converted with the color profile of sRGB. Color profiles embedded in images of other modes are not applied.
 
     Parameters
     ----------
     image : PIL.Image.Image
         An image of any mode.
+    value_range : ValueRange
+        Which values are black and white in gray images of more than 8 bits.
 
     Returns
     -------
@@ -43,15 +42,28 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises
     ------
     ImageError
-        If the image has no pixels.
+        If the image has no pixels, or if nothing says which of its values are black and white.
+    """
+    return convert_to_rgb(image, sample_type(image), value_range)[0]
+
+
+def convert_to_rgb(
+    image: Image.Image, kind: SampleType | None, value_range: ValueRange
+) -> tuple[Image.Image, PixelRemark]:
+    """Convert an image as `to_rgb` does, and say what a person should know about it.
+
+    ``kind`` is what `sample_type` returned before the image was loaded.
     """
     if not image.width or not image.height:
         raise ImageError(f"{image.width} × {image.height} pixels: the image is empty")
-    if convert := CONVERTERS.get(image.mode):
-        return convert(image)
+    if kind is not None:
+        gray, remarks = to_gray(image, kind, value_range)
+        return gray.convert("RGB"), remarks
+    if image.mode == "LAB":
+        return _from_lab(image), NO_REMARK
     if image.has_transparency_data:
         return _on_white(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB"), NO_REMARK
 
 
 def from_array(array: NDArray[Any]) -> Image.Image:
@@ -115,41 +127,15 @@ def adjust_colors(
     return np.array(Image.fromarray(pixels).convert("RGB", tuple(rows.ravel().tolist())))
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _on_white(image: Image.Image) -> tuple[Image.Image, PixelRemark]:
     # Pillow cannot convert La to RGBA directly.
     straight = image.convert("LA") if image.mode == "La" else image
     layer = straight.convert("RGBA")
+    if layer.getchannel("A").getextrema() == (0, 0):
+        return layer.convert("RGB"), PixelRemark.TRANSPARENT
     canvas = Image.new("RGB", image.size, WHITE)
     canvas.paste(layer, mask=layer)
-    return canvas
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    # Divide by 257, because 65535 / 257 is 255. Adding 128 rounds to the nearest integer.
-    return _from_gray((np.asarray(image).astype(np.uint32) + 128) // 257)
-
-
-def _from_integers(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    low, high = int(values.min()), int(values.max())
-    return _from_16_bit(image) if low >= 0 and high <= MAX_16_BIT else _stretched(values, low, high)
-
-
-def _from_floats(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    finite = values[np.isfinite(values)]
-    low, high = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
-    return _stretched(values, 0, 1) if low >= 0 and high <= 1 else _stretched(values, low, high)
-
-
-def _stretched(values: NDArray[Any], low: float, high: float) -> Image.Image:
-    """Map values to gray: ``low``, NaN and infinity become black, ``high`` becomes white."""
-    finite = np.where(np.isfinite(values), values, low).astype(np.float64)
-    return _from_gray(np.rint((finite - low) / ((high - low) or 1.0) * 255))
-
-
-def _from_gray(values: NDArray[Any]) -> Image.Image:
-    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+    return canvas, NO_REMARK
 
 
 def _from_lab(image: Image.Image) -> Image.Image:
@@ -163,15 +149,3 @@ def _hue_rotation(hue: float) -> NDArray[np.float64]:
     rotation = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
     matrix: NDArray[np.float64] = _FROM_YIQ @ rotation @ _TO_YIQ
     return matrix
-
-
-CONVERTERS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "I;16": _from_16_bit,
-    "I;16B": _from_16_bit,
-    "I;16L": _from_16_bit,
-    "I;16N": _from_16_bit,
-    "I": _from_integers,
-    "F": _from_floats,
-    "LAB": _from_lab,
-}
-"""Functions for the color modes whose values ``Image.convert`` would clip, or which it would refuse."""

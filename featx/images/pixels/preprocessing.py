@@ -32,7 +32,7 @@ def preprocess(image: Image.Image, spec: ExtractSpec, antialias: bool = True) ->
     image : PIL.Image.Image
         An image of any mode.
     spec : ExtractSpec
-        The fields ``size``, ``resize``, ``interpolation`` and ``preprocessing`` are used.
+        The fields ``size``, ``resize``, ``interpolation``, ``range`` and ``preprocessing`` are used.
     antialias : bool
         Average over the source pixels when an image shrinks. If False, ``spec.interpolation`` is ignored: values are
         interpolated between four neighbors, as OpenCV and torch do by default. `featx.audit` compares both.
@@ -45,9 +45,9 @@ def preprocess(image: Image.Image, spec: ExtractSpec, antialias: bool = True) ->
     Raises
     ------
     ImageError
-        If the image has no pixels.
+        If the image has no pixels, or if nothing says which of its values are black and white.
     """
-    rgb, size, resample = to_rgb(image), spec.size, FILTERS[spec.interpolation]
+    rgb, size, resample = to_rgb(image, spec.value_range), spec.size, FILTERS[spec.interpolation]
     change = resize if antialias else resize_without_antialiasing
     if spec.resize == "crop":
         resized = change(rgb, (size, size), resample, center_square(rgb))

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from featx.errors import ImageError, ListingError
-from featx.images.decoding.decoder import load_upright
+from featx.images.decoding.decoder import encode_upright
 from featx.images.sources.files import check_inside_root, check_no_root, open_root
 from featx.images.sources.folder import unlabeled_table
 from featx.images.sources.huggingface import list_dataset
@@ -113,10 +112,7 @@ def _list_pairs(source: Any) -> Listing:
         # A data set may not be safe in threads, so only one thread at a time may use it.
         with lock:
             image, _ = _pair(source, row)
-        data = BytesIO()
-        # PPM has no compression, so all versions of all libraries write the same bytes.
-        load_upright(image).image.save(data, "PPM")
-        return data.getvalue()
+        return encode_upright(image)
 
     return Listing(name, table, read, layout=f"items of a {name}")
 

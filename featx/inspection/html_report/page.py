@@ -18,6 +18,7 @@ from featx.errors import ImageError
 from featx.images import load_thumbnail
 from featx.inspection.html_report.section import Section, percent, sentence
 from featx.runtime import import_optional
+from featx.spec import ValueRange
 from featx.version import __version__
 
 if TYPE_CHECKING:
@@ -70,10 +71,13 @@ def render(
     return page
 
 
-def encode_thumbnails(root: Path, paths: Mapping[int, str]) -> dict[int, str]:
-    """Return each image as a small WebP in base64, by image number. Images that cannot be read are left out."""
+def encode_thumbnails(root: Path, paths: Mapping[int, str], value_range: ValueRange) -> dict[int, str]:
+    """Return each image as a small WebP in base64, by image number. Images that cannot be read are left out.
+
+    ``value_range`` says which values are black and white in images of more than 8 bits.
+    """
     with ThreadPoolExecutor(cpu_count()) as pool:
-        copies = pool.map(lambda path: _encode_thumbnail(root, path), paths.values())
+        copies = pool.map(lambda path: _encode_thumbnail(root, path, value_range), paths.values())
         return {number: copy for number, copy in zip(paths, copies, strict=True) if copy}
 
 
@@ -82,9 +86,9 @@ def data_uri(pixels: NDArray[np.uint8]) -> str:
     return f"data:image/webp;base64,{_encode_webp(Image.fromarray(pixels))}"
 
 
-def _encode_thumbnail(root: Path, path: str) -> str:
+def _encode_thumbnail(root: Path, path: str, value_range: ValueRange) -> str:
     try:
-        return _encode_webp(load_thumbnail(root, path))
+        return _encode_webp(load_thumbnail(root, path, value_range))
     except (OSError, ImageError):
         return ""
 

@@ -19,6 +19,7 @@ from featx.inspection.html_report.sections.images import make_mistakes, make_sus
 from featx.inspection.html_report.sections.reliability import make_reliability
 from featx.inspection.html_report.sections.transfer import make_advice, make_depth, make_finetuning
 from featx.runtime import Compute, pluralize, progress_bar
+from featx.spec import ValueRange
 
 Maker = Callable[[ReportContext], Section | None]
 SECTIONS: dict[str, tuple[str, Maker]] = {
@@ -155,7 +156,8 @@ def _subtitle(context: ReportContext) -> str:
 def _image_data(context: ReportContext, numbers: Iterable[int]) -> dict[int, dict[str, str]]:
     """Collect the values that the script of the page needs for each image, by image number."""
     paths = {number: context.images.paths[number] for number in numbers}
-    thumbnails = encode_thumbnails(context.root, paths) if context.root else {}
+    value_range = ValueRange.parse(context.facts["spec"]["range"])
+    thumbnails = encode_thumbnails(context.root, paths, value_range) if context.root else {}
     images = {}
     for number, path in paths.items():
         image = {"path": path, "label": context.images.labels[number]}

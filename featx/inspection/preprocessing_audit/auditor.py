@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from featx.backbones import load_backbone
 from featx.engines import Engine, make_engine
 from featx.errors import DataError, SpecError
-from featx.images import MAX_PIXELS, Listing, list_images
+from featx.images import MAX_PIXELS, Listing, list_images, resolve_range
 from featx.inspection.preprocessing_audit.accuracy import NO_LOSS, CVProtocol, Evaluation
 from featx.inspection.preprocessing_audit.mistakes import MISTAKES, PreprocessingMistake
 from featx.inspection.preprocessing_audit.report import AuditReport, MistakeCost
@@ -79,6 +79,7 @@ def audit(
     listing = list_images(source, root)
     backbone = load_backbone((spec or ExtractSpec()).backbone, weights)
     spec = (spec or ExtractSpec()).plain.with_backbone(backbone.name, backbone.digest, backbone.preprocessing)
+    spec = resolve_range(spec, listing, compute.max_pixels or MAX_PIXELS)
     if images < 1:
         raise SpecError(f"--images of audit must be at least 1, got {images}")
     # Draw only labeled images, if there are any. With an image without a label, accuracy could not be measured.

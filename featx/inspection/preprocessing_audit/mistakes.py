@@ -66,7 +66,7 @@ class PreprocessingMistake:
             If the image cannot be decoded.
         """
         side = spec.size if spec.decode == "scaled" else None
-        image = decode(data, max_pixels, side, self.upright).image
+        image = decode(data, max_pixels, side, self.upright, spec.value_range).image
         pixels = preprocess(image, spec, self.antialias)
         return np.ascontiguousarray(pixels[..., ::-1]) if self.reverse else pixels
 

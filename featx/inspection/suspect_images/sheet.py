@@ -1,6 +1,7 @@
 """Draw suspects as a sheet of thumbnails."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from featx.drawing import GAP, arrange_images
 from featx.errors import ImageError
 from featx.images import THUMBNAIL_SIDE, load_thumbnail
 from featx.inspection.suspect_images.findings import Suspects
+from featx.store import Store
 
 LINE_HEIGHT = 16
 LINE_LENGTH = 24
@@ -19,6 +21,8 @@ COLUMNS = 4
 BLACK, WHITE, GRAY = (0, 0, 0), (255, 255, 255), (160, 160, 160)
 Tile = tuple[Sequence[str], str]
 """Paths of one or two images to show side by side, and the text below."""
+LoadImage = Callable[[str], Image.Image]
+"""A function that takes the path of an image and returns its thumbnail."""
 
 
 def draw_suspects(suspects: Suspects, root: str | Path, limit: int = 48) -> Image.Image:
@@ -40,6 +44,8 @@ def draw_suspects(suspects: Suspects, root: str | Path, limit: int = 48) -> Imag
         If none of the images can be read.
     """
     root = Path(root)
+    with Store(suspects.store) as store:
+        load = partial(load_thumbnail, root, value_range=store.spec.value_range)
     bands: list[Image.Image] = []
     unreadable: list[str] = []
     drawn = 0
@@ -47,7 +53,7 @@ def draw_suspects(suspects: Suspects, root: str | Path, limit: int = 48) -> Imag
         tiles = found[:limit]
         drawn += sum(len(paths) for paths, _ in tiles)
         shown = f", the first {limit}" if len(found) > limit else ""
-        bands += [_draw_title(f"{title}: {len(found)}{shown}"), *_draw_tiles(tiles, root, unreadable)]
+        bands += [_draw_title(f"{title}: {len(found)}{shown}"), *_draw_tiles(tiles, load, unreadable)]
     if drawn and len(unreadable) == drawn:
         raise ImageError(
             f"--root of suspects must be the folder that the paths of {suspects.store} are relative to, but none of "
@@ -69,21 +75,21 @@ def _tiles_by_title(suspects: Suspects) -> dict[str, list[Tile]]:
     }
 
 
-def _draw_tiles(tiles: Sequence[Tile], root: Path, unreadable: list[str]) -> Iterator[Image.Image]:
+def _draw_tiles(tiles: Sequence[Tile], load: LoadImage, unreadable: list[str]) -> Iterator[Image.Image]:
     """Draw the tiles of one kind, if there are any. Add the paths that cannot be read to ``unreadable``."""
     if tiles:
         images_per_tile = len(tiles[0][0])
-        drawn = [_draw_tile(paths, text, root, unreadable) for paths, text in tiles]
+        drawn = [_draw_tile(paths, text, load, unreadable) for paths, text in tiles]
         yield arrange_images(drawn, 2 * COLUMNS // images_per_tile)
 
 
-def _draw_tile(paths: Sequence[str], text: str, root: Path, unreadable: list[str]) -> NDArray[np.uint8]:
+def _draw_tile(paths: Sequence[str], text: str, load: LoadImage, unreadable: list[str]) -> NDArray[np.uint8]:
     """Draw thumbnails side by side, with their paths and a line of text below."""
     lines = len(paths) + 1
     tile = Image.new("RGB", (THUMBNAIL_SIDE * len(paths), THUMBNAIL_SIDE + lines * LINE_HEIGHT), WHITE)
     for number, path in enumerate(paths):
         try:
-            image = load_thumbnail(root, path)
+            image = load(path)
         except (OSError, ImageError):
             unreadable.append(path)
             image = _draw_cross()

@@ -7,6 +7,7 @@ from featx.inspection.html_report.context import ReportContext
 from featx.inspection.html_report.section import Headline, Section
 from featx.models import Model
 from featx.runtime import pluralize
+from featx.spec import AUTO
 from featx.version import __version__
 
 Facts = list[tuple[str, str]]
@@ -82,6 +83,8 @@ def _feature_facts(spec: dict[str, Any], widths: dict[str, int]) -> Facts:
     ]
     if spec["decode"] != "full":
         rows.append(("Decoding", spec["decode"]))
+    if spec["range"] != AUTO:
+        rows.append(("Range of values", f"{spec['range']}, for images of more than 8 bits"))
     if spec["n_views"] > 1:
         rows += [
             ("Rows per image", f"{spec['n_views']}: the image and its augmented copies"),

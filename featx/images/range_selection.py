@@ -1,0 +1,86 @@
+"""Choose one range of values for all images of more than 8 bits in a listing."""
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from featx.images.decoding.decoder import open_image
+from featx.images.decoding.memory_budget import check_decoding_cost, pixel_budget
+from featx.images.decoding.pillow_logging import capture_pillow_messages
+from featx.images.pixels.sample_values import (
+    SampleType,
+    ValueExtent,
+    measure,
+    sample_type,
+)
+from featx.images.sources.listing import Listing
+from featx.spec import AUTO, ExtractSpec, ValueRange
+
+SAMPLED_IMAGES = 64
+"""Number of images whose values are looked at. They are drawn evenly from those that may need a range."""
+NO_RANGE_SUFFIXES = (
+    b".jpg", b".jpeg", b".jpe", b".jfif", b".png", b".webp", b".gif", b".bmp", b".avif", b".heic", b".heif",
+)  # fmt: skip
+"""Suffixes of formats whose files say themselves which values are black and white."""
+
+
+def resolve_range(spec: ExtractSpec, listing: Listing, max_pixels: int, workers: int = 1) -> ExtractSpec:
+    """Return the spec with the range that `choose_range` chooses, if its range is ``auto``."""
+    if spec.range != AUTO:
+        return spec
+    return dataclasses.replace(spec, range=str(choose_range(listing, max_pixels, workers)))
+
+
+def choose_range(listing: Listing, max_pixels: int, workers: int = 1) -> ValueRange:
+    """Choose the range of values for ``ExtractSpec.range`` = ``auto``.
+
+    Only images whose type does not say which values are black and white need it: those of signed integers, of integers
+    of 32 bits, and of floats.
+
+    Parameters
+    ----------
+    listing : Listing
+        The images.
+    max_pixels : int
+        Images with more pixels are not decoded.
+    workers : int
+        Number of threads that read and decode images.
+
+    Returns
+    -------
+    ValueRange
+        ``auto`` if no image of the sample needs a range. If all their values are from 0 to 65535 (integers) or from 0
+        to 1 (floats), those limits. Otherwise, the smallest and the largest value of the sample.
+    """
+    rows = [row for row, path in enumerate(listing.paths.iter_bytes()) if not path.lower().endswith(NO_RANGE_SUFFIXES)]
+    drawn = np.unique(np.linspace(0, len(rows) - 1, SAMPLED_IMAGES).astype(int)).tolist() if rows else []
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(lambda number: _measure(listing, rows[number], max_pixels), drawn)
+        measured = [each for each in found if each]
+    return ValueRange(_common_limits(measured))
+
+
+def _common_limits(measured: Sequence[tuple[ValueExtent, SampleType]]) -> tuple[float, float] | None:
+    usual = {kind.usual for _, kind in measured}
+    if all(extent.within(kind.usual) for extent, kind in measured):
+        # Integers and floats have no common range, so each of them keeps its own.
+        return usual.pop() if len(usual) == 1 else None
+    low, high = min(extent.low for extent, _ in measured), max(extent.high for extent, _ in measured)
+    return (low, high) if low < high else (low, low + 1)
+
+
+def _measure(listing: Listing, row: int, max_pixels: int) -> tuple[ValueExtent, SampleType] | None:
+    """Find the extent of the values of an image; None if it needs no range, or cannot be read."""
+    try:
+        data = listing.read(row)
+        image = open_image(data, max_pixels)
+        kind = sample_type(image)
+        if kind is None or kind.has_range:
+            return None
+        with pixel_budget.acquire(check_decoding_cost(image, data, max_pixels)), capture_pillow_messages():
+            image.load()
+            return measure(image, kind), kind
+    except Exception:
+        return None  # The extraction records the failure, with its reason.
