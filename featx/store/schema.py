@@ -184,9 +184,10 @@ def write_listing(file: h5py.File, listing: Mapping[str, Any]) -> None:
 
 def read_listing(file: h5py.File) -> dict[str, Any]:
     """Read how the source was read; ``{}`` if it is not known."""
-    listing: dict[str, Any] = json.loads(_read_text(file, "listing")) if "listing" in file.attrs else {}
-    if listing:
-        check_listing(listing)
+    if "listing" not in file.attrs:
+        return {}
+    listing: dict[str, Any] = json.loads(_read_text(file, "listing"))
+    check_listing(listing)
     return listing
 
 
