@@ -17,6 +17,7 @@ FeatxError
 │   │   └── StoreLocked (BlockingIOError)   another program has locked it
 │   └── StoreCorrupt                        a store is truncated, or its bytes were changed
 ├── DataError          (ValueError)         rows or labels do not allow what was asked for
+│   └── NoFolds                             every class is in one image or group, so nothing can be tested
 └── ModelError         (OSError)            a model file cannot be read or written
     └── ModelUnreadable (FileUnreadable)    a model file cannot be read now
 
@@ -95,6 +96,10 @@ class StoreCorrupt(StoreError):
 
 class DataError(FeatxError, ValueError):
     """Rows or labels do not allow what was asked for."""
+
+
+class NoFolds(DataError):
+    """No fold can be made: every class has one image or group, which must be trained on."""
 
 
 class ModelError(FeatxError, OSError):

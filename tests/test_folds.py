@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
 
-from featx.errors import DataError, SpecError
+from featx.errors import DataError, NoFolds, SpecError
 from featx.heads.splitting import folds as folds_module
 from featx.heads.splitting.folds import make_folds
 
@@ -104,20 +104,14 @@ def test_many_rows_are_split_within_seconds():
         ([0, 1], None, {"n_repeats": 0}, SpecError, "repeats of the folds must be 1 or more, got 0"),
         ([0, 1], [1], {}, DataError, r"one entry per row, got shapes \(2,\) and \(1,\)"),
         ([4, 4], None, {}, DataError, "needs two classes or more, got 1; add images of another class"),
+        (["a", "b", "c"], None, {}, NoFolds, "needs a class with two images, or two groups .* but each class has one"),
+        ([0, 1, 0, 1], [0, 0, 0, 0], {}, NoFolds, "but each class has one; add images"),
         (
-            ["a"] * 9 + ["b"],
+            [[0, 1], [1, 1]],
             None,
-            {"n_splits": 3},
+            {},
             DataError,
-            "class b has 1 different image, too few for 3 folds; add.* or use fewer folds",
-        ),
-        ([0, 1, 0, 0], [0, 0, 1, 2], {"n_splits": 2}, DataError, "class 1 has 0 different images, too few"),
-        (
-            [0, 0, 0, 1, 1, 1],
-            [0, 1, 2, 3, 3, 4],
-            {"n_splits": 3},
-            DataError,
-            "class 1 has 2 different images, too few",
+            "label 1 belongs to 2 of 2 images, so it cannot be told from",
         ),
     ],
 )

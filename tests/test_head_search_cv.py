@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import featx
-from featx.errors import DataError, SpecError
+from featx.errors import DataError, FeatxWarning, NoFolds, SpecError
 from featx.heads import BlockNormalizer, HeadSearchCV, make_folds
 
 CS = [0.01, 0.1, 1.0]
@@ -35,8 +35,7 @@ def expected_failures(estimator):
     return {"check_sample_weight_equivalence_on_dense_data": reason}
 
 
-# Some checks have fewer rows per class than folds, which is a warning, or are skipped where SciPy's array API is off.
-@pytest.mark.filterwarnings("ignore:the rarest class has only")
+# Some checks are skipped where SciPy's array API is off.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
 def test_passes_the_checks_of_sklearn(estimator, check):
@@ -157,14 +156,16 @@ def test_random_state_shuffles_the_folds():
     assert not np.array_equal(one["split0_test_score"], two["split0_test_score"])
 
 
-def test_fewer_rows_than_folds_are_a_warning():
+def test_a_class_with_fewer_rows_than_folds_is_a_warning():
     X, y = load_rows()
     keep = np.flatnonzero((y != "barolo") | (np.arange(len(y)) < 3))
-    with pytest.warns(
-        UserWarning, match="the rarest class has only 3 rows: HeadSearchCV makes 3 folds instead of cv=5"
-    ):
-        assert HeadSearchCV(("softmax",), CS).fit(X[keep], y[keep]).n_splits_ == 3
-    with pytest.raises(DataError, match=r"each class must have 2 or more groups .* but the rarest class has 1"):
+    with pytest.warns(FeatxWarning, match=r"^1 class has fewer rows than the 5 folds, .* tests it: barolo \(3\)$"):
+        assert HeadSearchCV(("softmax",), CS).fit(X[keep], y[keep]).n_splits_ == 5
+    one = np.flatnonzero((y != "barolo") | (np.arange(len(y)) < 1))
+    with pytest.warns(FeatxWarning, match="^class barolo has one row: every fold trains on it and none tests it"):
+        search = HeadSearchCV(("softmax",), CS).fit(X[one], y[one])
+    assert search.classes_.tolist() == ["barbera", "barolo", "grignolino"]
+    with pytest.raises(NoFolds, match="needs a class with two images, or two groups"):
         HeadSearchCV().fit(X, y, groups=y)
 
 

@@ -182,12 +182,12 @@ def test_stratification_depends_on_the_seed_and_allows_rows_without_labels():
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ((2, 10), "label 0 belongs to 2 of 20 different images, but 5 folds need 5 images with it and 5 without"),
-        ((10, 18), "label 1 belongs to 18 of 20 different images"),
+        ((0, 10), "label 0 belongs to 0 of 20 images, so it cannot be told from the others"),
+        ((10, 20), "label 1 belongs to 20 of 20 images"),
         ((10,), "multi-label targets must have two classes or more, got 1"),
     ],
 )
-def test_labels_that_are_too_rare_or_too_common_are_refused(counts, message):
+def test_labels_of_no_row_or_of_all_rows_are_refused(counts, message):
     Y = np.zeros((20, len(counts)), int)
     for column, count in enumerate(counts):
         Y[:count, column] = 1
@@ -203,7 +203,7 @@ def test_held_out_rows_have_their_share_of_each_label():
     np.testing.assert_array_equal(np.sort([*train, *test]), labeled)
     assert not {digests[row] for row in train} & {digests[row] for row in test}
     assert (abs(Y[test].sum(axis=0) - Y.sum(axis=0) / 4) <= 3).all()
-    with pytest.raises(DataError, match=r"--test-size 0.005 does not split these rows by class: 3 of 3 labels would"):
+    with pytest.raises(DataError, match=r"--test-size 0\.005 leaves no image to test, because every class needs one"):
         hold_out(Y > 0, digests, 0.005, seed=1)
 
 

@@ -54,4 +54,8 @@ from .solver.row_weights import row_weights as row_weights
 from .splitting.folds import Fold as Fold
 from .splitting.folds import check_labels as check_labels
 from .splitting.folds import make_folds as make_folds
+from .splitting.groups import NO_GROUP as NO_GROUP
+from .splitting.groups import combine_groups as combine_groups
 from .splitting.holdout import hold_out as hold_out
+from .splitting.rare_classes import RareClasses as RareClasses
+from .splitting.rare_classes import find_rare_classes as find_rare_classes

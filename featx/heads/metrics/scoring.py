@@ -1,13 +1,15 @@
 """Score decisions that are already computed, with any of scikit-learn's scorers."""
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit, softmax
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import get_scorer
+from sklearn.metrics import get_scorer, roc_auc_score
 from sklearn.utils.metaestimators import available_if
 
 from featx.errors import DataError, SpecError
@@ -25,6 +27,8 @@ MULTICLASS_SCORERS = {
     "jaccard": "jaccard_macro",
 }
 """For each scorer of two classes, the scorer of more classes that corresponds to it."""
+NEED_TWO_CLASSES = ("roc_auc", "average_precision", "d2_", "positive_likelihood", "neg_negative_likelihood")
+"""Scorers whose names start with these are not defined on rows of one class."""
 
 
 class PrecomputedDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -126,7 +130,7 @@ def make_score(scoring: Scoring) -> Score:
                 f"scoring {scoring} takes two classes, got {len(classes)}; use {MULTICLASS_SCORERS[str(scoring)]}"
             )
         try:
-            return float(scorer(PrecomputedDecisions(head, classes, y.ndim == 2), made, y))
+            return _call(scorer, scoring, PrecomputedDecisions(head, classes, y.ndim == 2), made, y)
         except AttributeError as error:
             raise DataError(
                 f"scoring {scoring} cannot score {head}, which has no probabilities; choose another scoring, or the "
@@ -136,3 +140,37 @@ def make_score(scoring: Scoring) -> Score:
             raise DataError(f"scoring {scoring} cannot score {head} on these classes: {error}") from error
 
     return score
+
+
+def _call(
+    scorer: Callable[..., float], scoring: Scoring, decided: PrecomputedDecisions, X: NDArray[Any], y: NDArray[Any]
+) -> float:
+    """Score decisions X (rows, classes). A mean over classes is taken over those that have rows.
+
+    A fold of a cross-validation may have no row of a rare class. scikit-learn's scorers warn of it, fail, or count a
+    recall of 0.
+    """
+    tested = np.unique(y) if y.ndim == 1 else np.flatnonzero(y.any(axis=0))
+    if len(tested) == len(decided.classes) or not isinstance(scoring, str):
+        return float(scorer(decided, X, y))
+    if len(tested) < 2 and scoring.startswith(NEED_TWO_CLASSES):
+        raise DataError(
+            f"scoring {scoring} needs test rows of two classes in each fold, but another class has too few images or "
+            "groups for that; use accuracy or balanced_accuracy, or fewer folds"
+        )
+    if scoring == "balanced_accuracy":
+        scorer = get_scorer("recall_macro")
+    function = getattr(scorer, "_score_func", scorer)
+    accepted = signature(function).parameters
+    if scoring.startswith("roc_auc_ovr"):
+        average = "weighted" if scoring.endswith("weighted") else "macro"
+        columns = np.searchsorted(decided.classes, tested)
+        return float(roc_auc_score(y[:, np.newaxis] == tested, decided.predict_proba(X)[:, columns], average=average))
+    options: dict[str, Any] = {}
+    if "labels" in accepted:
+        # These compare the classes predicted for each row; the others take the probabilities of all classes.
+        options["labels"] = tested if "zero_division" in accepted else decided.classes
+    if "zero_division" in accepted:
+        options["zero_division"] = 0.0
+    with config_context(enable_metadata_routing=True):
+        return float(scorer(decided, X, y, **options))

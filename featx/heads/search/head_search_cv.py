@@ -54,8 +54,9 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
         StandardScaler, fitted on the training rows of each fold. ``power`` is `BlockNormalizer`, for features of a
         network; each slice of a list is a block of its own.
     cv : int, splitter or iterable of (train, test)
-        As in GridSearchCV. If it is a number, the folds are stratified and keep ``groups`` together. If the rarest
-        class has fewer rows or groups than folds, the number of folds is reduced, with a warning.
+        As in GridSearchCV. If it is a number, the folds are stratified and keep ``groups`` together. A class with fewer
+        rows or groups than folds is trained on in each fold that does not test it, and a class with one row or group is
+        never tested. A warning names such classes.
     n_jobs : int, optional
         Number of threads of the search, and of processes that fit ``ovr-logistic`` on all rows. None is 1, and -1 is
         all cores. Fits with different numbers of threads differ by no more than the tolerance of the solver.

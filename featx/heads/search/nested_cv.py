@@ -88,8 +88,8 @@ def nested_cross_validate(
     Raises
     ------
     SpecError, DataError
-        As in `HeadSearchCV.fit`. The training rows of an outer fold must have enough groups per class for the inner
-        folds.
+        As in `HeadSearchCV.fit`. The training rows of an outer fold must have a class with two groups, or there are no
+        inner folds.
     EngineError
         If one of several processes is killed.
     """
@@ -112,7 +112,7 @@ def nested_cross_validate(
     except DataError as lack:
         raise DataError(f"in the training rows of nested cross-validation, {lack}") from lack
     choices, scores = zip(*found, strict=True)
-    error = float(np.std(scores, ddof=1) / np.sqrt(outer))
+    error = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else 0.0
     return NestedEstimate(float(np.mean(scores)), error, scores, choices)
 
 

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils import check_random_state
 
-from featx.errors import DataError
+from featx.errors import DataError, FeatxWarning
 from featx.heads.search.problem import Problem
-from featx.heads.splitting.folds import Fold, fewest_groups, make_folds
+from featx.heads.splitting.folds import Fold, make_folds
+from featx.heads.splitting.rare_classes import find_rare_classes
 
 
 def make_search_folds(
@@ -23,8 +24,8 @@ def make_search_folds(
     Parameters
     ----------
     cv : int, splitter or iterable of (train, test)
-        If a number is larger than the number of rows or groups of the rarest class, there are fewer folds, with a
-        warning.
+        If a number is larger than the number of rows or groups of a class, not every fold tests that class, with a
+        warning (see `make_folds`).
     problem : Problem
     groups : array (rows,), optional
     seed : int, optional
@@ -33,7 +34,7 @@ def make_search_folds(
     Raises
     ------
     DataError
-        If a class has fewer than two rows or groups, or if a fold has no training row of a class, or no test row.
+        If no class has two rows or groups, or if a fold has no training row of a class, or no test row.
     """
     owners = None if groups is None else np.asarray(groups)
     if isinstance(cv, Integral):
@@ -47,19 +48,11 @@ def make_search_folds(
 
 
 def _make_stratified(n_folds: int, problem: Problem, owners: Any, seed: int | None) -> list[Fold]:
-    fewest, what = fewest_groups(problem.y, owners), "rows" if owners is None else "groups"
-    if fewest < min(n_folds, 2):
-        raise DataError(
-            f"each class must have 2 or more {what} for cross-validation, but the rarest class has {fewest}; add rows "
-            "of it, or leave it out"
-        )
-    if fewest < n_folds:
-        warnings.warn(
-            f"the rarest class has only {fewest} {what}: HeadSearchCV makes {fewest} folds instead of cv={n_folds}",
-            UserWarning,
-            stacklevel=4,
-        )
-    return make_folds(problem.y, owners, min(n_folds, fewest), seed=seed)
+    folds = make_folds(problem.y, owners, n_folds, seed=seed)
+    rare = find_rare_classes(problem.y, owners, folds, n_folds, names=problem.classes.tolist())
+    for message in rare.messages("row" if owners is None else "group"):
+        warnings.warn(message, FeatxWarning, stacklevel=4)
+    return folds
 
 
 def draw_seed(random_state: Any) -> int | None:

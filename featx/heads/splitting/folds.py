@@ -1,14 +1,16 @@
 """Folds for cross-validation: stratified by class, with all rows of a group on one side of every fold."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from featx.errors import DataError, SpecError
-from featx.heads.splitting.stratification import labels_of_groups, stratify_multilabel
-from featx.runtime import pluralize
+from featx.errors import DataError, NoFolds, SpecError
+from featx.heads.splitting.group_classes import GroupClasses
+from featx.heads.splitting.stratification import stratify_multilabel
 
 MAX_UNEVEN_GROUPS = 5000
 """Largest number of groups of unequal size that StratifiedGroupKFold balances. It would need a minute for 100,000
@@ -29,9 +31,13 @@ def make_folds(
     """Split rows into stratified folds that keep groups together.
 
     The folds hold equal shares of each class as far as whole groups allow. Groups of equal size are split as
-    scikit-learn's StratifiedKFold splits rows, and up to 5,000 groups of unequal size as StratifiedGroupKFold does. A
-    group with several classes counts for the class of its first row. Multi-label rows are split group by group, with
-    `featx.heads.splitting.stratification.stratify_multilabel`.
+    scikit-learn's StratifiedKFold splits rows. Up to 5,000 groups of unequal size or with several classes are split as
+    StratifiedGroupKFold does; of more groups, a group with several classes counts for the class of its first row.
+    Multi-label rows are split group by group, with `featx.heads.splitting.stratification.stratify_multilabel`.
+
+    A class with fewer groups than folds is trained on in each fold that does not test it. The groups that would leave a
+    class without a row to train on are not tested: a class with one group is in every training set and is never tested.
+    `find_rare_classes` names such classes. A fold that would test no row is left out.
 
     Parameters
     ----------
@@ -59,8 +65,9 @@ def make_folds(
     SpecError
         If ``n_splits`` or ``n_repeats`` is out of range.
     DataError
-        If shapes do not match, if there is only one class, or if a class has fewer groups than there are folds. In
-        multi-label rows, a label must also be absent from as many groups as there are folds.
+        If shapes do not match, if there is only one class, or if a label of multi-label rows is in all rows or in none.
+    NoFolds
+        If no fold can be made, because every class is in one group.
     """
     labels = np.asarray(y)
     owners = np.arange(len(labels)) if groups is None else np.asarray(groups)
@@ -69,16 +76,28 @@ def make_folds(
         rows = np.flatnonzero(plain)
         folds = make_folds(labels[rows], owners[rows], n_splits, n_repeats, seed)
         return [(np.flatnonzero(~np.isin(owners, owners[rows[tested]])), rows[tested]) for _, tested in folds]
-    _, first, group, sizes = np.unique(owners, return_index=True, return_inverse=True, return_counts=True)
     if labels.ndim == 2:
-        return _split_multilabel(labels > 0, group, n_splits, n_repeats, seed or 0)
-    _check_classes(labels, first, n_splits)
-    split = _split_rows if len(set(sizes)) > 1 and len(first) <= MAX_UNEVEN_GROUPS else _split_groups
-    return [
-        (np.flatnonzero(~tested), np.flatnonzero(tested))
+        check_labels(labels, range(labels.shape[1]))
+        codes = labels
+    else:
+        classes, codes = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise DataError(
+                f"cross-validation needs two classes or more, got {len(classes)}; add images of another class"
+            )
+    members = GroupClasses.read(codes, owners)
+    parts = (
+        members.keep_trained(part)
         for repeat in range(n_repeats)
-        for tested in split(labels[first][group], group, first, n_splits, None if seed is None else seed + repeat)
-    ]
+        for part in _split(codes, members, n_splits, None if seed is None else seed + repeat)
+    )
+    tested = [part[members.group] for part in parts if part.any()]
+    if not tested:
+        raise NoFolds(
+            "cross-validation needs a class with two images, or two groups of images that belong together, but each "
+            "class has one; add images"
+        )
+    return [(np.flatnonzero(~rows), np.flatnonzero(rows)) for rows in tested]
 
 
 def folds_per_pass(folds: Sequence[Fold]) -> float:
@@ -87,83 +106,78 @@ def folds_per_pass(folds: Sequence[Fold]) -> float:
     return len(folds) * len(np.unique(tested)) / len(tested)
 
 
-def fewest_groups(y: ArrayLike, groups: ArrayLike | None = None) -> int:
-    """Return the largest number of folds that `make_folds` can make: the number of groups of the rarest class.
-
-    In multi-label rows, a class is also limited by the number of groups that do not have it.
-    """
-    labels = np.asarray(y)
-    owners = np.arange(len(labels)) if groups is None else np.asarray(groups)
-    _, first, group = np.unique(owners, return_index=True, return_inverse=True)
-    if labels.ndim == 2:
-        counts = labels_of_groups(labels > 0, group).sum(axis=0)
-        return int(np.minimum(counts, len(first) - counts).min())
-    return int(_count_classes(labels, first)[1].min())
-
-
-def check_labels(labels: ArrayLike, groups: ArrayLike, n_splits: int, names: Sequence[object]) -> None:
-    """Check that each class of a multi-label indicator can be trained on and tested in each fold.
+def check_labels(labels: ArrayLike, names: Sequence[object]) -> None:
+    """Check that each class of a multi-label indicator has rows that have it, and rows that lack it.
 
     Parameters
     ----------
     labels : bool or int array (rows, classes)
-    groups : int array (rows,)
-    n_splits : int
     names : sequence (classes,)
         Names of the classes, for the message.
 
     Raises
     ------
     DataError
-        If fewer than ``n_splits`` groups have a class, or fewer than ``n_splits`` groups lack it.
+        If there are fewer than two classes, or if all rows have a class, or none has it.
     """
-    _, group = np.unique(groups, return_inverse=True)
-    members = labels_of_groups(np.asarray(labels) > 0, group)
+    members = np.asarray(labels) > 0
     if members.shape[1] < 2:
         raise DataError(f"multi-label targets must have two classes or more, got {members.shape[1]}")
     counts, total = members.sum(axis=0), len(members)
-    fewest = int(np.minimum(counts, total - counts).argmin())
-    if min(counts[fewest], total - counts[fewest]) < n_splits:
+    constant = (counts == 0) | (counts == total)
+    if constant.any():
+        first = int(constant.argmax())
         raise DataError(
-            f"label {names[fewest]} belongs to {counts[fewest]} of {total} different images, but {n_splits} folds need "
-            f"{n_splits} images with it and {n_splits} without it; add images, leave the label out, or use fewer folds "
-            "(--folds)"
+            f"label {names[first]} belongs to {counts[first]} of {total} images, so it cannot be told from the others; "
+            "add images with it and without it, or leave the label out"
         )
 
 
-def _split_multilabel(
-    labels: NDArray[np.bool_], group: NDArray[np.intp], n_splits: int, n_repeats: int, seed: int
-) -> list[Fold]:
-    """Return the folds of multi-label rows. A group has the labels of all its rows."""
-    check_labels(labels, group, n_splits, range(labels.shape[1]))
-    members, folds = labels_of_groups(labels, group), []
-    for repeat in range(n_repeats):
-        part = stratify_multilabel(members, np.full(n_splits, 1 / n_splits), seed + repeat)[group]
-        folds += [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(n_splits)]
-    return folds
+def _split(codes: NDArray[np.intp], members: GroupClasses, n_splits: int, seed: int | None) -> list[NDArray[np.bool_]]:
+    """Return which groups (groups,) each fold tests."""
+    count = min(n_splits, len(members.first))
+    uneven = members.mixed or len(np.unique(members.sizes)) > 1
+    split = _split_rows if uneven and len(members.first) <= MAX_UNEVEN_GROUPS else _split_groups
+    if codes.ndim == 1:
+        per_class = np.bincount(codes if split is _split_rows else codes[members.first], minlength=members.n_classes)
+    # scikit-learn refuses to split rows if every class has fewer of them than there are folds.
+    if codes.ndim == 2 or count < 2 or per_class.max() < count:
+        part = stratify_multilabel(members.members, np.full(n_splits, 1 / n_splits), seed or 0)
+        return [part == fold for fold in range(n_splits)]
+    with _allow_rare_classes() if per_class.min() < count else nullcontext():
+        return split(codes, members, count, seed)
+
+
+@contextmanager
+def _allow_rare_classes() -> Iterator[None]:
+    """Silence the warning of scikit-learn that a class has fewer rows than there are folds."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
+        yield
 
 
 def _split_groups(
-    labels: NDArray[np.generic], group: NDArray[np.intp], first: NDArray[np.intp], n_splits: int, seed: int | None
+    codes: NDArray[np.intp], members: GroupClasses, n_splits: int, seed: int | None
 ) -> list[NDArray[np.bool_]]:
-    """Return which rows each fold tests. Each class has equally many groups in every fold."""
+    """Give each fold equally many groups of each class."""
     splitter = StratifiedKFold(n_splits, shuffle=seed is not None, random_state=seed)
-    masks = np.zeros((n_splits, len(first)), bool)
-    for mask, (_, tested) in zip(masks, splitter.split(first, labels[first]), strict=True):
+    masks = np.zeros((n_splits, len(members.first)), bool)
+    for mask, (_, tested) in zip(masks, splitter.split(members.first, codes[members.first]), strict=True):
         mask[tested] = True
-    return [mask[group] for mask in masks]
+    return list(masks)
 
 
 def _split_rows(
-    labels: NDArray[np.generic], group: NDArray[np.intp], first: NDArray[np.intp], n_splits: int, seed: int | None
+    codes: NDArray[np.intp], members: GroupClasses, n_splits: int, seed: int | None
 ) -> list[NDArray[np.bool_]]:
-    """Return which rows each fold tests. Each class has about equally many rows in every fold."""
+    """Give each fold about equally many rows of each class."""
     splitter = StratifiedGroupKFold(n_splits, shuffle=seed is not None, random_state=seed)
-    tested = [np.bincount(rows, minlength=len(labels)) > 0 for _, rows in splitter.split(labels, labels, group)]
-    classes = len(np.unique(labels))
-    complete = all(len(np.unique(labels[~rows])) == classes for rows in tested)
+    masks = [np.bincount(members.group[rows], minlength=len(members.first)) > 0
+             for _, rows in splitter.split(codes, codes, members.group)]  # fmt: skip
+    several = members.groups_per_class > 1
+    complete = all(members.has_trained(mask)[several].all() for mask in masks)
     # If group sizes differ very much, StratifiedGroupKFold may leave a fold without a class to train on.
-    return tested if complete else _split_groups(labels, group, first, n_splits, seed)
+    return masks if complete or members.mixed else _split_groups(codes, members, n_splits, seed)
 
 
 def _check(
@@ -176,23 +190,3 @@ def _check(
         raise SpecError(f"repeats of the folds must be {wanted}, got {n_repeats}")
     if labels.ndim not in (1, 2) or owners.shape != labels.shape[:1]:
         raise DataError(f"labels and groups must have one entry per row, got shapes {labels.shape} and {owners.shape}")
-
-
-def _check_classes(labels: NDArray[np.generic], first: NDArray[np.intp], n_splits: int) -> None:
-    classes, counts = _count_classes(labels, first)
-    if len(classes) < 2:
-        raise DataError(f"cross-validation needs two classes or more, got {len(classes)}; add images of another class")
-    if counts.min() < n_splits:
-        fewest = counts.argmin()
-        raise DataError(
-            f"class {classes[fewest]} has {pluralize(counts[fewest], 'different image')}, too few for {n_splits} folds;"
-            " add images, leave the class out, or use fewer folds (--folds)"
-        )
-
-
-def _count_classes(
-    labels: NDArray[np.generic], first: NDArray[np.intp]
-) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
-    """Return the classes and the number of groups of each. ``first`` (groups,) is a row of each group."""
-    classes, codes = np.unique(labels, return_inverse=True)
-    return classes, np.bincount(codes[first], minlength=len(classes))
