@@ -154,10 +154,6 @@ def test_models_and_stores_with_one_and_several_labels(multilabel_store, manifes
         ({"head": "softmax"}, r"--head softmax of fit takes one label per image, but .* is multi-label; give"),
         ({"head": "linear-svc", "options": FitOptions(calibrate=True)}, "--calibrate of fit takes one label per image"),
         ({"options": FitOptions(calibrate=True)}, "give --head ovr-logistic, which has probabilities, or linear-svc"),
-        (
-            {"validation": Validation(folds=9)},
-            "label blue belongs to 16 of 24 different images, but 9 folds need 9 images with it and 9 without",
-        ),
     ],
 )
 def test_options_that_multilabel_stores_refuse(multilabel_store, options, message):

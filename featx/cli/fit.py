@@ -26,7 +26,8 @@ SECTIONS = {
     "Input and output": ("output", "overwrite", "quiet", "as_json"),
     "Head": ("head", "blocks", "pools", "C", "normalize", "calibrate", "class_weight", "weight_column"),
     "Choice and hold-out": (
-        "split_column", "test_size", "folds", "repeats", "scoring", "select", "nested", "seed",
+        "split_column", "test_size", "group_column", "group_near_duplicates", "folds", "repeats", "scoring", "select",
+        "nested", "seed",
     ),
     "How it runs": ("jobs", "executor", "stream"),
 }  # fmt: skip
@@ -79,6 +80,11 @@ def _compute(jobs: int | None, executor: str) -> Compute:
     click.option("--split-column", metavar="NAME",
                  help="Fit on the rows with the value train in this column (default: split, if the store has it)."),
     test_size_option,
+    click.option("--group-column", metavar="NAME",
+                 help="Keep images with the same value in this column, such as one patient's, on one side of every "
+                      "fold and of the hold-out; none keeps none together (default: group, if the store has it)."),
+    click.option("--group-near-duplicates", is_flag=True,
+                 help="Keep images that look almost alike, such as the frames of a burst, on one side too."),
     folds_option,
     repeats_option,
     click.option("--scoring", metavar="NAME",
@@ -110,14 +116,19 @@ def command(
 ) -> None:  # fmt: skip
     """Fit a linear head on STORE and save the model.
 
-    Head, C and blocks are chosen by cross-validation, unless you give them. Files with equal bytes and augmented copies
-    of one image stay in one fold. scikit-learn fits the saved model on all training rows.
+    Head, C and blocks are chosen by cross-validation, unless you give them. Files with equal bytes, augmented copies of
+    one image, and images of one group, such as a patient, stay in one fold. scikit-learn fits the saved model on all
+    training rows.
+
+    A class with fewer images than folds is trained on wherever it is not tested. A class with one image is never
+    tested. The command names such classes.
 
     \b
     Examples:
       featx fit photos.h5 -o photos.featx
       featx fit photos.h5 -o photos.featx --test-size 0.2
       featx fit photos.h5 -o photos.featx --nested --jobs 2
+      featx fit scans.h5 -o scans.featx --group-column group_patient
       featx fit photos.h5 -o photos.featx --head linear-svc --calibrate
       featx fit photos.h5 -o photos.featx --head softmax --blocks 5 --C 0.1 --normalize none
       featx fit million.h5 -o million.featx --head softmax --blocks 5 --C 1 --stream
@@ -142,6 +153,8 @@ def _summary(search: dict[str, Any]) -> str:
     """Return a table with the chosen head, followed by the best candidate of each other head."""
     from featx.heads import Candidate, select_candidate
 
+    if search["best"]["mean"] is None:
+        return "no cross-validation: every class has one image or group to train on, and none to test"
     chosen = Candidate(**search["best"])
     tried: dict[str, list[Candidate]] = {}
     for row in search["rows"]:
@@ -157,6 +170,8 @@ def _summary(search: dict[str, Any]) -> str:
 
 def _saved(model: Any) -> str:
     """Describe the saved model in one line."""
+    from featx.models import describe_groups
+
     blocks = ",".join(map(str, model.spec.blocks))
     if "search" in model.info:
         blocks = model.info["search"]["best"]["feature_set"]
@@ -166,6 +181,7 @@ def _saved(model: Any) -> str:
         f"C = {model.info['C']:g}",
         pluralize(len(model.classes), "class", "classes"),
         model.training_summary,
+        *[f"groups: {describe_groups(groups)}" for groups in [model.info.get("groups")] if groups],
         *["calibrated"] * bool(model.calibration),
         *["multi-label"] * model.multilabel,
     ]

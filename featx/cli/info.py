@@ -46,6 +46,8 @@ def _with_texts(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _in_short(facts: dict[str, Any]) -> dict[str, Any]:
     """Shorten the facts of a model for a terminal."""
+    from featx.models import describe_groups
+
     spec = facts["spec"]
     short: dict[str, Any] = {name: facts[name] for name in ("kind", "head", "classes")}
     short["features"] = ", ".join(f"{name} ({width})" for name, width in facts["features"].items())
@@ -55,6 +57,10 @@ def _in_short(facts: dict[str, Any]) -> dict[str, Any]:
         short |= _chosen(facts["search"])
     if "fitted_on" in facts:
         short |= {name: facts[key] for name, key in (("C", "C"), ("fitted on", "fitted_on")) if key in facts}
+    if "groups" in facts:
+        short["groups"] = describe_groups(facts["groups"])
+    if "rare_classes" in facts:
+        short |= _untested(facts["rare_classes"])
     if "nested" in facts:
         short["nested cross-validation"] = _mean(facts["nested"])
     for name in ("not_converged", "sample_weight", "calibration", "augmentation"):
@@ -70,6 +76,8 @@ def _in_short(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _chosen(search: dict[str, Any]) -> dict[str, Any]:
     best = search["best"]
+    if best["mean"] is None:
+        return {"blocks": best["feature_set"], "normalizer": search["normalize"], "cross-validated": "no"}
     return {
         "blocks": best["feature_set"],
         "normalizer": search["normalize"],
@@ -77,6 +85,13 @@ def _chosen(search: dict[str, Any]) -> dict[str, Any]:
         + f" × {search['repeats']}" * (search["repeats"] > 1),
         f"cross-validated {search['scoring']}": _mean(best),
     }
+
+
+def _untested(rare: dict[str, Any]) -> dict[str, Any]:
+    """Name the classes that not every fold tested."""
+    few = [f"{name} ({count})" for name, count in rare["fewer_than_folds"].items()]
+    found = {"never tested": rare["never_tested"], f"fewer images or groups than {rare['folds']} folds": few}
+    return {title: ", ".join(names) for title, names in found.items() if names}
 
 
 def _mean(found: dict[str, Any]) -> str:

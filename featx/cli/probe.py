@@ -47,7 +47,8 @@ def command(
 ) -> None:  # fmt: skip
     """Compare the depths of the backbone for the images of STORE: accuracy and cost.
 
-    Each range of consecutive blocks is scored by cross-validation on the training rows. For a small data set that
+    Each range of consecutive blocks is scored by cross-validation on the training rows; images with the same value in
+    the column group stay together. For a small data set that
     differs from ImageNet, early blocks are often the best, and they cost least. LogME scores features without fitting
     a head.
 
@@ -77,3 +78,5 @@ def command(
             f"{depth.arithmetic:>12.0%}{milliseconds:>8}{depth.bytes:>8}"
         )
     click.echo(report.advice)
+    for note in report.notes:
+        click.echo(f"note: {note}", err=True)

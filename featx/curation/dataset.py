@@ -8,6 +8,7 @@ from sklearn.utils import Bunch
 
 from featx.backbones import WhichBlocks, WhichPools
 from featx.errors import FeatxWarning, SpecError
+from featx.heads import combine_groups
 from featx.runtime import pluralize
 from featx.store import Store
 
@@ -57,8 +58,8 @@ def load_features(
         - ``feature_names``: the names of the columns, such as ``block3_avg_0``.
         - ``features``: dictionary from the name of a feature, such as ``block3_avg``, to the slice of its columns.
         - ``filenames``: the image file of each row.
-        - ``groups``: a group number for each row, int64 (rows,). Files with equal bytes and augmented copies of one
-          image have the same number.
+        - ``groups``: a group number for each row, int64 (rows,). Files with equal bytes, augmented copies of one image,
+          and rows with the same value in the store's column ``group`` have the same number.
         - ``view_index``: the number of the augmented copy, int32 (rows,). It is 0 for the plain image.
         - ``rows``: the number of each row in the store, int64 (rows,).
         - ``n_unlabeled``: the number of rows of the split that have no label. They are left out or kept, as
@@ -89,7 +90,7 @@ def load_features(
                 stacklevel=2,
             )
             rows = rows[labeled]
-        _, groups = np.unique(np.array(store.digests)[rows], return_inverse=True)
+        groups = combine_groups(np.array(store.digests)[rows], _given_groups(store, rows))
         return Bunch(
             data=store.read(spec.widths, rows),
             target=_read_target(store, rows) if labeled.any() else None,
@@ -111,3 +112,8 @@ def _read_target(store: Store, rows: np.ndarray) -> np.ndarray:
     target = store.targets[rows].astype(np.int64)
     target[labels < 0] = -1
     return target
+
+
+def _given_groups(store: Store, rows: np.ndarray) -> np.ndarray | None:
+    columns = store.columns
+    return np.array(columns["group"])[rows] if "group" in columns else None

@@ -1,6 +1,7 @@
 """Prepare the start of a fine-tuning: hold out validation images, and fit a head on the other images."""
 
 import dataclasses
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from sklearn.base import clone
 from torch import nn
 
 from featx.backbones import BackboneWeights
-from featx.errors import DataError, ModelError, SpecMismatch
+from featx.errors import DataError, FeatxWarning, ModelError, SpecMismatch
 from featx.finetuning.recipe import Recipe
 from featx.finetuning.trainable_layers import check_hidden_units, check_layer_exists, make_head_layers
 from featx.heads import class_linear_parts, fit_temperature, hold_out, refit
-from featx.models import ImageClassifier, Model, TrainingRows, read_training_rows, to_torch, trained_parts
+from featx.models import ImageClassifier, Model, TrainingRows, read_fitted_rows, to_torch, trained_parts
+from featx.runtime import pluralize, shorten_list
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -98,11 +100,7 @@ def read_finetune_data(model: Model, store: str | Path, recipe: Recipe) -> Finet
             f"a fine-tuned model cannot be fine-tuned again, and torch has trained the {' and '.join(trained)} of this "
             f"model; fit a new head on {store}, or start from the model that this one was trained from"
         )
-    selection = model.info.get("selection", {})
-    training = read_training_rows(
-        store, blocks=model.spec.blocks, pools=model.spec.pools, split_column=selection.get("column"),
-        test_size=selection.get("test_size"), random_state=selection.get("seed", 0),
-    )  # fmt: skip
+    training = read_fitted_rows(store, model.spec, model.info)
     if training.store_fingerprint != model.info.get("store"):
         raise SpecMismatch(f"the model was not fitted on the images of {store}; fit it on them first")
     if training.classes != model.classes:
@@ -112,8 +110,16 @@ def read_finetune_data(model: Model, store: str | Path, recipe: Recipe) -> Finet
         spec = opened.spec
         paths, digests = (np.array(values)[training.row_index] for values in (opened.paths, opened.digests))
     labels = np.searchsorted(np.array(training.classes), training.y)
-    train, val = hold_out(labels, digests.tolist(), recipe.val_size, recipe.random_state, "--val-size")
+    train, val = hold_out(labels, training.groups, recipe.val_size, recipe.random_state, "--val-size")
     val = val[training.plain[val]]
+    absent = [training.classes[code] for code in np.setdiff1d(labels, labels[val])]
+    if absent:
+        what = pluralize(len(absent), "class has", "classes have")
+        warnings.warn(
+            f"{what} too few images or groups for validation, so all of them are trained on: {shorten_list(absent)}",
+            FeatxWarning,
+            stacklevel=2,
+        )
     subsets = (_make_subset(training, paths, digests, labels, rows) for rows in (train, val, np.arange(len(labels))))
     return FinetuneData(spec, training, *subsets)
 

@@ -10,12 +10,16 @@ from .held_out_rows import find_held_out_rows as find_held_out_rows
 from .model_file import load_model as load_model
 from .prediction import Prediction as Prediction
 from .prediction import predict as predict
+from .row_groups import GroupOptions as GroupOptions
+from .row_groups import group_rows as group_rows
 from .saved_model import Model as Model
+from .saved_model import describe_groups as describe_groups
 from .searched_fit import block_ranges as block_ranges
 from .torch_bridge import from_torch as from_torch
 from .torch_bridge import to_torch as to_torch
 from .torch_modules import ImageClassifier as ImageClassifier
 from .trained_by_torch import trained_parts as trained_parts
 from .training_rows import TrainingRows as TrainingRows
+from .training_rows import read_fitted_rows as read_fitted_rows
 from .training_rows import read_training_rows as read_training_rows
 from .transformer import VGG16Features as VGG16Features

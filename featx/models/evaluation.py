@@ -1,5 +1,6 @@
 """Score a model on rows that it was not fitted on."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.errors import DataError
-from featx.heads import multilabel_report, score_report
+from featx.errors import DataError, FeatxWarning
+from featx.heads import NO_GROUP, compact_ids, multilabel_report, score_report
 from featx.models.evaluation_report import EvaluationReport
 from featx.models.held_out_rows import find_held_out_rows
+from featx.models.row_groups import GROUP_COLUMN, source_name
 from featx.models.saved_model import Model
 from featx.runtime import pluralize
 from featx.store import Store
@@ -74,7 +76,9 @@ def evaluate(
     EvaluationReport
         A dictionary with ``store``, ``unknown`` and the scores. ``unknown`` is the number of rows that are not scored,
         because none of their labels is a class of the model. The scores are those of `featx.heads.score_report`. For a
-        multi-label model, they are those of `featx.heads.multilabel_report`.
+        multi-label model, they are those of `featx.heads.multilabel_report`. If scored rows are in groups (see
+        `featx.Validation`) that the model was fitted on, their number is ``in_fitted_groups``, and a
+        `featx.errors.FeatxWarning` says so.
 
     Raises
     ------
@@ -85,7 +89,37 @@ def evaluate(
         multi-label and the model is not.
     """
     scored = score_rows(model, store, split=split, split_column=split_column)
-    return EvaluationReport({"store": str(store), "unknown": scored.unknown, **summarize_scores(model, scored)})
+    report = {"store": str(store), "unknown": scored.unknown, **summarize_scores(model, scored)}
+    with Store(store) as opened:
+        shared, column = count_shared_groups(model, opened, scored.rows)
+    if shared:
+        warnings.warn(
+            f"{shared:,} of {pluralize(len(scored.rows), 'scored image')} belong to groups (column {column}) that the "
+            "model was fitted on too, so the scores may be too high; split by group, or fit with --test-size, which "
+            "keeps groups together",
+            FeatxWarning,
+            stacklevel=2,
+        )
+        report["in_fitted_groups"] = shared
+    return EvaluationReport(report)
+
+
+def count_shared_groups(model: Model, store: Store, rows: NDArray[np.intp]) -> tuple[int, str]:
+    """Count the rows of an open store that are in a group of which the model was fitted on another row.
+
+    Returns
+    -------
+    (int, str)
+        The number of rows, and the name of the column of the groups; 0 if the store has none.
+    """
+    column = model.info.get("groups", {}).get("column", GROUP_COLUMN)
+    if model.fitted_image_ids is None or column not in store.columns:
+        return 0, ""
+    values = np.array(store.columns[column])
+    fitted = np.isin(compact_ids(store.digests), model.fitted_image_ids)
+    fitted[rows] = False
+    shared = np.isin(values[rows], values[fitted]) & (values[rows] != NO_GROUP)
+    return int(shared.sum()), source_name(store, column)
 
 
 def summarize_scores(model: Model, scored: ScoredRows) -> dict[str, Any]:

@@ -68,8 +68,14 @@ class Validation:
         is used if the store has it.
     test_size : float, optional
         Share of the rows to hold out for `featx.evaluate`, stratified by class. It replaces a split column.
+    group_column : str, optional
+        Column of the store. Images with equal values, such as those of one patient or scene, stay on one side of every
+        fold and of the hold-out. By default, the column ``group`` is used if the store has it; ``none`` uses no column.
+    group_near_duplicates : bool
+        Keep images that look almost alike on one side too, such as the frames of a burst.
     folds : int
-        Number of folds, at least 2.
+        Number of folds, at least 2. A class with fewer images or groups is trained on in each fold that does not test
+        it.
     repeats : int
         Number of times that the cross-validation is repeated with other folds.
     scoring : str, optional
@@ -92,6 +98,8 @@ class Validation:
 
     split_column: str | None = None
     test_size: float | None = None
+    group_column: str | None = None
+    group_near_duplicates: bool = False
     folds: int = 5
     repeats: int = 1
     scoring: str | None = None

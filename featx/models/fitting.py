@@ -31,9 +31,14 @@ def fit(
 ) -> Model:
     """Fit a linear head on the features of a store.
 
-    Cross-validation chooses head, blocks and C unless they are given. Folds are stratified by class and keep files of
-    equal bytes together. scikit-learn then fits the chosen head on all training rows. If the store has augmented
-    copies, all copies of the training images are fitted, and only the plain images are scored.
+    Cross-validation chooses head, blocks and C unless they are given. Folds are stratified by class and keep groups
+    together: files of equal bytes, and images with equal values in the column ``group`` of the store. scikit-learn then
+    fits the chosen head on all training rows. If the store has augmented copies, all copies of the training images are
+    fitted, and only the plain images are scored.
+
+    A class with fewer images or groups than folds is trained on in each fold that does not test it, and a class with
+    one image or group is never tested. A `featx.errors.FeatxWarning` names such classes, and ``Model.info`` keeps them.
+    If no class can be tested, a given head and C are fitted without an estimate of accuracy.
 
     Parameters
     ----------
@@ -71,7 +76,8 @@ def fit(
     StoreError, SpecError
         If the store cannot be read, if it lacks a block or pooling, or if C is out of range.
     DataError
-        If there are no labels, fewer than two classes, or a class with fewer images than folds.
+        If there are no labels or fewer than two classes, or if head and C must be chosen although every class has one
+        image or group.
     ModelError
         If the output exists already, or cannot be written.
     EngineError

@@ -228,9 +228,21 @@ class Model:
         }
         if "rows" in info and "selection" in info:
             facts["fitted on"] = self.training_summary
-        if best := info.get("search", {}).get("best"):
+        if "groups" in info:
+            facts["groups"] = describe_groups(info["groups"])
+        best = info.get("search", {}).get("best")
+        if best and best["mean"] is None:
+            facts["cross-validation"] = "none: every class has one image or group"
+        elif best:
             score = f"{info['search']['scoring']} {best['mean']:.4f} (standard error {best['standard_error']:.4f})"
             facts["cross-validation"] = score
         if "not_converged" in info:
             facts["not converged"] = info["not_converged"]
         return facts
+
+
+def describe_groups(groups: dict[str, Any]) -> str:
+    """Describe in words the groups that ``Model.info`` stores: ``261 by column tile``."""
+    sources = [f"column {groups['source']}"] * (groups["column"] != "none")
+    sources += ["near-duplicates"] * groups["near_duplicates"]
+    return f"{groups['count']:,} by {' and '.join(sources)}"

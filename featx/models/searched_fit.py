@@ -1,6 +1,7 @@
 """Fit the head that a cross-validated search over heads, blocks and C selects."""
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,23 +12,29 @@ from joblib import parallel_config
 from sklearn.pipeline import Pipeline
 
 from featx.backbones import WhichBlocks, WhichPools, feature_name
-from featx.errors import DataError, EngineError
+from featx.errors import DataError, EngineError, FeatxWarning, NoFolds
 from featx.heads import (
     CALIBRATION_METHOD,
     HEADS,
     MULTILABEL_HEADS,
+    Candidate,
+    Fold,
     HeadSearchCV,
+    RareClasses,
     TemperatureCalibration,
     check_labels,
     default_scoring,
+    find_rare_classes,
     make_folds,
     make_head,
     nested_cross_validate,
     not_converged,
     refit,
     refit_calibrated,
+    select_candidate,
 )
 from featx.models.fit_options import FitOptions, Validation
+from featx.models.row_groups import GroupOptions
 from featx.models.saved_model import Model
 from featx.models.training_rows import TrainingRows, describe_store, read_training_rows
 from featx.runtime import Compute, installed
@@ -52,42 +59,93 @@ def fit_searched(
     rows = read_training_rows(
         store, blocks=blocks, pools=pools, split_column=validation.split_column, test_size=validation.test_size,
         random_state=validation.random_state, sample_weight=options.sample_weight, weight_column=options.weight_column,
+        groups=GroupOptions(validation.group_column, validation.group_near_duplicates),
     )  # fmt: skip
     if rows.y.ndim == 2:
-        _check_multilabel(store, rows, head, options.calibrate, validation.folds)
+        _check_multilabel(store, rows, head, options.calibrate)
     ranges = block_ranges(rows.spec.blocks) if blocks is None else {_range_name(rows.spec.blocks): rows.spec.blocks}
+    notes = list(rows.notes)
+    folds, rare = _make_folds(rows, validation, notes)
+    if not folds:
+        ranges = _choose_without_folds(rows, head, C, options, validation, notes)
     sets = {name: tuple(feature_name(b, p) for b in blocks for p in rows.spec.pools) for name, blocks in ranges.items()}
     search = _make_search(rows, head, C, sets, options, validation)
-    split = {"groups": rows.groups, "plain": rows.plain}
-    folds, repeats = validation.folds, validation.repeats
     nested = None
     with parallel_workers(compute) as workers:
         if validation.nested:
             # The nested folds need more images per class and may fail, so they run before the search, which takes long.
             nested = nested_cross_validate(
-                search, rows.X, rows.y, sample_weight=rows.sample_weight, outer=folds, folds=folds, repeats=repeats,
-                jobs=workers, **split,
+                search, rows.X, rows.y, groups=rows.groups, plain=rows.plain, sample_weight=rows.sample_weight,
+                outer=validation.folds, folds=validation.folds, repeats=validation.repeats, jobs=workers,
             )  # fmt: skip
-        search.set_params(
-            cv=make_folds(rows.y, n_splits=folds, n_repeats=repeats, seed=validation.random_state, **split)
-        )
-        search.fit(rows.X, rows.y, sample_weight=rows.sample_weight)
-        spec = rows.spec.select(blocks=ranges[search.best_candidate_.feature_set])
-        pipeline, calibration = _refit(rows, spec, search, options, validation, workers)
+        candidates = _search(search, rows, folds) if folds else [_only_candidate(rows, head, C or 1.0, sets)]
+        best = select_candidate(candidates, validation.select) if folds else candidates[0]
+        spec = rows.spec.select(blocks=ranges[best.feature_set])
+        pipeline, calibration = _refit(rows, spec, best, options, validation, workers)
     info = _describe_fit(rows, options) | {
-        "C": search.best_candidate_.C,
-        "search": _describe_search(rows, search, sets, validation),
+        "C": best.C,
+        "search": _describe_search(rows, search.normalize, candidates, best, sets, validation),
     }
+    if rare:
+        info["rare_classes"] = rare.to_dict()
     if nested:
         info["nested"] = nested.to_dict()
     if stopped := not_converged(pipeline):
         info["not_converged"] = stopped
     if calibration:
-        info["calibration"] = {"method": CALIBRATION_METHOD, "folds": folds}
+        info["calibration"] = {"method": CALIBRATION_METHOD, "folds": validation.folds}
+    for note in notes:
+        warnings.warn(note, FeatxWarning, stacklevel=3)
     with Store(store) as opened:
         facts, reference = describe_store(opened, spec)
-    head = search.best_candidate_.head
-    return Model(spec, rows.classes, head, pipeline, reference, info | facts, calibration, rows.image_ids)
+    return Model(spec, rows.classes, best.head, pipeline, reference, info | facts, calibration, rows.image_ids)
+
+
+def _make_folds(rows: TrainingRows, validation: Validation, notes: list[str]) -> tuple[list[Fold], RareClasses]:
+    """Make the folds of the search; no folds if every class has one image or group. Add to ``notes`` what they lack."""
+    try:
+        folds = make_folds(
+            rows.y, rows.groups, validation.folds, validation.repeats, validation.random_state, rows.plain
+        )
+    except NoFolds:
+        return [], RareClasses(validation.folds, rows.classes, {}, int(rows.plain.sum()))
+    rare = find_rare_classes(rows.y, rows.groups, folds, validation.folds, names=rows.classes, plain=rows.plain)
+    notes += rare.messages(rows.unit)
+    return folds, rare
+
+
+def _choose_without_folds(
+    rows: TrainingRows, head: str, C: float | None, options: FitOptions, validation: Validation, notes: list[str]
+) -> dict[str, tuple[int, ...]]:
+    """Return the only range of blocks to fit if there are no folds to choose by, and say so.
+
+    Raises
+    ------
+    NoFolds
+        If head or C is not given, or if an option needs folds.
+    """
+    lack = f"every class has one {rows.unit} to train on, and none to test"
+    if head == "best" or C is None:
+        raise NoFolds(f"{lack}, so head and C cannot be chosen: give both, such as --head softmax --C 1, or add images")
+    for option, given in {"--nested": validation.nested, "--calibrate": options.calibrate}.items():
+        if given:
+            raise NoFolds(f"{lack}, but {option} of fit needs test images: leave it out, or add images")
+    blocks = rows.spec.blocks
+    notes.append(f"{lack}: blocks {_range_name(blocks)} are used as they are, and there is no estimate of accuracy")
+    return {_range_name(blocks): blocks}
+
+
+def _search(search: HeadSearchCV, rows: TrainingRows, folds: list[Fold]) -> Sequence[Candidate]:
+    """Cross-validate all candidates."""
+    found: HeadSearchCV = search.set_params(cv=folds).fit(rows.X, rows.y, sample_weight=rows.sample_weight)
+    return found.candidates_
+
+
+def _only_candidate(rows: TrainingRows, head: str, C: float, sets: Mapping[str, Sequence[str]]) -> Candidate:
+    """Return the candidate that is fitted without a search. It has no scores."""
+    ((name, members),) = sets.items()
+    columns = sum(rows.spec.widths[feature] for feature in members)
+    return Candidate(head, C, 0, name, columns, np.nan, np.nan, (), np.nan, np.nan)
 
 
 def _make_search(
@@ -121,25 +179,38 @@ def _describe_fit(rows: TrainingRows, options: FitOptions) -> dict[str, Any]:
         "store": rows.store_fingerprint,
         "versions": installed(*DECIDING_PACKAGES),
     }
+    if rows.grouping:
+        info["groups"] = rows.grouping
     if rows.sample_weight is not None:
         info["sample_weight"] = options.weight_column or "given"
     return info
 
 
 def _describe_search(
-    rows: TrainingRows, search: HeadSearchCV, sets: Mapping[str, Sequence[str]], validation: Validation
+    rows: TrainingRows,
+    normalize: str,
+    candidates: Sequence[Candidate],
+    best: Candidate,
+    sets: Mapping[str, Sequence[str]],
+    validation: Validation,
 ) -> dict[str, Any]:
-    """Return what a model stores about its search, as JSON values. It has no times: equal searches are equal."""
-    candidates = [dataclasses.asdict(candidate) for candidate in search.candidates_]
-    for candidate in candidates:
-        candidate["scores"] = list(candidate["scores"])
+    """Return what a model stores about its search, as JSON values. It has no times: equal searches are equal.
+
+    A number that does not exist, because nothing was tested, is None.
+    """
+    described = [dataclasses.asdict(candidate) for candidate in candidates]
+    for candidate in described:
         del candidate["seconds"]
+        for name, value in candidate.items():
+            if isinstance(value, float) and np.isnan(value):
+                candidate[name] = None
+        candidate["scores"] = list(candidate["scores"])
     return {
-        "rows": candidates,
-        "best": candidates[search.best_index_],
+        "rows": described,
+        "best": described[candidates.index(best)],
         "rule": validation.select,
         "scoring": validation.scoring or default_scoring(rows.y),
-        "normalize": search.normalize,
+        "normalize": normalize,
         "folds": validation.folds,
         "repeats": validation.repeats,
         "seed": validation.random_state,
@@ -177,25 +248,24 @@ def parallel_workers(compute: Compute) -> Iterator[int]:
             raise EngineError(f"a Ray worker was lost during a fit: {error}; run the command again") from error
 
 
-def _check_multilabel(store: Path, rows: TrainingRows, head: str, calibrate: bool, folds: int) -> None:
+def _check_multilabel(store: Path, rows: TrainingRows, head: str, calibrate: bool) -> None:
     if calibrate or head not in ("best", *MULTILABEL_HEADS):
         raise DataError(
             f"{'--calibrate' if calibrate else f'--head {head}'} of fit takes one label per image, but {store} is "
             "multi-label; give --head ovr-logistic, which has probabilities, or linear-svc"
         )
-    check_labels(rows.y, rows.groups, folds, rows.classes)
+    check_labels(rows.y, rows.classes)
 
 
 def _refit(
     rows: TrainingRows,
     spec: ExtractSpec,
-    search: HeadSearchCV,
+    best: Candidate,
     options: FitOptions,
     validation: Validation,
     workers: int,
 ) -> tuple[Pipeline, TemperatureCalibration | None]:
     """Fit the selected candidate on all rows, and its calibration if ``options`` asks for one."""
-    best = search.best_candidate_
     pipeline = make_head(
         best.head, best.C, normalize=options.normalize, widths=tuple(spec.widths.values()),
         class_weight=options.class_weight, multilabel=rows.y.ndim == 2,

@@ -1,22 +1,31 @@
 """Fit a head on a store that does not fit in memory."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from featx.backbones import WhichBlocks, WhichPools
-from featx.errors import DataError
+from featx.errors import DataError, FeatxWarning
 from featx.heads import fingerprint, warn_not_converged
 from featx.models.fit_options import FitOptions, Validation, changed_options
+from featx.models.row_groups import GroupOptions, group_rows
 from featx.models.saved_model import Model
 from featx.models.searched_fit import DECIDING_PACKAGES
 from featx.models.streamed_softmax import fit_softmax
-from featx.models.training_rows import describe_store, image_ids_of, read_targets, select_training_rows
+from featx.models.training_rows import (
+    describe_held_out,
+    describe_store,
+    image_ids_of,
+    read_targets,
+    select_training_rows,
+)
 from featx.runtime import Compute, installed, pluralize
 from featx.store import Store
 
 NOT_STREAMED = (
     "nested", "class_weight", "sample_weight", "weight_column", "scoring", "select", "folds", "repeats",
+    "group_near_duplicates",
 )  # fmt: skip
 """Options of `featx.fit` that need a search, or all rows in memory."""
 
@@ -48,9 +57,13 @@ def fit_streamed(
     """Fit ``softmax`` on a store that is read in blocks. See `featx.fit`."""
     with Store(path) as store:
         digests = store.digests
+        grouped = group_rows(store, digests, GroupOptions(validation.group_column))
         rows, selection = select_training_rows(
-            store, digests, validation.split_column, validation.test_size, validation.random_state
+            store, grouped.groups, validation.split_column, validation.test_size, validation.random_state
         )
+        grouping = grouped.describe(rows)
+        for note in (*grouped.notes, *describe_held_out(store, rows, selection)):
+            warnings.warn(note, FeatxWarning, stacklevel=3)
         y, classes = read_targets(store, rows)
         if y.ndim == 2 or len(classes) < 2:
             found = "is multi-label" if y.ndim == 2 else f"has {pluralize(len(classes), 'class', 'classes')}"
@@ -58,7 +71,7 @@ def fit_streamed(
         spec, store_fingerprint = store.spec.plain.select(blocks, pools), fingerprint(digests[:: store.spec.n_views])
         image_ids = image_ids_of(digests, rows)
         # The digests of millions of rows take gigabytes, which the fit needs.
-        del digests
+        del digests, grouped
         codes = np.searchsorted(np.array(classes), y)
         scratch = (path if output is None else Path(output)).resolve().parent
         fitted = fit_softmax(store, spec, rows, codes, classes, C=C, normalize=options.normalize, scratch=scratch)
@@ -70,6 +83,7 @@ def fit_streamed(
         "selection": selection,
         "store": store_fingerprint,
         "versions": installed(*DECIDING_PACKAGES),
+        **({"groups": grouping} if grouping else {}),
         **facts,
     }
     if fitted.stopped:

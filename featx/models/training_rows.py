@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from featx.backbones import WhichBlocks, WhichPools
 from featx.errors import DataError
 from featx.heads import compact_ids, fingerprint, hold_out
-from featx.runtime import pluralize
+from featx.models.row_groups import GroupOptions, group_rows
+from featx.runtime import pluralize, shorten_list
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -31,7 +32,8 @@ class TrainingRows:
     classes : tuple of str
         Class names that occur in the rows, sorted.
     groups : int array (rows,)
-        Rows with equal numbers are copies of one image, or of files with equal bytes. Folds keep them together.
+        Rows with equal numbers are copies of one image, of files with equal bytes, or of one group of the user. Folds
+        keep them together.
     plain : bool array (rows,)
         False for augmented copies.
     sample_weight : float array (rows,), optional
@@ -44,6 +46,10 @@ class TrainingRows:
         Digest of all images of the store.
     image_ids : uint64 array
         Identifiers of the images (`featx.heads.compact_ids`), sorted.
+    grouping : dict
+        What the groups come from besides equal files, as a model stores it; empty if there is nothing else.
+    notes : tuple of str
+        What a person should know about the groups and the held-out rows, one phrase each.
     """
 
     spec: ExtractSpec
@@ -57,6 +63,13 @@ class TrainingRows:
     selection: dict[str, Any]
     store_fingerprint: str
     image_ids: NDArray[np.uint64]
+    grouping: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """What stays on one side of every fold, in words: an image, or a group of images."""
+        return "group" if self.grouping else "image"
 
     def __repr__(self) -> str:
         rows, columns = self.X.shape
@@ -76,22 +89,59 @@ def read_training_rows(
     random_state: int = 0,
     sample_weight: ArrayLike | None = None,
     weight_column: str | None = None,
+    groups: GroupOptions | None = None,
 ) -> TrainingRows:
     """Read the training rows of a store. `featx.fit` describes the parameters and errors."""
     with Store(path) as store:
         digests = store.digests
-        rows, selection = select_training_rows(store, digests, split_column, test_size, random_state)
+        grouped = group_rows(store, digests, groups or GroupOptions())
+        rows, selection = select_training_rows(store, grouped.groups, split_column, test_size, random_state)
         spec = store.spec.plain.select(blocks, pools)
-        _, groups = np.unique(np.array(digests)[rows], return_inverse=True)
         weights = _read_weights(store, sample_weight, weight_column)
         if weights is not None:
             weights = _check_weights(store, weights[rows], rows)
         X = store.read(spec.widths, rows)
         y, classes = read_targets(store, rows)
         return TrainingRows(
-            spec, X, y, classes, groups, store.view_index[rows] == 0, weights, rows, selection,
-            fingerprint(digests[:: store.spec.n_views]), image_ids_of(digests, rows),
+            spec, X, y, classes, grouped.groups[rows], store.view_index[rows] == 0, weights, rows, selection,
+            fingerprint(digests[:: store.spec.n_views]), image_ids_of(digests, rows), grouped.describe(rows),
+            (*grouped.notes, *describe_held_out(store, rows, selection)),
         )  # fmt: skip
+
+
+def read_fitted_rows(path: str | Path, spec: ExtractSpec, info: dict[str, Any]) -> TrainingRows:
+    """Read the rows that a model was fitted on from its store.
+
+    Parameters
+    ----------
+    path : path
+    spec : ExtractSpec
+        The features of the model.
+    info : dict
+        ``Model.info``. Sample weights that are in no column of the store are left out.
+    """
+    selection, weights = info.get("selection", {}), info.get("sample_weight", "given")
+    return read_training_rows(
+        path, blocks=spec.blocks, pools=spec.pools, split_column=selection.get("column"),
+        test_size=selection.get("test_size"), random_state=selection.get("seed", 0),
+        weight_column=None if weights == "given" else weights, groups=GroupOptions.of_model(info),
+    )  # fmt: skip
+
+
+def describe_held_out(store: Store, rows: NDArray[np.intp], selection: dict[str, Any]) -> list[str]:
+    """Name the classes of the training rows of which a hold-out left no image to test. At most one phrase."""
+    if "test_size" not in selection:
+        return []
+    targets, names = store.targets, np.array(store.classes)
+    held = np.setdiff1d(np.flatnonzero(store.labels >= 0), rows)
+    if targets.ndim == 1:
+        absent = names[np.setdiff1d(targets[rows], targets[held])]
+    else:
+        absent = names[targets[rows].any(axis=0) & ~targets[held].any(axis=0)]
+    if not len(absent):
+        return []
+    what = pluralize(len(absent), "class has", "classes have")
+    return [f"{what} too few images or groups to hold one out, so evaluate does not score them: {shorten_list(absent)}"]
 
 
 def image_ids_of(digests: Sequence[str], rows: NDArray[np.intp]) -> NDArray[np.uint64]:
@@ -101,9 +151,11 @@ def image_ids_of(digests: Sequence[str], rows: NDArray[np.intp]) -> NDArray[np.u
 
 
 def select_training_rows(
-    store: Store, digests: Sequence[str], split_column: str | None, test_size: float | None, random_state: int
+    store: Store, groups: NDArray[np.intp], split_column: str | None, test_size: float | None, random_state: int
 ) -> tuple[NDArray[np.intp], dict[str, Any]]:
     """Return the numbers of the labeled training rows, sorted, and how they were selected.
+
+    ``groups`` (rows of the store,) are kept together by a hold-out.
 
     Raises
     ------
@@ -115,7 +167,7 @@ def select_training_rows(
         raise DataError(f"{store.path} has no labels; extract a folder with one sub-folder per class, or a manifest")
     selection = _selection(store, split_column, test_size, random_state)
     if "test_size" in selection:
-        return hold_out(store.targets, digests, selection["test_size"], random_state)[0], selection
+        return hold_out(store.targets, groups, selection["test_size"], random_state)[0], selection
     rows = store.rows_in_split("train" if "column" in selection else None, selection.get("column", ""))
     return rows[labels[rows] >= 0], selection
 
