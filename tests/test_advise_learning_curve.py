@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from featx.errors import DataError
+from featx.errors import NoFolds
 from featx.heads import make_folds, make_head
 from featx.inspection.advice.learning_curve import DRAWS, FRACTIONS, learning_curve
 from featx.models import read_training_rows
@@ -67,5 +67,5 @@ def test_small_classes_have_fewer_draws_and_a_single_image_is_refused(rows):
     assert len(curve[0].scores) == 4
     assert curve[0].per_class == 1
     lone = dataclasses.replace(few, groups=np.zeros(12, int))
-    with pytest.raises(DataError, match="too few for 2 folds"):
+    with pytest.raises(NoFolds, match="each class has one"):
         learning_curve(lone, (1,), "softmax", [10.0])

@@ -174,10 +174,13 @@ def test_bad_images_and_too_few_labels_are_reported(photos, oxford, tmp_path):
     assert report.images == 16
     assert len(report.failed) == 8
     assert report.failed[0][1].startswith("no image format that Pillow knows")
-    assert report.accuracy is None
-    assert report.notes[0].startswith(
-        "accuracy was not measured: class blue has 8 different images, too few for 9 folds"
+    assert report.accuracy is not None
+    assert report.notes == (
+        "2 classes have fewer images than the 9 folds, so not every fold tests them: blue (8), green (8)",
     )
+    alone = audit(photos, SPEC, images=2, mistakes=[BY_NAME["BGR order"]])
+    assert alone.accuracy is None
+    assert alone.notes[0].startswith("accuracy was not measured: cross-validation needs a class with two images")
     for path in photos.rglob("*.png"):
         path.unlink()
         path.write_text("not an image")

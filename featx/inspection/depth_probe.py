@@ -16,6 +16,7 @@ from featx.heads import (
     BlockNormalizer,
     count_workers,
     cross_validate_sets,
+    find_rare_classes,
     log_maximum_evidence,
     make_feature_sets,
     make_folds,
@@ -80,6 +81,8 @@ class ProbeReport:
     rows : int
         Number of images that were scored.
     depths : tuple of Depth
+    notes : tuple of str
+        What the scores do not cover, and other remarks on the classes and groups.
     """
 
     store: str
@@ -87,6 +90,7 @@ class ProbeReport:
     scoring: str
     rows: int
     depths: tuple[Depth, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def best(self) -> Depth:
@@ -124,7 +128,7 @@ class ProbeReport:
     def __repr__(self) -> str:
         lines = [f"ProbeReport of {self.store}: {self.head}, {self.scoring} on {self.rows:,} images"]
         lines += [f"  {row[0]:<10}{row[1]} ± {row[2]}" for row in self._table()]
-        return "\n".join([*lines, f"  {self.advice}"])
+        return "\n".join([*lines, f"  {self.advice}", *(f"  note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         """Show the report as a table in a notebook."""
@@ -159,6 +163,8 @@ def probe(
     compute: Compute | None = None,
 ) -> ProbeReport:
     """Score a linear head on every range of consecutive blocks, by cross-validation on a store's training rows.
+
+    Groups in the column ``group`` of the store stay together, and rare classes are treated as in `featx.fit`.
 
     Alain & Bengio (2016), "Understanding intermediate layers using linear classifier probes", evaluate layers in this
     way. Fits stop a little earlier than those of `featx.fit`, so a score may differ from it by one or two images.
@@ -203,10 +209,11 @@ def probe(
         for name, blocks in ranges.items()
     }
     problem = make_problem(rows.X, rows.y, scoring=scoring, tol=TOLERANCE)
+    splits = make_folds(rows.y, rows.groups, folds, repeats, random_state, rows.plain)
+    rare = find_rare_classes(rows.y, rows.groups, splits, folds, plain=rows.plain)
     candidates = cross_validate_sets(
-        problem, make_feature_sets(sets, rows.X.shape[1]), make_grids([head]),
-        make_folds(rows.y, rows.groups, folds, repeats, random_state, rows.plain), jobs=cpu_count(),
-    )  # fmt: skip
+        problem, make_feature_sets(sets, rows.X.shape[1]), make_grids([head]), splits, jobs=cpu_count()
+    )
     cells = min(len(rows.y), LOGME_ROWS) * rows.X.shape[1]
     logmes = run_parallel(
         lambda blocks: _logme(rows, blocks, random_state), list(ranges.values()), count_workers(len(ranges), cells),
@@ -221,7 +228,8 @@ def probe(
                   1000 * seconds[blocks[-1]] if timed else None, 4 * rows.spec.select(blocks=blocks).width)
         )  # fmt: skip
     depths.sort(key=lambda depth: (depth.blocks[-1], -depth.blocks[0]))
-    return ProbeReport(str(store), head, scoring, int(rows.plain.sum()), tuple(depths))
+    scored = int(rows.plain.sum()) - rare.untested_rows
+    return ProbeReport(str(store), head, scoring, scored, tuple(depths), (*rows.notes, *rare.messages(rows.unit)))
 
 
 def _logme(rows: TrainingRows, blocks: tuple[int, ...], seed: int) -> float:

@@ -44,6 +44,7 @@ def _describe_store(path: Path) -> dict[str, Any]:
             **({} if targets is None else {"with several labels": int((targets.sum(axis=1) > 1).sum())}),
             "rotated by EXIF": int(store.exif_rotated[::views].sum()),
             **_remarks(store),
+            **({"groups": len({*store.columns["group"]} - {""})} if "group" in store.columns else {}),
             "splits": {name: dict(Counter(values)) for name, values in splits.items()},
             **({"listing": store.listing} if store.listing else {}),
             "failures": [f"{path}: {reason}" for path, reason in store.failures],

@@ -98,7 +98,7 @@ def advise(
     StoreError
         If the store cannot be read.
     DataError
-        If the store is multi-label, or a class has too few images for the folds.
+        If the store is multi-label, or no class has enough images for a learning curve.
     """
     if more is not None and more < 1:
         raise DataError(f"--more of advise must be at least 1, got {more}")

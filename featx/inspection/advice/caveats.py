@@ -1,10 +1,11 @@
 """Reasons to doubt an advice."""
 
 from featx.inspection.advice.dataset_size import DatasetSize
-from featx.inspection.advice.learning_curve import DRAWS
+from featx.inspection.advice.learning_curve import DRAWS, MIN_DRAWS
 from featx.inspection.advice.similarity import Similarity
 from featx.inspection.advice.thresholds import BORDER, NEAR, SMALLEST_FOR_DEPTH
 from featx.inspection.depth_probe import ProbeReport
+from featx.runtime import pluralize
 
 FAR = 4
 """A forecast for more than this many times the measured images depends on the power law alone."""
@@ -14,7 +15,7 @@ WIDE = 0.1
 
 def list_caveats(size: DatasetSize, similarity: Similarity, probed: ProbeReport, pixels: int) -> tuple[str, ...]:
     """List the reasons to doubt an advice, one sentence each. ``pixels`` is the side of the images."""
-    return (*_about_size(size), *_about_similarity(similarity, pixels), *_about_depths(probed))
+    return (*_about_size(size), *_about_similarity(similarity, pixels), *_about_depths(probed), *probed.notes)
 
 
 def _about_size(size: DatasetSize) -> list[str]:
@@ -26,7 +27,9 @@ def _about_size(size: DatasetSize) -> list[str]:
         f"the interval of size, {size.low:.2f} to {size.high:.2f}, includes the border {BORDER}":
             size.low < BORDER <= size.high and abs(size.score - BORDER) >= NEAR,
         f"the smallest class has {size.smallest_class} images, so the learning curve has only that many draws":
-            size.smallest_class < DRAWS,
+            MIN_DRAWS <= size.smallest_class < DRAWS,
+        f"the smallest class has {pluralize(size.smallest_class, 'image')}, too few to be tested by every draw of the "
+        "learning curve": size.smallest_class < MIN_DRAWS,
         f"class sizes differ, {size.smallest_class} images in the smallest class and {size.per_class:.0f} on average: "
         "the average says little about the smallest": size.smallest_class < size.per_class / 2,
         f"the forecast for {last.per_class:.0f} images per class goes {reach:.1f} times as far as the measurements":

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 
 from featx.errors import DataError
-from featx.inspection.advice.learning_curve import CurvePoint, learning_curve
+from featx.inspection.advice.learning_curve import CurvePoint, largest_class, learning_curve
 from featx.inspection.advice.power_law import LEVEL, fit_power_law
 from featx.inspection.advice.thresholds import GAIN, IMAGES
 from featx.models import TrainingRows
@@ -108,10 +108,10 @@ def measure_size(
     counts = np.unique(rows.y[rows.plain], return_counts=True)[1]
     per_class = float(counts.mean())
     curve = learning_curve(rows, blocks, head, Cs, random_state)
-    if len({point.per_class for point in curve}) == 1:
+    if len({point.per_class for point in curve}) == 1 or len(curve[0].scores) == 1:
         raise DataError(
-            "advise needs a class with at least 3 different images for a learning curve, but the largest class has "
-            f"{counts.max()}; add images"
+            f"advise needs a class with at least 3 different {rows.unit}s for a learning curve, but the largest class "
+            f"has {largest_class(rows)}; add images"
         )
     errors = 1 - np.array([point.scores for point in curve]).T
     fit = fit_power_law([point.per_class for point in curve], errors, int(counts.sum()), random_state)

@@ -19,7 +19,8 @@ from featx.models import TrainingRows
 
 FRACTIONS = (0.1, 0.2, 0.4, 0.7, 1.0)
 """Fractions of the training images of a draw."""
-DRAWS = 10
+DRAWS, MIN_DRAWS = 10, 5
+"""Largest number of draws, and the smallest number to which a small class limits it."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,11 @@ def learning_curve(
 ) -> tuple[CurvePoint, ...]:
     """Score a head that is trained on growing fractions of the images. Each fraction contains the smaller ones.
 
-    There are ``DRAWS`` draws, or fewer if a class has fewer images. Each draw tests on its own fold and trains on
-    fractions of the other images. The folds are stratified and keep groups together, so all draws together score every
-    image once. At each fraction, the score with the best C is used.
+    There are ``DRAWS`` draws, or fewer if a class has fewer images or groups. A class with fewer than ``MIN_DRAWS``
+    does not limit the draws, unless all classes are so small: it is tested in some draws only, or in none if it has one
+    image or group. Each draw tests on its own fold and trains on fractions of the other images. The folds are
+    stratified and keep groups together, so all draws together score every other image once. At each fraction, the score
+    with the best C is used.
 
     Parameters
     ----------
@@ -59,14 +62,15 @@ def learning_curve(
 
     Raises
     ------
-    DataError
-        If a class has fewer than two different images.
+    NoFolds
+        If every class has one image or group.
     """
     columns = [rows.spec.slices[feature_name(block, pool)] for block in blocks for pool in rows.spec.pools]
     features = make_feature_sets({"curve": columns}, rows.X.shape[1])[0]
     problem = make_problem(rows.X, rows.y, scoring="accuracy")
     codes = np.unique(rows.y, return_inverse=True)[1]
-    draws = min(DRAWS, _smallest_class(rows, codes))
+    sizes = _class_sizes(rows)
+    draws = min(DRAWS, int(sizes[sizes >= MIN_DRAWS].min() if (sizes >= MIN_DRAWS).any() else sizes.max()))
     rng = np.random.default_rng(random_state)
     folds = make_folds(rows.y, rows.groups, max(draws, 2), 1, random_state, rows.plain)
     nested = [_nested_folds(fold, codes, rows.groups, rng) for fold in folds]
@@ -88,10 +92,16 @@ def learning_curve(
     )
 
 
-def _smallest_class(rows: TrainingRows, codes: np.ndarray) -> int:
-    """Count the different images of the smallest class."""
-    _, first = np.unique(rows.groups, return_index=True)
-    return int(np.bincount(codes[first]).min())
+def largest_class(rows: TrainingRows) -> int:
+    """Count the different images or groups of the largest class."""
+    return int(_class_sizes(rows).max())
+
+
+def _class_sizes(rows: TrainingRows) -> np.ndarray:
+    """Count the different images or groups of each class."""
+    codes = np.unique(rows.y, return_inverse=True)[1]
+    pairs = np.unique(np.column_stack([rows.groups, codes]), axis=0)
+    return np.bincount(pairs[:, 1])
 
 
 def _nested_folds(fold: Fold, codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> list[Fold]:
@@ -102,9 +112,12 @@ def _nested_folds(fold: Fold, codes: np.ndarray, groups: np.ndarray, rng: np.ran
     for code in np.unique(codes):
         members = np.flatnonzero(codes[train][first] == code)
         rank[members] = rng.permutation(len(members)) / len(members)
+    if mixed := np.setdiff1d(codes[train], codes[train][rank[group] == 0]).tolist():
+        # A group counts for the class of its first row. A class that is never first needs a group in every fraction.
+        rank[[rng.choice(group[codes[train] == code]) for code in mixed]] = 0
     return [(train[rank[group] < fraction], test) for fraction in FRACTIONS]
 
 
 def _make_point(fraction: float, per_class: float, scores: np.ndarray) -> CurvePoint:
-    error = scores.std(ddof=1) / np.sqrt(len(scores))
+    error = scores.std(ddof=1) / np.sqrt(len(scores)) if len(scores) > 1 else 0.0
     return CurvePoint(fraction, float(per_class), float(scores.mean()), float(error), tuple(scores.tolist()))

@@ -15,7 +15,7 @@ from featx.models import (
     Model,
     ScoredRows,
     find_held_out_rows,
-    read_training_rows,
+    read_fitted_rows,
     score_rows,
     summarize_scores,
     trained_parts,
@@ -122,23 +122,20 @@ def read_decisions(model: Model | None, path: Path) -> UnseenDecisions:
 def cross_validate_model(model: Model, path: Path) -> ScoredRows:
     """Score each image by a copy of the model that was fitted without the image's fold.
 
-    The folds are those that selected the model. Augmented copies are not scored.
+    The folds are those that selected the model. Augmented copies are not scored, and neither are images that no fold
+    tests, because their class has too few images.
 
     Raises
     ------
     DataError
         If the model was fitted with sample weights that no column of the store keeps.
     """
-    weights = model.info.get("sample_weight")
-    if weights == "given":
+    if model.info.get("sample_weight") == "given":
         raise DataError(
             "the model was fitted on all images with sample weights that are not in a column of the store, so it "
             "cannot be cross-validated; fit it with --weight-column or --test-size"
         )
-    column = model.info["selection"].get("column")
-    rows = read_training_rows(
-        path, blocks=model.spec.blocks, pools=model.spec.pools, split_column=column, weight_column=weights
-    )
+    rows = read_fitted_rows(path, model.spec, model.info)
     search = model.info["search"]
     parts = []
     for train, test in make_folds(rows.y, rows.groups, search["folds"], seed=search["seed"], plain=rows.plain):

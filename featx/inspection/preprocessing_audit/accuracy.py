@@ -12,6 +12,7 @@ from featx.heads import (
     Fold,
     HeadSearchCV,
     block_feature_sets,
+    find_rare_classes,
     make_feature_sets,
     make_folds,
     make_head,
@@ -86,6 +87,12 @@ class Evaluation:
         ]
         return cls(protocol, y, groups, search, columns, folds, heads)
 
+    @property
+    def untested(self) -> list[str]:
+        """What the folds do not test, in words."""
+        rare = find_rare_classes(self.y, self.groups, self.folds, self.protocol.folds)
+        return rare.messages()
+
     def loss_at_prediction(self, correct: NDArray[np.floating], wrong: NDArray[np.floating]) -> AccuracyLoss:
         """Measure the accuracy that the heads lose if only the features of the test rows are wrong."""
         return _mean_loss(self._scores(correct), self._scores(wrong))
@@ -104,4 +111,5 @@ class Evaluation:
 
 def _mean_loss(correct: NDArray[np.float64], wrong: NDArray[np.float64]) -> AccuracyLoss:
     lost = correct - wrong
-    return AccuracyLoss(float(lost.mean()), float(lost.std(ddof=1) / np.sqrt(len(lost))))
+    error = lost.std(ddof=1) / np.sqrt(len(lost)) if len(lost) > 1 else 0.0
+    return AccuracyLoss(float(lost.mean()), float(error))

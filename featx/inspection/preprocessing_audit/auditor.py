@@ -96,6 +96,7 @@ def audit(
     try:
         protocol = CVProtocol(head, folds, random_state, spec)
         evaluation = Evaluation.run(protocol, sample.correct, _labels_of(listing, sample.rows), sample.groups)
+        notes += evaluation.untested
     except DataError as error:
         notes.append(f"accuracy was not measured: {error}")
     best = evaluation.search.best_candidate_ if evaluation else None

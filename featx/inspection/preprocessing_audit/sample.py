@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from featx.engines import Engine
 from featx.errors import ImageError
+from featx.heads import combine_groups
 from featx.images import Listing
 from featx.inspection.preprocessing_audit.mistakes import NO_MISTAKE, PreprocessingMistake
 from featx.runtime import pluralize
@@ -30,7 +31,8 @@ class SampleFeatures:
     rows : int array (images,)
         Rows of the images in their listing.
     groups : int array (images,)
-        Group numbers. Files with equal bytes have equal numbers.
+        Group numbers. Files with equal bytes, and images with equal values in the column ``group`` of their listing,
+        have equal numbers.
     features : dict
         float32 arrays (images, columns) by the name of the mistake. The correct features have the name ``correct``.
     changed : dict
@@ -110,11 +112,16 @@ def extract_sample(
         raise ImageError(f"none of the {pluralize(len(rows), 'image')} drawn can be read; {': '.join(failed[0])}")
     return SampleFeatures(
         rows=np.array(read, np.intp),
-        groups=np.unique(np.array(digests), return_inverse=True)[1],
+        groups=_group_images(listing, np.array(read), digests),
         features={name: np.concatenate([features for features, _ in found]) for name, found in parts.items()},
         changed={name: np.concatenate([changed for _, changed in found]) for name, found in parts.items()},
         failed=tuple(failed),
     )
+
+
+def _group_images(listing: Listing, rows: NDArray[np.intp], digests: Sequence[bytes]) -> NDArray[np.intp]:
+    column = listing.columns.get("group")
+    return combine_groups(np.array(digests), None if column is None else list(column.take(rows)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from featx.errors import DataError
-from featx.heads import BlockNormalizer
+from featx.heads import BlockNormalizer, combine_groups
 from featx.inspection.suspect_images.findings import Suspects
 from featx.inspection.suspect_images.label_quality import score_labels
 from featx.inspection.suspect_images.neighbors import MIN_ROWS, find_neighbors
 from featx.inspection.suspect_images.plain_images import PlainImages
+from featx.runtime import pluralize, shorten_list
 from featx.store import Store
 
 
@@ -19,7 +20,8 @@ def suspects(
     """Find wrong labels, near-duplicates, confused classes, outliers and failed images of a store.
 
     All features of the plain images are used, power-normalized. Labels are checked by confident learning on
-    cross-validated probabilities of a softmax head. Near-duplicates and outliers are found by the distances of whitened
+    cross-validated probabilities of a softmax head. The folds keep near-duplicates together, and images with equal
+    values in the column ``group`` of the store. Near-duplicates and outliers are found by the distances of whitened
     features.
 
     Parameters
@@ -60,9 +62,16 @@ def suspects(
     else:
         neighbors = find_neighbors(X)
     try:
-        rows, groups = images.labeled, np.arange(len(X)) if neighbors is None else neighbors.groups
+        rows = images.labeled
+        groups = combine_groups(np.arange(len(X)), images.groups, neighbors.pairs if neighbors else None)
         labeled = X if len(rows) == len(X) else X[rows]
         quality = score_labels(labeled, images.label_names, groups[rows], folds, random_state)
+        if unchecked := len(rows) - len(quality.rows):
+            of = f", those of {shorten_list(quality.unchecked)}" if quality.unchecked else ""
+            notes.append(
+                f"{pluralize(unchecked, 'label was', 'labels were')} not checked{of}: without the image or its group, "
+                "no image of the class is left to train on"
+            )
     except DataError as error:
         notes.append(f"labels were not checked: {error}")
     return Suspects(

@@ -19,16 +19,22 @@ class LabelQuality:
 
     Parameters
     ----------
-    labels : str array (rows,)
-        The given labels.
+    rows : int array (checked,)
+        The rows that could be checked. Every row is trained on if its class has one image or group.
+    labels : str array (checked,)
+        The given labels of these rows.
     classes : str array (classes,)
         The classes, sorted.
-    probability : float array (rows, classes)
+    probability : float array (checked, classes)
+    unchecked : tuple of str
+        Classes of which no row could be checked.
     """
 
+    rows: NDArray[np.intp]
     labels: NDArray[np.str_]
     classes: NDArray[np.str_]
     probability: NDArray[np.float64]
+    unchecked: tuple[str, ...] = ()
 
     @cached_property
     def codes(self) -> NDArray[np.intp]:
@@ -37,7 +43,7 @@ class LabelQuality:
 
     @cached_property
     def quality(self) -> NDArray[np.float64]:
-        """The probability (rows,) of each row's label."""
+        """The probability (checked,) of each row's label."""
         own: NDArray[np.float64] = self.probability[np.arange(len(self.labels)), self.codes]
         return own
 
@@ -49,7 +55,7 @@ class LabelQuality:
 
     @cached_property
     def mislabeled(self) -> NDArray[np.intp]:
-        """The rows that are probably mislabeled, least probable label first.
+        """The positions in ``rows`` of rows that are probably mislabeled, least probable label first.
 
         Their number is estimated by confident learning (Northcutt, Jiang & Chuang 2021, "Confident learning: estimating
         uncertainty in dataset labels"), as cleanlab implements it.
@@ -106,22 +112,25 @@ def score_labels(
     SpecError
         If ``folds`` is less than 2.
     DataError
-        If there are fewer than two classes, or a class with fewer images than folds.
+        If there are fewer than two classes, or if every class has one image or group.
     EngineError
         If cleanlab, which `LabelQuality.mislabeled` needs, is not installed.
     """
     classes, codes = np.unique(labels, return_inverse=True)
     splits = make_folds(labels, groups, folds, seed=random_state)
     import_optional("cleanlab.filter", "suspects", "suspects")  # before the fits, because they take long
-    trained, fold_of = np.zeros((folds, len(X))), np.empty(len(X), np.intp)
+    trained, fold_of = np.zeros((len(splits), len(X))), np.full(len(X), -1)
     for fold, (train, test) in enumerate(splits):
         trained[fold, train], fold_of[test] = 1, fold
     weights = row_weights(codes, trained, HEAD, len(classes), None)
     fits = fit_path(make_principal_axes(X, False), codes, weights, default_grid(HEAD, X), HEAD, len(classes))
-    held_out = (fit.decisions[fold_of, :, np.arange(len(X))] for fit in fits)
+    rows = np.flatnonzero(fold_of >= 0)
+    held_out = (fit.decisions[fold_of[rows], :, rows] for fit in fits)
     candidates = (_probabilities(decisions, classes) for decisions in held_out)
-    best = min(candidates, key=lambda probability: log_loss(codes, probability))
-    return LabelQuality(labels, classes, best)
+    known = range(len(classes))
+    best = min(candidates, key=lambda probability: log_loss(codes[rows], probability, labels=known))
+    unchecked = tuple(np.setdiff1d(labels, labels[rows]).tolist())
+    return LabelQuality(rows, labels[rows], classes, best, unchecked)
 
 
 def _probabilities(decisions: NDArray[np.floating], classes: NDArray[np.str_]) -> NDArray[np.float64]:

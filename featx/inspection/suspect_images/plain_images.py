@@ -17,6 +17,7 @@ from featx.inspection.suspect_images.findings import (
 )
 from featx.inspection.suspect_images.label_quality import LabelQuality
 from featx.inspection.suspect_images.neighbors import NeighborFindings
+from featx.models import GroupOptions, group_rows
 from featx.store import Store
 
 
@@ -34,6 +35,8 @@ class PlainImages:
     splits : dict
         One value per row for each split column to compare.
     failures : list of (path, reason)
+    groups : int array (rows,)
+        Rows with equal numbers are equal files, or are in one group of the user.
     """
 
     store: Path
@@ -42,6 +45,7 @@ class PlainImages:
     targets: NDArray[np.integer | np.bool_]
     splits: dict[str, NDArray[np.str_]]
     failures: list[tuple[str, str]]
+    groups: NDArray[np.intp]
 
     @classmethod
     def read(cls, store: Store, split_column: str | None) -> "PlainImages":
@@ -58,7 +62,8 @@ class PlainImages:
                 f"--split-column of suspects must be a split column of {store.path} ({available}), got {split_column}"
             )
         paths = np.array(store.paths, object)[plain].tolist()
-        return cls(store.path, paths, store.classes, store.targets[plain], splits, store.failures)
+        groups = group_rows(store, store.digests, GroupOptions()).groups[plain]
+        return cls(store.path, paths, store.classes, store.targets[plain], splits, store.failures, groups)
 
     @property
     def label_names(self) -> NDArray[np.str_]:
@@ -108,7 +113,7 @@ class PlainImages:
         """Name the images that are probably mislabeled, least probable label first."""
         return tuple(
             MislabeledImage(
-                self.paths[self.labeled[row]],
+                self.paths[self.labeled[found.rows[row]]],
                 str(found.labels[row]),
                 str(found.suggested[row]),
                 float(found.probability[row].max()),

@@ -38,7 +38,9 @@ def make_commands(context: ReportContext) -> Section:
     store, root = str(context.store), str(context.root) if context.root else None
     images, selected = root or "IMAGES", _selection_options(context.selection)
     source = ("MANIFEST", images) if _is_from_manifest(context) else (images, None)
-    extract_options = _extract_options(context.facts["spec"]) | {"weights": _weights(context)}
+    extract_options = (
+        _extract_options(context.facts["spec"]) | _column_options(context) | {"weights": _weights(context)}
+    )
     lines = [
         CommandLine("Extract the features", _line("extract", source[0], o=store, root=source[1], **extract_options))
     ]
@@ -94,6 +96,13 @@ def _extract_options(spec: Mapping[str, Any]) -> dict[str, Any]:
     return _rename({name: value for name, value in changed.items() if name not in IMPLIED})
 
 
+def _column_options(context: ReportContext) -> dict[str, str]:
+    """Return the options that name columns of the manifest which the store keeps under other names."""
+    with Store(context.store) as store:
+        columns = store.listing.get("columns", {})
+    return {f"{name}_column": source for name, source in columns.items() if name in ("label", "group")}
+
+
 def _fit_options(model: Model, store: str) -> dict[str, Any]:
     """Return the options that fit the same model again, with the head, blocks and C that were selected."""
     info, search = model.info, model.info["search"]
@@ -109,6 +118,9 @@ def _fit_options(model: Model, store: str) -> dict[str, Any]:
     options["class_weight"] = getattr(head, "estimator", head).class_weight
     if info.get("sample_weight", "given") != "given":
         options["weight_column"] = info["sample_weight"]
+    if groups := info.get("groups"):
+        options |= {"group_column": groups["column"]} if groups["column"] != "group" else {}
+        options |= {"group_near_duplicates": True} if groups["near_duplicates"] else {}
     return options | ({"calibrate": True} if model.calibration else {})
 
 

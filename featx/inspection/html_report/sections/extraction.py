@@ -5,8 +5,8 @@ from typing import Any
 
 from featx.inspection.html_report.context import ReportContext
 from featx.inspection.html_report.section import Headline, Section
-from featx.models import Model
-from featx.runtime import pluralize
+from featx.models import Model, describe_groups
+from featx.runtime import pluralize, shorten_list
 from featx.spec import AUTO
 from featx.version import __version__
 
@@ -106,6 +106,12 @@ def _head_facts(model: Model) -> Facts:
     ]
     if "not_converged" in info:
         rows.append(("Not converged", info["not_converged"]))
+    if "groups" in info:
+        rows.insert(5, ("Groups", describe_groups(info["groups"])))
+    if "rare_classes" in info:
+        rare = info["rare_classes"]
+        rows.append(("Never tested", f"{rare['images_never_tested']:,} images, classes: "
+                     f"{shorten_list(rare['never_tested']) or 'none'}"))  # fmt: skip
     if "nested" in info:
         rows.append((f"Nested {search['scoring']}", _mean(info["nested"])))
     # Fine-tuning drops the calibration, but models of older versions still mention it.
@@ -127,6 +133,8 @@ def _software_facts(context: ReportContext) -> Facts:
 
 
 def _mean(found: dict[str, Any]) -> str:
+    if found["mean"] is None:
+        return "none: every class has one image or group"
     return f"{found['mean']:.4f} ± {found['standard_error']:.4f}"
 
 
