@@ -97,18 +97,20 @@ def find_rare_classes(
     tested = np.zeros(len(labels), bool)
     for _, test in folds:
         tested[test] = True
+    classes: list[object]
     if labels.ndim == 2:
-        classes: Sequence[object] = range(labels.shape[1]) if names is None else names
+        classes = list(range(labels.shape[1]) if names is None else names)
         codes: NDArray[Any] = labels[rows] > 0
         covered = codes[tested[rows]].any(axis=0)
     else:
-        classes, codes = np.unique(labels[rows], return_inverse=True)
+        unique, codes = np.unique(labels[rows], return_inverse=True)
+        classes = unique.tolist()
         covered = np.bincount(codes[tested[rows]], minlength=len(classes)) > 0
     counts = GroupClasses.read(codes, owners[rows]).groups_per_class
-    few = np.flatnonzero(covered & (counts < n_splits))
+    few = np.flatnonzero(covered & (counts < n_splits)).tolist()
     return RareClasses(
         n_splits,
-        tuple(str(classes[code]) for code in np.flatnonzero(~covered)),
+        tuple(str(classes[code]) for code in np.flatnonzero(~covered).tolist()),
         {str(classes[code]): int(counts[code]) for code in few},
         int((~tested[rows]).sum()),
     )
