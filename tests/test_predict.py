@@ -3,8 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import SPEC, draw, fill
 
+from featx.cli.group import main
 from featx.curation.neighbors import nearest
 from featx.engines.batching import BatchedEngine
 from featx.errors import ListingError, SpecError, SpecMismatch, StoreError, WeightsError
@@ -177,3 +179,15 @@ def test_root_is_the_folder_of_a_manifest_s_images(model, shared_store, shared_p
     assert found.decisions == pytest.approx(expected.decisions, rel=1e-4)
     query, matches = next(nearest(shared_store, tmp_path / "rows.csv", root=shared_photos, top=1))
     assert (Path(query).name, matches[0].path) == ("0.png", "red/0.png")
+
+
+def test_predict_says_what_it_skipped(shared_store, tmp_path):
+    fit(shared_store, tmp_path / "m.featx", head="softmax", C=1, blocks=(1,))
+    (tmp_path / "new").mkdir()
+    draw(0, 1).save(tmp_path / "new/1.png")
+    (tmp_path / "new/2.heic").write_bytes(b"x")
+    arguments = ["predict", str(tmp_path / "m.featx"), str(tmp_path / "new"), str(tmp_path / "new/1.png")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert f"{tmp_path}/new: 1 file skipped: .heic (1)\n" in result.stderr
+    assert len(result.stdout.splitlines()) == 3

@@ -18,6 +18,7 @@ from featx.cli.options import (
     augmentation_options,
     check_output,
     compute_options,
+    printable,
     quiet_option,
     refuse_given,
     root_option,
@@ -66,13 +67,19 @@ def command(
     """
     from featx.errors import DataError
     from featx.files import wrap_os_error
-    from featx.images import describe_remarks
+    from featx.images import describe_remarks, list_images
     from featx.models import load_model, predict
+    from featx.store import is_store
 
     if n_views == 1:
         refuse_given(ctx, AUGMENTATION, "--n-views of 2 or more")
     check_output(ctx, output, model, weights, *images)
-    predictions = predict(load_model(model), images, compute, root=root, top=top, n_views=n_views, augment=augment,
+    loaded = load_model(model)
+    sources = [image if is_store(image) else list_images(image, root, labeled=False) for image in images]
+    for name, source in zip(images, sources, strict=True):
+        for note in getattr(source, "notes", ()):
+            click.echo(f"{printable(name)}: {printable(str(note))}", err=True)
+    predictions = predict(loaded, sources, compute, top=top, n_views=n_views, augment=augment,
                           fill=fill, view_seed=view_seed, weights=weights)  # fmt: skip
     # The first prediction is made before the file is opened, because most errors appear there.
     first = list(itertools.islice(predictions, 1))

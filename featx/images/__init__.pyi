@@ -22,6 +22,7 @@ from .pixels.sample_values import count_remarks as count_remarks
 from .pixels.sample_values import describe_remarks as describe_remarks
 from .pixels.sample_values import remark_names as remark_names
 from .range_selection import resolve_range as resolve_range
+from .sources.any_source import ONE_IMAGE as ONE_IMAGE
 from .sources.any_source import list_images as list_images
 from .sources.files import check_inside_root as check_inside_root
 from .sources.files import is_url as is_url

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featx.engines import Engine, check_reference_features, feature_parts, load_backbone_for, make_engine
 from featx.errors import SpecError
 from featx.heads import class_decisions
-from featx.images import MAX_PIXELS, Listing, image_suffixes, is_url, list_images, remark_names, suffix_of
+from featx.images import MAX_PIXELS, ONE_IMAGE, Listing, list_images, remark_names
 from featx.models.saved_model import Model
 from featx.runtime import Compute, progress_bar
 from featx.spec import DEFAULT_PREDICT_AUGMENT, warn_identical_copies
@@ -64,7 +64,7 @@ class Prediction:
 
 def predict(
     model: Model,
-    sources: Sequence[str | Path],
+    sources: Sequence[str | Path | Listing],
     compute: Compute | None = None,
     *,
     root: str | Path | None = None,
@@ -83,8 +83,9 @@ def predict(
     ----------
     model : Model
         As `featx.load_model` returns it.
-    sources : sequence of paths
-        Image files, folders, manifests, archives (all that `featx.extract` takes), or stores.
+    sources : sequence of paths or Listing
+        Image files, folders, manifests, archives (all that `featx.extract` takes), stores, or what `featx.list_images`
+        returns.
     compute : Compute, optional
         Engine, device, batch size and workers for images. Stores do not use it.
     root : path, optional
@@ -122,21 +123,27 @@ def predict(
     compute.check_unused("predict", "executor", "shard")
     chosen = (DEFAULT_PREDICT_AUGMENT if n_views > 1 else "") if augment is None else augment
     spec = dataclasses.replace(model.spec, n_views=n_views, augment=chosen, fill=fill, view_seed=view_seed)
-    if not all(map(is_store, sources)):
+    if not all(map(_is_store, sources)):
         warn_identical_copies(chosen, n_views)
-    if augment is not None and any(map(is_store, sources)):
+    if augment is not None and any(map(_is_store, sources)):
         raise SpecError("--augment of predict is for images; a store already has its copies: leave it out")
     # All sources are listed first, so that a wrong name is reported before anything is computed.
-    listings = [None if is_store(source) else list_images(source, root, labeled=False) for source in sources]
+    listings = [None if _is_store(source) else list_images(source, root, labeled=False) for source in sources]
     if any(listing is not None for listing in listings):
         backbone = load_backbone_for(model.spec, weights, model.path)
         engine = make_engine(backbone, spec, compute.device, compute.batch_size, compute.engine)
         check_reference_features(engine, model.reference_features, "the model")
     for source, listing in _join_files(sources, listings):
-        if listing is None:
+        if isinstance(source, Listing):
+            yield from _predict_listing(model, engine, str(source.root), source, top, compute)
+        elif listing is None:
             yield from _predict_store(model, Path(source), top, n_views)
         else:
             yield from _predict_listing(model, engine, str(source), listing, top, compute)
+
+
+def _is_store(source: str | Path | Listing) -> bool:
+    return not isinstance(source, Listing) and is_store(source)
 
 
 def _predict_listing(
@@ -163,19 +170,19 @@ def _predict_listing(
 
 
 def _join_files(
-    sources: Sequence[str | Path], listings: Sequence[Listing | None]
-) -> Iterator[tuple[str | Path, Listing | None]]:
+    sources: Sequence[str | Path | Listing], listings: Sequence[Listing | None]
+) -> Iterator[tuple[str | Path | Listing, Listing | None]]:
     """Yield sources with their listings. Adjacent image files become one source, so that they share batches."""
 
-    def is_file(pair: tuple[str | Path, Listing | None]) -> bool:
-        source, listing = pair
-        a_file = listing is not None and not is_url(source) and Path(source).is_file()
-        return a_file and suffix_of(str(source)) in image_suffixes()
+    def is_file(pair: tuple[str | Path | Listing, Listing | None]) -> bool:
+        listing = pair[1]
+        return listing is not None and listing.layout == ONE_IMAGE and isinstance(listing.root, Path)
 
     for files, group in itertools.groupby(zip(sources, listings, strict=True), is_file):
         pairs = list(group)
         if files and len(pairs) > 1:
-            yield f"{len(pairs)} files", list_images([source for source, _ in pairs])
+            paths = [listing.full_path(listing.paths[0]) for _, listing in pairs if listing is not None]
+            yield f"{len(pairs)} files", list_images(paths)
         else:
             yield from pairs
 

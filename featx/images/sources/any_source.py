@@ -25,6 +25,8 @@ from featx.runtime import pluralize
 from featx.table import encode_text
 
 KINDS = f"a folder, a {', '.join(MANIFESTS)} or .parquet manifest, {' or '.join(CONTAINERS)} shards, or an image file"
+ONE_IMAGE = "one image"
+"""The layout of a source that is an image file."""
 CONTAINER_LISTERS: dict[str, Callable[[Files, Sequence[str], Files | None, ListingOptions], Listing]] = {
     ".tar": list_shards,
     ".parquet": list_parquet,
@@ -129,7 +131,7 @@ def list_images(
             unlabeled_table([name]),
             lambda _: files.read(name),
             size=lambda _: files.size(name),
-            layout="one image",
+            layout=ONE_IMAGE,
         )
     remedy = f"; {REMEDIES[suffix]}" if suffix in REMEDIES else ""
     raise ListingError(f"{source} must be {KINDS}, but has the suffix {suffix!r}{remedy}")
