@@ -22,6 +22,7 @@ from featx.images.decoding.memory_budget import (
     pixel_budget,
 )
 from featx.images.decoding.metadata_removal import without_metadata
+from featx.images.decoding.pages import has_several_pages
 from featx.images.decoding.pillow_logging import capture_pillow_messages
 from featx.images.decoding.stored_colors import StoredColors
 from featx.images.decoding.tiff import BLACK_IS_ZERO, PHOTOMETRIC, WHITE_IS_ZERO, UnknownKind, open_function
@@ -184,6 +185,8 @@ def load_upright(image: Image.Image, upright: bool = True, value_range: ValueRan
     before = _orientation(image) if image.format == "TIFF" else 1
     kind, stored = sample_type(image), StoredColors.of(image)
     limits = None if value_range.automatic else value_range.limits
+    # Loading may close a TIFF. Looking for a second frame in another format may change what Pillow loads.
+    several = image.format == "TIFF" and has_several_pages(image)
     image.load()
     after = _orientation(image)
     colors, remarks = stored.without_zero_alpha(image), NO_REMARK
@@ -192,6 +195,8 @@ def load_upright(image: Image.Image, upright: bool = True, value_range: ValueRan
     elif stored.are_16_bit:
         remarks = compare_colors(colors)
     rgb, others = convert_to_rgb(colors, kind, value_range)
+    if several or (image.format != "TIFF" and has_several_pages(image)):
+        remarks |= PixelRemark.PAGES
     rotate = upright and after in TRANSPOSITIONS
     return DecodedImage(
         rgb.transpose(TRANSPOSITIONS[after]) if rotate else rgb, before in TRANSPOSITIONS or rotate, remarks | others

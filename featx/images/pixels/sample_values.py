@@ -53,6 +53,8 @@ class PixelRemark(IntFlag):
     """All pixels were fully transparent, so the transparency was ignored."""
     NOT_FINITE = 8
     """Values that are NaN or infinite became black."""
+    PAGES = 16
+    """Only the first of several pages or frames was used."""
 
 
 NO_REMARK = PixelRemark(0)
@@ -66,6 +68,10 @@ _REMARK_TEXTS = {
         "--range LOW:HIGH --overwrite sets another range",
     ),
     PixelRemark.TRANSPARENT: ("is", "are", "fully transparent everywhere: the transparency was ignored", ""),
+    PixelRemark.PAGES: (
+        "has", "have", "several pages or frames, of which only the first was used",
+        "to use the others, save each as a file of its own",
+    ),
     PixelRemark.NOT_FINITE: ("has", "have", "values that are NaN or infinite, which became black", ""),
 }  # fmt: skip
 """The verb for one image and for several, what the remark says, and what to do for `featx.extract`."""
