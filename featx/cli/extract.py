@@ -130,7 +130,8 @@ def command(
 ) -> None:  # fmt: skip
     """Extract the features of IMAGES into a store.
 
-    IMAGES is one of these: a folder with one sub-folder per class; a flat folder; a CSV or Parquet manifest
+    IMAGES is one of these: a folder with one sub-folder per class, which may be in folders of splits (train, test); a
+    flat folder; a CSV or Parquet manifest
     (path,label[,split]); one image; a .tar shard (WebDataset) or a .parquet file of images; a folder of such shards or
     files; a saved Hugging Face data set. It may also be the URL of any of these (s3://, gs://, hf://), which needs the
     extra remote.

@@ -58,10 +58,11 @@ def list_images(
         A path, or a URL that fsspec supports (``s3://…``), of one of these:
 
         - a folder with one sub-folder per class, which may itself have sub-folders; or a folder of images without
-          labels. Sub-folders may also be named ``train``, ``val`` (or ``valid``, ``validation``) and ``test``. Then
-          their names become the column ``split``, and the class folders are inside them. Images are sorted by the bytes
-          of their paths. A file ``metadata.csv``, ``.jsonl`` or ``.parquet`` in a folder may have labels and columns of
-          the images below it, as in a manifest.
+          labels. Sub-folders may also have usual names of splits, such as ``train``, ``Testing`` and ``val_images``.
+          Then the splits become the column ``split``, and the class folders are inside them. Images are sorted by the
+          bytes of their paths. A file ``metadata.csv``, ``.jsonl`` or ``.parquet`` in a folder may have labels and
+          columns of the images below it, as in a manifest. Hidden files, and files of file servers and operating
+          systems, are skipped.
         - a manifest, ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``, with the column ``path`` and optionally ``label``
           and columns whose names start with ``split``, ``weight`` or ``group``. Other usual names of columns are
           recognized, such as ``file_name`` and ``class``. The label ``a|b`` stands for two labels, and so do two rows
