@@ -143,6 +143,17 @@ def test_split_folders_in_class_folders(tmp_path):
     assert "Testing, Training in each class folder are the splits test, train" in guesses(listing.summary)
 
 
+def test_split_folders_in_some_class_folders_are_refused_or_said(tmp_path):
+    touch(tmp_path / "raw", *grid("cat dog", "train test raw"))
+    with pytest.raises(ListingError, match=r"test, train in the class folders are splits, .*--split-folders raw=NAME"):
+        list_images(tmp_path / "raw")
+    options = ListingOptions(split_folders={"raw": "raw"})
+    assert list_images(tmp_path / "raw", options=options).summary.splits == {"raw": 2, "test": 2, "train": 2}
+    listing = list_images(touch(tmp_path / "beside", "cat/1.jpg", "cat/test/2.jpg", "dog/1.jpg"))
+    assert (listing.classes, listing.columns) == (("cat", "dog"), {})
+    assert guesses(listing.summary) == "folders in class folders that are not taken as splits: test"
+
+
 def test_a_split_folder_that_repeats_itself_is_no_class(tmp_path):
     """Archives are often unpacked so, and contests put the test set into one more folder."""
     touch(tmp_path, *grid("seg_train/seg_train", "cat dog"), "seg_test/images/1.jpg")

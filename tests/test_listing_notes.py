@@ -185,3 +185,36 @@ def test_long_lists_and_names_are_cut():
     assert text.startswith("x" * 80 + "… (20), .s8 (9), ")
     assert text.endswith(", 4 more (10)")
     assert name_list(["a\n", "b"]) == "a\\n, b"
+
+
+def test_a_folder_behind_a_url_is_described_too():
+    """Looking into files without a suffix would need a request for each, so they are only counted."""
+    fsspec = pytest.importorskip("fsspec")
+    system = fsspec.filesystem("memory")
+    names = ["train/cat/1.jpg", "test/cat/1.jpg", "train/@eaDir/1.jpg", "train/cat/IMG_1", "train/.git/1.jpg", "a.heic"]
+    for name in (*names, "train/cat/SYNOPHOTO_THUMB_M.jpg"):
+        system.pipe(f"/described/{name}", image())
+    try:
+        listing = list_images("memory://described")
+    finally:
+        system.rm("/described", recursive=True)
+    assert list(listing.paths) == ["test/cat/1.jpg", "train/cat/1.jpg"]
+    assert listing.summary.splits == {"test": 1, "train": 1}
+    assert texts(listing, "skipped") == [
+        "2 files skipped: .heic (1), no suffix (1)",
+        "2 files and folders of file servers and operating systems skipped: @eaDir (1), SYNOPHOTO_THUMB_* (1)",
+        "1 hidden file or folder skipped: .git (1)",
+    ]
+
+
+def test_splits_in_the_names_of_shards_are_said(tmp_path):
+    import tarfile
+
+    for name in ("train-0.tar", "testing-0.tar"):
+        with tarfile.open(tmp_path / name, "w") as tar:
+            info = tarfile.TarInfo("cat/1.jpg")
+            info.size = len(image())
+            tar.addfile(info, BytesIO(image()))
+    listing = list_images(tmp_path)
+    assert listing.summary.splits == {"test": 1, "train": 1}
+    assert "the splits test, train are from the names of the files" in texts(listing, "guessed")

@@ -131,10 +131,9 @@ def command(
     """Extract the features of IMAGES into a store.
 
     IMAGES is one of these: a folder with one sub-folder per class, which may be in folders of splits (train, test); a
-    flat folder; a CSV or Parquet manifest
-    (path,label[,split]); one image; a .tar shard (WebDataset) or a .parquet file of images; a folder of such shards or
-    files; a saved Hugging Face data set. It may also be the URL of any of these (s3://, gs://, hf://), which needs the
-    extra remote.
+    flat folder; a CSV or Parquet manifest (path,label[,split]); one image; a .tar shard (WebDataset) or a .parquet file
+    of images; a folder of such shards or files; a saved Hugging Face data set. It may also be the URL of any of these
+    (s3://, gs://, hf://), which needs the extra remote.
 
     The same command resumes a stopped run. If images were added to IMAGES, it extracts only the new ones. The store
     always gets the labels and splits of IMAGES; the summary counts the changes. The summary also says what was skipped

@@ -133,8 +133,12 @@ def _guess(folders: Sequence[str], tree: _Tree, root: object) -> FolderLayout:
             _refuse_conflicts(inner_words)
             splits = {name: SPLITS[word] for name, word in inner_words.items()}
             return _read_inner_splits(folders, splits, _guessed(splits, " in each class folder"))
+        _refuse_partial_inner_splits(inner, inner_words)
         _refuse_equal_sub_folders(tree)
     layout = _read_classes(folders)
+    if names := sorted(split_words(set().union(*tree.inner.values()))) if len(tops) > 1 else []:
+        text = f"folders in class folders that are not taken as splits: {name_list(names)}"
+        layout.notes += (Note("guessed", text),)
     if words:
         others = name_list([top for top in tops if top not in words])
         text = f"the folder {name_list(sorted(words))} is a class, because {others} beside it are not splits"
@@ -152,6 +156,17 @@ def _refuse_partial_splits(tree: _Tree, words: Mapping[str, str]) -> None:
         raise ListingError(
             f"can be read in two ways: {splits}, and then {name_list(others)} must be named too "
             f"(--split-folders {_example(others)}) or moved; or all of them are classes (--layout classes)"
+        )
+
+
+def _refuse_partial_inner_splits(inner: Collection[str], words: Mapping[str, str]) -> None:
+    """Raise ``ListingError`` if only some sub-folders of the class folders have names of splits."""
+    if len({SPLITS[word] for word in words.values()}) > 1:
+        others = sorted(set(inner) - words.keys())
+        raise ListingError(
+            f"can be read in two ways: {name_list(sorted(words))} in the class folders are splits, and then "
+            f"{name_list(others)} must be named too (--split-folders {_example(others)}) or moved; or all of them are "
+            "parts of the classes (--layout classes)"
         )
 
 

@@ -239,7 +239,9 @@ class RowBuilder:
         self._rows = []
 
 
-def add_file_splits(table: ImageTable, files: Sequence[str], counts: Sequence[int]) -> ImageTable:
+def add_file_splits(
+    table: ImageTable, files: Sequence[str], counts: Sequence[int]
+) -> tuple[ImageTable, tuple[Note, ...]]:
     """Add the column ``split`` if the names of all files stand for splits, and one name stands for ``train``.
 
     Parameters
@@ -250,10 +252,17 @@ def add_file_splits(table: ImageTable, files: Sequence[str], counts: Sequence[in
         Names of the files, such as ``train-0.tar``.
     counts : sequence of int
         Number of rows of each file.
+
+    Returns
+    -------
+    table : ImageTable
+    notes : tuple of Note
+        Which splits were found in the names of the files.
     """
     splits = [split for file in files if (split := split_of_file(file))]
     if "split" in table.columns or len(splits) < len(files) or "train" not in splits:
-        return table
+        return table, ()
     names = CategoricalArray.from_values(splits)
     column = names.take(np.repeat(np.arange(len(files)), counts))
-    return ImageTable(table.paths, table.labels, {**table.columns, "split": column})
+    note = Note("guessed", f"the splits {name_list(sorted(set(splits)))} are from the names of the files")
+    return ImageTable(table.paths, table.labels, {**table.columns, "split": column}), (note,)

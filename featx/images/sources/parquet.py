@@ -226,7 +226,7 @@ def _list_shards(files: Files, names: Sequence[str], column: str, options: Listi
             sizes.append([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)])
     source_names, notes = finder.finish()
     table, converted = canonical_splits(ImageTable.concatenate(tables))
-    table = add_file_splits(table, names, [len(each) for each in tables])
+    table, guessed = add_file_splits(table, names, [len(each) for each in tables])
     if not len(table):
         raise ListingError(f"{full_path(files.root, names[0])} must have at least one row, got none")
     # places: the file of each row group, and its number in the file. edges: the number of the row at which it begins.
@@ -239,7 +239,12 @@ def _list_shards(files: Files, names: Sequence[str], column: str, options: Listi
         return groups.read(*places[place], row - int(edges[place]))
 
     return Listing(
-        files.root, table, read, layout="Parquet shards", source_names=source_names, notes=(*notes, *converted)
+        files.root,
+        table,
+        read,
+        layout="Parquet shards",
+        source_names=source_names,
+        notes=(*notes, *converted, *guessed),
     )
 
 

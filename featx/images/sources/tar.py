@@ -134,7 +134,8 @@ def list_shards(files: Files, shards: Sequence[str], images: Files | None, optio
     names, notes = _describe(indexed, whose, options)
     folders = CategoricalArray.from_values(folder for index in indexed for folder in index.folders)
     unlabeled = np.array([not has_label for index in indexed for has_label in index.has_label])
-    layout = label_by_folders(add_file_splits(table, shards, counts), folders, unlabeled, whose, options)
+    table, guessed = add_file_splits(table, shards, counts)
+    layout = label_by_folders(table, folders, unlabeled, whose, options)
     return Listing(
         files.root,
         layout.table,
@@ -143,7 +144,7 @@ def list_shards(files: Files, shards: Sequence[str], images: Files | None, optio
         lambda row: int(positions[row, 1]),
         layout=layout.name,
         source_names=names,
-        notes=(*notes, *converted, *layout.notes),
+        notes=(*notes, *converted, *guessed, *layout.notes),
     )
 
 
