@@ -1,5 +1,7 @@
 """Manifests as people have them: written by Excel, on Windows, with other names of columns, or one row per label."""
 
+import unicodedata
+
 import pytest
 
 from featx import ListingOptions
@@ -144,6 +146,40 @@ def test_names_without_a_suffix_get_the_one_that_exists(root):
     assert notes == (
         Note("guessed", "the path column is image_id"), Note("converted", "2 paths without a suffix, read as .jpg", 2),
     )  # fmt: skip
+
+
+def test_several_ways_of_writing_paths_are_recognized_together(root):
+    notes = read(root, "label,image_id\ncat, cat\\1\ndog,dog\\2\n")
+    assert [(note.kind, note.text) for note in notes] == [
+        ("guessed", "the path column is image_id"),
+        ("converted", "blanks around 1 path, removed"),
+        ("converted", "backslashes in 2 paths, taken as separators of folders"),
+        ("converted", "2 paths without a suffix, read as .jpg"),
+    ]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_may_have_another_unicode_form_than_the_files(root, forms):
+    """A Mac writes them in another form than Windows."""
+    table, files = forms
+    (root / unicodedata.normalize(files, "cat/ä.jpg")).touch()
+    labels, (note,) = listed(root, unicodedata.normalize(table, "path,label\ncat/1.jpg,x\ncat/ä.jpg,x\n"))
+    assert list(labels) == sorted(["cat/1.jpg", unicodedata.normalize(files, "cat/ä.jpg")])
+    assert note == Note("converted", f"accents in 1 path, read in the Unicode form of the files ({files})", 1)
+    (root / unicodedata.normalize(table, "cat/ä.jpg")).touch()
+    assert listed(root, unicodedata.normalize(table, "path\ncat/ä.jpg\n"))[1] == ()
+
+
+def test_local_files_may_be_written_as_urls(root):
+    (note,) = read(root, f"path,label\nfile://{root}/cat/1.jpg,cat\nfile://{root}/%64og/2.jpg,dog\n")
+    assert note.text == f"2 absolute paths below {root}, taken as relative"
+
+
+def test_a_manifest_without_a_header_is_recognized(root):
+    with pytest.raises(
+        ListingError, match=r"got the header 'cat/1\.jpg,cat'; the first line must be the names of the col"
+    ):
+        listed(root, "cat/1.jpg,cat\ndog/2.jpg,dog\n")
 
 
 @pytest.mark.parametrize(

@@ -718,8 +718,8 @@ def test_duplicate_paths_of_a_sequence_are_one_row(folder, tmp_path):
         ("other", r"b.parquet must have the column image as the first file has, got note"),
         ("both", "both must contain .tar or .parquet shards, got .parquet and .tar; give a folder of one kind"),
         ("saved", "saved cannot be read as a saved data set: "),
-        ("no_image", "no_image must have one column of images, or one named image among several, got none among note"),
-        ("two_images", "two_images must have one column of images, .* got a, b among a, b"),
+        ("no_image", "no_image must have one column of images, or one named image among several, got none among note;"),
+        ("two_images", "two_images must have one column of images, .* got a, b among a, b;"),
     ],
 )
 def test_a_source_without_images_is_refused_with_the_reason(files, tmp_path, name, message):

@@ -129,7 +129,8 @@ def _image_column(part: Any, names: Sequence[str], root: Path) -> str:
     if len(names) != 1:
         raise ListingError(
             f"{root} must have one column of images, or one named image among several, "
-            f"got {', '.join(names) or 'none'} among {', '.join(part.features)}"
+            f"got {', '.join(names) or 'none'} among {', '.join(part.features)}; "
+            "a column of paths becomes one by cast_column(NAME, datasets.Image())"
         )
     return names[0]
 

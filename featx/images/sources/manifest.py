@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from featx.errors import ImageError, ListingError
-from featx.images.decoding.formats import suffix_of
+from featx.images.decoding.formats import image_suffixes, suffix_of
 from featx.images.sources.columns import PATH, TableColumns, describe_columns, find_columns, find_path_column
 from featx.images.sources.csv_blocks import SEPARATORS, ColumnBlock, open_text, read_csv
 from featx.images.sources.duplicate_rows import merge_duplicates
@@ -165,11 +165,17 @@ def find_manifest_columns(
         raise ListingError(
             f'{whose} must have a column "path" or "file_name" (and may have "label" and "split…"), separated by '
             f"{', '.join(list(SEPARATORS.values())[:-1])} or {list(SEPARATORS.values())[-1]}, "
-            f"got the header {','.join(name.strip() for name in header)!r}"
+            f"got the header {','.join(name.strip() for name in header)!r}{_header_hint(header)}"
         )
     columns = find_columns(header, whose, options, path=path, classes=classes)
     guess = () if path.strip() == PATH else (f"the path column is {path.strip()}",)
     return replace(columns, guessed=(*guess, *columns.guessed))
+
+
+def _header_hint(header: Sequence[str]) -> str:
+    """Say what to do if the first line is no header, because it has the name of an image."""
+    is_row = any(suffix_of(name.strip()) in image_suffixes() for name in header)
+    return "; the first line must be the names of the columns" if is_row else ""
 
 
 def read_table(

@@ -4,10 +4,13 @@ import itertools
 import os
 import posixpath
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote
 
 from featx.errors import ImageError, ListingError
 from featx.images.decoding.formats import image_suffixes, suffix_of
@@ -22,9 +25,12 @@ NEEDS_NORMALIZING = ("//", "/.", "/\n", "\n/", "\n.", EMPTY := "\n\n")
 """Marks of a path that is not in its shortest form. They are looked for in all paths at once, joined by line ends."""
 BLANKS = (" \n", "\n ")
 """Marks of a path that starts or ends with a blank."""
+FILE_URL = "file://"
+SCANNED = 100_000
+"""Number of paths among which those are found that may have to be repaired."""
 LOOKED_UP = 100
 """Number of paths that are looked up to find out how a manifest writes paths."""
-LOOKED_UP_REMOTE = 3
+LOOKED_UP_REMOTE = 2
 """The same, if each look-up is a request to a service."""
 USUAL_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".JPG", ".JPEG", ".PNG", ".TIF")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/]*).")
@@ -48,12 +54,13 @@ class PathNormalizer:
     ----------
     absolute : int
         Number of paths that were absolute and below the root, so far.
-    backslashes, blanks : bool
-        Whether any path has a backslash, and whether any path starts or ends with a blank.
+    backslashes, blanks, letters : bool
+        Whether any path has a backslash, whether any path starts or ends with a blank, and whether any path has a
+        character that is not ASCII.
     """
 
     def __init__(self, images: Files) -> None:
-        self.absolute, self.backslashes, self.blanks = 0, False, False
+        self.absolute, self.backslashes, self.blanks, self.letters = 0, False, False, False
         self._images, root = images, images.root
         # A root may be a link, and the absolute paths may lead through the link or not.
         folders = (root,) if isinstance(root, str) else (os.path.abspath(root), os.path.realpath(root))  # noqa: PTH100
@@ -78,6 +85,7 @@ class PathNormalizer:
                 joined = joined.replace("\n" + prefix, "\n")
                 self.absolute, texts = self.absolute + len(texts), joined[1:-1].split("\n")
                 break
+        self.letters |= not joined.isascii()
         self.backslashes |= os.sep == "/" and "\\" in joined
         self.blanks |= " " in joined and any(mark in joined for mark in BLANKS)
         unusual = os.sep != "/" or any(mark in joined for mark in NEEDS_NORMALIZING)
@@ -100,7 +108,7 @@ class PathNormalizer:
 
     def _below_root(self, text: str) -> str | None:
         """Return an absolute path relative to the root; None if it is not absolute or not below the root."""
-        path = text.replace(os.sep, "/")
+        path = (unquote(text.removeprefix(FILE_URL)) if text.startswith(FILE_URL) else text).replace(os.sep, "/")
         for prefix in self._prefixes:
             if path.startswith(prefix):
                 return path[len(prefix) :]
@@ -149,6 +157,14 @@ _BACKSLASHES = _Repair(
 )
 
 
+def _to_form(form: Literal["NFC", "NFD"]) -> _Repair:
+    return _Repair(
+        lambda path: not unicodedata.is_normalized(form, path),
+        lambda path: unicodedata.normalize(form, path),
+        f"accents in {{}}, read in the Unicode form of the files ({form})",
+    )
+
+
 def _add_suffix(suffix: str) -> _Repair:
     return _Repair(
         lambda path: not _has_suffix(path), lambda path: path + suffix, f"{{}} without a suffix, read as {suffix}"
@@ -158,7 +174,8 @@ def _add_suffix(suffix: str) -> _Repair:
 def repair_paths(paths: StringArray, normalizer: PathNormalizer, images: Files) -> tuple[StringArray, list[Note]]:
     """Convert the paths of a manifest if files exist by the converted paths, and not by the paths as they are.
 
-    Backslashes become ``/``, blanks at both ends are removed, and a suffix such as ``.jpg`` is added.
+    Backslashes become ``/``, blanks at both ends are removed, accents get the Unicode form of the files, and a suffix
+    such as ``.jpg`` is added.
 
     Parameters
     ----------
@@ -167,7 +184,7 @@ def repair_paths(paths: StringArray, normalizer: PathNormalizer, images: Files) 
     normalizer : PathNormalizer
         What is known about the paths.
     images : Files
-        Where files are looked up: a few of them, until one is found.
+        Where files are looked up: a few of them, not each.
 
     Returns
     -------
@@ -179,32 +196,57 @@ def repair_paths(paths: StringArray, normalizer: PathNormalizer, images: Files) 
     if count := normalizer.absolute:
         text = f"{pluralize(count, 'absolute path')} below {_shown(images.root)}, taken as relative"
         notes.append(Note("converted", text, count))
-    lookup = _Lookup(images)
     ways = [[_BLANKS]] * normalizer.blanks + [[_BACKSLASHES]] * normalizer.backslashes
+    ways += [[_to_form("NFC"), _to_form("NFD")]] * normalizer.letters
     if len(paths) and not _has_suffix(paths[0]):
         ways.append(list(map(_add_suffix, USUAL_SUFFIXES)))
-    for repairs in ways:
-        repair = next((each for each in repairs if _is_needed(each, paths, lookup, normalizer)), None)
-        if repair:
-            count = sum(map(repair.applies, paths))
-            paths = StringArray.from_strings(_repaired(repair, path, normalizer) for path in paths)
-            notes.append(Note("converted", repair.text.format(pluralize(count, "path")), count))
+    for repair in _find_repairs(ways, paths, _Lookup(images), normalizer) if ways else ():
+        count = sum(map(repair.applies, paths))
+        paths = StringArray.from_strings(_repaired([repair], path, normalizer) for path in paths)
+        notes.append(Note("converted", repair.text.format(pluralize(count, "path")), count))
     return paths, notes
 
 
-def _is_needed(repair: _Repair, paths: StringArray, lookup: "_Lookup", normalizer: PathNormalizer) -> bool:
-    """Return whether the first file that is found is found by its converted path, and not by the path as it is."""
-    for path in itertools.islice(filter(repair.applies, paths), lookup.limit):
+def _find_repairs(
+    ways: Sequence[Sequence[_Repair]], paths: StringArray, lookup: "_Lookup", normalizer: PathNormalizer
+) -> list[_Repair]:
+    """Find the repairs by which some files exist. At most one of each way is taken.
+
+    A way is left out if a file exists by a path to which it applies, as the path is.
+    """
+    chosen, left_out, looked_up = dict[int, _Repair](), set[int](), 0
+    for path in itertools.islice(paths, SCANNED):
+        applicable = [[repair for repair in way if repair.applies(path)] for way in ways]
+        if not any(applicable):
+            continue
         if lookup.exists(path):
-            return False
+            left_out.update(number for number, way in enumerate(applicable) if way)
+        else:
+            found = _find_combination(applicable, path, lookup, normalizer)
+            chosen = {**{number: repair for number, repair in enumerate(found) if repair}, **chosen}
+        looked_up += 1
+        if looked_up == lookup.limit or len(left_out) == len(ways):
+            break
+    return [repair for number, repair in sorted(chosen.items()) if number not in left_out]
+
+
+def _find_combination(
+    ways: Sequence[Sequence[_Repair]], path: str, lookup: "_Lookup", normalizer: PathNormalizer
+) -> Sequence[_Repair | None]:
+    """Return the fewest repairs, one or none of each way, by which a file exists; an empty list if there are none."""
+    combinations = itertools.product(*([None, *way] for way in ways))
+    for repairs in sorted(combinations, key=lambda repairs: sum(map(bool, repairs)))[1:]:
         with suppress(ListingError):
-            if lookup.exists(_repaired(repair, path, normalizer)):
-                return True
-    return False
+            if lookup.exists(_repaired([repair for repair in repairs if repair], path, normalizer)):
+                return repairs
+    return []
 
 
-def _repaired(repair: _Repair, path: str, normalizer: PathNormalizer) -> str:
-    return normalizer.normalize_one(repair.apply(path)) if repair.applies(path) else path
+def _repaired(repairs: Sequence[_Repair], path: str, normalizer: PathNormalizer) -> str:
+    for repair in repairs:
+        if repair.applies(path):
+            path = normalizer.normalize_one(repair.apply(path))
+    return path
 
 
 class _Lookup:
