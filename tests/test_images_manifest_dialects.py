@@ -299,3 +299,35 @@ def test_a_file_of_another_kind_is_refused_with_the_remedy(root, name, remedy):
     (root / name).touch()
     with pytest.raises(ListingError, match=remedy):
         list_images(root / name)
+
+
+def test_labels_that_open_images_says_are_absent_are_left_out(root):
+    rows = "cat/1,x,/m/cat,1", "cat/1,x,/m/dog,0", "cat/1,x,/m/pet,0.7", "dog/2,x,/m/cat,0"
+    text = "\n".join(["ImageID,Source,LabelName,Confidence", *rows])
+    labels, notes = listed(root, text)
+    assert labels == {"cat/1.jpg": "/m/cat|/m/pet", "dog/2.jpg": ""}
+    assert [note.text for note in notes] == [
+        "the path column is ImageID",
+        "the label column is LabelName",
+        "2 columns not kept: Source, Confidence",
+        "4 paths without a suffix, read as .jpg",
+        "2 labels with confidence 0, which Open Images gives to labels that do not apply",
+        "1 image with several rows, given the labels of all its rows (a|b)",
+    ]
+    text = text.replace("LabelName", "Label")
+    assert listed(root, text)[0]["dog/2.jpg"] == "/m/cat"
+
+
+def test_labels_that_nobody_looks_at_need_not_be_chosen(root):
+    (root / "rows.csv").write_text("path,class,category\ncat/1.jpg,cat,x\ndog/2.jpg,dog,y\n")
+    assert list(list_images(root / "rows.csv", labeled=False).paths) == list(FILES)
+
+
+def test_a_class_that_stands_for_no_label_is_said(root):
+    """Programs write missing values as text."""
+    (root / "rows.csv").write_text("path,label\ncat/1.jpg,NaN\ndog/2.jpg,dog\n")
+    listing = list_images(root / "rows.csv")
+    assert listing.classes == ("NaN", "dog")
+    assert listing.summary.notes == (
+        Note("hint", "classes that may stand for no label: NaN (1); for no label, leave the cell empty", 1),
+    )

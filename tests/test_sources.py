@@ -18,6 +18,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
 from moto.server import ThreadedMotoServer
 from PIL import Image as Pillow
+from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 
 from featx.errors import EngineError, ImageError, ListingError
@@ -29,6 +30,8 @@ from featx.images.sources import tar as tar_source
 from featx.images.sources.any_source import CONTAINER_LISTERS, list_images
 from featx.images.sources.found_files import CONTAINERS
 from featx.images.sources.local_files import LocalFiles
+from featx.images.sources.notes import Note
+from featx.images.sources.options import ListingOptions
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.reader import Store
 
@@ -666,6 +669,51 @@ def test_pairs_with_labels_of_any_kind(files):
     listing = list_images(Labeled(files[:4]))
     assert list(listing.rows.labels) == [("sky",), (), ("7",), ("green",)]
     assert list(listing.paths) == ["Labeled#0", "Labeled#1", "Labeled#2", "Labeled#3"]
+
+
+def test_subsets_of_a_data_set_keep_files_and_class_names(files, folder):
+    whole = ImageFolder(folder)
+    inner = Subset(Subset(whole, [5, 0, 7]), [2, 0])
+    listing = list_images(inner)
+    assert list(listing.paths) == [files[7][0], files[5][0]]
+    assert list(listing.rows.labels) == [(files[7][1],), (files[5][1],)]
+    assert [listing.read(row) for row in range(2)] == [files[7][2], files[5][2]]
+    assert listing.size(1) == len(files[5][2])
+    listing = list_images(Subset(Pairs(files), [7, 5]))
+    assert list(listing.rows.labels) == [(files[7][1],), (files[5][1],)]
+    assert listing.notes == ()
+
+
+def test_numbers_as_labels_are_reported(files):
+    pairs = Labeled(files[:2])
+    pairs.targets, pairs.classes = [0, 1], ()
+    listing = list_images(pairs)
+    assert list(listing.rows.labels) == [("0",), ("1",)]
+    assert listing.notes == (
+        Note("hint", "labels are numbers, because Labeled has no attribute classes with their names"),
+    )
+
+
+def test_a_data_frame_is_read_like_a_manifest(files, folder, monkeypatch):
+    paths = [files[5][0], files[0][0], files[5][0], None]
+    frame = pd.DataFrame({"filename": paths, "class": ["b", "a", "c", None], "patient": [1, 2, 1, None]})
+    options = ListingOptions(group_column="patient")
+    listing = list_images(frame, folder, options=options)
+    assert list(listing.paths) == [files[0][0], files[5][0]]
+    assert list(listing.rows.labels) == [("a",), ("b", "c")]
+    assert list(listing.columns["group"]) == ["2.0", "1.0"]
+    assert listing.read(0) == files[0][2]
+    monkeypatch.chdir(folder)
+    assert list(list_images(frame).paths) == list(listing.paths)
+    frame["filename"] = [str(folder / path) for path in frame["filename"][:3]] + [None]
+    assert list_images(frame[["filename", "class"]]).read(1) == files[5][2]
+    frame["class"] = pd.Series(["x", pd.NA, "x", pd.NA], dtype="string")
+    assert list(list_images(frame, folder).rows.labels) == [(), ("x",)]
+    frame.loc[1, "filename"] = "../a.png"
+    with pytest.raises(ListingError, match=r"row 1 of a DataFrame must name a file below the root"):
+        list_images(frame, folder)
+    with pytest.raises(ListingError, match=r"a DataFrame must have a column .path. .*, got the header 'x'"):
+        list_images(pd.DataFrame({"x": [1]}))
 
 
 def test_items_that_are_not_pairs_are_refused(files):

@@ -9,6 +9,7 @@ from typing import Any
 from featx.errors import ListingError
 from featx.files import check_limits
 from featx.images.decoding.formats import image_suffixes, suffix_of
+from featx.images.sources.columns import SeveralLabels
 from featx.images.sources.files import Files, check_no_root, locate_source, open_root
 from featx.images.sources.folder import list_folder, unlabeled_table
 from featx.images.sources.found_files import CONTAINERS, FoundFiles
@@ -80,6 +81,7 @@ def list_images(
         Or one of these objects:
 
         - a sequence, array, series or iterator of paths. The paths keep their order and are not checked.
+        - a ``pandas`` or ``polars`` data frame with the columns of a manifest.
         - a listing, which is returned as it is.
         - a ``datasets.Dataset`` or ``DatasetDict``.
         - a data set of (Pillow image, label) pairs, such as torchvision's. If the data set knows its files, as
@@ -120,10 +122,14 @@ def list_images(
     if reason := _unreachable(files, name):
         raise ListingError(f"{source} must be {KINDS}, but cannot be read: {reason}")
     suffix = suffix_of(name)
-    if suffix in MANIFESTS:
-        return list_manifest(files, name, images or files, options)
-    if suffix in CONTAINER_LISTERS:
-        return CONTAINER_LISTERS[suffix](files, [name], images, options)
+    if suffix in (*MANIFESTS, *CONTAINER_LISTERS):
+        try:
+            return _list_file(files, name, images, options)
+        except SeveralLabels as error:
+            if labeled:
+                raise
+            # Nobody looks at the labels, so any will do.
+            return _list_file(files, name, images, replace(options, label_column=error.columns[0]))
     check_no_root(images, source)
     if suffix in image_suffixes() or (isinstance(files, LocalFiles) and has_image_bytes(str(files.root / name))):
         options.check_used(f"the image {source}")
@@ -136,6 +142,14 @@ def list_images(
         )
     remedy = f"; {REMEDIES[suffix]}" if suffix in REMEDIES else ""
     raise ListingError(f"{source} must be {KINDS}, but has the suffix {suffix!r}{remedy}")
+
+
+def _list_file(files: Files, name: str, images: Files | None, options: ListingOptions) -> Listing:
+    """List a manifest, or a file with many images."""
+    suffix = suffix_of(name)
+    if suffix in MANIFESTS:
+        return list_manifest(files, name, images or files, options)
+    return CONTAINER_LISTERS[suffix](files, [name], images, options)
 
 
 def _list_folder(files: Files, images: Files | None, options: ListingOptions, *, labeled: bool) -> Listing:

@@ -16,14 +16,14 @@ PATH_NAMES = (
     "path", "file", "filename", "filepath", "image", "imagefile", "imagefilename", "imagename", "imagepath", "img",
     "imgfile", "imgname", "imgpath", "relpath", "relativepath",
 )  # fmt: skip
-"""Usual names of columns with paths, as `_simplify` returns them."""
+"""Usual names of columns with paths, as `simplify_name` returns them."""
 ID_NAMES = ("id", "idcode", "imageid", "imgid")
 """Names of columns with names of files, often without a suffix. They are used if no column is named otherwise."""
 LABEL_NAMES = (
     "label", "labels", "labelname", "labelnames", "class", "classes", "classname", "classlabel", "category",
     "categories", "categoryname", "target", "targets", "targetname", "tag", "tags", "groundtruth", "y",
 )  # fmt: skip
-"""Usual names of columns with labels, as `_simplify` returns them."""
+"""Usual names of columns with labels, as `simplify_name` returns them."""
 GROUP_NAMES = (
     "animal", "burst", "case", "individual", "participant", "patient", "person", "scene", "sequence", "session",
     "slide", "specimen", "study", "subject", "video",
@@ -105,8 +105,10 @@ def find_columns(
     Raises
     ------
     ListingError
-        If two columns have the same name, if several columns may be the labels, if ``options`` name a column that does
-        not exist, or if a store could not keep a column because of its name.
+        If two columns have the same name, if ``options`` name a column that does not exist, or if a store could not
+        keep a column because of its name.
+    SeveralLabels
+        If several columns may be the labels.
     """
     names = [name for name in names if name.strip()]
     check_distinct_columns([name.strip() for name in names], whose)
@@ -136,7 +138,7 @@ def find_path_column(names: Sequence[str], whose: str) -> str | None:
     if exact := [name for name in names if name.strip() == PATH]:
         return exact[0]
     for known in (PATH_NAMES, ID_NAMES):
-        found = [name for name in names if _simplify(name) in known]
+        found = [name for name in names if simplify_name(name) in known]
         if len(found) > 1:
             raise ListingError(
                 f"{whose} must have one column of paths, got {name_list(found)}; rename one of them to path"
@@ -144,6 +146,22 @@ def find_path_column(names: Sequence[str], whose: str) -> str | None:
         if found:
             return found[0]
     return None
+
+
+class SeveralLabels(ListingError):
+    """Several columns of a table may be the labels.
+
+    Attributes
+    ----------
+    columns : list of str
+        These columns.
+    """
+
+    def __init__(self, whose: str, columns: list[str]) -> None:
+        super().__init__(
+            f"{whose} must have one column of labels, got {name_list(columns)}; choose one by --label-column NAME"
+        )
+        self.columns = columns
 
 
 class ColumnFinder:
@@ -236,11 +254,9 @@ def _find_chosen(
 def _guess_label(names: Sequence[str], whose: str, classes: Collection[str]) -> str | None:
     if exact := [name for name in names if name.strip() == LABEL]:
         return exact[0]
-    found = [name for name in names if name in classes or _simplify(name) in LABEL_NAMES]
+    found = [name for name in names if name in classes or simplify_name(name) in LABEL_NAMES]
     if len(found) > 1:
-        raise ListingError(
-            f"{whose} must have one column of labels, got {name_list(found)}; choose one by --label-column NAME"
-        )
+        raise SeveralLabels(whose, found)
     return found[0] if found else None
 
 
@@ -260,10 +276,10 @@ def _kept_columns(names: Sequence[str], whose: str) -> dict[str, str]:
 
 
 def _is_group(name: str) -> bool:
-    simple = _simplify(name)
+    simple = simplify_name(name)
     return any(simple in (word, f"{word}s", f"{word}id", f"{word}no", f"{word}name") for word in GROUP_NAMES)
 
 
-def _simplify(name: str) -> str:
+def simplify_name(name: str) -> str:
     """Return the name of a column in lower case, without blanks, underscores, dots and hyphens."""
     return _FILLERS.sub("", name.casefold())

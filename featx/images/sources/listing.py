@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from featx.images.sources.files import full_path
 from featx.images.sources.local_files import UNREADABLE
 from featx.images.sources.notes import Note, count_list
-from featx.images.sources.similar_names import note_similar_names
+from featx.images.sources.similar_names import note_missing_names, note_similar_names
 from featx.images.sources.summary import ListingSummary
 from featx.table import CategoricalArray, EncodedLabels, ImageTable, StringArray, encode_labels
 
@@ -108,7 +108,11 @@ class Listing:
 
     def _check_names(self, classes: Mapping[str, int], splits: Mapping[str, int]) -> tuple[Note, ...]:
         """Say which classes or splits may be the same ones, and which classes are only in other splits than train."""
-        notes = (*note_similar_names(classes, "classes"), *note_similar_names(splits, "splits"))
+        notes = (
+            *note_similar_names(classes, "classes"),
+            *note_similar_names(splits, "splits"),
+            *note_missing_names(classes),
+        )
         if "train" not in splits:
             return notes
         split, labels = self.columns["split"], self.rows.labels

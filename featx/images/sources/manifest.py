@@ -13,7 +13,14 @@ import numpy as np
 
 from featx.errors import ImageError, ListingError
 from featx.images.decoding.formats import image_suffixes, suffix_of
-from featx.images.sources.columns import PATH, TableColumns, describe_columns, find_columns, find_path_column
+from featx.images.sources.columns import (
+    PATH,
+    TableColumns,
+    describe_columns,
+    find_columns,
+    find_path_column,
+    simplify_name,
+)
 from featx.images.sources.csv_blocks import SEPARATORS, ColumnBlock, open_text, read_csv
 from featx.images.sources.duplicate_rows import merge_duplicates
 from featx.images.sources.files import Files, full_path
@@ -236,6 +243,7 @@ class _TableReader:
         self._places = {name: header.index(source) for name, source in columns.kept.items()}
         self._unnamed = {at for at, name in enumerate(header) if not name.strip()}
         self._used_unnamed = set[int]()
+        self._confidence, self._absent = _confidence_column(header), 0
         self._normalize = PathNormalizer(images)
         self._numbers, self._labels = array("q"), _Encoder(parse_labels)
         self._kept = {name: _Encoder(clean_text) for name in self._places}
@@ -247,6 +255,9 @@ class _TableReader:
         notes = [*describe_columns([self._columns]), *repairs]
         if unnamed := len(self._used_unnamed):
             notes.append(Note("skipped", f"{pluralize(unnamed, 'column')} without a name, not kept", unnamed))
+        if count := self._absent:
+            text = f"{pluralize(count, 'label')} with confidence 0, which Open Images gives to labels that do not apply"
+            notes.append(Note("skipped", text, count))
         table, converted = canonical_splits(ImageTable(paths, self._labels.column, kept))
         notes += converted
         if not paths.is_sorted():
@@ -265,7 +276,7 @@ class _TableReader:
         self._numbers.extend(numbers)
         try:
             paths = self._normalize(columns[self._path], joined)
-            self._labels.extend(repeat("", len(paths)) if self._label is None else columns[self._label])
+            self._labels.extend(repeat("", len(paths)) if self._label is None else self._present_labels(columns))
             for name, at in self._places.items():
                 self._kept[name].extend(columns[at])
         except ListingError:
@@ -273,6 +284,15 @@ class _TableReader:
             raise ListingError(f"{self._unit} {number} of {self._whose} {reason}") from None
         self._used_unnamed |= {at for at in self._unnamed if any(columns[at])}
         return paths
+
+    def _present_labels(self, columns: Sequence[Sequence[str]]) -> Sequence[str]:
+        """Return the labels of a block, without those that Open Images says are not in the image."""
+        labels = columns[self._label or 0]
+        if self._confidence is None:
+            return labels
+        absent = [confidence.strip() in ("0", "0.0") for confidence in columns[self._confidence]]
+        self._absent += sum(absent)
+        return ["" if is_absent else label for label, is_absent in zip(labels, absent, strict=True)]
 
     def _fault(self, number: int, row: Sequence[str]) -> tuple[int, str] | None:
         """Return the number of a row and its fault; return None if the row has no fault."""
@@ -298,6 +318,12 @@ class _TableReader:
             return merge_duplicates(table, locate)
         except ListingError as error:
             raise ListingError(f"{self._whose} {error}") from None
+
+
+def _confidence_column(header: Sequence[str]) -> int | None:
+    """Find the column of a table of Open Images that says whether a label applies; None for any other table."""
+    names = list(map(simplify_name, header))
+    return names.index("confidence") if {"imageid", "labelname", "confidence"} <= set(names) else None
 
 
 def _drop_empty_rows(numbers: Sequence[int], columns: Sequence[Sequence[str]]) -> ColumnBlock:

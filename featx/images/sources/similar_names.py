@@ -4,10 +4,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
-from featx.images.sources.notes import Note, name_list
+from featx.images.sources.notes import Note, count_list, name_list
 
 _SEPARATORS = re.compile(r"[\s_-]+")
 SHOWN_GROUPS = 5
+NO_VALUE = frozenset(("nan", "na", "n/a", "#n/a", "<na>", "none", "null"))
+"""How programs write that there is no value, in lower case."""
 
 
 def similar_names(names: Iterable[str]) -> list[tuple[str, ...]]:
@@ -43,6 +45,19 @@ def note_similar_names(counts: Mapping[str, int], what: str) -> tuple[Note, ...]
     more = [f"{len(groups) - SHOWN_GROUPS:,} more"] if len(groups) > SHOWN_GROUPS else []
     text = f"{what} whose names differ only in case, spaces, hyphens or Unicode form: {'; '.join([*shown, *more])}"
     return (Note("hint", text, len(groups)),)
+
+
+def note_missing_names(counts: Mapping[str, int]) -> tuple[Note, ...]:
+    """Say which classes have a name by which programs write that there is no value.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Number of images of each class.
+    """
+    found = {name: count for name, count in counts.items() if name.casefold() in NO_VALUE}
+    text = f"classes that may stand for no label: {count_list(found)}; for no label, leave the cell empty"
+    return (Note("hint", text, len(found)),) if found else ()
 
 
 def _quote(name: str) -> str:
