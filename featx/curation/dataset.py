@@ -109,7 +109,7 @@ def load_features(
 def _read_target(store: Store, rows: np.ndarray) -> np.ndarray:
     """Return the targets of some rows. Those of rows without a label are -1."""
     labels = store.labels[rows]
-    target = store.targets[rows].astype(np.int64)
+    target: np.ndarray = store.targets[rows].astype(np.int64)
     target[labels < 0] = -1
     return target
 

@@ -55,7 +55,7 @@ class OnnxFormat:
             pixels = OnnxResizer(graph, model.spec)(INPUT)
         decisions = add_decisions(graph, add_features(graph, pixels, model.spec, self._backbone.tensors), model)
         answer = add_probabilities(graph, decisions, model) if model.has_probabilities else decisions
-        shape = ["n", len(model.classes)]
+        shape: list[str | int | None] = ["n", len(model.classes)]
         described = describe_input(model, self._input, "NCHW" if self._input == "tensor" else "NHWC")
         proto = graph.finish(
             helper.make_tensor_value_info(INPUT, TENSOR_TYPES[described["dtype"]], described["shape"]),

@@ -80,8 +80,7 @@ def fit_temperature(
     weights = np.ones(rows) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
 
     def loss(power: float) -> float:
-        return (
-            -float(weights @ (targets * log_softmax(values * (10**power / size), axis=1)).sum(axis=1)) / weights.sum()
-        )
+        losses = -(targets * log_softmax(values * (10**power / size), axis=1)).sum(axis=1)
+        return float(weights @ losses / weights.sum())
 
     return TemperatureCalibration(size / 10 ** float(minimize_scalar(loss, bounds=SCALES, method="bounded").x))
