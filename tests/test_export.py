@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -216,6 +217,29 @@ def test_a_file_that_takes_tensors(oxford, tmp_path, head, classes):
     for count in (1, 2, 12):
         (got,) = session.run([exported.answers], {"images": tensor[:count]})
         assert np.abs(got - expected[:count]).max() < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("head", "normalize", "pools", "accelerators"),
+    [
+        ("linear-svc", "power", ("avg",), {"NNAPI", "CoreML MLProgram"}),
+        ("softmax", "standard", ("avg", "gem"), {"NNAPI", "CoreML MLProgram"}),
+        ("ovr-logistic", "power", POOLS, {"CoreML MLProgram"}),
+    ],
+)
+def test_the_accelerators_of_phones_run_a_file_that_takes_tensors(
+    oxford, tmp_path, head, normalize, pools, accelerators
+):
+    """The tool of onnxruntime says for each accelerator how much of a file it can run."""
+    model, _ = fitted(oxford, head, normalize, spec=ExtractSpec(size=64, blocks=(2, 3), pools=pools))
+    export(model, tmp_path / "any.onnx", input="tensor")
+    tool = [sys.executable, "-m", "onnxruntime.tools.make_dynamic_shape_fixed", "--dim_param", "n", "--dim_value", "1"]
+    subprocess.run([*tool, tmp_path / "any.onnx", tmp_path / "one.onnx"], check=True)
+    command = [sys.executable, "-m", "onnxruntime.tools.check_onnx_model_mobile_usability", tmp_path / "one.onnx"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True)
+    good = set(re.findall(r"Model should perform well with (.*) as is: YES", said.stdout + said.stderr))
+    assert good >= accelerators
 
 
 @pytest.mark.parametrize("classes", [2, 3])

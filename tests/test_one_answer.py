@@ -68,7 +68,7 @@ def make_problem(head, classes, seed, *, normalize="power", C=10.0, oxford):
 def run_onnx_head(model, X):
     """Run the part of an ONNX file that follows the features. Return its answers and its label."""
     graph = OnnxGraph()
-    decisions = add_decisions(graph, "features", model)
+    decisions = add_decisions(graph, ["features"], model)
     answer = add_probabilities(graph, decisions, model) if model.has_probabilities else decisions
     shape = ["n", len(model.classes)]
     proto = graph.finish(

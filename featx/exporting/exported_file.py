@@ -101,7 +101,7 @@ def export(
         What the file takes.
 
         ``images``: RGB as bytes. An ONNX file takes images of any size, uint8 (n, height, width, 3), and resizes them
-        as featx does. It does so in float64, which takes 24 bytes per pixel of the original image twice: 1.2 GB for 24
+        as featx does. It does so in float64, which takes about 30 bytes per pixel of the original image: 0.7 GB for 24
         megapixels. A ``torch.export`` program takes uint8 (n, 3, size, size).
 
         ``tensor``: RGB as float32 (n, 3, size, size), with values from 0 to 1, for GPUs, browsers and phones. You

@@ -93,7 +93,7 @@ def make_tensor(images: Sequence[Image.Image], spec: ExtractSpec) -> np.ndarray:
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32) / np.float32(MAX_VALUE)
 
 
-def add_features(graph: OnnxGraph, pixels: str, spec: ExtractSpec, tensors: Mapping[str, np.ndarray]) -> str:
+def add_features(graph: OnnxGraph, pixels: str, spec: ExtractSpec, tensors: Mapping[str, np.ndarray]) -> list[str]:
     """Add the preprocessing, the backbone and the poolings to a graph.
 
     Parameters
@@ -109,15 +109,14 @@ def add_features(graph: OnnxGraph, pixels: str, spec: ExtractSpec, tensors: Mapp
 
     Returns
     -------
-    str
-        Name of the features, float32 (n, columns).
+    list of str
+        Names of the features, float32 (n, width), in the order of ``spec.widths``.
     """
     preprocessing = PREPROCESSINGS[spec.preprocessing]
     mean, std = (graph.constant(np.reshape(part, (1, 3, 1, 1))) for part in (preprocessing.mean, preprocessing.std))
     x = graph("Div", graph("Sub", pixels, mean), std)
     operators = _OnnxOperators(graph, tensors)
-    pooled = pool_blocks(run_blocks(spec.blocks, x, operators), spec.features, operators)
-    return graph("Concat", *pooled.values(), axis=1)
+    return list(pool_blocks(run_blocks(spec.blocks, x, operators), spec.features, operators).values())
 
 
 @dataclass(frozen=True)
@@ -145,11 +144,14 @@ class _OnnxOperators:
         return self.graph("Pow", self.mean(powers), self.graph.constant(1 / power))
 
     def flatten(self, x: str) -> str:
-        return self.graph("Flatten", x, axis=1)
+        return self.graph("Reshape", x, self.graph.constant([0, -1], np.int64))
 
 
-def add_decisions(graph: OnnxGraph, features: str, model: Model) -> str:
-    """Add the normalizer and the head to a graph. Return the name of the decisions, (n, classes)."""
+def add_decisions(graph: OnnxGraph, features: Sequence[str], model: Model) -> str:
+    """Add the normalizer and the head to a graph. Return the name of the decisions, (n, classes).
+
+    ``features`` are the names that `add_features` returns.
+    """
     x = _add_normalizer(graph, features, model)
     if hidden := get_hidden_layer(model.estimator):
         first = (
@@ -172,7 +174,9 @@ def add_probabilities(graph: OnnxGraph, decisions: str, model: Model) -> str:
     if function == "sigmoid":
         return graph("Sigmoid", decisions)
     # The softmax of the logarithms. Sigmoids in float32 are 0 for decisions below -104, and then have no order.
-    return graph("Softmax", graph("Neg", graph("Softplus", graph("Neg", decisions))), axis=1)
+    minus_one = graph.constant(-1)
+    logarithms = graph("Mul", graph("Softplus", graph("Mul", decisions, minus_one)), minus_one)
+    return graph("Softmax", logarithms, axis=1)
 
 
 def add_label(graph: OnnxGraph, decisions: str, model: Model) -> str:
@@ -186,19 +190,31 @@ def add_label(graph: OnnxGraph, decisions: str, model: Model) -> str:
     return graph("ArgMax", decisions, axis=1, keepdims=0)
 
 
-def _add_normalizer(graph: OnnxGraph, x: str, model: Model) -> str:
-    normalizer = model.estimator.named_steps["normalizer"]
+def _add_normalizer(graph: OnnxGraph, features: Sequence[str], model: Model) -> str:
+    """Add the normalizer, and return the name of the normalized features, (n, columns)."""
+    normalizer, widths = model.estimator.named_steps["normalizer"], tuple(model.spec.widths.values())
+    if isinstance(normalizer, BlockNormalizer) and tuple(normalizer.widths_) == widths:
+        # Without splitting a tensor into parts of unequal widths, which NNAPI cannot do.
+        parts = [_add_block(graph, *part, normalizer.power) for part in zip(features, widths, strict=True)]
+        return graph("Concat", *parts, axis=1)
+    x = graph("Concat", *features, axis=1)
     if isinstance(normalizer, StandardScaler):
         centered = graph("Sub", x, graph.constant(normalizer.mean_, name="normalizer.mean"))
         return graph("Div", centered, graph.constant(normalizer.scale_, name="normalizer.scale"))
     if not isinstance(normalizer, BlockNormalizer):
         return x
-    powered = graph("Mul", graph("Sign", x), graph("Pow", graph("Abs", x), graph.constant(normalizer.power)))
-    widths = graph.constant(normalizer.widths_, np.int64)
-    blocks = graph.split("Split", powered, widths, outputs=len(normalizer.widths_), axis=1)
-    return graph("Concat", *(_add_unit_norm(graph, block) for block in blocks), axis=1)
+    sizes = graph.constant(normalizer.widths_, np.int64)
+    blocks = graph.split("Split", x, sizes, outputs=len(normalizer.widths_), axis=1)
+    parts = [_add_block(graph, *part, normalizer.power) for part in zip(blocks, normalizer.widths_, strict=True)]
+    return graph("Concat", *parts, axis=1)
 
 
-def _add_unit_norm(graph: OnnxGraph, block: str) -> str:
-    norm = graph("ReduceL2", block, axes=[1], keepdims=1)
-    return graph("Div", block, graph("Max", norm, graph.constant(MIN_NORM)))
+def _add_block(graph: OnnxGraph, block: str, width: int, power: float) -> str:
+    """Add a power, which needs no sign because pooled outputs of ReLU are not negative, and unit norm.
+
+    All operators can run on the accelerators of phones, unlike ReduceL2 and ReduceSum.
+    """
+    powered = graph("Pow", block, graph.constant(power))
+    mean_square = graph("ReduceMean", graph("Mul", powered, powered), axes=[1], keepdims=1)
+    norm = graph("Sqrt", graph("Mul", mean_square, graph.constant(width)))
+    return graph("Div", powered, graph("Max", norm, graph.constant(MIN_NORM)))
