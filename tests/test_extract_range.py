@@ -1,7 +1,6 @@
 """Images of more than 8 bits have one scale per data set, which travels with store and model."""
 
 import dataclasses
-import io
 import json
 
 import numpy as np
@@ -13,7 +12,8 @@ from tiff_files import tiff
 from featx.cli.group import main
 from featx.errors import ImageError, SpecError, SpecMismatch
 from featx.extraction import assemble_shards, extract
-from featx.images.loading import load_file
+from featx.images.loading import load_file, load_images
+from featx.images.pixels.sample_values import PixelRemark
 from featx.images.range_selection import SAMPLED_IMAGES, choose_range
 from featx.images.sources.any_source import list_images
 from featx.inspection import audit, describe, preview
@@ -158,14 +158,14 @@ def test_types_with_a_range_of_their_own_keep_it_beside_others(tmp_path):
         ([], "auto"),
         ([values(0, 255).astype(np.uint8)], "auto"),
         ([values(0, 4095).astype(np.uint16)], "auto"),
-        ([values(0, 3000)], "auto:0:65535"),
+        ([values(0, 3000)], "auto"),
         ([values(0, 3000), values(-1, 5)], "auto:-1:3000"),
         ([values(0, 70000).astype(np.uint32)], "auto:0:70000"),
-        ([values(0, 100) / np.float32(100)], "auto:0:1"),
+        ([values(0, 100) / np.float32(100)], "auto"),
         ([values(0, 100).astype(np.float64) / 40], "auto:0:2.5"),
         ([values(0, 100) / np.float32(100), values(0, 3000)], "auto"),
         ([values(0, 100) / np.float32(100), values(-10, 3000)], "auto:-10:3000"),
-        ([np.full((4, 4), np.nan, np.float32)], "auto:0:1"),
+        ([np.full((4, 4), np.nan, np.float32)], "auto"),
         ([np.full((4, 4), -7, np.int32)], "auto:-7:-6"),
     ],
 )
@@ -288,15 +288,21 @@ def test_audit_and_preview_choose_a_range(scans):
     assert not report.failed
 
 
-def test_decoding_processes_use_the_range(scans, monkeypatch):
-    monkeypatch.setenv("FEATX_DECODE_TIMEOUT", "60")
-    spec = dataclasses.replace(SPEC, range="0:100")
-    loaded = load_file(scans / "air/0.tif", spec)
-    assert loaded.remarks.name == "CLIPPED"
+def test_decoding_processes_use_the_range(scans):
+    listing, spec = list_images(scans), dataclasses.replace(SPEC, range="0:100")
+    apart, together = (
+        list(load_images(listing, range(2), spec, workers=1, processes=processes)) for processes in (True, False)
+    )
+    assert [image.remarks for image in apart] == [image.remarks for image in together] == [PixelRemark.CLIPPED] * 2
+    for one, other in zip(apart, together, strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
 
 
-def test_a_range_is_part_of_a_stored_spec_that_older_versions_refuse():
-    text = ExtractSpec(range="0:4095").to_json()
-    assert json.loads(text)["range"] == "0:4095"
-    file = io.StringIO(text)
-    assert ExtractSpec.from_json(file.read()).value_range.limits == (0, 4095)
+def test_data_sets_within_the_usual_values_can_be_compared(tmp_path):
+    """A model of 8-bit images fits a store of other types, if their values say themselves what is black and white."""
+    Image.fromarray(values(0, 255).astype(np.uint8)).save(tmp_path / "a.png")
+    extract([tmp_path / "a.png"], tmp_path / "a.h5", SPEC)
+    write(tmp_path / "b.tif", values(0, 65535))
+    extract([tmp_path / "b.tif"], tmp_path / "b.h5", SPEC)
+    with Store(tmp_path / "a.h5") as one, Store(tmp_path / "b.h5") as other:
+        other.check_compatible(one.spec, "the model")

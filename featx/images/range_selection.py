@@ -51,8 +51,8 @@ def choose_range(listing: Listing, max_pixels: int, workers: int = 1) -> ValueRa
     Returns
     -------
     ValueRange
-        ``auto`` if no image of the sample needs a range. If all their values are from 0 to 65535 (integers) or from 0
-        to 1 (floats), those limits. Otherwise, the smallest and the largest value of the sample.
+        ``auto`` if no image of the sample needs a range, or if all their values are from 0 to 65535 (integers) or from
+        0 to 1 (floats). Otherwise, the smallest and the largest value of the sample.
     """
     rows = [row for row, path in enumerate(listing.paths.iter_bytes()) if not path.lower().endswith(NO_RANGE_SUFFIXES)]
     drawn = np.unique(np.linspace(0, len(rows) - 1, SAMPLED_IMAGES).astype(int)).tolist() if rows else []
@@ -63,10 +63,8 @@ def choose_range(listing: Listing, max_pixels: int, workers: int = 1) -> ValueRa
 
 
 def _common_limits(measured: Sequence[tuple[ValueExtent, SampleType]]) -> tuple[float, float] | None:
-    usual = {kind.usual for _, kind in measured}
     if all(extent.within(kind.usual) for extent, kind in measured):
-        # Integers and floats have no common range, so each of them keeps its own.
-        return usual.pop() if len(usual) == 1 else None
+        return None
     low, high = min(extent.low for extent, _ in measured), max(extent.high for extent, _ in measured)
     return (low, high) if low < high else (low, low + 1)
 

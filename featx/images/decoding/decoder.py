@@ -54,6 +54,8 @@ TRANSPOSITIONS = {
 """
 CUT_SHORT = re.compile(r"truncated|too early|EOF|not enough|only got", re.IGNORECASE)
 """Words in Pillow's errors about a file that ends too early."""
+DAMAGED_PIXELS = re.compile(r"image file is truncated|decoder error|when reading image file")
+"""Words in the errors of Pillow's decoders."""
 SHOWN_BYTES = 9
 
 
@@ -157,8 +159,9 @@ def _load(
         return _load_scaled(image, side, upright, value_range)
     except (ImageError, MemoryError, Image.DecompressionBombError):
         raise
-    except Exception:
-        bare = without_metadata(str(image.format), data)
+    except Exception as error:
+        # Metadata is not the cause of an error of the decoder itself.
+        bare = None if DAMAGED_PIXELS.search(str(error)) else without_metadata(str(image.format), data)
         if bare is None:
             raise
         with suppress(Exception):
