@@ -14,7 +14,7 @@ from featx.errors import ImageError, SpecError, SpecMismatch
 from featx.extraction import assemble_shards, extract
 from featx.images.loading import load_file, load_images
 from featx.images.pixels.sample_values import PixelRemark
-from featx.images.range_selection import SAMPLED_IMAGES, choose_range
+from featx.images.range_selection import FIRST_IMAGES, SAMPLED_IMAGES, choose_range
 from featx.images.sources.any_source import list_images
 from featx.inspection import audit, describe, preview
 from featx.models.fitting import fit
@@ -177,14 +177,16 @@ def test_the_range_is_that_of_the_images_that_need_one(tmp_path, arrays, expecte
     assert str(choose_range(list_images(tmp_path), 10**6, workers=2)) == expected
 
 
-def test_only_a_sample_is_read_and_no_jpeg(tmp_path):
+@pytest.mark.parametrize(("signed", "reads"), [(True, FIRST_IMAGES + SAMPLED_IMAGES), (False, FIRST_IMAGES)])
+def test_only_a_sample_is_read_and_no_jpeg(tmp_path, signed, reads):
     for number in range(200):
-        write(tmp_path / f"{number:03}.tif", values(-number - 1, number, number))
+        array = values(-number - 1, number, number) if signed else values(0, number, number).astype(np.uint8)
+        write(tmp_path / f"{number:03}.tif", array)
         (tmp_path / f"{number:03}.jpg").write_bytes(b"not read")
     listing, read = list_images(tmp_path), []
     counting = dataclasses.replace(listing, read=lambda row: read.append(listing.paths[row]) or listing.read(row))
-    assert str(choose_range(counting, 10**6)) == "auto:-200:199"
-    assert len(read) == SAMPLED_IMAGES
+    assert str(choose_range(counting, 10**6)) == ("auto:-200:199" if signed else "auto")
+    assert len(read) == reads
     assert all(path.endswith(".tif") for path in read)
 
 

@@ -241,13 +241,17 @@ def test_jpeg_2000_is_scaled_by_its_precision(bits):
         assert gray(patched, f"0:{(1 << bits) - 1}").shape == (64, 64)
 
 
-def test_kinds_of_tiff_that_pillow_does_not_know_are_not_called_damaged():
+def test_kinds_of_files_that_pillow_does_not_know_are_not_called_damaged():
     with pytest.raises(
-        ImageError, match=r"^this kind of TIFF \(32 \+ 32 \+ 32 bits per pixel, floats, .* knows; convert"
+        ImageError, match=r"^no kind of TIFF that Pillow knows: 32 \+ 32 \+ 32 bits per pixel, floats, .*; convert"
     ):
         decode(tiff(np.zeros((4, 4, 3), np.float32), photometric=2))
-    with pytest.raises(ImageError, match=r"^this kind of TIFF \(64 bits per pixel, unsigned integers"):
+    with pytest.raises(ImageError, match=r"^no kind of TIFF that Pillow knows: 64 bits per pixel, unsigned integers"):
         decode(tiff(np.zeros((4, 4), np.uint64)))
+    data = bytearray(encode(Image.new("L", (8, 8)), "JPEG"))
+    data[data.index(b"\xff\xc0") + 4] = 12
+    with pytest.raises(ImageError, match=r"^no kind of JPEG that Pillow knows: cannot handle 12-bit layers$"):
+        decode(bytes(data))
 
 
 COLORS = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)

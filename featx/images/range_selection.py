@@ -20,6 +20,8 @@ from featx.spec import AUTO, ExtractSpec, ValueRange
 
 SAMPLED_IMAGES = 64
 """Number of images whose values are looked at. They are drawn evenly from those that may need a range."""
+FIRST_IMAGES = 16
+"""Number of images that are looked at first. If none of many images needs a range, no more are read."""
 NO_RANGE_SUFFIXES = (
     b".jpg", b".jpeg", b".jpe", b".jfif", b".png", b".webp", b".gif", b".bmp", b".avif", b".heic", b".heif",
 )  # fmt: skip
@@ -55,11 +57,15 @@ def choose_range(listing: Listing, max_pixels: int, workers: int = 1) -> ValueRa
         0 to 1 (floats). Otherwise, the smallest and the largest value of the sample.
     """
     rows = [row for row, path in enumerate(listing.paths.iter_bytes()) if not path.lower().endswith(NO_RANGE_SUFFIXES)]
-    drawn = np.unique(np.linspace(0, len(rows) - 1, SAMPLED_IMAGES).astype(int)).tolist() if rows else []
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda number: _measure(listing, rows[number], max_pixels), drawn)
-        measured = [each for each in found if each]
-    return ValueRange(_common_limits(measured))
+
+        def look(count: int) -> list[tuple[ValueExtent, SampleType]]:
+            drawn = np.unique(np.linspace(0, len(rows) - 1, count).astype(int)).tolist() if rows else []
+            found = pool.map(lambda number: _measure(listing, rows[number], max_pixels), drawn)
+            return [each for each in found if each]
+
+        needs_range = len(rows) <= SAMPLED_IMAGES or look(FIRST_IMAGES)
+        return ValueRange(_common_limits(look(SAMPLED_IMAGES)) if needs_range else None)
 
 
 def _common_limits(measured: Sequence[tuple[ValueExtent, SampleType]]) -> tuple[float, float] | None:

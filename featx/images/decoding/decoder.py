@@ -54,6 +54,8 @@ TRANSPOSITIONS = {
 """
 CUT_SHORT = re.compile(r"truncated|too early|EOF|not enough|only got", re.IGNORECASE)
 """Words in Pillow's errors about a file that ends too early."""
+UNKNOWN_KIND = re.compile(r"cannot handle|unsupported|not (yet )?supported", re.IGNORECASE)
+"""Words in Pillow's errors about a file that is not damaged."""
 DAMAGED_PIXELS = re.compile(r"image file is truncated|decoder error|when reading image file")
 """Words in the errors of Pillow's decoders."""
 SHOWN_BYTES = 9
@@ -317,8 +319,8 @@ def _reason(error: Exception, name: str) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory to decode this {name}"
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, UnknownKind):
-        return text
+    if isinstance(error, UnknownKind) or UNKNOWN_KIND.search(text):
+        return f"no kind of {name} that Pillow knows: {text}"
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: {name}, {text}"
     if "unpack" in text or "index out of range" in text:

@@ -87,9 +87,9 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
     @staticmethod
     def _describe(bits: tuple[int, ...], formats: set[int], photometric: object) -> str:
         named = ", ".join(FORMATS.get(form, f"sample format {form}") for form in sorted(formats))
+        per_pixel = " + ".join(map(str, bits))
         return (
-            f"this kind of TIFF ({' + '.join(map(str, bits))} bits per pixel, {named}, photometric interpretation "
-            f"{photometric}) is none that Pillow knows; convert it to 8 or 16 bits"
+            f"{per_pixel} bits per pixel, {named}, photometric interpretation {photometric}; convert it to 8 or 16 bits"
         )
 
 
