@@ -43,7 +43,7 @@ class SpecError(FeatxError, ValueError):
 
 
 class SpecMismatch(SpecError):
-    """Two specs that must agree do not."""
+    """Two specs differ although they must agree."""
 
 
 class WeightsError(FeatxError, OSError):

@@ -57,7 +57,7 @@ MIN_SIZE = BLOCKS[-1].stride
 
 
 def tensor_shapes() -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes (OIHW for weights) of the 26 tensors, in the order of the digest."""
+    """Return the names and shapes (OIHW for weights) of the 26 tensors, in the order of `backbone_digest`."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in (layer for block in BLOCKS for layer in block.layers):
         if isinstance(layer, Convolution):

@@ -88,7 +88,7 @@ def _compute(jobs: int | None, executor: str) -> Compute:
     folds_option,
     repeats_option,
     click.option("--scoring", metavar="NAME",
-                 help="Any scorer of scikit-learn for classes (default: accuracy). Multi-label: "
+                 help="Any scikit-learn scorer for classification (default: accuracy). Multi-label: "
                       "average_precision_macro (default) or average_precision_micro."),
     click.option("--select", type=click.Choice(("best", "one-se")), default="best", show_default=True,
                  help="Choose the best mean score, or the simplest candidate within one standard error of it."),

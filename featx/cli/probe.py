@@ -29,7 +29,7 @@ from featx.runtime import Compute
 @folds_option
 @repeats_option
 @click.option("--scoring", default="accuracy", show_default=True, metavar="NAME",
-              help="Any scorer of scikit-learn for classes.")  # fmt: skip
+              help="Any scikit-learn scorer for classification.")  # fmt: skip
 @seed_option("folds and hold-out")
 @click.option(
     "--plot",

@@ -13,5 +13,5 @@ def fingerprint(digests: Sequence[str]) -> str:
 
 
 def compact_ids(digests: Sequence[str]) -> NDArray[np.uint64]:
-    """Return the last 8 bytes of each sha256 digest. They are enough to tell any practical number of images apart."""
+    """Return the last 8 bytes of each sha256 digest. They are enough to distinguish any practical number of images."""
     return np.frombuffer(bytes.fromhex("".join(digest[-16:] for digest in digests)), ">u8").astype(np.uint64)

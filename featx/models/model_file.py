@@ -129,7 +129,7 @@ def _to_bytes(model: Model) -> bytes:
     if model.fitted_image_ids is not None:
         tensors["fitted"] = model.fitted_image_ids
     contiguous = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
-    # The only tensor of bytes: safetensors puts the narrowest type last, so this one ends the file.
+    # safetensors puts the narrowest dtype last. No other tensor is uint8, so the digest is at the end of the file.
     contiguous["sha256"] = np.zeros(_DIGEST_BYTES, np.uint8)
     body = save(contiguous, {"featx": text})[:-_DIGEST_BYTES]
     return body + hashlib.sha256(body).digest()

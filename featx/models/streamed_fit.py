@@ -70,7 +70,7 @@ def fit_streamed(
             raise DataError(f"--stream of fit needs one label per image and at least two classes, but {path} {found}")
         spec, store_fingerprint = store.spec.plain.select(blocks, pools), fingerprint(digests[:: store.spec.n_views])
         image_ids = image_ids_of(digests, rows)
-        # The digests of millions of rows take gigabytes, which the fit needs.
+        # Free the digests: for millions of rows they take gigabytes, and the fit needs this memory.
         del digests, grouped
         codes = np.searchsorted(np.array(classes), y)
         scratch = (path if output is None else Path(output)).resolve().parent

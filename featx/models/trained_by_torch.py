@@ -1,4 +1,4 @@
-"""Find out which parts of a model torch has trained, without importing torch."""
+"""Find out, without importing torch, which parts of a model were trained by torch."""
 
 from featx.heads import get_hidden_layer
 from featx.models.saved_model import Model

@@ -48,8 +48,8 @@ def link_parts(store: Path, sources: Iterable[Path]) -> list[Path]:
     store : Path
         The virtual store that is about to be written.
     sources : iterable of Path
-        Part files and stores. A store that holds features itself is linked like a part. For a virtual store, the part
-        files that it refers to are linked.
+        Part files and stores. A store whose own file holds its features is linked in the same way as a part.
+        For a virtual store, the part files that it refers to are linked.
 
     Returns
     -------

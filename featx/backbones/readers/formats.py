@@ -19,7 +19,8 @@ Tensors = dict[str, np.ndarray]
 
 
 def read_weights(path: str | Path) -> Tensors:
-    """Read the backbone of VGG16 from a file. The content of the file tells its format, not its name.
+    """Read the backbone of VGG16 from a file. The format is recognized by the content of the file,
+    not by its name.
 
     The formats are torch state dicts (loaded with ``weights_only=True``), safetensors, Keras HDF5 (``.h5`` and
     ``.weights.h5``), ``.keras`` and ONNX. Other content, such as a classifier, is ignored.

@@ -58,7 +58,7 @@ class FolderMetadata:
 
     @property
     def source_names(self) -> dict[str, str]:
-        """The name that a column has in the files, if it is another one."""
+        """For each column that has another name in the files: that name."""
         return {name: source for table in self.tables for name, source in table.table.source_names.items()}
 
     def apply(self, images: ImageTable) -> tuple[ImageTable, tuple[Note, ...]]:

@@ -1,4 +1,4 @@
-"""The listing of images that every source is turned into: paths, labels and columns, and a function to read images."""
+"""The common form of all sources of images: paths, labels and columns, and a function that reads an image."""
 
 import dataclasses
 import hashlib
@@ -51,7 +51,7 @@ class Listing:
     layout : str
         How the source was read, as a phrase such as ``"class folders"``.
     source_names : mapping of str to str
-        The name that a column, or ``label``, has in the source, if it is another one there.
+        For each column that has another name in the source: that name. The key ``label`` stands for the labels.
     notes : tuple of Note
         What was skipped, guessed, merged or converted.
     """

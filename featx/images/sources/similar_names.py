@@ -22,7 +22,7 @@ def similar_names(names: Iterable[str]) -> list[tuple[str, ...]]:
     """
     groups = dict[str, set[str]]()
     for name in names:
-        # NFKC also makes full-width letters and ligatures equal to the usual ones.
+        # NFKC also replaces full-width letters and ligatures by the usual letters.
         key = _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", name).casefold()).strip()
         groups.setdefault(key, set()).add(name)
     return sorted(tuple(sorted(each)) for each in groups.values() if len(each) > 1)

@@ -13,7 +13,7 @@ SHOWN_CLASSES = 20
 
 @dataclass(frozen=True)
 class ListingSummary:
-    """What was made of a source, before any image is decoded.
+    """How a source was read, before any image is decoded.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Measure by cross-validation how much accuracy wrong features cost."""
+"""Measure by cross-validation how much accuracy is lost when features are wrong."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

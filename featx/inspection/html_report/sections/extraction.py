@@ -22,7 +22,7 @@ RESIZE_TEXTS = {
 
 @dataclass(frozen=True)
 class ExtractionFacts:
-    """Facts by group, each a name and a value. Also the images that could not be read, with the reasons."""
+    """Facts in groups; each fact has a name and a value. Also the images that could not be read, with the reasons."""
 
     groups: dict[str, Facts]
     failures: list[str]
