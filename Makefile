@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 FLOWERS17 ?= ../shared/data/flowers17
 
-.PHONY: help install lock demo browser test test-all fuzz check lint types docs coverage audit matrix bench-extract bench-gpu bench-heads bench-finetune clean
+.PHONY: help install lock demo browser test test-all fuzz check lint types docs coverage audit matrix bench-extract bench-gpu bench-heads bench-finetune bench-layouts clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -83,6 +83,10 @@ bench-heads: $(READY) .venv-peers/ready ## Compare the head search with GridSear
 
 bench-finetune: $(READY) .venv-peers/ready ## Compare fine-tuning with the Keras recipe (FLOWERS17=folder)
 	$(BIN)/python benchmarks/finetune.py "$(FLOWERS17)" bench --compare
+
+bench-layouts: $(READY) .venv-peers/ready ## Compare what featx, torchvision, datasets and Keras make of layouts of files
+	rm -rf bench/layouts && mkdir -p bench
+	$(BIN)/python benchmarks/layouts.py bench/layouts
 
 .venv-peers/ready:
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
