@@ -529,6 +529,7 @@ def test_public_names_are_there():
 def test_a_warning_about_the_data_is_one_line(shared_store, monkeypatch, tmp_path):
     def warn(*_, **__):
         warnings.warn("2 images are empty", FeatxWarning, stacklevel=2)
+        warnings.warn("2 images are empty", FeatxWarning, stacklevel=2)
         raise FeatxError("that was all")
 
     monkeypatch.setattr("featx.models.fit", warn)

@@ -131,14 +131,19 @@ class LazyGroup(click.Group):
 
 @contextmanager
 def _short_warnings() -> Iterator[None]:
-    """Show each ``FeatxWarning`` as one line on standard error, without the line of code that Python adds."""
+    """Show each ``FeatxWarning`` as one line on standard error, without the line of code that Python adds.
+
+    Equal warnings, such as those of several folds, are shown once.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("always", FeatxWarning)
-        show = warnings.showwarning
+        show, shown = warnings.showwarning, set[str]()
 
         def show_short(message: Warning | str, category: type[Warning], *args: Any, **extra: Any) -> None:
             if issubclass(category, FeatxWarning):
-                click.echo(f"Warning: {message}", err=True)
+                if str(message) not in shown:
+                    click.echo(f"Warning: {message}", err=True)
+                shown.add(str(message))
             else:
                 show(message, category, *args, **extra)
 

@@ -125,7 +125,10 @@ def refit_calibrated(
     weights = None if sample_weight is None else np.asarray(sample_weight)
     folds = [fold for fold in folds if len(fold[1])]
     if not folds:
-        raise DataError("calibration needs rows that the head was not fitted on, but the folds test no row")
+        raise DataError(
+            "calibration needs rows that the head was not fitted on, but the folds test no row; add images to each "
+            "class, or leave out --calibrate"
+        )
     tasks = [
         delayed(_decide_held_out)(clone(pipeline), X[train], y[train], None if weights is None else weights[train],
                                   X[test])
