@@ -1,6 +1,5 @@
 """List the images of a source of any kind, after finding out the kind."""
 
-import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -195,17 +194,13 @@ def _list_image_folder(files: Files, found: FoundFiles, options: ListingOptions,
             text = f"the folders {name_list(tops)} are parts of img2dataset, not classes (--layout)"
             notes.append(Note("guessed", text))
     if found.paths and shards:
-        _warn_of_shards(files, found, shards)
+        notes.append(_note_on_shards(shards))
     return list_folder(files, found, options, labeled=labeled).add_notes(*notes)
 
 
-def _warn_of_shards(files: Files, found: FoundFiles, shards: Collection[str]) -> None:
+def _note_on_shards(shards: Collection[str]) -> Note:
     first, others = min(shards, key=encode_text), " and others" * (len(shards) > 1)
-    warnings.warn(
-        f"{files.root} has {pluralize(len(found.paths), 'image')}; {first}{others} beside them are skipped: "
-        "to read the images in shards, give only the shards",
-        stacklevel=5,
-    )
+    return Note("hint", f"{first}{others} beside the images are skipped; to read the images in shards, give the shards")
 
 
 def _unreachable(files: Files, name: str) -> str:
