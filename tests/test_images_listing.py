@@ -95,8 +95,8 @@ def test_shards_beside_images_are_said_to_be_skipped(tmp_path):
     touch(tmp_path, "preview.png", "data/train-0.tar", "data/train-1.tar")
     listing = list_images(tmp_path)
     assert list(listing.paths) == ["preview.png"]
-    hint = "hint: data/train-0.tar and others beside the images are skipped; to read the images in shards, give the shards"
-    assert hint in map(str, listing.notes)
+    hint = "hint: data/train-0.tar and others beside the images are skipped; to read the images in shards, give "
+    assert f"{hint}the shards" in map(str, listing.notes)
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "Val"])
