@@ -65,25 +65,25 @@ def evaluate(
     store : path
         A store with labels and the features that the model was fitted on.
     split : str, optional
-        Score the rows with this value in the split column. By default, score the held-out rows: those marked ``test``,
-        or those that ``test_size`` held out. If the store has none of the images that the model was fitted on, score
-        all rows.
+        Score the rows with this value in the split column. By default, score the held-out rows: the rows marked
+        ``test``, or the rows that ``test_size`` held out. If the store has none of the images that the model was fitted
+        on, score all rows.
     split_column : str, optional
-        Name of the split column. By default, it is the one that the fit used.
+        Name of the split column. By default, the split column of the fit is used.
 
     Returns
     -------
     EvaluationReport
         A dictionary with ``store``, ``unknown`` and the scores. ``unknown`` is the number of rows that are not scored,
-        because none of their labels is a class of the model. The scores are those of `featx.heads.score_report`. For a
-        multi-label model, they are those of `featx.heads.multilabel_report`. If scored rows are in groups (see
-        `featx.Validation`) that the model was fitted on, their number is ``in_fitted_groups``, and a
-        `featx.errors.FeatxWarning` says so.
+        because none of their labels is a class of the model. `featx.heads.score_report` computes the scores. For a
+        multi-label model, `featx.heads.multilabel_report` computes them. Some scored rows may share a group (see
+        `featx.Validation`) with rows that the model was fitted on. Then ``in_fitted_groups`` is the number of such
+        rows, and a `featx.errors.FeatxWarning` reports it.
 
     Raises
     ------
     StoreError, SpecMismatch
-        If the store cannot be read, or has other features.
+        If the store cannot be read, or if it does not have the features that the model takes.
     DataError
         If the model was fitted on all labeled rows, if no row has a label that the model knows, or if the store is
         multi-label and the model is not.
@@ -105,12 +105,12 @@ def evaluate(
 
 
 def count_shared_groups(model: Model, store: Store, rows: NDArray[np.intp]) -> tuple[int, str]:
-    """Count the rows of an open store that are in a group of which the model was fitted on another row.
+    """Count the rows of an open store that share a group with rows that the model was fitted on.
 
     Returns
     -------
     (int, str)
-        The number of rows, and the name of the column of the groups; 0 if the store has none.
+        The number of rows, and the name of the group column. If the store has no group column, the number is 0.
     """
     column = model.info.get("groups", {}).get("column", GROUP_COLUMN)
     if model.fitted_image_ids is None or column not in store.columns:
@@ -123,7 +123,7 @@ def count_shared_groups(model: Model, store: Store, rows: NDArray[np.intp]) -> t
 
 
 def summarize_scores(model: Model, scored: ScoredRows) -> dict[str, Any]:
-    """Compute from decisions the scores that `evaluate` reports."""
+    """Compute the scores that `evaluate` reports."""
     arguments = (scored.decisions, model.classes, scored.probabilities)
     if model.multilabel:
         return multilabel_report(scored.targets, *arguments)
@@ -133,7 +133,7 @@ def summarize_scores(model: Model, scored: ScoredRows) -> dict[str, Any]:
 def score_rows(
     model: Model, path: str | Path, *, split: str | None = None, split_column: str | None = None
 ) -> ScoredRows:
-    """Return a model's decisions on the rows that `evaluate` scores. Parameters and errors are those of `evaluate`."""
+    """Return a model's decisions on the rows that `evaluate` scores. `evaluate` describes the parameters and errors."""
     with Store(path) as store:
         store.check_compatible(model.spec, "the model")
         rows = _rows_to_score(model, store, split, split_column)

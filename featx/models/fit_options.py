@@ -30,7 +30,7 @@ class FitOptions:
         Column of the store that holds the sample weights. Its name begins with ``weight``.
     calibrate : bool
         Fit a temperature that turns the decisions of ``linear-svc`` into probabilities, on held-out rows of each fold.
-        It changes no prediction. The other heads have probabilities without it.
+        The predictions do not change. The other heads have probabilities without calibration.
     stream : bool
         Read the rows from disk in blocks, for a store that does not fit in memory. This needs ``head="softmax"`` and a
         given ``C``, because it does not search.
@@ -72,10 +72,10 @@ class Validation:
         Column of the store. Images with equal values, such as those of one patient or scene, stay on one side of every
         fold and of the hold-out. By default, the column ``group`` is used if the store has it; ``none`` uses no column.
     group_near_duplicates : bool
-        Keep images that look almost alike on one side too, such as the frames of a burst.
+        Also keep near-duplicates on one side, such as the frames of a burst.
     folds : int
-        Number of folds, at least 2. A class with fewer images or groups is trained on in each fold that does not test
-        it.
+        Number of folds, at least 2. A class with fewer images or groups is not tested in every fold. In the other
+        folds, all its images are training images.
     repeats : int
         Number of times that the cross-validation is repeated with other folds.
     scoring : str, optional
@@ -122,7 +122,7 @@ def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
 def changed_options(options: FitOptions | Validation) -> dict[str, Any]:
     """Return the fields that differ from their defaults, by name."""
     pairs = {field.name: (getattr(options, field.name), field.default) for field in dataclasses.fields(options)}
-    # The default of an array is None, and comparing an array with None would give an array.
+    # If the value is an array, the default is None. Comparing both would give an array, so None is checked first.
     return {name: value for name, (value, default) in pairs.items()
             if value is not default and (default is None or value != default)}  # fmt: skip
 

@@ -15,12 +15,12 @@ from featx.store import Store
 def find_held_out_rows(model: Model, store: Store, split_column: str | None = None) -> NDArray[np.intp] | None:
     """Return the numbers of the rows that a model was not fitted on, or None if there are none.
 
-    Images are identified by the bytes of their files, so the result stays right when images or labels of the store
-    change. A store that holds most of the training images counts as the model's own store. In the own store of a fit
-    with a split column, the held-out rows are the labeled rows that the column marks ``test``. If no ``test`` row has a
-    label, they are the labeled rows with another mark than ``train``. In the own store of a fit without a split column,
-    they are all labeled rows that were not fitted. In other stores, they are all rows that were not fitted, with or
-    without a label.
+    Images are identified by the bytes of their files, so the result is still right after images or labels of the store
+    have changed. A store that holds most of the training images counts as the model's own store. In any other store,
+    the held-out rows are all rows that were not fitted, with or without a label. In the model's own store, they depend
+    on the fit. After a fit with a split column, they are the labeled rows that the column marks ``test``. If no
+    ``test`` row has a label, they are the labeled rows that are marked neither ``test`` nor ``train``. After a fit
+    without a split column, they are all labeled rows that were not fitted.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def find_held_out_rows(model: Model, store: Store, split_column: str | None = No
     store : Store
         Open store.
     split_column : str, optional
-        Split column to use in any store, instead of that of the fit.
+        Split column to use in any store. By default, the split column of the fit is used in the model's own store.
 
     Raises
     ------
@@ -55,9 +55,9 @@ def find_held_out_rows(model: Model, store: Store, split_column: str | None = No
 def _test_rows(store: Store, column: str, *, required: bool) -> NDArray[np.intp]:
     """Return the rows that a split column marks ``test``.
 
-    In a contest, the ``test`` rows have no labels, and in a folder of ``train`` and ``val`` there are none. Then return
-    the labeled rows that are marked neither ``test`` nor ``train``. If there are no such rows either, return none, or
-    raise ``DataError`` if ``required``.
+    In the data of a contest, the ``test`` rows have no labels. A folder with ``train`` and ``val`` has no ``test``
+    rows. In both cases, return the labeled rows that are marked neither ``test`` nor ``train``. If there are no such
+    rows either, raise ``DataError`` if ``required`` is true, else return no rows.
     """
     values, labeled = np.array(store.columns.get(column, ()), str), store.labels >= 0
     if not len(values):
@@ -79,9 +79,10 @@ def _test_rows(store: Store, column: str, *, required: bool) -> NDArray[np.intp]
 def _held_out_in_equal_store(
     model: Model, store: Store, selection: Mapping[str, Any], split_column: str | None
 ) -> NDArray[np.intp] | None:
-    """Find the held-out rows for a model of the first version, which recorded one digest of all images in its store.
+    """Find the held-out rows of a model that the first version of featx wrote.
 
-    Such a model recognizes its store only if all images are the same.
+    Such a model holds one digest of all images in its store. So it recognizes the store only if all images are the
+    same.
     """
     if fingerprint(store.digests[:: store.spec.n_views]) != model.info.get("store"):
         return np.arange(store.n_rows)

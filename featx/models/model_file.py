@@ -2,12 +2,12 @@
 
 A ``.featx`` file is a safetensors file. It holds arrays, and its metadata holds one JSON text under the key ``featx``.
 Opening the file runs no code. Its last 32 bytes, the tensor ``sha256``, are the digest of all bytes before them, so
-that any changed byte is noticed.
+featx notices any changed byte.
 
 Schema 1 has ``weight``, ``bias``, the arrays of a normalizer, ``golden.<name>`` (the reference features) and optionally
 ``fitted`` (the identifiers of the training images). Schema 2 may also have a calibration (``calibration.temperature``),
 a hidden layer (``hidden.weight`` and ``hidden.bias``), or a multi-label head (parameter ``multilabel``). A file states
-the lowest schema that can hold its model, so that an older featx opens every model that it can use.
+the lowest schema that can hold its model, so that older versions of featx can open all models that they support.
 """
 
 import hashlib
@@ -32,15 +32,15 @@ _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a model that `Model.save` wrote. Its results are equal to the last bit.
+    """Read a model that `Model.save` wrote. It gives exactly the same results as the saved model.
 
     Raises
     ------
     ModelUnreadable
         If the file cannot be read now: it is locked by another program or forbidden, or its disk fails.
     ModelError
-        If the file does not exist, is not a featx model, is cut short or has a changed byte, or if a later version of
-        featx wrote it.
+        If the file does not exist, is not a featx model, is truncated or damaged, or if a later version of featx wrote
+        it.
     """
     path = Path(path)
     try:
@@ -63,7 +63,7 @@ def load_model(path: str | Path) -> Model:
     try:
         model = _build_model(document, load(data), path)
         _check_answers(model)
-    except Exception as error:  # A file of arbitrary values can cause any exception.
+    except Exception as error:  # Wrong values in a file can cause any exception.
         raise ModelError(f"{path} is not a model that this featx can use: {error}") from error
     return model
 
@@ -80,7 +80,7 @@ def write_model(model: Model, path: Path, *, overwrite: bool = False) -> None:
 
 
 def _check_answers(model: Model) -> None:
-    """Classify the reference images and their negatives, so that a damaged model fails at once and not later."""
+    """Classify the reference images and their negatives, so that a damaged model fails when it is loaded."""
     rows = np.hstack([model.reference_features[name] for name in model.spec.widths])
     with np.errstate(all="ignore"):
         for X in (rows, -rows):

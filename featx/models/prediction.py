@@ -37,8 +37,8 @@ class Prediction:
     probabilities : tuple of float, optional
         Probability of each predicted class, or None if the model has no probabilities.
     decisions : tuple of float
-        Decision of each predicted class. For two classes, these are -d/2 and d/2 if d is what `decision_function` of
-        the model returns.
+        Decision of each predicted class. For two classes, the model's `decision_function` returns one decision d. The
+        two classes then have the decisions -d/2 and d/2.
     reason : str
         Why the image could not be read. It is empty if the image was classified.
     remarks : tuple of str
@@ -84,10 +84,10 @@ def predict(
     model : Model
         As `featx.load_model` returns it.
     sources : sequence of paths or Listing
-        Image files, folders, manifests, archives (all that `featx.extract` takes), stores, or what `featx.list_images`
-        returns.
+        Sources of images that `featx.extract` takes (files, folders, manifests, archives), stores, or listings that
+        `featx.list_images` returns.
     compute : Compute, optional
-        Engine, device, batch size and workers for images. Stores do not use it.
+        Engine, device, batch size and workers for images. It has no effect on stores.
     root : path, optional
         Folder that the paths in manifests are relative to. By default, it is the folder of each manifest.
     top : int, optional
@@ -95,8 +95,8 @@ def predict(
         classes with a decision above 0.
     n_views : int
         Test-time augmentation: average the decisions of the plain image and ``n_views - 1`` augmented copies.
-        Probabilities are those of the averaged decisions. In a store, the first ``n_views`` copies of each image are
-        used.
+        Probabilities are computed from the averaged decisions. In a store, the first ``n_views`` copies of each image
+        are used.
     augment : str, optional
         Augmentation of the copies of images, such as ``flip,rotate=30`` (see `featx.ExtractSpec`). The default is
         ``flip``.
@@ -212,7 +212,7 @@ def _predict_rows(
     if not paths:
         return
     means = _mean_over_views(model.decision_function(X), n_views)
-    # Mean probabilities could be largest for another class than mean decisions.
+    # Probabilities are not averaged: their mean could be largest for another class than the mean decision.
     probabilities = model.probabilities_of(means) if model.has_probabilities else None
     decisions = class_decisions(means)
     for row, path in enumerate(paths):

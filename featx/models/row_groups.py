@@ -13,9 +13,9 @@ from featx.runtime import pluralize
 from featx.store import Store
 
 GROUP_COLUMN = "group"
-"""The column of a store that holds the groups of the user, by default."""
+"""Default name of the column that holds the groups of the user."""
 NO_COLUMN = "none"
-"""Name of a column that stands for no groups of the user."""
+"""If this is given as the column, the groups of the user are not used."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class GroupOptions:
     Parameters
     ----------
     column : str, optional
-        Column of the store, or its name in the manifest. By default it is ``group``, if the store has it; ``none``
-        stands for no column.
+        Column of the store, or its name in the manifest. By default it is ``group``, if the store has it; ``none`` uses
+        no column.
     near_duplicates : bool
         Keep near-duplicates together.
     """
@@ -64,7 +64,7 @@ class GroupedRows:
     notes: tuple[str, ...] = ()
 
     def describe(self, rows: NDArray[np.intp]) -> dict[str, Any]:
-        """Return what a model stores about the groups of its training rows; nothing if only equal files are groups."""
+        """Return what a model stores about the groups of its training rows: nothing if only equal files are groups."""
         if self.column is None and not self.near_duplicates:
             return {}
         return {
@@ -101,7 +101,7 @@ def group_rows(store: Store, digests: Sequence[str], options: GroupOptions) -> G
 def _describe_values(
     values: NDArray[np.str_], groups: NDArray[np.intp], plain: NDArray[np.bool_], column: str
 ) -> tuple[str, ...]:
-    """Count the images without a value, and the values that equal files link to one group."""
+    """Count the images without a value, and the groups that are joined because they contain equal files."""
     notes = []
     if unknown := int((values[plain] == NO_GROUP).sum()):
         notes.append(
@@ -121,9 +121,9 @@ def _describe_values(
 
 
 def read_group_column(store: Store, column: str | None) -> tuple[str | None, NDArray[np.str_] | None]:
-    """Return the name of the group column of a store and its values (rows,), or None twice if there is none.
+    """Return the name of the group column of a store and its values (rows,), or ``(None, None)`` if it has none.
 
-    The name may also be the one that the column has in the manifest that was extracted.
+    ``column`` is a column of the store, or its name in the manifest.
 
     Raises
     ------

@@ -36,7 +36,7 @@ class Model:
     Parameters
     ----------
     spec : ExtractSpec
-        The features that the head takes, and no others.
+        The features that the head takes. It has no other features.
     classes : tuple of str
         The class names, sorted.
     head : str
@@ -45,15 +45,16 @@ class Model:
         Pipeline from `featx.heads.make_head`, fitted on rows with the columns of ``spec`` and on class names. A
         multi-label model is fitted on a 0/1 matrix (rows, classes) instead of class names.
     reference_features : dict of str to array
-        Features of the three reference images by feature layer, float32 (3, width). The machine that extracted the
-        training features computed them. `featx.predict` compares them with those of its own machine.
+        Features of the three reference images by feature layer, float32 (3, width). They were computed on the machine
+        that extracted the training features. `featx.predict` computes them again and compares both, to notice a machine
+        that gives other features.
     info : dict
         How the model was fitted: C, scores of the search, training rows, versions. It must be valid JSON.
     calibration : TemperatureCalibration, optional
         For ``linear-svc``, it turns decisions into probabilities.
     fitted_image_ids : uint64 array (images,), optional
-        Identifiers of the training images (`featx.heads.compact_ids`), so that `featx.evaluate` can leave them out.
-        Models of the first version do not have them.
+        Identifiers of the training images (`featx.heads.compact_ids`), so that `featx.evaluate` can leave these images
+        out. Models of the first version do not have them.
     path : Path, optional
         The file that the model was read from. The weights of a fine-tuned backbone are beside this file. The path is
         not saved.
@@ -133,8 +134,9 @@ class Model:
         """Return the class name of each row, (rows,), for features (rows, columns) in the order of ``spec.widths``.
 
         The predicted class is the one with the largest decision, which is also the one with the largest probability.
-        If several are equally large, it is the first of them. Everything that featx predicts, evaluates or exports
-        follows this rule. A multi-label model returns a 0/1 matrix (rows, classes), 1 where the decision is above 0.
+        If several decisions are equally large, the first of their classes is predicted. Prediction, evaluation and
+        exported files all follow this rule. A multi-label model returns a 0/1 matrix (rows, classes), 1 where the
+        decision is above 0.
         """
         decisions = self.decision_function(X)
         if self.multilabel:
@@ -146,8 +148,8 @@ class Model:
         """Return the head's decisions, (rows, classes).
 
         Two classes that exclude each other share one decision per row, (rows,), as in scikit-learn. A decision above 0
-        means the second class. `featx.predict`, `to_torch` and exported files give each of the two classes a decision:
-        half of it for the second class, and minus half of it for the first.
+        means the second class. `featx.predict`, `to_torch` and exported files give each of the two classes its own
+        decision: d/2 for the second class and -d/2 for the first class, if d is the shared decision.
         """
         values: NDArray[np.floating] = self.estimator.decision_function(X)
         return values
@@ -170,7 +172,7 @@ class Model:
     def probabilities_of(self, decisions: ArrayLike) -> NDArray[np.float64]:
         """Return the probabilities (rows, classes) that belong to decisions from `decision_function`.
 
-        They are computed in float64 as scikit-learn's ``predict_proba`` of the head computes them.
+        They are computed in float64, as in scikit-learn's ``predict_proba``.
 
         Raises
         ------
@@ -216,7 +218,7 @@ class Model:
 
     @property
     def _facts(self) -> dict[str, str]:
-        """What a person wants to know first, by name."""
+        """The main facts about the model by name, for its repr."""
         info, spec = self.info, self.spec
         title = [self.head, *([f"C = {info['C']:g}"] if "C" in info else []), *["calibrated"] * bool(self.calibration)]
         blocks = f"block{'s' * (len(spec.blocks) > 1)} {', '.join(map(str, spec.blocks))}"

@@ -102,7 +102,10 @@ def fit_searched(
 
 
 def _make_folds(rows: TrainingRows, validation: Validation, notes: list[str]) -> tuple[list[Fold], RareClasses]:
-    """Make the folds of the search; no folds if every class has one image or group. Add to ``notes`` what they lack."""
+    """Make the folds of the search, and add the classes that they do not test to ``notes``.
+
+    If every class has one image or group, there are no folds.
+    """
     try:
         folds = make_folds(
             rows.y, rows.groups, validation.folds, validation.repeats, validation.random_state, rows.plain
@@ -117,7 +120,7 @@ def _make_folds(rows: TrainingRows, validation: Validation, notes: list[str]) ->
 def _choose_without_folds(
     rows: TrainingRows, head: str, C: float | None, options: FitOptions, validation: Validation, notes: list[str]
 ) -> dict[str, tuple[int, ...]]:
-    """Return the only range of blocks to fit if there are no folds to choose by, and say so.
+    """Return the blocks to fit if there are no folds that could compare ranges of blocks, and add a note about this.
 
     Raises
     ------
@@ -156,7 +159,7 @@ def _make_search(
     options: FitOptions,
     validation: Validation,
 ) -> HeadSearchCV:
-    """Return the unfitted search. ``sets`` are the features of each feature set."""
+    """Return the unfitted search. ``sets`` lists the features of each feature set."""
     return HeadSearchCV(
         heads=tuple(HEADS) if head == "best" else (head,),
         Cs=None if C is None else (C,),
@@ -194,9 +197,9 @@ def _describe_search(
     sets: Mapping[str, Sequence[str]],
     validation: Validation,
 ) -> dict[str, Any]:
-    """Return what a model stores about its search, as JSON values. It has no times: equal searches are equal.
+    """Return what a model stores about its search, as JSON values.
 
-    A number that does not exist, because nothing was tested, is None.
+    The values have no times, so that equal searches give equal values. If nothing was tested, the scores are None.
     """
     described = [dataclasses.asdict(candidate) for candidate in candidates]
     for candidate in described:

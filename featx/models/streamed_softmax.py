@@ -1,8 +1,8 @@
 """Fit multinomial logistic regression on rows that do not fit in memory.
 
 The rows are normalized once and written to a scratch file. Each step of L-BFGS reads this file block by block. The
-operating system caches as much of it as memory allows. The first steps use a sample of the rows in memory, so that few
-passes over all rows are needed.
+operating system caches as much of the file as memory allows. The first steps use a sample of the rows in memory, so
+that few passes over all rows are needed.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ from featx.spec import ExtractSpec
 from featx.store import BLOCK_BYTES, Store
 
 SAMPLE_CELLS = 1 << 26
-"""Largest number of values in the sample. They take 0.25 GB."""
+"""Largest number of values in the sample. This many values take 0.25 GB."""
 TOLERANCE = 1e-4
 """Largest entry of the mean loss's gradient at which L-BFGS stops, as in scikit-learn."""
 Blocks = Callable[[], Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]]
@@ -42,7 +42,7 @@ def fit_softmax(
     store: Store, spec: ExtractSpec, rows: NDArray[np.intp], codes: NDArray[np.intp], classes: tuple[str, ...],
     *, C: float, normalize: str, scratch: Path,
 ) -> StreamedSoftmax:  # fmt: skip
-    """Fit what scikit-learn would fit, within its tolerance.
+    """Fit the weights that scikit-learn would fit, within scikit-learn's tolerance.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def fit_softmax(
             if not np.isfinite(values).all():
                 raise DataError(f"features of {store.path} must be finite, but some are NaN or infinite")
             values = values if isinstance(normalizer, str) else normalizer.transform(values)
-            # Not ndarray.tofile, whose error on a full disk does not name the cause.
+            # ndarray.tofile is not used, because its error on a full disk does not name the cause.
             file.write(np.ascontiguousarray(values, np.float32).data)
             first = -done % stride
             sample[(done + first) // stride :][: len(values[first::stride])] = values[first::stride]
@@ -129,7 +129,7 @@ def _block_rows(width: int) -> int:
 def _minimize(
     blocks: Blocks, classes: int, width: int, penalty: float, start: NDArray[np.float64] | None = None
 ) -> OptimizeResult:
-    """Return what scipy has found. ``x`` is the flat matrix of weights, with the intercepts in the last column.
+    """Return the result of scipy. Its ``x`` is the flat matrix of weights, with the intercepts in the last column.
 
     If there are two classes, the matrix has one row.
     """
@@ -171,7 +171,7 @@ def _softmax_loss(Z: NDArray[Any], codes: NDArray[np.intp]) -> tuple[NDArray[Any
 
 
 def _binary_loss(Z: NDArray[Any], codes: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return for two classes, with decisions (n, 1), what `_softmax_loss` returns."""
+    """Return the same as `_softmax_loss`, for two classes that share one decision per row, Z (n, 1)."""
     z = np.where(codes == 1, -Z[:, 0], Z[:, 0])
     errors = np.exp(-np.logaddexp(0, -z))
     return np.logaddexp(0, z), np.where(codes == 1, -errors, errors)[:, np.newaxis]

@@ -30,7 +30,7 @@ from featx.models.torch_modules import ImageClassifier, PowerNormalize, Standard
 from featx.models.trained_by_torch import KEY, PARTS, trained_parts
 
 NOT_COUNTED = (nn.Dropout, nn.Identity, nn.Sequential)
-"""Modules in a head that compute nothing at inference."""
+"""Modules in a head that have no effect at inference."""
 
 
 def to_torch(model: Model, weights: BackboneWeights | str | Path | None = None) -> ImageClassifier:
@@ -41,14 +41,15 @@ def to_torch(model: Model, weights: BackboneWeights | str | Path | None = None) 
     model : Model
         The model.
     weights : BackboneWeights or path, optional
-        The backbone's weights. By default, they are those that the spec names, or those beside the model's file.
+        The backbone's weights. By default, the weights that the spec names are loaded, or the weights beside the
+        model's file.
 
     Returns
     -------
     ImageClassifier
-        It maps images, uint8 or preprocessed floats (n, 3, size, size), to logits (n, classes). The largest logit is
-        that of the predicted class. Two exclusive classes have the logits -d/2 and d/2, if d is the decision that
-        ``decision_function`` returns. The module is on the CPU, in float32 and in training mode.
+        It maps images, uint8 or preprocessed floats (n, 3, size, size), to logits (n, classes). The predicted class has
+        the largest logit. For two exclusive classes, ``decision_function`` returns one decision d, and the logits are
+        -d/2 and d/2. The module is on the CPU, in float32 and in training mode.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def from_torch(
     head : str, optional
         What the logits mean: a key of `featx.heads.HEADS`. By default, it is the head of ``model``. After training with
         cross-entropy, give ``softmax``. For two exclusive classes, the difference of the two logits becomes the
-        decision. A module with one logit for two classes is taken too.
+        decision. A module with one logit for two classes is also accepted.
     backbone : str
         New name of the backbone's weights, used if they changed.
     info : mapping, optional
@@ -96,7 +97,7 @@ def from_torch(
     -------
     model : Model
         Model with the module's weights. If the backbone changed, the model's spec has the new digest and precision
-        fp32. A calibration of probabilities is dropped, because it belonged to the earlier decisions.
+        fp32. A calibration of probabilities is dropped, because it was fitted to the earlier decisions.
     weights : BackboneWeights
         The backbone. If its digest changed, save it beside the model with `featx.engines.save_finetuned`.
 

@@ -13,7 +13,7 @@ from featx.errors import SpecError
 from featx.spec import ExtractSpec
 
 FLOOR = 1e-10
-"""Magnitudes below this one get no gradient through a power, because the slope of a power is infinite at 0."""
+"""A value with a smaller magnitude gets no gradient through a power, because the slope of a power is infinite at 0."""
 
 
 class PowerNormalize(nn.Module):
@@ -63,12 +63,12 @@ class ImageClassifier(nn.Module):
 
     Every part can be trained or replaced. The head may be any module that maps (n, columns) to (n, outputs). At first
     it is one ``torch.nn.Linear``. The parameters of the backbone are named by torchvision's layer numbers, such as
-    ``backbone.features.{i}.weight``. Those of the head are ``head.weight`` and ``head.bias``.
+    ``backbone.features.{i}.weight``. The parameters of the head are ``head.weight`` and ``head.bias``.
 
     Parameters
     ----------
     spec : ExtractSpec
-        The features that the head takes. All parts compute in float32, also if the spec has another precision.
+        The features that the head takes. All parts compute in float32, even if the spec has another precision.
     classes : tuple of str
         Class names, in the order of the logits.
     backbone : TorchBackbone
@@ -115,7 +115,7 @@ class ImageClassifier(nn.Module):
         return self.classify(self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
-        """Compute features, float32 (n, columns), in the order of ``spec.widths``; images are those of `forward`."""
+        """Compute features, float32 (n, columns), in the order of ``spec.widths``. `forward` describes the images."""
         expected = (3, self.spec.size, self.spec.size)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise SpecError(

@@ -11,9 +11,9 @@ KEY = "trained_by_torch"
 def trained_parts(model: Model) -> tuple[str, ...]:
     """List which parts of a model torch has trained: ``head``, ``backbone``, both or none.
 
-    Cross-validation cannot repeat how such a part was made, because scikit-learn did not fit it.
+    Cross-validation cannot fit such a part again, because scikit-learn did not fit it.
     """
-    # The first versions of featx finetune stored only the number of epochs per stage. Both stages train the head.
+    # The first versions of featx finetune stored only the number of epochs of each stage. Both stages train the head.
     epochs = model.info.get("finetune", {}).get("epochs", {})
     found = {"head": any(epochs.values()) or get_hidden_layer(model.estimator), "backbone": epochs.get("backbone")}
     return tuple(part for part in PARTS if part in model.info.get(KEY, ()) or found[part])

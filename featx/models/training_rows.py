@@ -47,7 +47,7 @@ class TrainingRows:
     image_ids : uint64 array
         Identifiers of the images (`featx.heads.compact_ids`), sorted.
     grouping : dict
-        What the groups come from besides equal files, as a model stores it; empty if there is nothing else.
+        How the groups were made, in the form that a model stores. It is empty if only equal files were grouped.
     notes : tuple of str
         What a person should know about the groups and the held-out rows, one phrase each.
     """
@@ -118,7 +118,7 @@ def read_fitted_rows(path: str | Path, spec: ExtractSpec, info: dict[str, Any]) 
     spec : ExtractSpec
         The features of the model.
     info : dict
-        ``Model.info``. Sample weights that are in no column of the store are left out.
+        ``Model.info``. Sample weights that were given as an array are left out, because the store does not have them.
     """
     selection, weights = info.get("selection", {}), info.get("sample_weight", "given")
     return read_training_rows(
@@ -129,7 +129,7 @@ def read_fitted_rows(path: str | Path, spec: ExtractSpec, info: dict[str, Any]) 
 
 
 def describe_held_out(store: Store, rows: NDArray[np.intp], selection: dict[str, Any]) -> list[str]:
-    """Name the classes of the training rows of which a hold-out left no image to test. At most one phrase."""
+    """Name the classes that have no held-out image to test. The list has one phrase, or none."""
     if "test_size" not in selection:
         return []
     targets, names = store.targets, np.array(store.classes)
@@ -155,7 +155,7 @@ def select_training_rows(
 ) -> tuple[NDArray[np.intp], dict[str, Any]]:
     """Return the numbers of the labeled training rows, sorted, and how they were selected.
 
-    ``groups`` (rows of the store,) are kept together by a hold-out.
+    A hold-out keeps rows with equal ``groups`` (rows of the store,) together.
 
     Raises
     ------
@@ -202,7 +202,7 @@ def read_targets(store: Store, rows: NDArray[np.intp]) -> tuple[NDArray[Any], tu
 
 
 def _read_weights(store: Store, given: ArrayLike | None, column: str | None) -> NDArray[np.float64] | None:
-    """Return the weight of each row of the store, or None without weights. NaN means that the column has no number."""
+    """Return the weight of each row of the store, or None without weights. A weight that is not a number is NaN."""
     if column is None:
         weights = None if given is None else np.asarray(given, dtype=np.float64)
         if weights is not None and weights.shape != (store.n_rows,):
@@ -242,10 +242,10 @@ def _check_weights(store: Store, weights: NDArray[np.float64], rows: NDArray[np.
 
 
 def describe_store(store: Store, spec: ExtractSpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what ``Model.info`` says of the store, and the reference features of ``spec``."""
+    """Return what ``Model.info`` stores about the store, and the reference features of ``spec``."""
     facts: dict[str, Any] = {"store_rows": store.n_rows}
     if store.spec.n_views > 1:
-        # Files of all versions use these names.
+        # Files of all versions of featx use these names.
         names = {"views": "n_views", "augment": "augment", "fill": "fill", "view_seed": "view_seed"}
         facts["augmentation"] = {key: getattr(store.spec, name) for key, name in names.items()}
     return facts, {name: values for name, values in store.reference_features.items() if name in spec.widths}

@@ -23,7 +23,7 @@ from featx.spec import ExtractSpec
 from featx.store import Store
 
 CHANNELS = ((1,), (3,), (4,))
-"""If the third axis of an array has one of these lengths, the array is one image, and not many gray images."""
+"""An array with a third axis of one of these lengths is one color image. Other arrays are stacks of images."""
 DEFAULTS = ExtractSpec()
 
 
@@ -45,9 +45,9 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     weights : path, optional
         File with the backbone's weights. It replaces the known sources of ``backbone``.
     cache : path, optional
-        Store that this transformer reads and extends, so that a grid search extracts each image once. It is not a store
-        of `featx.extract`. If ``pools`` has ``flat``, the cache holds only the requested features. Otherwise it holds
-        all blocks with all poolings except ``flat``.
+        Store that this transformer reads and extends, so that a grid search extracts each image once. Give it a file of
+        its own: a store that `featx.extract` made is refused. If ``pools`` has ``flat``, the cache holds only the
+        requested features. Otherwise it holds all blocks with all poolings except ``flat``.
     compute : Compute, optional
         Engine, device, batch size and workers. The default suits the machine.
 
@@ -116,7 +116,7 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ImageError
             If an image cannot be read. The image is not skipped, because rows must match the labels.
         DataError
-            If ``cache`` is given and X holds images. The cache identifies images by their paths.
+            If ``cache`` is given and X holds images. The cache needs paths, because it identifies images by them.
         """
         items = _items(X)
         if isinstance(items[0], str):
@@ -186,7 +186,7 @@ def _shared_engine(
 
 
 def _check_cache(path: Path, spec: ExtractSpec) -> None:
-    """Refuse a store that `featx.extract` made, because the new rows would have no label and other paths."""
+    """Refuse a store that `featx.extract` made, because the rows of a cache have no labels and other paths."""
     if not path.exists():
         return
     with Store(path) as store:
