@@ -1,4 +1,4 @@
-"""Check that extractions and fits survive kills and full disks. Each sub-command checks one claim.
+"""Check that extractions and fits survive kills, full disks and unreadable files. Each sub-command checks one claim.
 
     python benchmarks/drills.py kills FLOWERS17 WORK
 
@@ -7,6 +7,7 @@ mounts its own disks. The exit code is 1 if anything was lost.
 """
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -172,7 +173,27 @@ def full_disk(flowers: Path, work: Path, points: int = 10) -> None:
     sys.exit(bool(lost))
 
 
-CLAIMS = {"kills": kills, "full_disk": full_disk}
+def unreadable(flowers: Path, work: Path) -> None:
+    """Lock files, forbid them or let them fail at each point of an extraction. Each time, undo that and run again."""
+    tests, library = Path(__file__).resolve().parents[1] / "tests", work / "faulty_disk.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, tests / "faulty_disk.c", "-ldl"], check=True)
+    shutil.rmtree(work / "unreadable", ignore_errors=True)
+    (work / "unreadable").mkdir()
+    command = [sys.executable, "-W", "ignore", tests / "disturbed.py", work / "unreadable", "--photos", flowers / "jpg"]
+    environment = {**os.environ, "LD_PRELOAD": str(library)}
+    points, lost = 0, 0
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            result = json.loads(line)
+            whole = not result["lost"] and result["again"] == 0 and result["same"]
+            points, lost = points + 1, lost + (not whole)
+            said, again = result["output"].strip().splitlines()[-1:], "identical" if whole else "DIFFERS"
+            say(f"{result['point']}, {result['fault']}: exit code {result['code']}, {said}; again: {again}")
+    say(f"{points} points of an extraction: {lost} lost something")
+    sys.exit(bool(lost or process.returncode or points < 10))
+
+
+CLAIMS = {"kills": kills, "full_disk": full_disk, "unreadable": unreadable}
 
 if __name__ == "__main__":
     run_claim(CLAIMS)
