@@ -384,6 +384,37 @@ def test_the_same_rows_are_written_as_the_same_bytes(tmp_path):
     assert written[0] == written[1]
 
 
+@pytest.mark.parametrize("sizes", [(3000,), (1000, 1000, 1000), (1, 2999), (37,) * 80 + (40,)])
+@pytest.mark.parametrize("order", ["adjacent", "interleaved"])
+def test_the_same_rows_give_the_same_bytes_whichever_files_they_are_in(sizes, order, tmp_path, monkeypatch):
+    """As after an update, or after an image that could not be read at first. Chunks have 1,024 rows or 512."""
+    monkeypatch.setattr("featx.store.row_copy.BLOCK_BYTES", 1 << 20)
+    rng = np.random.default_rng(0)
+    names = [f"{number:04}" for number in range(3000)]
+    features = {name: rng.random((3000, width), np.float32) for name, width in SPEC.widths.items()}
+    rows = np.arange(3000) if order == "adjacent" else rng.permutation(3000)
+
+    def part_of(chosen):
+        part = make_part([names[row] for row in chosen])
+        part.features = {name: values[chosen] for name, values in features.items()}
+        return part
+
+    whole = part_of(np.arange(3000))
+    parts = [part_of(chosen) for chosen in np.split(rows, np.cumsum(sizes)[:-1])]
+    written = []
+    for each in ([whole], parts):
+        with PartFolder(tmp_path / "rows.h5") as folder:
+            folder.create_run(SPEC, REFERENCE)
+            for part in each:
+                folder.write(part)
+            assemble(folder.store, make_table([whole]), SPEC, REFERENCE, folder.part_files())
+            folder.discard()
+        written.append((tmp_path / "rows.h5").read_bytes())
+    with Store(tmp_path / "rows.h5") as opened:
+        np.testing.assert_array_equal(opened.read(features), np.hstack(list(features.values())))
+    assert written[0] == written[1]
+
+
 def test_a_full_disk_is_reported_before_writing(store, monkeypatch):
     path, parts = store
     usage = shutil.disk_usage(path.parent)

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from featx.files import READ_ERRORS, create_hdf5
 from featx.runtime import installed
 from featx.spec import ExtractSpec
 from featx.store import virtual
-from featx.store.datasets import Features, copy_rows, read_strings, write_column, write_features
+from featx.store.datasets import read_strings, write_column, write_features
 from featx.store.disk_checks import check_disk_space, check_target, store_bytes
+from featx.store.row_copy import Source, copy_features
 from featx.store.row_table import RowTable
 from featx.store.schema import (
     open_source,
@@ -124,28 +124,14 @@ def check_assembly(layout: str | None, dtype: str | None, target: Path | None = 
         )
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A file that holds some of the table's rows.
-
-    The file has ``length`` rows. Row ``from_rows[i]`` of the file is row ``to_rows[i]`` of the table.
-    """
-
-    path: Path
-    length: int
-    from_rows: np.ndarray
-    to_rows: np.ndarray
-    dtypes: Mapping[str, np.dtype[Any]]
-
-
 def _find_rows(
     table: RowTable, spec: ExtractSpec, sources: Sequence[Path]
-) -> tuple[list[_Source], np.ndarray, np.ndarray]:
+) -> tuple[list[Source], np.ndarray, np.ndarray]:
     """Find each row of the table in the sources.
 
     Returns
     -------
-    list of _Source
+    list of Source
         The sources that are needed, sorted by the first row of the table that each source holds.
     bool (rows,)
         Whether an EXIF orientation was applied to each row's image.
@@ -179,7 +165,7 @@ def _find_rows(
     edges = np.searchsorted(source[order], np.arange(len(sources) + 1))
     rows_of = [order[first:last] for first, last in itertools.pairwise(edges.tolist())]
     used = [
-        _Source(path, lengths[number], source_row[rows], rows, dtypes[number])
+        Source(path, lengths[number], source_row[rows], rows, dtypes[number])
         for number, (path, rows) in enumerate(zip(sources, rows_of, strict=True))
         if len(rows)
     ]
@@ -217,12 +203,4 @@ def _write_features(
     dtypes = {
         name: np.dtype(dtype or (found[name].pop() if len(found[name]) == 1 else "float32")) for name in spec.widths
     }
-    write_features(group, rows, spec.widths, partial(_copy_features, used), dtypes)
-
-
-def _copy_features(sources: Sequence[_Source], features: Features) -> None:
-    """Copy rows of all features from each source."""
-    for source in sources:
-        with open_source(source.path) as file:
-            for feature in features.values():
-                copy_rows(file[feature.name], feature, source.from_rows, source.to_rows)
+    write_features(group, rows, spec.widths, partial(copy_features, used), dtypes)

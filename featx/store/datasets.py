@@ -179,32 +179,7 @@ def _checksum(rows: int, chunks: tuple[int, ...]) -> dict[str, object]:
     return {"chunks": chunks, "fletcher32": True} if rows else {}
 
 
-def copy_rows(source: h5py.Dataset, target: h5py.Dataset, from_rows: np.ndarray, to_rows: np.ndarray) -> None:
-    """Copy rows from one dataset of features to another dataset of the same width.
-
-    At most `BLOCK_BYTES` are in memory at the same time.
-
-    Parameters
-    ----------
-    source, target : h5py.Dataset
-        Datasets of shape (rows, width). The values are converted to the type of ``target``.
-    from_rows, to_rows : int64 (n,)
-        Row ``from_rows[i]`` of ``source`` is copied to row ``to_rows[i]`` of ``target``.
-
-    Raises
-    ------
-    StoreError
-        If a value is too large for float16.
-    """
-    block = max(1, BLOCK_BYTES // (4 * source.shape[1]))
-    for first, last in contiguous_runs(from_rows, to_rows):
-        for start in range(first, last, block):
-            count = min(block, last - start)
-            read, written = from_rows[start], to_rows[start]
-            target[written : written + count] = _convert(source[read : read + count], target)
-
-
-def _convert(values: np.ndarray, target: h5py.Dataset) -> np.ndarray:
+def convert_dtype(values: np.ndarray, target: h5py.Dataset) -> np.ndarray:
     """Convert values to the type of a dataset; raise ``StoreError`` if a finite value would become infinite."""
     if values.dtype.itemsize <= target.dtype.itemsize:
         return values

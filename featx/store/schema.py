@@ -21,7 +21,7 @@ A part file has only features, rows and failures. Labels, classes and columns ar
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,15 @@ _OPTIONAL = ("remarks",)
 """Columns that a file may lack."""
 
 
+def source_errors(path: Path) -> AbstractContextManager[None]:
+    """Raise the errors of `open_source` in a ``with`` block that reads a part file or a store."""
+
+    def damaged(error: Exception) -> StoreCorrupt:
+        return StoreCorrupt(f"{path} is damaged ({error})")
+
+    return wrap_read_errors(path, StoreError, damaged)
+
+
 @contextmanager
 def open_source(path: Path) -> Iterator[h5py.File]:
     """Open a part file or a store in a ``with`` block, to read rows from it.
@@ -59,11 +68,7 @@ def open_source(path: Path) -> Iterator[h5py.File]:
     StoreError
         If reading the file is not safe.
     """
-
-    def damaged(error: Exception) -> StoreCorrupt:
-        return StoreCorrupt(f"{path} is damaged ({error})")
-
-    with wrap_read_errors(path, StoreError, damaged), open_untrusted(path, StoreError) as file:
+    with source_errors(path), open_untrusted(path, StoreError) as file:
         yield file
 
 
