@@ -1,4 +1,4 @@
-"""Export a model as one file that runs without featx. The file is kept only if it gives the answers of featx."""
+"""Export a model as one file that runs without featx. The file is kept only if its answers agree with featx."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from featx.runtime import import_optional
 SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt2"}
 """The formats, and the suffix of the files of each format."""
 TOLERANCE = 1e-3
-"""Largest accepted difference between the answers of the file and those of featx. The difference of probabilities is
-absolute. The difference of decisions and logits is relative to the largest value if that is above 1."""
+"""Largest accepted difference between the answers of the file and the answers of featx. The difference of probabilities
+is absolute. The difference of decisions and logits is relative to their largest value if this value is above 1."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,12 @@ def export(
     """Write a model as one file that runs without featx. If an error occurs, no file is written.
 
     The file always computes in float32, even if the spec has another precision class. featx runs the file on the
-    reference images, and keeps it only if the answers agree with those of featx in fp32. The file needs decoded images,
-    which are upright and RGB. If the spec's ``decode`` is ``scaled``, they must be decoded at the same scale.
+    reference images, and keeps it only if it gives the same answers as featx in fp32, up to rounding. The file takes
+    decoded RGB images that are upright. If the spec's ``decode`` is ``scaled``, the images must be decoded at the same
+    scale.
 
-    The largest answer of an image is that of the class which `featx.Model.predict` returns. In a multi-label file,
-    these are the classes whose probability is above 0.5, or whose decision or logit is above 0. The metadata name the
+    The class that `featx.Model.predict` returns for an image has the largest answer. In a multi-label file, an image
+    has all classes whose probability is above 0.5, or whose decision or logit is above 0. The metadata name the
     classes, the input, and the function that turns logits into probabilities.
 
     Parameters
@@ -91,8 +92,8 @@ def export(
         The format of the file. By default the suffix of ``path`` decides. Without a suffix, it is ``onnx``.
 
         ``onnx``: a graph that computes probabilities (n, classes), and the index of the predicted class (n,) as
-        ``label``. For a head without probabilities, it computes decisions instead of probabilities. For a multi-label
-        model, ``label`` is (n, classes), 1 for each predicted class.
+        ``label``. If the head has no probabilities, the graph computes decisions instead. For a multi-label model,
+        ``label`` is (n, classes), 1 for each predicted class.
 
         ``safetensors``: the weights under torchvision's names.
 
@@ -101,11 +102,11 @@ def export(
         What the file takes.
 
         ``images``: RGB as bytes. An ONNX file takes images of any size, uint8 (n, height, width, 3), and resizes them
-        as featx does. It does so in float64, which takes about 30 bytes per pixel of the original image: 0.7 GB for 24
-        megapixels. A ``torch.export`` program takes uint8 (n, 3, size, size).
+        as featx does. The resizing computes in float64 and needs about 30 bytes of memory per pixel of the original
+        image: 0.7 GB for 24 megapixels. A ``torch.export`` program takes uint8 (n, 3, size, size).
 
         ``tensor``: RGB as float32 (n, 3, size, size), with values from 0 to 1, for GPUs, browsers and phones. You
-        resize the images to the model's size. The file does the rest of the preprocessing. It has no float64.
+        resize the images to the model's size. The file does the rest of the preprocessing. It does not use float64.
     weights : path, optional
         Read the backbone's weights only from this file.
     overwrite : bool
@@ -114,18 +115,18 @@ def export(
     Returns
     -------
     ExportedFile
-        The file that was written, and how much its answers differ from those of featx.
+        The file that was written, and how much its answers differ from featx.
 
     Raises
     ------
     SpecError
-        If the format or the input is unknown, or if the suffix of ``path`` or the input does not belong to the format.
+        If the format or the input is unknown, or if the format does not allow the input or the suffix of ``path``.
     ModelError
         If ``path`` exists and ``overwrite`` is false, or if ``path`` cannot be written.
     EngineError
-        If the answers of the file differ from those of featx, or if a package that the format needs is missing.
+        If the answers of the file differ too much from featx, or if a package that the format needs is missing.
     SpecMismatch, WeightsError
-        If the weights are not those that the model was fitted with, or if they cannot be found.
+        If the weights differ from the weights that the model was fitted with, or if they cannot be found.
     """
     path = Path(path)
     chosen = _choose_format(path, format)
@@ -167,7 +168,7 @@ def _make_exporter(model: Model, backbone: BackboneWeights, format: str, input: 
 
 
 def _check(exporter: ExportFormat, path: Path, model: Model, backbone: BackboneWeights) -> float:
-    """Return the largest difference between the answers of a file and those of featx.
+    """Return the largest difference between the answers of a file and the answers of featx.
 
     Raises
     ------

@@ -60,7 +60,8 @@ def describe_input(model: Model, kind: str, layout: str) -> dict[str, Any]:
     model : Model
     kind : {"images", "tensor"}
     layout : {"NHWC", "NCHW"}
-        The order of the axes: images, height, width and channels. With NHWC, images of any size are resized.
+        The order of the axes: images, height, width and channels. A file with NHWC takes images of any size and resizes
+        them.
     """
     size = model.spec.size
     sides = ("height", "width") if layout == "NHWC" else (size, size)

@@ -23,16 +23,17 @@ from featx.spec import ExtractSpec
 LABEL = "label"
 """Name of the output with the predicted class."""
 MAX_VALUE = 255
-"""The value of the backbone's input that is 1 in a float tensor."""
+"""The largest pixel value of the backbone's input. In a float tensor, it is 1."""
 TENSOR_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
 MIN_NORM = 1e-12
-"""The features of a block are divided by ``MIN_NORM`` if their norm is smaller, for example if all of them are 0."""
+"""If the norm of a block is smaller than this, for example 0, the features are divided by this number instead."""
 
 
 class OnnxFormat:
     """Writes a model as an ONNX file.
 
-    The outputs of the file are ``probabilities`` or ``decisions``, which ``answers`` names, and ``label``.
+    The file has two outputs: ``label``, and ``probabilities`` or ``decisions``. The attribute ``answers`` names the
+    second output.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ class OnnxFormat:
 
 
 def make_tensor(images: Sequence[Image.Image], spec: ExtractSpec) -> np.ndarray:
-    """Prepare RGB images as a file with the input ``tensor`` takes them, float32 (images, 3, size, size), 0 to 1."""
+    """Prepare RGB images for a file with the input ``tensor``: float32 (images, 3, size, size), 0 to 1."""
     pixels = np.stack([preprocess(image, spec) for image in images])
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32) / np.float32(MAX_VALUE)
 
@@ -165,7 +166,7 @@ def add_decisions(graph: OnnxGraph, features: Sequence[str], model: Model) -> st
 
 
 def add_probabilities(graph: OnnxGraph, decisions: str, model: Model) -> str:
-    """Add nodes that turn decisions into the probabilities of a model that has them, (n, classes)."""
+    """Add nodes that turn decisions into probabilities, (n, classes). The model must have probabilities."""
     function = probability_function(model)
     if function == "softmax":
         if model.calibration:
@@ -173,17 +174,18 @@ def add_probabilities(graph: OnnxGraph, decisions: str, model: Model) -> str:
         return graph("Softmax", decisions, axis=1)
     if function == "sigmoid":
         return graph("Sigmoid", decisions)
-    # The softmax of the logarithms. Sigmoids in float32 are 0 for decisions below -104, and then have no order.
+    # Normalized sigmoids are the softmax of their logarithms. Sigmoids themselves are 0 in float32 for all decisions
+    # below -104, so the largest of them could not be found.
     minus_one = graph.constant(-1)
     logarithms = graph("Mul", graph("Softplus", graph("Mul", decisions, minus_one)), minus_one)
     return graph("Softmax", logarithms, axis=1)
 
 
 def add_label(graph: OnnxGraph, decisions: str, model: Model) -> str:
-    """Add nodes that compute what `featx.Model.predict` returns, as int64.
+    """Add nodes that compute the predicted classes, int64, as in `featx.Model.predict`.
 
-    It is the index of the predicted class, (n,). For a multi-label model, it is 1 where an image has the class,
-    (n, classes).
+    The result is the index of the predicted class, (n,). For a multi-label model, it has the shape (n, classes), and is
+    1 where an image has the class, else 0.
     """
     if model.multilabel:
         return graph("Cast", graph("Greater", decisions, graph.constant(0)), to=TensorProto.INT64)
@@ -194,7 +196,7 @@ def _add_normalizer(graph: OnnxGraph, features: Sequence[str], model: Model) -> 
     """Add the normalizer, and return the name of the normalized features, (n, columns)."""
     normalizer, widths = model.estimator.named_steps["normalizer"], tuple(model.spec.widths.values())
     if isinstance(normalizer, BlockNormalizer) and tuple(normalizer.widths_) == widths:
-        # Without splitting a tensor into parts of unequal widths, which NNAPI cannot do.
+        # No tensor is split into parts of unequal widths here, because NNAPI cannot do that.
         parts = [_add_block(graph, *part, normalizer.power) for part in zip(features, widths, strict=True)]
         return graph("Concat", *parts, axis=1)
     x = graph("Concat", *features, axis=1)
@@ -210,9 +212,10 @@ def _add_normalizer(graph: OnnxGraph, features: Sequence[str], model: Model) -> 
 
 
 def _add_block(graph: OnnxGraph, block: str, width: int, power: float) -> str:
-    """Add a power, which needs no sign because pooled outputs of ReLU are not negative, and unit norm.
+    """Add nodes that raise features to a power and scale them to unit norm.
 
-    All operators can run on the accelerators of phones, unlike ReduceL2 and ReduceSum.
+    The power needs no sign, because pooled outputs of ReLU are not negative. ReduceL2 and ReduceSum are avoided,
+    because the accelerators of phones cannot run them.
     """
     powered = graph("Pow", block, graph.constant(power))
     mean_square = graph("ReduceMean", graph("Mul", powered, powered), axes=[1], keepdims=1)

@@ -45,9 +45,9 @@ class OnnxGraph:
         return name
 
     def finish(self, source: onnx.ValueInfoProto, targets: Mapping[str, onnx.ValueInfoProto]) -> onnx.ModelProto:
-        """Return the finished model. Its input is ``source``. ``targets`` has its outputs by the names of their values.
+        """Return the finished model, with the input ``source``.
 
-        The outputs have the order of ``targets``.
+        ``targets`` maps the name of each value to its output. The outputs have the order of ``targets``.
         """
         self._nodes += [helper.make_node("Identity", [value], [target.name]) for value, target in targets.items()]
         graph = helper.make_graph(self._nodes, "featx", [source], list(targets.values()), self._constants)

@@ -4,7 +4,7 @@ The size of the images is known only when the graph runs. To resize along one si
 matrix of weights with one row per output pixel. It computes this matrix from the length of the side. Images are resized
 along rows first, and then along columns (see `featx.images.preprocess`). As in Pillow's ``Resample.c``, the weights are
 rounded to multiples of 2^-22, and the pixels are rounded to bytes after each of the two passes. Sums are computed in
-float64, in which all this is exact. (ONNX's own ``Resize`` with ``antialias`` differs by up to 12 of 255 levels.)
+float64, so they are exact. (ONNX's own ``Resize`` with ``antialias`` differs by up to 12 of 255 levels.)
 """
 
 import math
@@ -49,7 +49,7 @@ class Side:
 
 
 class OnnxResizer:
-    """Adds nodes to a graph that resize images as `featx.images.preprocess` resizes them after decoding."""
+    """Adds nodes to a graph that resize decoded images in the same way as `featx.images.preprocess`."""
 
     def __init__(self, graph: OnnxGraph, spec: ExtractSpec) -> None:
         self._graph, self._spec = graph, spec
@@ -167,7 +167,7 @@ class OnnxResizer:
         """Return the number of the image pixel nearest to each input pixel, int64 (size,)."""
         g = self._graph
         scale = g("Div", side.extent, side.count)
-        # Pillow computes a running sum. Products would be rounded differently, and some would name another pixel.
+        # Pillow computes a running sum. Products would be rounded differently and would sometimes select another pixel.
         first = g("Add", side.start, g("Mul", scale, self._number(0.5)))
         steps = g("Expand", scale, g.constant([self._spec.size - 1], np.int64))
         sums = g("CumSum", g("Concat", g("Unsqueeze", first, self._axes(0)), steps, axis=0), g.constant(0, np.int64))
@@ -181,7 +181,7 @@ class OnnxResizer:
         return self._graph("Clip", rounded, self._number(0), self._number(255))
 
     def _pad(self, pixels: str, height: Side, width: Side) -> str:
-        """Give the pixels outside the resized image the mean color of the preprocessing."""
+        """Fill the pixels outside the resized image with the mean color of the preprocessing."""
         g = self._graph
         rows, columns = g("Unsqueeze", self._inside(height), self._axes(1)), self._inside(width)
         color = np.round(PREPROCESSINGS[self._spec.preprocessing].mean).reshape(1, 3, 1, 1)

@@ -18,7 +18,7 @@ from featx.images import preprocess
 from featx.models import ImageClassifier, Model, to_torch
 
 PREFIXES = {"backbone.features.": "features.", "head.": "classifier."}
-"""The beginnings of parameter names in featx's module, and what stands for each of them in the file."""
+"""Prefixes of parameter names in featx's module, and the prefixes that replace them in the file."""
 METADATA_FILE = "featx.json"
 
 
@@ -43,7 +43,7 @@ class SafetensorsFormat(_TorchFormat):
     """Writes the weights of a model as a safetensors file."""
 
     def write(self, path: Path) -> None:
-        """Write the tensors ``features.{i}.weight`` to ``classifier.bias``, and metadata as JSON under ``featx``."""
+        """Write the tensors under torchvision's names, and the metadata as JSON under the key ``featx``."""
         tensors = {_file_name(name): values.contiguous() for name, values in self._module.state_dict().items()}
         # There is only one key, because safetensors writes keys in random order. Equal models must have equal bytes.
         save_file(tensors, path, {"featx": json.dumps(describe_model(self._model))})
@@ -56,7 +56,7 @@ class SafetensorsFormat(_TorchFormat):
 
 
 class ProgramFormat(_TorchFormat):
-    """Writes a model as a ``torch.export`` program. ``input`` is that of `featx.export`."""
+    """Writes a model as a ``torch.export`` program. `featx.export` describes ``input``."""
 
     def __init__(self, model: Model, backbone: BackboneWeights, input: str = "images") -> None:
         super().__init__(model, backbone)
@@ -70,7 +70,7 @@ class ProgramFormat(_TorchFormat):
         size = self._model.spec.size
         module = _FromUnitRange(self._module).eval() if self._input == "tensor" else self._module
         dtype = torch.float32 if self._input == "tensor" else torch.uint8
-        # The example has two images, because after an example of one image the program would take only one image.
+        # An example with one image would give a program that takes only one image, so the example has two.
         program = torch.export.export(
             module, (torch.zeros(2, 3, size, size, dtype=dtype),), dynamic_shapes=({0: Dim("n")},)
         )

@@ -37,7 +37,7 @@ def load_model(path: str | Path) -> Model:
     Raises
     ------
     ModelUnreadable
-        If the file cannot be read now: it is locked by another program or forbidden, or its disk fails.
+        If the file cannot be read now: another program locks it, access is denied, or its disk fails.
     ModelError
         If the file does not exist, is not a featx model, is truncated or damaged, or if a later version of featx wrote
         it.

@@ -23,7 +23,7 @@ from featx.spec import ExtractSpec
 from featx.store import Store
 
 CHANNELS = ((1,), (3,), (4,))
-"""An array with a third axis of one of these lengths is one color image. Other arrays are stacks of images."""
+"""An array is a single image if its third axis has one of these lengths. Otherwise it is a stack of images."""
 DEFAULTS = ExtractSpec()
 
 
