@@ -61,9 +61,9 @@ def read_cached(name: str) -> BackboneWeights:
     WeightsNotFound
         If the backbone is not in the cache.
     WeightsUnreadable
-        If its file cannot be read now, although it may be whole.
+        If its file cannot be read now, although it may be intact.
     WeightsError, WeightsMismatch
-        If its file is damaged: it is in no known format, or its digest is not the one that was stored.
+        If its file is damaged: its format is unknown, or its digest differs from the stored digest.
     """
     file = cached_file(name)
     with wrap_read_errors(file, WeightsError, lambda error: WeightsError(f"{file} is damaged: {error}")):

@@ -33,7 +33,7 @@ def backbone_digest(tensors: Mapping[str, np.ndarray]) -> str:
 def check_tensors(tensors: Mapping[str, np.ndarray], owner: str) -> None:
     """Raise ``WeightsError`` for the first tensor that is missing, has a wrong shape, or is not finite float32.
 
-    ``owner`` is the name of what has the tensors, such as a file. The message contains it.
+    ``owner`` is the name of the object that has the tensors, such as a file. The message contains this name.
     """
     for name in tensor_shapes():
         if name not in tensors:

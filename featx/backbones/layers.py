@@ -47,7 +47,8 @@ Layer = Convolution | MaxPool
 class LayerOperators(Protocol[T]):
     """Methods by which an engine computes each kind of layer.
 
-    ``T`` is what the engine passes from layer to layer: a tensor, or the name of a node in a graph that it builds.
+    ``T`` is the type that the engine passes from layer to layer. It is a tensor, or a string if the engine builds a
+    graph and passes the names of nodes.
     """
 
     def convolution(self, x: T, layer: Convolution) -> T:

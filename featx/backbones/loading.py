@@ -1,4 +1,4 @@
-"""Load backbones by name: from a file, from the cache, or from where they are published."""
+"""Load backbones by name: from a file, from the cache, or by download."""
 
 import dataclasses
 import difflib
@@ -36,15 +36,15 @@ class BackboneEntry:
 def load_backbone(
     name: str = "oxford", file: str | Path | None = None, preprocessing: str | None = None
 ) -> BackboneWeights:
-    """Load the weights of a backbone from a file, from the cache, or from where they are published.
+    """Load the weights of a backbone from a file, from the cache, or by download.
 
     Downloaded weights are kept in the cache, so the next call needs no network.
 
     Parameters
     ----------
     name : str
-        Name of a known backbone (``oxford``, ``imagenet1k_v1``, ``imagenet1k_features``) or of one that was added to
-        the cache. With ``file``, it may be a new name.
+        Name of a known backbone (``oxford``, ``imagenet1k_v1``, ``imagenet1k_features``) or of a backbone that was
+        added to the cache. With ``file``, it may be a new name.
     file : path, optional
         A weights file, see `read_weights`. If ``name`` is a known backbone, the file must have the weights of that
         backbone.
@@ -61,11 +61,12 @@ def load_backbone(
     WeightsNotFound
         If no source has the backbone. The message lists the sources, why each failed, and what to do.
     WeightsMismatch
-        If the file has other weights than those of ``name``. The message has both digests.
+        If the file does not have the weights of the backbone ``name``. The message has both digests.
     WeightsUnreadable
-        If the file, or that of the cache, cannot be read now: it is locked or forbidden, or its disk fails.
+        If ``file`` or the file in the cache cannot be read now: another program locks it, access is denied, or its disk
+        fails.
     WeightsError
-        If the file cannot be read.
+        If the file does not exist, or has no weights of VGG16 in a known format.
     SpecError
         If the name or the preprocessing is not allowed.
     """
@@ -80,7 +81,7 @@ def load_backbone(
 def add_backbone(path: str | Path, name: str | None = None, preprocessing: str | None = None) -> BackboneWeights:
     """Add a weights file to the cache. Without ``name``, the file must have the weights of a known backbone.
 
-    The errors are those of `load_backbone`, and ``WeightsError`` if the cache cannot be written.
+    It raises the same errors as `load_backbone`, and ``WeightsError`` if the cache cannot be written.
     """
     weights = load_backbone(_recognize(Path(path)) if name is None else name, path, preprocessing)
     known = BACKBONES.get(weights.name)
@@ -105,7 +106,7 @@ def verify_backbone(name: str = "oxford") -> BackboneWeights:
 
 
 def list_backbones() -> list[BackboneEntry]:
-    """List the known backbones and those in the cache, without reading weights."""
+    """List the known backbones and the backbones in the cache, without reading weights."""
     return [_entry(name) for name in _names()]
 
 
@@ -116,7 +117,7 @@ def _load(name: str) -> BackboneWeights:
     except WeightsNotFound as error:
         reasons.append(f"the cache: {error}")
     except WeightsUnreadable as error:
-        # The file may be whole, so it is not replaced by a download.
+        # The file may be intact, so no download replaces it.
         raise WeightsUnreadable(f"{error}; or set FEATX_CACHE to another folder") from error
     except WeightsError as error:
         if name not in BACKBONES:

@@ -18,7 +18,8 @@ GEM_FLOOR = 1e-6
 class PoolingOperators(Protocol[T]):
     """Methods by which an engine computes over the positions of a feature map, for each image and channel.
 
-    ``T`` is what the engine computes with: a tensor, or the name of a node in a graph that it builds.
+    ``T`` is the type of feature maps. It is a tensor, or a string if the engine builds a graph and passes the names of
+    nodes.
     """
 
     def mean(self, x: T) -> T:
@@ -30,7 +31,7 @@ class PoolingOperators(Protocol[T]):
     def power_mean(self, x: T, power: float, floor: float) -> T:
         """Return the generalised mean ``mean(max(x, floor) ** power) ** (1 / power)`` over positions, in float32.
 
-        This is a single operator because the powers overflow in float16, and only some engines have to avoid that.
+        It is a single operator, because the powers overflow in float16. Each engine can avoid this in its own way.
         """
 
     def flatten(self, x: T) -> T:

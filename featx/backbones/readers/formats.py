@@ -19,14 +19,15 @@ Tensors = dict[str, np.ndarray]
 
 
 def read_weights(path: str | Path) -> Tensors:
-    """Read the backbone of VGG16 from a file. The format is recognized by the content of the file,
-    not by its name.
+    """Read the backbone of VGG16 from a file in any common format.
 
-    The formats are torch state dicts (loaded with ``weights_only=True``), safetensors, Keras HDF5 (``.h5`` and
-    ``.weights.h5``), ``.keras`` and ONNX. Other content, such as a classifier, is ignored.
+    The format is recognized by the content of the file, so the name does not matter. The formats are torch state dicts
+    (loaded with ``weights_only=True``), safetensors, Keras HDF5 (``.h5`` and ``.weights.h5``), ``.keras`` and ONNX.
+    Other content, such as a classifier, is ignored.
 
-    If the first layer is that of a known backbone in BGR order, as in the files of Keras, it is converted to RGB. This
-    also works for a fine-tuned checkpoint whose first layer was frozen. Any other first layer is assumed to be RGB.
+    Files of Keras have their first layer in BGR order. If the first layer of the file is equal to the first layer of a
+    known backbone in BGR order, it is converted to RGB. This also works for a fine-tuned checkpoint whose first layer
+    was frozen. Any other first layer is assumed to be in RGB order.
 
     Returns
     -------
@@ -36,7 +37,7 @@ def read_weights(path: str | Path) -> Tensors:
     Raises
     ------
     WeightsUnreadable
-        If the file cannot be read now: it is locked by another program or forbidden, or its disk fails.
+        If the file cannot be read now: another program locks it, access is denied, or its disk fails.
     WeightsError
         If the file does not exist, has another format, or has no VGG16. The message names the file and the tensor.
     EngineError

@@ -68,7 +68,7 @@ def _convolutions(file: Any, path: Path) -> list[tuple[Any, Any]]:
             groups.setdefault(str(PurePosixPath(name).parent), []).append(item)
 
     file.visititems(collect)
-    if len(normalizations) >= len(CONVOLUTIONS):  # fewer of them may belong to layers on top of the backbone
+    if len(normalizations) >= len(CONVOLUTIONS):  # if there are fewer, they may belong to layers on top of the backbone
         raise WeightsError(f"{path} must have VGG16 without batch normalization, but has one after each convolution; "
                            "fold them into the convolutions")  # fmt: skip
     pairs = {name: sorted(group, key=lambda item: -item.ndim) for name, group in groups.items()}

@@ -57,7 +57,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path} must have a torch state dict, got {type(state).__name__}")
     keys = _backbone_keys(state, path)
     for name, key in keys.items():
-        # In torch a few bytes can be the storage of a tensor of any shape.
+        # Checked before the copy below, because in torch a few bytes can be the storage of a tensor of any shape.
         check_shape(name, tuple(state[key].shape), str(path))
     return {name: state[key].detach().float().numpy() for name, key in keys.items()}
 
