@@ -20,12 +20,12 @@ from featx.cli.options import (
 @split_column_option
 @test_size_option
 @click.option("--more", type=click.IntRange(min=1), metavar="N",
-              help="Forecast the gain from N more images per class (default: as many as there are).")  # fmt: skip
+              help="Forecast the gain from N more images per class (default: the present number).")  # fmt: skip
 @click.option(
     "--root",
     type=click.Path(),
     metavar="FOLDER",
-    help="Folder of the images, which is written into the suggested commands.",
+    help="Folder of the images, for the suggested commands.",
 )
 @folds_option
 @seed_option("folds and of the images drawn")
@@ -40,7 +40,7 @@ def command(
     """Recommend feature extraction or fine-tuning for the images of STORE, and say why.
 
     A data set may be small or large, and similar to ImageNet's photographs or different. Size is measured by
-    the learning curve of a linear head. Similarity is measured by the depth that is best and by feature statistics.
+    the learning curve of a linear head. Similarity is measured by the best depth and by feature statistics.
 
     \b
     Examples:

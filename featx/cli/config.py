@@ -36,8 +36,7 @@ def settings_of(command: click.Command, name: str, table: Mapping[str, Any], ctx
     """Translate the options of one table to the names of the command's parameters.
 
     An option is spelled as on the command line, without the leading dashes: ``n-views`` or ``n_views``. A switch with
-    two names (``--amp/--no-amp``) takes ``true`` or ``false``. A table inside the table sets the options of a
-    subcommand.
+    two names (``--amp/--no-amp``) takes ``true`` or ``false``. A nested table sets the options of a subcommand.
 
     Raises
     ------

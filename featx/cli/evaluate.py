@@ -11,15 +11,15 @@ from featx.runtime import pluralize
 @click.argument("store", type=click.Path())
 @click.option("--split", metavar="VALUE",
               help="Score the rows with this value of the split column (default: rows held out by fit).")  # fmt: skip
-@click.option("--split-column", metavar="NAME", help="Split column to use (default: that of the fit).")
+@click.option("--split-column", metavar="NAME", help="Split column to use (default: the one that fit used).")
 @json_option
 def command(model: str, store: str, split: str | None, split_column: str | None, as_json: bool) -> None:
     """Score MODEL on images of STORE that it was not fitted on.
 
     The command prints accuracy, balanced accuracy, macro F1, top-5 accuracy, the expected calibration error, a table of
     scores per class, and the most frequent confusions. The calibration error says how far probabilities are from
-    observed frequencies; a linear-svc has one only after fit --calibrate. For a multi-label model, the command prints
-    micro and macro average precision and F1.
+    observed frequencies; a linear-svc has no calibration error unless it was fitted with --calibrate. For a multi-label
+    model, the command prints micro and macro average precision and F1.
 
     \b
     Examples:

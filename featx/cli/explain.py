@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, metavar="K",
               help="Explain the K most probable classes.")  # fmt: skip
 @click.option(
-    "--class", "classes", multiple=True, metavar="NAME", help="Explain this class instead. The option may be repeated."
+    "--class", "classes", multiple=True, metavar="NAME", help="Explain this class, and not the most probable ones. May be repeated."
 )
 @click.option("--method", type=click.Choice(("auto", "cam", "grad-cam")), default="auto", show_default=True,
               help="Class activation maps (cam) or Grad-CAM. auto takes Grad-CAM for hidden layers, poolings other "
@@ -72,6 +72,6 @@ def command(
 
 
 def _shares(found: "ClassMap") -> dict[str, Any]:
-    """Return the terms whose sum is the logit. They have a meaning only if the maps are exact."""
+    """Return the terms that add up to the logit. Their sum is the logit only if the maps are exact."""
     blocks = {number: float(values.sum()) for number, values in found.blocks.items()}
     return {"intercept": found.intercept, "blocks": blocks}

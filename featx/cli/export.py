@@ -36,7 +36,7 @@ def command(
                  --input tensor: from float32 (n, 3, size, size)
     safetensors  the weights of backbone and head under torchvision's names
 
-    In every format, the largest answer is that of the class that featx predict names.
+    In every format, the class that featx predict names has the largest answer.
 
     \b
     Examples:

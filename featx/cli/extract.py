@@ -67,7 +67,7 @@ def _assembly(**fields: Any) -> Any:
 @root_option
 @gather("listing", listing_options, *LISTING)
 @click.option("--dry-run", is_flag=True,
-              help="Only print what featx makes of IMAGES: classes, splits, skipped files. "
+              help="Only print what featx finds in IMAGES: classes, splits, skipped files. "
                    "No features, no store.")  # fmt: skip
 @click.option("--sheet", type=click.Path(dir_okay=False), metavar="FILE",
               help="With --dry-run: draw some images of each class and split on a contact sheet, "
@@ -82,7 +82,7 @@ def _assembly(**fields: Any) -> Any:
     interpolation_option,
     backbone_option,
     click.option("--precision", type=click.Choice((AUTO, *PRECISIONS)), default="fp32", show_default=True,
-                 help="Precision of the arithmetic. auto takes that of an existing store, else the fastest "
+                 help="Precision of the arithmetic. auto: as in the existing store, else the fastest "
                       "that agrees with fp32."),
     click.option("--decode", type=click.Choice(DECODES), default="full", show_default=True,
                  help="scaled: decode large JPEGs at reduced size; faster, pixel values differ slightly."),
@@ -101,9 +101,9 @@ def _assembly(**fields: Any) -> Any:
                  help="What to do with rows of the store whose images are no longer in IMAGES."),
     click.option("--assemble", type=click.Choice(("copy", "virtual")),
                  help="virtual: the store refers to part files in a folder beside it, instead of copying them "
-                      "(default: as the store is, else copy)."),
+                      "(default: as in the existing store, else copy)."),
     click.option("--store-dtype", "dtype", type=click.Choice(("float32", "float16")),
-                 help="float16: half the size, features rounded to 3 digits (default: as the store is, else float32)."),
+                 help="float16: half the size, features rounded to 3 digits (default: as in the store, else float32)."),
 )  # fmt: skip
 @overwrite_option
 @click.option("--strict", is_flag=True, help="Stop at the first unreadable image instead of recording it.")
@@ -170,7 +170,7 @@ def command(
 def _print_listing(
     ctx: click.Context, images: str, root: str | None, options: Any, sheet: str | None, *, quiet: bool, as_json: bool
 ) -> None:
-    """Print what featx makes of a source, and write a contact sheet if ``sheet`` is given."""
+    """Print what featx finds in a source, and write a contact sheet if ``sheet`` is given."""
     from featx.drawing import image_format
     from featx.images import list_images
 

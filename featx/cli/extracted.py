@@ -14,7 +14,7 @@ SHOWN = 10
 
 
 def print_listing(ctx: click.Context, listing: Any, sheet: Any, *, quiet: bool, as_json: bool) -> None:
-    """Print what was made of a source, and exit with code 3 if files could not be listed.
+    """Print what was found in a source, and exit with code 3 if files could not be listed.
 
     ``sheet`` is the contact sheet that was drawn, or None.
     """

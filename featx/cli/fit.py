@@ -66,7 +66,7 @@ def _compute(jobs: int | None, executor: str) -> Compute:
                  help="Normalization of the features: signed square root and unit norm per block, or zero mean "
                       "and unit variance."),
     click.option("--calibrate", is_flag=True,
-                 help="Calibrate the decisions of linear-svc to probabilities, which it lacks without this option; "
+                 help="Calibrate the decisions of linear-svc, so that the model has probabilities; "
                       "predictions do not change."),
     click.option("--class-weight", type=click.Choice(("balanced",)), help="Give rare classes more weight."),
     click.option("--weight-column", metavar="NAME",
@@ -84,7 +84,7 @@ def _compute(jobs: int | None, executor: str) -> Compute:
                  help="Keep images with the same value in this column, such as one patient's, on one side of every "
                       "fold and of the hold-out; none keeps none together (default: group, if the store has it)."),
     click.option("--group-near-duplicates", is_flag=True,
-                 help="Keep images that look almost alike, such as the frames of a burst, on one side too."),
+                 help="Also keep near-duplicates on one side, such as the frames of a burst."),
     folds_option,
     repeats_option,
     click.option("--scoring", metavar="NAME",
@@ -120,8 +120,8 @@ def command(
     one image, and images of one group, such as a patient, stay in one fold. scikit-learn fits the saved model on all
     training rows.
 
-    A class with fewer images than folds is trained on wherever it is not tested. A class with one image is never
-    tested. The command names such classes.
+    A class with fewer images than folds is tested only in some of the folds. A class with one image is never tested.
+    The command names such classes.
 
     \b
     Examples:

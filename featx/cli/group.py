@@ -59,7 +59,7 @@ SECTIONS = {
 }
 COMMANDS = {name: line for commands in SECTIONS.values() for name, line in commands.items()}
 SIGNALED = 128
-"""Shells add this to a signal's number for the exit code of the process that it ended."""
+"""If a signal ends a process, shells report this number plus the number of the signal as the exit code."""
 
 
 class LazyGroup(click.Group):
@@ -101,7 +101,7 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command.
 
-        A ``FeatxError``, an error of the system or a lack of memory ends it with a message and exit code 1.
+        After a ``FeatxError``, an error of the system or a lack of memory, print a message and exit with code 1.
         """
         try:
             with _short_warnings():
@@ -110,7 +110,7 @@ class LazyGroup(click.Group):
             raise click.ClickException(str(error)) from error
         except OSError as error:
             if error.filename is None:
-                raise  # This is no error of a file. click handles a closed pipe.
+                raise  # A closed pipe is not an error of a file. click handles it.
             raise click.ClickException(f"{error.filename} cannot be used: {error.strerror or error}") from error
         except MemoryError as error:
             detail = f" ({error})" if str(error) else ""

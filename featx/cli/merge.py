@@ -15,7 +15,7 @@ DUPLICATES = ("error", "first", "last")
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE",
               help="Store to write.")  # fmt: skip
 @click.option("--duplicates", type=click.Choice(DUPLICATES), default="error", show_default=True,
-              help="Which store to follow if stores have different bytes, labels or splits for one path.")  # fmt: skip
+              help="Which store to use if stores have different bytes, labels or splits for one path.")  # fmt: skip
 @overwrite_option
 @json_option
 def command(stores: tuple[str, ...], output: str, duplicates: str, overwrite: bool, as_json: bool) -> None:

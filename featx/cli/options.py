@@ -22,7 +22,7 @@ AUGMENTATION = ("augment", "fill", "view_seed")
 RAY_ONLY = ("ray_address", "cpus_per_worker", "gpus_per_worker")
 """Parameters that have no effect without a Ray cluster."""
 WITH_FAILURES = 3
-"""Exit code of a command that is done, but could not read some images."""
+"""Exit code of a command that finished, but could not read some images."""
 
 Command = Callable[..., Any]
 
@@ -131,7 +131,7 @@ def _whose(param: click.Parameter | None, ctx: click.Context | None) -> str:
 
 
 def check_output(ctx: click.Context, output: str | None, *read: str | None, makes_folder: bool = False) -> None:
-    """Check before any work that a command may write its output.
+    """Check that a command may write its output, before it does any work.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def _is_store_or_model(path: Path) -> bool:
 
 
 def refuse_given(ctx: click.Context, names: Container[str | None], what: str) -> None:
-    """Raise ``UsageError`` if one of the parameters in ``names`` was given: it has no effect without ``what``."""
+    """Raise ``UsageError`` if a parameter in ``names`` was given, because it has no effect without ``what``."""
     for parameter in ctx.command.params:
         if parameter.name in names and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(
@@ -186,7 +186,7 @@ def refuse_given(ctx: click.Context, names: Container[str | None], what: str) ->
 def gather(
     into: str, build: Callable[..., Any], *options: Callable[[Command], Command]
 ) -> Callable[[Command], Command]:
-    """Add options to a command. ``build`` turns their values into one value, which the parameter ``into`` gets."""
+    """Add options to a command. ``build`` combines their values into one value for the parameter ``into``."""
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -292,7 +292,7 @@ decode_timeout_option = click.option(
 
 
 def compute_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Add options that say how a command runs, as one parameter ``compute``. ``--quiet`` hides the progress bar."""
+    """Add the options of how a command runs, as one parameter ``compute``. ``--quiet`` hides the progress bar."""
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -324,9 +324,9 @@ LISTING = (
                       "neither (flat). auto decides by their names."),
     click.option("--split-folders", type=SplitFolders(), metavar="FOLDER=SPLIT,…",
                  help="Split of each sub-folder, such as Training=train,Testing=test."),
-    click.option("--label-column", metavar="NAME", help="Column of a table that has the labels (default: label)."),
+    click.option("--label-column", metavar="NAME", help="Column of a table with the labels (default: label)."),
     click.option("--group-column", metavar="NAME",
-                 help="Column of a table whose value is the same for images that belong together, such as those of one "
+                 help="Column of a table with equal values for images that belong together, such as images of one "
                       "patient; kept as the column group."),
 )  # fmt: skip
 """The options that say how to read a source of images; `listing_options` takes their values."""

@@ -39,7 +39,7 @@ class Count(click.ParamType):  # type: ignore[type-arg]
               help="Rows per image.")  # fmt: skip
 @click.option("--precision", type=click.Choice(PRECISIONS),
               help="Precision of the arithmetic (default: bf16 with --devices, fp32 with --measure).")  # fmt: skip
-@click.option("--devices", metavar="8xH100", help="Number and kind of devices, whose rates are in featx's table.")
+@click.option("--devices", metavar="8xH100", help="Number and kind of devices; featx has a table of their rates.")
 @click.option(
     "--measure", is_flag=True, help="Measure the rates of this machine instead of taking them from the table."
 )

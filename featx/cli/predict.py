@@ -40,7 +40,7 @@ HEADER = ("path", "class", "probability", "decision", "reason")
               help="CSV, or one JSON object per line.")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), metavar="K",
               help="Classes per image, best first (default: 1; for a multi-label model: all "
-                   "whose decision is above 0).")  # fmt: skip
+                   "with a decision above 0).")  # fmt: skip
 @click.option("--n-views", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
               help="Average over the plain image and N - 1 augmented copies (test-time augmentation).")  # fmt: skip
 @augmentation_options(None, DEFAULT_PREDICT_AUGMENT)
@@ -86,7 +86,7 @@ def command(
     remarks = Counter[str]()
     rows = _count_remarks(itertools.chain(first, predictions), remarks)
     named = wrap_os_error(Path(output), DataError) if output else nullcontext()
-    # surrogateescape writes file names that are not UTF-8 as the bytes they are.
+    # With surrogateescape, file names that are not UTF-8 are written as their original bytes.
     with named, click.open_file(output or "-", "w", encoding="utf-8", errors="surrogateescape") as file:
         written, failed = (_write_csv if format == "csv" else _write_jsonl)(rows, file)
     if output and not quiet:

@@ -47,10 +47,9 @@ def command(
 ) -> None:  # fmt: skip
     """Compare the depths of the backbone for the images of STORE: accuracy and cost.
 
-    Each range of consecutive blocks is scored by cross-validation on the training rows; images with the same value in
-    the column group stay together. For a small data set that
-    differs from ImageNet, early blocks are often the best, and they cost least. LogME scores features without fitting
-    a head.
+    Each range of consecutive blocks is scored by cross-validation on the training rows. Images with the same value in
+    the column group stay together. For a small data set that differs from ImageNet, early blocks are often the best,
+    and they cost least. LogME scores features without fitting a head.
 
     \b
     Examples:

@@ -35,9 +35,9 @@ def command(
 ) -> None:  # fmt: skip
     """Find wrong labels, duplicates and outliers among the images of STORE.
 
-    The command reports labels that are improbable for a head that was fitted without the image; images that are in the
+    The command reports improbable labels, according to heads that were fitted without the image; images that are in the
     store twice (re-encoded, resized, cropped or mirrored), such as in training and test; classes that are confused;
-    images unlike all others; and images that could not be read.
+    images that differ from all others; and images that could not be read.
 
     \b
     Examples:

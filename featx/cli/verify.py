@@ -41,8 +41,8 @@ def command(
     """Extract a sample of the images of STORE again, and compare with its rows.
 
     Augmented copies and the reference images are compared too. A row agrees if its difference is within the tolerance
-    of the store's precision class. The exit code is 1 if features differ. It is 3 if images are missing or have changed
-    and all others agree.
+    of the store's precision class. The exit code is 1 if features differ. It is 3 if all features agree, but some
+    images are missing or have changed.
 
     \b
     Examples:
