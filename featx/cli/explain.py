@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, metavar="K",
               help="Explain the K most probable classes.")  # fmt: skip
 @click.option(
-    "--class", "classes", multiple=True, metavar="NAME", help="Explain this class, and not the most probable ones. May be repeated."
+    "--class", "classes", multiple=True, metavar="NAME", help="Explain only this class. The option may be repeated."
 )
 @click.option("--method", type=click.Choice(("auto", "cam", "grad-cam")), default="auto", show_default=True,
               help="Class activation maps (cam) or Grad-CAM. auto takes Grad-CAM for hidden layers, poolings other "
