@@ -1,4 +1,4 @@
-"""Load the images of a listing: threads read, hash, decode and augment them before they are used."""
+"""Load the images of a listing. Threads read, hash, decode and augment images in advance."""
 
 import hashlib
 import time
@@ -22,15 +22,14 @@ from featx.images.sources.listing import Listing
 from featx.spec import ExtractSpec, ValueRange
 
 PREFETCH = 64
-"""Number of copies that are made before they are used. It is enough for the next batch of a CPU, and needs little
-memory."""
+"""Number of copies that are made in advance. It is enough for the next batch of a CPU, and needs little memory."""
 THUMBNAIL_SIDE = 144
 """Pixels of a thumbnail's longer side."""
 
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """The copies of one image that the backbone takes, or the reason why the image failed.
+    """The copies of one image, as the backbone takes them, or the reason why the image failed.
 
     Attributes
     ----------
@@ -47,7 +46,7 @@ class LoadedImage:
     reason : str
         Why the image failed; ``""`` if it did not.
     remarks : PixelRemark
-        What a person should know about how values became pixels.
+        What a person should know about the conversion of values to pixels.
     seconds : (float, float, float)
         The elapsed time of reading, the CPU time of decoding, and the CPU time of making the copies.
     """
@@ -63,7 +62,7 @@ class LoadedImage:
 
     @property
     def views(self) -> tuple[np.ndarray, ...]:
-        """The plain copy and the augmented ones; empty if the image failed."""
+        """The plain copy and the augmented copies; empty if the image failed."""
         return () if self.pixels is None else (self.pixels, *self.augmented)
 
 
@@ -124,15 +123,16 @@ def load_images(
     max_pixels : int
         As in `featx.images.decode`.
     processes : bool
-        Give each thread a `DecodeProcess`, because many threads would wait for the interpreter lock. Processes are also
-        used if an environment variable limits the time per image (`featx.files.DECODE_TIMEOUT`).
+        Give each thread a `DecodeProcess`. This helps if there are many threads, which would wait for the interpreter
+        lock. Processes are also used if an environment variable limits the time per image
+        (`featx.files.DECODE_TIMEOUT`).
     prefetch : int
-        Number of copies to make before they are used.
+        Number of copies to make in advance.
 
     Yields
     ------
     LoadedImage
-        One for each row, also for images that failed.
+        One for each row, including rows of images that failed.
 
     Raises
     ------

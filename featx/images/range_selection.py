@@ -19,17 +19,17 @@ from featx.images.sources.listing import Listing
 from featx.spec import AUTO, ExtractSpec, ValueRange
 
 SAMPLED_IMAGES = 64
-"""Number of images whose values are looked at. They are drawn evenly from those that may need a range."""
+"""Number of images whose values are read. They are drawn evenly from the images that may need a range."""
 FIRST_IMAGES = 16
-"""Number of images that are looked at first. If none of many images needs a range, no more are read."""
+"""Number of images that are read first. If there are many images and none of these needs a range, no more are read."""
 NO_RANGE_SUFFIXES = (
     b".jpg", b".jpeg", b".jpe", b".jfif", b".png", b".webp", b".gif", b".bmp", b".avif", b".heic", b".heif",
 )  # fmt: skip
-"""Suffixes of formats whose files say themselves which values are black and white."""
+"""Suffixes of formats whose files say which values are black and white."""
 
 
 def resolve_range(spec: ExtractSpec, listing: Listing, max_pixels: int, workers: int = 1) -> ExtractSpec:
-    """Return the spec with the range that `choose_range` chooses, if its range is ``auto``."""
+    """If the range of the spec is ``auto``, return the spec with the range that `choose_range` chooses."""
     if spec.range != AUTO:
         return spec
     return dataclasses.replace(spec, range=str(choose_range(listing, max_pixels, workers)))
@@ -38,8 +38,8 @@ def resolve_range(spec: ExtractSpec, listing: Listing, max_pixels: int, workers:
 def choose_range(listing: Listing, max_pixels: int, workers: int = 1) -> ValueRange:
     """Choose the range of values for ``ExtractSpec.range`` = ``auto``.
 
-    Only images whose type does not say which values are black and white need it: those of signed integers, of integers
-    of 32 bits, and of floats.
+    Only some images need a range, because their type does not say which values are black and white: images of signed
+    integers, of 32-bit integers, and of floats.
 
     Parameters
     ----------
@@ -53,8 +53,8 @@ def choose_range(listing: Listing, max_pixels: int, workers: int = 1) -> ValueRa
     Returns
     -------
     ValueRange
-        ``auto`` if no image of the sample needs a range, or if all their values are from 0 to 65535 (integers) or from
-        0 to 1 (floats). Otherwise, the smallest and the largest value of the sample.
+        ``auto`` if no image of the sample needs a range, or if all values are from 0 to 65535 (integers) or from 0 to 1
+        (floats). Otherwise, the smallest and the largest value of the sample.
     """
     rows = [row for row, path in enumerate(listing.paths.iter_bytes()) if not path.lower().endswith(NO_RANGE_SUFFIXES)]
     with ThreadPoolExecutor(workers) as pool:
@@ -76,7 +76,7 @@ def _common_limits(measured: Sequence[tuple[ValueExtent, SampleType]]) -> tuple[
 
 
 def _measure(listing: Listing, row: int, max_pixels: int) -> tuple[ValueExtent, SampleType] | None:
-    """Find the extent of the values of an image; None if it needs no range, or cannot be read."""
+    """Find the extent of the values of an image. Return None if the image needs no range, or cannot be read."""
     try:
         data = listing.read(row)
         image = open_image(data, max_pixels)

@@ -1,8 +1,8 @@
 """Decode images in a child process, which has its own interpreter lock and can be killed without ending the run.
 
 Parent and child send each other messages through pipes. A message is a line of JSON followed by bytes; the line says
-how many bytes follow. Nothing is pickled. The child is started as a new program, not forked, so programs that use featx
-need no ``if __name__ == "__main__"``.
+how many bytes follow. Nothing is pickled. The child is started as a new program and does not import the main module. So
+programs that use featx need no ``if __name__ == "__main__"``.
 """
 
 import json
@@ -28,15 +28,15 @@ from featx.images.pixels.sample_values import PixelRemark
 from featx.spec import ExtractSpec
 
 BYTES_PER_PIXEL, BASE_BYTES = 16, 1 << 30
-"""The two parts of a child's memory limit: bytes per allowed pixel, and bytes for the program itself."""
+"""The memory limit of a child is the sum of two parts: bytes per allowed pixel, and bytes for the program itself."""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 """Environment variables of a child. By default numpy starts one thread per core for products of matrices. A child
-computes no such products, and the stacks of the threads would count as its memory."""
+computes no such products, and its memory limit would include the stacks of these threads."""
 SHOWN_CHARACTERS = 200
 
 
 def decode_timeout() -> float | None:
-    """Return the seconds that an environment variable allows for decoding one image; None means no limit.
+    """Return the limit, in seconds, that an environment variable sets on decoding one image; None means no limit.
 
     Raises
     ------
@@ -67,7 +67,7 @@ class DecodeProcess:
     spec : ExtractSpec
         Which copies of each image to make.
     max_pixels : int
-        As in `featx.images.decode`. It also limits the memory of the child if the platform can do that.
+        As in `featx.images.decode`. It also limits the memory of the child, on platforms that can do this.
     seconds : float, optional
         Kill the child if it takes longer than this for one image.
     """
@@ -79,7 +79,7 @@ class DecodeProcess:
         self._stderr: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed in close
 
     def __call__(self, data: bytes, digest: str) -> PreparedImage:
-        """Prepare an image as `prepare_image` does.
+        """Prepare an image in the same way as `prepare_image`.
 
         Raises
         ------
@@ -91,7 +91,8 @@ class DecodeProcess:
         try:
             answer, pixels = self._decode(data, digest)
         except _ChildDied:
-            # This image may not be the cause: a system that runs out of memory also kills idle processes. Try again.
+            # Try again, because this image may not be the cause. A system that runs out of memory also kills idle
+            # processes.
             try:
                 answer, pixels = self._decode(data, digest)
             except _ChildDied as died:
@@ -164,7 +165,8 @@ class DecodeProcess:
         return child.returncode
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        # `python -m` is not used: it would import modules from the current folder, which may hold a stranger's files.
+        # `python -m` is not used, because it would import modules from the current folder, which may hold a stranger's
+        # files.
         program = (
             f"import sys; sys.path[:] = {sys.path!r}; "
             "from featx.images.decoding.decode_process import serve; serve(sys.argv[1])"
@@ -194,7 +196,7 @@ class DecodeProcess:
         return child
 
     def _clear_stderr(self) -> None:
-        # Parent and child share the position in this file. The parent moves it only while the child waits.
+        # Parent and child share the position in this file. The parent changes the position only while the child waits.
         self._stderr.seek(0)
         self._stderr.truncate()
 
@@ -222,7 +224,7 @@ def _receive(pipe: IO[bytes] | None) -> tuple[dict[str, Any], bytes]:
 
 
 def _limit_memory(max_pixels: int) -> None:
-    """Limit the memory of this process if the platform can do that."""
+    """Limit the memory of this process, on platforms that can do this."""
     try:
         import resource
     except ImportError:

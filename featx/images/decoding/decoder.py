@@ -48,7 +48,7 @@ TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How to turn an image upright, by its EXIF orientation. Any other orientation means that the image is upright.
+"""How to turn an image upright, by its EXIF orientation. Orientations that are not listed mean an upright image.
 
 ``ImageOps.exif_transpose`` is not used: it rewrites all EXIF tags, so it fails if any tag is damaged.
 """
@@ -71,7 +71,7 @@ class DecodedImage:
     exif_rotated : bool
         Whether the image was rotated or mirrored because of its EXIF orientation.
     remarks : PixelRemark
-        What a person should know about how values became pixels.
+        What a person should know about the conversion of values to pixels.
     """
 
     image: Image.Image
@@ -93,20 +93,20 @@ def decode(
         Limit on the pixels (width × height) of the image. The header is checked before the image is decoded. Pixels of
         costly formats count several times (see `featx.images.decoding.memory_budget`).
     side : int, optional
-        Decode a JPEG at a reduced scale (1/2, 1/4 or 1/8): the smallest at which both sides have at least ``side``
-        pixels.
+        Decode a JPEG at a reduced scale (1/2, 1/4 or 1/8). The scale is the smallest one at which both sides have at
+        least ``side`` pixels.
     upright : bool
-        Rotate or mirror the image as its EXIF orientation says. If False, the image stays as it is stored; only a TIFF
-        is still rotated, by Pillow itself. `featx.audit` compares both.
+        Rotate or mirror the image as its EXIF orientation says. If False, the image stays as it is stored, except that
+        Pillow itself rotates a TIFF. `featx.audit` compares both.
     value_range : ValueRange
         Which values are black and white in images of more than 8 bits.
 
     Raises
     ------
     ImageError
-        If the bytes are not an image, are damaged or cut short, or have too many pixels. Also if neither the file nor
-        ``value_range`` says which of its values are black and white. No other error is raised, and Pillow's warnings
-        are not shown. Damaged or large metadata is not an error.
+        If the bytes are not an image, are damaged or truncated, or have too many pixels. Also if neither the file nor
+        ``value_range`` says which values of the file are black and white. No other error is raised, and Pillow's
+        warnings are not shown. Damaged or large metadata is not an error.
     """
     with decoded_image(data, max_pixels, side, upright, value_range) as decoded:
         return decoded
@@ -117,15 +117,15 @@ def decoded_image(
     data: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, upright: bool = True,
     value_range: ValueRange = DEFAULT_RANGE, canvas: Callable[[int], int] | None = None, budget: Budget = pixel_budget,
 ) -> Iterator[DecodedImage]:  # fmt: skip
-    """Decode an image as `decode` does, and count it in the memory budget until the ``with`` block ends.
+    """Decode an image like `decode`, and count it in the memory budget until the ``with`` block ends.
 
     Parameters
     ----------
     data, max_pixels, side, upright, value_range
         As in `decode`.
     canvas : callable, optional
-        Takes the long side of the image, and returns the pixels of the largest intermediate image that the ``with``
-        block makes.
+        Function of the long side of the image. It returns the number of pixels of the largest intermediate image that
+        the ``with`` block makes.
     budget : Budget
         Limit on the images that are decoded at the same time.
 
@@ -156,13 +156,13 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile
 def _load(
     image: ImageFile.ImageFile, data: bytes, side: int | None, upright: bool, value_range: ValueRange
 ) -> DecodedImage:
-    """Load the pixels of an image that was opened from ``data``, without its metadata if that is damaged."""
+    """Load the pixels of an image that was opened from ``data``. If its metadata is damaged, ignore the metadata."""
     try:
         return _load_scaled(image, side, upright, value_range)
     except (ImageError, MemoryError, Image.DecompressionBombError):
         raise
     except Exception as error:
-        # Metadata is not the cause of an error of the decoder itself.
+        # If the decoder itself failed, the metadata is not the cause.
         bare = None if DAMAGED_PIXELS.search(str(error)) else without_metadata(str(image.format), data)
         if bare is None:
             raise
@@ -185,8 +185,8 @@ def load_upright(image: Image.Image, upright: bool = True, value_range: ValueRan
     If ``upright`` is True, the image is turned upright, unless `PIL.ImageOps.exif_transpose` has already done that.
     ``value_range`` is as in `decode`.
     """
-    # Pillow rotates a TIFF when it loads the pixels, so read its orientation before. In other formats, such as PNG,
-    # EXIF may come after the pixels, so read the orientation after loading.
+    # Pillow rotates a TIFF when it loads the pixels, so read the orientation of a TIFF before loading. In other
+    # formats, such as PNG, EXIF may come after the pixels, so read their orientation after loading.
     before = _orientation(image) if image.format == "TIFF" else 1
     kind, stored = sample_type(image), StoredColors.of(image)
     limits = None if value_range.automatic else value_range.limits
@@ -215,7 +215,7 @@ def encode_upright(image: Image.Image) -> bytes:
     """
     data, kind = BytesIO(), sample_type(image)
     if kind is None:
-        # PPM has no compression, so all versions of all libraries write the same bytes.
+        # PPM has no compression, so the bytes do not depend on the version of any library.
         load_upright(image).image.save(data, "PPM")
         return data.getvalue()
     image.load()
@@ -231,12 +231,12 @@ def encode_upright(image: Image.Image) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """The copies of one image that the backbone takes.
+    """The copies of one image, as the backbone takes them.
 
     Attributes
     ----------
     views : tuple of numpy.ndarray
-        The plain copy and the augmented ones, each uint8 (size, size, 3).
+        The plain copy and the augmented copies, each uint8 (size, size, 3).
     exif_rotated : bool
         Whether the image was rotated or mirrored because of its EXIF orientation.
     remarks : PixelRemark
@@ -269,10 +269,10 @@ def prepare_image(
 
 
 def _open(data: bytes, messages: list[str]) -> ImageFile.ImageFile:
-    """Open an image with the first format that accepts its header; ``messages`` collects what Pillow logs meanwhile.
+    """Open an image with the first format that accepts its header. ``messages`` collects Pillow's log messages.
 
-    ``Image.open`` is not used. It hides why a format refused the file, and its limit on pixels belongs to the whole
-    process.
+    ``Image.open`` is not used, because it hides why a format refused the file, and its limit on pixels is a setting of
+    the whole process.
     """
     if not data:
         raise ImageError("empty file")
@@ -285,7 +285,7 @@ def _open(data: bytes, messages: list[str]) -> ImageFile.ImageFile:
             try:
                 return _open_as(name, data)
             except Exception as error:
-                # A format without a signature is tried on all files, so its failure says nothing about this file.
+                # Formats without a signature are tried on all files, so their errors say nothing about this file.
                 if Image.OPEN[name][1]:
                     reasons.append("; ".join([_reason(error, name), *messages]))
     start = ascii(data[:SHOWN_BYTES].decode("latin-1"))[1:-1] + "…" * (len(data) > SHOWN_BYTES)
@@ -293,7 +293,7 @@ def _open(data: bytes, messages: list[str]) -> ImageFile.ImageFile:
 
 
 def _open_as(name: str, data: bytes) -> ImageFile.ImageFile:
-    """Open an image of a known format, without its metadata if that is damaged."""
+    """Open an image of a known format. If its metadata is damaged, ignore the metadata."""
     try:
         return open_function(name)(BytesIO(data), "")
     except Exception:
@@ -306,7 +306,7 @@ def _open_as(name: str, data: bytes) -> ImageFile.ImageFile:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Read the EXIF orientation; return 1, which means upright, if it cannot be read."""
+    """Read the EXIF orientation. If it cannot be read, return 1, which means upright."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:

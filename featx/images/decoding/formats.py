@@ -10,10 +10,10 @@ from typing import Any
 from PIL import Image
 
 NOT_IMAGES = frozenset({"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"})
-"""Formats that Pillow knows but that featx does not open: pages and drawings that need another program, videos, and
-containers that have no pixels themselves."""
+"""Formats of Pillow that featx does not open: pages and drawings that need another program, videos, and containers
+without pixels of their own."""
 SIGNATURE_BYTES = 16
-"""Number of bytes at the start of a file by which Pillow recognizes its format."""
+"""Number of bytes at the start of a file that Pillow needs to recognize its format."""
 HEIF_PACKAGE = "pillow_heif"
 Plugin = dict[str, Any]
 """A format that another package has registered, as values that JSON can hold: its name, suffixes, and the modules and
@@ -56,7 +56,8 @@ def _load_plugins() -> None:
 
 
 def accepts(name: str, data: bytes) -> bool | str:
-    """Return whether a file has the signature of a format, or, as a string, why this Pillow cannot open the format.
+    """Return whether a file has the signature of a format, or a string that says why this Pillow cannot open the
+    format.
 
     Formats without a signature accept any file.
     """
@@ -75,13 +76,13 @@ def has_image_signature(data: bytes) -> bool:
 
 def suffix_of(name: str) -> str:
     """Return the suffix of a file name in lower case and with its dot; ``""`` if the name has no suffix."""
-    # pathlib is not used: for millions of files it would take most of the time of a listing.
+    # pathlib is not used, because it would take most of the time of listing millions of files.
     stem, dot, suffix = name.rpartition(".")
     return f".{suffix.lower()}" if dot and stem else ""
 
 
 def registered_plugins() -> list[Plugin]:
-    """Describe the formats that other packages than Pillow have registered, so that another process can have them."""
+    """Describe the formats that other packages have registered, so that another process can register them too."""
     plugins = []
     for name in image_formats():
         factory, accept = Image.OPEN[name]
@@ -93,12 +94,12 @@ def registered_plugins() -> list[Plugin]:
 
 
 def register_plugins(plugins: Iterable[Plugin]) -> list[str]:
-    """Register formats that `registered_plugins` of another process has described.
+    """Register the formats that `registered_plugins` described in another process.
 
     Returns
     -------
     list of str
-        The formats that this process cannot have, because their modules cannot be imported here.
+        The formats that could not be registered, because their modules cannot be imported here.
     """
     _load_plugins()
     missing = []

@@ -1,7 +1,7 @@
 """Limit the memory and time of decoding, for each image and for all images that are decoded at the same time.
 
 A file of a few hundred bytes can claim to be an image of gigabytes. So the cost of an image is estimated from its
-header before anything is decoded. The unit of cost is the cost of one pixel of an 8-bit image, a "plain pixel".
+header before anything is decoded. The unit of cost is a "plain pixel": the cost of one pixel of an 8-bit image.
 """
 
 import re
@@ -18,19 +18,20 @@ from featx.errors import ImageError
 MAX_PIXELS = 178_956_970
 """Default limit on the pixels of an image. Pillow has the same limit."""
 FILE_BYTES_PER_PIXEL = 8
-"""Largest number of bytes per pixel in an uncompressed file: that of 16-bit RGB with transparency."""
+"""Largest number of bytes per pixel in an uncompressed file: 16-bit RGB with transparency has this many."""
 COST_PYTHON_DECODER = 16
-"""Cost of a pixel, in plain pixels, if Pillow's decoder is written in Python. It takes a second per million pixels."""
+"""Cost of a pixel, in plain pixels, if Pillow's decoder is written in Python. Such a decoder takes a second per million
+pixels."""
 COST_JPEG2000 = 8
 """Cost of a pixel of a JPEG 2000, in plain pixels. The decoder takes 30 bytes per pixel."""
 COST_WIDE_MODE = 4
-"""Cost of a pixel of the `WIDE_MODES`, in plain pixels. Such pixels are rescaled as numbers of up to 8 bytes."""
+"""Cost of a pixel of the `WIDE_MODES`, in plain pixels. Such pixels are converted to numbers of up to 8 bytes."""
 WIDE_MODES = frozenset({"F", "I"})
 FREE_JPEG_SCANS = 16
 """Number of scans that a JPEG may have at no extra cost. Encoders write about ten scans. Each scan may need a pass over
 all pixels."""
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""A marker of a JPEG, except those that restart the decoder within a scan."""
+"""A marker of a JPEG, except the markers that restart the decoder within a scan."""
 SOI, EOI, SOS, TEM = 0xD8, 0xD9, 0xDA, 0x01
 
 
@@ -43,7 +44,7 @@ def check_file_size(size: int, max_pixels: int = MAX_PIXELS) -> None:
 
 
 def check_decoding_cost(image: ImageFile.ImageFile, data: bytes, max_pixels: int, canvas: int = 0) -> int:
-    """Estimate the cost of decoding an image, in plain pixels, and refuse one that costs too much.
+    """Estimate the cost of decoding an image, in plain pixels. Refuse an image that costs too much.
 
     Parameters
     ----------
@@ -71,7 +72,8 @@ def check_decoding_cost(image: ImageFile.ImageFile, data: bytes, max_pixels: int
         heavy = f", each as costly as {factor} ({why})," if factor > 1 else ""
         size = f"{image.width} × {image.height} pixels"
         raise ImageError(f"{size}{heavy or ','} more than the {max_pixels} allowed (--max-pixels)")
-    # A user who sets a small limit means the images. The canvas may be larger than an image, so it has its own limit.
+    # Users set a small limit for the images. The canvas may be larger than an image, so its limit is at least the
+    # default.
     if canvas > (limit := max(max_pixels, MAX_PIXELS)):
         raise ImageError(
             f"{image.width} × {image.height} pixels, resized on a canvas of {canvas}, more than the {limit} allowed "
@@ -96,8 +98,8 @@ def _cost_per_pixel(image: ImageFile.ImageFile, data: bytes) -> tuple[int, str]:
 def count_scans(data: bytes) -> int:
     """Count the scans of a JPEG, up to the end of its image.
 
-    The bytes of a scan's marker are also found in thumbnails, and in data that programs put behind the end of the
-    image. They are told apart only if there are more of them than `FREE_JPEG_SCANS`.
+    Thumbnails, and data that programs put behind the end of the image, may also contain the bytes of a scan's marker.
+    If there are at most `FREE_JPEG_SCANS` such bytes in the file, all of them are counted, which is faster.
     """
     if (most := data.count(b"\xff\xda")) <= FREE_JPEG_SCANS:
         return most

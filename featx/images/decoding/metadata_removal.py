@@ -1,7 +1,7 @@
-"""Remove from an image file what surrounds its pixels: texts, profiles, thumbnails and other metadata.
+"""Remove the metadata of an image file: texts, profiles, thumbnails and all else that is not needed for its pixels.
 
-Pillow refuses a file whose metadata is damaged or very large. Metadata says nothing about the pixels, so such a file is
-tried again without it. Only the EXIF orientation is kept, where it can be read.
+Pillow refuses a file whose metadata is damaged or very large. The pixels do not depend on the metadata, so such a file
+is tried again without it. Only the EXIF orientation is kept, if it can be read.
 """
 
 import struct
@@ -16,8 +16,8 @@ TRNS_BYTES = {0: 2, 2: 6}
 JPEG_SOI, JPEG_SOS, JPEG_COMMENT = 0xD8, 0xDA, 0xFE
 JPEG_APP = range(0xE0, 0xF0)
 JPEG_KEPT = {0xE0: (b"JFIF", 7), 0xE1: (b"Exif\0\0", 6), 0xEE: (b"Adobe", 12)}
-"""Application segments of a JPEG that are kept, with how they begin and their smallest length in bytes. The first and
-the last one say how the colors are stored."""
+"""Application segments of a JPEG that are kept, each with its first bytes and its smallest length. The first and the
+last segment say how the colors are stored."""
 TIFF_KEPT = frozenset({
     256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332, 338, 339,
     347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532,
@@ -42,7 +42,7 @@ def without_metadata(name: str, data: bytes) -> bytes | None:
     Returns
     -------
     bytes or None
-        None if there is no metadata to remove, or if the file is damaged so that it cannot be found.
+        None if there is no metadata to remove, or if the metadata cannot be found because the file is damaged.
     """
     remove = REMOVERS.get(name)
     try:
@@ -66,7 +66,7 @@ def _png(data: bytes) -> bytes:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Yield the name, the body and the checksum of each chunk, and an end if there is none."""
+    """Yield the name, the body and the checksum of each chunk. Add an end chunk if the file has none."""
     position = len(PNG_SIGNATURE)
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
@@ -101,7 +101,7 @@ def _jpeg(data: bytes) -> bytes | None:
 
 
 def _tiff(data: bytes) -> bytes:
-    """Keep some tags of the first image, and make it the only one. All positions in the file stay as they are."""
+    """Keep only the first image and some of its tags. All positions in the file stay as they are."""
     order = "<" if data[:2] == b"II" else ">"
     big = 43 in data[2:4]
     count_format, entry_format, pointer = (
@@ -143,7 +143,7 @@ def _webp(data: bytes) -> bytes:
 
 
 def _avif(data: bytes) -> bytes | None:
-    """Rename the items with EXIF in the header of the file, so that they are ignored."""
+    """Rename the EXIF items in the header of the file, so that Pillow ignores them."""
     start = data.find(b"meta", 0, 1 << 16)
     if start < 4:
         return None

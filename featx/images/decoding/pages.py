@@ -1,4 +1,4 @@
-"""Find out whether an image file has several pages or frames, of which only the first one is decoded."""
+"""Find out whether an image file has several pages or frames. featx decodes only the first one."""
 
 import struct
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from typing import BinaryIO
 from PIL import Image
 
 ANIMATED = ("GIF", "PNG", "WEBP", "AVIF", "HEIF", "FLI", "DCX")
-"""Formats other than TIFF whose further frames are images of their own. In MPO and PSD, they are not."""
+"""Formats other than TIFF whose further frames count as images. The further frames of MPO and PSD do not count."""
 SUBFILE_TYPE, OLD_SUBFILE_TYPE = 254, 255
 REDUCED, MASK = 1, 4
-"""Bits of `SUBFILE_TYPE`: a smaller version of another image, and a mask."""
+"""Bits of `SUBFILE_TYPE`. They mean a smaller version of another image, and a mask."""
 OLD_REDUCED = 2
 """Value of `OLD_SUBFILE_TYPE` for a smaller version of another image."""
 MOST_DIRECTORIES = 64

@@ -18,8 +18,7 @@ _captured = threading.local()
 class _FirstMessageHandler(logging.Handler):
     """A log handler that keeps the first message of each thread within `capture_pillow_messages`.
 
-    Handlers that a program has added still get every message. If Pillow's logger had no handler, ``logging`` would
-    write the messages to standard error.
+    Other handlers still get every message. Without any handler, ``logging`` would write the messages to standard error.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -1,4 +1,4 @@
-"""Load again, from the file, what Pillow drops from the colors of an image."""
+"""Load the colors of an image again from its file, to get the parts that Pillow drops."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ RELOADED = ("PNG", "TIFF")
 PREMULTIPLIED, STRAIGHT = "RGBa", "RGBA"
 GRAY_AND_ALPHA = "LA;16B"
 OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-"""The opposite byte order of the one at the end of a raw mode: big-endian, little-endian, or that of the machine."""
+"""For each byte order at the end of a raw mode (big-endian, little-endian, native), the opposite byte order."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class StoredColors:
         if image.mode not in ("RGB", "RGBA") or not tiles:
             return cls()
         file, tags = getattr(image, "fp", None), getattr(image, "tag_v2", {})
-        # Pillow's decoder of compressed bands that are stored apart has its own raw modes.
+        # If bands are stored separately and compressed, Pillow's decoder has its own raw modes.
         fixed = tiles[0][0] == "libtiff" and tags.get(PLANES) == SEPARATE
         if image.format not in RELOADED or not isinstance(file, BytesIO) or fixed:
             return cls(mode=raw_mode(tiles[0]))
@@ -57,20 +57,21 @@ class StoredColors:
         return ";16" in self.mode
 
     def without_zero_alpha(self, image: Image.Image) -> Image.Image:
-        """Return the loaded image; if its colors were multiplied by an alpha that is 0 everywhere, with its colors.
+        """Return the loaded image, with its own colors if alpha is 0 everywhere.
 
-        Pillow divides by alpha, and makes the colors black where it is 0. So the file is loaded again, and Pillow is
-        told that the colors were not multiplied.
+        If the colors of a file are multiplied by alpha, Pillow divides them by alpha, and makes them black where alpha
+        is 0. If alpha is 0 everywhere, the file is loaded again, and Pillow is told that the colors are not multiplied.
         """
         if self.format and self.mode.startswith(PREMULTIPLIED) and image.getchannel("A").getextrema() == (0, 0):
             return self._reload(lambda mode: mode.replace(PREMULTIPLIED, STRAIGHT))
         return image
 
     def low_bytes(self, image: Image.Image) -> Sequence[NDArray[np.uint8]]:
-        """Load the low bytes of colors of 16 bits: those of red, green and blue, uint8 (height, width) each.
+        """Load the low bytes of 16-bit colors, as three arrays for red, green and blue, uint8 (height, width).
 
-        Pillow keeps the high bytes. So the file is loaded again, and Pillow is told that it has the opposite byte
-        order. If that is not possible, the high bytes are returned, because a value is nearly 257 times its high byte.
+        Pillow keeps only the high bytes. So the file is loaded again, and Pillow is told that it has the opposite byte
+        order. If this is not possible, the high bytes are returned instead, because a value is nearly 257 times its
+        high byte.
 
         Parameters
         ----------
@@ -80,7 +81,8 @@ class StoredColors:
         if not self.format or self.mode.startswith(PREMULTIPLIED):
             return [np.asarray(image.getchannel(band)) for band in "RGB"]
         if self.mode == GRAY_AND_ALPHA:
-            # The four bytes of a pixel are read as four bands: high and low byte of gray, then of transparency.
+            # The four bytes of a pixel are read as four bands: high and low byte of gray, high and low byte of
+            # transparency.
             return [np.asarray(self._reload(lambda _: STRAIGHT).getchannel("G"))] * 3
         low = self._reload(lambda mode: mode[:-1] + OTHER_ORDER[mode[-1]])
         return [np.asarray(low.getchannel(band)) for band in "RGB"]

@@ -1,4 +1,4 @@
-"""Open kinds of gray TIFF that Pillow could decode, but does not accept."""
+"""Open gray TIFF files of kinds that Pillow could decode but refuses."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,19 +25,19 @@ OPENED_AS: dict[tuple[int, int], dict[int, tuple[int]]] = {
     (32, UNSIGNED): {SAMPLE_FORMAT: (SIGNED,)},
     (64, FLOAT): {BITS: (32,)},
 }
-"""Tags by which Pillow opens gray images of some bits and sample formats."""
+"""Tags with which Pillow opens gray images, by number of bits and sample format."""
 
 
 class UnknownKind(Exception):
-    """Raised if a file is not damaged, but is of a kind that Pillow does not decode."""
+    """Raised if a file is intact, but is of a kind that Pillow cannot decode."""
 
 
 class TiffFile(TiffImagePlugin.TiffImageFile):
-    """A TIFF file that is opened as if it had other tags, if Pillow can then read the same bytes.
+    """A TIFF file that Pillow can open with other tags than its own.
 
     Pillow accepts only some combinations of tags. For example, it opens 16-bit gray in which 0 is white only if the
-    byte order is that of Intel. After opening, the tags are those of the file. They say what the numbers mean
-    (`featx.images.pixels.sample_values`).
+    file is little-endian. So the file is opened as if it had other tags, with which Pillow reads the same bytes. After
+    opening, the file has its own tags again. They say what the numbers mean (`featx.images.pixels.sample_values`).
     """
 
     def _setup(self) -> None:
@@ -72,7 +72,7 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
 
     @contextmanager
     def _changed(self, changes: Mapping[int, Any]) -> Iterator[None]:
-        """Give tags other values until the ``with`` block ends."""
+        """Change the values of some tags until the ``with`` block ends."""
         before = {tag: self.tag_v2.get(tag) for tag in changes}
         self.tag_v2.update(changes)
         try:
@@ -104,7 +104,7 @@ def _as_tuple(value: Any) -> tuple[int, ...]:
 
 
 def _raw_mode(bits: int, form: int, *, libtiff: bool, big_endian: bool) -> str | None:
-    """Return how Pillow must read the numbers of an image, if it would read them in another way."""
+    """Return the raw mode with which Pillow must read an image, or None if Pillow's own choice is right."""
     if bits == 12:
         return "I;12"
     if not libtiff:

@@ -1,4 +1,4 @@
-"""Make augmented copies of an image, the same ones in every run and on every machine.
+"""Make augmented copies of an image. They are the same in every run and on every machine.
 
 The changes in a copy depend only on the seed, the digest of the image file and the index of the copy. They never depend
 on the worker, the order of the images or a random state. The copy with index 0 is not augmented: it is the plain copy.
@@ -19,10 +19,12 @@ from featx.images.pixels.preprocessing import preprocess
 from featx.spec import COLORS, FLIPS, ExtractSpec, Range, TransformRanges, parse_augment
 
 MAX_STRETCH = 4 / 3
-"""Largest aspect ratio of a crop, relative to the frame. The smallest is the inverse, so ratios are from 3:4 to 4:3."""
+"""Largest aspect ratio of a crop, relative to the frame. The smallest ratio is the inverse, so ratios are from 3:4 to
+4:3."""
 _DRAWN = ("rotate", "scale", "area", "stretch", "left", "top", "right", "down",
           "brightness", "contrast", "saturation", "hue")  # fmt: skip
-"""Names of the random numbers. All are always drawn, so that adding one kind of change does not affect the others."""
+"""Names of the random numbers. All numbers are always drawn, so that adding one kind of change does not affect the
+others."""
 NEUTRAL_COLORS = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
 
 
@@ -85,14 +87,14 @@ def draw_transform(augment: TransformRanges, seed: int, digest: str, index: int)
 
 
 def augmented_copies(image: Image.Image, spec: ExtractSpec, digest: str) -> Iterator[NDArray[np.uint8]]:
-    """Make the copies of an image that the backbone takes: the plain one, then the augmented ones.
+    """Make the copies of an image that the backbone takes: first the plain copy, then the augmented copies.
 
     Parameters
     ----------
     image : PIL.Image.Image
         The decoded image.
     spec : ExtractSpec
-        The fields ``n_views``, ``augment``, ``fill`` and ``view_seed`` are used, and those that `preprocess` uses.
+        The fields ``n_views``, ``augment``, ``fill`` and ``view_seed`` are used, and the fields that `preprocess` uses.
     digest : str
         sha256 of the image file, as hex.
 
@@ -133,7 +135,7 @@ def _interpolate_logarithms(ends: Range, number: float) -> float:
 def _random_crop(areas: Range, drawn: dict[str, float]) -> tuple[float, float, float, float]:
     """Choose left, top, width and height of a crop, as fractions of the frame's sides.
 
-    A crop that would be wider or higher than the frame is cut at the frame, so its area is smaller than the drawn one.
+    A crop that would be wider or higher than the frame is cut at the frame, so its area is smaller than the drawn area.
     """
     area = _interpolate(areas, drawn["area"])
     stretch = _interpolate_logarithms((1 / MAX_STRETCH, MAX_STRETCH), drawn["stretch"])

@@ -42,7 +42,7 @@ def to_rgb(image: Image.Image, value_range: ValueRange = DEFAULT_RANGE) -> Image
     Raises
     ------
     ImageError
-        If the image has no pixels, or if nothing says which of its values are black and white.
+        If the image has no pixels, or if it is unknown which of its values are black and white.
     """
     return convert_to_rgb(image, sample_type(image), value_range)[0]
 
@@ -50,7 +50,7 @@ def to_rgb(image: Image.Image, value_range: ValueRange = DEFAULT_RANGE) -> Image
 def convert_to_rgb(
     image: Image.Image, kind: SampleType | None, value_range: ValueRange
 ) -> tuple[Image.Image, PixelRemark]:
-    """Convert an image as `to_rgb` does, and say what a person should know about it.
+    """Convert an image like `to_rgb`, and return what a person should know about the conversion.
 
     ``kind`` is what `sample_type` returned before the image was loaded.
     """
@@ -110,7 +110,7 @@ def adjust_colors(
     contrast : float
         Factor of the difference between each value and the mean gray of the image.
     saturation : float
-        Factor of the difference between each color and its own gray.
+        Factor of the difference between each color and the gray of the same pixel.
     hue : float
         Rotation of the chrominance plane of YIQ, in turns of the circle. It does not change grays.
 

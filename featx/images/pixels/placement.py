@@ -14,7 +14,7 @@ from featx.spec import ExtractSpec
 
 OVERSAMPLING = 1.4
 """Number of pixels of the shrunk image for each pixel of the copy, along each axis. With a smaller number the bilinear
-warp blurs; with a larger number it aliases. This number gave the result nearest to a warp at full resolution."""
+warp blurs; with a larger number it aliases. With this number the result was nearest to a warp at full resolution."""
 MARGIN = 2
 """Width of the border around the visible area that interpolation also reads, in pixels."""
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -78,7 +78,7 @@ class _Affine:
     offset: NDArray[np.float64]
 
     def bounds(self, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Compute the smallest and the largest coordinates, in the image, of what a copy shows.
+        """Compute the smallest and the largest coordinates of the area of the image that a copy shows.
 
         ``size`` is the side of the copy in pixels.
         """
@@ -89,7 +89,7 @@ class _Affine:
 def apply_placement(
     rgb: Image.Image, placement: Placement, spec: ExtractSpec, plain: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """Make the copy of an image that a placement describes.
+    """Make one copy of an image, as a placement describes it.
 
     If the placement only mirrors, the plain copy is mirrored. If the placement only crops and mirrors, the cropped part
     of the image is resized with antialiasing. Otherwise the image is first resized with antialiasing to about the scale
@@ -129,8 +129,8 @@ def canvas_pixels(spec: ExtractSpec, long_side: int) -> int:
 
     ``long_side`` is the long side of the image.
     """
-    # With padding, the largest one is the image as a square. Otherwise it comes from resizing across, which is done
-    # first: the result is as wide as the copy and as high as the image.
+    # With padding, the largest intermediate image is the padded square. Otherwise it is the result of resizing across,
+    # which is done first: as wide as the copy, and as high as the image.
     return long_side**2 if spec.resize == "pad" and spec.n_views > 1 else spec.size * long_side
 
 
@@ -155,7 +155,7 @@ def _clipped(box: Box, image: Image.Image) -> Box:
 
 def _affine(placement: Placement, frame: Frame, size: int) -> _Affine:
     """Compute the map from the copy to the image, which is the inverse of the placement."""
-    # Rotate in pixels of the image: the sides of the copy may have other proportions.
+    # Rotate in pixels of the image, because the sides of the copy may have other proportions.
     sides = np.array(frame[2:])
     left, top, *shares = placement.crop
     angle = math.radians(placement.degrees)
@@ -190,7 +190,7 @@ def _to_scale(image: Image.Image, affine: _Affine, spec: ExtractSpec) -> tuple[I
     sides = np.array(image.size)
     pitch = np.maximum(1, np.linalg.norm(affine.matrix, axis=1) / OVERSAMPLING)
     inside = (low >= MARGIN * pitch) & (high <= sides - MARGIN * pitch)
-    # The copy may show area outside the image along an axis. Then keep the whole side, because filling may mirror it.
+    # If the copy shows area outside the image along an axis, keep the whole side, because filling may mirror it.
     start = np.where(inside, np.floor(low - MARGIN * pitch), 0)
     stop = np.where(inside, np.ceil(high + MARGIN * pitch), sides)
     columns, rows = np.maximum(1, np.round((stop - start) / pitch)).astype(int).tolist()
@@ -203,8 +203,8 @@ def _to_scale(image: Image.Image, affine: _Affine, spec: ExtractSpec) -> tuple[I
 def _filled(image: Image.Image, before: NDArray[np.int_], after: NDArray[np.int_], spec: ExtractSpec) -> Image.Image:
     """Fill the area around the image by the fill mode of the spec.
 
-    ``before`` has the number of columns to add at the left and of rows to add at the top. ``after`` has the numbers for
-    the right and the bottom.
+    ``before`` has the number of columns to add at the left, and the number of rows to add at the top. ``after`` has the
+    numbers for the right and the bottom.
     """
     if spec.fill == "constant":
         width, height = (before + image.size + after).tolist()

@@ -45,7 +45,7 @@ def preprocess(image: Image.Image, spec: ExtractSpec, antialias: bool = True) ->
     Raises
     ------
     ImageError
-        If the image has no pixels, or if nothing says which of its values are black and white.
+        If the image has no pixels, or if it is unknown which of its values are black and white.
     """
     rgb, size, resample = to_rgb(image, spec.value_range), spec.size, FILTERS[spec.interpolation]
     change = resize if antialias else resize_without_antialiasing
@@ -63,9 +63,9 @@ def resize(
 ) -> Image.Image:
     """Resize a box of an image, by default the whole image, to ``size``, which is (width, height).
 
-    The image is resized first across, then down. In one call, Pillow would choose the order of these two steps by the
-    shape of the image, and version 13 chooses in another way than earlier ones. Values are rounded between the steps,
-    so features would depend on the version of Pillow.
+    The image is resized first across, then down. These are two calls, because in one call Pillow would choose the order
+    of the two steps. Values are rounded between the steps, and Pillow 13 chooses another order than earlier versions.
+    So features would depend on the version of Pillow.
     """
     width, height = size
     left, top, right, bottom = box or (0, 0, *image.size)
@@ -76,10 +76,7 @@ def resize(
 def resize_without_antialiasing(
     image: Image.Image, size: tuple[int, int], _resample: Image.Resampling, box: Box | None = None
 ) -> Image.Image:
-    """Resize as `resize` does, but always bilinearly and without antialiasing.
-
-    Fine patterns are aliased.
-    """
+    """Resize like `resize`, but always bilinearly and without antialiasing, so that fine patterns are aliased."""
     return image.transform(size, Image.Transform.EXTENT, box or (0, 0, *image.size), Image.Resampling.BILINEAR)
 
 

@@ -1,4 +1,4 @@
-"""Draw three reference images. Their features show whether two machines or versions compute the same.
+"""Draw three reference images. Their features show whether two machines or versions compute the same values.
 
 The images are drawn with integer arithmetic only, so that every machine draws the same bits.
 """

@@ -1,7 +1,7 @@
 """Scale images of more than 8 bits to 8 bits, by one range of values for all images of a data set.
 
-What the numbers of a file mean is read from the file: how many bits they have, whether they have a sign or are floats,
-and whether 0 is black or white. ``ExtractSpec.range`` says which values become black and white.
+The file says what its numbers mean: how many bits they have, whether they have a sign or are floats, and whether 0 is
+black or white. ``ExtractSpec.range`` says which values become black and white.
 """
 
 import re
@@ -29,7 +29,7 @@ NARROW_SHARE = 1 / 8
 WIDE_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 """Pillow's modes for gray images of more than 8 bits."""
 USUAL_INTEGERS, USUAL_FLOATS = (0.0, 65535.0), (0.0, 1.0)
-"""Black and white of types that do not say it themselves, if all values are between them."""
+"""Black and white for types that do not define them, if all values are between these two numbers."""
 CHUNK_PIXELS = 1 << 20
 """Number of pixels that are scaled at once, so that a large image needs little memory."""
 ALL_16_BIT = np.arange(1 << 16, dtype=np.uint16)
@@ -43,7 +43,7 @@ _FITS_SCALE = re.compile(rb"(BZERO|BSCALE) *= *([-+.\dEeDd]+)")
 
 
 class PixelRemark(IntFlag):
-    """What a person should know about how the values of an image became pixels."""
+    """What a person should know about the conversion of an image's values to pixels."""
 
     NARROW = 1
     """The values fill less than an eighth of the range, so the image is nearly of one color."""
@@ -74,7 +74,8 @@ _REMARK_TEXTS = {
     ),
     PixelRemark.NOT_FINITE: ("has", "have", "values that are NaN or infinite, which became black", ""),
 }  # fmt: skip
-"""The verb for one image and for several, what the remark says, and what to do for `featx.extract`."""
+"""The verb for one image, the verb for several images, the text of the remark, and what a user of `featx.extract` can
+do."""
 
 
 def remark_names(remarks: int) -> tuple[str, ...]:
@@ -83,7 +84,7 @@ def remark_names(remarks: int) -> tuple[str, ...]:
 
 
 def count_remarks(remarks: NDArray[np.uint8]) -> dict[str, int]:
-    """Count the images with each remark, by its name in lower case. Remarks on no image are left out.
+    """Count the images with each remark, by the name of the remark in lower case. Remarks without images are left out.
 
     ``remarks`` has the bits of `PixelRemark`, one value per image.
     """
@@ -92,7 +93,7 @@ def count_remarks(remarks: NDArray[np.uint8]) -> dict[str, int]:
 
 
 def describe_remarks(counts: Mapping[str, int], *, remedies: bool = True) -> list[str]:
-    """Describe what `count_remarks` counted, one phrase per remark.
+    """Describe the result of `count_remarks`, one phrase per remark.
 
     With ``remedies``, say which options of ``featx extract`` help.
     """
@@ -113,7 +114,7 @@ class SampleType:
     low, high : float
         The smallest and the largest value of the type; 0 and 1 for floats.
     has_range : bool
-        Whether the type itself says that ``low`` is black and ``high`` is white, or the reverse. This is so for
+        Whether the type itself says that ``low`` is black and ``high`` is white, or the reverse. It is true for
         unsigned integers of up to 16 bits.
     usual : (float, float)
         Black and white for other types, if all values are between these two.
@@ -122,7 +123,7 @@ class SampleType:
     white_is_zero : bool
         Whether small values are white.
     view : str
-        The numpy type of the numbers, if Pillow reads their bytes as numbers of another type.
+        The numpy type of the numbers in the file, if Pillow reads the bytes as another type.
     """
 
     low: float
@@ -156,9 +157,9 @@ FLOATS = SampleType(*USUAL_FLOATS, usual=USUAL_FLOATS)
 
 
 def sample_type(image: Image.Image) -> SampleType | None:
-    """Find out what the numbers of an opened image mean; None if they have 8 bits, or if Pillow reduces them to 8 bits.
+    """Find out what the numbers of an opened image mean. Return None if Pillow loads them with 8 bits.
 
-    For some formats, this is known only until Pillow has loaded the pixels.
+    Call this before Pillow loads the pixels, because loading drops this information for some formats.
     """
     if image.mode not in WIDE_MODES and not (image.mode == "L" and image.format == "TIFF"):
         return None
@@ -196,7 +197,7 @@ def _pgm_type(image: Image.Image, kind: SampleType) -> SampleType:
         return kind
     arguments = tiles[0][3]
     maximum = arguments[-1] if isinstance(arguments, tuple) and isinstance(arguments[-1], int) else 0
-    # The decoder of files with the maximum 65535 has other arguments.
+    # Files with the maximum 65535 have a decoder with other arguments.
     maximum = maximum if maximum > 255 else 65535
     return SampleType(0.0, float(maximum), has_range=True, factor=maximum / 65535)
 
@@ -291,7 +292,7 @@ def to_gray(image: Image.Image, kind: SampleType, value_range: ValueRange) -> tu
     Raises
     ------
     ImageError
-        If neither ``value_range`` nor the type of the image says which of its values are black and white.
+        If neither ``value_range`` nor the type of the image says which values are black and white.
     """
     numbers = kind.numbers(image)
     extent = ValueExtent.of([numbers], kind)
@@ -303,7 +304,7 @@ def to_gray(image: Image.Image, kind: SampleType, value_range: ValueRange) -> tu
 def scale_colors(
     image: Image.Image, low_bytes: Iterable[NDArray[np.uint8]], limits: Limits
 ) -> tuple[Image.Image, PixelRemark]:
-    """Scale the colors of an image of 16 bits per sample by another range than that of the type.
+    """Scale the colors of an image of 16 bits per sample by another range than the range of the type.
 
     Parameters
     ----------
@@ -365,7 +366,7 @@ def _scale(numbers: Numbers, kind: SampleType, limits: Limits) -> NDArray[np.uin
 
     scale: Callable[[Numbers], NDArray[np.uint8]] = compute
     if numbers.itemsize == 2:
-        # Scale each possible number once, not each pixel.
+        # Scale each possible number once. This is faster than scaling each pixel.
         scale = compute(ALL_16_BIT.view(numbers.dtype)).__getitem__
         numbers = numbers.view(np.uint16)
     gray, step = np.empty(numbers.shape, np.uint8), max(1, CHUNK_PIXELS // numbers.shape[1])
