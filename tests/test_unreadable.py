@@ -10,18 +10,21 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import filelock
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import draw
 from disturbed import HOLDERS, POINTS, held
 
 from featx.backbones import cache
 from featx.cli.group import main
 from featx.errors import (
     FileUnreadable,
+    ImageError,
     ModelError,
     ModelUnreadable,
     StoreError,
@@ -30,7 +33,7 @@ from featx.errors import (
     WeightsError,
     WeightsUnreadable,
 )
-from featx.extraction import extract
+from featx.extraction import AssemblyOptions, extract
 from featx.files import (
     FileLock,
     ReadProblem,
@@ -42,6 +45,10 @@ from featx.files import (
     unreadable_error,
 )
 from featx.files.atomic import atomic_write
+from featx.finetuning.activation_cache import ActivationCache
+from featx.finetuning.training_log import TrainingLog
+from featx.inspection import report
+from featx.runtime import Compute
 from featx.spec import ExtractSpec
 from featx.store import Store, is_store
 
@@ -266,8 +273,6 @@ def test_a_store_that_was_not_closed_is_not_damaged(store):
 
 def test_stores_beside_a_store_that_cannot_be_read_keep_their_parts(shared_photos, oxford, tmp_path):
     """The file that cannot be read may be a virtual store, which needs the parts."""
-    from featx.extraction import AssemblyOptions
-
     virtual = AssemblyOptions(assemble="virtual")
     extract(shared_photos, tmp_path / "a.h5", SPEC, assembly=virtual)
     shutil.copy(tmp_path / "a.h5", tmp_path / "b.h5")
@@ -282,8 +287,6 @@ def test_stores_beside_a_store_that_cannot_be_read_keep_their_parts(shared_photo
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
 def test_a_part_of_a_virtual_store_that_is_locked_later_is_named(shared_photos, oxford, tmp_path):
     """HDF5 opens the parts when rows are read, and reports no error for those that it cannot open."""
-    from featx.extraction import AssemblyOptions
-
     extract(shared_photos, tmp_path / "a.h5", SPEC, assembly=AssemblyOptions(assemble="virtual"))
     (part,) = (tmp_path / "a.h5.rows").iterdir()
     with Store(tmp_path / "a.h5") as opened, held(part, HOLDERS["locked"]):
@@ -363,6 +366,146 @@ def test_weights_in_the_cache_that_cannot_be_read_are_not_downloaded_again(fault
     assert last.endswith("or set FEATX_CACHE to another folder")
     assert (file.stat().st_mtime_ns, file.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
     assert run_on(faulty_disk, "-c", code, FEATX_CACHE=str(tmp_path), FAULTY_DISK="").stdout == "oxford\n"
+
+
+def test_features_of_images_that_cannot_be_read_now_are_kept(photos, oxford, tmp_path):
+    names = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.png"))
+    extract(names, tmp_path / "a.h5", SPEC, root=photos)
+    before = (tmp_path / "a.h5").read_bytes()
+    (photos / "red" / "0.png").unlink()
+    (photos / "red" / "0.png").symlink_to("0.png")
+    reason = os.strerror(errno.ELOOP)
+    report = extract(names, tmp_path / "a.h5", SPEC, root=photos)
+    assert (report.unchecked, report.failures, report.rows) == ([("red/0.png", reason)], [], 24)
+    assert (tmp_path / "a.h5").read_bytes() == before
+    with pytest.raises(ImageError, match=rf"red/0\.png: {reason}"):
+        extract(names, tmp_path / "a.h5", SPEC, root=photos, strict=True)
+    draw(0, 99).save(photos / "red" / "1.png")  # another image has changed: only its features are replaced
+    assert extract(names, tmp_path / "a.h5", SPEC, root=photos).extracted == 1
+    with Store(tmp_path / "a.h5") as opened:
+        assert opened.paths == names
+
+
+def test_an_image_that_is_gone_is_a_failure(photos, oxford, tmp_path):
+    names = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.png"))
+    extract(names, tmp_path / "a.h5", SPEC, root=photos)
+    (photos / "red" / "0.png").unlink()
+    report = extract(names, tmp_path / "a.h5", SPEC, root=photos)
+    assert report.unchecked == []
+    assert report.failures == [("red/0.png", "cannot be read: No such file or directory")]
+
+
+def test_a_folder_that_cannot_be_listed_now_does_not_drop_its_rows(photos, oxford, tmp_path):
+    extract(photos, tmp_path / "a.h5", SPEC)
+    before = (tmp_path / "a.h5").read_bytes()
+    shutil.move(photos / "red", tmp_path / "red")
+    (photos / "red.jpg").symlink_to("red.jpg")  # a file of this name cannot be read either, but holds no rows
+    for missing in ("drop", "error"):
+        (photos / "red").symlink_to("red")
+        message = r"red cannot be read: .*a\.h5 has 8 images of it: .* --missing-images keep"
+        with pytest.raises(StoreUnreadable, match=message):
+            extract(photos, tmp_path / "a.h5", SPEC, assembly=AssemblyOptions(missing_images=missing))
+        (photos / "red").unlink()
+        assert (tmp_path / "a.h5").read_bytes() == before
+
+
+def test_a_cache_of_activations_that_cannot_be_read_now_is_not_replaced(tmp_path):
+    spec = ExtractSpec(size=32, blocks=(4,))
+    kept = ActivationCache(tmp_path, spec, 4)
+    kept._index.symlink_to(kept._index.name)
+    with pytest.raises(ModelUnreadable, match=r"\.index cannot be read \(Too many levels of symbolic links\)"):
+        kept.fill(lambda _: 1 / 0, {"a.png": "0" * 64}, 1, tmp_path, Compute())
+    assert kept._index.is_symlink()
+
+
+def test_a_training_log_that_cannot_be_read_now_is_not_replaced(tmp_path):
+    (tmp_path / "log.jsonl").symlink_to("log.jsonl")
+    with pytest.raises(ModelUnreadable, match=r"log\.jsonl cannot be read \(Too many levels of symbolic links\)"):
+        TrainingLog(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_state_of_a_training_that_cannot_be_read_is_not_damaged(faulty_disk, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from types import SimpleNamespace; import torch; "
+        "from featx.finetuning.stage import Stage; path = Path(sys.argv[1]); "
+        "Stage._restore_state(SimpleNamespace(_path=path, device='cpu', name='backbone'))"
+    )
+    state = tmp_path / "backbone.pt"
+    state.write_bytes(b"nonsense")
+    ran = run_on(faulty_disk, "-c", code, state)
+    assert f"ModelError: {state} is damaged (" in ran.stderr
+    assert ran.stderr.endswith("; move it away to train the stage backbone from its start\n")
+    for rule, reason in ((f"open:{errno.EACCES}", "Permission denied"), (f"read:{errno.EIO}", "Input/output error")):
+        ran = run_on(faulty_disk, "-c", code, state, FAULTY_DISK=f"{rule}:1:{state}")
+        assert f"ModelUnreadable: {state} cannot be read ({reason}): " in ran.stderr
+    assert state.read_bytes() == b"nonsense"
+
+
+def test_a_report_names_the_store_that_it_cannot_read(hostile_model, tmp_path):
+    model = shutil.copy(hostile_model, tmp_path / "m.featx")
+    store = shutil.copy(hostile_model.with_name("photos.h5"), tmp_path / "m.h5")
+    with held(store, HOLDERS["locked"]), pytest.raises(ModelError, match=rf"fitted on; .*m\.h5 {SAID['locked']}$"):
+        report(model, tmp_path / "m.html")
+
+
+def test_an_error_of_a_file_ends_a_command_with_a_message(store, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", "/closed/photos")
+
+    monkeypatch.setattr("featx.models.fit", fail)
+    result = CliRunner().invoke(main, ["fit", str(store), "-o", str(store.with_name("m.featx"))])
+    assert result.exit_code == 1
+    assert result.stderr == "Error: /closed/photos cannot be used: Permission denied\n"
+
+
+def test_an_output_that_cannot_be_read_is_not_replaced(store, monkeypatch, shared_store):
+    """It may be a model."""
+
+    def fail(path):
+        raise ModelUnreadable(f"{path} cannot be read (Input/output error)")
+
+    monkeypatch.setattr("featx.models.load_model", fail)
+    output = store.with_name("page.html")
+    output.write_text("old")
+    result = CliRunner().invoke(main, ["report", str(store), "-o", str(output)])
+    assert result.exit_code == 1
+    assert f"--output {output} exists and cannot be read, so it may be a model: " in result.stderr
+    assert output.read_text() == "old"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_images_and_shards_without_permission_are_not_damaged_or_missing(tmp_path):
+    """With real permissions, as `test_files_without_permission_are_not_damaged`."""
+    for folder in ("closed", "shards"):
+        (tmp_path / folder).mkdir()
+    draw(0, 1).save(tmp_path / "closed" / "a.png")
+    draw(0, 2).save(tmp_path / "b.png")
+    (tmp_path / "m.csv").write_text("path\nb.png\nclosed/a.png\n")
+    for name in ("a.tar", "b.tar"):
+        with tarfile.open(tmp_path / "shards" / name, "w") as file:
+            file.add(tmp_path / "b.png", "x/b.png")
+    (tmp_path / "shards" / "b.tar").chmod(0)
+    (tmp_path / "closed").chmod(0)
+    tmp_path.chmod(0o755)
+    code = """
+import os
+from featx.images import list_images
+list_images("m.csv").digest(0); list_images("shards")
+os.getuid() or os.setuid(65534)
+listing = list_images("m.csv")
+try:
+    listing.digest(1)
+except OSError as error:
+    print(listing.paths[1], error.strerror)
+print(list_images("shards").failures)
+"""
+    try:
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path,
+                             env={**os.environ, "PYTHONPATH": str(TESTS.parent)})  # fmt: skip
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+    assert ran.stdout == "closed/a.png Permission denied\n(('b.tar', 'cannot be read: Permission denied'),)\n"
 
 
 # ------------------------------------------------------------------------------------------------- kinds of errors

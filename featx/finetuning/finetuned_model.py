@@ -115,6 +115,8 @@ def finetune(
     """
     recipe, compute, output = recipe or Recipe(), compute or Compute(), Path(output)
     compute.check_unused("finetune", "executor", "shard")
+    if output.is_dir():
+        raise ModelError(f"{output} cannot be written: it is a folder; choose the name of a file")
     if not overwrite:
         _check_absent(output)
     check_recipe(model, recipe)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featx.drawing import SERIES
-from featx.errors import DataError, FeatxError, ListingError, ModelError, SpecError
+from featx.errors import DataError, FeatxError, FileUnreadable, ListingError, ModelError, SpecError
 from featx.finetuning import read_logs
 from featx.heads import fingerprint
 from featx.inspection.html_report.context import ReportContext
@@ -61,18 +61,25 @@ def find_store(model: Model, path: Path) -> Path:
     ModelError
         If no store matches.
     """
+    unreadable = ""
     for folder in dict.fromkeys((path.parent, Path())):
         for candidate in sorted(folder.glob("*.h5"), key=lambda file: (file.stem != path.stem, file.name)):
-            if is_store(candidate) and _was_fitted_on(model, candidate):
-                return candidate
+            try:
+                if is_store(candidate) and _was_fitted_on(model, candidate):
+                    return candidate
+            except FileUnreadable as error:
+                unreadable = unreadable or f"; {error}"
     raise ModelError(
         f"--store of report must be given: no .h5 file beside {path} or in the working folder has the images, classes, "
-        "features and columns that the model was fitted on"
+        f"features and columns that the model was fitted on{unreadable}"
     )
 
 
 def _was_fitted_on(model: Model, path: Path) -> bool:
-    """Tell whether the store has the model's images, augmented copies, classes, features and columns."""
+    """Tell whether the store has the model's images, augmented copies, classes, features and columns.
+
+    ``FileUnreadable`` is raised if the store cannot be read now.
+    """
     info = model.info
     columns = {info["selection"].get("column"), info.get("sample_weight", "given")} - {None, "given"}
     try:
@@ -85,6 +92,8 @@ def _was_fitted_on(model: Model, path: Path) -> bool:
                 and {*model.classes} <= {*store.classes}
                 and columns <= store.columns.keys()
             )
+    except FileUnreadable:
+        raise
     except FeatxError:
         return False
 
