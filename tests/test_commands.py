@@ -135,7 +135,7 @@ def test_info_of_a_model_can_be_read(shared_store, tmp_path):
         f"chosen: best of {len(facts['search']['rows'])} candidates by 3 folds",
         "cross-validated accuracy: 1.0000 ± 0.0000 (standard error)",
         "nested cross-validation: 1.0000 ± 0.0000 (standard error)",
-        "  method: sigmoid",
+        "  method: temperature",
     ):
         assert line in said.splitlines()
     assert f"C: {facts['C']}" in said

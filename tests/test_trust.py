@@ -36,6 +36,8 @@ DEMANDED = {
 REFUSED_ARGUMENTS = {"allow_pickle": True, "shell": True, "trust_remote_code": True}
 ALLOWED = {
     ("featx/cli/group.py", "importlib.import_module"),  # names from its own table
+    # The package pillow-heif, and modules that the parent process has imported itself and names over its own pipe.
+    ("featx/images/decoding/formats.py", "importlib.import_module"),
     ("featx/runtime/packages.py", "importlib.import_module"),  # names written in the package
     ("featx/extraction/ray_executor.py", "pickle.PicklingError"),  # an exception about sending; loads nothing
     ("featx/exporting/torch_files.py", "torch.export.load"),  # the file that the line before wrote
