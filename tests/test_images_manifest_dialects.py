@@ -170,6 +170,32 @@ def test_accents_may_have_another_unicode_form_than_the_files(root, forms):
     assert listed(root, unicodedata.normalize(table, "path\ncat/ä.jpg\n"))[1] == ()
 
 
+def test_suffixes_may_be_in_another_case_than_those_of_the_files(root):
+    """Windows does not distinguish them."""
+    assert read(root, "path,label\ncat/1.JPG,cat\ndog/2.jpg,dog\n") == (
+        Note("converted", "suffixes of 1 path, read in the case of the files", 1),
+    )
+    (root / "dog/2.jpg").rename(root / "dog/2.PNG")
+    assert listed(root, "path\ndog/2.png\n")[0] == {"dog/2.PNG": ""}
+
+
+@pytest.mark.parametrize("name", ["1.jpg", "1"])
+def test_the_folder_with_the_files_is_named_if_it_is_beside_the_manifest(root, name):
+    with pytest.raises(ListingError, match=rf"does not exist; but it is in {root}/cat: give --root {root}/cat$"):
+        listed(root, f"path\n{name}\n")
+
+
+def test_columns_that_are_not_kept_may_have_the_same_name(root):
+    assert read(root, "path,x,label,x\ncat/1.jpg,1,cat,2\ndog/2.jpg,3,dog,4\n") == (
+        Note("skipped", "1 column not kept: x", 1),
+    )
+
+
+def test_a_column_that_may_be_the_split_is_named(root):
+    (_, hint) = read(root, "path,label,Usage\ncat/1.jpg,cat,Training\ndog/2.jpg,dog,PublicTest\n")
+    assert hint == Note("hint", "the column Usage may be the splits: to keep it, rename it to split")
+
+
 def test_local_files_may_be_written_as_urls(root):
     (note,) = read(root, f"path,label\nfile://{root}/cat/1.jpg,cat\nfile://{root}/%64og/2.jpg,dog\n")
     assert note.text == f"2 absolute paths below {root}, taken as relative"

@@ -29,6 +29,8 @@ GROUP_NAMES = (
     "slide", "specimen", "study", "subject", "video",
 )  # fmt: skip
 """Words by which a column that is not kept is recognized as one of groups."""
+SPLIT_NAMES = ("subset", "set", "partition", "phase", "usage", "fold", "dataset", "traintest", "trainortest", "mode")
+"""Names of columns that are not kept, but may be splits, as `simplify_name` returns them."""
 _FILLERS = re.compile(r"[\s_.-]+")
 
 
@@ -111,7 +113,6 @@ def find_columns(
         If several columns may be the labels.
     """
     names = [name for name in names if name.strip()]
-    check_distinct_columns([name.strip() for name in names], whose)
     others = [name for name in names if name != path and name not in images]
     kept = _kept_columns(others, whose)
     group = _find_chosen(others, options.group_column, "--group-column", whose, required=required)
@@ -123,6 +124,8 @@ def find_columns(
         label = _guess_label([name for name in others if name not in kept.values()], whose, classes)
         if label is not None and label.strip() != LABEL:
             guessed.append(f"the label column is {label.strip()}")
+    used = {(name or "").strip() for name in (path, label, *kept.values())}
+    check_distinct_columns([name.strip() for name in names if name.strip() in used], whose)
     dropped = [name.strip() for name in others if name != label and name not in kept.values()]
     return TableColumns(path, label, kept, tuple(dropped), tuple(guessed))
 
@@ -228,6 +231,10 @@ def describe_columns(tables: Sequence[TableColumns]) -> tuple[Note, ...]:
         notes.append(
             Note("hint", f"images of one {grouping[0]} may be in training and in test: --group-column {grouping[0]}")
         )
+    if (splits := [name for name in dropped if simplify_name(name) in SPLIT_NAMES]) and not any(
+        name.startswith("split") for table in tables for name in table.kept
+    ):
+        notes.append(Note("hint", f"the column {splits[0]} may be the splits: to keep it, rename it to split"))
     return tuple(notes)
 
 

@@ -88,7 +88,7 @@ def list_table(table: ManifestTable, whose: str, images: Files) -> Listing:
     if not any_exists(paths, images):
         raise ListingError(
             f"{whose} must name at least one image, but none of its {len(paths)} rows names a file below "
-            f"{images.root}; {paths[0]!r} {images.missing_reason(paths[0])}{missing_hint(paths[0])}"
+            f"{images.root}; {paths[0]!r} {images.missing_reason(paths[0])}{missing_hint(paths[0], images)}"
         )
 
     def check_exists(path: str) -> str:

@@ -30,6 +30,8 @@ SCANNED = 100_000
 """Number of paths among which those are found that may have to be repaired."""
 LOOKED_UP = 100
 """Number of paths that are looked up to find out how a manifest writes paths."""
+FOLDERS_LOOKED_UP = 1000
+"""Number of entries of the root among which a folder with the files is looked for, to name it in a message."""
 LOOKED_UP_REMOTE = 2
 """The same, if each look-up is a request to a service."""
 USUAL_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".JPG", ".JPEG", ".PNG", ".TIF")
@@ -165,6 +167,16 @@ def _to_form(form: Literal["NFC", "NFD"]) -> _Repair:
     )
 
 
+def _suffix_case(convert: Callable[[str], str]) -> _Repair:
+    def apply(path: str) -> str:
+        stem, dot, suffix = path.rpartition(".")
+        return stem + dot + convert(suffix)
+
+    return _Repair(
+        lambda path: "." in path and path != apply(path), apply, "suffixes of {}, read in the case of the files"
+    )
+
+
 def _add_suffix(suffix: str) -> _Repair:
     return _Repair(
         lambda path: not _has_suffix(path), lambda path: path + suffix, f"{{}} without a suffix, read as {suffix}"
@@ -198,9 +210,12 @@ def repair_paths(paths: StringArray, normalizer: PathNormalizer, images: Files) 
         notes.append(Note("converted", text, count))
     ways = [[_BLANKS]] * normalizer.blanks + [[_BACKSLASHES]] * normalizer.backslashes
     ways += [[_to_form("NFC"), _to_form("NFD")]] * normalizer.letters
+    lookup = _Lookup(images)
     if len(paths) and not _has_suffix(paths[0]):
         ways.append(list(map(_add_suffix, USUAL_SUFFIXES)))
-    for repair in _find_repairs(ways, paths, _Lookup(images), normalizer) if ways else ():
+    elif len(paths) and isinstance(images, LocalFiles) and not lookup.exists(paths[0]):
+        ways.append([_suffix_case(str.lower), _suffix_case(str.upper)])
+    for repair in _find_repairs(ways, paths, lookup, normalizer) if ways else ():
         count = sum(map(repair.applies, paths))
         paths = StringArray.from_strings(_repaired([repair], path, normalizer) for path in paths)
         notes.append(Note("converted", repair.text.format(pluralize(count, "path")), count))
@@ -212,22 +227,22 @@ def _find_repairs(
 ) -> list[_Repair]:
     """Find the repairs by which some files exist. At most one of each way is taken.
 
-    A way is left out if a file exists by a path to which it applies, as the path is.
+    A repair is left out if a file exists by a path to which it applies, as the path is.
     """
-    chosen, left_out, looked_up = dict[int, _Repair](), set[int](), 0
+    chosen, left_out, looked_up = dict[int, _Repair](), set[_Repair](), 0
     for path in itertools.islice(paths, SCANNED):
         applicable = [[repair for repair in way if repair.applies(path)] for way in ways]
         if not any(applicable):
             continue
         if lookup.exists(path):
-            left_out.update(number for number, way in enumerate(applicable) if way)
+            left_out.update(itertools.chain(*applicable))
         else:
             found = _find_combination(applicable, path, lookup, normalizer)
             chosen = {**{number: repair for number, repair in enumerate(found) if repair}, **chosen}
         looked_up += 1
-        if looked_up == lookup.limit or len(left_out) == len(ways):
+        if looked_up == lookup.limit or len(left_out) == sum(map(len, ways)):
             break
-    return [repair for number, repair in sorted(chosen.items()) if number not in left_out]
+    return [repair for _, repair in sorted(chosen.items(), key=lambda item: item[0]) if repair not in left_out]
 
 
 def _find_combination(
@@ -286,13 +301,25 @@ def is_utf8(path: str) -> bool:
     return True
 
 
-def missing_hint(path: str) -> str:
+def missing_hint(path: str, images: Files) -> str:
     """Say what a user can do if no path of a manifest exists, of which ``path`` is the first."""
     if _DRIVE.match(path):
         return "; it is an absolute path of Windows: give the paths relative to the root"
     if not is_utf8(path):
         return ", and is not UTF-8: save the manifest as UTF-8 (in Excel: CSV UTF-8)"
+    if isinstance(images, LocalFiles) and (folder := _folder_with(path, images.root)):
+        return f"; but it is in {folder}: give --root {folder}"
     return "; give the folder that the paths are relative to by --root FOLDER"
+
+
+def _folder_with(path: str, root: Path) -> Path | None:
+    """Find a folder directly below the root in which a path exists, with a usual suffix if it has none."""
+    names = [path] if _has_suffix(path) else [path, *(path + suffix for suffix in USUAL_SUFFIXES)]
+    with suppress(OSError):
+        for folder in sorted(each for each in itertools.islice(root.iterdir(), FOLDERS_LOOKED_UP) if each.is_dir()):
+            if any((folder / name).is_file() for name in names):
+                return folder
+    return None
 
 
 def _has_suffix(path: str) -> bool:

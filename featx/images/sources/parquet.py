@@ -23,7 +23,6 @@ from featx.images.sources.metadata import (
     add_file_splits,
     canonical_splits,
     cell_text,
-    check_distinct_columns,
     label_names,
 )
 from featx.images.sources.options import ListingOptions
@@ -102,7 +101,6 @@ def read_parquet_manifests(
     arrow = _import_arrow(whose)
     with _opened(files, names[0], arrow) as file:
         schema = file.schema_arrow
-        check_distinct_columns(schema.names, whose)
         texts = [field.name for field in schema if field.name == PATH or _is_text(field.type, arrow)]
         columns = find_manifest_columns(schema.names, whose, options, texts, list(_class_names(schema)))
     return read_table(columns.used, _blocks(files, names, columns, arrow), columns, whose, "row", images)
