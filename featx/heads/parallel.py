@@ -19,7 +19,7 @@ MAX_PARALLEL_VALUES = 1 << 27
 copies of its matrix."""
 
 ONE_THREAD_VALUES = 1 << 26
-"""Largest number of values of a matrix whose product with a few columns is slower on several threads (measured)."""
+"""If a matrix has at most this many values, its product with a few columns is faster on one thread (measured)."""
 
 
 def count_threads(n_jobs: int | None) -> int:
@@ -71,8 +71,8 @@ def one_thread_if_small(values: int) -> AbstractContextManager[object]:
 def one_thread_each() -> Iterator[None]:
     """Give every joblib process one thread, so that results do not depend on the number of processes.
 
-    BLAS adds numbers up in an order that depends on its number of threads. If joblib runs on another backend, such as
-    Ray, that backend is kept, because it limits its threads itself.
+    BLAS adds numbers up in an order that depends on its number of threads. If joblib uses another backend, such as Ray,
+    this backend is kept, because it limits the number of threads itself.
     """
     backend, _ = get_active_backend()
     local = isinstance(backend, LokyBackend)

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TOLERANCE = 1e-5
-"""Duality gap at which a fit stops, relative to the objective: ten times that of `featx.fit`, which takes a quarter
-longer. The difference changes the decision on about one held-out image in 7,000, far less than the standard error."""
+"""Duality gap at which a fit stops, relative to the objective. The gap in `featx.fit` is ten times smaller, and fits
+take a quarter longer. The larger gap changes the decision on about one held-out image in 7,000. This is far below the
+standard error."""
 LOGME_ROWS = 5000
-"""Most rows that LogME is computed on, because its cost grows with their cube."""
+"""Largest number of rows for LogME. The cost of LogME grows with the cube of this number."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Depth:
     logme : float
         LogME: log evidence per row, computed without fitting a head (see `featx.heads.log_maximum_evidence`).
     arithmetic : float
-        Floating-point operations up to the last block, as a fraction of those of the whole backbone.
+        Floating-point operations up to the last block, as a fraction of the operations of the whole backbone.
     milliseconds : float or None
         Time of the backbone per image up to the last block; None if it was not measured.
     bytes : int
@@ -99,12 +100,13 @@ class ProbeReport:
 
     @property
     def near_best(self) -> list[Depth]:
-        """The best depth and all others within one standard error of it."""
+        """The best depth, and all other depths within one standard error of the best."""
         return [depth for depth in self.depths if depth.mean >= self.best.mean - self.best.standard_error]
 
     @property
     def one_se(self) -> Depth:
-        """The one-standard-error choice: the shallowest depth near the best. Of equally deep ones, it is the best."""
+        """The one-standard-error choice: the shallowest depth near the best, and of these the one with the highest
+        score."""
         last = min(depth.blocks[-1] for depth in self.near_best)
         return max((depth for depth in self.near_best if depth.blocks[-1] == last), key=lambda depth: depth.mean)
 
@@ -167,7 +169,7 @@ def probe(
     Groups in the column ``group`` of the store stay together, and rare classes are treated as in `featx.fit`.
 
     Alain & Bengio (2016), "Understanding intermediate layers using linear classifier probes", evaluate layers in this
-    way. Fits stop a little earlier than those of `featx.fit`, so a score may differ from it by one or two images.
+    way. Fits stop a little earlier than in `featx.fit`, so scores may differ by one or two images.
 
     Parameters
     ----------
@@ -179,7 +181,7 @@ def probe(
     timed : bool
         Also measure how long the backbone takes per image up to each depth, on this machine.
     compute : Compute, optional
-        Engine and device for measuring that time.
+        Engine and device for measuring the time.
 
     Returns
     -------
@@ -240,7 +242,7 @@ def _logme(rows: TrainingRows, blocks: tuple[int, ...], seed: int) -> float:
 
 
 def plot_probe(report: ProbeReport) -> "Figure":
-    """Draw the score by depth. For each block: the best range of blocks that ends at it, and the block alone.
+    """Draw the score by depth: for each block, the best range of blocks that ends at it, and the block alone.
 
     The cost up to a block is written below the block.
 

@@ -1,4 +1,4 @@
-"""Draw a few images of each class and split of a listing, to see what featx makes of a source."""
+"""Draw a few images of each class and split of a listing, to check how featx reads a source."""
 
 import itertools
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class ListingSheet:
     rows : tuple of int
         The rows of the listing that are shown.
     groups, shown_groups : int
-        Number of different pairs of class and split, and number of those that are shown.
+        Number of different pairs of class and split, and number of the pairs that are shown.
     failures : tuple of (path, reason)
         Images that could not be read; their places on the sheet are gray.
     """
@@ -81,8 +81,8 @@ def draw_listing(listing: Listing) -> ListingSheet:
     Returns
     -------
     ListingSheet
-        It has three images of each class and split, taken from the beginning, the middle and the end of the listing. Of
-        more than 100 classes and splits, only some are shown, evenly spaced.
+        It has three images of each class and split, taken from the beginning, the middle and the end of the listing. If
+        there are more than 100 classes and splits, only some of them are shown, evenly spaced.
     """
     groups = _group(listing)
     shown = [groups[at] for at in _spread(len(groups), MAX_GROUPS)]
@@ -94,7 +94,7 @@ def draw_listing(listing: Listing) -> ListingSheet:
     for group, taken in zip(shown, rows, strict=True):
         cells += [_cell(thumbnails[row], group.captions) for row in taken]
         cells += [_cell(None, ()) for _ in range(most - len(taken))]
-    # The images of a group stay beside each other: the number of columns is a multiple of their number.
+    # The number of columns is a multiple of the images per group, so that the images of a group are in one row.
     across = max(1, round(np.sqrt(len(shown) / most)))
     failures = ((listing.paths[row], error) for row, error in thumbnails.items() if isinstance(error, str))
     sheet = arrange_images(cells, most * across)
@@ -138,7 +138,7 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 def _thumbnail(listing: Listing, row: int) -> Image.Image | str:
-    """Load an image as a small one; return the reason as text if it cannot be read."""
+    """Load a thumbnail of an image. If the image cannot be read, return the reason as text."""
     try:
         image = decode(listing.read(row), side=2 * THUMBNAIL_SIDE).image
     except (ImageError, OSError, ValueError) as error:
@@ -166,7 +166,7 @@ def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str) -> None
     """Write a line of text, cut to the width of a cell."""
     font = ImageFont.load_default(FONT_SIZE)
     if not isinstance(font, ImageFont.FreeTypeFont):
-        text = text.encode("ascii", "replace").decode()  # The font of a Pillow without FreeType has no other letters.
+        text = text.encode("ascii", "replace").decode()  # Pillow without FreeType has a font with ASCII letters only.
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     room, shown = THUMBNAIL_SIDE - place[0], text
     while font.getlength(shown) > room:

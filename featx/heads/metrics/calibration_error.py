@@ -1,4 +1,4 @@
-"""Expected calibration error: how far probabilities are from the frequencies that they predict."""
+"""Expected calibration error: how far probabilities are from observed frequencies."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -16,7 +16,7 @@ AVERAGES = {"average_precision_micro": "micro", "average_precision_macro": "macr
 
 
 def average_precision(truth: NDArray[Any], decisions: NDArray[Any], average: str) -> float:
-    """Return the average precision over all decisions (micro), or its mean over the classes that have rows (macro).
+    """Return the average precision of all decisions (micro), or the mean over the classes that have rows (macro).
 
     scikit-learn's macro average counts a class without rows as 0, with a warning. Here such a class is left out.
 

@@ -16,7 +16,7 @@ from featx.errors import DataError, SpecError
 from featx.heads.metrics.multilabel import AVERAGES, average_precision
 
 Score = Callable[[str, NDArray[Any], NDArray[Any], NDArray[Any]], float]
-"""A function that takes a head, decisions (rows, rows of weights), labels and classes, and returns a score."""
+"""A function that takes a head, decisions, labels and classes, and returns a score."""
 Scoring = str | Callable[[Any, Any, Any], float]
 """The name of a scorer, or the scorer itself: a function of estimator, X and y."""
 MULTICLASS_SCORERS = {
@@ -26,7 +26,7 @@ MULTICLASS_SCORERS = {
     "recall": "recall_macro",
     "jaccard": "jaccard_macro",
 }
-"""For each scorer of two classes, the scorer of more classes that corresponds to it."""
+"""For each scorer for two classes, the corresponding scorer for more classes."""
 NEED_TWO_CLASSES = ("roc_auc", "average_precision", "d2_", "positive_likelihood", "neg_negative_likelihood")
 """Scorers whose names start with these are not defined on rows of one class."""
 
@@ -76,7 +76,7 @@ class PrecomputedDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     @available_if(lambda self: self.head != "linear-svc")  # type: ignore[untyped-decorator]
     def predict_proba(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return probabilities (rows, classes), computed as the estimator of the head computes them."""
+        """Return probabilities (rows, classes), computed in the same way as by the estimator of the head."""
         if X.ndim == 1:
             positive = expit(X)
             return np.column_stack([1 - positive, positive])
@@ -84,7 +84,8 @@ class PrecomputedDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             return np.asarray(softmax(X, axis=1))
         if self.multilabel:
             return np.asarray(expit(X))
-        # The sigmoids divided by their sum. Computed by logarithms, they do not become 0 for very negative decisions.
+        # The sigmoids divided by their sum. They are computed from logarithms, because sigmoids of very negative
+        # decisions are 0.
         return np.asarray(softmax(log_expit(X), axis=1))
 
 
@@ -107,7 +108,7 @@ def make_score(scoring: Scoring) -> Score:
     SpecError
         If the scorer is unknown, or if it is a scorer for regression.
     DataError
-        From the returned function, if the scorer cannot score that head or those labels.
+        From the returned function, if the scorer cannot score the head or the labels.
     """
     if isinstance(scoring, str) and scoring in AVERAGES:
         average = AVERAGES[scoring]
@@ -145,10 +146,10 @@ def make_score(scoring: Scoring) -> Score:
 def _call(
     scorer: Callable[..., float], scoring: Scoring, decided: PrecomputedDecisions, X: NDArray[Any], y: NDArray[Any]
 ) -> float:
-    """Score decisions X (rows, classes). A mean over classes is taken over those that have rows.
+    """Score decisions X (rows, classes). A mean over classes includes only classes that have rows.
 
-    A fold of a cross-validation may have no row of a rare class. scikit-learn's scorers warn of it, fail, or count a
-    recall of 0.
+    A fold of a cross-validation may have no row of a rare class. In this case, scikit-learn's scorers warn, fail, or
+    count a recall of 0.
     """
     tested = np.unique(y) if y.ndim == 1 else np.flatnonzero(y.any(axis=0))
     if len(tested) == len(decided.classes) or not isinstance(scoring, str):
@@ -168,7 +169,7 @@ def _call(
         return float(roc_auc_score(y[:, np.newaxis] == tested, decided.predict_proba(X)[:, columns], average=average))
     options: dict[str, Any] = {}
     if "labels" in accepted:
-        # These compare the classes predicted for each row; the others take the probabilities of all classes.
+        # Scorers with ``zero_division`` compare predicted classes. Other scorers take the probabilities of all classes.
         options["labels"] = tested if "zero_division" in accepted else decided.classes
     if "zero_division" in accepted:
         options["zero_division"] = 0.0

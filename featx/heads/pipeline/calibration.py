@@ -12,7 +12,8 @@ from featx.heads.pipeline.decisions import class_decisions
 
 CALIBRATION_METHOD = "temperature"
 SCALES = (-2.0, 3.0)
-"""Range in which the factor on the decisions is searched: powers of 10, divided by the size of the decisions."""
+"""Range in which the factor on the decisions is searched, as exponents of 10 and relative to the size of the
+decisions."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Notice if a solver stops before it has found the best weights, and say it in one line."""
+"""Notice if a solver stops before it has found the best weights, and describe this in one line."""
 
 import warnings
 from collections.abc import Iterator
@@ -51,10 +51,10 @@ NOTING: dict[type, type] = {LinearSVC: _LinearSVC, LogisticRegression: _Logistic
 
 @contextmanager
 def note_convergence(pipeline: Pipeline) -> Iterator[None]:
-    """Fit a pipeline of `make_head` without the warnings of its solvers, and keep what they say for `not_converged`.
+    """Collect the warnings of a pipeline's solvers for `not_converged` while the ``with`` block fits the pipeline.
 
-    This also works if the solvers run in other processes, whose warnings would be lost. Afterwards, all parts of the
-    pipeline have the types of scikit-learn again.
+    The pipeline must be from `make_head`. This also works if the solvers run in other processes, whose warnings would
+    be lost. Afterwards, all parts of the pipeline have the types of scikit-learn again.
     """
     head = pipeline.named_steps["head"]
     one_vs_rest = isinstance(head, OneVsRestClassifier)
@@ -91,12 +91,12 @@ def describe_stop(head: str, C: float, iterations: int, classes: str = "", *, no
 
 
 def set_not_converged(pipeline: Pipeline, text: str | None) -> None:
-    """Keep in a fitted pipeline that its fit did not converge, or None that it did."""
+    """Store in a fitted pipeline how its fit did not converge; None means that it converged."""
     setattr(pipeline, ATTRIBUTE, text)
 
 
 def not_converged(pipeline: Pipeline) -> str | None:
-    """Return in one line how the fit of a pipeline did not converge. It is None if it did."""
+    """Return one line about the fit of a pipeline that did not converge, or None if the fit converged."""
     text: str | None = getattr(pipeline, ATTRIBUTE, None)
     return text
 

@@ -10,7 +10,7 @@ from featx.heads.pipeline.linear_heads import linear_parts
 
 
 def class_decisions(decisions: ArrayLike) -> NDArray[Any]:
-    """Return one decision per class, so that the predicted class is the one with the largest decision.
+    """Return one decision per class, so that the predicted class has the largest decision.
 
     The two classes of a binary head share one decision d in scikit-learn. Here they get -d/2 and d/2. The difference of
     the two is d, so their softmax is the sigmoid of d, which is the probability of a logistic head.
@@ -31,7 +31,7 @@ def class_decisions(decisions: ArrayLike) -> NDArray[Any]:
 def class_linear_parts(pipeline: Pipeline, dtype: DTypeLike | None = np.float64) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the weights (classes, columns) and intercepts (classes,) that give `class_decisions`.
 
-    The parameters are those of `linear_parts`.
+    `linear_parts` describes the parameters.
     """
     W, b = linear_parts(pipeline, dtype)
     return (W, b) if len(b) > 1 else (np.vstack((-W / 2, W / 2)), np.concatenate((-b / 2, b / 2)))

@@ -32,7 +32,7 @@ class HiddenLayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return layer
 
     def fit(self, X: ArrayLike, y: object = None) -> "HiddenLayer":
-        """Return self if the layer has weights. Only training together with the head makes weights."""
+        """Return self if the layer has weights. Weights come only from training the layer together with the head."""
         check_is_fitted(self, "coef_")
         return self
 

@@ -16,7 +16,7 @@ from featx.errors import SpecError
 from featx.heads.pipeline.normalizer import BlockNormalizer
 
 ESTIMATOR_MAX_ITER = 10_000
-"""Limit of iterations. No solver of scikit-learn needed as many on power-normalized features of VGG16 (measured)."""
+"""Limit of iterations. On power-normalized features of VGG16, every solver of scikit-learn needed fewer (measured)."""
 ClassWeight = Mapping[Any, float] | str | None
 
 
@@ -156,9 +156,9 @@ def from_linear_parts(
 ) -> Pipeline:
     """Make a fitted pipeline from weights and intercepts: the inverse of `linear_parts`.
 
-    With weights in the type of the fit (``linear_parts(pipeline, None)``), its results are equal to those of the
-    original to the last bit. The exception is softmax of three or more classes fitted by scikit-learn before 1.9, which
-    leaves the weights in another order in memory; there the results differ by rounding.
+    If the weights have the type of the fit (``linear_parts(pipeline, None)``), the new pipeline gives exactly the same
+    results as the original. There is one exception: for softmax of three or more classes, scikit-learn before 1.9
+    stored the weights in another order in memory, so the results differ by rounding.
 
     Parameters
     ----------
@@ -198,7 +198,8 @@ def from_linear_parts(
 
 
 def _set_linear(estimator: Any, W: NDArray[Any], b: NDArray[Any], labels: NDArray[Any]) -> Any:
-    # Memory is in column order, as in scikit-learn 1.9, because BLAS rounds differently for another memory layout.
+    # The weights are in column order, as in scikit-learn 1.9, because BLAS rounds differently for another order in
+    # memory.
     estimator.coef_ = np.array(np.atleast_2d(W), order="F")
     estimator.intercept_ = np.array(b)
     estimator.classes_ = labels

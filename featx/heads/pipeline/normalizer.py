@@ -66,7 +66,7 @@ class BlockNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the normalized rows (rows, columns) as a new array. float32 stays, other types become float64."""
+        """Return the normalized rows (rows, columns) as a new array. Types other than float32 become float64."""
         check_is_fitted(self)
         values = validate_data(self, X, reset=False, dtype=(np.float64, np.float32))
         out: NDArray[Any] = np.empty_like(values, order="C")

@@ -33,9 +33,9 @@ def refit(
     """Fit a pipeline of `make_head` in place.
 
     If there are more columns than rows, LinearSVC is fitted to a Cholesky factor that has the same inner products and
-    fewer columns (`make_cholesky_factor`). The steps of liblinear depend on inner products alone, so the weights are
-    the same except for rounding. Logistic heads are fitted to the rows themselves. Their solver L-BFGS stops by its
-    largest gradient entry, which depends on the axes.
+    fewer columns (`make_cholesky_factor`). The steps of liblinear depend only on inner products, so the weights are the
+    same except for rounding. Logistic heads are fitted to the rows themselves. Their solver L-BFGS stops when the
+    largest entry of the gradient is small, and this entry depends on the axes.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def refit(
 def _refit(
     pipeline: Pipeline, X: NDArray[np.floating], y: NDArray[Any], sample_weight: ArrayLike | None, jobs: int = 1
 ) -> Pipeline:
-    """Fit a pipeline as `refit` does, without a warning."""
+    """Fit a pipeline like `refit`, but without a warning."""
     head = pipeline.named_steps["head"]
     if not isinstance(head, OneVsRestClassifier):
         with _route_weights(pipeline, sample_weight) as weights, note_convergence(pipeline):
@@ -96,8 +96,8 @@ def refit_calibrated(
 ) -> tuple[Pipeline, TemperatureCalibration]:
     """Fit a clone of a pipeline, and the temperature that turns its decisions into probabilities.
 
-    The temperature is fitted to decisions on held-out rows: in each fold, those of a clone that is fitted on the other
-    rows. It does not change the decisions.
+    In each fold, another clone is fitted on the training rows and gives decisions on the test rows. The temperature is
+    fitted to these decisions. It does not change the decisions of the pipeline.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def refit_calibrated(
     Warns
     -----
     HeadNotConverged
-        As in `refit`, also if only the fit of a fold stops early.
+        As in `refit`, and also if only the fit of a fold stops early.
     """
     weights = None if sample_weight is None else np.asarray(sample_weight)
     folds = [fold for fold in folds if len(fold[1])]
@@ -149,7 +149,7 @@ def refit_calibrated(
 def _decide_held_out(
     pipeline: Pipeline, X: NDArray[np.floating], y: NDArray[Any], weights: NDArray[Any] | None, held_out: NDArray[Any]
 ) -> tuple[NDArray[np.floating], str | None]:
-    """Fit a pipeline. Return its decisions on other rows, and how the fit did not converge."""
+    """Fit a pipeline. Return its decisions on other rows, and the line of `not_converged`."""
     fitted = _refit(pipeline, X, y, weights)
     return fitted.decision_function(held_out), not_converged(fitted)
 

@@ -27,7 +27,7 @@ def pack_head(pipeline: Pipeline, calibration: TemperatureCalibration | None) ->
     Raises
     ------
     ModelError
-        If `make_head` does not make such a normalizer.
+        If the normalizer is of a kind that `make_head` does not make.
     """
     kind, parameters, arrays = _pack_normalizer(pipeline.named_steps["normalizer"])
     document: dict[str, Any] = {
@@ -49,7 +49,7 @@ def pack_head(pipeline: Pipeline, calibration: TemperatureCalibration | None) ->
 def unpack_head(
     head: str, classes: tuple[str, ...], document: Mapping[str, Any], arrays: Mapping[str, Any]
 ) -> tuple[Pipeline, TemperatureCalibration | None]:
-    """Return the pipeline and calibration that `pack_head` packed. Their results are equal to the last bit.
+    """Return the pipeline and calibration that `pack_head` packed. They give exactly the same results.
 
     Parameters
     ----------

@@ -12,7 +12,8 @@ from featx.inspection.depth_probe import ProbeReport, probe
 from featx.models import read_training_rows
 
 C_FACTORS = (0.1, 1.0, 10.0)
-"""Factors on the C of the probe, which was chosen on all images: fewer images may need another C."""
+"""Factors by which the C of the probe is multiplied. The probe chose C on all images, but fewer images may need another
+C."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,7 +75,7 @@ def advise(
 
     A data set may be small or large, and similar to the images that the backbone was trained on or different. Each of
     these four cases has a strategy. Size is measured by the number of images per class and by the learning curve of
-    a linear head. Similarity is measured by the depths that are best and by feature statistics.
+    a linear head. Similarity is measured by the best depths and by feature statistics.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def advise(
     more : int, optional
         Forecast the accuracy with this many more images per class. The default is the present number per class.
     root : path, optional
-        Folder of the images, which is written into the commands.
+        Folder of the images, for the commands.
     probed : ProbeReport, optional
         The result of `featx.probe` with the same options, if it is available.
 

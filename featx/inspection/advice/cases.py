@@ -88,7 +88,7 @@ def list_commands(
 
 
 def describe_gain(case: Case, depth: Depth, probed: ProbeReport, size: DatasetSize) -> str:
-    """Describe the expected gain of a case. It is measured for a head, but only bounded for a fine-tuning."""
+    """Describe the expected gain of a case. The gain of a head was measured. For fine-tuning, only a bound is known."""
     last = max((one for one in probed.depths if len(one.blocks) == 1), key=lambda one: one.blocks)
     subject = f"blocks {depth.name} reach" if len(depth.blocks) > 1 else f"block {depth.name} reaches"
     sentence = f"{subject} {depth.mean:.3f} ± {depth.standard_error:.3f} in cross-validation"

@@ -10,7 +10,7 @@ from featx.runtime import pluralize
 FAR = 4
 """A forecast for more than this many times the measured images depends on the power law alone."""
 WIDE = 0.1
-"""Width of an interval of accuracy that says little."""
+"""An interval of accuracy that is wider than this says little."""
 
 
 def list_caveats(size: DatasetSize, similarity: Similarity, probed: ProbeReport, pixels: int) -> tuple[str, ...]:

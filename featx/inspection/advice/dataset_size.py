@@ -50,13 +50,14 @@ class DatasetSize:
     Parameters
     ----------
     score : float
-        The smaller one of ``count`` and ``flatness``: a large data set has many images and a flat learning curve.
+        The smaller one of ``count`` and ``flatness``, because a large data set has both many images and a flat learning
+        curve.
     low, high : float
         The score for the two ends of the interval of the gain.
     count : float
         Score of the images per class: n / (n + 40) for n images. 40 is the threshold ``IMAGES``.
     flatness : float
-        Score of the learning curve: 0.02 / (0.02 + gain). The gain is the one in accuracy from twice as many images,
+        Score of the learning curve: 0.02 / (0.02 + gain). ``gain`` is the gain in accuracy from twice as many images,
         and 0.02 is the threshold ``GAIN``.
     images, classes : int
         Number of training images, and of classes.
@@ -69,7 +70,7 @@ class DatasetSize:
     floor, factor, exponent : float
         The power law that is fitted to the curve: error = floor + factor × n^-exponent.
     doubling, gain : Gain
-        The gain from twice as many images, and the gain from as many more images as the caller asked for.
+        The gain from twice as many images, and the gain from the number of additional images that the caller asked for.
     forecasts : tuple of Forecast
         The accuracy with the present images, and with ``gain.more`` more images per class.
     """
@@ -97,8 +98,8 @@ def measure_size(
 ) -> DatasetSize:
     """Measure the size of a data set by its images per class and by the learning curve of a head.
 
-    The gain is forecast for ``more`` additional images per class, by default for as many as there are. The other
-    parameters are those of `featx.inspection.advice.learning_curve.learning_curve`.
+    ``more`` is the number of additional images per class for which the gain is forecast. By default, it is the present
+    number of images per class. `featx.inspection.advice.learning_curve.learning_curve` describes the other parameters.
 
     Raises
     ------

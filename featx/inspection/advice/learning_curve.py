@@ -20,7 +20,7 @@ from featx.models import TrainingRows
 FRACTIONS = (0.1, 0.2, 0.4, 0.7, 1.0)
 """Fractions of the training images of a draw."""
 DRAWS, MIN_DRAWS = 10, 5
-"""Largest number of draws, and the smallest number to which a small class limits it."""
+"""Largest number of draws, and the smallest number to which a small class can reduce it."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def learning_curve(
 ) -> tuple[CurvePoint, ...]:
     """Score a head that is trained on growing fractions of the images. Each fraction contains the smaller ones.
 
-    There are ``DRAWS`` draws, or fewer if a class has fewer images or groups. A class with fewer than ``MIN_DRAWS``
-    does not limit the draws, unless all classes are so small: it is tested in some draws only, or in none if it has one
-    image or group. Each draw tests on its own fold and trains on fractions of the other images. The folds are
-    stratified and keep groups together, so all draws together score every other image once. At each fraction, the score
-    with the best C is used.
+    There are ``DRAWS`` draws, or fewer if a class has fewer images or groups. This does not count classes with fewer
+    than ``MIN_DRAWS`` images or groups, unless all classes are so small. Such a class is tested only in some draws, or
+    in no draw if it has one image or group. Each draw tests on its own fold and trains on fractions of the other
+    images. The folds are stratified and keep groups together, so all draws together score every other image once. At
+    each fraction, the score with the best C is used.
 
     Parameters
     ----------
@@ -113,7 +113,8 @@ def _nested_folds(fold: Fold, codes: np.ndarray, groups: np.ndarray, rng: np.ran
         members = np.flatnonzero(codes[train][first] == code)
         rank[members] = rng.permutation(len(members)) / len(members)
     if mixed := np.setdiff1d(codes[train], codes[train][rank[group] == 0]).tolist():
-        # A group counts for the class of its first row. A class that is never first needs a group in every fraction.
+        # A group counts for the class of its first row. If a class has no such group, put one group with this class
+        # into every fraction.
         rank[[rng.choice(group[codes[train] == code]) for code in mixed]] = 0
     return [(train[rank[group] < fraction], test) for fraction in FRACTIONS]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WIDTH = 26
 """Characters per line in a quarter of the plane."""
 LAW_POINTS = 40
-"""Points by which the power law is drawn."""
+"""Number of points at which the power law is drawn."""
 ACCENT = SERIES[0]
 
 

@@ -53,7 +53,7 @@ class PowerLawFit:
 def fit_power_law(images: ArrayLike, errors: ArrayLike, scored: int, random_state: int = 0) -> PowerLawFit:
     """Fit the law to the errors of several draws. Intervals come from a bootstrap of the draws (Efron 1979).
 
-    Draws that agree by chance would give intervals that are too narrow. So the variance of a mean error is made at
+    Draws that agree by chance would give intervals that are too narrow. So the variance of a mean error is set to at
     least the binomial variance of ``scored`` images. The missing variance is added equally to all points, because they
     are scored on the same images.
 
@@ -90,7 +90,7 @@ def _solve(n: Array, errors: Array, weights: Array) -> PowerLaw:
     y, x = (errors @ weights)[..., np.newaxis], errors @ (basis * weights).T
     slope = (total * x - first * y) / (total * second - first**2)
     floor = (y - slope * first) / total
-    # If floor or factor would be negative, it is set to 0, and the other one is the best for this value.
+    # If floor or factor would be negative, it is set to 0, and the other one is optimized for this value.
     slope = np.where(floor < 0, x / second, np.maximum(slope, 0))
     floor = np.maximum((y - slope * first) / total, 0)
     residual = errors[..., np.newaxis, :] - floor[..., np.newaxis] - slope[..., np.newaxis] * basis

@@ -1,4 +1,4 @@
-"""Measure how similar images are to photographs as in ImageNet, which the backbone was trained on.
+"""Measure how similar images are to the photographs of ImageNet, which the backbone was trained on.
 
 The images are compared with the feature statistics of photographs in ``reference.json``. For several image sizes, it
 holds the mean of each block's power-normalized ``avg`` features, and the typical distance of one photograph from this
@@ -38,15 +38,16 @@ class Similarity:
         Score of the shallowest depth within one standard error of the best depth: 1 if it ends at block 5, 0.5 if it
         ends at block 4, and 0 if it ends before. None if block 5 alone is the best depth.
     last_block : float or None
-        Score that compares the errors of block 5 with those of the best earlier block; 0.5 if they are equal.
+        Score that compares the errors of block 5 with the errors of the best earlier block; 0.5 if they are equal.
     statistics : float or None
-        Score of the mean distance of the features from those of photographs; 0.5 at the threshold ``DISTANCE``.
+        Score of the mean distance between the features of the images and of photographs; 0.5 at the threshold
+        ``DISTANCE``.
     best, shallowest : str
-        The best depth of the probe, and the shallowest one within one standard error of it.
+        The best depth of the probe, and the shallowest depth within one standard error of the best.
     last_block_gap : float or None
-        Accuracy of the best earlier block minus that of block 5; negative if block 5 is better.
+        Accuracy of the best earlier block minus accuracy of block 5; negative if block 5 is better.
     distances : dict
-        Distance of the feature means from those of photographs, by block; see `distances_from_photographs`.
+        Distance between the feature means of the images and of photographs, by block; see `distances_from_photographs`.
     """
 
     score: float | None
@@ -66,7 +67,7 @@ class Similarity:
 
 
 def measure_similarity(probed: ProbeReport, distances: dict[int, float], size: int) -> Similarity:
-    """Measure similarity by the depths that are best and by feature statistics.
+    """Measure similarity by the best depths and by feature statistics.
 
     If images have fewer than ``SMALLEST_FOR_DEPTH`` pixels per side, only statistics are used. Block 5 then has too few
     positions to be the best block, even on photographs.
@@ -106,10 +107,10 @@ def _errors(depth: Depth, rows: int) -> float:
 
 
 def distances_from_photographs(spec: ExtractSpec, X: np.ndarray) -> dict[int, float]:
-    """Measure how far the mean features of images are from those of photographs, by block.
+    """Measure the distance between the mean features of images and of photographs, by block.
 
     The unit is the typical distance of one photograph from the mean of photographs. A distance of 0 means equal means.
-    The reference of the nearest image size, by ratio, is used.
+    The reference with the nearest image size is used. Sizes are compared by their ratio.
 
     Parameters
     ----------
@@ -120,7 +121,8 @@ def distances_from_photographs(spec: ExtractSpec, X: np.ndarray) -> dict[int, fl
     Returns
     -------
     dict
-        Distances by block. It is empty if the reference is of another backbone, or the features lack ``avg`` pooling.
+        Distances by block. It is empty if the reference belongs to another backbone, or if the features lack ``avg``
+        pooling.
     """
     reference = _read_reference()
     if spec.backbone_digest != reference["backbone_digest"] or POOL not in spec.pools:

@@ -6,19 +6,20 @@ both divided at 0.5. The thresholds are round numbers that were chosen by conven
 
 BORDER = 0.5
 NEAR = 0.1
-"""A score this close to the border leaves both sides possible."""
+"""If a score is this close to 0.5, both sides are possible."""
 
 IMAGES = 40
 """Images per class: the geometric mean of 20, which this project calls small, and 80, which it calls large."""
 GAIN = 0.02
-"""Gain in accuracy of a linear head from twice as many images. If it gains more, it still needs images, and a network,
-which has more parameters, needs them even more. If it gains less, the features are the limit. The sampling error of a
-few hundred scored images is about as large."""
+"""Gain in accuracy of a linear head from twice as many images. A head that gains more still needs images. A network has
+more parameters and needs images even more. For a head that gains less, the features are the limit. The sampling error
+of a few hundred scored images is about as large as this threshold."""
 
 DISTANCE = 1.5
-"""Distance of feature means from those of photographs, in units of the typical distance of a single photograph from
-their mean. It lies between photographs of things and other images, among the sample images of scikit-image and
-scikit-learn, none of which is in the reference (measured, see ``benchmarks/reference_statistics.py``)."""
+"""Distance between the feature means of images and of photographs. The unit is the typical distance of one photograph
+from the mean of photographs. Among the sample images of scikit-image and scikit-learn, photographs of things are below
+this distance, and other images are above it. None of these images is in the reference (measured, see
+``benchmarks/reference_statistics.py``)."""
 SMALLEST_FOR_DEPTH = 192
 """Pixels of the image side from which block 5 has at least 6 × 6 of the 7 × 7 positions that it was trained with. With
 fewer pixels, block 4 is better even on photographs (measured on Flowers-17)."""

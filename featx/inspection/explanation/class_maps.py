@@ -23,10 +23,10 @@ NOTES = {
 class ClassMap:
     """Where in an image the logit of one class comes from.
 
-    With ``cam`` the logit is ``intercept`` plus the sum of all maps. If the explanation is exact, ``intercept`` is that
-    of the model; otherwise it is the constant of the linear approximation. With power normalization the map of each
-    block adds up to 0, because scaling the features of a block changes no logit. Such a map shows where the image
-    supports the class, but not how much.
+    With ``cam`` the logit is ``intercept`` plus the sum of all maps. If the explanation is exact, ``intercept`` is the
+    intercept of the model. Otherwise it is the constant of the linear approximation. With power normalization the map
+    of each block adds up to 0, because scaling the features of a block changes no logit. Such a map shows where the
+    image supports the class, but not how much.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Explanation:
     pixels : uint8 array (size, size, 3)
         The image as the backbone sees it.
     classes : tuple of ClassMap
-        The requested classes, or by default those with the highest logits, highest first.
+        The requested classes. By default, the classes with the highest logits, highest first.
     method : {"cam", "grad-cam"}
     exact : bool
         Whether the maps and the intercept add up to the logit for every image. With a linear approximation they also
@@ -118,7 +118,7 @@ def refine_map(values: NDArray[np.float32], stride: int, finer: int, side: int) 
 
 
 def _interpolation_weights(count: int, stride: int, finer: int, side: int) -> NDArray[np.float64]:
-    """Return the shares (side, count) that finer positions take of the values of coarse ones. Columns add up to 1."""
+    """Return the share of each coarse value that each finer position gets, (side, count). Columns add up to 1."""
     centers = (np.arange(side) + 0.5) * finer / stride - 0.5
     columns = [np.interp(centers, np.arange(count), one) for one in np.eye(count)]
     weights = np.stack(columns, axis=1)

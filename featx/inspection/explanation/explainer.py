@@ -41,14 +41,14 @@ class Explainer:
         ``auto`` takes ``cam`` where it is exact, and Grad-CAM for fine-tuned backbones, hidden layers and other
         poolings.
     weights : BackboneWeights or path, optional
-        Weights of the backbone, if they are not those known by its name.
+        Weights of the backbone, if they differ from the known weights of this name.
 
     Raises
     ------
     SpecError
         If ``method`` is unknown, or ``compute`` sets a field other than ``device`` and ``max_pixels``.
     SpecMismatch, WeightsError
-        If the weights are not those of the model, or are not available.
+        If the weights differ from the weights of the model, or are not available.
     EngineError
         If the device is not available.
     """
@@ -96,9 +96,9 @@ class Explainer:
         image : path, or uint8 array (size, size, 3)
             An image file, or pixels at the size that the backbone takes.
         top : int
-            Number of classes to explain. They are those with the highest logits.
+            Number of classes to explain. The classes with the highest logits are taken.
         classes : sequence of str, optional
-            Explain these classes instead, in this order.
+            Explain these classes instead of the ``top`` ones, in this order.
 
         Returns
         -------

@@ -12,8 +12,8 @@ from featx.models import ImageClassifier
 class FeatureMapHead(nn.Module):
     """Pooling, normalizer and head of a classifier: from feature maps to one logit per class.
 
-    The feature map of each block is a separate input. So its gradient comes only from the features that are pooled from
-    this block, and not from what later blocks compute from the map.
+    The feature map of each block is a separate input. So the gradient of a map comes only from the features that are
+    pooled from this map. It does not pass through later blocks.
     """
 
     def __init__(self, module: ImageClassifier) -> None:

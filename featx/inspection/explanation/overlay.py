@@ -44,7 +44,7 @@ def overlay_map(
     Raises
     ------
     SpecError
-        If the shape of the map is not that of a block's feature map.
+        If the map does not have the shape of a block's feature map.
     EngineError
         If matplotlib is not installed.
     """

@@ -1,4 +1,4 @@
-"""Compute the values that the sections of a report need. Each is computed at most once, when a section needs it."""
+"""Compute the values that the sections of a report need. Each value is computed at most once, when it is needed."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -105,16 +105,16 @@ class ReportContext:
 
     @cached_property
     def probe(self) -> ProbeReport:
-        """Score and cost of each depth, timed if the weights are available. Raises ``DataError`` as `featx.probe`."""
+        """Score and cost of each depth, timed if the weights are available. Raises ``DataError`` like `featx.probe`."""
         try:
             return probe(self.store, compute=self.compute, **self.selection)
         except (WeightsError, SpecMismatch):
-            # The weights are missing or of another backbone. All fine-tuned backbones have the same name.
+            # The weights are missing, or belong to another backbone. All fine-tuned backbones have the same name.
             return probe(self.store, timed=False, **self.selection)
 
     @cached_property
     def advice(self) -> Advice:
-        """The recommended way of transfer learning. Raises ``DataError`` as `featx.advise`."""
+        """The recommended way of transfer learning. Raises ``DataError`` like `featx.advise`."""
         return advise(self.store, root=self.root, probed=self.probe, **self.selection)
 
     @cached_property

@@ -13,7 +13,7 @@ from featx.runtime import Compute
 from featx.store import Store, is_store
 
 MAX_LOGS = len(SERIES)
-"""As many curves as there are colors to tell them apart."""
+"""Largest number of curves. There are no more colors to tell them apart."""
 
 
 def open_context(
@@ -25,7 +25,7 @@ def open_context(
     split_column: str | None = None,
     compute: Compute | None = None,
 ) -> ReportContext:
-    """Open a model or a store for a report. Parameters and errors are those of `featx.report`."""
+    """Open a model or a store for a report. `featx.report` describes the parameters and errors."""
     path = Path(path)
     if not path.exists():
         raise ModelError(
@@ -52,9 +52,10 @@ def open_context(
 
 
 def find_store(model: Model, path: Path) -> Path:
-    """Find the store that a model was fitted on: beside the model or in the working folder, by content.
+    """Find the store that a model was fitted on, beside the model or in the working folder.
 
-    If several stores match, the one with the name of the model is taken, or else the first in alphabetical order.
+    Stores are compared with the model by their content. If several stores match, the one with the name of the model is
+    taken, or else the first in alphabetical order.
 
     Raises
     ------

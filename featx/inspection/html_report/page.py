@@ -104,5 +104,5 @@ def _percent_or_dash(value: Any, digits: int = 1) -> str:
 
 
 def _policy_hash(text: str) -> str:
-    """Return the hash of a style or script. By it, the content security policy allows only this text."""
+    """Return the hash of a style or script. With this hash, the content security policy allows only this text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

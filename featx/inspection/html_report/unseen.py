@@ -68,7 +68,7 @@ class UnseenDecisions:
     def confidence(self) -> np.ndarray:
         """Probability of the predicted class, float (rows,).
 
-        If the model has no probabilities: the difference between the decision value of this class and the next one.
+        If the model has no probabilities, it is the difference between the two largest decisions.
         """
         if self.scored.probabilities is not None:
             chosen: np.ndarray = self.scored.probabilities[np.arange(len(self.predictions)), self.predictions]
@@ -122,8 +122,8 @@ def read_decisions(model: Model | None, path: Path) -> UnseenDecisions:
 def cross_validate_model(model: Model, path: Path) -> ScoredRows:
     """Score each image by a copy of the model that was fitted without the image's fold.
 
-    The folds are those that selected the model. Augmented copies are not scored, and neither are images that no fold
-    tests, because their class has too few images.
+    The folds are those that selected the model. Augmented copies are not scored. If a class has too few images for
+    every fold, the images that no fold tests are not scored either.
 
     Raises
     ------

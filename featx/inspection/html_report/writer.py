@@ -89,8 +89,8 @@ def report(
     compute : Compute, optional
         Engine and device that the backbone is timed on, and whether a progress bar is shown.
     store : path, optional
-        The store of the model. By default a ``.h5`` file with the images and features that the model was fitted on is
-        searched beside the model and in the working folder.
+        The store of the model. By default, featx looks beside the model and in the working folder for a ``.h5`` file
+        with the images and features that the model was fitted on.
     root : path, optional
         The folder that the paths of the store are relative to. Without it, the report shows no images.
     finetune : sequence of paths

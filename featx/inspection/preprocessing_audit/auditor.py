@@ -48,7 +48,7 @@ def audit(
     root, weights
         As in `featx.extract`.
     images : int
-        Number of images to draw, the same from each class as far as possible. The backbone runs on each image up to
+        Number of images to draw, the same number from each class if possible. The backbone runs on each image up to
         ``len(mistakes) + 1`` times.
     mistakes : sequence of PreprocessingMistake
         The mistakes to measure.

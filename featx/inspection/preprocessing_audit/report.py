@@ -20,11 +20,11 @@ class MistakeCost:
     name, origin : str
         What the mistake is, and where it usually comes from.
     changed : int
-        Number of images for which it changes the input of the backbone.
+        Number of images for which the mistake changes the input of the backbone.
     cosines : dict
         Mean cosine of correct and wrong features over all images, by feature.
     at_prediction : AccuracyLoss or None
-        Loss of a head that was fitted on correct features and predicts on wrong ones. None without labels.
+        Loss of a head that was fitted on correct features and predicts on wrong features. None without labels.
     throughout : AccuracyLoss or None
         Loss of a head that was also fitted on wrong features, with its own C and blocks. None without labels.
     """

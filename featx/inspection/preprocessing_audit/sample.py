@@ -19,7 +19,7 @@ IMAGES_AT_ONCE = 64
 """Images in memory at the same time."""
 
 Part = tuple[NDArray[np.float32], NDArray[np.bool_]]
-"""Features (images, columns), and which of the images differ from the correct ones (images,)."""
+"""Features (images, columns), and for each image whether the mistake changes it (images,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class SampleFeatures:
 
 
 def draw_sample(labels: NDArray[np.int64], images: int, random_state: int) -> NDArray[np.intp]:
-    """Draw rows at random, with equal numbers from each class as far as possible. Return the rows sorted."""
+    """Draw rows at random, with equal numbers from each class if possible. Return the rows sorted."""
     shuffled = np.random.default_rng(random_state).permutation(len(labels))
     order = shuffled[np.argsort(labels[shuffled], kind="stable")]
     _, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
@@ -72,7 +72,9 @@ def extract_sample(
     max_pixels: int,
     advance: Callable[[int], object],
 ) -> SampleFeatures:
-    """Compute the features of each image with each mistake, where the mistake makes a difference.
+    """Compute the features of each image with each mistake.
+
+    If a mistake does not change an image, the image has the correct features.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from featx.inspection.html_report.unseen import UnseenDecisions
 from featx.runtime import pluralize
 
 MAX_CLASSES = 40
-"""With more classes, only the most confused pairs are shown, and no matrix."""
+"""Largest number of classes with a matrix. For more classes, only the most confused pairs are shown."""
 MAX_PAIRS = 12
 MAX_IMAGES = 24
 """Images shown per cell."""

@@ -16,7 +16,8 @@ from featx.inspection.html_report.section import Section, percent
 from featx.store import Store
 
 MIN_IMAGES, MAX_IMAGES = 5, 2000
-"""Limits of the map: below the first there is none, above the second it shows a random sample."""
+"""Limits on the number of images. Below the first limit, there is no map. Above the second, it shows a random
+sample."""
 COMPONENTS = 50
 """Principal components that t-SNE starts from."""
 PERPLEXITY = 30
@@ -108,7 +109,7 @@ def _embed(X: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return positions on the map, (rows, 2), in units of the SVG."""
     components = PCA(min(COMPONENTS, *X.shape), random_state=0).fit_transform(X)
     perplexity = min(PERPLEXITY, (len(X) - 1) / 3)
-    # Use one thread. Threads of t-SNE wait for each other at each step, and far longer if other programs run.
+    # Use one thread. Several threads of t-SNE wait for each other at each step, and much longer if other programs run.
     with threadpool_limits(1):
         flat = TSNE(init="pca", perplexity=perplexity, max_iter=ITERATIONS, random_state=0).fit_transform(components)
     low, high = flat.min(axis=0), flat.max(axis=0)
@@ -118,7 +119,7 @@ def _embed(X: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _place_label(name: str, code: int, positions: NDArray[np.floating]) -> MapLabel:
-    """Put the name of a class where its points are densest. The mean may lie between several groups of a class."""
+    """Put the name of a class where its points are densest. Their mean may lie between several groups."""
     count = min(NEIGHBORS, len(positions))
     distances = NearestNeighbors(n_neighbors=count).fit(positions).kneighbors(positions)[0]
     x, y = positions[distances[:, -1].argmin()].tolist()
