@@ -14,13 +14,14 @@ import tarfile
 from pathlib import Path
 
 import filelock
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import draw
 from disturbed import HOLDERS, POINTS, held
 
-from featx.backbones import cache
+from featx.backbones import cache, read_weights
 from featx.cli.group import main
 from featx.errors import (
     FileUnreadable,
@@ -229,6 +230,17 @@ def test_a_locked_store_is_not_damaged(how, store):
             assert result.stderr == f"Error: {store} {SAID['locked']}\n"
     assert store.read_bytes() == before
     Store(store).close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_locked_weights_are_not_damaged(tmp_path):
+    path = tmp_path / "vgg16.h5"
+    with h5py.File(path, "w") as file:
+        file["block1_conv1"] = 1
+    with held(path, HOLDERS["locked"]), pytest.raises(WeightsUnreadable, match=rf"vgg16\.h5 {SAID['locked']}$"):
+        read_weights(path)
+    with pytest.raises(WeightsError, match="VGG16"):
+        read_weights(path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
@@ -608,14 +620,37 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_computed(tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_said_before_anything_is_computed(tmp_path, monkeypatch):
-    def write(*_):
-        raise OSError(errno.EROFS, "Read-only file system")
+@pytest.mark.parametrize(
+    ("function", "number"), [("write", errno.EROFS), ("replace", errno.ENOTSUP), ("fsync", errno.EIO)]
+)
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_computed(
+    function, number, tmp_path, monkeypatch, shared_photos, oxford
+):
+    """Disks that are read-only, that cannot rename files, as some mounted buckets, or that fail."""
 
-    monkeypatch.setattr(Path, "write_bytes", write)
-    with pytest.raises(StoreError, match=r"cannot be written: Read-only file system$"):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    if function == "write":
+        monkeypatch.setattr(Path, "open", fail)
+    else:
+        monkeypatch.setattr(os, function, fail)
+    with pytest.raises(StoreError, match=rf"cannot be written: {os.strerror(number)}; featx must be able to write, "):
         check_writable(tmp_path, StoreError)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", [f"rename:{errno.ENOTSUP}:1:*", f"write:{errno.EROFS}:1:*.tmp"])
+def test_an_extraction_on_a_disk_that_cannot_be_written_stops_before_anything_is_computed(
+    rule, faulty_disk, shared_photos, oxford, tmp_path
+):
+    command = ["-m", "featx", "extract", shared_photos, "-o", tmp_path / "at" / "a.h5", "--size", "32", "--blocks", "1"]
+    ran = run_on(faulty_disk, *command, FAULTY_DISK=rule)
+    assert ran.returncode == 1
+    assert "a.h5.parts cannot be written: " in ran.stderr
+    assert ran.stderr.count("\n") == 1
+    assert list((tmp_path / "at").iterdir()) == []
 
 
 def test_an_output_that_is_a_folder_is_refused_before_anything_is_computed(tmp_path, shared_photos, oxford):

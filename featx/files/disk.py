@@ -6,13 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from featx.errors import FeatxError
-from featx.files.atomic import sync, wrap_os_error
+from featx.files.atomic import sync
 
 PROBE_BYTES = 4096
 
 
 def check_writable(folder: Path, error: type[FeatxError]) -> None:
-    """Write a small file in a folder, sync it, rename it over another one and remove it.
+    """Write a small file in a folder as HDF5 files are written: change its start, sync it and rename it.
 
     Raises
     ------
@@ -21,18 +21,24 @@ def check_writable(folder: Path, error: type[FeatxError]) -> None:
     """
     probe = folder / f".featx-probe.{secrets.token_hex(4)}.tmp"
     target = probe.with_suffix(".renamed.tmp")
-    with wrap_os_error(folder, error):
-        try:
-            target.touch()
-            probe.write_bytes(bytes(PROBE_BYTES))
-            sync(probe)
-            probe.replace(target)
-            target.unlink()
-        except BaseException:
-            for path in (probe, target):
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
-            raise
+    try:
+        target.touch()
+        with probe.open("wb") as file:
+            file.write(bytes(PROBE_BYTES))
+            file.seek(0)
+            file.write(b"featx")
+        sync(probe)
+        probe.replace(target)
+        target.unlink()
+    except OSError as problem:
+        raise error(
+            f"{folder} cannot be written: {problem.strerror or problem}; featx must be able to write, change, sync and "
+            "rename files there: solve this problem, or choose another --output"
+        ) from problem
+    finally:
+        for path in (probe, target):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def free_bytes(folder: Path) -> int | None:

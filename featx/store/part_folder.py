@@ -272,6 +272,7 @@ class PartFolder:
 
     def _is_valid(self, path: Path, *, retry: bool = True) -> bool:
         try:
+            before = path.stat()
             check_part(path, features=not self._shard)
         except FileNotFoundError:
             return False  # Another shard has found the part damaged, and renamed it.
@@ -281,6 +282,8 @@ class PartFolder:
             if isinstance(error, StoreUnreadable):
                 raise
             check_bytes(path, StoreError)
+            if not _is_same_file(path, before):  # Another shard has written the part again.
+                return self._is_valid(path)
             kept = self._set_aside(path, DAMAGED)
             warnings.warn(
                 f"{path} is damaged ({error}): its images are extracted again; until the store is written, the part is "
@@ -293,3 +296,11 @@ class PartFolder:
     def _write(self, name: str, fill: Callable[[h5py.File], None]) -> None:
         with wrap_os_error(self.path / name, StoreError), create_hdf5(self.path / name) as file:
             fill(file)
+
+
+def _is_same_file(path: Path, before: os.stat_result) -> bool:
+    """Return whether a file is still the one that had the status ``before``."""
+    with suppress(FileNotFoundError):
+        now = path.stat()
+        return (now.st_ino, now.st_mtime_ns, now.st_size) == (before.st_ino, before.st_mtime_ns, before.st_size)
+    return False
