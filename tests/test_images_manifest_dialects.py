@@ -1,13 +1,18 @@
 """Manifests as people have them: written by Excel, on Windows, with other names of columns, or one row per label."""
 
+import json
 import unicodedata
 
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
 from featx import ListingOptions
+from featx.cli import main
 from featx.errors import ListingError
 from featx.images import list_images
 from featx.images.sources.notes import Note
+from featx.store import Store
 
 pytestmark = pytest.mark.core
 FILES = ("cat/1.jpg", "dog/2.jpg")
@@ -357,3 +362,26 @@ def test_a_class_that_stands_for_no_label_is_said(root):
     assert listing.summary.notes == (
         Note("hint", "classes that may stand for no label: NaN (1); for no label, leave the cell empty", 1),
     )
+
+
+def test_columns_that_the_command_line_names_reach_the_store(tmp_path):
+    (tmp_path / "cat").mkdir()
+    for number in range(3):
+        Image.new("RGB", (32, 32), (90 * number, 0, 0)).save(tmp_path / "cat" / f"{number}.png")
+    rows = [f"cat\\{number}.png;{'ab'[number % 2]};x;{number // 2};" for number in range(3)]
+    (tmp_path / "rows.csv").write_text("\n".join(["File;Finding;Class;Patient;", *rows, ";;;;"]))
+    arguments = ["extract", str(tmp_path / "rows.csv"), "-o", str(tmp_path / "a.h5"), "--size", "32", "--blocks", "1",
+                 "--label-column", "finding", "--group-column", "patient", "--json"]  # fmt: skip
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["listing"]["columns"] == {"label": "Finding", "group": "Patient"}
+    assert [note["text"] for note in report["listing"]["notes"]] == [
+        "columns are separated by semicolons",
+        "the path column is File",
+        "1 column not kept: Class",
+        "backslashes in 3 paths, taken as separators of folders",
+    ]
+    with Store(tmp_path / "a.h5") as store:
+        assert [store.classes[label] for label in store.labels] == ["a", "b", "a"]
+        assert list(store.columns["group"]) == ["0", "0", "1"]
