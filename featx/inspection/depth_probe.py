@@ -105,8 +105,10 @@ class ProbeReport:
 
     @property
     def one_se(self) -> Depth:
-        """The one-standard-error choice: the shallowest depth near the best, and of these the one with the highest
-        score."""
+        """The one-standard-error choice: the shallowest depth near the best.
+
+        If several are equally shallow, it is the one with the highest score.
+        """
         last = min(depth.blocks[-1] for depth in self.near_best)
         return max((depth for depth in self.near_best if depth.blocks[-1] == last), key=lambda depth: depth.mean)
 

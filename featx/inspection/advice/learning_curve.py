@@ -42,11 +42,11 @@ def learning_curve(
 ) -> tuple[CurvePoint, ...]:
     """Score a head that is trained on growing fractions of the images. Each fraction contains the smaller ones.
 
-    There are ``DRAWS`` draws, or fewer if a class has fewer images or groups. This does not count classes with fewer
-    than ``MIN_DRAWS`` images or groups, unless all classes are so small. Such a class is tested only in some draws, or
-    in no draw if it has one image or group. Each draw tests on its own fold and trains on fractions of the other
-    images. The folds are stratified and keep groups together, so all draws together score every other image once. At
-    each fraction, the score with the best C is used.
+    There are ``DRAWS`` draws, or fewer if a class has fewer images or groups. Classes with fewer than ``MIN_DRAWS``
+    images or groups do not reduce the number of draws, unless all classes are so small. They are tested only in some
+    draws, or in no draw if they have one image or group. Each draw tests on its own fold and trains on fractions of the
+    other images. The folds are stratified and keep groups together, so all draws together score every other image once.
+    At each fraction, the score with the best C is used.
 
     Parameters
     ----------
