@@ -14,7 +14,7 @@ def command() -> None:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_command(as_json: bool) -> None:
-    """List the known backbones and those in the cache.
+    """List the known backbones and the backbones in the cache.
 
     Example: featx backbones list --json
     """

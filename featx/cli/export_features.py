@@ -28,8 +28,8 @@ def command(
 ) -> None:  # fmt: skip
     """Write the features of STORE, with path, label and splits of each row, as a file for other programs.
 
-    parquet has one column per feature, for DuckDB, Polars and pandas. npy is one array that numpy can map, for FAISS,
-    with a CSV of its rows beside it. Values are exactly those of the store.
+    parquet has one column per feature, for DuckDB, Polars and pandas. npy is one array that numpy can map, for FAISS. A
+    CSV file beside it describes the rows. The values are exactly the same as in the store.
 
     \b
     Examples:

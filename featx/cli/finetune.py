@@ -199,7 +199,7 @@ def command(
     """Train MODEL further on the images of STORE: its head and the last layers of the backbone.
 
     Training starts from the fitted head, or from a random head with --init random. It uses the augmented copies of the
-    store. The model with the best validation accuracy is kept, which may be the one at the start. The log is in the
+    store. The model with the best validation accuracy is kept. This may be the model at the start. The log is in the
     folder OUTPUT.finetune. The same command resumes a stopped run. It needs the extra torch.
 
     \b

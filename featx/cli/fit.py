@@ -81,8 +81,8 @@ def _compute(jobs: int | None, executor: str) -> Compute:
                  help="Fit on the rows with the value train in this column (default: split, if the store has it)."),
     test_size_option,
     click.option("--group-column", metavar="NAME",
-                 help="Keep images with the same value in this column, such as one patient's, on one side of every "
-                      "fold and of the hold-out; none keeps none together (default: group, if the store has it)."),
+                 help="Keep images with the same value in this column, such as images of one patient, on one side of "
+                      "every fold and of the hold-out; none turns this off (default: group, if the store has it)."),
     click.option("--group-near-duplicates", is_flag=True,
                  help="Also keep near-duplicates on one side, such as the frames of a burst."),
     folds_option,

@@ -133,7 +133,7 @@ class LazyGroup(click.Group):
 def _short_warnings() -> Iterator[None]:
     """Show each ``FeatxWarning`` as one line on standard error, without the line of code that Python adds.
 
-    Equal warnings, such as those of several folds, are shown once.
+    Equal warnings, such as warnings of several folds, are shown once.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("always", FeatxWarning)

@@ -1,4 +1,4 @@
-"""Resize images by ONNX nodes to the same pixels as Pillow does.
+"""Resize images with ONNX nodes, so that the pixels are equal to Pillow's.
 
 The size of the images is known only when the graph runs. To resize along one side, the graph multiplies the pixels by a
 matrix of weights with one row per output pixel. It computes this matrix from the length of the side. Images are resized

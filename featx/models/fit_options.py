@@ -69,7 +69,7 @@ class Validation:
     test_size : float, optional
         Share of the rows to hold out for `featx.evaluate`, stratified by class. It replaces a split column.
     group_column : str, optional
-        Column of the store. Images with equal values, such as those of one patient or scene, stay on one side of every
+        Column of the store. Images with equal values, such as images of one patient or scene, stay on one side of every
         fold and of the hold-out. By default, the column ``group`` is used if the store has it; ``none`` uses no column.
     group_near_duplicates : bool
         Also keep near-duplicates on one side, such as the frames of a burst.

@@ -117,7 +117,7 @@ def predict(
     SpecError
         If ``augment`` is not valid or is given for a store, or if a store has fewer than ``n_views`` copies.
     SpecMismatch
-        If the features of a store, of the weights or of this machine differ from those that the model was fitted on.
+        If a store has other features than the model needs, or if the weights or this machine compute other features.
     """
     compute = compute or Compute()
     compute.check_unused("predict", "executor", "shard")

@@ -56,8 +56,8 @@ class Model:
         Identifiers of the training images (`featx.heads.compact_ids`), so that `featx.evaluate` can leave these images
         out. Models of the first version do not have them.
     path : Path, optional
-        The file that the model was read from. The weights of a fine-tuned backbone are beside this file. The path is
-        not saved.
+        The file that the model was read from. If the backbone was fine-tuned, its weights are beside this file. The
+        path is not saved.
 
     Raises
     ------
@@ -133,10 +133,9 @@ class Model:
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the class name of each row, (rows,), for features (rows, columns) in the order of ``spec.widths``.
 
-        The predicted class is the one with the largest decision, which is also the one with the largest probability.
-        If several decisions are equally large, the first of their classes is predicted. Prediction, evaluation and
-        exported files all follow this rule. A multi-label model returns a 0/1 matrix (rows, classes), 1 where the
-        decision is above 0.
+        The predicted class has the largest decision, and so also the largest probability. If several decisions are
+        equally large, the first of their classes is predicted. Prediction, evaluation and exported files all follow
+        this rule. A multi-label model returns a 0/1 matrix (rows, classes), 1 where the decision is above 0.
         """
         decisions = self.decision_function(X)
         if self.multilabel:

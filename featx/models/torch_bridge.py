@@ -129,7 +129,7 @@ def from_torch(
 
 
 def _find_weights(model: Model, weights: BackboneWeights | str | Path | None) -> BackboneWeights:
-    """Return the backbone's weights; raise ``SpecMismatch`` if they are not those of the model."""
+    """Return the backbone's weights. Raise ``SpecMismatch`` if the model was fitted with other weights."""
     if not isinstance(weights, BackboneWeights):
         return load_backbone_for(model.spec, weights, model.path)
     model.spec.check_same(

@@ -240,7 +240,7 @@ class PreparedImage:
     exif_rotated : bool
         Whether the image was rotated or mirrored because of its EXIF orientation.
     remarks : PixelRemark
-        What a person should know about how values became pixels.
+        What a person should know about the conversion of values to pixels.
     seconds : (float, float)
         The CPU time of decoding, and the CPU time of making the copies.
     """
@@ -256,7 +256,7 @@ def prepare_image(
 ) -> PreparedImage:
     """Decode an image file and make its copies as the spec says.
 
-    ``digest`` is the sha256 of the file. ``ImageError`` is raised in the same cases as by `decode`.
+    ``digest`` is the sha256 of the file. It raises ``ImageError`` in the same cases as `decode`.
     """
     start = time.thread_time()
     side = spec.size if spec.decode == "scaled" else None

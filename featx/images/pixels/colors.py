@@ -24,8 +24,9 @@ def to_rgb(image: Image.Image, value_range: ValueRange = DEFAULT_RANGE) -> Image
 
     - A transparent image is placed on a white background. If every pixel is fully transparent, the transparency is
       ignored.
-    - Images of more than 8 bits are scaled by ``value_range``, not clipped to 8 bits. NaN and infinity become black.
-    - Lab is converted with the color profile of sRGB. Color profiles embedded in images of other modes are not applied.
+    - Images of more than 8 bits are scaled by ``value_range``. They are not clipped to 8 bits. NaN and infinity become
+    black. - Lab is converted with the color profile of sRGB. Color profiles embedded in images of other modes are not
+    applied.
 
     Parameters
     ----------

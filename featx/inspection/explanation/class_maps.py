@@ -67,8 +67,8 @@ class Explanation:
         The requested classes. By default, the classes with the highest logits, highest first.
     method : {"cam", "grad-cam"}
     exact : bool
-        Whether the maps and the intercept add up to the logit for every image. With a linear approximation they also
-        add up to it, but only near this image.
+        Whether the maps and the intercept add up to the logit for every image. Otherwise they are a linear
+        approximation, whose sum is the logit only near this image.
     precision : str
         The precision that the model predicts in. Maps and logits are always computed in fp32.
     """

@@ -42,7 +42,7 @@ def gradient_maps(head: FeatureMapHead, feature_maps: Mapping[int, Tensor], code
 
 
 def grad_cam_maps(head: FeatureMapHead, feature_maps: Mapping[int, Tensor], code: int) -> dict[int, Tensor]:
-    """Compute the Grad-CAM maps of a class's logit: a map (height, width) per block, which is not normalized.
+    """Compute the Grad-CAM maps of a class's logit: one map (height, width) per block, without normalization.
 
     Selvaraju et al. (2017), "Grad-CAM: Visual explanations from deep networks via gradient-based localization".
     """

@@ -122,8 +122,8 @@ def read_decisions(model: Model | None, path: Path) -> UnseenDecisions:
 def cross_validate_model(model: Model, path: Path) -> ScoredRows:
     """Score each image by a copy of the model that was fitted without the image's fold.
 
-    The folds are those that selected the model. Augmented copies are not scored. If a class has too few images for
-    every fold, the images that no fold tests are not scored either.
+    The folds are the folds of the search that selected the model. Augmented copies are not scored. If a class has too
+    few images for every fold, the images that no fold tests are not scored either.
 
     Raises
     ------

@@ -77,7 +77,7 @@ def _optimistic(decisions: UnseenDecisions, main: ScoreRow) -> tuple[str, Headli
         )
         return lead, Headline(sentence(main.name), percent(main.value), f"optimistic: best of {decisions.candidates:,}")
     scoring = info["search"]["scoring"]
-    # scikit-learn's scorers named neg_… are losses, not shares.
+    # scikit-learn's scorers with names neg_… return losses. These are not shares.
     value, error = (
         f"{info['nested'][name]:.4f}" if scoring.startswith("neg_") else percent(info["nested"][name])
         for name in ("mean", "standard_error")

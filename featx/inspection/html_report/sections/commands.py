@@ -139,7 +139,7 @@ def _rename(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _line(command: str, *arguments: str, **options: Any) -> str:
-    """Return a command line, quoted for a shell. An option with None is left out, one with True or False is a flag."""
+    """Return a command line, quoted for a shell. Options that are None are left out. True and False become flags."""
     words = ["featx", command, *arguments]
     for name, value in options.items():
         flag = "-o" if name == "o" else f"--{name.replace('_', '-')}"
