@@ -30,7 +30,7 @@ from featx.cli.options import (
 @folds_option
 @seed_option("folds and of the images drawn")
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE",
-              help="Also draw the data set among the four cases, such as to plane.png.")  # fmt: skip
+              help="Also write a plot of the data set among the four cases, such as plane.png.")  # fmt: skip
 @json_option
 @click.pass_context
 def command(

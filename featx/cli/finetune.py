@@ -53,7 +53,7 @@ def _recipe(seed: int, **fields: Any) -> Any:
 @click.option("--cache", type=click.Path(file_okay=False), metavar="FOLDER",
               help="Folder that keeps the output of the frozen layers (gigabytes) for other recipes.")  # fmt: skip
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE",
-              help="Also plot accuracy by epoch, such as to curves.png.")  # fmt: skip
+              help="Also write a plot of accuracy by epoch, such as curves.png.")  # fmt: skip
 @gather(
     "recipe",
     _recipe,

@@ -35,7 +35,7 @@ from featx.runtime import Compute
     "--plot",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Also plot the score by depth, such as to probe.png.",
+    help="Also write a plot of the score by depth, such as probe.png.",
 )
 @click.option("--no-time", "timed", is_flag=True, flag_value=False, default=True, help="Do not time the backbone.")
 @compute_options(engine_option, device_option)

@@ -23,7 +23,10 @@ SHEET = "--sheet of suspects"
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N",
               help="Show the first N findings of each kind; --json has all.")  # fmt: skip
 @click.option(
-    "--sheet", type=click.Path(dir_okay=False), metavar="FILE", help="Also draw thumbnails, such as to suspects.png."
+    "--sheet",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Also write a sheet of thumbnails, such as suspects.png.",
 )
 @click.option("--root", type=click.Path(file_okay=False), default=".", show_default=True, metavar="FOLDER",
               help="Folder that the paths of the store are relative to, for --sheet.")  # fmt: skip

@@ -40,8 +40,8 @@ def count_threads(n_jobs: int | None) -> int:
 def count_workers(tasks: int, values: int, most: int | None = None) -> int:
     """Return how many of ``tasks`` can run at the same time if each works on a matrix of ``values`` numbers.
 
-    The result is at most ``most`` (by default the number of cores), and smaller if the matrices would need too much
-    memory.
+    The upper limit is ``most``, by default the number of cores. The result is smaller if the matrices would need too
+    much memory.
     """
     return max(1, min(tasks, most or cpu_count(), MAX_PARALLEL_VALUES // max(values, 1)))
 
