@@ -1,6 +1,7 @@
 """Read the paths of a manifest: bring them to their shortest form, and recognize how other programs write them."""
 
 import itertools
+import operator
 import os
 import posixpath
 import re
@@ -19,7 +20,7 @@ from featx.images.sources.local_files import NOT_FOUND, LocalFiles
 from featx.images.sources.notes import Note
 from featx.images.sources.remote_files import RemoteFiles
 from featx.runtime import pluralize
-from featx.table import StringArray
+from featx.table import StringArray, batched
 
 NEEDS_NORMALIZING = ("//", "/.", "/\n", "\n/", "\n.", EMPTY := "\n\n")
 """Marks of a path that is not in its shortest form. They are looked for in all paths at once, joined by line ends."""
@@ -28,7 +29,7 @@ BLANKS = (" \n", "\n ")
 FILE_URL = "file://"
 SCANNED = 100_000
 """Number of paths among which those are found that may have to be repaired."""
-LOOKED_UP = 100
+LOOKED_UP = 1000
 """Number of paths that are looked up to find out how a manifest writes paths."""
 FOLDERS_LOOKED_UP = 1000
 """Number of entries of the root among which a folder with the files is looked for, to name it in a message."""
@@ -177,9 +178,11 @@ def _suffix_case(convert: Callable[[str], str]) -> _Repair:
     )
 
 
-def _add_suffix(suffix: str) -> _Repair:
+def _add_suffix(suffix: str, known: frozenset[str]) -> _Repair:
     return _Repair(
-        lambda path: not _has_suffix(path), lambda path: path + suffix, f"{{}} without a suffix, read as {suffix}"
+        lambda path: not _has_suffix(path, known),
+        lambda path: path + suffix,
+        f"{{}} without a suffix, read as {suffix}",
     )
 
 
@@ -211,13 +214,21 @@ def repair_paths(paths: StringArray, normalizer: PathNormalizer, images: Files) 
     ways = [[_BLANKS]] * normalizer.blanks + [[_BACKSLASHES]] * normalizer.backslashes
     ways += [[_to_form("NFC"), _to_form("NFD")]] * normalizer.letters
     lookup = _Lookup(images)
-    if len(paths) and not _has_suffix(paths[0]):
-        ways.append(list(map(_add_suffix, USUAL_SUFFIXES)))
+    known = image_suffixes()
+    if len(paths) and not _has_suffix(paths[0], known):
+        ways.append([_add_suffix(suffix, known) for suffix in USUAL_SUFFIXES])
     elif len(paths) and isinstance(images, LocalFiles) and not lookup.exists(paths[0]):
         ways.append([_suffix_case(str.lower), _suffix_case(str.upper)])
     for repair in _find_repairs(ways, paths, lookup, normalizer) if ways else ():
-        count = sum(map(repair.applies, paths))
-        paths = StringArray.from_strings(_repaired([repair], path, normalizer) for path in paths)
+        count = 0
+
+        def repaired(batch: list[str], repair: _Repair = repair) -> Sequence[str]:
+            nonlocal count
+            texts = [repair.apply(path) if repair.applies(path) else path for path in batch]
+            count += sum(map(operator.ne, texts, batch))
+            return normalizer(texts, join_paths(texts))
+
+        paths = StringArray.from_batches(map(repaired, batched(paths)))
         notes.append(Note("converted", repair.text.format(pluralize(count, "path")), count))
     return paths, notes
 
@@ -314,7 +325,7 @@ def missing_hint(path: str, images: Files) -> str:
 
 def _folder_with(path: str, root: Path) -> Path | None:
     """Find a folder directly below the root in which a path exists, with a usual suffix if it has none."""
-    names = [path] if _has_suffix(path) else [path, *(path + suffix for suffix in USUAL_SUFFIXES)]
+    names = [path] if _has_suffix(path, image_suffixes()) else [path, *(path + suffix for suffix in USUAL_SUFFIXES)]
     with suppress(OSError):
         for folder in sorted(each for each in itertools.islice(root.iterdir(), FOLDERS_LOOKED_UP) if each.is_dir()):
             if any((folder / name).is_file() for name in names):
@@ -322,8 +333,8 @@ def _folder_with(path: str, root: Path) -> Path | None:
     return None
 
 
-def _has_suffix(path: str) -> bool:
-    return suffix_of(path.rpartition("/")[2]) in image_suffixes()
+def _has_suffix(path: str, known: frozenset[str]) -> bool:
+    return suffix_of(path.rpartition("/")[2]) in known
 
 
 def _shown(root: Path | str) -> str:

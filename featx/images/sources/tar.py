@@ -63,6 +63,8 @@ class _ShardIndex:
         Finds the label and the columns in ``.json`` files.
     label_column : str or None
         The label that the user chose.
+    suffixes : frozenset of str
+        The suffixes of images.
     rows : RowBuilder
         The images.
     positions : list of (int, int)
@@ -87,6 +89,7 @@ class _ShardIndex:
 
     columns: ColumnFinder
     label_column: str | None
+    suffixes: frozenset[str]
     rows: RowBuilder = field(default_factory=RowBuilder)
     positions: list[tuple[int, int]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -175,7 +178,7 @@ def _describe(indexed: Sequence[_ShardIndex], whose: str, options: ListingOption
 
 def _index(files: Files, options: ListingOptions, shard: str) -> _ShardIndex:
     """Index one shard."""
-    index = _ShardIndex(ColumnFinder(full_path(files.root, shard), options), options.label_column)
+    index = _ShardIndex(ColumnFinder(full_path(files.root, shard), options), options.label_column, image_suffixes())
     try:
         with files.open(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for key, members in itertools.groupby(_members(tar, file), key=lambda member: sample_key(member.name)):
@@ -216,7 +219,7 @@ def _add_members(
     images, sidecars = list[tarfile.TarInfo](), list[tarfile.TarInfo]()
     for member in members:
         suffix = suffix_of(member.name)
-        if suffix in image_suffixes():
+        if suffix in index.suffixes:
             images.append(member)
         elif suffix in SIDECARS:
             sidecars.append(member)
