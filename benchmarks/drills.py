@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -145,6 +146,28 @@ def resize(folder: Path, size: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
 
 
+@contextlib.contextmanager
+def fill_up(folder: Path, size: int) -> Iterator[None]:
+    """Make the disk full as soon as ``size`` bytes are used."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            if (used := shutil.disk_usage(folder).used) >= size:
+                # A disk cannot become smaller than what is used on it, and that may just have grown.
+                with contextlib.suppress(subprocess.CalledProcessError):
+                    resize(folder, used)
+                    return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
 def full_disk(flowers: Path, work: Path, points: int = 10) -> None:
     """Make the disk full at ``points`` moments of an extraction and of a fit. Each time, make room and resume."""
     source = ["extract", flowers / "splits.csv", "--root", flowers / "jpg", *FAST]
@@ -160,9 +183,16 @@ def full_disk(flowers: Path, work: Path, points: int = 10) -> None:
             most = int(len(wanted) * (1.8 if name == "p.h5" else 1))
             target.unlink()
             for point in range(points):
-                resize(folder, 4096 * max(1, most * (2 * point + 1) // (2 * points) // 4096))
-                ran = run(*command, "-o", target)
+                size = 4096 * max(1, most * (2 * point + 1) // (2 * points) // 4096)
+                # An extraction that begins on a disk that is too small stops at once. So its disk gets smaller later.
+                filling = contextlib.nullcontext() if name == "m.featx" else fill_up(folder, size)
+                if name == "m.featx":
+                    resize(folder, size)
+                with filling:
+                    ran = run(*command, "-o", target)
                 stopped = ran.returncode == 1 and "Traceback" not in ran.stderr and not target.exists()
+                # Near the end, the extraction may be done before the disk is full.
+                stopped |= ran.returncode == 0 and name == "p.h5" and target.read_bytes() == wanted
                 resize(folder, 1 << 28)
                 again = run(*command, "-o", target)
                 same = again.returncode == 0 and target.read_bytes() == wanted and list(folder.iterdir()) == [target]
