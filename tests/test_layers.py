@@ -29,7 +29,17 @@ LAYERS = [
 ]
 """Lowest first; docs/architecture.md says what each package is for."""
 INNER_LAYERS = {
-    "heads": ["parallel", "image_ids", "solver", "logme", "splitting", "metrics", "pipeline", "search"],
+    "heads": [
+        "parallel",
+        "image_ids",
+        "solver",
+        "logme",
+        "splitting",
+        "metrics",
+        "pipeline",
+        "near_duplicates",
+        "search",
+    ],
     "images": ["pixels", "decoding", "sources", "range_selection", "loading"],
 }
 """Modules and sub-packages of a large package, lowest first."""

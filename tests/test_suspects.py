@@ -21,7 +21,7 @@ from featx.images import THUMBNAIL_SIDE
 from featx.inspection import draw_suspects, suspects
 from featx.inspection.suspect_images.findings import ConfusedClasses, FailedImage
 from featx.inspection.suspect_images.label_quality import score_labels
-from featx.inspection.suspect_images.neighbors import EXTREME, NEIGHBORS, SAME, find_neighbors
+from featx.inspection.suspect_images.outliers import EXTREME, NEIGHBORS, list_outliers, score_outliers
 from featx.spec import ExtractSpec
 
 SPEC = ExtractSpec(size=64, blocks=(3, 4, 5))
@@ -179,36 +179,13 @@ def test_separable_classes_have_no_wrong_labels_and_no_confusions():
     assert quality.suggested is quality.suggested, "computed once and not once per suspect"
 
 
-def random_rows(count, seed=0):
-    return np.abs(np.random.default_rng(seed).standard_normal((count, 40))).astype(np.float32)
-
-
-def test_a_near_duplicate_among_random_rows_is_found():
-    X = random_rows(80)
-    X[7] = X[3] + 1e-4
-    found = find_neighbors(X)
-    assert found.pairs.tolist()[0] == [3, 7]
-    assert found.cosines[0] == pytest.approx(1, abs=SAME)
-    assert found.groups[3] == found.groups[7]
-    assert len(set(found.groups)) == 80 - len(found.pairs)
-    assert not len(found.outliers) or found.z_scores[found.outliers].min() > EXTREME
-
-
-def test_all_copies_are_found_if_every_row_has_one():
-    """The threshold comes from the distances of different rows only."""
-    half = random_rows(60)
-    found = find_neighbors(np.concatenate([half, half]))
-    exact = {(row, row + 60) for row in range(60)}
-    assert exact <= {tuple(pair) for pair in found.pairs.tolist()}
-    assert len(found.pairs) < 70
-
-
-def test_equal_rows_are_near_duplicates_and_no_outliers():
-    found = find_neighbors(np.tile(random_rows(1), (40, 1)))
-    assert len(found.pairs) >= 40 * NEIGHBORS // 2
-    assert (found.cosines > 1 - SAME).all()
-    assert found.min_cosine == pytest.approx(1 - SAME)
-    assert not len(found.outliers)
+def test_a_row_far_from_all_others_is_an_outlier_and_equal_rows_are_not():
+    X = np.abs(np.random.default_rng(0).standard_normal((80, 40))).astype(np.float32)
+    X[5] += 20
+    z_scores = score_outliers(X)
+    assert list_outliers(z_scores).tolist()[0] == 5
+    assert z_scores[5] > EXTREME
+    assert not len(list_outliers(score_outliers(np.tile(X[:1], (NEIGHBORS + 30, 1)))))
 
 
 def small_store(folder, photos, labels=None):

@@ -61,6 +61,9 @@ def _in_short(facts: dict[str, Any]) -> dict[str, Any]:
         short["groups"] = describe_groups(facts["groups"])
     if "rare_classes" in facts:
         short |= _untested(facts["rare_classes"])
+    if "near_duplicates" in facts:
+        found = facts["near_duplicates"]
+        short["near-duplicates in other folds"] = f"{found['images']:,} of {pluralize(found['of'], 'image')}"
     if "nested" in facts:
         short["nested cross-validation"] = _mean(facts["nested"])
     for name in ("not_converged", "sample_weight", "calibration", "augmentation"):

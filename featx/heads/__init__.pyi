@@ -9,6 +9,8 @@ from .metrics.report_text import SCORE_TITLES as SCORE_TITLES
 from .metrics.report_text import format_report as format_report
 from .metrics.scoring import PrecomputedDecisions as PrecomputedDecisions
 from .metrics.scoring import default_scoring as default_scoring
+from .near_duplicates import NearDuplicates as NearDuplicates
+from .near_duplicates import find_near_duplicates as find_near_duplicates
 from .parallel import count_workers as count_workers
 from .parallel import run_parallel as run_parallel
 from .pipeline.calibration import CALIBRATION_METHOD as CALIBRATION_METHOD

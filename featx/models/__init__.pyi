@@ -11,6 +11,7 @@ from .model_file import load_model as load_model
 from .prediction import Prediction as Prediction
 from .prediction import predict as predict
 from .row_groups import GroupOptions as GroupOptions
+from .row_groups import compared_features as compared_features
 from .row_groups import group_rows as group_rows
 from .saved_model import Model as Model
 from .saved_model import describe_groups as describe_groups

@@ -7,15 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featx.backbones import feature_name
 from featx.errors import DataError
-from featx.heads import NO_GROUP, combine_groups
+from featx.heads import NO_GROUP, combine_groups, find_near_duplicates
 from featx.runtime import pluralize
+from featx.spec import ExtractSpec
 from featx.store import Store
 
 GROUP_COLUMN = "group"
 """Default name of the column that holds the groups of the user."""
 NO_COLUMN = "none"
 """If this is given as the column, the groups of the user are not used."""
+LARGE_SHARE = 0.25
+"""Share of the images from which one group of near-duplicates is suspiciously large."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,9 @@ class GroupedRows:
         }
 
 
-def group_rows(store: Store, digests: Sequence[str], options: GroupOptions) -> GroupedRows:
+def group_rows(
+    store: Store, digests: Sequence[str], options: GroupOptions, rows: NDArray[np.intp] | None = None
+) -> GroupedRows:
     """Number the groups of the rows of an open store.
 
     Parameters
@@ -84,6 +90,8 @@ def group_rows(store: Store, digests: Sequence[str], options: GroupOptions) -> G
     digests : sequence of str (rows,)
         ``store.digests``, which takes long to read.
     options : GroupOptions
+    rows : int array (n,), optional
+        Sorted numbers of the rows among which near-duplicates are looked for, by default all rows.
 
     Raises
     ------
@@ -91,11 +99,36 @@ def group_rows(store: Store, digests: Sequence[str], options: GroupOptions) -> G
         If the store has no such column.
     """
     column, values = read_group_column(store, options.column)
-    groups = combine_groups(digests, values)
+    pairs, notes = None, ()
+    if options.near_duplicates:
+        pairs, notes = _link_near_duplicates(store, np.arange(store.n_rows) if rows is None else rows)
+    groups = combine_groups(digests, values, pairs)
     if column is None or values is None:
-        return GroupedRows(groups)
+        return GroupedRows(groups, near_duplicates=options.near_duplicates, notes=notes)
     source = source_name(store, column)
-    return GroupedRows(groups, column, source, notes=_describe_values(values, groups, store.view_index == 0, source))
+    notes = (*_describe_values(values, combine_groups(digests, values), store.view_index == 0, source), *notes)
+    return GroupedRows(groups, column, source, options.near_duplicates, notes)
+
+
+def _link_near_duplicates(store: Store, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], tuple[str, ...]]:
+    """Return pairs of rows (pairs, 2) that connect each group of near-duplicates, and what to know about them."""
+    plain = rows[store.view_index[rows] == 0]
+    names = compared_features(store.spec)
+    found = find_near_duplicates(store.read(names, plain), [store.spec.widths[name] for name in names])
+    _, first, group, sizes = np.unique(found.groups, return_index=True, return_inverse=True, return_counts=True)
+    notes = []
+    if len(plain) and sizes.max() > LARGE_SHARE * len(plain):
+        notes.append(
+            f"near-duplicates connect {sizes.max():,} of {pluralize(len(plain), 'image')} to one group, because many "
+            "images look alike; give groups of your own with --group-column, if you know them"
+        )
+    return np.column_stack([plain, plain[first[group]]]), tuple(notes)
+
+
+def compared_features(spec: ExtractSpec) -> list[str]:
+    """Return the features by which near-duplicates are found: all blocks, with one pooling."""
+    pool = next(name for name in ("avg", "gem", "max", *spec.pools) if name in spec.pools)
+    return [feature_name(block, pool) for block in spec.blocks]
 
 
 def _describe_values(

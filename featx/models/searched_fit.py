@@ -24,6 +24,7 @@ from featx.heads import (
     TemperatureCalibration,
     check_labels,
     default_scoring,
+    find_near_duplicates,
     find_rare_classes,
     make_folds,
     make_head,
@@ -34,10 +35,10 @@ from featx.heads import (
     select_candidate,
 )
 from featx.models.fit_options import FitOptions, Validation
-from featx.models.row_groups import GroupOptions
+from featx.models.row_groups import GroupOptions, compared_features
 from featx.models.saved_model import Model
 from featx.models.training_rows import TrainingRows, describe_store, read_training_rows
-from featx.runtime import Compute, installed
+from featx.runtime import Compute, installed, pluralize
 from featx.spec import ExtractSpec
 from featx.store import Store
 
@@ -66,6 +67,7 @@ def fit_searched(
     ranges = block_ranges(rows.spec.blocks) if blocks is None else {_range_name(rows.spec.blocks): rows.spec.blocks}
     notes = list(rows.notes)
     folds, rare = _make_folds(rows, validation, notes)
+    across = _count_near_duplicates(store, rows, folds, notes) if folds else {}
     if not folds:
         ranges = _choose_without_folds(rows, head, C, options, validation, notes)
     sets = {name: tuple(feature_name(b, p) for b in blocks for p in rows.spec.pools) for name, blocks in ranges.items()}
@@ -88,6 +90,8 @@ def fit_searched(
     }
     if rare:
         info["rare_classes"] = rare.to_dict()
+    if across:
+        info["near_duplicates"] = across
     if nested:
         info["nested"] = nested.to_dict()
     if stopped := not_converged(pipeline):
@@ -115,6 +119,44 @@ def _make_folds(rows: TrainingRows, validation: Validation, notes: list[str]) ->
     rare = find_rare_classes(rows.y, rows.groups, folds, validation.folds, names=rows.classes, plain=rows.plain)
     notes += rare.messages(rows.unit)
     return folds, rare
+
+
+def _count_near_duplicates(store: Path, rows: TrainingRows, folds: list[Fold], notes: list[str]) -> dict[str, Any]:
+    """Count the tested images that have near-duplicates in other folds. Add a note if there are any.
+
+    Returns
+    -------
+    dict
+        What a model stores: ``images`` with near-duplicates, ``of`` so many that were checked, and ``min_cosine``. It
+        is empty if there are none, or if near-duplicates are in one group.
+    """
+    if rows.grouping.get("near_duplicates"):
+        return {}
+    plain = np.flatnonzero(rows.plain)
+    with Store(store) as opened:
+        names, widths = compared_features(opened.spec), opened.spec.widths
+        known = rows.spec.slices
+        if set(names) <= known.keys():
+            X = np.concatenate([rows.X[:, known[name]][plain] for name in names], axis=1)
+        else:
+            X = opened.read(names, rows.row_index[plain])
+    found = find_near_duplicates(X, [widths[name] for name in names], sample=True)
+    part = np.full(len(rows.y), -1)
+    for number, (_, test) in enumerate(folds):
+        if (part[test] >= 0).any():
+            break
+        part[test] = number
+    part = part[plain]
+    tested = found.checked[part[found.checked] >= 0]
+    divided = np.intersect1d(found.divided_by(part), tested)
+    if not len(divided):
+        return {}
+    sampled = " that were compared" if len(found.checked) < len(plain) else ""
+    notes.append(
+        f"{len(divided):,} of {pluralize(len(tested), 'image')}{sampled} have near-duplicates in other folds (cosine ≥ "
+        f"{found.min_cosine:.2f}), so scores may be too high; --group-near-duplicates keeps them together"
+    )
+    return {"images": len(divided), "of": len(tested), "min_cosine": round(found.min_cosine, 4)}
 
 
 def _choose_without_folds(

@@ -17,8 +17,9 @@ from featx.models.training_rows import (
     describe_held_out,
     describe_store,
     image_ids_of,
+    leave_out_held_rows,
     read_targets,
-    select_training_rows,
+    select_labeled_rows,
 )
 from featx.runtime import Compute, installed, pluralize
 from featx.store import Store
@@ -57,10 +58,11 @@ def fit_streamed(
     """Fit ``softmax`` on a store that is read in blocks. See `featx.fit`."""
     with Store(path) as store:
         digests = store.digests
-        grouped = group_rows(store, digests, GroupOptions(validation.group_column))
-        rows, selection = select_training_rows(
-            store, grouped.groups, validation.split_column, validation.test_size, validation.random_state
+        rows, selection = select_labeled_rows(
+            store, validation.split_column, validation.test_size, validation.random_state
         )
+        grouped = group_rows(store, digests, GroupOptions(validation.group_column), rows)
+        rows = leave_out_held_rows(store, rows, grouped.groups, selection)
         grouping = grouped.describe(rows)
         for note in (*grouped.notes, *describe_held_out(store, rows, selection)):
             warnings.warn(note, FeatxWarning, stacklevel=3)

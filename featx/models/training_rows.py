@@ -94,8 +94,9 @@ def read_training_rows(
     """Read the training rows of a store. `featx.fit` describes the parameters and errors."""
     with Store(path) as store:
         digests = store.digests
-        grouped = group_rows(store, digests, groups or GroupOptions())
-        rows, selection = select_training_rows(store, grouped.groups, split_column, test_size, random_state)
+        rows, selection = select_labeled_rows(store, split_column, test_size, random_state)
+        grouped = group_rows(store, digests, groups or GroupOptions(), rows)
+        rows = leave_out_held_rows(store, rows, grouped.groups, selection)
         spec = store.spec.plain.select(blocks, pools)
         weights = _read_weights(store, sample_weight, weight_column)
         if weights is not None:
@@ -150,12 +151,10 @@ def image_ids_of(digests: Sequence[str], rows: NDArray[np.intp]) -> NDArray[np.u
     return found
 
 
-def select_training_rows(
-    store: Store, groups: NDArray[np.intp], split_column: str | None, test_size: float | None, random_state: int
+def select_labeled_rows(
+    store: Store, split_column: str | None, test_size: float | None, random_state: int
 ) -> tuple[NDArray[np.intp], dict[str, Any]]:
-    """Return the numbers of the labeled training rows, sorted, and how they were selected.
-
-    A hold-out keeps rows with equal ``groups`` (rows of the store,) together.
+    """Return the numbers of the labeled rows to fit on or to hold out, sorted, and how they are selected.
 
     Raises
     ------
@@ -166,10 +165,17 @@ def select_training_rows(
     if not (labels >= 0).any():
         raise DataError(f"{store.path} has no labels; extract a folder with one sub-folder per class, or a manifest")
     selection = _selection(store, split_column, test_size, random_state)
-    if "test_size" in selection:
-        return hold_out(store.targets, groups, selection["test_size"], random_state)[0], selection
     rows = store.rows_in_split("train" if "column" in selection else None, selection.get("column", ""))
     return rows[labels[rows] >= 0], selection
+
+
+def leave_out_held_rows(
+    store: Store, rows: NDArray[np.intp], groups: NDArray[np.intp], selection: dict[str, Any]
+) -> NDArray[np.intp]:
+    """Return the labeled rows without those that are held out. ``groups`` (rows of the store,) stay whole."""
+    if "test_size" not in selection:
+        return rows
+    return hold_out(store.targets, groups, selection["test_size"], selection["seed"])[0]
 
 
 def _selection(store: Store, split_column: str | None, test_size: float | None, random_state: int) -> dict[str, Any]:

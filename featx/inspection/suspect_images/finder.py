@@ -5,13 +5,17 @@ from pathlib import Path
 import numpy as np
 
 from featx.errors import DataError
-from featx.heads import BlockNormalizer, combine_groups
+from featx.heads import BlockNormalizer, combine_groups, find_near_duplicates
 from featx.inspection.suspect_images.findings import Suspects
 from featx.inspection.suspect_images.label_quality import score_labels
-from featx.inspection.suspect_images.neighbors import MIN_ROWS, find_neighbors
+from featx.inspection.suspect_images.outliers import score_outliers
 from featx.inspection.suspect_images.plain_images import PlainImages
+from featx.models import compared_features
 from featx.runtime import pluralize, shorten_list
 from featx.store import Store
+
+MIN_IMAGES = 32
+"""Fewest images among which near-duplicates and outliers are looked for."""
 
 
 def suspects(
@@ -21,8 +25,8 @@ def suspects(
 
     All features of the plain images are used, power-normalized. Labels are checked by confident learning on
     cross-validated probabilities of a softmax head. The folds keep near-duplicates together, and images with equal
-    values in the column ``group`` of the store. Near-duplicates and outliers are found by the distances of whitened
-    features.
+    values in the column ``group`` of the store. Near-duplicates are those that `featx.fit` counts. Outliers are found
+    by the distances to their nearest neighbors.
 
     Parameters
     ----------
@@ -53,17 +57,20 @@ def suspects(
     """
     with Store(store) as opened:
         images = PlainImages.read(opened, split_column)
-        normalizer = BlockNormalizer(tuple(opened.spec.widths.values()))
-        X = normalizer.fit_transform(opened.read(opened.spec.widths, np.flatnonzero(opened.view_index == 0)))
+        widths, slices = opened.spec.widths, opened.spec.slices
+        normalizer = BlockNormalizer(tuple(widths.values()))
+        X = normalizer.fit_transform(opened.read(widths, np.flatnonzero(opened.view_index == 0)))
+        compared = np.concatenate([np.arange(X.shape[1])[slices[name]] for name in compared_features(opened.spec)])
     notes = []
-    neighbors = quality = None
-    if len(X) < MIN_ROWS:
-        notes.append(f"near-duplicates and outliers need at least {MIN_ROWS} images, got {len(X)}")
+    near = z_scores = quality = None
+    if len(X) < MIN_IMAGES:
+        notes.append(f"near-duplicates and outliers need at least {MIN_IMAGES} images, got {len(X)}")
     else:
-        neighbors = find_neighbors(X)
+        near = find_near_duplicates(X if len(compared) == X.shape[1] else X[:, compared])
+        z_scores = score_outliers(X)
     try:
         rows = images.labeled
-        groups = combine_groups(np.arange(len(X)), images.groups, neighbors.pairs if neighbors else None)
+        groups = images.groups if near is None else combine_groups(near.groups, images.groups)
         labeled = X if len(rows) == len(X) else X[rows]
         quality = score_labels(labeled, images.label_names, groups[rows], folds, random_state)
         if unchecked := len(rows) - len(quality.rows):
@@ -77,11 +84,11 @@ def suspects(
     return Suspects(
         store=str(store),
         images=len(X),
-        min_cosine=neighbors.min_cosine if neighbors else None,
+        min_cosine=near.min_cosine if near else None,
         mislabeled=images.mislabeled(quality) if quality else (),
-        near_duplicates=images.near_duplicates(neighbors) if neighbors else (),
+        near_duplicates=images.near_duplicates(near) if near else (),
         confused=images.confused(quality) if quality else (),
-        outliers=images.outliers(neighbors) if neighbors else (),
+        outliers=() if z_scores is None else images.outliers(z_scores),
         failed=images.failed,
         notes=tuple(notes),
     )

@@ -20,10 +20,11 @@ class MislabeledImage:
 
 @dataclass(frozen=True)
 class NearDuplicate:
-    """Two images that show (almost) the same photograph.
+    """Two images that show the same photograph, scene or object.
 
-    ``cosine`` is the cosine of their whitened features; it is 1 for equal images. ``split_columns`` names the split
-    columns in which the two images have different values. ``labels_differ`` says whether their labels are different.
+    ``cosine`` is the cosine of their whitened features: 1 for equal images, about 0 for different ones.
+    ``split_columns`` names the split columns in which the two images have different values. ``labels_differ`` says
+    whether their labels are different.
     """
 
     first: str
@@ -68,7 +69,7 @@ class Suspects:
     images : int
         Images that were compared.
     min_cosine : float or None
-        Smallest cosine of near-duplicates. None if there are too few images to find it.
+        Smallest cosine of near-duplicates. None if there are too few images to look for them.
     mislabeled : tuple of MislabeledImage
     near_duplicates : tuple of NearDuplicate
     confused : tuple of ConfusedClasses

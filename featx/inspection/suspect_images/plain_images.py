@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import DataError
+from featx.heads import NearDuplicates
 from featx.inspection.suspect_images.findings import (
     ConfusedClasses,
     FailedImage,
@@ -16,7 +17,7 @@ from featx.inspection.suspect_images.findings import (
     Outlier,
 )
 from featx.inspection.suspect_images.label_quality import LabelQuality
-from featx.inspection.suspect_images.neighbors import NeighborFindings
+from featx.inspection.suspect_images.outliers import list_outliers
 from featx.models import GroupOptions, group_rows
 from featx.store import Store
 
@@ -91,7 +92,7 @@ class PlainImages:
         """The images that could not be read."""
         return tuple(FailedImage(path, reason) for path, reason in self.failures)
 
-    def near_duplicates(self, found: NeighborFindings) -> tuple[NearDuplicate, ...]:
+    def near_duplicates(self, found: NearDuplicates) -> tuple[NearDuplicate, ...]:
         """Name the images of each pair, closest first. Labels can differ only if both images have a label."""
         known = self.has_label
         return tuple(
@@ -105,9 +106,9 @@ class PlainImages:
             for (first, second), cosine in zip(found.pairs.tolist(), found.cosines.tolist(), strict=True)
         )
 
-    def outliers(self, found: NeighborFindings) -> tuple[Outlier, ...]:
+    def outliers(self, z_scores: NDArray[np.float64]) -> tuple[Outlier, ...]:
         """Name the outliers, most distant first."""
-        return tuple(Outlier(self.paths[row], float(found.z_scores[row])) for row in found.outliers)
+        return tuple(Outlier(self.paths[row], float(z_scores[row])) for row in list_outliers(z_scores))
 
     def mislabeled(self, found: LabelQuality) -> tuple[MislabeledImage, ...]:
         """Name the images that are probably mislabeled, least probable label first."""
