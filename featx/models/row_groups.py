@@ -99,7 +99,8 @@ def group_rows(
         If the store has no such column.
     """
     column, values = read_group_column(store, options.column)
-    pairs, notes = None, ()
+    pairs = None
+    notes: tuple[str, ...] = ()
     if options.near_duplicates:
         pairs, notes = _link_near_duplicates(store, np.arange(store.n_rows) if rows is None else rows)
     groups = combine_groups(digests, values, pairs)
