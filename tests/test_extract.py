@@ -16,7 +16,7 @@ from PIL import Image
 
 from featx.engines import streaming
 from featx.engines.reference_check import relative_error
-from featx.errors import ImageError, ListingError, SpecError, SpecMismatch, StoreError, StoreExists
+from featx.errors import FeatxWarning, ImageError, ListingError, SpecError, SpecMismatch, StoreError, StoreExists
 from featx.extraction import AssemblyOptions, extract
 from featx.extraction.existing_features import read_finished_parts
 from featx.extraction.extraction_run import _find_existing_spec
@@ -196,7 +196,8 @@ def test_parts_of_another_spec_are_never_used(photos, tmp_path, monkeypatch):
     with failing_disk(output), pytest.raises(StoreError, match="Input/output error"):
         extract(photos, output, SPEC)
     (tmp_path / "photos.h5.parts" / "run.h5").unlink()
-    assert extract(photos, output, other, overwrite=True).extracted == 24
+    with pytest.warns(FeatxWarning, match=r"parts but no run\.h5, .*: 3 parts not used"):
+        assert extract(photos, output, other, overwrite=True).extracted == 24
     extract(photos, tmp_path / "anew.h5", other)
     assert output.read_bytes() == (tmp_path / "anew.h5").read_bytes()
 

@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from featx.errors import SpecError, StoreCorrupt, StoreError, StoreUnreadable
+from featx.errors import FeatxWarning, SpecError, StoreCorrupt, StoreError, StoreUnreadable
 from featx.files import (
     HELD,
     READ_ERRORS,
@@ -200,6 +200,7 @@ class PartFolder:
             warnings.warn(
                 f"{self.path} has parts but no {RUN}, which says how they were made: {pluralize(len(orphans), 'part')} "
                 f"not used, and kept as …{ORPHANED} until the store is written",
+                FeatxWarning,
                 stacklevel=3,
             )
         self._write(RUN, lambda file: write_identity(file, spec, reference))
@@ -288,6 +289,7 @@ class PartFolder:
             warnings.warn(
                 f"{path} is damaged ({error}): its images are extracted again; until the store is written, the part is "
                 f"kept as {kept.name}",
+                FeatxWarning,
                 stacklevel=3,
             )
             return False
