@@ -71,8 +71,7 @@ def _hold_out_groups(labels: np.ndarray, test_size: float, seed: int, option: st
         classes = np.unique(labels[several])
         if len(several) * (1 - test_size) < len(classes):
             raise DataError(f"{option} {test_size} does not split these rows by class: {error}") from error
-        # There are more classes than rows to test, so the rows cannot have their share of every class.
-        part = stratify_multilabel(labels[several, None] == classes, (1 - test_size, test_size), seed)
-        tested = several[part == 1]
+        # There are more classes than rows to test, so these cannot have their share of every class.
+        _, tested = train_test_split(several, test_size=test_size, random_state=seed)
     held[tested] = True
     return held
