@@ -284,7 +284,9 @@ def test_a_report_covers_the_tested_classes(rare, tmp_path):
     written = report(tmp_path / "m.featx", tmp_path / "report.html", store=rare)
     assert not written.missing.keys() - {"reliability", "finetuning"}
     page = (tmp_path / "report.html").read_text()
-    assert "1 images, classes: lone" in page
+    assert "1 image; classes: lone" in page
+    assert "No fold tests a class with one image or group: lone." in page
+    assert f"{SAID[0][0].upper()}{SAID[0][1:]}." in page
 
 
 @pytest.mark.slow

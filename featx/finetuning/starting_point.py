@@ -100,7 +100,7 @@ def read_finetune_data(model: Model, store: str | Path, recipe: Recipe) -> Finet
             f"a fine-tuned model cannot be fine-tuned again, and torch has trained the {' and '.join(trained)} of this "
             f"model; fit a new head on {store}, or start from the model that this one was trained from"
         )
-    training = read_fitted_rows(store, model.spec, model.info)
+    training = read_fitted_rows(store, model)
     if training.store_fingerprint != model.info.get("store"):
         raise SpecMismatch(f"the model was not fitted on the images of {store}; fit it on them first")
     if training.classes != model.classes:

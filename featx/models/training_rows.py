@@ -12,6 +12,7 @@ from featx.backbones import WhichBlocks, WhichPools
 from featx.errors import DataError
 from featx.heads import compact_ids, fingerprint, hold_out
 from featx.models.row_groups import GroupOptions, group_rows
+from featx.models.saved_model import Model
 from featx.runtime import pluralize, shorten_list
 from featx.spec import ExtractSpec
 from featx.store import Store
@@ -90,13 +91,20 @@ def read_training_rows(
     sample_weight: ArrayLike | None = None,
     weight_column: str | None = None,
     groups: GroupOptions | None = None,
+    image_ids: NDArray[np.uint64] | None = None,
 ) -> TrainingRows:
-    """Read the training rows of a store. `featx.fit` describes the parameters and errors."""
+    """Read the training rows of a store. `featx.fit` describes the parameters and errors.
+
+    With ``image_ids`` (`featx.heads.compact_ids`), the images to train on are these, and no hold-out is drawn again.
+    """
     with Store(path) as store:
         digests = store.digests
         rows, selection = select_labeled_rows(store, split_column, test_size, random_state)
         grouped = group_rows(store, digests, groups or GroupOptions(), rows)
-        rows = leave_out_held_rows(store, rows, grouped.groups, selection)
+        if image_ids is None:
+            rows = leave_out_held_rows(store, rows, grouped.groups, selection)
+        else:
+            rows = rows[np.isin(compact_ids(digests)[rows], image_ids)]
         spec = store.spec.plain.select(blocks, pools)
         weights = _read_weights(store, sample_weight, weight_column)
         if weights is not None:
@@ -110,22 +118,18 @@ def read_training_rows(
         )  # fmt: skip
 
 
-def read_fitted_rows(path: str | Path, spec: ExtractSpec, info: dict[str, Any]) -> TrainingRows:
-    """Read the rows that a model was fitted on from its store.
+def read_fitted_rows(path: str | Path, model: Model) -> TrainingRows:
+    """Read the rows of a store that a model was fitted on.
 
-    Parameters
-    ----------
-    path : path
-    spec : ExtractSpec
-        The features of the model.
-    info : dict
-        ``Model.info``. Sample weights that were given as an array are left out, because the store does not have them.
+    Sample weights that are in no column of the store are left out.
     """
+    info = model.info
     selection, weights = info.get("selection", {}), info.get("sample_weight", "given")
     return read_training_rows(
-        path, blocks=spec.blocks, pools=spec.pools, split_column=selection.get("column"),
+        path, blocks=model.spec.blocks, pools=model.spec.pools, split_column=selection.get("column"),
         test_size=selection.get("test_size"), random_state=selection.get("seed", 0),
         weight_column=None if weights == "given" else weights, groups=GroupOptions.of_model(info),
+        image_ids=model.fitted_image_ids,
     )  # fmt: skip
 
 

@@ -135,7 +135,7 @@ def cross_validate_model(model: Model, path: Path) -> ScoredRows:
             "the model was fitted on all images with sample weights that are not in a column of the store, so it "
             "cannot be cross-validated; fit it with --weight-column or --test-size"
         )
-    rows = read_fitted_rows(path, model.spec, model.info)
+    rows = read_fitted_rows(path, model)
     search = model.info["search"]
     parts = []
     for train, test in make_folds(rows.y, rows.groups, search["folds"], seed=search["seed"], plain=rows.plain):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from featx.heads import SCORE_TITLES
 from featx.inspection.html_report.context import ReportContext
 from featx.inspection.html_report.section import Headline, Section, percent, sentence
 from featx.inspection.html_report.unseen import UnseenDecisions
+from featx.runtime import pluralize, shorten_list
 
 LEVEL = 0.95
 """Confidence level of all intervals."""
@@ -38,11 +40,16 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The scores, the value at which the axis of their intervals starts, and a sentence on the most frequent class."""
+    """The scores of a model.
+
+    ``start`` is the value at which the axis of their intervals starts, ``majority`` is a sentence on the most frequent
+    class, and ``notes`` are reasons to doubt the scores.
+    """
 
     scores: tuple[ScoreRow, ...]
     start: float
     majority: str
+    notes: tuple[str, ...]
 
 
 def make_accuracy(context: ReportContext) -> Section:
@@ -55,7 +62,21 @@ def make_accuracy(context: ReportContext) -> Section:
     lowest = min([1.0, *(score.interval[0] for score in scores if score.interval)])
     start = min(0.9, math.floor(10 * lowest) / 10)
     lead, headline = (_optimistic if decisions.optimistic else _unbiased)(decisions, scores[0])
-    return Section(lead, ScoreTable(scores, start, _majority(decisions)), headline=headline)
+    table = ScoreTable(scores, start, _majority(decisions), _list_doubts(decisions.model.info))
+    return Section(lead, table, headline=headline)
+
+
+def _list_doubts(info: dict[str, Any]) -> tuple[str, ...]:
+    """List what the fit found out about its folds: near-duplicates in other folds, and classes that no fold tests."""
+    doubts = []
+    if found := info.get("near_duplicates"):
+        doubts.append(
+            f"{found['images']:,} of {pluralize(found['of'], 'training image')} have near-duplicates in other folds, "
+            "so scores may be too high; fit with --group-near-duplicates keeps them together"
+        )
+    if untested := info.get("rare_classes", {}).get("never_tested"):
+        doubts.append(f"no fold tests a class with one image or group: {shorten_list(untested)}")
+    return tuple(doubts)
 
 
 def _unbiased(decisions: UnseenDecisions, main: ScoreRow) -> tuple[str, Headline]:

@@ -110,8 +110,8 @@ def _head_facts(model: Model) -> Facts:
         rows.insert(5, ("Groups", describe_groups(info["groups"])))
     if "rare_classes" in info:
         rare = info["rare_classes"]
-        rows.append(("Never tested", f"{rare['images_never_tested']:,} images, classes: "
-                     f"{shorten_list(rare['never_tested']) or 'none'}"))  # fmt: skip
+        names = shorten_list(rare["never_tested"]) or "none"
+        rows.append(("Never tested", f"{pluralize(rare['images_never_tested'], 'image')}; classes: {names}"))
     if "nested" in info:
         rows.append((f"Nested {search['scoring']}", _mean(info["nested"])))
     # Fine-tuning drops the calibration, but models of older versions still mention it.
