@@ -1,10 +1,11 @@
 """Find near-duplicates: images of one photograph, one scene or one object, such as the frames of a burst.
 
-Most images of a data set have something in common, which says nothing about whether two of them are near-duplicates.
-So the features are whitened: directions in which all images vary much count less. The whitening is regularized, like a
-ridge regression, because otherwise the weakest directions, which hold noise, would count as much as the others. Then
-the cosine of two different photographs is near 0, also within a class, and that of near-duplicates is near 1.
-Brightness is one of the directions in which images vary much, so other exposures of an image are found too.
+Most images of a data set have features in common. Such features do not show whether two images are near-duplicates. So
+the features are whitened: directions with a large variance over all images count less. The whitening is regularized
+like a ridge regression. Without this, directions with a small variance, which hold noise, would count as much as the
+others. After the whitening, the cosine of two different photographs is near 0, even within a class, and the cosine of
+near-duplicates is near 1. Brightness is a direction with a large variance, so other exposures of an image are found
+too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,30 +24,32 @@ MIN_COSINE = 0.4
 """Smallest cosine of near-duplicates, measured on photographs of flowers and on tiles under several exposures (see
 docs/benchmarks)."""
 CLOSENESS = 2 / 3
-"""Largest distance (1 - cosine) of near-duplicates, as a share of the distance to the neighbor ``RANK``. It matters
-where many different images look alike."""
+"""Largest distance (1 - cosine) of near-duplicates, as a share of the distance to the neighbor ``RANK``. This limit has
+an effect in data sets where many different images look alike."""
 SAME = 1e-3
 """Distance (1 - cosine) of images that are always near-duplicates."""
 RANK = 20
-"""Number of the neighbor whose distance is taken as typical. More images than this may show one scene."""
+"""Number of the neighbor whose distance counts as typical. If more images than this show one scene, their distances
+count as typical."""
 CHANCE = 1e-3
-"""Number of pairs, among all, whose cosine may exceed the threshold by chance if directions are random."""
+"""Expected number of pairs whose cosine exceeds the threshold by chance, if all directions are random."""
 AXES = 128
 ROWS_PER_AXIS = 8
-"""The variance along the axis number ``AXES`` (fewer for few rows) is the ridge of the whitening."""
+"""The ridge of the whitening is the variance along axis number ``AXES``, or along an earlier axis if there are few
+rows."""
 MIN_ROWS = 24
-"""Fewest images among which near-duplicates can be told from others."""
+"""Smallest number of images in which near-duplicates can be recognized."""
 MAX_ROWS = 50_000
-"""With more rows, only a sample of them is compared with all others, so that the time grows with the rows and not with
-their square."""
+"""If there are more rows, only a sample of them is compared with all rows, so that the time grows in proportion to the
+number of rows, and not to its square."""
 NEIGHBORS = 10
-"""Most near-duplicates that are listed for each row."""
+"""Largest number of near-duplicates that are listed for each row."""
 _SAMPLE = 10_000
-"""Rows from which the whitening is computed."""
+"""Largest number of rows from which the whitening is computed."""
 _MAX_COLUMNS = 4096
-"""Columns that are used. The cost of the whitening grows with their cube."""
+"""Largest number of columns that are used. The cost of the whitening grows with the cube of this number."""
 _BLOCK_VALUES = 1 << 24
-"""Cosines that are in memory at once."""
+"""Largest number of cosines in memory."""
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -57,7 +60,7 @@ class NearDuplicates:
     Parameters
     ----------
     groups : int array (rows,)
-        Rows that near-duplicates connect, directly or through others, have equal numbers.
+        Near-duplicates, and rows that are connected by a chain of near-duplicates, have equal numbers.
     pairs : int array (pairs, 2)
         Near-duplicates, closest first: at most ``NEIGHBORS`` for each row.
     cosines : float array (pairs,)
@@ -65,7 +68,7 @@ class NearDuplicates:
     min_cosine : float
         Smallest cosine of near-duplicates.
     checked : int array (checked,)
-        The rows that were compared with all others: all rows, or a sample.
+        The rows that were compared with all rows: all of them, or a sample.
     """
 
     groups: NDArray[np.intp]
@@ -75,7 +78,7 @@ class NearDuplicates:
     checked: NDArray[np.intp]
 
     def divided_by(self, parts: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return the checked rows with near-duplicates in another part. ``parts`` (rows,) are numbers from -1."""
+        """Return the checked rows with near-duplicates in another part. ``parts`` (rows,) are part numbers from -1."""
         pairs = np.unique(np.column_stack([self.groups, parts]), axis=0)
         several = np.bincount(pairs[:, 0]) > 1
         return self.checked[several[self.groups[self.checked]]]
@@ -86,19 +89,20 @@ def find_near_duplicates(
 ) -> NearDuplicates:
     """Find near-duplicates among the rows of X.
 
-    Two rows are near-duplicates if the cosine of their whitened features is at least ``MIN_COSINE``, higher than chance
-    explains, and if they are clearly closer to each other than to their neighbor number ``RANK``. Rows are compared in
-    blocks: memory grows with the rows, and time with their square.
+    Two rows are near-duplicates under three conditions. The cosine of their whitened features is at least
+    ``MIN_COSINE``. It is higher than chance explains. The rows are clearly closer to each other than to their neighbor
+    number ``RANK``. Rows are compared in blocks, so the memory grows in proportion to the number of rows, and the time
+    to its square.
 
     Parameters
     ----------
     X : float array (rows, columns)
         Features.
     widths : sequence of int, optional
-        Number of columns of each feature layer, which `BlockNormalizer` normalizes. By default, X is normalized
+        Number of columns of each feature layer. `BlockNormalizer` then normalizes X. By default, X must be normalized
         already.
     sample : bool
-        Compare only a sample of rows with all others if there are more than ``MAX_ROWS`` rows. Then ``groups`` connects
+        If there are more than ``MAX_ROWS`` rows, compare only a sample of rows with all rows. Then ``groups`` connects
         only near-duplicates of the sample.
     seed : int
         Seed of the sample.
@@ -106,7 +110,7 @@ def find_near_duplicates(
     Returns
     -------
     NearDuplicates
-        Without any pair if there are fewer than ``MIN_ROWS`` rows.
+        If there are fewer than ``MIN_ROWS`` rows, it has no pairs.
     """
     count = len(X)
     checked = np.arange(count)
@@ -123,7 +127,7 @@ def find_near_duplicates(
 
 
 class _Whitened:
-    """Rows with whitened features, of which cosines are computed block by block.
+    """Rows with whitened features. Their cosines are computed block by block.
 
     With ridge r, centered rows F and covariance C, the inner products of the whitened rows are F (C + r)⁻¹ Fᵀ.
 
@@ -133,7 +137,7 @@ class _Whitened:
     widths : sequence of int or None
         As in `find_near_duplicates`.
     seed : int
-        Seed of the rows and columns from which the whitening is computed, if there are very many.
+        Seed of the sample of rows and columns for the whitening, if there are very many.
     """
 
     def __init__(self, X: NDArray[np.floating], widths: Sequence[int] | None, seed: int) -> None:
@@ -170,7 +174,7 @@ class _Whitened:
         return np.asarray(whitened / np.maximum(np.linalg.norm(whitened, axis=1, keepdims=True), _TINY), np.float32)
 
     def cosines(self, checked: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        """Yield blocks of the checked rows, and their cosines with all rows (block, rows). A row is not near itself."""
+        """Yield blocks of the checked rows, and their cosines with all rows (block, rows); -1 for the row itself."""
         step = max(1, _BLOCK_VALUES // len(self))
         whole = self._whiten(slice(None)) if self._matrix is None and len(self) <= MAX_ROWS else None
         for start in range(0, len(checked), step):
@@ -202,18 +206,21 @@ def _cosines_of_few(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _ridge(products: NDArray[np.float32], rows: int) -> float:
-    """Return the variance along axis number ``AXES``, from a covariance or from inner products divided by the rows."""
+    """Return the variance along axis number ``AXES``.
+
+    ``products`` is a covariance, or the inner products of rows divided by the number of rows.
+    """
     size = len(products)
     axis = max(1, min(AXES, rows // ROWS_PER_AXIS, size))
     (variance,) = eigh(products, eigvals_only=True, subset_by_index=[size - axis, size - axis])
-    # The variances of equal rows are rounding.
+    # If all rows are equal, the variances are only rounding errors.
     return max(float(variance), 1e-6 * float(np.trace(products)), _TINY)
 
 
 def _measure(whitened: _Whitened, checked: NDArray[np.intp]) -> tuple[NDArray[np.float32], float]:
     """Return the cosine of each checked row with its neighbor ``RANK``, and the mean square of negative cosines.
 
-    Near-duplicates make some cosines positive, and change the negative ones little.
+    Only negative cosines are used, because near-duplicates have positive cosines and change the negative ones little.
     """
     rank = min(RANK, len(whitened) // 4)
     nearest, total, count = [], 0.0, 0
@@ -228,9 +235,9 @@ def _measure(whitened: _Whitened, checked: NDArray[np.intp]) -> tuple[NDArray[np
 
 
 def _chance(spread: float, count: int) -> float:
-    """Return the cosine that ``CHANCE`` of all pairs of ``count`` random directions exceed.
+    """Return the cosine that ``CHANCE`` pairs of ``count`` random directions are expected to exceed.
 
-    ``spread`` is the mean square of their cosines: one over the number of dimensions.
+    ``spread`` is the mean square of the cosines. Its inverse is the number of dimensions.
     """
     dimensions = 1 / max(spread, 1e-9)
     share = 2 * CHANCE / (count * (count - 1) / 2)
@@ -238,7 +245,7 @@ def _chance(spread: float, count: int) -> float:
 
 
 def _link(whitened: _Whitened, checked: NDArray[np.intp], limits: NDArray[np.floating]) -> NearDuplicates:
-    """Connect the rows whose cosine exceeds the limits of both. A row that is not checked has no limit."""
+    """Connect two rows if their cosine exceeds the limit of each row. A row that is not checked has no limit."""
     count = len(whitened)
     limit = np.full(count, -1, np.float32)
     limit[checked] = limits
@@ -247,7 +254,7 @@ def _link(whitened: _Whitened, checked: NDArray[np.intp], limits: NDArray[np.flo
     for block, found in whitened.cosines(checked):
         row, other = np.nonzero(found >= np.maximum(limit[block][:, np.newaxis], limit))
         groups = _connect(groups, block[row], other)
-        # The nearest ones of each row: sorted by row, then by cosine.
+        # The nearest rows of each row, sorted by row and then by cosine.
         value = found[row, other]
         order = np.lexsort((-value, row))
         first = np.searchsorted(row[order], np.arange(len(block)))
@@ -261,7 +268,7 @@ def _link(whitened: _Whitened, checked: NDArray[np.intp], limits: NDArray[np.flo
 
 
 def _connect(groups: NDArray[np.intp], first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the groups (rows,) after joining those of the rows ``first`` with those of the rows ``second``."""
+    """Join the groups of the rows ``first`` with the groups of the rows ``second``, and return all groups (rows,)."""
     count = len(groups)
     graph = coo_array((np.ones(len(first), bool), (groups[first], groups[second])), (count, count))
     return np.asarray(connected_components(graph, directed=False)[1][groups], np.intp)

@@ -1,4 +1,4 @@
-"""Fit a linear head on a store, and choose by cross-validation what the caller does not give."""
+"""Fit a linear head on a store. Cross-validation chooses head, blocks and C, if they are not given."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from featx.models.streamed_fit import check_streamed, fit_streamed
 from featx.runtime import Compute
 
 MAX_C = 1e12
-"""Largest C. Above it, rounding hides the penalty, and the number that certifies a fit is not finite."""
+"""Largest C. Above it, the penalty is smaller than rounding errors, and the duality gap of a fit is not finite."""
 
 
 def fit(
@@ -32,13 +32,13 @@ def fit(
     """Fit a linear head on the features of a store.
 
     Cross-validation chooses head, blocks and C unless they are given. Folds are stratified by class and keep groups
-    together: files of equal bytes, and images with equal values in the column ``group`` of the store. scikit-learn then
-    fits the chosen head on all training rows. If the store has augmented copies, all copies of the training images are
-    fitted, and only the plain images are scored.
+    together. A group contains files of equal bytes, and images with equal values in the column ``group`` of the store.
+    scikit-learn then fits the chosen head on all training rows. If the store has augmented copies, all copies of the
+    training images are fitted, and only the plain images are scored.
 
-    A class with fewer images or groups than folds is trained on in each fold that does not test it, and a class with
-    one image or group is never tested. A `featx.errors.FeatxWarning` names such classes, and ``Model.info`` keeps them.
-    If no class can be tested, a given head and C are fitted without an estimate of accuracy.
+    A class with fewer images or groups than folds is tested only in some folds, and a class with one image or group is
+    never tested. A `featx.errors.FeatxWarning` names such classes, and ``Model.info`` keeps them. If no class can be
+    tested, you must give head and C, and there is no estimate of accuracy.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def fit(
         Training rows and cross-validation.
     compute : Compute, optional
         ``workers`` is the number of processes for the fits of scikit-learn and for nested cross-validation. With
-        ``executor="ray"``, these processes run on a Ray cluster, by default on all its CPUs. The model is the same
-        either way.
+        ``executor="ray"``, these processes run on a Ray cluster, by default on all its CPUs. The place where the
+        processes run does not change the model.
     overwrite : bool
         Replace an existing model.
 

@@ -19,7 +19,7 @@ GROUP_COLUMN = "group"
 NO_COLUMN = "none"
 """If this is given as the column, the groups of the user are not used."""
 LARGE_SHARE = 0.25
-"""Share of the images from which one group of near-duplicates is suspiciously large."""
+"""If one group of near-duplicates has more than this share of the images, it is suspiciously large."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def group_rows(
         ``store.digests``, which takes long to read.
     options : GroupOptions
     rows : int array (n,), optional
-        Sorted numbers of the rows among which near-duplicates are looked for, by default all rows.
+        Sorted numbers of the rows in which near-duplicates are searched, by default all rows.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def group_rows(
 
 
 def _link_near_duplicates(store: Store, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], tuple[str, ...]]:
-    """Return pairs of rows (pairs, 2) that connect each group of near-duplicates, and what to know about them."""
+    """Return pairs of rows (pairs, 2) that connect each group of near-duplicates, and notes on the groups."""
     plain = rows[store.view_index[rows] == 0]
     names = compared_features(store.spec)
     found = find_near_duplicates(store.read(names, plain), [store.spec.widths[name] for name in names])
@@ -127,7 +127,7 @@ def _link_near_duplicates(store: Store, rows: NDArray[np.intp]) -> tuple[NDArray
 
 
 def compared_features(spec: ExtractSpec) -> list[str]:
-    """Return the features by which near-duplicates are found: all blocks, with one pooling."""
+    """Return the features that are compared to find near-duplicates: all blocks, with one pooling."""
     pool = next(name for name in ("avg", "gem", "max", *spec.pools) if name in spec.pools)
     return [feature_name(block, pool) for block in spec.blocks]
 

@@ -127,8 +127,9 @@ def _count_near_duplicates(store: Path, rows: TrainingRows, folds: list[Fold], n
     Returns
     -------
     dict
-        What a model stores: ``images`` with near-duplicates, ``of`` so many that were checked, and ``min_cosine``. It
-        is empty if there are none, or if near-duplicates are in one group.
+        What a model stores: ``images``, the number of images with near-duplicates; ``of``, the number of images that
+        were checked; and ``min_cosine``. It is empty if there are no such images, or if folds keep near-duplicates
+        together.
     """
     if rows.grouping.get("near_duplicates"):
         return {}

@@ -176,7 +176,7 @@ def select_labeled_rows(
 def leave_out_held_rows(
     store: Store, rows: NDArray[np.intp], groups: NDArray[np.intp], selection: dict[str, Any]
 ) -> NDArray[np.intp]:
-    """Return the labeled rows without those that are held out. ``groups`` (rows of the store,) stay whole."""
+    """Return the labeled rows that are not held out. Rows with equal ``groups`` (rows of the store,) stay together."""
     if "test_size" not in selection:
         return rows
     return hold_out(store.targets, groups, selection["test_size"], selection["seed"])[0]

@@ -30,7 +30,7 @@ from featx.store.schema import (
 LAYOUTS = ("copy", "virtual")
 DTYPES = ("float32", "float16")
 VERSIONED_PACKAGES = ("numpy", "pillow", "openvino", "ncnn", "torch")
-"""Packages whose versions can change pixels or features. A store records the versions of those that are installed."""
+"""Packages whose versions can change pixels or features. A store records the versions of the installed packages."""
 
 
 def assemble(
@@ -101,7 +101,7 @@ def assemble(
 
 
 def check_assembly(layout: str | None, dtype: str | None, target: Path | None = None) -> None:
-    """Check the options of `assemble`; None stands for the default of an option.
+    """Check the options of `assemble`. None means the default of an option.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def _find_rows(
     source, source_row = np.full(len(row_of), -1), np.zeros(len(row_of), int)
     rotated, remarks = np.zeros(len(row_of), bool), np.zeros(len(row_of), "u1")
     lengths, dtypes = list[int](), list[dict[str, np.dtype[Any]]]()
-    # Open one file at a time: an extraction of millions of images has more parts than a process may have open.
+    # Open one file at a time, because an extraction of millions of images has more parts than a process may have open.
     for number, path in enumerate(sources):
         with open_source(path) as file:
             paths, digests = (read_strings(file[f"rows/{column}"]) for column in ("path", "digest"))
@@ -169,7 +169,7 @@ def _find_rows(
         for number, (path, rows) in enumerate(zip(sources, rows_of, strict=True))
         if len(rows)
     ]
-    # In this order the store is written from beginning to end. The order does not depend on the names of the parts.
+    # With this order, the store is written from beginning to end. The order does not depend on the names of the parts.
     return sorted(used, key=lambda each: int(each.to_rows[0])), rotated, remarks
 
 
@@ -183,7 +183,7 @@ def _write_features(
 ) -> None:
     """Write the features of all rows to a store.
 
-    If ``folder`` is given, the features are not copied, but the store refers to the sources. ``folder`` must be the
+    If ``folder`` is given, the store refers to the sources, and the features are not copied. ``folder`` must be the
     folder of the store.
     """
     used, rotated, remarks = _find_rows(table, spec, sources)

@@ -1,7 +1,7 @@
 """Write and read the datasets of stores and part files: features, columns of numbers and columns of strings.
 
 Each chunk of a dataset has a checksum (Fletcher32), so that changed bytes are detected when they are read. Strings have
-a fixed length for the same reason: HDF5 keeps strings of variable length in a place that has no checksum.
+a fixed length for the same reason, because HDF5 keeps strings of variable length in a place without a checksum.
 """
 
 import itertools
@@ -29,8 +29,9 @@ FEATURE_DTYPES = (np.dtype("float32"), np.dtype("float16"))
 def is_compressed(name: str, row_bytes: int) -> bool:
     """Return whether a feature is compressed.
 
-    Only features of ``flat`` pooling are, because compression saves little space for the others (see docs/benchmarks).
-    They are not compressed if a row is larger than the largest chunk that a reader accepts (`featx.files.CHUNK`).
+    Only features of ``flat`` pooling are compressed, because compression saves little space for other features (see
+    docs/benchmarks). If a row is larger than the largest chunk that a reader accepts (`featx.files.CHUNK`), it is not
+    compressed either.
     """
     return pool_of(name) == "flat" and row_bytes <= CHUNK.default
 
@@ -71,7 +72,8 @@ def write_features(
     widths : mapping of str to int
         Number of columns of each feature, by its name.
     fill : callable
-        Takes some of the datasets, and writes all of their rows. It may be called a second time for some datasets.
+        Function of some of the datasets, which writes all of their rows. It may be called a second time for some
+        datasets.
     dtypes : mapping of str to dtype
         Type of each feature, float32 or float16, by its name.
     """
@@ -83,7 +85,7 @@ def write_features(
     fill(features)
     for feature in features.values():
         feature.flush()
-    # Features of single-color images are compressed so much that a reader would refuse them as a decompression bomb.
+    # Features of single-color images are compressed so much that a reader would refuse them as decompression bombs.
     suspicious = {
         name for name in compressed if features[name].nbytes > MAX_EXPANSION * features[name].id.get_storage_size()
     }
@@ -139,7 +141,7 @@ def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
     dtype = h5py.string_dtype("utf-8", length)
     options = _checksum(len(values), (max(1, min(len(values), CHUNK_BYTES // length)),))
     if options:
-        options["compression"] = 1  # It removes the padding of short strings.
+        options["compression"] = 1  # Compression removes the padding of short strings.
     group.create_dataset(name, data=np.array(encoded, dtype=f"S{length}").astype(dtype), **options)
 
 
@@ -194,7 +196,7 @@ def convert_dtype(values: np.ndarray, target: h5py.Dataset) -> np.ndarray:
 
 
 def contiguous_runs(from_rows: np.ndarray, to_rows: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Split two lists of row numbers into runs in which both numbers increase by one from row to row.
+    """Split two lists of row numbers into runs. Within a run, both numbers increase by one at each step.
 
     A run is the pair (first, last) of its positions in the lists; ``last`` is excluded.
     """

@@ -1,4 +1,4 @@
-"""Check before a long computation that a store can be written: its disk, its folder and a file that it will replace."""
+"""Check before a long computation that a store can be written: its disk, its folder, and the file that it replaces."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from featx.spec import ExtractSpec
 from featx.store.datasets import feature_bytes
 
 LOCKING = "HDF5_USE_FILE_LOCKING"
-"""The environment variable by which users tell HDF5 to ignore locks. featx then ignores them too."""
+"""The environment variable with which users tell HDF5 to ignore locks. Then featx ignores locks too."""
 
 
 def store_bytes(spec: ExtractSpec, rows: int, dtype: str | None = None) -> int:
@@ -24,8 +24,8 @@ def store_bytes(spec: ExtractSpec, rows: int, dtype: str | None = None) -> int:
 def check_disk_space(target: Path, needed: int, what: str = "", remedy: str = "") -> None:
     """Raise ``StoreError`` if the disk of ``target`` has fewer than ``needed`` bytes free.
 
-    Nothing is checked if the disk does not say how many bytes are free. ``what`` says in the message what needs them,
-    and ``remedy`` ends the message.
+    If the disk does not report the number of free bytes, nothing is checked. In the message, ``what`` names the thing
+    that needs the bytes, and ``remedy`` is the last part.
     """
     free = free_bytes(target.parent)
     if free is not None and free < needed:
@@ -41,7 +41,7 @@ def check_target(target: Path) -> None:
     Raises
     ------
     StoreLocked
-        If another program has locked the file, because it writes it.
+        If another program has locked the file, because the program is writing it.
     StoreError
         If ``target`` is a folder, or its folder cannot be written.
     """
@@ -57,9 +57,9 @@ def check_target(target: Path) -> None:
 
 
 def _check_unlocked(path: Path) -> None:
-    """Raise ``StoreLocked`` if another program writes a file. A program that reads it does no harm.
+    """Raise ``StoreLocked`` if another program writes a file. Programs that only read the file do not matter.
 
-    A file that cannot be opened is no error, because it may be replaced without being read.
+    A file that cannot be opened is not an error, because it may be replaced without being read.
     """
     if sys.platform == "win32":
         return

@@ -14,7 +14,8 @@ from featx.files import HELD, FileLock
 RUN_LOCK = "lock"
 """Name of the lock file. A run holds this lock for its whole duration; a shard holds it only while the shard starts."""
 START_TIMEOUT = 20.0
-"""Seconds that a shard waits for `RUN_LOCK`. Another shard that starts releases the lock sooner; a run does not."""
+"""Seconds that a shard waits for `RUN_LOCK`. If another starting shard holds the lock, it releases the lock sooner. A
+run does not."""
 POLL_INTERVAL = 0.5
 """Seconds between two attempts of a waiting process to get the lock."""
 
@@ -31,9 +32,9 @@ class FolderLock:
     folder : Path
         The folder of part files.
     store : Path
-        The store that is being made. It is named in messages.
+        The store that is being made. Messages name it.
     shard : str
-        Number of the shard and of all shards: ``3/16`` is the third of sixteen. ``""`` stands for a run.
+        Number of the shard and of all shards: ``3/16`` is the third of sixteen. An empty string means a run.
     wait : bool
         Wait for other processes instead of raising ``StoreLocked``.
     """

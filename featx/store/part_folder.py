@@ -71,7 +71,7 @@ class PartFolder:
     StoreLocked
         If another process holds the lock when the ``with`` block is entered, or another program has locked the store.
     StoreError
-        If the folder, or that of the store, cannot be created or written when the ``with`` block is entered.
+        If this folder or the folder of the store cannot be created or written when the ``with`` block is entered.
     """
 
     def __init__(self, store: Path, *, wait: bool = False, shard: str = "") -> None:
@@ -185,7 +185,8 @@ class PartFolder:
     def create_run(self, spec: ExtractSpec, reference: Mapping[str, np.ndarray]) -> None:
         """Record in ``run.h5`` what this run extracts.
 
-        Parts that are already in the folder are of an unknown run. They are renamed to ``….orphaned``, with a warning.
+        Parts that are already in the folder belong to an unknown run. They are renamed to ``….orphaned``, with a
+        warning.
 
         Parameters
         ----------
@@ -232,14 +233,14 @@ class PartFolder:
         A damaged part is renamed to ``….damaged``, with a warning, and its images are extracted again. A part that
         cannot be read now is not changed.
 
-        Each part is read completely, but only once. A shard does not read the features: otherwise each of a thousand
-        shards would read the parts of all others. The features are checked when the store is assembled. Parts are
-        ignored if ``run.h5`` is missing.
+        Each part is read completely, but only once. A shard does not read the features, because otherwise each of a
+        thousand shards would read the parts of all other shards. The features are checked when the store is assembled.
+        Parts are ignored if ``run.h5`` is missing.
 
         Raises
         ------
         StoreUnreadable, StoreLocked
-            If a part cannot be read now: it is locked by another program or forbidden, or its disk fails.
+            If a part cannot be read now: another program locks it, access is denied, or its disk fails.
         """
         if self._identity() is None:
             return []
@@ -278,7 +279,7 @@ class PartFolder:
         except FileNotFoundError:
             return False  # Another shard has found the part damaged, and renamed it.
         except READ_ERRORS as error:
-            if retry:  # The error may have been a temporary error of the disk.
+            if retry:  # The disk may have failed only for a moment.
                 return self._is_valid(path, retry=False)
             if isinstance(error, StoreUnreadable):
                 raise

@@ -27,13 +27,13 @@ from featx.store.schema import (
 from featx.table import NO_LABEL, CategoricalArray, ImageTable, decode_labels
 
 SUFFIXES = (".h5", ".hdf5")
-"""Suffixes by which a file that cannot be read is taken for a store."""
+"""A file that cannot be read counts as a store if it has one of these suffixes."""
 
 
 def is_store(path: str | Path) -> bool:
-    """Return whether a path is that of an HDF5 file. Such a file counts as a store, any other file as an image.
+    """Return whether a path is an HDF5 file. Such a file counts as a store, and any other file as an image.
 
-    If the file cannot be read now, its name decides, so that reading it reports why.
+    If the file cannot be read now, its suffix decides. The caller then reads it, and gets an error that says why.
     """
     try:
         if not Path(path).is_file():
@@ -73,7 +73,7 @@ class Store:
         If the file cannot be read now: another program has locked it, the user may not read it, or its disk fails.
         Every property and method can raise this error.
     StoreCorrupt
-        If the file is cut short or its bytes have changed. Every property and method can raise this error.
+        If the file is truncated or its bytes have changed. Every property and method can raise this error.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -229,10 +229,10 @@ class Store:
     def listing(self) -> dict[str, Any]:
         """How the source of the images was read, when the store was last written.
 
-        ``layout`` is a phrase such as ``"class folders"``. ``columns`` maps names of columns, and ``label``, to the
-        names that they have in the source. ``notes`` says what was skipped, guessed, merged or converted; each note has
-        a ``kind``, a ``text`` and a ``count``. The dictionary is empty if this is not known: for stores of older
-        versions, and for merged stores.
+        ``layout`` is a phrase such as ``"class folders"``. ``columns`` maps the names of columns and of the label to
+        their names in the source. ``notes`` says what was skipped, guessed, merged or converted; each note has a
+        ``kind``, a ``text`` and a ``count``. For stores of older versions and for merged stores, the dictionary is
+        empty, because this is not known.
         """
         with self._reading():
             return read_listing(self._file)
@@ -320,7 +320,7 @@ class Store:
         spec : ExtractSpec
             The spec of the features that are needed. The store may have more blocks and pools.
         whose : str
-            What needs the features, in words for the message: ``"the model"``.
+            The thing that needs the features, for the message, such as ``"the model"``.
 
         Raises
         ------
@@ -329,7 +329,7 @@ class Store:
         SpecError
             If a block or pool is missing.
         """
-        # A fine-tuned backbone has no public name, so the user must also give its weights, which are beside its model.
+        # A fine-tuned backbone has no public name, so the user must also give its weights. They are beside its model.
         other = (
             f", including --backbone {spec.backbone} and its --weights" if spec.backbone != self.spec.backbone else ""
         )
@@ -391,7 +391,7 @@ class Store:
         return values
 
     def _reading(self) -> AbstractContextManager[None]:
-        """Raise the errors of stores in a ``with`` block, instead of those that h5py raises."""
+        """Raise the errors of stores in a ``with`` block, instead of the errors of h5py."""
         return wrap_read_errors(self.path, StoreError, self._damaged)
 
     def _damaged(self, error: Exception) -> StoreCorrupt:

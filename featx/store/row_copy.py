@@ -16,7 +16,7 @@ from featx.store.datasets import BLOCK_BYTES, Features, convert_dtype, read_rows
 from featx.store.schema import source_errors
 
 MOST_OPEN = 4
-"""Number of sources that are open at the same time: an extraction of millions of images has more parts than a process
+"""Number of sources that are open at the same time. An extraction of millions of images has more parts than a process
 may have open."""
 
 
@@ -38,9 +38,9 @@ class Source:
 def copy_features(sources: Sequence[Source], features: Features) -> None:
     """Copy all rows of several features from the sources that hold them.
 
-    The rows are written block by block, in their order. The place of a chunk in the new file follows from the order in
-    which rows are written. So a store has the same bytes whether its rows come from the parts of one run, or from an
-    existing store and the parts that update it. At most `BLOCK_BYTES` of features are in memory.
+    The rows are written block by block, in their order. The place of a chunk in the new file depends on the order in
+    which rows are written. So a store always has the same bytes. Its rows may come from the parts of one run, or from
+    an existing store and the parts that update it. At most `BLOCK_BYTES` of features are in memory.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def copy_features(sources: Sequence[Source], features: Features) -> None:
 
 
 class _OpenSources:
-    """The sources that were read last, which are still open."""
+    """The sources that were read last. They are still open."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = sources

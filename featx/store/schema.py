@@ -43,7 +43,7 @@ REFERENCE_IMAGES = 3
 _KINDS = {"path": "S", "digest": "S", "label": "i", "view": "i", "turned": "b", "remarks": "u"}
 """The ``dtype.kind`` of each column in ``/rows``."""
 _OPTIONAL = ("remarks",)
-"""Columns that a file may lack."""
+"""Columns that may be missing in a file."""
 
 
 def source_errors(path: Path) -> AbstractContextManager[None]:
@@ -177,7 +177,7 @@ def read_versions(file: h5py.File) -> dict[str, str]:
 
 
 def write_listing(file: h5py.File, listing: Mapping[str, Any]) -> None:
-    """Write how the source was read, as `check_listing` describes it; nothing is written if ``listing`` is empty."""
+    """Write how the source was read. `check_listing` describes ``listing``; if it is empty, nothing is written."""
     if not listing:
         return
     check_listing(listing)
@@ -199,8 +199,8 @@ def read_listing(file: h5py.File) -> dict[str, Any]:
 def check_listing(listing: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` unless a mapping says how a source was read.
 
-    It must have the keys ``layout``, a text; ``columns``, a mapping from names of columns to their names in the source;
-    and ``notes``, a list of mappings with ``kind`` and ``text``, which are texts, and ``count``, a number.
+    It must have three keys. ``layout`` is a text. ``columns`` maps names of columns to their names in the source.
+    ``notes`` is a list of mappings with the texts ``kind`` and ``text`` and the number ``count``.
     """
     layout, columns, notes = (listing[name] for name in ("layout", "columns", "notes"))
     texts = [layout, *columns, *columns.values(), *(note[name] for note in notes for name in ("kind", "text"))]
@@ -209,12 +209,12 @@ def check_listing(listing: Mapping[str, Any]) -> None:
 
 
 def _write_text(file: h5py.File, name: str, text: str) -> None:
-    # A text of fixed length is stored in the header of the object, so the checksum of the header protects it.
+    # The header of the object holds texts of fixed length, so the checksum of the header protects them.
     data = text.encode()
     file.attrs.create(name, np.array(data, dtype=h5py.string_dtype("utf-8", len(data))))
 
 
 def _read_text(file: h5py.File, name: str) -> str:
-    """Read a text attribute of fixed length, or one of variable length, as older versions wrote them."""
+    """Read a text attribute of fixed length, or of variable length as in files of older versions."""
     value = file.attrs[name]
     return value.decode() if isinstance(value, bytes) else str(value)

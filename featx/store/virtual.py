@@ -2,8 +2,8 @@
 
 The folder ``photos.h5.rows/`` with the part files is beside ``photos.h5``. Each ``/features/<name>`` of the store is an
 HDF5 virtual dataset, which refers to the part files. Their paths are relative to the store, so that the store and the
-folder can be moved together. Parts are hard-linked into the folder, not moved: until the store exists, a resumed run
-needs them in its own folder.
+folder can be moved together. Parts are hard-linked into the folder. They are not moved, because a resumed run needs
+them in its own folder until the store exists.
 """
 
 import os
@@ -23,7 +23,7 @@ from featx.store.schema import open_source
 
 SUFFIX = ".rows"
 MISSING = np.float32(np.nan)
-"""The value that HDF5 returns for a row if it cannot open the part file of the row."""
+"""If HDF5 cannot open the part file of a row, it returns this value."""
 
 
 def linked_parts_folder(store: Path) -> Path:
@@ -69,8 +69,8 @@ def link_parts(store: Path, sources: Iterable[Path]) -> list[Path]:
 
 
 def _link(folder: Path, part: Path) -> Path:
-    # An existing store may refer to another part with the same name. Keep that part: --overwrite replaces the store
-    # only at the end.
+    # An existing store may refer to another part with the same name. Keep that part, because --overwrite replaces the
+    # store only at the end.
     for number in count():
         target = folder / (f"{number}-{part.name}" if number else part.name)
         if not target.exists():
@@ -113,7 +113,8 @@ def create_virtual(
 def check_parts(whose: str, parts: Iterable[Path]) -> None:
     """Raise ``StoreUnreadable`` for the first part file that cannot be opened now.
 
-    HDF5 names the store in its errors, or reports no error at all. ``whose`` says in the message what the part holds.
+    HDF5 itself names only the store in its errors, or reports no error at all. ``whose`` says in the message what the
+    part holds.
     """
     for part in parts:
         try:
@@ -139,8 +140,8 @@ def remove_unused_parts(store: Path) -> None:
     folder = linked_parts_folder(store)
     if not folder.is_dir():
         return
-    # If a file cannot be removed, it only takes space. If a file cannot be read, keep all parts: it may be a store that
-    # needs them.
+    # A file that cannot be removed only takes space. If a file cannot be read, keep all parts, because it may be a
+    # store that needs them.
     with suppress(*READ_ERRORS):
         used = set[str]()
         for path in store.parent.iterdir():

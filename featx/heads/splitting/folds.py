@@ -13,7 +13,7 @@ from featx.heads.splitting.group_classes import GroupClasses
 from featx.heads.splitting.stratification import stratify_multilabel
 
 MAX_UNEVEN_GROUPS = 5000
-"""Largest number of groups of unequal size that StratifiedGroupKFold balances. It would need a minute for 100,000
+"""Largest number of groups of unequal size that StratifiedGroupKFold is used for. It would need a minute for 100,000
 groups."""
 
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -30,14 +30,16 @@ def make_folds(
 ) -> list[Fold]:
     """Split rows into stratified folds that keep groups together.
 
-    The folds hold equal shares of each class as far as whole groups allow. Groups of equal size are split as
-    scikit-learn's StratifiedKFold splits rows. Up to 5,000 groups of unequal size or with several classes are split as
-    StratifiedGroupKFold does; of more groups, a group with several classes counts for the class of its first row.
-    Multi-label rows are split group by group, with `featx.heads.splitting.stratification.stratify_multilabel`.
+    The folds hold equal shares of each class, as nearly as whole groups allow. Groups of equal size with one class each
+    are split in the same way as rows by scikit-learn's StratifiedKFold. If there are groups of unequal size or with
+    several classes, StratifiedGroupKFold splits them if there are at most 5,000 groups. If there are more, a group with
+    several classes counts for the class of its first row. Multi-label rows are split group by group, with
+    `featx.heads.splitting.stratification.stratify_multilabel`.
 
-    A class with fewer groups than folds is trained on in each fold that does not test it. The groups that would leave a
-    class without a row to train on are not tested: a class with one group is in every training set and is never tested.
-    `find_rare_classes` names such classes. A fold that would test no row is left out.
+    A class with fewer groups than folds is not tested in every fold. In the other folds, all its groups are training
+    groups. A group is not tested if no row of its class would be left to train on. So a class with one group is in
+    every training set and is never tested. `find_rare_classes` names such classes. A fold that would test no row is
+    left out.
 
     Parameters
     ----------
@@ -49,11 +51,11 @@ def make_folds(
     n_splits, n_repeats : int
         Number of folds per shuffle, at least 2, and number of shuffles, at least 1.
     seed : int, optional
-        Seed of the shuffles. None does not shuffle, and makes the folds that scikit-learn makes without a seed; then
-        ``n_repeats`` must be 1.
+        Seed of the shuffles. With None, rows are not shuffled, the folds are the same as in scikit-learn without a
+        seed, and ``n_repeats`` must be 1.
     plain : bool array (rows,), optional
-        The rows that are split and tested. The others, augmented copies, are trained on in each fold that does not
-        test their group.
+        The rows that are split and tested. The other rows are augmented copies. They are training rows in each fold
+        that does not test their group.
 
     Returns
     -------
@@ -101,13 +103,13 @@ def make_folds(
 
 
 def folds_per_pass(folds: Sequence[Fold]) -> float:
-    """Return k of a k-fold cross-validation, which may be repeated. Five folds in ten repeats give 5."""
+    """Return k of a k-fold cross-validation that may be repeated. For ten repeats of five folds, it is 5."""
     tested = np.concatenate([test for _, test in folds])
     return len(folds) * len(np.unique(tested)) / len(tested)
 
 
 def check_labels(labels: ArrayLike, names: Sequence[object]) -> None:
-    """Check that each class of a multi-label indicator has rows that have it, and rows that lack it.
+    """Check that for each class of a multi-label indicator, some rows have the class and some rows do not.
 
     Parameters
     ----------
@@ -118,7 +120,7 @@ def check_labels(labels: ArrayLike, names: Sequence[object]) -> None:
     Raises
     ------
     DataError
-        If there are fewer than two classes, or if all rows have a class, or none has it.
+        If there are fewer than two classes, or if all rows or no rows have one of the classes.
     """
     members = np.asarray(labels) > 0
     if members.shape[1] < 2:
@@ -140,7 +142,7 @@ def _split(codes: NDArray[np.intp], members: GroupClasses, n_splits: int, seed: 
     split = _split_rows if uneven and len(members.first) <= MAX_UNEVEN_GROUPS else _split_groups
     if codes.ndim == 1:
         per_class = np.bincount(codes if split is _split_rows else codes[members.first], minlength=members.n_classes)
-    # scikit-learn refuses to split rows if every class has fewer of them than there are folds.
+    # scikit-learn refuses to split rows if every class has fewer rows than there are folds.
     if codes.ndim == 2 or count < 2 or per_class.max() < count:
         part = stratify_multilabel(members.members, np.full(n_splits, 1 / n_splits), seed or 0)
         return [part == fold for fold in range(n_splits)]
@@ -159,7 +161,7 @@ def _allow_rare_classes() -> Iterator[None]:
 def _split_groups(
     codes: NDArray[np.intp], members: GroupClasses, n_splits: int, seed: int | None
 ) -> list[NDArray[np.bool_]]:
-    """Give each fold equally many groups of each class."""
+    """Give each fold the same number of groups of each class."""
     splitter = StratifiedKFold(n_splits, shuffle=seed is not None, random_state=seed)
     masks = np.zeros((n_splits, len(members.first)), bool)
     for mask, (_, tested) in zip(masks, splitter.split(members.first, codes[members.first]), strict=True):
@@ -170,13 +172,13 @@ def _split_groups(
 def _split_rows(
     codes: NDArray[np.intp], members: GroupClasses, n_splits: int, seed: int | None
 ) -> list[NDArray[np.bool_]]:
-    """Give each fold about equally many rows of each class."""
+    """Give each fold about the same number of rows of each class."""
     splitter = StratifiedGroupKFold(n_splits, shuffle=seed is not None, random_state=seed)
     masks = [np.bincount(members.group[rows], minlength=len(members.first)) > 0
              for _, rows in splitter.split(codes, codes, members.group)]  # fmt: skip
     several = members.groups_per_class > 1
     complete = all(members.has_trained(mask)[several].all() for mask in masks)
-    # If group sizes differ very much, StratifiedGroupKFold may leave a fold without a class to train on.
+    # If group sizes differ very much, StratifiedGroupKFold may make a fold without training rows of some class.
     return masks if complete or members.mixed else _split_groups(codes, members, n_splits, seed)
 
 

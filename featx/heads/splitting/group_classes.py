@@ -24,7 +24,7 @@ class GroupClasses:
         Rows of each group.
     needed : sparse array (groups, needed)
         Whether each group has rows of each kind that a head must be trained on. The kinds are the classes. For
-        multi-label rows, they are the labels, and then the absence of each label.
+        multi-label rows, they are first the presence of each label, and then the absence of each label.
     n_classes : int
     """
 
@@ -68,13 +68,13 @@ class GroupClasses:
         return dense
 
     def has_trained(self, tested: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return of which kinds of rows a group is left to train on (needed,). ``tested`` is (groups,)."""
+        """Return for each kind of rows whether a training group has it (needed,). ``tested`` is (groups,)."""
         return np.asarray((~tested).astype(np.int32) @ self.needed > 0)
 
     def keep_trained(self, tested: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return which groups to test (groups,), so that rows of each kind are left to train on.
 
-        Of several tested groups that have such rows, the first one is trained on instead.
+        If all groups with some kind of rows would be tested, the first of these groups becomes a training group.
         """
         lacking = np.flatnonzero(~self.has_trained(tested))
         if not len(lacking):

@@ -1,4 +1,4 @@
-"""Combine several kinds of groups, so that rows that belong together in any of them stay together."""
+"""Combine several kinds of groups. Rows that share a group of any kind get the same group number."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -6,7 +6,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 NO_GROUP = ""
-"""Value of a row that is in no group of the user, such as an empty cell of a manifest."""
+"""Value of rows that are in no group of the user. A manifest has an empty cell for such rows."""
 
 
 def combine_groups(
@@ -14,8 +14,8 @@ def combine_groups(
 ) -> NDArray[np.intp]:
     """Number the groups of rows that must stay together.
 
-    Two rows are in one group if they are equal images, if they share a given group, or if they are one of the pairs.
-    A row that is linked to two groups makes them one group.
+    Two rows are in one group if their images are equal, if they share a given group, or if they are one of the pairs.
+    If a row belongs to two groups, these become one group.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def combine_groups(
     Returns
     -------
     int array (rows,)
-        Group numbers from 0, in the order of ``images``: without ``given`` and ``pairs``, they are the positions in the
+        Group numbers from 0. Without ``given`` and ``pairs``, the number of a row is the position of its value in the
         sorted unique values of ``images``.
     """
     names, group = np.unique(np.asarray(images), return_inverse=True)
@@ -37,7 +37,7 @@ def combine_groups(
     if given is not None:
         values, codes = np.unique(np.asarray(given), return_inverse=True)
         known = (values != NO_GROUP)[codes] if values.dtype.kind in "US" else np.ones(len(codes), bool)
-        # A node per given group follows the nodes of the images.
+        # The nodes of the graph are the images, followed by the given groups.
         links.append(np.column_stack([group[known], len(names) + codes[known]]))
     if pairs is not None:
         links.append(group[np.asarray(pairs, dtype=np.intp).reshape(-1, 2)])

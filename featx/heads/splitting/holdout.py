@@ -16,7 +16,8 @@ def hold_out(
     """Split labeled rows into rows to fit on and rows to test, stratified by class.
 
     Rows of one group stay together, so that no copy of a training image is tested. Every class keeps a group to train
-    on, so a class with one group is not tested, and neither is a class whose share of the test rows is below one group.
+    on, so a class with one group is not tested. A class is also not tested if its share of the test rows is below one
+    group.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ def _hold_out_groups(labels: np.ndarray, test_size: float, seed: int, option: st
         classes = np.unique(labels[several])
         if len(several) * (1 - test_size) < len(classes):
             raise DataError(f"{option} {test_size} does not split these rows by class: {error}") from error
-        # There are more classes than rows to test, so these cannot have their share of every class.
+        # There are more classes than rows to test, so the test rows cannot contain every class.
         _, tested = train_test_split(several, test_size=test_size, random_state=seed)
     held[tested] = True
     return held

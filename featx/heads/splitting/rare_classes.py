@@ -23,7 +23,7 @@ class RareClasses:
     untested : tuple of str
         Classes that no fold tests, although every fold trains on them.
     partly_tested : dict of str to int
-        Number of images, or groups of images, of each other class that has fewer of them than ``folds``.
+        For each other class with fewer images or groups than ``folds``, the number of its images or groups.
     untested_rows : int
         Number of rows that no fold tests.
     """
@@ -34,11 +34,11 @@ class RareClasses:
     untested_rows: int = 0
 
     def __bool__(self) -> bool:
-        """Return whether there is such a class, or a row that is not tested."""
+        """Return whether any class or row is not tested in full."""
         return bool(self.untested or self.partly_tested or self.untested_rows)
 
     def messages(self, unit: str = "image") -> list[str]:
-        """Say what is not tested, one phrase per kind. ``unit`` is what folds keep whole: an image or a group."""
+        """Say what is not tested, in one phrase per kind. Folds keep a ``unit`` together: ``image`` or ``group``."""
         found = []
         if self.untested:
             one, count = len(self.untested) == 1, pluralize(len(self.untested), "class", "classes")
@@ -87,7 +87,7 @@ def find_rare_classes(
     y, groups, n_splits, plain
         As in `featx.heads.make_folds`.
     folds : sequence of (train, test)
-        The folds that it made.
+        The folds that `featx.heads.make_folds` made.
     names : sequence (classes,), optional
         Names of the columns of a multi-label indicator, by default their numbers.
     """

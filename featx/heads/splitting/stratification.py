@@ -8,7 +8,8 @@ def stratify_multilabel(members: NDArray[np.bool_], shares: ArrayLike, seed: int
     """Assign groups of rows to parts so that each part has its share of each label.
 
     This is the iterative stratification of Sechidis, Tsoumakas & Vlahavas (2011), "On the stratification of multi-label
-    data": the groups of the rarest label are assigned first, each to the part that lacks most of that label.
+    data": the groups of the rarest label are assigned first. Each of them goes to the part that still needs most groups
+    with this label.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def labels_of_groups(labels: NDArray[np.bool_], group: NDArray[np.intp]) -> NDAr
 
 
 def _neediest(wanted: NDArray[np.float64], room: NDArray[np.float64], generator: np.random.Generator) -> int:
-    """Return the part that lacks most. Ties are decided by the most room, then at random."""
+    """Return the part that still needs most. Ties are decided by the most room, then at random."""
     best = np.flatnonzero(wanted == wanted.max())
     best = best[room[best] == room[best].max()]
     return int(best[0] if len(best) == 1 else generator.choice(best))

@@ -15,23 +15,23 @@ from featx.runtime import pluralize, shorten_list
 from featx.store import Store
 
 MIN_IMAGES = 32
-"""Fewest images among which near-duplicates and outliers are looked for."""
+"""Smallest number of images in which near-duplicates and outliers are searched."""
 
 
 def suspects(
     store: str | Path, *, split_column: str | None = None, folds: int = 5, random_state: int = 0
 ) -> Suspects:  # fmt: skip
-    """Find wrong labels, near-duplicates, confused classes, outliers and failed images of a store.
+    """Find wrong labels, near-duplicates, confused classes, outliers and failed images in a store.
 
     All features of the plain images are used, power-normalized. Labels are checked by confident learning on
     cross-validated probabilities of a softmax head. The folds keep near-duplicates together, and images with equal
-    values in the column ``group`` of the store. Near-duplicates are those that `featx.fit` counts. Outliers are found
-    by the distances to their nearest neighbors.
+    values in the column ``group`` of the store. Near-duplicates are found as in `featx.fit`. Outliers are found by the
+    distances to their nearest neighbors.
 
     Parameters
     ----------
     store : path
-        A store with or without labels. The notes of the result say what could not be looked for.
+        A store with or without labels. The notes of the result say what could not be checked.
     split_column : str, optional
         Report near-duplicates with different values in this split column. By default, every column whose name begins
         with ``split`` is used.

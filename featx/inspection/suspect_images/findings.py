@@ -22,7 +22,7 @@ class MislabeledImage:
 class NearDuplicate:
     """Two images that show the same photograph, scene or object.
 
-    ``cosine`` is the cosine of their whitened features: 1 for equal images, about 0 for different ones.
+    ``cosine`` is the cosine of their whitened features: 1 for equal images, about 0 for different images.
     ``split_columns`` names the split columns in which the two images have different values. ``labels_differ`` says
     whether their labels are different.
     """
@@ -36,7 +36,7 @@ class NearDuplicate:
 
 @dataclass(frozen=True)
 class ConfusedClasses:
-    """How many images of class ``label`` are predicted as ``predicted`` by heads that were fitted without them."""
+    """The number of images of class ``label`` that other folds' heads predict as ``predicted``."""
 
     label: str
     predicted: str
@@ -45,7 +45,7 @@ class ConfusedClasses:
 
 @dataclass(frozen=True)
 class Outlier:
-    """An image unlike all others. ``score`` is the robust z-score of the distance to its nearest neighbors."""
+    """An image far from all others. ``score`` is the robust z-score of the distance to its nearest neighbors."""
 
     path: str
     score: float
@@ -69,14 +69,14 @@ class Suspects:
     images : int
         Images that were compared.
     min_cosine : float or None
-        Smallest cosine of near-duplicates. None if there are too few images to look for them.
+        Smallest cosine of near-duplicates. None if there are too few images to find near-duplicates.
     mislabeled : tuple of MislabeledImage
     near_duplicates : tuple of NearDuplicate
     confused : tuple of ConfusedClasses
     outliers : tuple of Outlier
     failed : tuple of FailedImage
     notes : tuple of str
-        What could not be looked for, and why.
+        What could not be checked, and why.
     """
 
     store: str

@@ -1,4 +1,4 @@
-"""Score labels by heads that were fitted without them, to find wrong labels and confused classes."""
+"""Score labels with heads that were fitted on other images, to find wrong labels and confused classes."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,14 +20,15 @@ class LabelQuality:
     Parameters
     ----------
     rows : int array (checked,)
-        The rows that could be checked. Every row is trained on if its class has one image or group.
+        The rows that could be checked. If a class has one image or group, its rows are always training rows and cannot
+        be checked.
     labels : str array (checked,)
         The given labels of these rows.
     classes : str array (classes,)
         The classes, sorted.
     probability : float array (checked, classes)
     unchecked : tuple of str
-        Classes of which no row could be checked.
+        Classes without a row that could be checked.
     """
 
     rows: NDArray[np.intp]
@@ -70,7 +71,7 @@ class LabelQuality:
             self.codes, self.probability, filter_by="low_self_confidence",
             return_indices_ranked_by="self_confidence", n_jobs=1,
         )  # fmt: skip
-        # If the label ties with another class, no other class is suggested.
+        # If the label and another class are equally probable, no other class is suggested.
         return np.array([row for row in found if self.suggested[row] != self.labels[row]], np.intp)
 
     @cached_property
@@ -92,7 +93,7 @@ def score_labels(
     folds: int = 5,
     random_state: int = 0,
 ) -> LabelQuality:
-    """Predict class probabilities for each row by a softmax head that was fitted without its fold.
+    """Predict class probabilities for each row with a softmax head that was fitted on the other folds.
 
     The head uses the C with the smallest log loss in the default grid of `featx.HeadSearchCV`.
 
@@ -102,7 +103,8 @@ def score_labels(
         Normalized features.
     labels : str array (rows,)
     groups : int array (rows,)
-        Rows of one group stay in one fold. Otherwise the copy of an image would confirm its label.
+        Rows of one group stay in one fold. Otherwise a copy of an image in the training rows would confirm a wrong
+        label.
     folds : int
     random_state : int
         Seed of the folds.
@@ -118,7 +120,7 @@ def score_labels(
     """
     classes, codes = np.unique(labels, return_inverse=True)
     splits = make_folds(labels, groups, folds, seed=random_state)
-    import_optional("cleanlab.filter", "suspects", "suspects")  # before the fits, because they take long
+    import_optional("cleanlab.filter", "suspects", "suspects")  # checked before the fits, because the fits take long
     trained, fold_of = np.zeros((len(splits), len(X))), np.full(len(X), -1)
     for fold, (train, test) in enumerate(splits):
         trained[fold, train], fold_of[test] = 1, fold

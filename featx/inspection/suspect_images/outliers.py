@@ -1,4 +1,4 @@
-"""Score how far each image is from its nearest neighbors, to find images unlike all others."""
+"""Score how far each image is from its nearest neighbors, to find images that differ from all others."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,18 +8,18 @@ from sklearn.neighbors import NearestNeighbors
 
 AXES = 128
 ROWS_PER_AXIS = 8
-"""Rows per principal axis: in more axes, all rows would be about equally distant."""
+"""Number of rows per principal axis. With more axes, all rows would have about the same distances."""
 NEIGHBORS = 10
 ROUNDING = 1e-8
 """Smallest distance. Below it, rows of unit norm per block differ only by rounding."""
 EXTREME = 3.5
-"""Robust z-score from which a value is an outlier (Iglewicz & Hoaglin 1993, "How to detect and handle outliers")."""
+"""A value with a larger robust z-score is an outlier (Iglewicz & Hoaglin 1993, "How to detect and handle outliers")."""
 
 
 def score_outliers(X: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the robust z-score (rows,) of the logarithm of each row's mean distance to its nearest neighbors.
 
-    Rows are compared in blocks, so memory grows with the rows and not with their square.
+    Rows are compared in blocks, so the memory grows in proportion to the number of rows, and not to its square.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class PlainImages:
     paths : list of str
     classes : list of str
     targets : int array (rows,) or bool array (rows, classes)
-        Class numbers, with -1 for no label. If the store is multi-label: an indicator matrix.
+        Class numbers, with -1 for no label. For a multi-label store, it is an indicator matrix.
     splits : dict
         One value per row for each split column to compare.
     failures : list of (path, reason)

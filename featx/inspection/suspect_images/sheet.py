@@ -100,7 +100,7 @@ def _draw_tile(paths: Sequence[str], text: str, load: LoadImage, unreadable: lis
 
 
 def _shorten(path: str, length: int) -> str:
-    """Keep the end of a path, which differs most from other paths."""
+    """Keep the end of a path, because the ends of paths differ most."""
     return path if len(path) <= length else "…" + path[1 - length :]
 
 
