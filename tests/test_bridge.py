@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from featx.backbones.poolings import POOLS
+from featx.backbones.poolings import POOLINGS
 from featx.engines.finetuned import finetuned_path, load_backbone_for, save_finetuned
 from featx.engines.reference_check import compute_reference_features
 from featx.engines.torch_engine import TorchEngine
@@ -25,6 +25,8 @@ from featx.models.torch_bridge import from_torch, to_torch
 from featx.models.torch_modules import PowerNormalize, Standardize
 from featx.models.trained_by_torch import trained_parts
 from featx.spec.extract_spec import ExtractSpec
+
+POOLS = (*POOLINGS, "cov32")
 
 pytestmark = pytest.mark.core
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import draw
 
-from featx.backbones.poolings import POOLS
+from featx.backbones.poolings import POOL_NAMES
 from featx.cli import extract, fit, predict
 from featx.cli.group import COMMANDS, main
 from featx.errors import FeatxError, FeatxWarning
@@ -365,7 +365,7 @@ def test_names_that_are_no_utf8_go_out_as_they_are(model, tmp_path):
         ),
         (
             ("extract", "x", "-o", "y", "--pools", "mean"),
-            f"--pools of extract must be among {', '.join(POOLS)}, got 'mean'",
+            f"--pools of extract must be one of {', '.join(POOL_NAMES)}, got 'mean'",
         ),
         (
             ("extract", "x", "-o", "y", "--batch-size", "0"),

@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 import torch
 
-from featx.backbones.poolings import POOLINGS, POOLS
+from featx.backbones.poolings import POOLINGS
 from featx.backbones.registry import BACKBONES
 from featx.backbones.sources import fetch_wheel
 from featx.backbones.vgg16 import BLOCKS
@@ -32,6 +32,8 @@ from featx.errors import EngineError, SpecMismatch
 from featx.images.decoding.decoder import decode
 from featx.images.pixels.preprocessing import preprocess
 from featx.spec.extract_spec import ExtractSpec
+
+POOLS = (*POOLINGS, "cov32")
 
 SPEC = ExtractSpec(size=64)
 
@@ -123,7 +125,7 @@ def error_in_block(values, reference, name):
 
 def test_poolings_of_a_small_feature_map():
     x = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[0.0, 0.0], [0.0, 0.0]]]])
-    pooled = {name: pooling.formula(TorchPooling(), x) for name, pooling in POOLINGS.items()}
+    pooled = {name: pooling.formula(TorchPooling(torch.device("cpu")), x) for name, pooling in POOLINGS.items()}
     expected = {
         "avg": [[3.0, 0.0]],
         "max": [[6.0, 0.0]],

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from test_bridge import as_tensor, fitted, make_images
 
 import featx.cli.export
-from featx.backbones.poolings import POOLS
+from featx.backbones.poolings import POOLINGS
 from featx.backbones.registry import PREPROCESSINGS
 from featx.cli.group import main
 from featx.engines.finetuned import save_finetuned
@@ -35,6 +35,8 @@ from featx.images.pixels.preprocessing import preprocess
 from featx.images.pixels.reference_images import draw_reference_images
 from featx.models.torch_bridge import from_torch
 from featx.spec.extract_spec import INTERPOLATIONS, RESIZES, ExtractSpec
+
+POOLS = (*POOLINGS, "cov32")
 
 SHAPES = [(64, 64), (1, 1), (1, 90), (90, 2), (40, 50), (64, 100), (200, 100), (130, 301), (301, 130), (97, 63)]
 """Heights and widths: that of the input, one pixel, smaller, tall, wide and odd."""
@@ -225,7 +227,7 @@ def test_a_file_that_takes_tensors(oxford, tmp_path, head, classes):
     [
         ("linear-svc", "power", ("avg",), {"NNAPI", "CoreML MLProgram"}),
         ("softmax", "standard", ("avg", "gem"), {"NNAPI", "CoreML MLProgram"}),
-        ("ovr-logistic", "power", POOLS, {"CoreML MLProgram"}),
+        ("ovr-logistic", "power", tuple(POOLINGS), {"CoreML MLProgram"}),
     ],
 )
 def test_the_accelerators_of_phones_run_a_file_that_takes_tensors(

@@ -13,13 +13,15 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 
 from featx import BlockNormalizer, VGG16Features
-from featx.backbones.poolings import CHANNEL_POOLS, POOLS
+from featx.backbones.poolings import CHANNEL_POOLS, POOLINGS
 from featx.curation.dataset import load_features
 from featx.errors import DataError, ImageError, SpecError, SpecMismatch
 from featx.models.transformer import _shared_engine
 from featx.runtime.compute import Compute
 from featx.spec.extract_spec import ExtractSpec
 from featx.store.reader import Store
+
+POOLS = (*POOLINGS, "cov32")
 
 
 @pytest.fixture(scope="module")

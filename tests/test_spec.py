@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from featx.backbones.poolings import POOLS
+from featx.backbones.poolings import POOL_NAMES
 from featx.errors import SpecError, SpecMismatch
 from featx.spec.extract_spec import LATER, PRECISIONS, STORED_AS, ExtractSpec
 
@@ -39,7 +39,7 @@ def test_features_are_ordered_by_block_then_by_pool():
     [
         ({"blocks": (7,)}, "blocks of the spec: must be 1 to 5, got 7"),
         ({"pools": ()}, "pools of the spec must name at least one"),
-        ({"pools": ("mean",)}, f"pools of the spec must be one of {', '.join(POOLS)}, got 'mean'"),
+        ({"pools": ("mean",)}, f"pools of the spec must be one of {', '.join(POOL_NAMES)}, got 'mean'"),
         ({"size": 31}, "size of the spec must be a whole number of at least 32 pixels, got 31"),
         ({"size": 224.0}, "got 224.0"),
         ({"size": True}, "got True"),

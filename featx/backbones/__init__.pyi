@@ -8,9 +8,13 @@ from .loading import list_backbones as list_backbones
 from .loading import load_backbone as load_backbone
 from .loading import verify_backbone as verify_backbone
 from .poolings import CHANNEL_POOLS as CHANNEL_POOLS
+from .poolings import MAX_PROJECTED as MAX_PROJECTED
+from .poolings import POOL_NAMES as POOL_NAMES
 from .poolings import POOLINGS as POOLINGS
-from .poolings import POOLS as POOLS
 from .poolings import PoolingOperators as PoolingOperators
+from .poolings import channel_projection as channel_projection
+from .poolings import get_pooling as get_pooling
+from .poolings import sort_pools as sort_pools
 from .readers.formats import read_weights as read_weights
 from .registry import BACKBONES as BACKBONES
 from .registry import PREPROCESSINGS as PREPROCESSINGS
@@ -26,6 +30,7 @@ from .vgg16 import backbone_flops as backbone_flops
 from .vgg16 import block_widths as block_widths
 from .vgg16 import feature_name as feature_name
 from .vgg16 import feature_width as feature_width
+from .vgg16 import has_feature as has_feature
 from .vgg16 import parse_blocks as parse_blocks
 from .vgg16 import pool_blocks as pool_blocks
 from .vgg16 import pool_of as pool_of

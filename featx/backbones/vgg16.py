@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from featx.backbones.layers import Convolution, Layer, LayerOperators, MaxPool, apply_layers
-from featx.backbones.poolings import CHANNEL_POOLS, POOLINGS, PoolingOperators
+from featx.backbones.poolings import CHANNEL_POOLS, PoolingOperators, channel_projection, get_pooling
 
 T = TypeVar("T")
 
@@ -80,7 +80,12 @@ def pool_blocks(
     outputs: Mapping[int, T], features: Iterable[tuple[int, str]], operators: PoolingOperators[T]
 ) -> dict[str, T]:
     """Pool the outputs of blocks for the given (block, pooling) pairs, and return the features by name."""
-    return {feature_name(block, pool): POOLINGS[pool].formula(operators, outputs[block]) for block, pool in features}
+    pooled = {}
+    for block, pool in features:
+        pooling, channels = get_pooling(pool), BLOCKS[block - 1].channels
+        projection = (channel_projection(channels, pooling.projected),) if pooling.projected else ()
+        pooled[feature_name(block, pool)] = pooling.formula(operators, outputs[block], *projection)
+    return pooled
 
 
 def feature_name(block: int, pool: str) -> str:
@@ -93,10 +98,15 @@ def pool_of(feature: str) -> str:
     return feature.rpartition("_")[2]
 
 
+def has_feature(block: int, pool: str) -> bool:
+    """Return whether a pooling applies to a block. A pooling that projects needs twice as many channels as it keeps."""
+    return 2 * get_pooling(pool).projected <= BLOCKS[block - 1].channels
+
+
 def feature_width(block: int, pool: str, size: int) -> int:
     """Return the number of columns of a feature for images of ``size`` × ``size`` pixels."""
     entry = BLOCKS[block - 1]
-    return POOLINGS[pool].width(entry.channels, (size // entry.stride) ** 2)
+    return get_pooling(pool).width(entry.channels, (size // entry.stride) ** 2)
 
 
 def backbone_flops(size: int) -> dict[int, int]:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from featx.backbones import BLOCK_NUMBERS, MIN_SIZE, POOLINGS, POOLS, parse_blocks
+from featx.backbones import BLOCK_NUMBERS, MIN_SIZE, POOLINGS, parse_blocks, sort_pools
 from featx.errors import DataError, ModelError, ModelUnreadable
 from featx.files import DECODE_TIMEOUT, check_folder
 from featx.runtime import ENGINES, Compute
@@ -68,10 +68,10 @@ class Pools(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         """Parse names of poolings; the message about a wrong value names the option and the command."""
-        pools = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
-        if wrong := [pool for pool in pools if pool not in POOLS]:
-            raise click.UsageError(f"{_whose(param, ctx)} must be among {', '.join(POOLS)}, got {wrong[0]!r}", ctx)
-        return pools
+        try:
+            return sort_pools(tuple(value.split(",")) if isinstance(value, str) else tuple(value))
+        except ValueError as error:
+            raise click.UsageError(f"{_whose(param, ctx)} {error}", ctx) from None
 
 
 class SplitFolders(click.ParamType):  # type: ignore[type-arg]
@@ -238,7 +238,8 @@ blocks_option = click.option("--blocks", type=Blocks(), default=BLOCK_NUMBERS,
                              help="Blocks to store features of: 3-5 or 1,4 (default: all).")  # fmt: skip
 pools_option = click.option("--pools", type=Pools(), default="avg", show_default=True,
                             help="Poolings, separated by commas: " +
-                                 ", ".join(f"{pool} ({POOLINGS[pool].summary})" for pool in POOLS) + ".")  # fmt: skip
+                                 ", ".join(f"{name} ({pooling.summary})" for name, pooling in POOLINGS.items()) +
+                                 ", cov16 to cov256 (root of the covariance of projected channels).")  # fmt: skip
 size_option = click.option("--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True,
                            metavar="PIXELS", help="Side of the square that images are resized to.")  # fmt: skip
 resize_option = click.option("--resize", type=click.Choice(RESIZES), default="squash", show_default=True,

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import ncnn
 import numpy as np
 from joblib import cpu_count
+from threadpoolctl import threadpool_limits
 
 from featx.backbones import PREPROCESSINGS, BackboneWeights, pool_blocks
 from featx.engines.batching import BatchedEngine
@@ -98,6 +99,40 @@ class _NumpyPooling:
 
     def flatten(self, x: np.ndarray) -> np.ndarray:
         return x.ravel()
+
+    def matrix(self, x: np.ndarray) -> np.ndarray:
+        return x.reshape(len(x), -1)
+
+    def constant(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def matmul(self, a: np.ndarray, b: np.ndarray, *, transpose: bool = False) -> np.ndarray:
+        product: np.ndarray = a @ (b.T if transpose else b)
+        return product
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        result: np.ndarray = a + b
+        return result
+
+    def multiply(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        result: np.ndarray = a * b
+        return result
+
+    def divide(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        result: np.ndarray = a / b
+        return result
+
+    def square_root(self, x: np.ndarray) -> np.ndarray:
+        root: np.ndarray = np.sqrt(x)
+        return root
+
+    def row_means(self, x: np.ndarray) -> np.ndarray:
+        means: np.ndarray = x.mean(-1, keepdims=True)
+        return means
+
+    def entries(self, x: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        taken: np.ndarray = x.ravel()[indices]
+        return taken
 
 
 def _load_network(weights: BackboneWeights, spec: ExtractSpec) -> ncnn.Net:

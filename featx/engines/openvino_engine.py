@@ -1,5 +1,6 @@
 """Compute features with OpenVINO, on the CPU."""
 
+from collections.abc import Collection, Mapping
 from functools import cache
 
 import numpy as np
@@ -7,7 +8,16 @@ import openvino as ov
 import openvino.opset13 as ops
 from joblib import cpu_count
 
-from featx.backbones import PREPROCESSINGS, BackboneWeights, Convolution, MaxPool, pool_blocks, run_blocks
+from featx.backbones import (
+    PREPROCESSINGS,
+    BackboneWeights,
+    Convolution,
+    MaxPool,
+    feature_name,
+    get_pooling,
+    pool_blocks,
+    run_blocks,
+)
 from featx.engines.batching import BatchedEngine
 from featx.engines.int8 import INPUT_LEVELS, KERNEL_LEVELS, input_range, kernel_bounds
 from featx.spec import ExtractSpec
@@ -48,27 +58,45 @@ class OpenVINOEngine(BatchedEngine):
         self._threads = {"INFERENCE_NUM_THREADS": threads} if threads else {}
         self._weights = weights
         self._compiled: dict[int, ov.CompiledModel] = {}
+        # In a model of half precision, OpenVINO would multiply matrices in half precision too.
+        half = _float_type(spec.precision) != "f32"
+        self._apart = [pair for pair in spec.features if half and get_pooling(pair[1]).projected]
+        self._compiled_poolings: dict[int, ov.CompiledModel] = {}
 
     def _forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
         # A compiled model has a fixed shape and takes 150 MB. So there are only two, and batches are filled with zeros.
         rows = min(SMALL_BATCH, self.batch_size) if len(images) <= SMALL_BATCH else self.batch_size
         filler = np.zeros((rows - len(images), *images.shape[1:]), np.uint8)
-        outputs = self._model(rows)(np.concatenate([images, filler]) if len(filler) else images)
-        names = self.spec.widths
-        return {name: values[: len(images)].copy() for name, values in zip(names, outputs.values(), strict=True)}
+        outputs = self._model(rows)(np.concatenate([images, filler]) if len(filler) else images).values()
+        features = dict(zip(self.spec.widths, outputs, strict=True))
+        if self._apart:
+            features |= self._pool_apart({block: features[feature_name(block, pool)] for block, pool in self._apart})
+        return {name: values[: len(images)].copy() for name, values in features.items()}
 
     def _model(self, rows: int) -> ov.CompiledModel:
         if rows not in self._compiled:
             options = {**_options(self.spec.precision), **self._threads}
-            model = build_model(self._weights, self.spec, rows)
+            model = build_model(self._weights, self.spec, rows, self._apart)
             self._compiled[rows] = _core().compile_model(model, "CPU", options)
         return self._compiled[rows]
+
+    def _pool_apart(self, maps: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
+        """Pool the outputs of blocks in float32, by a model of its own."""
+        rows = len(next(iter(maps.values())))
+        if rows not in self._compiled_poolings:
+            inputs = {block: ops.parameter(values.shape, ov.Type.f32) for block, values in maps.items()}
+            pooled = pool_blocks(inputs, self._apart, _OpenVINOOperators(self._weights, self.spec))
+            model = ov.Model([ops.result(node) for node in pooled.values()], list(inputs.values()), "poolings")
+            self._compiled_poolings[rows] = _core().compile_model(model, "CPU", {**_options("fp32"), **self._threads})
+        outputs = self._compiled_poolings[rows](list(maps.values())).values()
+        return {feature_name(*pair): values for pair, values in zip(self._apart, outputs, strict=True)}
 
     def _out_of_memory(self, error: Exception) -> bool:
         return super()._out_of_memory(error) or "bad_alloc" in str(error) or "allocate" in str(error)
 
     def _halve(self, error: Exception) -> None:
         super()._halve(error)
+        self._compiled_poolings.clear()
         self._compiled.clear()  # frees the memory of the larger model
 
 
@@ -102,15 +130,22 @@ def _core() -> ov.Core:
     return ov.Core()
 
 
-def build_model(weights: BackboneWeights, spec: ExtractSpec, rows: int) -> ov.Model:
-    """Build the graph that computes a spec's features, in column order, from uint8 images (rows, size, size, 3)."""
+def build_model(
+    weights: BackboneWeights, spec: ExtractSpec, rows: int, apart: Collection[tuple[int, str]] = ()
+) -> ov.Model:
+    """Build the graph that computes a spec's features, in column order, from uint8 images (rows, size, size, 3).
+
+    Instead of each feature in ``apart``, which are (block, pooling) pairs, it returns the output of the block.
+    """
     preprocessing = PREPROCESSINGS[spec.preprocessing]
     images = ops.parameter([rows, spec.size, spec.size, 3], ov.Type.u8, name="images")
     x = ops.subtract(ops.convert(images, "f32"), np.array(preprocessing.mean, np.float32))
     x = ops.transpose(ops.divide(x, np.array(preprocessing.std, np.float32)), np.array([0, 3, 1, 2]))
     operators = _OpenVINOOperators(weights, spec)
     outputs = run_blocks(spec.blocks, x, operators)
-    results = [_result(name, pooled) for name, pooled in pool_blocks(outputs, spec.features, operators).items()]
+    pooled = pool_blocks(outputs, [pair for pair in spec.features if pair not in apart], operators)
+    names = {feature_name(block, pool): block for block, pool in spec.features}
+    results = [_result(name, pooled.get(name, outputs[block])) for name, block in names.items()]
     return ov.Model(results, [images], "vgg16")
 
 
@@ -154,6 +189,34 @@ class _OpenVINOOperators:
 
     def flatten(self, x: ov.Output) -> ov.Node:
         return ops.reshape(x, np.array([0, -1]), special_zero=True)
+
+    def matrix(self, x: ov.Output) -> ov.Node:
+        return ops.reshape(x, np.array([0, 0, -1]), special_zero=True)
+
+    def constant(self, values: np.ndarray) -> ov.Node:
+        return ops.constant(values)
+
+    def matmul(self, a: ov.Output, b: ov.Output, *, transpose: bool = False) -> ov.Node:
+        return ops.matmul(a, b, False, transpose)
+
+    def add(self, a: ov.Output, b: ov.Output) -> ov.Node:
+        return ops.add(a, b)
+
+    def multiply(self, a: ov.Output, b: ov.Output) -> ov.Node:
+        return ops.multiply(a, b)
+
+    def divide(self, a: ov.Output, b: ov.Output) -> ov.Node:
+        return ops.divide(a, b)
+
+    def square_root(self, x: ov.Output) -> ov.Node:
+        return ops.sqrt(x)
+
+    def row_means(self, x: ov.Output) -> ov.Node:
+        return ops.reduce_mean(x, np.array([-1]), keep_dims=True)
+
+    def entries(self, x: ov.Output, indices: np.ndarray) -> ov.Node:
+        flat = ops.reshape(x, np.array([0, -1]), special_zero=True)
+        return ops.gather(flat, indices, np.array(1))
 
 
 def _quantize(x: ov.Output, kernel: np.ndarray, ends: tuple[float, float]) -> tuple[ov.Node, ov.Node]:

@@ -1,6 +1,7 @@
 """VGG16's backbone as a torch module, for extraction and for training."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -76,6 +77,9 @@ class _ModuleOperators:
 class TorchPooling:
     """Pooling operators on tensors (n, channels, height, width); see `featx.backbones.PoolingOperators`."""
 
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
     def mean(self, x: Tensor) -> Tensor:
         """Return the mean over positions, float32 (n, channels)."""
         return x.mean((2, 3), dtype=torch.float32)
@@ -91,6 +95,49 @@ class TorchPooling:
     def flatten(self, x: Tensor) -> Tensor:
         """Return all values of each image, float32 (n, channels × height × width)."""
         return x.float().flatten(1)
+
+    def matrix(self, x: Tensor) -> Tensor:
+        """Return the feature maps as matrices, float32 (n, channels, positions)."""
+        return x.float().flatten(2)
+
+    def constant(self, values: np.ndarray) -> Tensor:
+        """Return an array as a tensor on the device of the feature maps."""
+        return _constant_tensor(values.tobytes(), values.dtype.str, values.shape, self._device)
+
+    def matmul(self, a: Tensor, b: Tensor, *, transpose: bool = False) -> Tensor:
+        """Multiply stacks of matrices."""
+        return a @ (b.mT if transpose else b)
+
+    def add(self, a: Tensor, b: Tensor) -> Tensor:
+        """Add entry by entry."""
+        return a + b
+
+    def multiply(self, a: Tensor, b: Tensor) -> Tensor:
+        """Multiply entry by entry."""
+        return a * b
+
+    def divide(self, a: Tensor, b: Tensor) -> Tensor:
+        """Divide entry by entry."""
+        return a / b
+
+    def square_root(self, x: Tensor) -> Tensor:
+        """Return the square root of each entry."""
+        return x.sqrt()
+
+    def row_means(self, x: Tensor) -> Tensor:
+        """Return the mean of each row, (…, rows, 1)."""
+        return x.mean(-1, keepdim=True)
+
+    def entries(self, x: Tensor, indices: np.ndarray) -> Tensor:
+        """Return entries of each matrix, (n, indices)."""
+        return x.flatten(-2)[..., self.constant(indices)]
+
+
+@lru_cache(64)
+def _constant_tensor(values: bytes, dtype: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device. It is copied once, because a CUDA graph cannot copy from the CPU."""
+    with torch.inference_mode(False):  # A tensor of inference mode cannot be used in training later.
+        return torch.from_numpy(np.frombuffer(values, dtype).reshape(shape).copy()).to(device)
 
 
 def pool_outputs(outputs: Mapping[int, Tensor], spec: ExtractSpec) -> dict[str, Tensor]:
@@ -108,7 +155,10 @@ def pool_outputs(outputs: Mapping[int, Tensor], spec: ExtractSpec) -> dict[str, 
     dict of str to float32 tensor (n, width)
         The features by name, such as ``block3_avg``, in column order.
     """
-    return pool_blocks(outputs, spec.features, TorchPooling())
+    device = next(iter(outputs.values())).device
+    # Autocast would multiply matrices in bfloat16.
+    with torch.autocast(device.type, enabled=False):
+        return pool_blocks(outputs, spec.features, TorchPooling(device))
 
 
 class Normalize(nn.Module):

@@ -10,7 +10,15 @@ from onnx import TensorProto, helper
 from PIL import Image
 from sklearn.preprocessing import StandardScaler
 
-from featx.backbones import PREPROCESSINGS, BackboneWeights, Convolution, MaxPool, pool_blocks, run_blocks
+from featx.backbones import (
+    PREPROCESSINGS,
+    BackboneWeights,
+    Convolution,
+    MaxPool,
+    get_pooling,
+    pool_blocks,
+    run_blocks,
+)
 from featx.exporting.metadata import INPUT, describe_input, describe_model, probability_function
 from featx.exporting.onnx_graph import OnnxGraph
 from featx.exporting.onnx_resize import OnnxResizer
@@ -147,6 +155,33 @@ class _OnnxOperators:
     def flatten(self, x: str) -> str:
         return self.graph("Reshape", x, self.graph.constant([0, -1], np.int64))
 
+    def matrix(self, x: str) -> str:
+        return self.graph("Reshape", x, self.graph.constant([0, 0, -1], np.int64))
+
+    def constant(self, values: np.ndarray) -> str:
+        return self.graph.constant(values)
+
+    def matmul(self, a: str, b: str, *, transpose: bool = False) -> str:
+        return self.graph("MatMul", a, self.graph("Transpose", b, perm=[0, 2, 1]) if transpose else b)
+
+    def add(self, a: str, b: str) -> str:
+        return self.graph("Add", a, b)
+
+    def multiply(self, a: str, b: str) -> str:
+        return self.graph("Mul", a, b)
+
+    def divide(self, a: str, b: str) -> str:
+        return self.graph("Div", a, b)
+
+    def square_root(self, x: str) -> str:
+        return self.graph("Sqrt", x)
+
+    def row_means(self, x: str) -> str:
+        return self.graph("ReduceMean", x, axes=[-1], keepdims=1)
+
+    def entries(self, x: str, indices: np.ndarray) -> str:
+        return self.graph("Gather", self.flatten(x), self.graph.constant(indices, np.int64), axis=1)
+
 
 def add_decisions(graph: OnnxGraph, features: Sequence[str], model: Model) -> str:
     """Add the normalizer and the head to a graph. Return the name of the decisions, (n, classes).
@@ -197,7 +232,10 @@ def _add_normalizer(graph: OnnxGraph, features: Sequence[str], model: Model) -> 
     normalizer, widths = model.estimator.named_steps["normalizer"], tuple(model.spec.widths.values())
     if isinstance(normalizer, BlockNormalizer) and tuple(normalizer.widths_) == widths:
         # No tensor is split into parts of unequal widths here, because NNAPI cannot do that.
-        parts = [_add_block(graph, *part, normalizer.power) for part in zip(features, widths, strict=True)]
+        parts = [
+            _add_block(graph, normalizer.power, feature, width, signed=get_pooling(pool).projected > 0)
+            for feature, width, (_, pool) in zip(features, widths, model.spec.features, strict=True)
+        ]
         return graph("Concat", *parts, axis=1)
     x = graph("Concat", *features, axis=1)
     if isinstance(normalizer, StandardScaler):
@@ -207,17 +245,24 @@ def _add_normalizer(graph: OnnxGraph, features: Sequence[str], model: Model) -> 
         return x
     sizes = graph.constant(normalizer.widths_, np.int64)
     blocks = graph.split("Split", x, sizes, outputs=len(normalizer.widths_), axis=1)
-    parts = [_add_block(graph, *part, normalizer.power) for part in zip(blocks, normalizer.widths_, strict=True)]
+    signed = any(get_pooling(pool).projected for pool in model.spec.pools)
+    parts = [
+        _add_block(graph, normalizer.power, block, width, signed=signed)
+        for block, width in zip(blocks, normalizer.widths_, strict=True)
+    ]
     return graph("Concat", *parts, axis=1)
 
 
-def _add_block(graph: OnnxGraph, block: str, width: int, power: float) -> str:
+def _add_block(graph: OnnxGraph, power: float, block: str, width: int, *, signed: bool) -> str:
     """Add nodes that raise features to a power and scale them to unit norm.
 
-    The power needs no sign, because pooled outputs of ReLU are not negative. ReduceL2 and ReduceSum are avoided,
-    because the accelerators of phones cannot run them.
+    Only covariances may be negative (``signed``), because the output of a block comes from ReLU. ReduceL2 and ReduceSum
+    are avoided, because the accelerators of phones cannot run them.
     """
-    powered = graph("Pow", block, graph.constant(power))
+    powered = graph("Pow", graph("Relu", block) if signed else block, graph.constant(power))
+    if signed:
+        negative = graph("Pow", graph("Relu", graph("Neg", block)), graph.constant(power))
+        powered = graph("Sub", powered, negative)
     mean_square = graph("ReduceMean", graph("Mul", powered, powered), axes=[1], keepdims=1)
     norm = graph("Sqrt", graph("Mul", mean_square, graph.constant(width)))
     return graph("Div", powered, graph("Max", norm, graph.constant(MIN_NORM)))

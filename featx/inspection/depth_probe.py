@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from joblib import cpu_count
 
-from featx.backbones import backbone_flops, feature_name
+from featx.backbones import backbone_flops
 from featx.drawing import INK, SERIES, add_legend, make_figure, show_percent
 from featx.engines import time_depths
 from featx.errors import DataError, SpecMismatch, WeightsError
@@ -209,7 +209,7 @@ def probe(
         raise type(error)(f"{error}; or skip the timing with --no-time") from error
     ranges = block_ranges(rows.spec.blocks)
     sets = {
-        name: [rows.spec.slices[feature_name(b, p)] for b in blocks for p in rows.spec.pools]
+        name: [rows.spec.slices[feature] for feature in rows.spec.select(blocks=blocks).widths]
         for name, blocks in ranges.items()
     }
     problem = make_problem(rows.X, rows.y, scoring=scoring, tol=TOLERANCE)

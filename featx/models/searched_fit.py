@@ -11,7 +11,7 @@ import numpy as np
 from joblib import parallel_config
 from sklearn.pipeline import Pipeline
 
-from featx.backbones import WhichBlocks, WhichPools, feature_name
+from featx.backbones import WhichBlocks, WhichPools, get_pooling
 from featx.errors import DataError, EngineError, FeatxWarning, NoFolds
 from featx.heads import (
     CALIBRATION_METHOD,
@@ -64,13 +64,13 @@ def fit_searched(
     )  # fmt: skip
     if rows.y.ndim == 2:
         _check_multilabel(store, rows, head, options.calibrate)
-    ranges = block_ranges(rows.spec.blocks) if blocks is None else {_range_name(rows.spec.blocks): rows.spec.blocks}
+    choices = feature_choices(rows.spec) if blocks is None else {_range_name(rows.spec.blocks): rows.spec}
     notes = list(rows.notes)
     folds, rare = _make_folds(rows, validation, notes)
     across = _count_near_duplicates(store, rows, folds, notes) if folds else {}
     if not folds:
-        ranges = _choose_without_folds(rows, head, C, options, validation, notes)
-    sets = {name: tuple(feature_name(b, p) for b in blocks for p in rows.spec.pools) for name, blocks in ranges.items()}
+        choices = _choose_without_folds(rows, head, C, options, validation, notes)
+    sets = {name: tuple(spec.widths) for name, spec in choices.items()}
     search = _make_search(rows, head, C, sets, options, validation)
     nested = None
     with parallel_workers(compute) as workers:
@@ -82,7 +82,7 @@ def fit_searched(
             )  # fmt: skip
         candidates = _search(search, rows, folds) if folds else [_only_candidate(rows, head, C or 1.0, sets)]
         best = select_candidate(candidates, validation.select) if folds else candidates[0]
-        spec = rows.spec.select(blocks=ranges[best.feature_set])
+        spec = choices[best.feature_set]
         pipeline, calibration = _refit(rows, spec, best, options, validation, workers)
     info = _describe_fit(rows, options) | {
         "C": best.C,
@@ -162,8 +162,8 @@ def _count_near_duplicates(store: Path, rows: TrainingRows, folds: list[Fold], n
 
 def _choose_without_folds(
     rows: TrainingRows, head: str, C: float | None, options: FitOptions, validation: Validation, notes: list[str]
-) -> dict[str, tuple[int, ...]]:
-    """Return the blocks to fit if there are no folds that could compare ranges of blocks, and add a note about this.
+) -> dict[str, ExtractSpec]:
+    """Return the features to fit if there are no folds that could compare ranges of blocks, and add a note about this.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def _choose_without_folds(
             raise NoFolds(f"{lack}, but {option} of fit needs test images: leave it out, or add images")
     blocks = rows.spec.blocks
     notes.append(f"{lack}: blocks {_range_name(blocks)} are used as they are, and there is no estimate of accuracy")
-    return {_range_name(blocks): blocks}
+    return {_range_name(blocks): rows.spec}
 
 
 def _search(search: HeadSearchCV, rows: TrainingRows, folds: list[Fold]) -> Sequence[Candidate]:
@@ -323,6 +323,21 @@ def _refit(
         folds = make_folds(rows.y, rows.groups, validation.folds, seed=validation.random_state, plain=rows.plain)
         return refit_calibrated(pipeline, X, rows.y, folds, **arguments)
     return refit(pipeline, X, rows.y, **arguments), None
+
+
+def feature_choices(spec: ExtractSpec) -> dict[str, ExtractSpec]:
+    """Return the features that a search compares, by name: those of every range of consecutive blocks.
+
+    If the spec has covariances, each range is also tried without them, because they may be many columns for few images.
+    """
+    choices = {name: spec.select(blocks=blocks) for name, blocks in block_ranges(spec.blocks).items()}
+    simple = tuple(pool for pool in spec.pools if not get_pooling(pool).projected)
+    if simple and simple != spec.pools:
+        for name, chosen in list(choices.items()):
+            without = chosen.select(pools=simple)
+            if without.width < chosen.width:
+                choices[f"{name} {','.join(simple)}"] = without
+    return choices
 
 
 def block_ranges(blocks: Sequence[int]) -> dict[str, tuple[int, ...]]:

@@ -38,7 +38,7 @@ class VGG16Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     blocks : sequence of int or str
         Blocks to use, 1 to 5, such as ``(3, 4, 5)`` or ``"3-5"``. By default, all are used.
     pools : sequence of str, or str
-        Poolings of each block, such as ``("avg", "max")`` or ``"avg,max"``. ``featx.backbones.POOLS`` has all names.
+        Poolings of each block, such as ``("avg", "max")`` or ``"avg,max"``. `featx.ExtractSpec` lists all names.
     size, resize, interpolation, precision, backbone
         As in `ExtractSpec`, with the same defaults. The precision ``int8`` needs a ``cache``, and ``auto`` is not
         available.

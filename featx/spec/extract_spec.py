@@ -18,13 +18,15 @@ from featx.backbones import (
     BLOCK_NUMBERS,
     CONVOLUTIONS,
     MIN_SIZE,
-    POOLS,
+    POOL_NAMES,
     PREPROCESSINGS,
     WhichBlocks,
     WhichPools,
     feature_name,
     feature_width,
+    has_feature,
     parse_blocks,
+    sort_pools,
 )
 from featx.errors import SpecError, SpecMismatch
 from featx.spec.augmentation import FILLS, format_augment, parse_augment
@@ -55,8 +57,9 @@ class ExtractSpec:
     blocks : tuple of int, str or int
         Blocks whose output is pooled, 1 to 5. ``"3-5"``, ``"1,4"`` and ``5`` become tuples.
     pools : tuple of str or str
-        How the feature map of a block becomes a vector: names in ``featx.backbones.POOLS``, such as ``avg`` (mean) or
-        ``max``. ``"avg,max"`` becomes a tuple.
+        How the feature map of a block becomes a vector: ``avg`` (mean), ``max``, ``gem``, ``flat`` or ``cov16`` to
+        ``cov256``. ``"avg,max"`` becomes a tuple. ``cov64`` is the matrix square root of the covariance of 64 projected
+        channels; it is only computed for blocks with at least twice as many channels.
     size : int
         Side of the square input in pixels, 32 or more.
     resize : {"squash", "crop", "pad"}
@@ -128,15 +131,21 @@ class ExtractSpec:
             value = getattr(self, name)
             if hasattr(value, "__index__") and not isinstance(value, bool):
                 object.__setattr__(self, name, operator.index(value))  # numpy's integers become Python's
-        # Poolings are in the order of POOLS and without duplicates, so that equal specs have equal digests.
+        # Poolings are sorted and without duplicates, so that equal specs have equal digests.
         pools: WhichPools = self.pools
         pools = pools.split(",") if isinstance(pools, str) else pools
         object.__setattr__(self, "pools", tuple(dict.fromkeys(pools)))
         if not self.pools:
-            raise SpecError(f"pools of the spec must name at least one of {', '.join(POOLS)}, got none")
-        for pool in self.pools:
-            _check_choice("pools", pool, POOLS)
-        object.__setattr__(self, "pools", tuple(pool for pool in POOLS if pool in self.pools))
+            raise SpecError(f"pools of the spec must name at least one of {', '.join(POOL_NAMES)}, got none")
+        try:
+            object.__setattr__(self, "pools", sort_pools(self.pools))
+        except ValueError as error:
+            raise SpecError(f"pools of the spec {error}") from None
+        if empty := [block for block in self.blocks if not any(has_feature(block, pool) for pool in self.pools)]:
+            raise SpecError(
+                f"pools of the spec must project to at most half of the channels of a block, got {_listed(self.pools)} "
+                f"for block {empty[0]}; leave out the block, or add another pooling"
+            )
         _check_choice("resize", self.resize, RESIZES)
         _check_choice("decode", self.decode, DECODES)
         _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
@@ -211,7 +220,7 @@ class ExtractSpec:
     @property
     def features(self) -> tuple[tuple[int, str], ...]:
         """The (block, pool) pairs in the order of columns: by block, then by pool."""
-        return tuple((block, pool) for block in self.blocks for pool in self.pools)
+        return tuple((block, pool) for block in self.blocks for pool in self.pools if has_feature(block, pool))
 
     @property
     def widths(self) -> dict[str, int]:

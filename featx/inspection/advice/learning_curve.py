@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featx.backbones import feature_name
 from featx.heads import (
     Fold,
     count_workers,
@@ -65,7 +64,7 @@ def learning_curve(
     NoFolds
         If every class has one image or group.
     """
-    columns = [rows.spec.slices[feature_name(block, pool)] for block in blocks for pool in rows.spec.pools]
+    columns = [rows.spec.slices[name] for name in rows.spec.select(blocks=tuple(blocks)).widths]
     features = make_feature_sets({"curve": columns}, rows.X.shape[1])[0]
     problem = make_problem(rows.X, rows.y, scoring="accuracy")
     codes = np.unique(rows.y, return_inverse=True)[1]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from featx.backbones import BACKBONES, POOLINGS, BackboneWeights
+from featx.backbones import BACKBONES, BackboneWeights, get_pooling
 from featx.engines import disable_tf32, find_device
 from featx.errors import ImageError, SpecError
 from featx.heads import get_hidden_layer
@@ -194,4 +194,4 @@ def _is_linear(model: Model) -> bool:
 
 
 def _has_linear_pools(model: Model) -> bool:
-    return all(POOLINGS[pool].linear for pool in model.spec.pools)
+    return all(get_pooling(pool).linear for pool in model.spec.pools)
