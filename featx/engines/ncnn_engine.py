@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import ncnn
 import numpy as np
 from joblib import cpu_count
-from threadpoolctl import threadpool_limits
 
 from featx.backbones import PREPROCESSINGS, BackboneWeights, pool_blocks
 from featx.engines.batching import BatchedEngine
