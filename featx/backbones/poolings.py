@@ -24,7 +24,7 @@ MIN_PROJECTED, MAX_PROJECTED = 16, 256
 """Limits on the number d of projected channels in the name of a pooling ``cov<d>``."""
 NEWTON_SCHULZ_STEPS = 7
 """Number of iterations for a matrix square root. Large eigenvalues have converged after 7 iterations. Small ones, which
-are mostly noise, stay below their square roots (measured, see docs/benchmarks)."""
+are mostly noise, stay below their square roots."""
 TRACE_FLOOR = 1e-12
 """Added to a trace before dividing by it, because the output of a block is 0 everywhere for some images."""
 _COVARIANCE = re.compile(r"cov([1-9][0-9]*)")
@@ -187,7 +187,7 @@ def channel_projection(channels: int, d: int) -> Projection:
 
     The columns are random directions, but the same ones in every call, and the first ones are the same for every ``d``.
     Directions that are learned from images or from the weights gain at most half a point of accuracy (measured, see
-    docs/benchmarks), and every store and model would have to hold them.
+    docs/how-to/covariance.md), and every store and model would have to hold them.
     """
     # The numbers of RandomState are the same in all versions of numpy. The sign of a column of Q is arbitrary.
     q, r = np.linalg.qr(np.random.RandomState(0).standard_normal((channels, channels)))
