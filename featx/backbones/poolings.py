@@ -186,7 +186,7 @@ def channel_projection(channels: int, d: int) -> Projection:
     """Return the projection of channels to ``d`` channels, float32 (channels, d) with orthonormal columns.
 
     The columns are random directions, but the same ones in every call, and the first ones are the same for every ``d``.
-    Directions that are learned from images or from the weights gain at most half a point of accuracy (measured, see
+    Directions that are learned from images or from the weights gain about half a point of accuracy (measured, see
     docs/how-to/covariance.md), and every store and model would have to hold them.
     """
     # The numbers of RandomState are the same in all versions of numpy. The sign of a column of Q is arbitrary.
