@@ -1,4 +1,4 @@
-"""Report how much the features of a store differ from those that its images give now."""
+"""Report how much the features of a store differ from newly computed features of its images."""
 
 from dataclasses import dataclass
 

@@ -35,7 +35,7 @@ def arrange_images(images: Sequence[NDArray[np.uint8]], columns: int | None = No
 
 
 def image_format(path: str | Path, option: str) -> str:
-    """Return Pillow's name of the format that the suffix of a path stands for.
+    """Find the image format for the suffix of a path, and return Pillow's name of this format.
 
     Call this before a long computation, so that a wrong suffix raises its error early.
 

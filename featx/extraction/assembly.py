@@ -180,7 +180,7 @@ def count_missing_images(
 
 
 def _check_none_unreadable(output: Path, missing: StringArray, listing: Listing) -> None:
-    """Raise ``StoreUnreadable`` if images of the store are not listed only because their folder cannot be read now."""
+    """Raise ``StoreUnreadable`` if images of the store are missing because their folder cannot be read now."""
     failures = dict(listing.failures)
     for place in listing.unreadable:
         if hidden := sum(path == place or path.startswith(place + "/") for path in missing):

@@ -43,8 +43,8 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
         ``linear-svc`` (LinearSVC: squared hinge loss), ``softmax`` (LogisticRegression: multinomial) and
         ``ovr-logistic`` (one LogisticRegression per class). ``softmax`` is left out for multi-label targets.
     Cs : sequence of float, or mapping of head to sequence, optional
-        Values of C, the inverse of the strength of the L2 penalty. By default there are five values per head, times a
-        power of ten that suits the variance of the normalized features.
+        Values of C, the inverse of the strength of the L2 penalty. By default, there are five values per head. They are
+        multiplied by a power of ten that fits the variance of the normalized features.
     feature_sets : mapping of name to columns, optional
         Groups of columns to compare. Each is a slice, a list of slices, a list of column numbers or a list of column
         names. By default there is one group, ``all``, with all columns.

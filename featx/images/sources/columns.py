@@ -268,7 +268,7 @@ def _guess_label(names: Sequence[str], whose: str, classes: Collection[str]) -> 
 
 
 def _kept_columns(names: Sequence[str], whose: str) -> dict[str, str]:
-    """Find the columns that a store keeps; the name in a store begins in lower case, as the prefixes do."""
+    """Find the columns that a store keeps. In the store, their names begin with a lower-case prefix."""
     kept = dict[str, str]()
     try:
         for name in names:

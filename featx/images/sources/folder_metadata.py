@@ -64,8 +64,8 @@ class FolderMetadata:
     def apply(self, images: ImageTable) -> tuple[ImageTable, tuple[Note, ...]]:
         """Give images the labels and columns of the files.
 
-        Labels replace those of class folders. An image that is below a file with labels, but not named in it, has no
-        label.
+        Labels of the files replace the labels of class folders. If a file has labels, images below its folder that it
+        does not name have no label.
 
         Parameters
         ----------

@@ -306,7 +306,7 @@ class _TableReader:
         return None
 
     def _merge(self, table: ImageTable, order: Indices) -> tuple[ImageTable, list[Note]]:
-        # It is much faster to find out whether any path occurs twice than which path it is.
+        # Finding out that no path occurs twice is fast. Finding out which paths occur twice is much slower.
         if table.paths.is_sorted():
             return table, []
 

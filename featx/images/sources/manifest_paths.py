@@ -41,7 +41,7 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 def join_paths(texts: Sequence[str]) -> str:
-    """Join texts by line ends, with one before the first and one after the last."""
+    """Join texts with line ends. The result also begins and ends with a line end."""
     return "\n".join(["", *texts, ""])
 
 

@@ -99,7 +99,7 @@ def _split_labeled_images(table: ImageTable, folders: CategoricalArray[str]) -> 
 
 
 def _common_folder(folders: Sequence[str]) -> str:
-    """Return the folder, with a ``/`` at its end, that contains all others, if these are several; else ``""``.
+    """Return the folder that contains several other folders, with a ``/`` at its end; ``""`` if there is none.
 
     An archive of a folder has its name before all names.
     """

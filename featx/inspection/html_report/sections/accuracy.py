@@ -67,7 +67,7 @@ def make_accuracy(context: ReportContext) -> Section:
 
 
 def _list_doubts(info: dict[str, Any]) -> tuple[str, ...]:
-    """List what the fit found out about its folds: near-duplicates in other folds, and classes that no fold tests."""
+    """List reasons to doubt the scores: near-duplicates in other folds, and classes that no fold tests."""
     doubts = []
     if found := info.get("near_duplicates"):
         doubts.append(
