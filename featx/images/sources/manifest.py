@@ -270,12 +270,12 @@ class _TableReader:
         """Add a block, and return its paths."""
         numbers, columns = block
         joined = join_paths(columns[self._path])
-        if EMPTY in joined:
+        is_usual = self._normalize.is_usual(joined)
+        if not is_usual and EMPTY in joined:
             numbers, columns = _drop_empty_rows(numbers, columns)
-            joined = join_paths(columns[self._path])
         self._numbers.extend(numbers)
         try:
-            paths = self._normalize(columns[self._path], joined)
+            paths = columns[self._path] if is_usual else self._normalize(columns[self._path])
             self._labels.extend(repeat("", len(paths)) if self._label is None else self._present_labels(columns))
             for name, at in self._places.items():
                 self._kept[name].extend(columns[at])

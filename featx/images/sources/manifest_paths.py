@@ -69,30 +69,28 @@ class PathNormalizer:
         folders = (root,) if isinstance(root, str) else (os.path.abspath(root), os.path.realpath(root))  # noqa: PTH100
         self._prefixes = tuple({f"{folder.replace(os.sep, '/').rstrip('/')}/" for folder in folders})
 
-    def __call__(self, texts: Sequence[str], joined: str) -> Sequence[str]:
-        """Normalize many paths. The usual case, that all of them are in their shortest form, is recognized at once.
+    def is_usual(self, joined: str) -> bool:
+        """Return whether many paths, which `join_paths` has joined, are all relative and in their shortest form."""
+        self.letters |= not joined.isascii()
+        self.backslashes |= os.sep == "/" and "\\" in joined
+        self.blanks |= " " in joined and any(mark in joined for mark in BLANKS)
+        return os.sep == "/" and not any(mark in joined for mark in NEEDS_NORMALIZING)
 
-        Parameters
-        ----------
-        texts : sequence of str
-        joined : str
-            The same texts, as `join_paths` joins them.
+    def __call__(self, texts: Sequence[str]) -> Sequence[str]:
+        """Normalize many paths. The usual case, that all of them are in their shortest form, is recognized at once.
 
         Raises
         ------
         ListingError
             If a path is empty, absolute and not below the root, or leads out of the root.
         """
+        joined = join_paths(texts)
         for prefix in self._prefixes:
             if joined.startswith("\n" + prefix) and joined.count("\n" + prefix) == joined.count("\n") - 1 == len(texts):
                 joined = joined.replace("\n" + prefix, "\n")
                 self.absolute, texts = self.absolute + len(texts), joined[1:-1].split("\n")
                 break
-        self.letters |= not joined.isascii()
-        self.backslashes |= os.sep == "/" and "\\" in joined
-        self.blanks |= " " in joined and any(mark in joined for mark in BLANKS)
-        unusual = os.sep != "/" or any(mark in joined for mark in NEEDS_NORMALIZING)
-        return [self.normalize_one(text) for text in texts] if unusual else texts
+        return texts if self.is_usual(joined) else [self.normalize_one(text) for text in texts]
 
     def normalize_one(self, text: str) -> str:
         """Normalize one path; raise ``ListingError`` in the same cases as for many paths."""
@@ -226,7 +224,7 @@ def repair_paths(paths: StringArray, normalizer: PathNormalizer, images: Files) 
             nonlocal count
             texts = [repair.apply(path) if repair.applies(path) else path for path in batch]
             count += sum(map(operator.ne, texts, batch))
-            return normalizer(texts, join_paths(texts))
+            return normalizer(texts)
 
         paths = StringArray.from_batches(map(repaired, batched(paths)))
         notes.append(Note("converted", repair.text.format(pluralize(count, "path")), count))

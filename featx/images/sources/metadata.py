@@ -132,7 +132,9 @@ def clean_folder_name(folder: str) -> str:
 
 def is_hidden(name: str) -> bool:
     """Return whether a relative path is that of a hidden file, or leads through a hidden folder."""
-    return any(part.startswith(".") and part != ".." for part in name.split("/"))
+    # Most names have no such part at all, and that is found out much faster.
+    suspicious = name.startswith(".") or "/." in name
+    return suspicious and any(part.startswith(".") and part != ".." for part in name.split("/"))
 
 
 @lru_cache(1024)  # This is called for every row, with the same few names.

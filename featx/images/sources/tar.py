@@ -65,6 +65,8 @@ class _ShardIndex:
         The label that the user chose.
     suffixes : frozenset of str
         The suffixes of images.
+    limit : int
+        Number of bytes of the largest sidecar that is read.
     rows : RowBuilder
         The images.
     positions : list of (int, int)
@@ -90,6 +92,7 @@ class _ShardIndex:
     columns: ColumnFinder
     label_column: str | None
     suffixes: frozenset[str]
+    limit: int
     rows: RowBuilder = field(default_factory=RowBuilder)
     positions: list[tuple[int, int]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -178,7 +181,9 @@ def _describe(indexed: Sequence[_ShardIndex], whose: str, options: ListingOption
 
 def _index(files: Files, options: ListingOptions, shard: str) -> _ShardIndex:
     """Index one shard."""
-    index = _ShardIndex(ColumnFinder(full_path(files.root, shard), options), options.label_column, image_suffixes())
+    index = _ShardIndex(
+        ColumnFinder(full_path(files.root, shard), options), options.label_column, image_suffixes(), SIDECAR.bytes
+    )
     try:
         with files.open(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for key, members in itertools.groupby(_members(tar, file), key=lambda member: sample_key(member.name)):
@@ -229,6 +234,9 @@ def _add_members(
         index.lone_sidecars += [(key, member.name) for member in sidecars]
         return
     index.keys.add(key)
+    if len(images) == 1:
+        _add_sample(tar, key, images, sidecars, index, shard)
+        return
     try:
         samples = divide_samples(key, [each.name for each in images], [each.name for each in sidecars])
     except ListingError as error:
@@ -266,7 +274,7 @@ def _add_sample(
         return
     for path, member in listed:
         index.positions.append((member.offset_data, member.size))
-        index.folders.append(posixpath.dirname(key))
+        index.folders.append(key.rpartition("/")[0])
         index.has_label.append(labels is not None)
         index.rows.add(path, labels or (), columns)
 
@@ -298,19 +306,20 @@ def _read_sidecars(
     """
     labels, columns = list[tuple[str, LabelNames]](), dict[str, str]()
     for member in filter(tarfile.TarInfo.isfile, sidecars):
-        text = _read_text(tar, member)
+        text = _read_text(tar, member, index.limit)
         if suffix_of(member.name) == ".cls":
             if index.label_column in (None, CLASS_FILE):
                 labels.append((member.name, label_names(text)))
             continue
         record = _parse_object(text)
-        values = index.columns.find(record, member.name).rename(record)
-        if "label" in values:
-            labels.append((member.name, label_names(values["label"])))
-        for name, value in kept_values(values).items():
+        found = index.columns.find(record, member.name)
+        if found.label is not None:
+            labels.append((member.name, label_names(record[found.label])))
+        for name, value in kept_values(found.rename(record)).items() if found.kept else ():
             if columns.setdefault(name, value) != value:
                 raise ListingError(f"must have one value of {name}, got {columns[name]!r} and {value!r}")
-    _check_one_label(labels)
+    if len(labels) > 1:
+        _check_one_label(labels)
     return next((names for _, names in labels if names), () if labels else None), columns
 
 
@@ -323,9 +332,9 @@ def _check_one_label(labels: Sequence[tuple[str, LabelNames]]) -> None:
         )
 
 
-def _read_text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    if member.size > SIDECAR.bytes:
-        raise ValueError(f"{member.name} has {member.size:,} bytes, more than {SIDECAR.bytes:,}; {SIDECAR.remedy}")
+def _read_text(tar: tarfile.TarFile, member: tarfile.TarInfo, limit: int) -> str:
+    if member.size > limit:
+        raise ValueError(f"{member.name} has {member.size:,} bytes, more than {limit:,}; {SIDECAR.remedy}")
     file = tar.extractfile(member)
     return "" if file is None else file.read().decode("utf-8-sig")
 
