@@ -198,12 +198,6 @@ def test_the_nested_estimate_is_saved_in_the_model(shared_store, tmp_path):
     assert "nested" not in fit(shared_store, validation=Validation(folds=3), **options).info
 
 
-def test_too_few_images_for_the_nested_estimate_are_reported_before_the_search(rare_store, monkeypatch):
-    monkeypatch.setattr("featx.models.searched_fit.HeadSearchCV.fit", lambda *_, **__: pytest.fail("the search ran"))
-    with pytest.raises(DataError, match=r"in the training rows of nested cross-validation, .* each class has one"):
-        fit(rare_store({"red": 2, "blue": 2}), C=1.0, validation=Validation(nested=True, folds=2))
-
-
 @pytest.mark.parametrize("C", [np.inf, np.nan, 0.0, -1.0, 1.1e12, 1e30, 1e300])
 @pytest.mark.parametrize("options", [{}, {"head": "softmax", "options": FitOptions(stream=True)}])
 def test_c_must_be_positive_and_not_too_large(shared_store, C, options):

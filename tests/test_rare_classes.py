@@ -195,6 +195,14 @@ def test_one_image_per_class_is_fitted_if_head_and_c_are_given(single, tmp_path)
         fit(single, head="linear-svc", C=1.0, options=FitOptions(calibrate=True))
 
 
+@pytest.mark.core
+def test_too_few_images_for_the_nested_estimate_are_reported_before_the_search(tmp_path, oxford, monkeypatch):
+    monkeypatch.setattr("featx.models.searched_fit.HeadSearchCV.fit", lambda *_, **__: pytest.fail("the search ran"))
+    store = make_store(tmp_path, {"red": 2, "blue": 2})
+    with pytest.raises(DataError, match=r"in the training rows of nested cross-validation, .* but each class has one"):
+        fit(store, C=1.0, validation=Validation(nested=True, folds=2))
+
+
 def test_a_model_without_an_estimate_is_described_and_reported(single, tmp_path):
     saved = str(tmp_path / "m.featx")
     result = CliRunner().invoke(main, ["fit", str(single), "-o", saved, "--head", "softmax", "--C", "1"])

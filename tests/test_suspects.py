@@ -203,8 +203,13 @@ def small_store(folder, photos, labels=None):
         (lambda path: "", 5, ["outliers need at least 32 images, got 24", "has no labels; extract a folder"]),
         (lambda path: path.parent.name + "|all", 5, ["got 24", "labels were not checked: .* is multi-label"]),
         (lambda path: "-".join(path.parts[-2:]), 5, ["got 24", "labels were not checked: .* each class has one"]),
+        (
+            lambda path: "red" if path.parent.name == "red" else str(path),
+            5,
+            ["got 24", "labels were not checked: only class red has several images or groups"],
+        ),
     ],
-    ids=["unlabeled", "multi-label", "one image per class"],
+    ids=["unlabeled", "multi-label", "one image per class", "one class of several images"],
 )
 def test_notes_say_what_could_not_be_looked_for(tmp_path, photos, oxford, labels, folds, notes):
     found = suspects(small_store(tmp_path, photos, labels), folds=folds)

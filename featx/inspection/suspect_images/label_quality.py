@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, log_loss
 
+from featx.errors import DataError
 from featx.heads import PrecomputedDecisions, default_grid, fit_path, make_folds, make_principal_axes, row_weights
 from featx.runtime import import_optional
 
@@ -114,7 +115,7 @@ def score_labels(
     SpecError
         If ``folds`` is less than 2.
     DataError
-        If there are fewer than two classes, or if every class has one image or group.
+        If fewer than two classes have several images or groups.
     EngineError
         If cleanlab, which `LabelQuality.mislabeled` needs, is not installed.
     """
@@ -127,6 +128,8 @@ def score_labels(
     weights = row_weights(codes, trained, HEAD, len(classes), None)
     fits = fit_path(make_principal_axes(X, False), codes, weights, default_grid(HEAD, X), HEAD, len(classes))
     rows = np.flatnonzero(fold_of >= 0)
+    if len(np.unique(labels[rows])) < 2:
+        raise DataError(f"only class {labels[rows[0]]} has several images or groups, so the others cannot be tested")
     held_out = (fit.decisions[fold_of[rows], :, rows] for fit in fits)
     candidates = (_probabilities(decisions, classes) for decisions in held_out)
     known = range(len(classes))
