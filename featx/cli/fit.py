@@ -128,7 +128,7 @@ def command(
       featx fit photos.h5 -o photos.featx
       featx fit photos.h5 -o photos.featx --test-size 0.2
       featx fit photos.h5 -o photos.featx --nested --jobs 2
-      featx fit scans.h5 -o scans.featx --group-column group_patient
+      featx fit photos.h5 -o photos.featx --group-near-duplicates
       featx fit photos.h5 -o photos.featx --head linear-svc --calibrate
       featx fit photos.h5 -o photos.featx --head softmax --blocks 5 --C 0.1 --normalize none
       featx fit million.h5 -o million.featx --head softmax --blocks 5 --C 1 --stream

@@ -38,9 +38,9 @@ def command(
 ) -> None:  # fmt: skip
     """Find wrong labels, duplicates and outliers among the images of STORE.
 
-    The command reports improbable labels, according to heads that were fitted without the image; images that are in the
-    store twice (re-encoded, resized, cropped or mirrored), such as in training and test; classes that are confused;
-    images that differ from all others; and images that could not be read.
+    The command reports improbable labels, according to heads that were fitted without the image; near-duplicates, which
+    are copies of an image (re-encoded, resized, cropped or mirrored) and other shots of one scene; classes that are
+    confused; images that differ from all others; and images that could not be read.
 
     \b
     Examples:

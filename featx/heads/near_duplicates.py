@@ -20,10 +20,10 @@ from scipy.stats import beta
 
 from featx.heads.pipeline.normalizer import BlockNormalizer
 
-MIN_COSINE = 0.4
+MIN_COSINE = 0.35
 """Smallest cosine of near-duplicates, measured on photographs of flowers and on tiles under several exposures (see
 docs/benchmarks)."""
-CLOSENESS = 2 / 3
+CLOSENESS = 0.7
 """Largest distance (1 - cosine) of near-duplicates, as a share of the distance to the neighbor ``RANK``. This limit has
 an effect in data sets where many different images look alike."""
 SAME = 1e-3
