@@ -124,7 +124,7 @@ def test_the_model_and_info_say_it(store, tmp_path):
     path = tmp_path / "photos.featx"
     with pytest.warns(ConvergenceWarning, match=LINE.format("linear-svc", r"1e\+06", "", "$")) as caught:
         fit(store, path, head="linear-svc", blocks=2, C=1e6, validation=Validation(folds=2))
-    said = [str(warning.message) for warning in caught if warning.category is ConvergenceWarning]
+    said = [str(warning.message) for warning in caught if issubclass(warning.category, ConvergenceWarning)]
     model = load_model(path)
     assert said == [model.info["not_converged"]]
     assert f"not converged: {model.info['not_converged']}" in repr(model)
