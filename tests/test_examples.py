@@ -32,6 +32,7 @@ def test_every_example_has_a_help_text(name, monkeypatch, capsys):
     assert "--size" in said
 
 
+@pytest.mark.filterwarnings("ignore:.* have near-duplicates in other folds")
 def test_an_early_block_is_best_for_digits(tmp_path, oxford, capsys):
     table = main_of("digits_early_blocks.py")(tmp_path, size=32, count=200)
     assert list(table) == ["1", "2", "3", "4", "5"]
@@ -41,6 +42,7 @@ def test_an_early_block_is_best_for_digits(tmp_path, oxford, capsys):
     assert "accuracy on the held-out fifth" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore:.* have near-duplicates in other folds")
 def test_both_recipes_run_on_photographs(flowers, tmp_path, oxford, capsys):
     results = main_of("flowers17.py")(flowers, tmp_path / "work", each=5, size=48)
     assert results["classic"]["columns"] == 512

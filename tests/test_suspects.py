@@ -66,15 +66,19 @@ def paths(items):
 
 
 @pytest.mark.slow
-def test_wrong_labels_are_found_and_the_right_class_is_suggested(found):
-    wrong = [item for item in found.mislabeled if item.path.startswith(WRONG)]
-    assert len(wrong) >= 2
-    assert paths(found.mislabeled)[0].startswith(WRONG)
+def test_wrong_labels_are_found_and_the_right_class_is_suggested(garden):
+    """Which of the four wrong labels are found depends on the folds."""
+    found = [suspects(garden / "garden.h5", random_state=seed).mislabeled for seed in range(4)]
+    wrong = [item for items in found for item in items if item.path.startswith(WRONG)]
+    assert len(wrong) >= 8
+    assert len({item.path for item in wrong}) == 4
     for item in wrong:
         assert (item.label, item.suggested) == ("snowdrop", "sunflower")
         assert item.probability > 0.5 > item.quality
-    assert [item.quality for item in found.mislabeled] == sorted(item.quality for item in found.mislabeled)
-    assert len(found.mislabeled) < 12
+    for items in found:
+        assert items[0].path.startswith(WRONG)
+        assert [item.quality for item in items] == sorted(item.quality for item in items)
+        assert len(items) < 12
 
 
 @pytest.mark.parametrize("kind", COPIES)

@@ -23,6 +23,10 @@ from featx.heads.pipeline.normalizer import BlockNormalizer
 MIN_COSINE = 0.35
 """Smallest cosine of near-duplicates, measured on photographs of flowers and on tiles under several exposures (see
 docs/benchmarks)."""
+FEW_ROWS = 1000
+RISE = 0.15
+"""``MIN_COSINE`` is for ``FEW_ROWS`` rows and more. For each factor of ten fewer, it is higher by ``RISE``. From few
+rows, fewer directions in which images vary are known, so different images of one class have higher cosines."""
 CLOSENESS = 0.7
 """Largest distance (1 - cosine) of near-duplicates, as a share of the distance to the neighbor ``RANK``. This limit has
 an effect in data sets where many different images look alike."""
@@ -122,7 +126,8 @@ def find_near_duplicates(
         checked = np.sort(chosen)
     whitened = _Whitened(X, widths, seed)
     nearest, spread = _measure(whitened, checked)
-    limits = np.maximum(max(MIN_COSINE, _chance(spread, count)), 1 - CLOSENESS * (1 - nearest))
+    smallest = MIN_COSINE + RISE * max(0.0, np.log10(FEW_ROWS / count))
+    limits = np.maximum(max(smallest, _chance(spread, count)), 1 - CLOSENESS * (1 - nearest))
     return _link(whitened, checked, np.minimum(limits, 1 - SAME))
 
 

@@ -70,7 +70,7 @@ def _hold_out_groups(labels: np.ndarray, test_size: float, seed: int, option: st
         _, tested = train_test_split(several, test_size=test_size, random_state=seed, stratify=labels[several])
     except ValueError as error:
         classes = np.unique(labels[several])
-        if len(several) * (1 - test_size) < len(classes):
+        if len(several) * (1 - test_size) < len(classes) or len(several) * test_size <= 1:
             raise DataError(f"{option} {test_size} does not split these rows by class: {error}") from error
         # There are more classes than rows to test, so the test rows cannot contain every class.
         _, tested = train_test_split(several, test_size=test_size, random_state=seed)
