@@ -1,25 +1,25 @@
-"""Every error that featx raises on purpose.
+"""Every error that featx raises on purpose::
 
-FeatxError
-├── SpecError          (ValueError)         an option or a spec's value is out of range
-│   └── SpecMismatch                        two specs that must agree do not
-├── FileUnreadable                          a file cannot be read now, although it may be whole
-├── WeightsError       (OSError)            a weights file cannot be read or has no VGG16
-│   ├── WeightsUnreadable (FileUnreadable)  a weights file cannot be read now
-│   ├── WeightsNotFound (FileNotFoundError) no source has the weights
-│   └── WeightsMismatch (ValueError)        the weights are not those that were asked for
-├── ListingError       (ValueError)         a folder, manifest or list names no usable images
-├── ImageError         (ValueError)         one image cannot be decoded
-├── EngineError        (RuntimeError)       the device or engine cannot do what was asked
-├── StoreError         (OSError)            a store cannot be read or written
-│   ├── StoreExists    (FileExistsError)    a store would be overwritten
-│   ├── StoreUnreadable (FileUnreadable)    a store or one of its files cannot be read now
-│   │   └── StoreLocked (BlockingIOError)   another program has locked it
-│   └── StoreCorrupt                        a store is truncated, or its bytes were changed
-├── DataError          (ValueError)         rows or labels do not allow what was asked for
-│   └── NoFolds                             every class is in one image or group, so nothing can be tested
-└── ModelError         (OSError)            a model file cannot be read or written
-    └── ModelUnreadable (FileUnreadable)    a model file cannot be read now
+    FeatxError
+    ├── SpecError          (ValueError)         an option or a spec's value is out of range
+    │   └── SpecMismatch                        two specs that must agree do not
+    ├── FileUnreadable                          a file cannot be read now, although it may be whole
+    ├── WeightsError       (OSError)            a weights file cannot be read or has no VGG16
+    │   ├── WeightsUnreadable (FileUnreadable)  a weights file cannot be read now
+    │   ├── WeightsNotFound (FileNotFoundError) no source has the weights
+    │   └── WeightsMismatch (ValueError)        the weights are not those that were asked for
+    ├── ListingError       (ValueError)         a folder, manifest or list names no usable images
+    ├── ImageError         (ValueError)         one image cannot be decoded
+    ├── EngineError        (RuntimeError)       the device or engine cannot do what was asked
+    ├── StoreError         (OSError)            a store cannot be read or written
+    │   ├── StoreExists    (FileExistsError)    a store would be overwritten
+    │   ├── StoreUnreadable (FileUnreadable)    a store or one of its files cannot be read now
+    │   │   └── StoreLocked (BlockingIOError)   another program has locked it
+    │   └── StoreCorrupt                        a store is truncated, or its bytes were changed
+    ├── DataError          (ValueError)         rows or labels do not allow what was asked for
+    │   └── NoFolds                             every class is in one image or group, so nothing can be tested
+    └── ModelError         (OSError)            a model file cannot be read or written
+        └── ModelUnreadable (FileUnreadable)    a model file cannot be read now
 
 Each class is also a subclass of a built-in exception, so that code that does not know featx can catch it.
 
