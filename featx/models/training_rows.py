@@ -95,7 +95,7 @@ def read_training_rows(
 ) -> TrainingRows:
     """Read the training rows of a store. `featx.fit` describes the parameters and errors.
 
-    With ``image_ids`` (`featx.heads.compact_ids`), the images to train on are these, and no hold-out is drawn again.
+    If ``image_ids`` (`featx.heads.compact_ids`) are given, these are the training images, and no hold-out is drawn.
     """
     with Store(path) as store:
         digests = store.digests

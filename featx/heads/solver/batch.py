@@ -141,7 +141,7 @@ def fit_path(
 ) -> Iterator[PathFit]:
     """Yield the fits of `fit_batch` at each C in turn. The rows must be on their principal axes.
 
-    The fits at a C start from the fits at the previous values of C.
+    The fits at one value of C start from the fits at the previous values.
     """
     weights = _check_weights(weights, len(codes), Cs)
     solver = make_solver(axes, loss, tol, max_iter)

@@ -22,9 +22,9 @@ NOT_FOUND = "does not exist"
 def find_image_files(root: Path) -> FoundFiles:
     """Find the image files below a folder.
 
-    Hidden files and folders are skipped, and those that file servers and operating systems make. Symlinks to folders
-    are followed, except those that would lead into a loop. Each folder needs one ``scandir``. Among the files, only
-    symlinks need a ``stat``, and only files without a suffix are opened.
+    Hidden files and folders are skipped. So are files and folders of file servers and operating systems. Symlinks to
+    folders are followed, except those that would lead into a loop. Each folder needs one ``scandir``. Among the files,
+    only symlinks need a ``stat``, and only files without a suffix are opened.
     """
     found, suffixes = FoundFiles(), image_suffixes()
     pending: list[tuple[str, tuple[FolderId, ...]]] = [("", ())]

@@ -108,6 +108,6 @@ def _common_folder(folders: Sequence[str]) -> str:
         inner = {folder[len(outer) :] for folder in folders}
         tops = {folder.partition("/")[0] for folder in inner}
         if len(tops) > 1 or not all("/" in folder for folder in inner):
-            # A single folder of images is a class, with what is around it left out.
+            # A single folder of images is a class. The folders around it are left out.
             return outer if len(tops) > 1 else ""
         outer += f"{tops.pop()}/"
